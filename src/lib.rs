@@ -1,0 +1,11 @@
+//! btget: a torrent downloader that a script can trust, as a library.
+//!
+//! See ARCHITECTURE.md for the map.
+
+pub mod bitfield;
+pub mod client;
+pub mod event;
+pub mod hash;
+pub mod layout;
+pub mod metainfo;
+pub mod storage;
