@@ -9,3 +9,4 @@ pub mod hash;
 pub mod layout;
 pub mod metainfo;
 pub mod storage;
+pub mod swarm;
