@@ -9,4 +9,5 @@ pub mod hash;
 pub mod layout;
 pub mod metainfo;
 pub mod storage;
+pub mod swarm;
 pub mod wire;

@@ -5,6 +5,7 @@
 //! message makes sense now; that is the swarm's business.
 
 pub mod decode;
+pub mod extension;
 pub mod handshake;
 pub mod message;
 pub mod peer_id;
