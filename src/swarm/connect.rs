@@ -8,7 +8,7 @@ use super::{Hello, Origin, Output, PeerKey, Swarm};
 use crate::event::{Direction, Kind, State};
 use crate::layout::PieceIndex;
 use crate::wire::Message;
-use crate::wire::extension;
+use crate::wire::extension::{self, ExtensionHandshake};
 
 /// Calls under way at the same time; routers of homes lose track of many more.
 pub const MOST_HALF_OPEN: usize = 16;
@@ -118,7 +118,14 @@ impl Swarm {
             self.send(now, key, bitfield);
         }
         if extended {
-            let payload = extension::Handshake::ours(self.config.port, ip, REQQ as u32).encode();
+            let ours = ExtensionHandshake {
+                extensions: Vec::new(),
+                client: Some(extension::OUR_CLIENT.into()),
+                port: Some(self.config.port).filter(|&port| port != 0),
+                request_queue: Some(REQQ as u32),
+                your_ip: Some(ip),
+            };
+            let payload = ours.encode();
             self.send(now, key, Message::Extended { id: extension::HANDSHAKE_ID, payload });
         }
         if fast {
@@ -137,12 +144,12 @@ impl Swarm {
 
     /// The peer's extension handshake (BEP 10).
     pub(super) fn on_extension_handshake(&mut self, now: Instant, key: PeerKey, payload: &[u8]) {
-        let Ok(theirs) = extension::Handshake::decode(payload) else {
+        let Ok(theirs) = ExtensionHandshake::decode(payload) else {
             // BEP 10 leaves it to us; nothing else depends on it.
             return self.peer_error(key, "malformed extension handshake");
         };
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        if let Some(reqq) = theirs.reqq {
+        if let Some(reqq) = theirs.request_queue {
             peer.window.set_reqq(reqq);
         }
         if let Some(client) = theirs.client.filter(|client| !client.is_empty()) {

@@ -82,7 +82,8 @@ impl Swarm {
         self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
         peer.counted_as_seed = pieces.is_full();
         self.picker.on_join(&pieces);
-        peer.interesting = pieces.iter().filter(|&p| self.wanted.contains(p) && !self.have.contains(p)).count() as u32;
+        peer.interesting =
+            pieces.iter().filter(|&p| self.wanted.contains(p) && !self.have.contains(p)).count() as u32;
         peer.pieces = pieces;
         self.update_interest(now, key);
     }
@@ -206,7 +207,8 @@ impl Swarm {
         for culprit in self.suspects.on_passed(piece, digests) {
             self.ban(now, culprit, piece);
         }
-        self.outputs.push_back(Output::Event(Kind::PieceHashPassed { index: piece.0, peers: unique(senders) }));
+        self.outputs
+            .push_back(Output::Event(Kind::PieceHashPassed { index: piece.0, peers: unique(senders) }));
         let complete = self.is_complete();
         if complete {
             self.announcer.complete(now);
@@ -233,7 +235,8 @@ impl Swarm {
         let Some(senders) = self.verifying.remove(&piece) else { return };
         self.wasted += u64::from(self.config.layout.piece_size(piece));
         let culprit = self.suspects.on_failed(piece, &senders, digests);
-        self.outputs.push_back(Output::Event(Kind::PieceHashFailed { index: piece.0, peers: unique(senders) }));
+        self.outputs
+            .push_back(Output::Event(Kind::PieceHashFailed { index: piece.0, peers: unique(senders) }));
         if self.wanted.contains(piece) {
             self.picker.put(piece);
         }
@@ -340,7 +343,9 @@ impl Swarm {
         }
         let piece = if peer.peer_choking {
             peer.allowed_fast.iter().copied().find(|&p| peer.pieces.contains(p) && self.picker.contains(p))
-        } else if let Some(&piece) = peer.suggested.iter().find(|&&p| peer.pieces.contains(p) && self.picker.contains(p)) {
+        } else if let Some(&piece) =
+            peer.suggested.iter().find(|&&p| peer.pieces.contains(p) && self.picker.contains(p))
+        {
             Some(piece)
         } else if self.have.count() < RANDOM_FIRST {
             self.picker.random(&peer.pieces)
@@ -367,7 +372,8 @@ impl Swarm {
         let mut others: Vec<&Peer> =
             self.peers.values().filter(|other| !other.in_flight.is_empty()).filter(slower).collect();
         others.sort_by(|a, b| b.queue_seconds(now).total_cmp(&a.queue_seconds(now)));
-        let blocks = others.into_iter().flat_map(|other| other.in_flight.iter().rev().map(|&(block, _)| block));
+        let blocks =
+            others.into_iter().flat_map(|other| other.in_flight.iter().rev().map(|&(block, _)| block));
         let mut tries = blocks.filter(|block| peer.pieces.contains(block.piece)).take(64);
         tries.find(|&block| {
             peer.in_flight.iter().all(|&(mine, _)| mine != block)

@@ -116,13 +116,25 @@ pub enum Input {
     /// So many payload bytes of blocks were sent.
     Sent(PeerKey, u32),
     /// The piece matches its hash and is written. `digests` of its blocks, if they were asked for.
-    Passed { piece: PieceIndex, digests: Vec<Digest> },
+    Passed {
+        piece: PieceIndex,
+        digests: Vec<Digest>,
+    },
     /// The piece does not match its hash. `digests` of its blocks.
-    Failed { piece: PieceIndex, digests: Vec<Digest> },
+    Failed {
+        piece: PieceIndex,
+        digests: Vec<Digest>,
+    },
     /// The piece could not be written, its data are gone.
     Lost(PieceIndex),
-    Found { addresses: Vec<SocketAddr>, origin: Origin },
-    Announced { token: Token, result: Result<Answer, Failure> },
+    Found {
+        addresses: Vec<SocketAddr>,
+        origin: Origin,
+    },
+    Announced {
+        token: Token,
+        result: Result<Answer, Failure>,
+    },
 }
 
 /// What to do.
@@ -136,7 +148,10 @@ pub enum Output {
     Close(PeerKey, String),
     /// All blocks of the piece were kept: hash and write them. With `digests`, tell the digests of
     /// the blocks even if it passes.
-    Verify { piece: PieceIndex, digests: bool },
+    Verify {
+        piece: PieceIndex,
+        digests: bool,
+    },
     Announce(Announce),
     Event(Kind),
 }
@@ -205,7 +220,6 @@ pub struct Swarm {
     next_rechoke: Option<Instant>,
     /// When silent and slow peers are looked for next.
     next_patrol: Instant,
-    rng: fastrand::Rng,
 }
 
 impl Swarm {
@@ -235,7 +249,6 @@ impl Swarm {
             up_rate: Rate::new(),
             next_rechoke: None,
             next_patrol: now,
-            rng,
             config,
         }
     }

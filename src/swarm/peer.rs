@@ -141,7 +141,7 @@ impl Peer {
 
     /// Whether it has everything.
     pub fn is_seed(&self) -> bool {
-        self.pieces.is_full() && self.pieces.len() > 0
+        self.pieces.is_full() && !self.pieces.is_empty()
     }
 
     /// What the choker looks at.

@@ -42,9 +42,8 @@ impl Picker {
             classes.push(1);
         }
         let stride = classes.len().div_ceil(255);
-        let class_of = |weight: u32| {
-            (classes.partition_point(|&other| other > weight.max(1)) / stride).min(254) as u8
-        };
+        let class_of =
+            |weight: u32| (classes.partition_point(|&other| other > weight.max(1)) / stride).min(254) as u8;
         let class = (0..pieces).map(|i| weights.get(i).map_or(0, |&weight| class_of(weight))).collect();
         let weights: Vec<u32> = classes.into_iter().step_by(stride).collect();
         let mut picker = Picker {
@@ -263,6 +262,7 @@ mod tests {
         let mut picker = picker(1000, 3);
         picker.on_join(&set(1000, 0..999));
         let peer = set(1000, [5, 999]);
+        picker.on_join(&peer);
         assert_eq!(picker.rarest(&peer, 2), Some(PieceIndex(999)));
         assert_eq!(picker.rarest(&peer, 1000), Some(PieceIndex(999)));
     }

@@ -68,11 +68,6 @@ impl Pieces {
         self.begun.keys().copied()
     }
 
-    /// How many are begun.
-    pub fn len(&self) -> usize {
-        self.begun.len()
-    }
-
     /// Whether `piece` is begun.
     pub fn contains(&self, piece: PieceIndex) -> bool {
         self.begun.contains_key(&piece)
@@ -129,17 +124,6 @@ impl Pieces {
         }
         extra.push(peer);
         true
-    }
-
-    /// How many peers are asked for `block`; 0 if it is here, free, or not begun.
-    pub fn requesters(&self, layout: &Layout, block: Block) -> usize {
-        let state = layout
-            .block_number(block)
-            .and_then(|number| Some(self.begun.get(&block.piece)?.blocks[number as usize]));
-        match state {
-            Some(State::Requested(_)) => 1 + self.extra.get(&block).map_or(0, Vec::len),
-            _ => 0,
-        }
     }
 
     /// `peer` will not send `block`: rejected, choked, snubbed or gone.
@@ -270,10 +254,7 @@ mod tests {
         pieces.request(&layout, piece, A).unwrap();
         assert!(pieces.request_too(&layout, block, B));
         assert!(!pieces.request_too(&layout, block, B));
-        assert_eq!(
-            pieces.on_block(&layout, block, B),
-            Arrival::Kept { others: vec![A], whole: false }
-        );
+        assert_eq!(pieces.on_block(&layout, block, B), Arrival::Kept { others: vec![A], whole: false });
         assert_eq!(pieces.on_block(&layout, block, A), Arrival::Unneeded);
     }
 

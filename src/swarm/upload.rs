@@ -83,12 +83,13 @@ impl Swarm {
             return self.send(now, key, Message::Unchoke);
         }
         let keep = |block: &Block| fast && granted.contains(&block.piece);
-        let (kept, dropped) = std::mem::take(&mut peer.upload_queue).into_iter().partition(keep);
-        peer.upload_queue = kept;
+        let (kept, dropped): (Vec<Block>, Vec<Block>) =
+            std::mem::take(&mut peer.upload_queue).into_iter().partition(keep);
+        peer.upload_queue = kept.into();
         self.send(now, key, Message::Choke);
         if fast {
             // BEP 6: a choke no longer means that requests are dropped, each is refused.
-            for block in std::collections::VecDeque::from(dropped) {
+            for block in dropped {
                 self.send(now, key, Message::Reject(block));
             }
         }
@@ -98,7 +99,8 @@ impl Swarm {
         let valid = self.config.layout.is_valid_request(block) && block.length <= LONGEST_REQUEST;
         let Some(peer) = self.peers.get_mut(&key) else { return };
         if !valid {
-            let reason = format!("asks for {} bytes at {} of piece {}", block.length, block.begin, block.piece.0);
+            let reason =
+                format!("asks for {} bytes at {} of piece {}", block.length, block.begin, block.piece.0);
             let event = Kind::InvalidRequest { address: peer.address, reason: reason.clone() };
             self.outputs.push_back(Output::Event(event));
             return self.close(now, key, reason);

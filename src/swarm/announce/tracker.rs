@@ -132,13 +132,7 @@ impl Tracker {
     }
 
     /// `jitter` spreads what failed together: it scales the wait.
-    pub fn on_failure(
-        &mut self,
-        event: Option<AnnounceEvent>,
-        failure: &Failure,
-        now: Instant,
-        jitter: f64,
-    ) {
+    pub fn on_failure(&mut self, event: Option<AnnounceEvent>, failure: &Failure, now: Instant, jitter: f64) {
         match event {
             Some(AnnounceEvent::Started) => self.owes_completed = false,
             Some(AnnounceEvent::Stopped) => self.forget(),
