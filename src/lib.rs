@@ -4,10 +4,12 @@
 
 pub mod bitfield;
 pub mod client;
+mod disk;
 pub mod event;
 pub mod hash;
 pub mod layout;
 pub mod metainfo;
+pub mod net;
 pub mod storage;
 pub mod swarm;
 pub mod wire;
