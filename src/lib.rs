@@ -11,3 +11,4 @@ pub mod layout;
 pub mod metainfo;
 pub mod storage;
 pub mod swarm;
+pub mod tracker;
