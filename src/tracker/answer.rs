@@ -10,6 +10,9 @@ use super::MAX_PEERS;
 use crate::metainfo::bencode::{self, Value};
 use crate::swarm::announce::{Answer, Failure, RetryIn};
 
+/// What is said of a refusal without words.
+pub(super) const REFUSED: &str = "refused without a reason";
+
 /// Characters kept of what a tracker says in words.
 const MAX_WORDS: usize = 300;
 
@@ -18,23 +21,24 @@ const MAX_WORDS: usize = 300;
 /// # Errors
 ///
 /// The tracker's `failure reason`, or that the body is no answer.
-pub(super) fn parse(body: &[u8], status_code: u16) -> Result<Answer, Failure> {
+pub fn parse(body: &[u8], status_code: u16) -> Result<Answer, Failure> {
     let fail = |reason: String| Failure::with_status(status_code, reason);
     // What follows the dictionary (a line's end, mostly) does no harm.
     let (value, _) = bencode::decode_prefix(body)
         .map_err(|error| fail(format!("the answer is not a tracker's: {error}")))?;
+    if let Some(refusal) = refusal(body, status_code) {
+        return Err(refusal);
+    }
     let Some(dict) = value.as_dict() else {
         return Err(fail(format!("the answer is not a tracker's: {}, not a dictionary", value.kind())));
     };
     let mut answer = Answer::default();
     let mut peers = Peers::default();
-    let mut refusal = None;
-    let mut retry_in = None;
     for (key, value) in dict {
         match key {
-            b"failure reason" => refusal = Some(words(value).unwrap_or_default()),
-            b"retry in" => retry_in = retry(value),
-            b"warning message" => answer.warning = words(value).filter(|warning| !warning.is_empty()),
+            b"warning message" => {
+                answer.warning = value.as_bytes().map(to_words).filter(|warning| !warning.is_empty());
+            }
             b"interval" => answer.interval = seconds(value),
             b"min interval" => answer.min_interval = seconds(value),
             b"complete" => answer.complete = count(value),
@@ -48,15 +52,20 @@ pub(super) fn parse(body: &[u8], status_code: u16) -> Result<Answer, Failure> {
             _ => {}
         }
     }
-    if let Some(reason) = refusal {
-        let reason = if reason.is_empty() { "refused without a reason".to_owned() } else { reason };
-        return Err(Failure { reason, status_code, retry_in });
-    }
     if answer.interval.is_none() && !peers.are_said {
         return Err(fail("the answer is not a tracker's: neither `interval` nor `peers`".to_owned()));
     }
     answer.peers = peers.list;
     Ok(answer)
+}
+
+/// What the tracker says if it refuses, be it with an HTTP error.
+pub(super) fn refusal(body: &[u8], status_code: u16) -> Option<Failure> {
+    let (value, _) = bencode::decode_prefix(body).ok()?;
+    let reason = value.get(b"failure reason")?;
+    let reason = reason.as_bytes().map(to_words).filter(|reason| !reason.is_empty());
+    let reason = reason.unwrap_or_else(|| REFUSED.to_owned());
+    Some(Failure { reason, status_code, retry_in: value.get(b"retry in").and_then(retry) })
 }
 
 /// Peers as UDP trackers (BEP 15) and `peers` strings (BEP 23) give them: 6 bytes each.
@@ -137,12 +146,9 @@ fn count(value: Value<'_>) -> Option<u32> {
     value.as_int().and_then(|count| count.try_into().ok())
 }
 
+/// Words of a tracker, cut to a bearable length.
 pub(super) fn to_words(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().chars().take(MAX_WORDS).collect()
-}
-
-fn words(value: Value<'_>) -> Option<String> {
-    value.as_bytes().map(to_words)
 }
 
 /// BEP 31: minutes, as an integer (some send it as a string), or `never`.

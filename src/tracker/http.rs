@@ -78,11 +78,8 @@ fn get(uri: &Uri, deadline: Instant, options: &Options) -> Result<Reply, Failure
     if !status.is_success() {
         // The status is news enough if the body fails.
         let _ = response.body_mut().as_reader().take(MAX_ERROR_BODY).read_to_end(&mut body);
-        let reason = match answer::parse(&body, status_code) {
-            Err(failure) if body.starts_with(b"d") => failure.reason,
-            _ => format!("HTTP status {status}").to_string(),
-        };
-        return Err(Failure::with_status(status_code, reason));
+        let plain = || Failure::with_status(status_code, format!("HTTP status {status}"));
+        return Err(answer::refusal(&body, status_code).unwrap_or_else(plain));
     }
     // Counted after inflating: a bomb is cut here.
     let limit = MAX_BODY as u64 + 1;
@@ -119,11 +116,13 @@ fn agent(uri: &Uri, time: Duration, options: &Options) -> Result<ureq::Agent, Fa
 }
 
 fn judge(request: &Request, status_code: u16, body: &[u8]) -> Result<Answer, Failure> {
-    match answer::parse(body, status_code) {
-        // Many trackers answer a `stopped` with next to nothing, and nothing is needed.
-        Err(_) if request.event == Some(AnnounceEvent::Stopped) => Ok(Answer::default()),
-        result => result,
+    let result = answer::parse(body, status_code);
+    // Many trackers answer a `stopped` with next to nothing, and nothing is needed.
+    let may_be_empty = request.event == Some(AnnounceEvent::Stopped);
+    if may_be_empty && result.is_err() && answer::refusal(body, status_code).is_none() {
+        return Ok(Answer::default());
     }
+    result
 }
 
 fn no_time(timeout: Duration) -> Failure {
@@ -140,6 +139,8 @@ fn explain(error: ureq::Error, timeout: Duration) -> Failure {
             ErrorKind::TimedOut | ErrorKind::WouldBlock => return no_time(timeout),
             ErrorKind::ConnectionRefused => "connection refused".to_owned(),
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "connection reset".to_owned(),
+            // rustls speaks through the socket's errors.
+            ErrorKind::InvalidData => format!("TLS: {error}"),
             ErrorKind::UnexpectedEof => "the connection was closed before the answer was complete".to_owned(),
             _ => error.to_string(),
         },
@@ -150,4 +151,21 @@ fn explain(error: ureq::Error, timeout: Duration) -> Failure {
         error => error.to_string(),
     };
     Failure::no_answer(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_from_out_there_does_not_lead_to_this_machine() {
+        let outside: Uri = "http://tracker.example/".parse().unwrap();
+        let local: Uri = "http://127.0.0.1/".parse().unwrap();
+        for url in ["http://localhost:80/", "http://127.0.0.1/x", "https://[::1]:8080/", "http://0.0.0.0/"] {
+            assert!(check(url, Some(&outside)).is_err(), "{url}");
+            assert!(check(url, Some(&local)).is_ok(), "{url}");
+            assert!(check(url, None).is_ok(), "{url}");
+        }
+        assert!(check("https://other.example/", Some(&outside)).is_ok());
+    }
 }

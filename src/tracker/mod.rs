@@ -4,7 +4,7 @@
 //! [`Options::timeout`], whatever the tracker does. Decides nothing: when and where to announce is
 //! [`crate::swarm::announce`]'s, whose [`Answer`] and [`Failure`] it fills.
 
-mod answer;
+pub mod answer;
 mod http;
 mod proxy;
 mod udp;

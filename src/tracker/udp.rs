@@ -234,7 +234,7 @@ impl Exchange {
             }
             if head[..4] == (Action::Error as u32).to_be_bytes() {
                 return Err(Trouble::Refused(match answer::to_words(body) {
-                    reason if reason.is_empty() => "refused without a reason".to_owned(),
+                    reason if reason.is_empty() => answer::REFUSED.to_owned(),
                     reason => reason,
                 }));
             }
