@@ -60,7 +60,7 @@ pub enum RetryIn {
 pub struct Failure {
     /// Why, for a person; may quote the tracker, escape it before printing.
     pub reason: String,
-    /// HTTP status; 0 = no answer.
+    /// HTTP status; 0 = no answer, or one over UDP, which has none.
     pub status_code: u16,
     /// The tracker's own wish.
     pub retry_in: Option<RetryIn>,

@@ -108,7 +108,6 @@ impl Tracker {
         self.failures_in_row = 0;
         self.last_error = None;
         self.back_off_ends = None;
-        self.min_interval_ends = Some(min_interval_ends);
         self.knows_us = event != Some(AnnounceEvent::Stopped);
         match event {
             Some(AnnounceEvent::Stopped) => {
@@ -119,6 +118,7 @@ impl Tracker {
             Some(AnnounceEvent::Completed) => self.owes_completed = false,
             Some(AnnounceEvent::Started) | None => {}
         }
+        self.min_interval_ends = Some(min_interval_ends);
         self.complete = answer.complete.or(self.complete);
         self.incomplete = answer.incomplete.or(self.incomplete);
         self.downloaded = answer.downloaded.or(self.downloaded);
