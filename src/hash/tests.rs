@@ -84,6 +84,26 @@ fn a_kernel_that_is_forced_is_the_one_that_is_used() {
 }
 
 #[test]
+fn the_environment_picks_the_kernel() {
+    // It is read once in a process, so each choice needs one of its own: this test, run again.
+    if let Ok(name) = std::env::var("BTGET_SHA1") {
+        let expected = Kernel::from_name(&name).and_then(Kernels::only).unwrap_or_else(Kernels::detect);
+        assert_eq!(Kernels::chosen(), expected);
+        assert_eq!(sha1_many(&[&[b"abc"]]), [sha1(b"abc")]);
+        return;
+    }
+    for name in kernel_names().into_iter().chain(["", "sse9"]) {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "hash::tests::the_environment_picks_the_kernel"])
+            .env("BTGET_SHA1", name)
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && stdout.contains("1 passed"), "BTGET_SHA1={name}: {stdout}");
+    }
+}
+
+#[test]
 #[should_panic = "3 chunks for 2 lanes"]
 fn more_chunks_than_lanes_are_refused() {
     MultiSha1::new(2).update(&[b"", b"", b""]);

@@ -32,10 +32,11 @@ fn interleaved<const N: usize>(states: [&mut State; N], runs: [&[Block]; N]) -> 
     });
     let mut e: [__m128i; N] = std::array::from_fn(|i| _mm_set_epi32(states[i][4] as i32, 0, 0, 0));
     for block in 0..blocks {
+        let taken: [&Block; N] = runs.map(|run| &run[block]);
         let (abcd_before, e_before) = (abcd, e);
         let mut w: [[__m128i; N]; 4] = std::array::from_fn(|quarter| {
             std::array::from_fn(|i| {
-                let (quarters, _) = runs[i][block].as_chunks::<16>();
+                let (quarters, _) = taken[i].as_chunks::<16>();
                 // SAFETY: reads 16 bytes of an array of that size; the load needs no alignment.
                 let words = unsafe { _mm_loadu_si128(quarters[quarter].as_ptr().cast()) };
                 _mm_shuffle_epi8(words, swap)
