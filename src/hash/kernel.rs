@@ -5,7 +5,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::x86;
-use super::{Block, LANES, State};
+use super::{Block, State};
 use std::sync::OnceLock;
 
 /// A way to compute SHA-1.
@@ -13,17 +13,17 @@ use std::sync::OnceLock;
 pub enum Kernel {
     /// 16 messages side by side in AVX-512 registers.
     Avx512,
-    /// 8 messages side by side in AVX2 registers.
-    Avx2,
     /// Up to 4 messages, interleaved, by the SHA instructions of x86.
     ShaNi,
+    /// 8 messages side by side in AVX2 registers.
+    Avx2,
     /// One message at a time by the `sha1` crate, which itself uses the SHA instructions of x86
     /// and ARM where there are any.
     Plain,
 }
 
 impl Kernel {
-    const ALL: [Kernel; 4] = [Kernel::Avx512, Kernel::Avx2, Kernel::ShaNi, Kernel::Plain];
+    const ALL: [Kernel; 4] = [Kernel::Avx512, Kernel::ShaNi, Kernel::Avx2, Kernel::Plain];
 
     /// Those that this processor has.
     pub fn available() -> Vec<Kernel> {
@@ -127,7 +127,7 @@ impl Kernels {
     /// How many of `messages` messages (at least 1) to give to [`Kernels::compress`] together.
     pub(super) fn group(self, messages: usize) -> usize {
         match self.best_for(messages) {
-            Kernel::Avx512 => messages.min(LANES),
+            Kernel::Avx512 => messages.min(16),
             Kernel::Avx2 => messages.min(8),
             // Even groups, as 3 + 3 is faster than 4 + 2.
             Kernel::ShaNi => messages.div_ceil(messages.div_ceil(4)),
@@ -144,7 +144,7 @@ impl Kernels {
             Kernel::Avx512 => return padded(states, runs, |s, r| unsafe { x86::avx512::compress(s, r) }),
             // SAFETY: `avx2` is set only if the processor has AVX2.
             Kernel::Avx2 => return padded(states, runs, |s, r| unsafe { x86::avx2::compress(s, r) }),
-            // SAFETY: `sha_ni` is set only if the processor has SHA and SSE4.1.
+            // SAFETY: `sha_ni` is set only if the processor has SHA and SSE4.1, which brings those before it.
             Kernel::ShaNi => return unsafe { x86::ni::compress(states, runs) },
             Kernel::Plain => {}
         }

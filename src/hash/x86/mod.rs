@@ -20,10 +20,12 @@ const SWAP: (i64, i64) = (0x0c0d0e0f_08090a0b, 0x04050607_00010203);
 /// last 16 at any time.
 ///
 /// Sums are formed so that what the last two rounds gave (`a`, and `b` in the function) comes in
-/// last: the chain of these is what the kernel's time is made of.
+/// last: the rounds wait for one another as little as they can.
 macro_rules! rounds {
-    ($v:ident, $w:ident, $k:ident; $add:ident, $rol:ident, $xor4:ident, $choose:ident, $parity:ident, $majority:ident) => {
-        rounds!(@twenty $v $w $add $rol $xor4 $choose ($k[0]) 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19);
+    ($v:ident, $w:ident, $k:ident; $add:ident, $rol:ident, $xor4:ident,
+     $choose:ident, $parity:ident, $majority:ident) => {
+        rounds!(@twenty $v $w $add $rol $xor4 $choose ($k[0])
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19);
         rounds!(@twenty $v $w $add $rol $xor4 $parity ($k[1])
             20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39);
         rounds!(@twenty $v $w $add $rol $xor4 $majority ($k[2])
