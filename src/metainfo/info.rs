@@ -192,7 +192,11 @@ fn attr(value: Option<Value<'_>>) -> Attr {
 
 /// Gives each file its place. Pad files come after the others, so that they never take a name that
 /// somebody sees (torrents give all of them the same).
-fn place(entries: &[Entry<'_>], mapper: &mut Mapper, notes: &mut Notes) -> Result<Vec<File>, MetainfoError> {
+fn place<'a>(
+    entries: &[Entry<'a>],
+    mapper: &mut Mapper<'a>,
+    notes: &mut Notes,
+) -> Result<Vec<File>, MetainfoError> {
     let mut paths = vec![Box::<str>::default(); entries.len()];
     let mut components = Vec::new();
     for pad in [false, true] {
@@ -219,7 +223,7 @@ fn place(entries: &[Entry<'_>], mapper: &mut Mapper, notes: &mut Notes) -> Resul
 fn links(
     entries: &[Entry<'_>],
     paths: &[Box<str>],
-    mapper: &mut Mapper,
+    mapper: &mut Mapper<'_>,
     notes: &mut Notes,
 ) -> Vec<Option<Box<str>>> {
     let mut targets = vec![None; entries.len()];
