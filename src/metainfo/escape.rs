@@ -29,9 +29,10 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Whether all of it is printable ASCII: the quick way past [`is_unprintable`] for most names.
+/// Whether all of it is printable ASCII: the quick way past [`is_unprintable`] for most names. It looks at
+/// every byte without stopping at the first bad one, which the compiler turns into wide steps.
 pub(super) fn is_plain_ascii(text: &[u8]) -> bool {
-    text.iter().all(|byte| matches!(byte, b' '..=b'~'))
+    text.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'))
 }
 
 /// Control characters, bidirectional controls, line and paragraph separators, and characters that

@@ -281,14 +281,19 @@ fn sanitize(component: &[u8]) -> (Cow<'_, str>, Option<Change>) {
     if component == b".." {
         return (Cow::Borrowed("_"), Some(Change::Dots));
     }
-    let text = String::from_utf8_lossy(component);
-    if component.len() <= MAX_NAME && is_plain_ascii(component) && !text.contains(['/', '\\']) {
-        return (text, None);
-    }
-    let mut change = matches!(text, Cow::Owned(_)).then_some(Change::Encoding);
+    let mut change = None;
+    let mut safe = match std::str::from_utf8(component) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => {
+            change = Some(Change::Encoding);
+            String::from_utf8_lossy(component)
+        }
+    };
     let bad = |c: char| matches!(c, '/' | '\\') || is_unprintable(c);
-    let mut safe = text;
-    if safe.contains(bad) {
+    let separator = |byte: &u8| matches!(byte, b'/' | b'\\');
+    let is_plain =
+        is_plain_ascii(component) && !component.iter().fold(false, |any, byte| any | separator(byte));
+    if !is_plain && safe.contains(bad) {
         safe = Cow::Owned(safe.replace(bad, "_"));
         change = Some(Change::Characters);
     }
