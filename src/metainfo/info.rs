@@ -15,6 +15,9 @@ use crate::layout::Layout;
 /// Components of one path that are looked at; disks take far fewer.
 const MAX_COMPONENTS: usize = 1000;
 
+/// Bytes of the torrent's name that are kept for people; it stands in every event and bar.
+const MAX_NAME_SHOWN: usize = 1024;
+
 /// What the `info` dictionary says.
 #[derive(Debug)]
 pub(super) struct Info {
@@ -86,7 +89,7 @@ pub(super) fn parse(info: Value<'_>, notes: &mut Notes) -> Result<Info, Metainfo
     };
     let layout = lay_out(piece_length, &files, hashes.len()).map_err(below)?;
     Ok(Info {
-        name: String::from_utf8_lossy(name).into_owned(),
+        name: String::from_utf8_lossy(&name[..name.len().min(MAX_NAME_SHOWN)]).into_owned(),
         layout: Arc::new(layout),
         piece_hashes: hashes.into(),
         files,

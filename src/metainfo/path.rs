@@ -12,10 +12,11 @@
 //! Folders beyond [`MAX_PATH`] or [`MAX_DEPTH`] are left out. Names that Windows reserves stay, with a note.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use unicode_normalization::UnicodeNormalization;
 
+use super::byteset::ByteSet;
 use super::escape::{is_plain_ascii, is_unprintable};
 use super::notes::{Notes, quote};
 
@@ -73,7 +74,7 @@ pub(super) struct Mapper<'a> {
     /// Folder and the name wanted below it -> the folder that stands for it.
     folders: HashMap<Box<[u8]>, Folder>,
     /// Folder and the folded name of what is there, file or folder.
-    taken: HashSet<Box<[u8]>>,
+    taken: ByteSet,
     /// Folder and the folded name that suffixes are put to -> the next number to try. Numbers only
     /// rise, so that a million equal names take a million steps and not a million squared.
     numbers: HashMap<Box<[u8]>, u32>,
@@ -110,7 +111,7 @@ impl<'a> Mapper<'a> {
         note(notes, &root, name, change);
         Mapper {
             folders: HashMap::new(),
-            taken: HashSet::new(),
+            taken: ByteSet::default(),
             numbers: HashMap::new(),
             last: Place { components: Vec::new(), id: 0, path: format!("{root}/") },
             key: Vec::new(),
@@ -233,7 +234,7 @@ impl<'a> Mapper<'a> {
     /// Takes `wanted` in `parent`, or gives the name that was taken instead.
     fn claim(&mut self, parent: u32, wanted: &str, is_file: bool) -> Option<Box<str>> {
         set_folded_key(&mut self.key, parent, wanted);
-        if self.taken.insert(self.key.as_slice().into()) {
+        if self.taken.insert(&self.key) {
             return None;
         }
         let (stem, extension) = if is_file { split_extension(wanted) } else { (wanted, "") };
@@ -245,7 +246,7 @@ impl<'a> Mapper<'a> {
             let candidate = format!("{stem}~{number}{extension}");
             *number += 1;
             set_folded_key(&mut self.key, parent, &candidate);
-            if self.taken.insert(self.key.as_slice().into()) {
+            if self.taken.insert(&self.key) {
                 return Some(candidate.into_boxed_str());
             }
         }
@@ -353,15 +354,15 @@ fn set_folded_key(key: &mut Vec<u8>, parent: u32, name: &str) {
     }
 }
 
-/// Case folded and normalised: canonical decomposition, upper then lower case of each character
-/// (which brings together ß and ss, s and long s, the sigmas), joiners and selectors that some file systems ignore
-/// dropped, composed again.
+/// Case folded and normalised: decomposed, each character in lower, upper and lower case again (this
+/// brings together the letters that have more than two forms: ß, ẞ and ss; s and long s; the sigmas),
+/// joiners and selectors that some file systems ignore dropped, composed.
 fn fold(name: &str) -> String {
     name.nfd()
+        .flat_map(char::to_lowercase)
         .flat_map(char::to_uppercase)
         .flat_map(char::to_lowercase)
         .filter(|c| !matches!(c, '\u{34f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}'))
-        .nfd()
         .nfc()
         .collect()
 }
@@ -559,6 +560,19 @@ mod tests {
         check(&paths);
         assert_eq!(notes.len(), 9, "one for each that was changed: {notes:#?}");
         assert!(notes[0].starts_with("\"t/A~2.TXT\" stands for \"A.TXT\": the same name"), "{notes:?}");
+    }
+
+    #[test]
+    fn folding_sees_through_case_and_normalisation_of_every_character() {
+        for c in (char::MIN..=char::MAX).filter(|c| !c.is_ascii()) {
+            let text = c.to_string();
+            let folded = fold(&text);
+            assert_eq!(folded, fold(&folded), "{c:?} again");
+            assert_eq!(folded, fold(&text.to_lowercase()), "{c:?} in lower case");
+            assert_eq!(folded, fold(&text.to_uppercase()), "{c:?} in upper case");
+            assert_eq!(folded, fold(&text.nfd().collect::<String>()), "{c:?} decomposed");
+            assert_eq!(folded, fold(&text.nfc().collect::<String>()), "{c:?} composed");
+        }
     }
 
     #[test]
