@@ -23,8 +23,10 @@ mod root;
 mod sync;
 mod vectored;
 
+pub(crate) use error::escaped;
 pub use error::{Operation, StorageError, StorageErrorKind};
 pub(crate) use open::Opened;
+pub(crate) use vectored::read_full;
 
 /// How files are made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
