@@ -3,6 +3,7 @@
 //! See ARCHITECTURE.md for the map.
 
 pub mod bitfield;
+pub mod check;
 pub mod client;
 mod disk;
 pub mod event;

@@ -162,7 +162,7 @@ fn human(bytes: u64) -> String {
 }
 
 /// A path for people: names come from strangers, so what a terminal might obey is escaped.
-fn escaped(path: &Path) -> String {
+pub(crate) fn escaped(path: &Path) -> String {
     let hidden = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')

@@ -18,13 +18,16 @@ mod open;
 mod part;
 mod pool;
 mod prepare;
+pub mod resume;
 
 mod root;
 mod sync;
 mod vectored;
 
+pub(crate) use error::escaped;
 pub use error::{Operation, StorageError, StorageErrorKind};
 pub(crate) use open::Opened;
+pub(crate) use vectored::read_full;
 
 /// How files are made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -211,11 +214,6 @@ impl Storage {
     /// Whether the file's bytes go to a part file instead of the file.
     pub(crate) fn is_absent(&self, file: FileIndex) -> bool {
         self.slot(file).place == Place::Absent
-    }
-
-    /// The file's path below basedir.
-    pub(crate) fn relative_path(&self, file: FileIndex) -> &str {
-        &self.slot(file).path
     }
 
     /// What happened since the last call.
