@@ -220,7 +220,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     entries.sort();
     for path in entries {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap().to_owned();
-        let only_tests = stem == "tests" || stem.ends_with("_tests");
+        let only_tests = stem == "tests" || stem == "testing" || stem.ends_with("_tests");
         if only_tests {
             continue;
         }
