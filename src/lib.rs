@@ -3,6 +3,7 @@
 //! See ARCHITECTURE.md for the map.
 
 pub mod bitfield;
+pub mod cli;
 pub mod client;
 pub mod event;
 pub mod hash;
