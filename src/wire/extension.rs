@@ -7,7 +7,7 @@ use bendy::encoding::Encoder;
 
 use super::ProtocolError;
 use crate::metainfo::bencode;
-use crate::metainfo::escape::escape;
+use crate::metainfo::escape;
 
 /// The id of the extension handshake among the extension messages.
 pub const HANDSHAKE_ID: u8 = 0;
@@ -64,7 +64,9 @@ impl ExtensionHandshake {
         let mut encoder = Encoder::new();
         let encoded = encoder.emit_dict(|mut dict| {
             dict.emit_pair_with(b"m", |m| {
-                m.emit_dict(|mut m| extensions.iter().try_for_each(|(name, id)| m.emit_pair(name.as_bytes(), id)))
+                m.emit_dict(|mut m| {
+                    extensions.iter().try_for_each(|(name, id)| m.emit_pair(name.as_bytes(), id))
+                })
             })?;
             if let Some(port) = self.port {
                 dict.emit_pair(b"p", port)?;
@@ -91,8 +93,7 @@ impl ExtensionHandshake {
     ///
     /// If the payload is not a dictionary.
     pub fn decode(payload: &[u8]) -> Result<ExtensionHandshake, ProtocolError> {
-        let malformed =
-            |reason: String| ProtocolError::Malformed { message: "extension handshake", reason };
+        let malformed = |reason: String| ProtocolError::Malformed { message: "extension handshake", reason };
         let (value, _) = bencode::decode_prefix(payload).map_err(|error| malformed(error.to_string()))?;
         let dict = value.as_dict().ok_or_else(|| malformed(format!("{} is no dictionary", value.kind())))?;
         let mut handshake = ExtensionHandshake::default();
@@ -191,7 +192,10 @@ mod tests {
         assert_eq!(read.client.as_deref(), Some("libtorrent/2.0.11"));
         assert_eq!((read.port, read.request_queue), (Some(6881), Some(2000)));
         assert_eq!(read.your_ip, Some(IpAddr::from([127, 0, 0, 1])));
-        assert_eq!((read.id_of("ut_pex"), read.id_of("ut_metadata"), read.id_of("x")), (Some(1), Some(2), None));
+        assert_eq!(
+            (read.id_of("ut_pex"), read.id_of("ut_metadata"), read.id_of("x")),
+            (Some(1), Some(2), None)
+        );
     }
 
     #[test]
@@ -202,7 +206,8 @@ mod tests {
             your_ip: Some(IpAddr::from([10, 0, 0, 7])),
             ..ExtensionHandshake::default()
         };
-        let expected = [&b"d1:mde4:reqqi500e1:v9:"[..], OUR_CLIENT.as_bytes(), b"6:yourip4:\x0a\x00\x00\x07e"];
+        let expected =
+            [&b"d1:mde4:reqqi500e1:v9:"[..], OUR_CLIENT.as_bytes(), b"6:yourip4:\x0a\x00\x00\x07e"];
         assert_eq!(ours.encode(), expected.concat());
     }
 
