@@ -10,4 +10,6 @@ pub mod hash;
 pub mod layout;
 pub mod metainfo;
 pub mod storage;
+pub mod swarm;
+pub mod tracker;
 pub mod wire;
