@@ -3,9 +3,11 @@
 //! See ARCHITECTURE.md for the map.
 
 pub mod bitfield;
+pub mod cli;
 pub mod client;
 pub mod event;
 pub mod hash;
 pub mod layout;
 pub mod metainfo;
 pub mod storage;
+pub mod text;
