@@ -1,35 +1,9 @@
-//! How things are written for people: escaped text, sizes, rates, times.
+//! How things are written for people: sizes, rates, times.
 //!
 //! Pure formatting. Nothing here prints, and nothing here is meant to be parsed again.
 
-use std::fmt::{self, Display, Formatter, Write};
+use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
-
-/// Text from strangers, made safe for a terminal: control characters, line and paragraph
-/// separators, bidirectional overrides and invisible characters are written as `\n`, `\u{202e}`.
-///
-/// Torrents, trackers and peers choose names and reasons; an escape sequence in one of them must
-/// not reach the screen, nor may a right-to-left override turn `exe.txt` around.
-#[derive(Clone, Copy, Debug)]
-pub struct Escaped<'a>(pub &'a str);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| match c {
-            '\n' | '\r' | '\t' => write!(f, "{}", c.escape_default()),
-            c if is_treacherous(c) => write!(f, "{}", c.escape_unicode()),
-            c => f.write_char(c),
-        })
-    }
-}
-
-/// Whether a character moves the cursor, turns the text around or cannot be seen.
-fn is_treacherous(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
 
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
@@ -156,14 +130,6 @@ mod tests {
     }
 
     #[test]
-    fn what_moves_the_cursor_is_escaped() {
-        assert_eq!(
-            Escaped("a\x1b[2Jb\nc\u{202e}d\u{9b}é漢").to_string(),
-            r"a\u{1b}[2Jb\nc\u{202e}d\u{9b}é漢"
-        );
-    }
-
-    #[test]
     fn only_the_whole_is_a_hundred_percent() {
         assert_eq!(percent(999_999, 1_000_000), 99.9);
         assert_eq!(percent(5, 5), 100.0);
@@ -178,11 +144,6 @@ mod tests {
             prop_assert!(Rate(bytes).to_string().len() <= 10);
             prop_assert!(Short(bytes).to_string().len() <= 4);
             prop_assert!(Time(Duration::from_secs(seconds)).to_string().len() <= 7);
-        }
-
-        #[test]
-        fn escaped_text_holds_no_control_character(text in any::<String>()) {
-            prop_assert!(!Escaped(&text).to_string().contains(is_treacherous));
         }
     }
 }

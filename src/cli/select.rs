@@ -7,8 +7,8 @@ use std::ops::RangeInclusive;
 use glob::{MatchOptions, Pattern};
 
 use super::values::{self, Weighted};
-use crate::metainfo::Metainfo;
-use crate::text::{Escaped, count};
+use crate::metainfo::{Metainfo, escape};
+use crate::text::count;
 
 /// One `--files LIST`, or the `FILE` of `--priority FILE=N`.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ const GLOB: MatchOptions = MatchOptions {
 
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Escaped(&self.text))
+        write!(f, "{}", escape(&self.text))
     }
 }
 
@@ -73,7 +73,7 @@ impl Selector {
                         return Err(format!(
                             "there is no file {}: {} has {}, see --show",
                             range.end(),
-                            Escaped(&metainfo.name),
+                            escape(&metainfo.name),
                             count(files.len() as u64, "file")
                         ));
                     }
@@ -92,7 +92,7 @@ impl Selector {
         }
         match found {
             true => Ok(()),
-            false => Err(format!("no file of {} matches '{self}', see --show", Escaped(&metainfo.name))),
+            false => Err(format!("no file of {} matches '{self}', see --show", escape(&metainfo.name))),
         }
     }
 
@@ -138,7 +138,7 @@ pub fn priorities(metainfo: &Metainfo, files: &[Selector], weights: &[Weighted])
     {
         return Err(format!(
             "--files and --priority leave nothing of {} to download; want at least one file",
-            Escaped(&metainfo.name)
+            escape(&metainfo.name)
         ));
     }
     Ok(priorities)

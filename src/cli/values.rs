@@ -194,7 +194,7 @@ fn decimal(text: &str) -> Option<f64> {
 }
 
 fn quoted(text: &str) -> String {
-    format!("'{}'", crate::text::Escaped(text))
+    format!("'{}'", crate::metainfo::escape(text))
 }
 
 #[cfg(test)]

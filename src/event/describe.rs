@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{FileStatus, Kind, Severity};
-use crate::text::{Escaped as E, Rate, Size, Time, count, percent};
+use crate::metainfo::escape;
+use crate::text::{Rate, Size, Time, count, percent};
 
 impl Kind {
     /// How much this event matters. It follows from the kind alone, but for `file_report`, where a
@@ -111,18 +112,23 @@ impl Kind {
         match self {
             Kind::ListenSuccess { address, protocol, .. } => format!("listening on {address} ({protocol})"),
             Kind::ListenFailure { address, ports, protocol, reason } => {
-                format!("cannot listen on {} port {} ({protocol}): {}", E(address), E(ports), E(reason))
+                format!(
+                    "cannot listen on {} port {} ({protocol}): {}",
+                    escape(address),
+                    escape(ports),
+                    escape(reason)
+                )
             }
-            Kind::IpFilter { address, rule, .. } => format!("refused {address}: {}", E(rule)),
+            Kind::IpFilter { address, rule, .. } => format!("refused {address}: {}", escape(rule)),
             Kind::TorrentAdded { name, size, pieces, files } => format!(
                 "added {}: {} in {} and {}",
-                E(name),
+                escape(name),
                 Size(*size),
                 count(*files as u64, "file"),
                 count(*pieces, "piece")
             ),
-            Kind::TorrentRemoved { name } => format!("removed {}", E(name)),
-            Kind::StateChanged { to, reason, .. } => format!("{to}: {}", E(reason)),
+            Kind::TorrentRemoved { name } => format!("removed {}", escape(name)),
+            Kind::StateChanged { to, reason, .. } => format!("{to}: {}", escape(reason)),
             Kind::Progress { done, wanted, down_rate, up_rate, peers, eta, .. } => {
                 let left =
                     eta.map(|s| format!(", {} left", Time(Duration::from_secs(s)))).unwrap_or_default();
@@ -136,16 +142,16 @@ impl Kind {
                 )
             }
             Kind::Complete { name, size, elapsed } => {
-                format!("{} is complete: {} after {}", E(name), Size(*size), seconds(*elapsed))
+                format!("{} is complete: {} after {}", escape(name), Size(*size), seconds(*elapsed))
             }
-            Kind::Seeding { name } => format!("seeding {}", E(name)),
+            Kind::Seeding { name } => format!("seeding {}", escape(name)),
             Kind::EventsDropped { count: missed } => {
                 format!("{} dropped because the reader is too slow", count(*missed, "event"))
             }
             Kind::Summary { name, exit_code, reason, done, wanted, uploaded, elapsed, .. } => format!(
                 "{}: {}; {} of {} there, {} uploaded in {}; exit code {exit_code}",
-                E(name),
-                E(reason),
+                escape(name),
+                escape(reason),
                 Size(*done),
                 Size(*wanted),
                 Size(*uploaded),
@@ -166,23 +172,24 @@ impl Kind {
                 )
             }
             Kind::FileReport { path, status, pieces, reason, .. } => {
-                let reason = reason.as_ref().map(|reason| format!(": {}", E(reason))).unwrap_or_default();
+                let reason =
+                    reason.as_ref().map(|reason| format!(": {}", escape(reason))).unwrap_or_default();
                 match pieces.0.is_empty() {
-                    true => format!("{} is {status}{reason}", E(path)),
-                    false => format!("{} is {status}{reason}; bad pieces: {pieces}", E(path)),
+                    true => format!("{} is {status}{reason}", escape(path)),
+                    false => format!("{} is {status}{reason}; bad pieces: {pieces}", escape(path)),
                 }
             }
             Kind::PieceHashPassed { index, .. } => format!("piece {index} is right"),
             Kind::PieceHashFailed { index, peers } => {
                 format!("piece {index} has a wrong hash{}", senders(peers))
             }
-            Kind::FileOpen { path, mode } => format!("opened {} ({mode})", E(path)),
-            Kind::FileClose { path } => format!("closed {}", E(path)),
-            Kind::FileRead { path, length } => format!("read {length} bytes of {}", E(path)),
-            Kind::FileWrite { path, length } => format!("wrote {length} bytes of {}", E(path)),
+            Kind::FileOpen { path, mode } => format!("opened {} ({mode})", escape(path)),
+            Kind::FileClose { path } => format!("closed {}", escape(path)),
+            Kind::FileRead { path, length } => format!("read {length} bytes of {}", escape(path)),
+            Kind::FileWrite { path, length } => format!("wrote {length} bytes of {}", escape(path)),
             Kind::FileError { reason, path } => match reason.contains(path.as_str()) {
-                true => E(reason).to_string(),
-                false => format!("{}: {}", E(path), E(reason)),
+                true => escape(reason).into_owned(),
+                false => format!("{}: {}", escape(path), escape(reason)),
             },
             other => unreachable!("{other:?} is not about data"),
         }
@@ -191,15 +198,19 @@ impl Kind {
     fn tracker_message(&self) -> String {
         match self {
             Kind::TrackerAnnounce { url, announce, .. } => match announce.is_empty() {
-                true => format!("announcing to {}", E(url)),
-                false => format!("announcing '{announce}' to {}", E(url)),
+                true => format!("announcing to {}", escape(url)),
+                false => format!("announcing '{announce}' to {}", escape(url)),
             },
-            Kind::TrackerConnect { url, .. } => format!("connecting to {}", E(url)),
-            Kind::TrackerDisconnect { url, .. } => format!("closed the connection to {}", E(url)),
-            Kind::TrackerRead { url, length, .. } => format!("{length} bytes from {}", E(url)),
-            Kind::TrackerWrite { url, length, .. } => format!("{length} bytes to {}", E(url)),
+            Kind::TrackerConnect { url, .. } => format!("connecting to {}", escape(url)),
+            Kind::TrackerDisconnect { url, .. } => format!("closed the connection to {}", escape(url)),
+            Kind::TrackerRead { url, length, .. } => format!("{length} bytes from {}", escape(url)),
+            Kind::TrackerWrite { url, length, .. } => format!("{length} bytes to {}", escape(url)),
             Kind::TrackerSuccess { url, peers, interval, .. } => {
-                format!("{} from {}, next announce in {interval} s", count(*peers as u64, "peer"), E(url))
+                format!(
+                    "{} from {}, next announce in {interval} s",
+                    count(*peers as u64, "peer"),
+                    escape(url)
+                )
             }
             Kind::TrackerFailure { url, reason, times_in_row, .. } => {
                 let again = if *times_in_row > 1 {
@@ -207,10 +218,12 @@ impl Kind {
                 } else {
                     String::new()
                 };
-                format!("tracker {} failed{again}: {}", E(url), E(reason))
+                format!("tracker {} failed{again}: {}", escape(url), escape(reason))
             }
-            Kind::TrackerWarning { url, reason, .. } => format!("tracker {} warns: {}", E(url), E(reason)),
-            Kind::UrlSeed { url, reason } => format!("web seed {}: {}", E(url), E(reason)),
+            Kind::TrackerWarning { url, reason, .. } => {
+                format!("tracker {} warns: {}", escape(url), escape(reason))
+            }
+            Kind::UrlSeed { url, reason } => format!("web seed {}: {}", escape(url), escape(reason)),
             other => unreachable!("{other:?} is not about a tracker"),
         }
     }
@@ -221,19 +234,21 @@ impl Kind {
                 super::Direction::In => format!("{address} connected ({transport})"),
                 super::Direction::Out => format!("connecting to {address} ({transport})"),
             },
-            Kind::PeerId { address, client, .. } => format!("{address} is {}", E(client)),
+            Kind::PeerId { address, client, .. } => format!("{address} is {}", escape(client)),
             Kind::PeerHandshakeComplete { address, client, .. } => {
-                format!("connected to {address}, {}", E(client))
+                format!("connected to {address}, {}", escape(client))
             }
-            Kind::PeerDisconnect { address, reason } => format!("disconnected from {address}: {}", E(reason)),
+            Kind::PeerDisconnect { address, reason } => {
+                format!("disconnected from {address}: {}", escape(reason))
+            }
             Kind::PeerDataIn { address, length } => format!("{length} bytes from {address}"),
             Kind::PeerDataOut { address, length } => format!("{length} bytes to {address}"),
             Kind::PeerPacketIn { address, packet } => format!("{} from {address}", packet_type(packet)),
             Kind::PeerPacketOut { address, packet } => format!("{} to {address}", packet_type(packet)),
-            Kind::PeerError { address, reason } => format!("trouble with {address}: {}", E(reason)),
-            Kind::PeerBan { address, reason, .. } => format!("banned {address}: {}", E(reason)),
+            Kind::PeerError { address, reason } => format!("trouble with {address}: {}", escape(reason)),
+            Kind::PeerBan { address, reason, .. } => format!("banned {address}: {}", escape(reason)),
             Kind::InvalidRequest { address, reason } => {
-                format!("invalid request from {address}: {}", E(reason))
+                format!("invalid request from {address}: {}", escape(reason))
             }
             other => unreachable!("{other:?} is not about a peer"),
         }
@@ -241,7 +256,7 @@ impl Kind {
 }
 
 fn packet_type(packet: &serde_json::Value) -> String {
-    E(packet.get("type").and_then(|kind| kind.as_str()).unwrap_or("message")).to_string()
+    escape(packet.get("type").and_then(|kind| kind.as_str()).unwrap_or("message")).into_owned()
 }
 
 fn senders(peers: &[SocketAddr]) -> String {

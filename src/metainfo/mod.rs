@@ -1,9 +1,44 @@
 //! What a .torrent file says (BEP 3, 12, 27, 47), parsed and checked.
+//!
+//! Owns the way from foreign bytes to a [`Metainfo`] that the rest may trust, and back for torrents
+//! of our own (`create`). Never touches a file system, and never prints: what people should know
+//! is in [`Metainfo::notes`].
+
+mod announce;
+pub mod bencode;
+pub mod create;
+mod error;
+mod escape;
+mod info;
+mod notes;
+mod path;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
-use crate::hash::Digest;
+pub use error::MetainfoError;
+pub use escape::escape;
+
+use crate::hash::{Digest, sha1};
 use crate::layout::{Layout, PieceIndex};
+
+/// Bytes in a .torrent that is read.
+pub const MAX_LENGTH: usize = 64 << 20;
+
+/// Pieces in a torrent that is read.
+pub const MAX_PIECES: usize = 1 << 21;
+
+/// Files in a torrent that is read.
+pub const MAX_FILES: usize = 1_000_000;
+
+/// Bytes in a piece: 256 MiB, the most that torrent makers offer (mktorrent's `-l 28`). A piece is
+/// held in memory until it is verified, so this bounds what a stranger's torrent can ask of us;
+/// and offsets inside a piece never come near the end of `u32`.
+pub const MAX_PIECE_LENGTH: u32 = 1 << 28;
+
+/// Bytes kept of `comment` and of `created by`.
+const MAX_TEXT: usize = 64 << 10;
 
 /// SHA-1 of the `info` dictionary over the bytes as they stand: the torrent's identity.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,8 +107,97 @@ pub struct Metainfo {
 }
 
 impl Metainfo {
+    /// Reads a .torrent.
+    ///
+    /// Refuses what is not one whole, consistent v1 torrent within the bounds above; the error says
+    /// which key is wrong and why. Mends names, leaves out unusable trackers and links, and says so in
+    /// `notes`. Takes time and memory in proportion to `bytes`.
+    pub fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
+        if bytes.len() > MAX_LENGTH {
+            return Err(MetainfoError::TooLong);
+        }
+        if let Some(what) = foreign(bytes) {
+            return Err(MetainfoError::Foreign(what));
+        }
+        let top = error::dict("the top level", bencode::decode(bytes)?)?;
+        let [
+            info,
+            announce,
+            announce_list,
+            url_list,
+            nodes,
+            comment,
+            comment_utf8,
+            created_by,
+            creation_date,
+        ] = pick(
+            top,
+            [
+                b"info",
+                b"announce",
+                b"announce-list",
+                b"url-list",
+                b"nodes",
+                b"comment",
+                b"comment.utf-8",
+                b"created by",
+                b"creation date",
+            ],
+        );
+        let info = info.ok_or_else(|| MetainfoError::missing("info"))?;
+        let mut notes = notes::Notes::default();
+        let parsed = info::parse(info, &mut notes)?;
+        Ok(Metainfo {
+            info_hash: InfoHash(sha1(info.span())),
+            name: parsed.name,
+            layout: parsed.layout,
+            piece_hashes: parsed.piece_hashes,
+            files: parsed.files,
+            private: parsed.private,
+            trackers: announce::trackers(announce, announce_list, &mut notes),
+            nodes: announce::nodes(nodes),
+            url_list: announce::url_list(url_list, &mut notes),
+            comment: comment_utf8.and_then(text).or_else(|| comment.and_then(text)),
+            created_by: created_by.and_then(text),
+            creation_date: creation_date.and_then(|date| date.as_int()),
+            notes: notes.into_lines(),
+            info_bytes: info.span().into(),
+        })
+    }
+
     /// The hash that `piece` must have.
     pub fn piece_hash(&self, piece: PieceIndex) -> Digest {
         self.piece_hashes[piece.0 as usize]
     }
+}
+
+/// The values of `keys` in one walk; of duplicate keys the first counts.
+fn pick<'a, const N: usize>(dict: bencode::Dict<'a>, keys: [&[u8]; N]) -> [Option<bencode::Value<'a>>; N] {
+    let mut values = [None; N];
+    for (key, value) in dict {
+        if let Some(at) = keys.iter().position(|wanted| *wanted == key) {
+            values[at].get_or_insert(value);
+        }
+    }
+    values
+}
+
+/// What this is, if it does not even begin like a .torrent.
+fn foreign(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [] => Some("empty"),
+        [b'd', ..] => None,
+        [0x1f, 0x8b, ..] => Some("compressed by gzip; unpack it first"),
+        [b'm', b'a', b'g', b'n', b'e', b't', b':', ..] => Some("holds a magnet link"),
+        _ if bytes.trim_ascii_start().starts_with(b"<") => {
+            Some("a web page; the link needs a log-in, or was not that of the torrent itself")
+        }
+        _ => Some("does not begin with a dictionary"),
+    }
+}
+
+/// A text for people, invalid UTF-8 replaced, no more than [`MAX_TEXT`] bytes of it; `None` if empty.
+fn text(value: bencode::Value<'_>) -> Option<String> {
+    let bytes = value.as_bytes().filter(|bytes| !bytes.is_empty())?;
+    Some(String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_TEXT)]).into_owned())
 }

@@ -1,0 +1,121 @@
+//! Where a torrent says that peers are found: trackers (BEP 3, 12), web seeds (BEP 19), DHT nodes
+//! (BEP 5). All of it is optional, so what is malformed is left out with a note, never fatal.
+
+use super::bencode::Value;
+use super::notes::{Notes, quote};
+
+/// Trackers kept, all tiers together; the longest public lists have some hundred.
+const MAX_TRACKERS: usize = 1000;
+
+/// Web seeds kept.
+const MAX_URLS: usize = 100;
+
+/// DHT nodes kept.
+const MAX_NODES: usize = 100;
+
+/// Bytes in a URL that is kept: what servers and browsers commonly take.
+const MAX_URL: usize = 2048;
+
+/// Tiers of tracker URLs: `announce-list` if it names any (BEP 12), else `announce` alone.
+pub(super) fn trackers(
+    announce: Option<Value<'_>>,
+    announce_list: Option<Value<'_>>,
+    notes: &mut Notes,
+) -> Vec<Vec<String>> {
+    let mut tiers: Vec<Vec<String>> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    let mut left_out = 0;
+    for tier in announce_list.and_then(|list| list.as_list()).into_iter().flatten() {
+        let mut urls = Vec::new();
+        // Some torrents have a plain string where BEP 12 asks for a list.
+        let alone = tier.as_bytes().map(|_| tier);
+        for url in tier.as_list().into_iter().flatten().chain(alone) {
+            match tracker_url(url, notes) {
+                Some(url) if seen.contains(&url) => {}
+                Some(_) if seen.len() == MAX_TRACKERS => left_out += 1,
+                Some(url) => {
+                    seen.insert(url.clone());
+                    urls.push(url);
+                }
+                None => {}
+            }
+        }
+        if !urls.is_empty() {
+            tiers.push(urls);
+        }
+    }
+    if left_out > 0 {
+        notes.add(|| format!("announce-list: more than {MAX_TRACKERS} trackers, {left_out} left out"));
+    }
+    if tiers.is_empty() {
+        tiers.extend(announce.and_then(|url| tracker_url(url, notes)).map(|url| vec![url]));
+    }
+    tiers
+}
+
+/// `url-list`: a string or a list of them.
+pub(super) fn url_list(value: Option<Value<'_>>, notes: &mut Notes) -> Vec<String> {
+    let Some(value) = value else { return Vec::new() };
+    let alone = value.as_bytes().map(|_| value);
+    let urls = value.as_list().into_iter().flatten().chain(alone).filter(|url| url.as_bytes() != Some(b""));
+    urls.filter_map(|url| checked_url(url, &["http", "https"], "url-list", notes)).take(MAX_URLS).collect()
+}
+
+/// `nodes`: pairs of host and port.
+pub(super) fn nodes(value: Option<Value<'_>>) -> Vec<(String, u16)> {
+    let pair = |node: Value<'_>| {
+        let mut fields = node.as_list()?;
+        let host = fields.next()?.as_str().filter(|host| is_host(host))?;
+        let port = u16::try_from(fields.next()?.as_int()?).ok().filter(|port| *port > 0)?;
+        Some((host.to_owned(), port))
+    };
+    value.and_then(|nodes| nodes.as_list()).into_iter().flatten().filter_map(pair).take(MAX_NODES).collect()
+}
+
+fn tracker_url(value: Value<'_>, notes: &mut Notes) -> Option<String> {
+    if value.as_bytes() == Some(b"") {
+        return None;
+    }
+    checked_url(value, &["http", "https", "udp"], "tracker", notes)
+}
+
+fn checked_url(value: Value<'_>, schemes: &[&str], what: &str, notes: &mut Notes) -> Option<String> {
+    let url = value.as_str().and_then(|url| plausible(url.trim_ascii(), schemes));
+    if url.is_none() {
+        let shown = &value.as_bytes().unwrap_or(value.span());
+        let shown = String::from_utf8_lossy(&shown[..shown.len().min(MAX_URL)]);
+        notes.add(|| format!("{what} {} left out: not a usable {} URL", quote(&shown), schemes.join("/")));
+    }
+    url
+}
+
+/// The URL, scheme in lower case, if it could be one: a known scheme, a host, a port that is one
+/// (a must for udp, BEP 15), printable ASCII all through (RFC 3986), no more than [`MAX_URL`] bytes.
+fn plausible(url: &str, schemes: &[&str]) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let scheme = schemes.iter().find(|known| scheme.eq_ignore_ascii_case(known))?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host_port = authority.rsplit('@').next()?;
+    let (host, port) = match host_port.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (host_port, None),
+    };
+    let port_fits = match port {
+        Some(port) => port.parse::<u16>().is_ok_and(|port| port > 0),
+        None => *scheme != "udp",
+    };
+    let printable = url.len() <= MAX_URL && url.bytes().all(|byte| byte.is_ascii_graphic());
+    (printable && port_fits && is_host(host)).then(|| format!("{scheme}://{rest}"))
+}
+
+/// Letters, digits, `-`, `.`, `_`, or an IPv6 address, in brackets in a URL; RFC 1035's 253 bytes.
+fn is_host(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    match bare.unwrap_or(host) {
+        address if address.contains(':') => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        name => {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+            bare.is_none() && !name.is_empty() && name.len() <= 253 && name.bytes().all(plain)
+        }
+    }
+}

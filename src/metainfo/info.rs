@@ -1,0 +1,261 @@
+//! The `info` dictionary (BEP 3, 27, 47): what is shared. Everything here is needed to tell good
+//! data from bad, so what is wrong is refused; only names are mended (see `path`).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::bencode::{Dict, List, Value};
+use super::error::{MetainfoError, dict, length, list, string};
+use super::notes::{Notes, quote};
+use super::path::{MAX_FOLDERS, Mapper, TooManyFolders};
+use super::{File, MAX_FILES, MAX_PIECE_LENGTH, MAX_PIECES, pick};
+use crate::hash::Digest;
+use crate::layout::Layout;
+
+/// Components of one path that are looked at; disks take far fewer.
+const MAX_COMPONENTS: usize = 1000;
+
+/// What the `info` dictionary says.
+#[derive(Debug)]
+pub(super) struct Info {
+    pub(super) name: String,
+    pub(super) layout: Arc<Layout>,
+    pub(super) piece_hashes: Arc<[Digest]>,
+    pub(super) files: Vec<File>,
+    pub(super) private: bool,
+}
+
+/// A file as the torrent has it.
+#[derive(Debug)]
+struct Entry<'a> {
+    length: u64,
+    path: List<'a>,
+    attr: Attr,
+    symlink: Option<List<'a>>,
+}
+
+/// BEP 47 `attr`; `h` (hidden) means nothing here, and unknown letters are to be ignored.
+#[derive(Clone, Copy, Default, Debug)]
+struct Attr {
+    pad: bool,
+    executable: bool,
+    symlink: bool,
+}
+
+/// Reads `info`. Errors name keys below `info`.
+pub(super) fn parse(info: Value<'_>, notes: &mut Notes) -> Result<Info, MetainfoError> {
+    let [name, name_utf8, piece_length, pieces, length, files, private, attr, file_tree, meta_version] = pick(
+        dict("info", info)?,
+        [
+            b"name",
+            b"name.utf-8",
+            b"piece length",
+            b"pieces",
+            b"length",
+            b"files",
+            b"private",
+            b"attr",
+            b"file tree",
+            b"meta version",
+        ],
+    );
+    if pieces.is_none() && (file_tree.is_some() || meta_version.is_some()) {
+        return Err(MetainfoError::at(
+            "info",
+            "a v2-only torrent (BEP 52), which btget cannot read; get the hybrid or v1 torrent",
+        ));
+    }
+    let below = |error: MetainfoError| error.inside(|| "info".to_owned());
+    let name = self::name(name, name_utf8).map_err(below)?;
+    let piece_length = self::piece_length(piece_length).map_err(below)?;
+    let hashes = piece_hashes(pieces).map_err(below)?;
+    let mut mapper = Mapper::new(name, notes);
+    let files = match (length, files) {
+        (Some(_), Some(_)) => {
+            return Err(MetainfoError::at("info", "both length and files: a contradiction"));
+        }
+        (None, None) => return Err(MetainfoError::at("info", "neither length nor files")),
+        (Some(length), None) => vec![File {
+            path: mapper.root().into(),
+            length: self::length("info.length", length)?,
+            pad: false,
+            executable: self::attr(attr).executable,
+            symlink: None,
+        }],
+        (None, Some(files)) => place(&entries(files).map_err(below)?, &mut mapper, notes).map_err(below)?,
+    };
+    let layout = lay_out(piece_length, &files, hashes.len()).map_err(below)?;
+    Ok(Info {
+        name: String::from_utf8_lossy(name).into_owned(),
+        layout: Arc::new(layout),
+        piece_hashes: hashes.into(),
+        files,
+        private: private.is_some_and(|private| private.as_int() != Some(0)),
+    })
+}
+
+/// The name; `name.utf-8`, where it is what it says, over a `name` in some older encoding.
+fn name<'a>(name: Option<Value<'a>>, name_utf8: Option<Value<'a>>) -> Result<&'a [u8], MetainfoError> {
+    match name_utf8.and_then(|name| name.as_str()) {
+        Some(name) => Ok(name.as_bytes()),
+        None => string("name", name.ok_or_else(|| MetainfoError::missing("name"))?),
+    }
+}
+
+fn piece_length(value: Option<Value<'_>>) -> Result<u32, MetainfoError> {
+    const KEY: &str = "piece length";
+    let value = length(KEY, value.ok_or_else(|| MetainfoError::missing(KEY))?)?;
+    match u32::try_from(value) {
+        Ok(0) => Err(MetainfoError::at(KEY, "0")),
+        Ok(length) if length <= MAX_PIECE_LENGTH => Ok(length),
+        _ => Err(MetainfoError::at(KEY, format!("{value} bytes; up to {MAX_PIECE_LENGTH} can be handled"))),
+    }
+}
+
+fn piece_hashes(pieces: Option<Value<'_>>) -> Result<&[Digest], MetainfoError> {
+    let pieces = string("pieces", pieces.ok_or_else(|| MetainfoError::missing("pieces"))?)?;
+    let (hashes, rest) = pieces.as_chunks();
+    if !rest.is_empty() {
+        return Err(MetainfoError::at("pieces", format!("{} bytes, not a multiple of 20", pieces.len())));
+    }
+    if hashes.len() > MAX_PIECES {
+        let problem = format!("{} pieces; up to {MAX_PIECES} can be handled", hashes.len());
+        return Err(MetainfoError::at("pieces", problem));
+    }
+    Ok(hashes)
+}
+
+fn lay_out(piece_length: u32, files: &[File], hashes: usize) -> Result<Layout, MetainfoError> {
+    let layout = Layout::new(piece_length, files.iter().map(|file| (file.length, file.pad)))
+        .ok_or_else(|| MetainfoError::at("files", "their sizes are too large to be true"))?;
+    if layout.num_pieces() as usize == hashes {
+        return Ok(layout);
+    }
+    let (total, need) = (layout.total(), layout.num_pieces());
+    let problem = format!(
+        "{hashes} hashes, but {total} bytes in pieces of {piece_length} bytes need {need}: a contradiction"
+    );
+    Err(MetainfoError::at("pieces", problem))
+}
+
+/// The list of files, checked; their names are not, yet.
+fn entries(files: Value<'_>) -> Result<Vec<Entry<'_>>, MetainfoError> {
+    let mut entries = Vec::new();
+    for (index, file) in list("files", files)?.enumerate() {
+        if index == MAX_FILES {
+            return Err(MetainfoError::at("files", format!("more than {MAX_FILES}")));
+        }
+        let at = || format!("files[{index}]");
+        let file = file.as_dict().ok_or_else(|| MetainfoError::at(at(), "not a dictionary"))?;
+        entries.push(entry(file).map_err(|error| error.inside(at))?);
+    }
+    match entries.is_empty() {
+        true => Err(MetainfoError::at("files", "empty: a torrent of nothing")),
+        false => Ok(entries),
+    }
+}
+
+fn entry(file: Dict<'_>) -> Result<Entry<'_>, MetainfoError> {
+    let [length, path, path_utf8, attr, symlink] =
+        pick(file, [b"length", b"path", b"path.utf-8", b"attr", b"symlink path"]);
+    let attr = self::attr(attr);
+    let length = match length {
+        Some(length) => self::length("length", length)?,
+        // BEP 47: a link has no data.
+        None if attr.symlink => 0,
+        None => return Err(MetainfoError::missing("length")),
+    };
+    let is_utf8 = |path: &List<'_>| path.into_iter().all(|component| component.as_str().is_some());
+    let path = match path_utf8.and_then(|path| path.as_list()).filter(is_utf8) {
+        Some(path) => path,
+        None => list("path", path.ok_or_else(|| MetainfoError::missing("path"))?)?,
+    };
+    let mut number = 0;
+    for component in path {
+        string("path", component)?;
+        number += 1;
+    }
+    match number {
+        0 => Err(MetainfoError::at("path", "empty: a file without a name")),
+        1..=MAX_COMPONENTS => {
+            Ok(Entry { length, path, attr, symlink: symlink.and_then(|target| target.as_list()) })
+        }
+        _ => Err(MetainfoError::at("path", format!("more than {MAX_COMPONENTS} components"))),
+    }
+}
+
+fn attr(value: Option<Value<'_>>) -> Attr {
+    let letters = value.and_then(|value| value.as_bytes()).unwrap_or_default();
+    let has = |letter: u8| letters.contains(&letter);
+    Attr { pad: has(b'p'), executable: has(b'x'), symlink: has(b'l') }
+}
+
+/// Gives each file its place. Pad files come after the others, so that they never take a name that
+/// somebody sees (torrents give all of them the same).
+fn place(entries: &[Entry<'_>], mapper: &mut Mapper, notes: &mut Notes) -> Result<Vec<File>, MetainfoError> {
+    let mut paths = vec![Box::<str>::default(); entries.len()];
+    let mut components = Vec::new();
+    for pad in [false, true] {
+        for (entry, path) in entries.iter().zip(&mut paths).filter(|(entry, _)| entry.attr.pad == pad) {
+            collect(&mut components, entry.path);
+            *path = mapper.add(&components, pad, notes).map_err(|TooManyFolders| {
+                MetainfoError::at("files", format!("more than {MAX_FOLDERS} folders"))
+            })?;
+        }
+    }
+    let links = links(entries, &paths, mapper, notes);
+    let files = entries.iter().zip(paths).zip(links).map(|((entry, path), symlink)| File {
+        path,
+        length: entry.length,
+        pad: entry.attr.pad,
+        executable: entry.attr.executable,
+        symlink,
+    });
+    Ok(files.collect())
+}
+
+/// The target of each symbolic link that leads to a file or folder of this torrent. The rest are
+/// left out, with a note: what they point at was not named by these rules and is not ours.
+fn links(
+    entries: &[Entry<'_>],
+    paths: &[Box<str>],
+    mapper: &mut Mapper,
+    notes: &mut Notes,
+) -> Vec<Option<Box<str>>> {
+    let mut targets = vec![None; entries.len()];
+    if !entries.iter().any(|entry| entry.attr.symlink) {
+        return targets;
+    }
+    let mut components = Vec::new();
+    let on_disk = entries.iter().zip(paths).filter(|(entry, _)| !entry.attr.pad);
+    let known: HashSet<&str> = on_disk.map(|(_, path)| &**path).collect();
+    for ((entry, path), link) in entries.iter().zip(paths).zip(&mut targets) {
+        if !entry.attr.symlink || entry.attr.pad {
+            continue;
+        }
+        if entry.length > 0 {
+            notes.add(|| format!("{}: a symbolic link with data; it is made a file", quote(path)));
+            continue;
+        }
+        collect(&mut components, entry.symlink.unwrap_or_default());
+        let target = mapper.resolve(&components);
+        let inside = target.filter(|to| (to.is_folder || known.contains(&*to.path)) && to.path != *path);
+        *link = inside.map(|to| to.path);
+        if link.is_none() {
+            notes.add(|| {
+                format!(
+                    "{}: a symbolic link to nothing in this torrent; it is made an empty file",
+                    quote(path)
+                )
+            });
+        }
+    }
+    targets
+}
+
+/// The first components of a path as bytes; what is no string (only a link's target can have
+/// such) counts as empty.
+fn collect<'a>(into: &mut Vec<&'a [u8]>, path: List<'a>) {
+    into.clear();
+    into.extend(path.take(MAX_COMPONENTS).map(|component| component.as_bytes().unwrap_or_default()));
+}
