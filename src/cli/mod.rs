@@ -4,11 +4,16 @@
 //! them ([`crate::client`], [`crate::event`]), and no insides.
 
 pub mod args;
+mod bar;
 mod config;
 mod exit;
+mod json;
 pub mod manual;
+mod progress;
+mod say;
 mod select;
 pub mod show;
+mod signals;
 #[cfg(test)]
 mod testing;
 mod values;
