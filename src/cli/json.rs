@@ -6,9 +6,10 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
@@ -123,9 +124,10 @@ impl<W: Write> Stream<W> {
 
 /// The thread that writes a subscription's events.
 pub struct Writer {
-    thread: JoinHandle<()>,
+    /// Takes nothing; its other end goes with the thread.
+    ended: Receiver<()>,
+    /// Events written, to see whether the reader still takes any.
     written: Arc<AtomicU64>,
-    failed: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -136,38 +138,35 @@ impl Writer {
         out: impl Write + Send + 'static,
     ) -> io::Result<Writer> {
         let written = Arc::new(AtomicU64::new(0));
-        let failed = Arc::new(AtomicBool::new(false));
-        let (count, lost) = (Arc::clone(&written), Arc::clone(&failed));
+        let count = Arc::clone(&written);
+        let (end, ended) = mpsc::sync_channel(0);
         let run = move || {
+            let _end = end;
             let mut stream = Stream::new(out, least);
             while let Ok(event) = subscription.events.recv() {
                 stream.add_dropped(subscription.take_dropped());
                 stream.write(&event);
                 count.fetch_add(1, Ordering::Relaxed);
-                lost.store(stream.dropped > 0, Ordering::Relaxed);
                 if stream.is_gone() {
                     break;
                 }
             }
         };
-        let thread = thread::Builder::new().name("events".to_owned()).spawn(run)?;
-        Ok(Writer { thread, written, failed })
+        thread::Builder::new().name("events".to_owned()).spawn(run)?;
+        Ok(Writer { ended, written })
     }
 
     /// Waits until everything is written, as long as the reader takes something. To be called
-    /// after the session's end. Says whether events were lost at the end.
-    pub fn finish(self) -> bool {
-        let mut last = (self.written.load(Ordering::Relaxed), Instant::now());
-        while !self.thread.is_finished() {
-            let written = self.written.load(Ordering::Relaxed);
-            if written != last.0 {
-                last = (written, Instant::now());
-            } else if last.1.elapsed() > PATIENCE {
-                return true;
+    /// after the session's end.
+    pub fn finish(self) {
+        let mut before = None;
+        while self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            let written = Some(self.written.load(Ordering::Relaxed));
+            if written == before {
+                return;
             }
-            thread::sleep(Duration::from_millis(2));
+            before = written;
         }
-        self.failed.load(Ordering::Relaxed)
     }
 }
 
