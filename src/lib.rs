@@ -3,6 +3,7 @@
 //! See ARCHITECTURE.md for the map.
 
 pub mod bitfield;
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod event;
