@@ -4,6 +4,7 @@
 
 pub mod bitfield;
 pub mod check;
+pub mod cli;
 pub mod client;
 mod disk;
 pub mod event;
@@ -14,6 +15,6 @@ mod net;
 mod session;
 pub mod storage;
 pub mod swarm;
-mod text;
+pub mod text;
 pub mod tracker;
 pub mod wire;
