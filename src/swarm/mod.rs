@@ -17,6 +17,8 @@ mod picker;
 mod progress;
 mod rate;
 mod suspects;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod upload;
 mod window;
