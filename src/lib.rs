@@ -2,6 +2,11 @@
 //!
 //! See ARCHITECTURE.md for the map.
 
+mod disk;
+mod net;
+mod session;
+mod text;
+
 pub mod bitfield;
 pub mod check;
 pub mod cli;
@@ -11,4 +16,6 @@ pub mod hash;
 pub mod layout;
 pub mod metainfo;
 pub mod storage;
-pub mod text;
+pub mod swarm;
+pub mod tracker;
+pub mod wire;

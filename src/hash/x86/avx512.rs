@@ -5,6 +5,11 @@ use super::super::{Block, State};
 use super::{K, SWAP, rounds};
 use std::arch::x86_64::*;
 
+/// How far ahead of the block in work to ask for memory, in bytes. The processor fetches ahead by
+/// itself too, but not well enough for 16 streams: without this, measured on Zen 5, 1 to 3 % of the
+/// time is lost with data in the cache, and up to half with data in memory.
+const AHEAD: usize = 512;
+
 macro_rules! rol {
     ($x:expr, $by:literal) => {
         _mm512_rol_epi32::<$by>($x)
@@ -67,8 +72,14 @@ pub(in super::super) fn compress(states: &mut [State; 16], runs: &[&[Block]; 16]
 fn load(runs: &[&[Block]; 16], block: usize) -> [__m512i; 16] {
     let swap = _mm512_broadcast_i32x4(_mm_set_epi64x(SWAP.0, SWAP.1));
     let rows: [__m512i; 16] = std::array::from_fn(|lane| {
+        let row = runs[lane][block].as_ptr();
+        #[allow(unused_unsafe, reason = "newer compilers count it as safe, the oldest we take does not")]
+        // SAFETY: a hint; it reads nothing, so the address may lie behind the run.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(AHEAD).cast())
+        };
         // SAFETY: reads 64 bytes of a block, which has as many; the load needs no alignment.
-        unsafe { _mm512_loadu_si512(runs[lane][block].as_ptr().cast()) }
+        unsafe { _mm512_loadu_si512(row.cast()) }
     });
     // Four rows at a time: after this, quarter `q` of `quads[i][j]` has word `4q + j` of rows 4i to 4i + 3.
     let quads: [[__m512i; 4]; 4] = std::array::from_fn(|i| {

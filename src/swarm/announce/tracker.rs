@@ -1,0 +1,184 @@
+//! One tracker: what it knows of us, what it is owed, when it may be asked.
+
+use std::time::{Duration, Instant};
+
+use super::{AnnounceEvent, Answer, Failure, RetryIn, TrackerStatus};
+
+/// Schemes that are spoken.
+const SCHEMES: [&str; 3] = ["http", "https", "udp"];
+
+/// The wait after a first failure; it doubles with each further one in a row.
+const BACK_OFF: Duration = Duration::from_secs(15);
+
+/// The longest wait after failures, before jitter: no tracker is ever given up.
+const MAX_BACK_OFF: Duration = Duration::from_secs(1800);
+
+/// The longest wait that a tracker can ask for by `retry in` (BEP 31).
+const MAX_RETRY_IN: Duration = Duration::from_secs(24 * 3600);
+
+/// Bytes of a tracker id; a longer one is not kept, for it travels in every URL.
+const MAX_TRACKER_ID: usize = 256;
+
+/// An announce that is under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outstanding {
+    pub serial: u64,
+    pub event: Option<AnnounceEvent>,
+    pub in_round: bool,
+    pub wanted_peers: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Tracker {
+    pub url: String,
+    pub tier: usize,
+    pub outstanding: Option<Outstanding>,
+    /// It has answered a `started` that no `stopped` followed.
+    pub knows_us: bool,
+    pub owes_completed: bool,
+    pub owes_stopped: bool,
+    /// Never asked: for its scheme, or by its own word (BEP 31).
+    pub barred: bool,
+    /// Before this, only events.
+    pub min_interval_ends: Option<Instant>,
+    /// Before this, only `stopped`.
+    pub back_off_ends: Option<Instant>,
+    pub tracker_id: Option<Vec<u8>>,
+    pub failures_in_row: u32,
+    complete: Option<u32>,
+    incomplete: Option<u32>,
+    downloaded: Option<u32>,
+    peers: usize,
+    peers6: usize,
+    last_error: Option<String>,
+}
+
+impl Tracker {
+    pub fn new(url: String, tier: usize) -> Tracker {
+        let last_error = match scheme(&url) {
+            Some(scheme) if is_spoken(scheme) => None,
+            Some(scheme) => Some(format!("{scheme} trackers are not supported")),
+            None => Some("not a URL".to_owned()),
+        };
+        Tracker {
+            url,
+            tier,
+            outstanding: None,
+            knows_us: false,
+            owes_completed: false,
+            owes_stopped: false,
+            barred: last_error.is_some(),
+            min_interval_ends: None,
+            back_off_ends: None,
+            tracker_id: None,
+            failures_in_row: 0,
+            complete: None,
+            incomplete: None,
+            downloaded: None,
+            peers: 0,
+            peers6: 0,
+            last_error,
+        }
+    }
+
+    /// A new beginning: what failed before may be asked at once.
+    pub fn reset(&mut self) {
+        self.owes_stopped = false;
+        self.min_interval_ends = None;
+        self.back_off_ends = None;
+        self.barred = !scheme(&self.url).is_some_and(is_spoken);
+    }
+
+    /// Whether `completed` may be sent once the back-off has ended.
+    pub fn may_complete(&self) -> bool {
+        self.owes_completed && self.knows_us && self.outstanding.is_none() && !self.barred
+    }
+
+    /// Whether it is still to be told of the end, and is not busy.
+    pub fn has_last_words(&self) -> bool {
+        self.owes_stopped && self.outstanding.is_none()
+    }
+
+    /// When it may be asked for a regular announce; `None`: at any time.
+    pub fn regular_at(&self) -> Option<Instant> {
+        self.min_interval_ends.max(self.back_off_ends)
+    }
+
+    pub fn on_success(&mut self, event: Option<AnnounceEvent>, answer: &Answer, min_interval_ends: Instant) {
+        self.failures_in_row = 0;
+        self.last_error = None;
+        self.back_off_ends = None;
+        self.knows_us = event != Some(AnnounceEvent::Stopped);
+        match event {
+            Some(AnnounceEvent::Stopped) => {
+                // What it says of a swarm that we have left is no news.
+                self.forget();
+                return;
+            }
+            Some(AnnounceEvent::Completed) => self.owes_completed = false,
+            Some(AnnounceEvent::Started) | None => {}
+        }
+        self.min_interval_ends = Some(min_interval_ends);
+        self.complete = answer.complete.or(self.complete);
+        self.incomplete = answer.incomplete.or(self.incomplete);
+        self.downloaded = answer.downloaded.or(self.downloaded);
+        self.peers6 = answer.peers.iter().filter(|peer| peer.is_ipv6()).count();
+        self.peers = answer.peers.len() - self.peers6;
+        let is_short = |id: &Vec<u8>| id.len() <= MAX_TRACKER_ID;
+        // BEP 3: an id that is not repeated still holds.
+        if let Some(id) = answer.tracker_id.clone().filter(is_short) {
+            self.tracker_id = Some(id);
+        }
+    }
+
+    /// `jitter` spreads what failed together: it scales the wait.
+    pub fn on_failure(&mut self, event: Option<AnnounceEvent>, failure: &Failure, now: Instant, jitter: f64) {
+        match event {
+            Some(AnnounceEvent::Started) => self.owes_completed = false,
+            Some(AnnounceEvent::Stopped) => self.forget(),
+            Some(AnnounceEvent::Completed) | None => {}
+        }
+        let doublings = self.failures_in_row.min(16);
+        self.failures_in_row = self.failures_in_row.saturating_add(1);
+        let back_off = BACK_OFF.saturating_mul(1 << doublings).min(MAX_BACK_OFF).mul_f64(jitter);
+        let wait = match failure.retry_in {
+            Some(RetryIn::After(wait)) => wait.min(MAX_RETRY_IN).max(back_off),
+            Some(RetryIn::Never) => {
+                self.barred = true;
+                back_off
+            }
+            None => back_off,
+        };
+        self.back_off_ends = Some(now + wait);
+        self.last_error = Some(failure.reason.clone());
+    }
+
+    pub fn status(&self) -> TrackerStatus<'_> {
+        TrackerStatus {
+            url: &self.url,
+            tier: self.tier,
+            complete: self.complete,
+            incomplete: self.incomplete,
+            downloaded: self.downloaded,
+            failures_in_row: self.failures_in_row,
+            peers: self.peers,
+            peers6: self.peers6,
+            last_error: self.last_error.as_deref(),
+            is_announcing: self.outstanding.is_some(),
+        }
+    }
+
+    fn forget(&mut self) {
+        self.knows_us = false;
+        self.owes_completed = false;
+        self.tracker_id = None;
+    }
+}
+
+fn scheme(url: &str) -> Option<&str> {
+    url.split_once("://").map(|(scheme, _)| scheme)
+}
+
+fn is_spoken(scheme: &str) -> bool {
+    SCHEMES.iter().any(|spoken| spoken.eq_ignore_ascii_case(scheme))
+}

@@ -1,0 +1,278 @@
+//! What a tracker's bencoded answer says (BEP 3, 7, 23, 31). Pure: bytes in, data out.
+//!
+//! Lenient where the meaning is clear, for trackers differ; bounded, for they lie.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::MAX_PEERS;
+use crate::metainfo::bencode::{self, Value};
+use crate::swarm::announce::{Answer, Failure, RetryIn};
+
+/// What is said of a refusal without words.
+pub(super) const REFUSED: &str = "refused without a reason";
+
+/// Characters kept of what a tracker says in words.
+const MAX_WORDS: usize = 300;
+
+/// Reads the body of an answer that came with this HTTP status.
+///
+/// # Errors
+///
+/// The tracker's `failure reason`, or that the body is no answer.
+pub fn parse(body: &[u8], status_code: u16) -> Result<Answer, Failure> {
+    let fail = |reason: String| Failure::with_status(status_code, reason);
+    // What follows the dictionary (a line's end, mostly) does no harm.
+    let (value, _) = bencode::decode_prefix(body)
+        .map_err(|error| fail(format!("the answer is not a tracker's: {error}")))?;
+    if let Some(refusal) = refusal(body, status_code) {
+        return Err(refusal);
+    }
+    let Some(dict) = value.as_dict() else {
+        return Err(fail(format!("the answer is not a tracker's: {}, not a dictionary", value.kind())));
+    };
+    let mut answer = Answer::default();
+    let mut peers = Peers::default();
+    for (key, value) in dict {
+        match key {
+            b"warning message" => {
+                answer.warning = value.as_bytes().map(to_words).filter(|warning| !warning.is_empty());
+            }
+            b"interval" => answer.interval = seconds(value),
+            b"min interval" => answer.min_interval = seconds(value),
+            b"complete" => answer.complete = count(value),
+            b"incomplete" => answer.incomplete = count(value),
+            b"downloaded" => answer.downloaded = count(value),
+            b"tracker id" | b"trackerid" => answer.tracker_id = value.as_bytes().map(<[u8]>::to_vec),
+            b"peers" | b"peers6" if !peers.read(key, value) => {
+                let key = key.escape_ascii();
+                return Err(fail(format!("the answer is not a tracker's: `{key}` is {}", value.kind())));
+            }
+            _ => {}
+        }
+    }
+    if answer.interval.is_none() && !peers.are_said {
+        return Err(fail("the answer is not a tracker's: neither `interval` nor `peers`".to_owned()));
+    }
+    answer.peers = peers.list;
+    Ok(answer)
+}
+
+/// What the tracker says if it refuses, be it with an HTTP error.
+pub(super) fn refusal(body: &[u8], status_code: u16) -> Option<Failure> {
+    let (value, _) = bencode::decode_prefix(body).ok()?;
+    let reason = value.get(b"failure reason")?;
+    let reason = reason.as_bytes().map(to_words).filter(|reason| !reason.is_empty());
+    let reason = reason.unwrap_or_else(|| REFUSED.to_owned());
+    Some(Failure { reason, status_code, retry_in: value.get(b"retry in").and_then(retry) })
+}
+
+/// Peers as UDP trackers (BEP 15) and `peers` strings (BEP 23) give them: 6 bytes each.
+pub(super) fn compact4(bytes: &[u8]) -> Vec<SocketAddr> {
+    let mut peers = Peers::default();
+    peers.read_compact4(bytes);
+    peers.list
+}
+
+/// The same for IPv6 (BEP 7): 18 bytes each.
+pub(super) fn compact6(bytes: &[u8]) -> Vec<SocketAddr> {
+    let mut peers = Peers::default();
+    peers.read_compact6(bytes);
+    peers.list
+}
+
+/// Addresses, each once, none of port 0 or nowhere, [`MAX_PEERS`] at the most.
+#[derive(Default)]
+struct Peers {
+    list: Vec<SocketAddr>,
+    seen: HashSet<SocketAddr>,
+    /// Whether the answer names peers at all, be it none.
+    are_said: bool,
+}
+
+impl Peers {
+    /// False where the value is of a kind that holds no peers.
+    fn read(&mut self, key: &[u8], value: Value<'_>) -> bool {
+        self.are_said = true;
+        match (value.as_bytes(), value.as_list()) {
+            (Some(bytes), _) if key == b"peers6" => self.read_compact6(bytes),
+            (Some(bytes), _) => self.read_compact4(bytes),
+            (None, Some(list)) => list.take(MAX_PEERS).for_each(|peer| self.read_plain(peer)),
+            (None, None) => return false,
+        }
+        true
+    }
+
+    fn read_compact4(&mut self, bytes: &[u8]) {
+        for &[a, b, c, d, high, low] in bytes.as_chunks().0 {
+            self.add(Ipv4Addr::new(a, b, c, d).into(), u16::from_be_bytes([high, low]));
+        }
+    }
+
+    fn read_compact6(&mut self, bytes: &[u8]) {
+        for chunk in bytes.as_chunks::<18>().0 {
+            let (address, port) = chunk.split_at(16);
+            if let (Ok(address), Ok(port)) = (<[u8; 16]>::try_from(address), port.try_into()) {
+                self.add(Ipv6Addr::from(address).into(), u16::from_be_bytes(port));
+            }
+        }
+    }
+
+    /// BEP 3's dictionary; a host name, which it allows, is passed over: nobody looks up
+    /// names that strangers give.
+    fn read_plain(&mut self, peer: Value<'_>) {
+        let ip = peer.get(b"ip").and_then(|ip| ip.as_str()).and_then(|ip| ip.parse().ok());
+        let port = peer.get(b"port").and_then(|port| port.as_int()).and_then(|port| port.try_into().ok());
+        if let (Some(ip), Some(port)) = (ip, port) {
+            self.add(ip, port);
+        }
+    }
+
+    fn add(&mut self, ip: IpAddr, port: u16) {
+        let peer = SocketAddr::new(ip.to_canonical(), port);
+        let is_somewhere = port != 0 && !peer.ip().is_unspecified() && !peer.ip().is_multicast();
+        if is_somewhere && self.list.len() < MAX_PEERS && self.seen.insert(peer) {
+            self.list.push(peer);
+        }
+    }
+}
+
+fn seconds(value: Value<'_>) -> Option<Duration> {
+    value.as_int().and_then(|seconds| seconds.try_into().ok()).map(Duration::from_secs)
+}
+
+fn count(value: Value<'_>) -> Option<u32> {
+    value.as_int().and_then(|count| count.try_into().ok())
+}
+
+/// Words of a tracker, cut to a bearable length.
+pub(super) fn to_words(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().chars().take(MAX_WORDS).collect()
+}
+
+/// BEP 31: minutes, as an integer (some send it as a string), or `never`.
+fn retry(value: Value<'_>) -> Option<RetryIn> {
+    if value.as_bytes() == Some(b"never") {
+        return Some(RetryIn::Never);
+    }
+    let minutes = value.as_int().or_else(|| value.as_str()?.parse().ok())?;
+    let seconds = u64::try_from(minutes).ok()?.saturating_mul(60);
+    Some(RetryIn::After(Duration::from_secs(seconds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ok(body: &[u8]) -> Answer {
+        parse(body, 200).unwrap()
+    }
+
+    fn err(body: &[u8]) -> Failure {
+        parse(body, 200).unwrap_err()
+    }
+
+    fn addresses(peers: &[&str]) -> Vec<SocketAddr> {
+        peers.iter().map(|peer| peer.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_compact_answer_says_everything() {
+        let body = b"d8:completei5e10:downloadedi9e10:incompletei7e8:intervali1800e12:min intervali300e\
+            5:peers12:\x01\x02\x03\x04\x1a\xe1\x05\x06\x07\x08\x00\x506:peers618:\
+            \x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x1a\xe110:tracker id3:abc15:warning message4:slowe";
+        let answer = ok(body);
+        assert_eq!(answer.peers, addresses(&["1.2.3.4:6881", "5.6.7.8:80", "[2001:db8::1]:6881"]));
+        assert_eq!(answer.interval, Some(Duration::from_secs(1800)));
+        assert_eq!(answer.min_interval, Some(Duration::from_secs(300)));
+        assert_eq!((answer.complete, answer.incomplete, answer.downloaded), (Some(5), Some(7), Some(9)));
+        assert_eq!(answer.tracker_id.as_deref(), Some(&b"abc"[..]));
+        assert_eq!(answer.warning.as_deref(), Some("slow"));
+    }
+
+    #[test]
+    fn plain_peers_are_read_and_nonsense_among_them_passed_over() {
+        let body = b"d5:peersld2:ip7:1.2.3.44:porti6881eed2:ip3:::14:porti1eed2:ip9:localhost4:porti1ee\
+            d2:ip7:1.2.3.44:porti70000eed2:ip7:1.2.3.44:porti-1eei7edeee";
+        assert_eq!(ok(body).peers, addresses(&["1.2.3.4:6881", "[::1]:1"]));
+    }
+
+    #[test]
+    fn addresses_that_lead_nowhere_or_stand_twice_are_dropped() {
+        let body = b"d5:peers30:\x01\x02\x03\x04\0\0\x01\x02\x03\x04\0\x01\x01\x02\x03\x04\0\x01\0\0\0\0\0\x01\xe0\0\0\x01\0\x01e";
+        assert_eq!(ok(body).peers, addresses(&["1.2.3.4:1"]));
+    }
+
+    #[test]
+    fn an_ipv4_peer_in_ipv6_clothes_is_an_ipv4_peer() {
+        let body = b"d6:peers618:\0\0\0\0\0\0\0\0\0\0\xff\xff\x01\x02\x03\x04\0\x01e";
+        assert_eq!(ok(body).peers, addresses(&["1.2.3.4:1"]));
+    }
+
+    #[test]
+    fn a_list_of_peers_beyond_the_bound_is_cut() {
+        let mut body = b"d5:peers60000:".to_vec();
+        (0..10_000u16).for_each(|i| body.extend([&[1, 1][..], &i.to_be_bytes(), &[0, 1]].concat()));
+        body.push(b'e');
+        assert_eq!(ok(&body).peers.len(), MAX_PEERS);
+    }
+
+    #[test]
+    fn a_refusal_says_why_and_when_to_ask_again() {
+        let failure = err(b"d14:failure reason4:busy8:retry ini5e5:peers0:e");
+        assert_eq!((failure.reason.as_str(), failure.status_code), ("busy", 200));
+        assert_eq!(failure.retry_in, Some(RetryIn::After(Duration::from_secs(300))));
+        assert_eq!(err(b"d14:failure reason4:gone8:retry in5:nevere").retry_in, Some(RetryIn::Never));
+        assert_eq!(err(b"d14:failure reason4:gone8:retry ini-5ee").retry_in, None);
+        assert_eq!(err(b"d14:failure reason0:e").reason, "refused without a reason");
+    }
+
+    #[test]
+    fn words_are_cut_and_may_be_any_bytes() {
+        let body = [b"d14:failure reason5000:\xff".as_slice(), &[b'x'; 4999], b"e"].concat();
+        assert_eq!(err(&body).reason.chars().count(), MAX_WORDS);
+    }
+
+    #[test]
+    fn intervals_that_make_no_sense_are_not_said() {
+        for interval in ["-1", "99999999999999999999999999", "-99999999999999999999999"] {
+            let answer = ok(format!("d8:intervali{interval}e5:peers0:e").as_bytes());
+            assert_eq!(answer.interval, None, "{interval}");
+        }
+        assert_eq!(ok(b"d8:interval3:abc8:completei-1e5:peers0:e").complete, None);
+    }
+
+    #[test]
+    fn what_is_no_answer_is_a_failure() {
+        for body in [&b""[..], b"<html>", b"le", b"i1e", b"de", b"d5:peersi1ee", b"d5:peers999999999999:e"] {
+            let failure = err(body);
+            assert!(failure.reason.starts_with("the answer is not a tracker's"), "{}", failure.reason);
+        }
+    }
+
+    #[test]
+    fn unsorted_keys_and_a_line_end_do_no_harm() {
+        assert_eq!(ok(b"d5:peers0:8:intervali60ee\r\n").interval, Some(Duration::from_secs(60)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_exceed_its_bounds(body in prop::collection::vec(any::<u8>(), 0..2000)) {
+            if let Ok(answer) = parse(&body, 200) {
+                prop_assert!(answer.peers.len() <= MAX_PEERS);
+            }
+        }
+
+        #[test]
+        fn no_damage_to_a_good_answer_makes_it_panic(at in 0..150usize, byte: u8) {
+            let mut body = b"d8:completei5e8:intervali1800e5:peersld2:ip7:1.2.3.44:porti6881eee6:peers618:\
+                \x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x1a\xe18:retry ini5ee".to_vec();
+            let at = at % body.len();
+            body[at] = byte;
+            let _ = parse(&body, 200);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Talks to trackers: one announce, one answer, over HTTP(S) or UDP.
+//!
+//! Everything here blocks and is to be run on a thread made for that; each call ends within
+//! [`Options::timeout`], whatever the tracker does. Decides nothing: when and where to announce is
+//! [`crate::swarm::announce`]'s, whose [`Answer`] and [`Failure`] it fills.
+
+pub mod answer;
+mod http;
+mod proxy;
+mod udp;
+mod url;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use proxy::Proxies;
+
+use crate::metainfo::InfoHash;
+use crate::swarm::announce::{AnnounceEvent, Answer, Failure};
+
+/// Peers kept of one answer.
+pub const MAX_PEERS: usize = 1000;
+
+/// Bytes of an HTTP answer after inflating; a larger one is a failure.
+pub const MAX_BODY: usize = 1024 * 1024;
+
+/// Redirects that are followed.
+pub const MAX_REDIRECTS: usize = 5;
+
+/// The longest that one announce takes, all in all.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a tracker is told.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The tracker's URL, as the torrent gives it.
+    pub url: String,
+    /// Which torrent.
+    pub info_hash: InfoHash,
+    /// Who we are to peers.
+    pub peer_id: [u8; 20],
+    /// Where we listen. The address is that of the connection.
+    pub port: u16,
+    /// Payload bytes sent since `started`.
+    pub uploaded: u64,
+    /// Payload bytes received since `started`.
+    pub downloaded: u64,
+    /// Wanted bytes that are not there yet.
+    pub left: u64,
+    /// What has happened, if anything.
+    pub event: Option<AnnounceEvent>,
+    /// Peers wanted.
+    pub numwant: u32,
+    /// Tells the tracker that it is us though our address changes; the same for a whole run, unknown to peers.
+    pub key: u32,
+    /// BEP 3 `trackerid` of an earlier answer.
+    pub tracker_id: Option<Vec<u8>>,
+}
+
+/// How trackers are reached.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The longest that an announce takes, name lookup, redirects and all. UDP takes 15 s at the most.
+    pub timeout: Duration,
+    /// The local address. UDP announces leave from it; ureq has no local bind, so HTTP
+    /// announces only keep to its family.
+    pub bind: Option<IpAddr>,
+    /// Proxies for HTTP; the default is none, see [`Proxies::from_env`].
+    pub proxies: Proxies,
+    /// PEM file of the authorities that sign trackers' certificates, instead of the bundled ones (Mozilla's).
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Options {
+    /// The defaults, with what the user has set in the environment: proxies, and `SSL_CERT_FILE`.
+    pub fn from_env() -> Options {
+        let ca_file = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
+        Options { proxies: Proxies::from_env(), ca_file, ..Options::default() }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { timeout: TIMEOUT, bind: None, proxies: Proxies::default(), ca_file: None }
+    }
+}
+
+/// Announces to the tracker of `request.url` and waits for its answer; blocks.
+///
+/// # Errors
+///
+/// Whatever keeps it from an answer is a [`Failure`] that says why, and so is a refusal of the tracker.
+pub fn announce(request: &Request, options: &Options) -> Result<Answer, Failure> {
+    let scheme = request.url.split_once("://").map_or("", |(scheme, _)| scheme);
+    match scheme.to_ascii_lowercase().as_str() {
+        "http" | "https" => http::announce(request, options),
+        "udp" => udp::announce(request, options),
+        _ => Err(Failure::no_answer("only http, https and udp trackers are supported")),
+    }
+}

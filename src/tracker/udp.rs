@@ -1,0 +1,243 @@
+//! Announces over UDP (BEP 15, and the URL's path by BEP 41), blocking, on a socket made for one announce.
+//!
+//! The socket is connected, so only the tracker's address is heard; the transaction id tells its answers
+//! from forged ones. BEP 15's time-outs (15 s, doubling, for an hour) are those of another age: the whole
+//! announce takes 15 s at the most, and the announcer comes back.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use ureq::http::Uri;
+
+use super::{Options, Request, answer, proxy};
+use crate::swarm::announce::{AnnounceEvent, Answer, Failure};
+
+/// The longest that an announce takes.
+const MAX_TIME: Duration = Duration::from_secs(15);
+
+/// Waits for an answer before a packet is sent again; the last one lasts as long as time does.
+const RESEND: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
+
+/// BEP 15's magic number.
+const PROTOCOL: u64 = 0x0417_2710_1980;
+
+/// Room for the largest answer of which all peers would be kept.
+const MAX_PACKET: usize = 20 + 18 * super::MAX_PEERS;
+
+/// Bytes of an URL's path that BEP 41 options carry; a longer one is not sent.
+const MAX_URL_DATA: usize = 1024;
+
+/// What an answer's first word says.
+#[derive(Clone, Copy, PartialEq)]
+enum Action {
+    Connect = 0,
+    Announce = 1,
+    Error = 3,
+}
+
+/// Why no answer came, or none that helps.
+enum Trouble {
+    Silent(String),
+    Refused(String),
+}
+
+impl From<std::io::Error> for Trouble {
+    fn from(error: std::io::Error) -> Trouble {
+        Trouble::Silent(match error.kind() {
+            ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+            _ => error.to_string(),
+        })
+    }
+}
+
+fn too_short() -> Trouble {
+    Trouble::Refused("the tracker's answer is too short".to_owned())
+}
+
+/// See [`super::announce`].
+pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, Failure> {
+    let started = Instant::now();
+    let time = options.timeout.min(MAX_TIME);
+    let uri: Uri =
+        request.url.trim().parse().map_err(|_| Failure::no_answer("the tracker's URL is not valid"))?;
+    let (Some(host), Some(port)) = (uri.host(), uri.port_u16()) else {
+        return Err(Failure::no_answer("the tracker's URL is not valid: a udp URL needs a host and a port"));
+    };
+    let addresses = resolve(proxy::bare(host), port, time, options.bind)?;
+    let path = uri.path_and_query().map_or("", |path| path.as_str());
+    let mut last = "the tracker's host has no address that can be used".to_owned();
+    for (index, &address) in addresses.iter().enumerate() {
+        let now = Instant::now();
+        let share = (started + time).saturating_duration_since(now) / (addresses.len() - index) as u32;
+        match announce_to(address, request, path, options.bind, now + share) {
+            Ok(answer) => return Ok(answer),
+            // Another address of the same tracker would say the same.
+            Err(Trouble::Refused(reason)) => return Err(Failure::no_answer(reason)),
+            Err(Trouble::Silent(reason)) => last = reason,
+        }
+    }
+    Err(Failure::no_answer(last))
+}
+
+/// The first address of each family, in the system's order. The look-up has a thread of its own, for it
+/// cannot be cut short; it ends by the resolver's own time-outs.
+fn resolve(host: &str, port: u16, time: Duration, bind: Option<IpAddr>) -> Result<Vec<SocketAddr>, Failure> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let host = host.to_owned();
+    let look_up = move || {
+        let found = (host.as_str(), port).to_socket_addrs().map(|found| found.collect::<Vec<_>>());
+        // Nobody listens any more if it took too long.
+        let _ = sender.send(found);
+    };
+    std::thread::Builder::new()
+        .name("tracker-lookup".to_owned())
+        .spawn(look_up)
+        .map_err(|error| Failure::no_answer(format!("cannot look up the tracker's host: {error}")))?;
+    let found = match receiver.recv_timeout(time) {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => return Err(Failure::no_answer(error.to_string())),
+        Err(_) => return Err(Failure::no_answer("no answer from the name server")),
+    };
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in found {
+        let is_ours = bind.is_none_or(|bind| bind.is_ipv6() == address.is_ipv6());
+        if is_ours && addresses.iter().all(|other| other.is_ipv6() != address.is_ipv6()) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+fn announce_to(
+    address: SocketAddr,
+    request: &Request,
+    path: &str,
+    bind: Option<IpAddr>,
+    deadline: Instant,
+) -> Result<Answer, Trouble> {
+    let any = match address {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = UdpSocket::bind((bind.unwrap_or(any), 0))?;
+    socket.connect(address)?;
+    let exchange = Exchange { socket, deadline };
+    let mut connect = PROTOCOL.to_be_bytes().to_vec();
+    let connected = exchange.run(&mut connect, Action::Connect)?;
+    let connection_id = connected.first_chunk::<8>().ok_or_else(too_short)?;
+    let mut packet = connection_id.to_vec();
+    packet.extend([0; 8]);
+    write_announce(request, path, &mut packet);
+    let body = exchange.run(&mut packet, Action::Announce)?;
+    read_answer(&body, address.is_ipv6())
+}
+
+/// What follows connection id, action and transaction id.
+fn write_announce(request: &Request, path: &str, packet: &mut Vec<u8>) {
+    packet.extend(request.info_hash.0);
+    packet.extend(request.peer_id);
+    packet.extend(request.downloaded.to_be_bytes());
+    packet.extend(request.left.to_be_bytes());
+    packet.extend(request.uploaded.to_be_bytes());
+    let event: u32 = match request.event {
+        None => 0,
+        Some(AnnounceEvent::Completed) => 1,
+        Some(AnnounceEvent::Started) => 2,
+        Some(AnnounceEvent::Stopped) => 3,
+    };
+    packet.extend(event.to_be_bytes());
+    // The address is the packet's own.
+    packet.extend([0; 4]);
+    packet.extend(request.key.to_be_bytes());
+    packet.extend(request.numwant.to_be_bytes());
+    packet.extend(request.port.to_be_bytes());
+    if path.len() > 1 && path.len() <= MAX_URL_DATA {
+        for part in path.as_bytes().chunks(255) {
+            packet.extend([2, part.len() as u8]);
+            packet.extend(part);
+        }
+    }
+}
+
+/// What follows action and transaction id.
+fn read_answer(body: &[u8], is_ipv6: bool) -> Result<Answer, Trouble> {
+    let (head, peers) = body.split_at_checked(12).ok_or_else(too_short)?;
+    let words = head.as_chunks::<4>().0;
+    // The counts are signed in some trackers; a negative one says nothing.
+    let word = |index: usize| u32::try_from(i32::from_be_bytes(words[index])).ok();
+    Ok(Answer {
+        interval: word(0).map(|seconds| Duration::from_secs(seconds.into())),
+        incomplete: word(1),
+        complete: word(2),
+        peers: if is_ipv6 { answer::compact6(peers) } else { answer::compact4(peers) },
+        ..Answer::default()
+    })
+}
+
+/// Requests and their answers on one socket.
+struct Exchange {
+    socket: UdpSocket,
+    deadline: Instant,
+}
+
+impl Exchange {
+    /// Sends `packet`, with a transaction id of its own, until an answer to it comes; gives what follows
+    /// action and transaction id. `packet` begins with the connection id; the rest is added or set here.
+    fn run(&self, packet: &mut Vec<u8>, action: Action) -> Result<Vec<u8>, Trouble> {
+        let transaction = fastrand::u32(..).to_be_bytes();
+        packet.resize(packet.len().max(16), 0);
+        packet[8..12].copy_from_slice(&(action as u32).to_be_bytes());
+        packet[12..16].copy_from_slice(&transaction);
+        for wait in RESEND {
+            self.socket.send(packet)?;
+            let until = (Instant::now() + wait).min(self.deadline);
+            if let Some(body) = self.receive(transaction, action, until)? {
+                return Ok(body);
+            }
+            if until == self.deadline {
+                break;
+            }
+        }
+        Err(Trouble::Silent("no answer to udp packets".to_owned()))
+    }
+
+    /// The answer to this transaction if it comes in time; other packets are ignored.
+    fn receive(
+        &self,
+        transaction: [u8; 4],
+        action: Action,
+        until: Instant,
+    ) -> Result<Option<Vec<u8>>, Trouble> {
+        let mut buffer = vec![0; MAX_PACKET];
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            // A time-out of 0 would mean none.
+            let left = left.max(Duration::from_millis(1));
+            self.socket.set_read_timeout(Some(left))?;
+            let length = match self.socket.recv(&mut buffer) {
+                Ok(length) => length,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let Some((head, body)) = buffer[..length].split_at_checked(8) else { continue };
+            if head[4..] != transaction {
+                continue;
+            }
+            if head[..4] == (action as u32).to_be_bytes() {
+                return Ok(Some(body.to_vec()));
+            }
+            if head[..4] == (Action::Error as u32).to_be_bytes() {
+                return Err(Trouble::Refused(match answer::to_words(body) {
+                    reason if reason.is_empty() => answer::REFUSED.to_owned(),
+                    reason => reason,
+                }));
+            }
+        }
+    }
+}

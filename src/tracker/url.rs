@@ -1,0 +1,146 @@
+//! URLs of announces: what is appended, and where a redirect leads.
+
+use std::fmt::Write;
+
+use super::Request;
+
+/// The URL to get for an announce (BEP 3, 7, 23); a query that the tracker's URL has stays in front.
+pub(super) fn announce_url(request: &Request) -> String {
+    let mut url = clean(&request.url);
+    url.push(if url.contains('?') { '&' } else { '?' });
+    url.push_str("info_hash=");
+    percent_encode(&request.info_hash.0, &mut url);
+    url.push_str("&peer_id=");
+    percent_encode(&request.peer_id, &mut url);
+    let Request { port, uploaded, downloaded, left, numwant, key, .. } = request;
+    let _ = write!(url, "&port={port}&uploaded={uploaded}&downloaded={downloaded}&left={left}");
+    let _ = write!(url, "&compact=1&numwant={numwant}&key={key:08x}");
+    if let Some(event) = request.event {
+        let _ = write!(url, "&event={}", event.as_str());
+    }
+    if let Some(id) = &request.tracker_id {
+        url.push_str("&trackerid=");
+        percent_encode(id, &mut url);
+    }
+    url
+}
+
+/// Where `location` leads from `base` (RFC 3986, without `.` and `..`, which servers do not send).
+pub(super) fn redirect(base: &str, location: &str) -> String {
+    let location = clean(location);
+    let Some((scheme, rest)) = base.split_once("://") else { return location };
+    let origin_end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (origin, path) = rest.split_at(origin_end);
+    let path = path.split('?').next().unwrap_or_default();
+    let is_absolute = location.split(['/', '?']).next().is_some_and(|first| first.contains(':'));
+    if is_absolute {
+        location
+    } else if location.starts_with("//") {
+        format!("{scheme}:{location}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{origin}{location}")
+    } else if location.starts_with('?') || location.is_empty() {
+        format!("{scheme}://{origin}{path}{location}")
+    } else {
+        let folder = path.rfind('/').map_or("", |slash| &path[..slash]);
+        format!("{scheme}://{origin}{folder}/{location}")
+    }
+}
+
+/// Without fragment and surrounding space; what may not stand in a URL is percent-encoded.
+fn clean(url: &str) -> String {
+    let url = url.trim().split('#').next().unwrap_or_default();
+    let mut clean = String::with_capacity(url.len());
+    for byte in url.bytes() {
+        match byte {
+            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => encode_byte(byte, &mut clean),
+            0x21..=0x7e => clean.push(char::from(byte)),
+            _ => encode_byte(byte, &mut clean),
+        }
+    }
+    clean
+}
+
+fn percent_encode(bytes: &[u8], into: &mut String) {
+    for &byte in bytes {
+        match byte {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'.' | b'-' | b'_' | b'~' => {
+                into.push(char::from(byte));
+            }
+            _ => encode_byte(byte, into),
+        }
+    }
+}
+
+fn encode_byte(byte: u8, into: &mut String) {
+    let _ = write!(into, "%{byte:02X}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metainfo::InfoHash;
+    use crate::swarm::announce::AnnounceEvent;
+
+    fn request(url: &str) -> Request {
+        Request {
+            url: url.into(),
+            info_hash: InfoHash(*b"\x00 &=?/%~ABCDEFGHIJ\xfe\xff"),
+            peer_id: *b"-bg010U-abcdefghijkl",
+            port: 6881,
+            uploaded: 1,
+            downloaded: 2,
+            left: 3,
+            event: None,
+            numwant: 50,
+            key: 0xab,
+            tracker_id: None,
+        }
+    }
+
+    #[test]
+    fn the_hash_is_percent_encoded_and_everything_is_said() {
+        let url = announce_url(&request("http://t/announce"));
+        assert_eq!(
+            url,
+            "http://t/announce?info_hash=%00%20%26%3D%3F%2F%25~ABCDEFGHIJ%FE%FF&peer_id=-bg010U-abcdefghijkl\
+             &port=6881&uploaded=1&downloaded=2&left=3&compact=1&numwant=50&key=000000ab"
+        );
+    }
+
+    #[test]
+    fn event_and_tracker_id_are_said_when_there_are_any() {
+        let event = Some(AnnounceEvent::Completed);
+        let url = announce_url(&Request { event, tracker_id: Some(b"a b".to_vec()), ..request("http://t/") });
+        assert!(url.ends_with("&event=completed&trackerid=a%20b"), "{url}");
+    }
+
+    #[test]
+    fn a_query_of_the_trackers_own_is_kept() {
+        let url = announce_url(&request("http://t/announce?passkey=a%2Fb"));
+        assert!(url.starts_with("http://t/announce?passkey=a%2Fb&info_hash="), "{url}");
+    }
+
+    #[test]
+    fn what_may_not_stand_in_a_url_is_encoded_and_a_fragment_dropped() {
+        let url = announce_url(&request(" http://t/ä b#x "));
+        assert!(url.starts_with("http://t/%C3%A4%20b?info_hash="), "{url}");
+    }
+
+    #[test]
+    fn a_redirect_is_resolved_against_where_it_came_from() {
+        let base = "http://t:1/a/announce?x=http://y";
+        for (location, expected) in [
+            ("https://u/b?c", "https://u/b?c"),
+            ("//u/b", "http://u/b"),
+            ("/b?c", "http://t:1/b?c"),
+            ("b", "http://t:1/a/b"),
+            ("b?u=http://z", "http://t:1/a/b?u=http://z"),
+            ("?c", "http://t:1/a/announce?c"),
+            ("magnet:?xt=1", "magnet:?xt=1"),
+        ] {
+            assert_eq!(redirect(base, location), expected);
+        }
+        assert_eq!(redirect("http://t", "b"), "http://t/b");
+    }
+}

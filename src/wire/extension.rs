@@ -1,0 +1,239 @@
+//! The handshake of the extension protocol (BEP 10): who numbers which extension how, and a few
+//! facts about the peer. The extensions' own messages are elsewhere.
+
+use std::net::IpAddr;
+
+use bendy::encoding::Encoder;
+
+use super::ProtocolError;
+use crate::metainfo::bencode;
+use crate::metainfo::escape;
+
+/// The id of the extension handshake among the extension messages.
+pub const HANDSHAKE_ID: u8 = 0;
+
+/// What we call ourselves.
+pub const OUR_CLIENT: &str =
+    concat!("btget ", env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"));
+
+/// Requests that a peer keeps waiting, as long as it has not said `reqq` (libtorrent's number, which
+/// others follow).
+pub const DEFAULT_REQUEST_QUEUE: u32 = 250;
+
+/// The greatest `reqq` that is believed: 64 MiB in flight, enough for 2 Gbit/s over 250 ms.
+pub const MAX_REQUEST_QUEUE: u32 = 4096;
+
+/// How many extensions of a peer are remembered; clients have about ten.
+pub const MAX_EXTENSIONS: usize = 64;
+
+/// The longest name of an extension that is remembered, in bytes.
+pub const MAX_EXTENSION_NAME: usize = 64;
+
+/// The most that is kept of a client's name, in characters.
+pub const MAX_CLIENT_NAME: usize = 64;
+
+/// An extension handshake: the payload of an extended message with id [`HANDSHAKE_ID`]. Every
+/// part may be missing, and a peer may send another one later that changes what it names.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ExtensionHandshake {
+    /// `m`: the names of extensions, each with the id that its sender wants to receive it under; 0
+    /// turns it off. At most [`MAX_EXTENSIONS`].
+    pub extensions: Vec<(String, u8)>,
+    /// `v`: name and version of the client. As decoded: at most [`MAX_CLIENT_NAME`] characters,
+    /// escaped, fit to print.
+    pub client: Option<String>,
+    /// `p`: the TCP port that the sender listens on.
+    pub port: Option<u16>,
+    /// `reqq`: how many requests the sender keeps waiting. As decoded: 1 to [`MAX_REQUEST_QUEUE`].
+    pub request_queue: Option<u32>,
+    /// `yourip`: the address that the sender sees us at.
+    pub your_ip: Option<IpAddr>,
+}
+
+impl ExtensionHandshake {
+    /// The id under which the sender wants messages of this extension, if it wants them.
+    pub fn id_of(&self, name: &str) -> Option<u8> {
+        self.extensions.iter().find(|(known, _)| known == name).map(|(_, id)| *id).filter(|id| *id != 0)
+    }
+
+    /// The payload that says this.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut extensions = self.extensions.clone();
+        extensions.sort();
+        extensions.dedup_by(|later, earlier| later.0 == earlier.0);
+        let mut encoder = Encoder::new();
+        let encoded = encoder.emit_dict(|mut dict| {
+            dict.emit_pair_with(b"m", |m| {
+                m.emit_dict(|mut m| {
+                    extensions.iter().try_for_each(|(name, id)| m.emit_pair(name.as_bytes(), id))
+                })
+            })?;
+            if let Some(port) = self.port {
+                dict.emit_pair(b"p", port)?;
+            }
+            if let Some(requests) = self.request_queue {
+                dict.emit_pair(b"reqq", requests)?;
+            }
+            if let Some(client) = &self.client {
+                dict.emit_pair(b"v", client.as_str())?;
+            }
+            match self.your_ip {
+                Some(IpAddr::V4(ip)) => dict.emit_pair_with(b"yourip", |e| e.emit_bytes(&ip.octets())),
+                Some(IpAddr::V6(ip)) => dict.emit_pair_with(b"yourip", |e| e.emit_bytes(&ip.octets())),
+                None => Ok(()),
+            }
+        });
+        encoded.and_then(|()| encoder.get_output()).expect("the keys are sorted, distinct and shallow")
+    }
+
+    /// Reads a payload. What is there but makes no sense is taken as missing, and what we do not
+    /// know is skipped; bytes after the dictionary are ignored.
+    ///
+    /// # Errors
+    ///
+    /// If the payload is not a dictionary.
+    pub fn decode(payload: &[u8]) -> Result<ExtensionHandshake, ProtocolError> {
+        let malformed = |reason: String| ProtocolError::Malformed { message: "extension handshake", reason };
+        let (value, _) = bencode::decode_prefix(payload).map_err(|error| malformed(error.to_string()))?;
+        let dict = value.as_dict().ok_or_else(|| malformed(format!("{} is no dictionary", value.kind())))?;
+        let mut handshake = ExtensionHandshake::default();
+        for (key, value) in dict {
+            match key {
+                b"m" => handshake.extensions = extensions(value),
+                b"p" => {
+                    handshake.port = value.as_int().and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0);
+                }
+                b"reqq" => {
+                    let clamped = |requests: i64| requests.clamp(1, i64::from(MAX_REQUEST_QUEUE)) as u32;
+                    handshake.request_queue = value.as_int().map(clamped);
+                }
+                b"v" => handshake.client = value.as_bytes().map(client_name).filter(|name| !name.is_empty()),
+                b"yourip" => handshake.your_ip = value.as_bytes().and_then(address),
+                _ => {}
+            }
+        }
+        Ok(handshake)
+    }
+}
+
+fn extensions(m: bencode::Value<'_>) -> Vec<(String, u8)> {
+    let entries = m.as_dict().into_iter().flatten();
+    let known = entries.filter_map(|(name, id)| {
+        let name = std::str::from_utf8(name).ok().filter(|name| name.len() <= MAX_EXTENSION_NAME)?;
+        Some((name.to_owned(), u8::try_from(id.as_int()?).ok()?))
+    });
+    known.take(MAX_EXTENSIONS).collect()
+}
+
+fn client_name(bytes: &[u8]) -> String {
+    // Four bytes make a character at the most, so no more of them need to be looked at.
+    let bytes = &bytes[..bytes.len().min(4 * MAX_CLIENT_NAME)];
+    let text: String = String::from_utf8_lossy(bytes).chars().take(MAX_CLIENT_NAME).collect();
+    escape(text.trim()).into_owned()
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(|v6| IpAddr::from(v6).to_canonical())).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn addresses() -> impl Strategy<Value = IpAddr> {
+        prop_oneof![
+            any::<[u8; 4]>().prop_map(IpAddr::from),
+            any::<[u8; 16]>().prop_map(|v6| IpAddr::from(v6).to_canonical()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_handshake_is_read_as_it_was_written(
+            extensions in prop::collection::btree_map("[a-z_]{1,20}", any::<u8>(), 0..10),
+            client in prop::option::of("[a-zA-Z0-9.]{1,64}"),
+            port in prop::option::of(1u16..),
+            request_queue in prop::option::of(1..=MAX_REQUEST_QUEUE),
+            your_ip in prop::option::of(addresses()),
+        ) {
+            let extensions = extensions.into_iter().collect();
+            let handshake = ExtensionHandshake { extensions, client, port, request_queue, your_ip };
+            prop_assert_eq!(ExtensionHandshake::decode(&handshake.encode()), Ok(handshake));
+        }
+
+        #[test]
+        fn random_bytes_never_panic_and_stay_in_bounds(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            value in prop::collection::vec(any::<u8>(), 0..600),
+        ) {
+            let _ = ExtensionHandshake::decode(&bytes);
+            let mut odd = b"d1:mi5e1:v".to_vec();
+            odd.extend(format!("{}:", value.len()).bytes());
+            odd.extend(&value);
+            odd.extend(b"6:yourip3:abc4:reqqi-7e1:pi99999999999ee");
+            let read = ExtensionHandshake::decode(&odd).unwrap();
+            prop_assert_eq!((read.port, read.your_ip, read.request_queue), (None, None, Some(1)));
+            prop_assert!(read.extensions.is_empty());
+            let client = read.client.unwrap_or_default();
+            prop_assert!(!client.chars().any(char::is_control));
+            // The longest escape has nine characters.
+            prop_assert!(client.len() <= MAX_CLIENT_NAME * 9);
+        }
+    }
+
+    #[test]
+    fn what_libtorrent_sends_is_understood() {
+        let payload = b"d12:complete_agoi1e1:md11:lt_donthavei7e10:share_modei8e11:upload_onlyi3e\
+            12:ut_holepunchi4e11:ut_metadatai2e6:ut_pexi1ee13:metadata_sizei132e1:pi6881e4:reqqi2000e\
+            1:v17:libtorrent/2.0.116:yourip4:\x7f\x00\x00\x01e";
+        let read = ExtensionHandshake::decode(payload).unwrap();
+        assert_eq!(read.client.as_deref(), Some("libtorrent/2.0.11"));
+        assert_eq!((read.port, read.request_queue), (Some(6881), Some(2000)));
+        assert_eq!(read.your_ip, Some(IpAddr::from([127, 0, 0, 1])));
+        assert_eq!(
+            (read.id_of("ut_pex"), read.id_of("ut_metadata"), read.id_of("x")),
+            (Some(1), Some(2), None)
+        );
+    }
+
+    #[test]
+    fn ours_says_what_we_are() {
+        let ours = ExtensionHandshake {
+            client: Some(OUR_CLIENT.to_owned()),
+            request_queue: Some(500),
+            your_ip: Some(IpAddr::from([10, 0, 0, 7])),
+            ..ExtensionHandshake::default()
+        };
+        let expected =
+            [&b"d1:mde4:reqqi500e1:v9:"[..], OUR_CLIENT.as_bytes(), b"6:yourip4:\x0a\x00\x00\x07e"];
+        assert_eq!(ours.encode(), expected.concat());
+    }
+
+    #[test]
+    fn a_peer_with_a_thousand_extensions_costs_no_more_than_the_bound() {
+        let names: String = (0..1000).map(|number| format!("4:{number:04}i1e")).collect();
+        let read = ExtensionHandshake::decode(format!("d1:md{names}ee").as_bytes()).unwrap();
+        assert_eq!(read.extensions.len(), MAX_EXTENSIONS);
+        let long = "n".repeat(MAX_EXTENSION_NAME + 1);
+        let read = ExtensionHandshake::decode(format!("d1:md65:{long}i1eee").as_bytes()).unwrap();
+        assert!(read.extensions.is_empty());
+    }
+
+    #[test]
+    fn an_extension_that_was_turned_off_has_no_id() {
+        let read = ExtensionHandshake::decode(b"d1:md6:ut_pexi0eee").unwrap();
+        assert_eq!((read.id_of("ut_pex"), read.extensions.len()), (None, 1));
+    }
+
+    #[test]
+    fn what_is_no_dictionary_is_refused() {
+        for (payload, expected) in [
+            (&b"li1ee"[..], "extension handshake message is malformed: a list is no dictionary"),
+            (b"", "extension handshake message is malformed: truncated: ends after 0 bytes inside a value"),
+        ] {
+            assert_eq!(ExtensionHandshake::decode(payload).unwrap_err().to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! Announces against HTTP trackers that behave and such that do not: each ends within its bounds.
+
+#[path = "support/tracker.rs"]
+mod tracker;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use btget::metainfo::InfoHash;
+use btget::swarm::announce::{AnnounceEvent, Announcer, Answer, Failure};
+use btget::tracker::{MAX_BODY, Options, Proxies, Request, announce};
+use flate2::{Compression, write::GzEncoder};
+use tracker::{Manners, Tracker};
+
+const HASH: [u8; 20] = *b"\x00 &=?/%+ABCDEFGHIJ\xfe\xff";
+const PEER_ID: [u8; 20] = *b"-bg010U-abcdefghijkl";
+
+/// Far more than anything on loopback takes, far less than the test may.
+const TIME: Duration = Duration::from_secs(20);
+
+/// For trackers that never finish.
+const SHORT: Duration = Duration::from_millis(400);
+
+fn request(url: &str) -> Request {
+    Request {
+        url: url.into(),
+        info_hash: InfoHash(HASH),
+        peer_id: PEER_ID,
+        port: 6881,
+        uploaded: 1,
+        downloaded: 2,
+        left: 3,
+        event: Some(AnnounceEvent::Started),
+        numwant: 50,
+        key: 0xab,
+        tracker_id: None,
+    }
+}
+
+fn options(timeout: Duration) -> Options {
+    Options { timeout, ..Options::default() }
+}
+
+fn ask(url: &str) -> Result<Answer, Failure> {
+    announce(&request(url), &options(TIME))
+}
+
+/// The failure of a tracker of these manners.
+fn fails(manners: Manners) -> Failure {
+    let tracker = Tracker::start();
+    tracker.set_manners(manners);
+    ask(&tracker.url()).expect_err("it misbehaves")
+}
+
+/// The same, for manners that last: it must end when its time does.
+fn ends_in_time(manners: Manners) -> Failure {
+    let tracker = Tracker::start();
+    tracker.set_manners(manners);
+    let began = Instant::now();
+    let failure = announce(&request(&tracker.url()), &options(SHORT)).expect_err("it misbehaves");
+    assert!(began.elapsed() < TIME, "{failure:?}");
+    failure
+}
+
+fn ok_with(headers: &str, body: &[u8]) -> Vec<u8> {
+    [format!("HTTP/1.1 200 OK\r\n{headers}\r\n").as_bytes(), body].concat()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn a_tracker_hears_everything_and_tells_of_the_others() {
+    let tracker = Tracker::start();
+    let seed: SocketAddr = "10.1.2.3:4000".parse().unwrap();
+    let seed6: SocketAddr = "[2001:db8::1]:4001".parse().unwrap();
+    tracker.add_peer(&HASH, &[b's'; 20], seed, 0);
+    tracker.add_peer(&HASH, &[b't'; 20], seed6, 0);
+    tracker.set_interval(900, Some(90));
+    tracker.set_tracker_id(b"id");
+    tracker.set_warning("be brief");
+
+    let answer = ask(&tracker.url()).unwrap();
+    assert_eq!(answer.peers, [seed, seed6]);
+    assert_eq!((answer.complete, answer.incomplete), (Some(2), Some(1)));
+    assert_eq!(answer.interval, Some(Duration::from_secs(900)));
+    assert_eq!(answer.min_interval, Some(Duration::from_secs(90)));
+    assert_eq!(answer.tracker_id.as_deref(), Some(&b"id"[..]));
+    assert_eq!(answer.warning.as_deref(), Some("be brief"));
+
+    let heard = tracker.announces().remove(0);
+    assert_eq!((heard.info_hash.as_slice(), heard.peer_id.as_slice()), (&HASH[..], &PEER_ID[..]));
+    assert_eq!(heard.address, "127.0.0.1:6881".parse().unwrap());
+    assert_eq!((heard.uploaded, heard.downloaded, heard.left), (1, 2, 3));
+    assert_eq!((heard.event.as_str(), heard.numwant, heard.compact), ("started", Some(50), true));
+    assert_eq!((heard.key.as_deref(), heard.tracker_id), (Some("000000ab"), None));
+    assert_eq!(heard.headers["user-agent"], format!("btget/{}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(heard.headers["accept-encoding"], "gzip");
+}
+
+#[test]
+fn a_tracker_on_ipv6_is_reached() {
+    let Ok(tracker) = Tracker::start_v6() else {
+        eprintln!("this machine has no IPv6");
+        return;
+    };
+    ask(&tracker.url()).unwrap();
+    assert_eq!(tracker.announces()[0].address, "[::1]:6881".parse().unwrap());
+}
+
+#[test]
+fn the_family_of_a_bound_address_is_kept_to() {
+    let tracker = Tracker::start();
+    let options = Options { bind: Some(IpAddr::V6(Ipv6Addr::LOCALHOST)), ..options(TIME) };
+    assert!(announce(&request(&tracker.url()), &options).is_err());
+    assert_eq!(tracker.connections(), 0);
+}
+
+#[test]
+fn the_query_of_the_trackers_own_url_arrives() {
+    let tracker = Tracker::start();
+    ask(&format!("{}?passkey=a%2Fb", tracker.url())).unwrap();
+    assert!(tracker.announces()[0].target.starts_with("/announce?passkey=a%2Fb&info_hash="));
+}
+
+#[test]
+fn user_and_password_of_the_url_are_sent() {
+    let tracker = Tracker::start();
+    ask(&format!("http://user:word@{}/announce", tracker.address())).unwrap();
+    assert_eq!(tracker.announces()[0].headers["authorization"], "Basic dXNlcjp3b3Jk");
+}
+
+#[test]
+fn a_gzipped_answer_is_inflated() {
+    let tracker = Tracker::start();
+    let body = gzip(b"d8:intervali60e5:peers6:\x01\x02\x03\x04\0\x01e");
+    tracker.set_manners(Manners::Raw(ok_with("Content-Encoding: gzip\r\n", &body)));
+    assert_eq!(ask(&tracker.url()).unwrap().peers, ["1.2.3.4:1".parse().unwrap()]);
+}
+
+#[test]
+fn chunked_and_http_1_0_answers_are_read() {
+    let tracker = Tracker::start();
+    let body = b"9\r\nd5:peers0\r\n2\r\n:e\r\n0\r\n\r\n";
+    tracker.set_manners(Manners::Raw(ok_with("Transfer-Encoding: chunked\r\n", body)));
+    ask(&tracker.url()).unwrap();
+    tracker.set_manners(Manners::Raw(b"HTTP/1.0 200 OK\r\n\r\nd5:peers0:e".to_vec()));
+    ask(&tracker.url()).unwrap();
+}
+
+#[test]
+fn a_refusal_is_quoted() {
+    let failure = fails(Manners::Refuse("unregistered torrent".into()));
+    assert_eq!((failure.reason.as_str(), failure.status_code), ("unregistered torrent", 200));
+}
+
+#[test]
+fn an_error_status_is_told_and_its_reason_quoted() {
+    let failure = fails(Manners::Status(404, b"<html>".to_vec()));
+    assert_eq!((failure.reason.as_str(), failure.status_code), ("HTTP status 404 Not Found", 404));
+    let failure = fails(Manners::Status(503, b"d14:failure reason4:busy8:retry ini5ee".to_vec()));
+    assert_eq!((failure.reason.as_str(), failure.status_code), ("busy", 503));
+    assert!(failure.retry_in.is_some());
+}
+
+#[test]
+fn what_is_no_answer_is_a_failure() {
+    for body in [&b""[..], b"<html>hello</html>", b"d5:peersi1ee", b"i5e", b"d8:intervali60e5:peers5:12"] {
+        let failure = fails(Manners::Body(body.to_vec()));
+        assert_eq!(failure.status_code, 200);
+        assert!(failure.reason.starts_with("the answer is not a tracker's"), "{failure:?}");
+    }
+    for bytes in [&b"\0\x01\x02garbage\r\n\r\n"[..], b"HTTP/1.1 2", b"220 ftp ready\r\n\r\n", b""] {
+        assert_eq!(fails(Manners::Raw(bytes.to_vec())).status_code, 0);
+    }
+}
+
+#[test]
+fn an_answer_that_ends_too_early_is_a_failure() {
+    let failure = fails(Manners::Raw(ok_with("Content-Length: 100\r\n", b"d5:peers0:e")));
+    assert_eq!(failure.status_code, 200);
+    assert!(failure.reason.contains("closed before"), "{failure:?}");
+}
+
+#[test]
+fn a_stopped_needs_no_answer_worth_the_name() {
+    let tracker = Tracker::start();
+    tracker.set_manners(Manners::Body(Vec::new()));
+    let stopped = Request { event: Some(AnnounceEvent::Stopped), ..request(&tracker.url()) };
+    assert_eq!(announce(&stopped, &options(TIME)), Ok(Answer::default()));
+}
+
+#[test]
+fn a_tracker_that_hangs_is_left_in_time() {
+    let failure = ends_in_time(Manners::Hang);
+    assert_eq!((failure.reason.as_str(), failure.status_code), ("no complete answer within 0.4 s", 0));
+}
+
+#[test]
+fn a_tracker_that_closes_is_a_failure() {
+    assert_eq!(fails(Manners::Close).status_code, 0);
+}
+
+#[test]
+fn a_dripping_tracker_is_left_in_time() {
+    let status_code = |manners| ends_in_time(manners).status_code;
+    assert_eq!(status_code(Manners::Drip(Vec::new())), 0);
+    assert_eq!(status_code(Manners::Drip(b"HTTP/1.1 200 OK\r\nX: ".to_vec())), 0);
+    assert_eq!(status_code(Manners::Drip(ok_with("", b"d5:peers999999:"))), 200);
+    assert_eq!(status_code(Manners::Drip(b"HTTP/1.1 404 -\r\n\r\n".to_vec())), 404);
+}
+
+#[test]
+fn a_head_or_body_without_end_is_cut() {
+    fails(Manners::Flood(b"HTTP/1.1 200 OK\r\nX: ".to_vec()));
+    let failure = fails(Manners::Flood(ok_with("", b"d5:peers")));
+    assert_eq!(failure.reason, "the answer is larger than 1 MiB");
+    assert_eq!(fails(Manners::Flood(b"HTTP/1.1 500 -\r\n\r\n".to_vec())).status_code, 500);
+}
+
+#[test]
+fn a_gzip_bomb_is_cut() {
+    let bomb = gzip(&vec![b'x'; 64 * MAX_BODY]);
+    assert!(bomb.len() < MAX_BODY, "only inflating makes it large");
+    let failure = fails(Manners::Raw(ok_with("Content-Encoding: gzip\r\n", &bomb)));
+    assert_eq!(failure.reason, "the answer is larger than 1 MiB");
+}
+
+#[test]
+fn gzip_that_is_none_is_a_failure() {
+    assert_eq!(fails(Manners::Raw(ok_with("Content-Encoding: gzip\r\n", b"d5:peers0:e"))).status_code, 200);
+}
+
+#[test]
+fn redirects_are_followed() {
+    let tracker = Tracker::start();
+    let first = Tracker::start();
+    first.set_manners(Manners::Redirect(format!("{}?{{query}}", tracker.url())));
+    ask(&first.url()).unwrap();
+    assert_eq!(tracker.announces()[0].info_hash, HASH);
+}
+
+#[test]
+fn a_redirect_loop_ends_after_five() {
+    let tracker = Tracker::start();
+    tracker.set_manners(Manners::Redirect("/announce?{query}".into()));
+    assert_eq!(ask(&tracker.url()).unwrap_err().reason, "more than 5 redirects");
+    assert_eq!(tracker.connections(), 6);
+}
+
+#[test]
+fn a_redirect_to_another_scheme_is_refused() {
+    for location in ["magnet:?xt=urn:btih:0", "ftp://127.0.0.1/", "file:///etc/passwd", "gopher:x", "http://"]
+    {
+        let failure = fails(Manners::Redirect(location.into()));
+        assert_eq!(failure.reason, "redirected to something that is not an http URL", "{location}");
+    }
+}
+
+#[test]
+fn a_port_where_nobody_listens_is_a_failure() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let failure = ask(&format!("http://{free}/announce")).unwrap_err();
+    assert_eq!((failure.reason.as_str(), failure.status_code), ("connection refused", 0));
+}
+
+#[test]
+fn a_url_that_is_none_is_a_failure() {
+    for url in
+        ["http://", "http:///announce", "http://[::1/announce", "http://a:99999/", "ftp://a/", "nonsense", ""]
+    {
+        assert_eq!(ask(url).unwrap_err().status_code, 0, "{url}");
+    }
+}
+
+/// A server that takes one connection, reads its head, and says `answer`.
+fn once(answer: &'static [u8]) -> (SocketAddr, std::thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+        let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+        stream.write_all(answer).unwrap();
+        head.into_iter().next().unwrap_or_default()
+    });
+    (address, heard)
+}
+
+const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/localhost.pem");
+
+/// An https tracker that takes one connection; gives its URL.
+fn https() -> String {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+    let certificate = CertificateDer::from_pem_file(CERTIFICATE).unwrap();
+    let key = PrivateKeyDer::from_pem_file(CERTIFICATE).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let connection = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+        let mut stream = BufReader::new(rustls::StreamOwned::new(connection, stream));
+        // A client that does not trust us leaves before it says a line.
+        let mut line = String::new();
+        while stream.read_line(&mut line).is_ok_and(|length| length > 2) {
+            line.clear();
+        }
+        let _ = stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nd5:peers0:e");
+    });
+    format!("https://{address}/announce")
+}
+
+#[test]
+fn an_https_tracker_of_a_trusted_authority_is_asked() {
+    let options = Options { ca_file: Some(CERTIFICATE.into()), ..options(TIME) };
+    assert_eq!(announce(&request(&https()), &options), Ok(Answer::default()));
+    let by_name = https().replace("127.0.0.1", "localhost");
+    let options = Options { bind: Some("127.0.0.1".parse().unwrap()), ..options };
+    assert_eq!(announce(&request(&by_name), &options), Ok(Answer::default()));
+}
+
+#[test]
+fn a_certificate_of_nobody_is_a_failure() {
+    let failure = ask(&https()).unwrap_err();
+    assert!(failure.reason.starts_with("TLS: invalid peer certificate"), "{failure:?}");
+}
+
+#[test]
+fn a_certificate_file_that_holds_none_is_named() {
+    for path in ["/nowhere/ca.pem", "/dev/null"] {
+        let options = Options { ca_file: Some(path.into()), ..options(TIME) };
+        let failure = announce(&request("https://127.0.0.1:1/"), &options).unwrap_err();
+        assert!(failure.reason.contains(path) && failure.reason.contains("SSL_CERT_FILE"), "{failure:?}");
+    }
+}
+
+#[test]
+fn a_tracker_that_does_not_speak_tls_is_a_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/announce", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        // Until the other side has had enough.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let failure = ask(&url).unwrap_err();
+    assert!(failure.reason.starts_with("TLS: "), "{failure:?}");
+    server.join().unwrap();
+}
+
+#[test]
+fn a_proxy_that_is_set_is_used_for_what_is_out_there() {
+    let (address, heard) = once(b"HTTP/1.1 403 Forbidden\r\n\r\n");
+    let proxies = Proxies { http: Some(format!("http://{address}")), ..Proxies::default() };
+    let options = Options { proxies, ..options(TIME) };
+    let failure = announce(&request("http://tracker.invalid:6969/announce"), &options).unwrap_err();
+    assert!(failure.reason.starts_with("the proxy refused"), "{failure:?}");
+    assert_eq!(heard.join().unwrap(), "CONNECT tracker.invalid:6969 HTTP/1.1");
+}
+
+#[test]
+fn loopback_is_never_reached_through_a_proxy() {
+    let nobody = Some("http://127.0.0.1:1".to_owned());
+    let proxies = Proxies { http: nobody.clone(), https: nobody, no_proxy: vec![] };
+    let options = Options { proxies, ..options(TIME) };
+    let tracker = Tracker::start();
+    announce(&request(&tracker.url()), &options).unwrap();
+    let by_name = tracker.url().replace("127.0.0.1", "localhost");
+    announce(&request(&by_name), &options).unwrap();
+}
+
+/// Makes every announce that is due, one after the other, as a session does.
+fn run(announcer: &mut Announcer, now: Instant, left: u64) {
+    while let Some(due) = announcer.poll(now, left > 0) {
+        let (event, numwant, tracker_id) = (due.event, due.numwant, due.tracker_id);
+        let request = Request { event, numwant, tracker_id, left, ..request(&due.url) };
+        announcer.on_answer(now, due.token, announce(&request, &options(TIME)));
+    }
+}
+
+#[test]
+fn a_whole_run_is_heard_as_started_completed_stopped() {
+    let good = Tracker::start();
+    good.set_tracker_id(b"id");
+    good.add_peer(&HASH, &[b's'; 20], "10.1.2.3:4000".parse().unwrap(), 0);
+    let bad = Tracker::start();
+    bad.set_manners(Manners::Close);
+    let mut announcer = Announcer::new(vec![vec![bad.url()], vec![good.url()]], 1);
+    let mut now = Instant::now();
+    announcer.start(now);
+    run(&mut announcer, now, 10);
+    announcer.complete(now);
+    run(&mut announcer, now, 0);
+    now = announcer.deadline().unwrap();
+    bad.set_manners(Manners::Refuse("still not".into()));
+    run(&mut announcer, now, 0);
+    announcer.stop(now);
+    run(&mut announcer, now, 0);
+
+    assert!(announcer.is_stopped());
+    let events = |tracker: &Tracker| {
+        tracker.announces().into_iter().map(|heard| (heard.event, heard.left)).collect::<Vec<_>>()
+    };
+    let said = |event: &str, left| (event.to_owned(), left);
+    assert_eq!(events(&bad), [said("started", 10), said("started", 0)]);
+    assert_eq!(events(&good), [said("started", 10), said("completed", 0), said("", 0), said("stopped", 0)]);
+    let ids: Vec<_> = good.announces().into_iter().map(|heard| heard.tracker_id.is_some()).collect();
+    assert_eq!(ids, [false, true, true, true]);
+    assert_eq!(announcer.trackers().next().unwrap().last_error, Some("still not"));
+}
