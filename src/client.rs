@@ -81,7 +81,9 @@ impl Session {
                 .build();
             let runtime = match runtime {
                 Ok(runtime) => runtime,
-                Err(error) => return drop(ready.send(Err(format!("cannot start the network loop: {error}")))),
+                Err(error) => {
+                    return drop(ready.send(Err(format!("cannot start the network loop: {error}"))));
+                }
             };
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
@@ -429,10 +431,7 @@ impl Client {
     /// Asks the session about the torrent; `None` once either has ended.
     fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Torrent) -> T + Send + 'static) -> Option<T> {
         ask(&self.commands, |reply| {
-            Command::Ask(
-                self.info_hash,
-                Box::new(move |torrent| drop(reply.send(torrent.map(question)))),
-            )
+            Command::Ask(self.info_hash, Box::new(move |torrent| drop(reply.send(torrent.map(question)))))
         })
         .ok()
         .flatten()

@@ -65,9 +65,8 @@ pub fn check(on_disk: &OnDisk, progress: &Progress, stop: &AtomicBool, prepare: 
         }
         let piece = PieceIndex(index);
         let size = layout.piece_size(piece) as usize;
-        let read = on_disk
-            .storage
-            .read_at(layout.piece_offset(piece), &mut [IoSliceMut::new(&mut buffer[..size])]);
+        let read =
+            on_disk.storage.read_at(layout.piece_offset(piece), &mut [IoSliceMut::new(&mut buffer[..size])]);
         if read.is_ok() && sha1(&buffer[..size]) == on_disk.metainfo.piece_hash(piece) {
             progress.have.lock().unwrap_or_else(PoisonError::into_inner).insert(piece);
         }
@@ -75,10 +74,5 @@ pub fn check(on_disk: &OnDisk, progress: &Progress, stop: &AtomicBool, prepare: 
     }
     let have = progress.have();
     let error = if prepare && !have.is_full() { on_disk.storage.prepare().err() } else { None };
-    Checked {
-        torrent: on_disk.metainfo.info_hash,
-        have,
-        error,
-        stopped: stop.load(Ordering::Relaxed),
-    }
+    Checked { torrent: on_disk.metainfo.info_hash, have, error, stopped: stop.load(Ordering::Relaxed) }
 }

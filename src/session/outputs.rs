@@ -27,7 +27,9 @@ impl Engine {
         while let Some(output) = self.next_output(now, torrent) {
             if let Output::Serve(peer, block) = output {
                 match &mut serving {
-                    Some((same, blocks)) if *same == peer && length(blocks) < READ_TOGETHER => blocks.push(block),
+                    Some((same, blocks)) if *same == peer && length(blocks) < READ_TOGETHER => {
+                        blocks.push(block)
+                    }
                     _ => {
                         let before = serving.replace((peer, vec![block]));
                         self.serve(now, torrent, before);
@@ -92,7 +94,8 @@ impl Engine {
 
     fn set_gate(&self) {
         let waiting: u64 = self.torrents.values().map(|torrent| torrent.unwritten).sum();
-        let longest = self.torrents.values().map(|torrent| torrent.on_disk.metainfo.layout.piece_length()).max();
+        let longest =
+            self.torrents.values().map(|torrent| torrent.on_disk.metainfo.layout.piece_length()).max();
         self.shared.gate.set_closed(waiting > MOST_WAITING.max(4 * u64::from(longest.unwrap_or(0))));
     }
 
