@@ -17,10 +17,11 @@ use crate::bitfield::Bitfield;
 use crate::event::{Severity, State};
 use crate::layout::FileIndex;
 use crate::metainfo::{InfoHash, Metainfo, MetainfoError};
-use crate::session::{Command, Engine, Torrent};
+use crate::session::torrent::Torrent;
+use crate::session::{Command, Engine};
 use crate::wire::PeerId;
 
-pub use crate::session::options::{Phase, SessionOptions, Status, TorrentOptions};
+pub use crate::session::options::{FileInfo, Phase, SessionOptions, Status, TorrentOptions, TrackerInfo};
 pub use crate::session::subscribers::Subscription;
 pub use crate::swarm::PeerStatus;
 
@@ -202,36 +203,6 @@ fn ask<T>(
     answer.recv().map_err(|_| Error::Ended)
 }
 
-/// One file of a torrent (the ancestors' `files`).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FileInfo {
-    /// Where it is, or will be.
-    pub path: PathBuf,
-    /// Length in bytes.
-    pub length: u64,
-    /// Weight; 0: not wanted.
-    pub priority: u32,
-}
-
-/// One tracker of a torrent (the ancestors' `trackers`).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TrackerInfo {
-    /// As the torrent gives it.
-    pub url: String,
-    /// From 0.
-    pub tier: usize,
-    /// Seeds, as the last answer said.
-    pub complete: Option<u32>,
-    /// Leechers, as the last answer said.
-    pub incomplete: Option<u32>,
-    /// Announces that came to nothing since the last that did not.
-    pub failures: u32,
-    /// IPv4 peers in the last answer.
-    pub peers: usize,
-    /// IPv6 peers in the last answer.
-    pub peers6: usize,
-}
-
 /// What does not change while a torrent lives.
 #[derive(Debug)]
 struct Facts {
@@ -328,9 +299,9 @@ impl ClientBuilder {
 /// # let folder = tempfile::tempdir()?;
 /// # let data = b"what everybody wants".repeat(5000);
 /// # let hashes: Vec<_> = data.chunks(16384).map(btget::hash::sha1).collect();
-/// # let torrent = btget::metainfo::create::create(&btget::metainfo::create::Plan {
-/// #     name: "wanted.bin".into(), files: vec![], length: data.len() as u64, piece_length: 16384,
-/// #     piece_hashes: hashes, trackers: vec![], private: false });
+/// # let torrent = btget::metainfo::create::NewTorrent { name: "wanted.bin",
+/// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 16384,
+/// #     piece_hashes: &hashes, trackers: &[], private: false }.encode();
 /// # std::fs::write(folder.path().join("wanted.torrent"), torrent)?;
 /// # std::fs::create_dir(folder.path().join("seed"))?;
 /// # std::fs::write(folder.path().join("seed/wanted.bin"), &data)?;

@@ -88,7 +88,7 @@ pub enum Done {
     /// Ready to be sent.
     Read { peer: PeerKey, served: Served },
     /// The blocks could not be read.
-    NotRead { torrent: InfoHash, peer: PeerKey, bytes: u32, piece: PieceIndex, error: StorageError },
+    NotRead { torrent: InfoHash, peer: PeerKey, error: StorageError },
 }
 
 /// The threads; they end when this is dropped and their jobs are done.
@@ -237,8 +237,7 @@ fn read(job: Read) -> Done {
         let mut slices: Vec<IoSliceMut<'_>> =
             now.iter_mut().map(|(_, data)| IoSliceMut::new(&mut *data)).collect();
         if let Err(error) = torrent.storage.read_at(layout.block_offset(first), &mut slices) {
-            let bytes = blocks.iter().map(|block| block.length).sum();
-            return Done::NotRead { torrent: torrent.info_hash(), peer, bytes, piece: first.piece, error };
+            return Done::NotRead { torrent: torrent.info_hash(), peer, error };
         }
         places = later;
     }

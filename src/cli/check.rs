@@ -60,7 +60,9 @@ impl Job {
             let mut chosen = Bitfield::new(number);
             asked.iter().for_each(|range| chosen.insert_range(range.clone()));
             let unwanted: Vec<PieceIndex> = pieces.minus(&chosen).collect();
-            unwanted.into_iter().for_each(|piece| drop(pieces.remove(piece)));
+            for piece in unwanted {
+                pieces.remove(piece);
+            }
         }
         Ok(Job { torrent, priorities, pieces })
     }
@@ -163,7 +165,9 @@ fn read(storage: &Storage, job: &Job, stop: &AtomicBool, verdicts: SyncSender<Ve
     let keep_going = || !stop.load(Ordering::Relaxed);
     let options = CheckOptions { pieces: &job.pieces, threads: 0, keep_going: &keep_going };
     // Nobody listens any more only if the report could not be written; the check ends soon then.
-    let tell = |piece, result| drop(verdicts.send((piece, result)));
+    let tell = |piece, result| {
+        let _ = verdicts.send((piece, result));
+    };
     check(storage, &job.torrent.metainfo, options, &tell)
 }
 
@@ -260,7 +264,9 @@ fn findings<'a>(job: &'a Job, outcome: &'a CheckOutcome) -> impl Iterator<Item =
     });
     let finished = outcome.finished.then(|| {
         let mut wrong = Bitfield::new(metainfo.layout.num_pieces());
-        job.pieces.minus(&outcome.ok).for_each(|piece| drop(wrong.insert(piece)));
+        for piece in job.pieces.minus(&outcome.ok) {
+            wrong.insert(piece);
+        }
         Kind::HashcheckFinished {
             have: Pieces(outcome.ok.ranges()),
             missing: Pieces(wrong.ranges()),

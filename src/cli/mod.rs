@@ -40,7 +40,7 @@ pub fn main(exit: fn(i32) -> !) -> Exit {
         Ok(config) => run::run(&config, exit),
         Err(error) => {
             // Help and version go to stdout; a reader that went away needs neither.
-            drop(error.print());
+            let _ = error.print();
             if error.use_stderr() { Exit::Usage } else { Exit::Complete }
         }
     }

@@ -69,7 +69,7 @@ impl Screen {
             Show::Lines { .. } | Show::Nothing => writeln!(std::io::stderr(), "{line}"),
         };
         // Nobody is left to tell.
-        drop(printed);
+        let _ = printed;
     }
 
     /// When [`Screen::draw`] has something to do next; `None`: never.
@@ -147,7 +147,7 @@ impl Screen {
 /// Prints a message where nothing is drawn.
 pub fn message(mark: Mark, text: &str, color: bool) {
     // Nobody is left to tell.
-    drop(writeln!(std::io::stderr(), "{}", marked(mark, text, color)));
+    let _ = writeln!(std::io::stderr(), "{}", marked(mark, text, color));
 }
 
 fn marked(mark: Mark, text: &str, color: bool) -> String {
@@ -179,7 +179,7 @@ fn print_if_new(last: &mut String, status: &Status) {
     let line = plain_line(status);
     if line != *last {
         // Nobody is left to tell.
-        drop(writeln!(std::io::stderr(), "{line}"));
+        let _ = writeln!(std::io::stderr(), "{line}");
         *last = line;
     }
 }

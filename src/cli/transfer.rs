@@ -93,7 +93,7 @@ fn forward(subscription: Subscription, wake: SyncSender<Wake>, verbosity: Verbos
             }
         }
         // Nobody listens any more only once the outcome is known.
-        drop(wake.send(Wake::Ended));
+        let _ = wake.send(Wake::Ended);
     };
     thread::Builder::new().name("wakes".to_owned()).spawn(run).map(drop)
 }
@@ -176,7 +176,7 @@ impl Transfer<'_> {
     fn command(&self, what: fn(&Client) -> Result<(), crate::client::Error>) {
         for torrent in self.torrents.iter().filter(|torrent| torrent.exit.is_none()) {
             // An error means that the session has ended, and that comes as an event.
-            drop(what(&torrent.client));
+            let _ = what(&torrent.client);
         }
     }
 

@@ -305,3 +305,163 @@ fn integer_end(bytes: &[u8], start: usize) -> Result<usize, DecodeError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Tree {
+        Integer(i64),
+        String(Vec<u8>),
+        List(Vec<Tree>),
+        /// Keys in any order, and more than once.
+        Dictionary(Vec<(Vec<u8>, Tree)>),
+    }
+
+    fn encode(tree: &Tree, out: &mut Vec<u8>) {
+        let string = |bytes: &[u8], out: &mut Vec<u8>| {
+            out.extend_from_slice(format!("{}:", bytes.len()).as_bytes());
+            out.extend_from_slice(bytes);
+        };
+        match tree {
+            Tree::Integer(number) => out.extend_from_slice(format!("i{number}e").as_bytes()),
+            Tree::String(bytes) => string(bytes, out),
+            Tree::List(items) => {
+                out.push(b'l');
+                items.iter().for_each(|item| encode(item, out));
+                out.push(b'e');
+            }
+            Tree::Dictionary(entries) => {
+                out.push(b'd');
+                for (key, value) in entries {
+                    string(key, out);
+                    encode(value, out);
+                }
+                out.push(b'e');
+            }
+        }
+    }
+
+    fn same(tree: &Tree, value: Value<'_>) -> bool {
+        match tree {
+            Tree::Integer(number) => value.as_int() == Some(*number) && value.as_bytes().is_none(),
+            Tree::String(bytes) => value.as_bytes() == Some(bytes) && value.as_int().is_none(),
+            Tree::List(items) => {
+                let values: Vec<_> = value.as_list().unwrap().collect();
+                values.len() == items.len() && items.iter().zip(values).all(|(tree, value)| same(tree, value))
+            }
+            Tree::Dictionary(entries) => {
+                let found: Vec<_> = value.as_dict().unwrap().collect();
+                found.len() == entries.len()
+                    && entries.iter().zip(found).all(|((a, tree), (b, value))| a == b && same(tree, value))
+                    && entries.iter().all(|(key, _)| {
+                        let first = entries.iter().find(|(other, _)| other == key).unwrap();
+                        same(&first.1, value.get(key).unwrap())
+                    })
+            }
+        }
+    }
+
+    fn trees() -> impl Strategy<Value = Tree> {
+        let bytes = || prop::collection::vec(any::<u8>(), 0..12);
+        let leaf = prop_oneof![any::<i64>().prop_map(Tree::Integer), bytes().prop_map(Tree::String)];
+        leaf.prop_recursive(6, 60, 6, move |inner| {
+            let key = prop::collection::vec(b'a'..b'd', 0..3);
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Tree::List),
+                prop::collection::vec((key, inner), 0..6).prop_map(Tree::Dictionary),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_read_back(tree in trees(), rest in prop::collection::vec(any::<u8>(), 0..4)) {
+            let mut bytes = Vec::new();
+            encode(&tree, &mut bytes);
+            let length = bytes.len();
+            prop_assert!(same(&tree, decode(&bytes).unwrap()));
+            prop_assert_eq!(decode(&bytes).unwrap().span(), &bytes[..]);
+            bytes.extend_from_slice(&rest);
+            let (value, left) = decode_prefix(&bytes).unwrap();
+            prop_assert_eq!((value.span().len(), left), (length, &rest[..]));
+        }
+
+        #[test]
+        fn every_truncation_is_found_where_the_input_ends(tree in trees()) {
+            let mut bytes = Vec::new();
+            encode(&tree, &mut bytes);
+            for end in 0..bytes.len() {
+                prop_assert_eq!(decode(&bytes[..end]), Err(DecodeError { offset: end, problem: Problem::Truncated }));
+            }
+        }
+
+        #[test]
+        fn bytes_that_look_like_bencode_never_panic(bytes in "[0-9dlei:a-]{0,40}") {
+            match decode_prefix(bytes.as_bytes()) {
+                Ok((value, rest)) => {
+                    prop_assert_eq!(value.span().len() + rest.len(), bytes.len());
+                    prop_assert!(!value.as_list().into_iter().flatten().any(|item| item.span().is_empty()));
+                    let _ = (value.as_int(), value.as_str(), value.as_dict().map(Iterator::count));
+                }
+                Err(error) => prop_assert!(error.offset <= bytes.len()),
+            }
+        }
+    }
+
+    fn problem(bytes: &[u8]) -> (usize, Problem) {
+        let error = decode(bytes).unwrap_err();
+        (error.offset, error.problem)
+    }
+
+    #[test]
+    fn malformed_input_is_refused_at_the_byte_that_is_wrong() {
+        let table: &[(&[u8], usize, Problem)] = &[
+            (b"", 0, Problem::Truncated),
+            (b"x", 0, Problem::NotAValue),
+            (b"e", 0, Problem::NotAValue),
+            (b"-1:a", 0, Problem::NotAValue),
+            (b"lxe", 1, Problem::NotAValue),
+            (b"di1e1:ae", 1, Problem::KeyNotString),
+            (b"dlee", 1, Problem::KeyNotString),
+            (b"d1:ae", 4, Problem::KeyWithoutValue),
+            (b"ie", 1, Problem::BadInteger),
+            (b"i-e", 2, Problem::BadInteger),
+            (b"i+1e", 1, Problem::BadInteger),
+            (b"i1.5e", 2, Problem::BadInteger),
+            (b"i--1e", 2, Problem::BadInteger),
+            (b"1x", 1, Problem::BadLength),
+            (b"99999999999999999999999:a", 19, Problem::BadLength),
+            (b"18446744073709551615:a", 22, Problem::Truncated),
+            (b"5:abc", 5, Problem::Truncated),
+            (b"i1ei2e", 3, Problem::Trailing),
+            (b"le\n", 2, Problem::Trailing),
+        ];
+        for (bytes, offset, expected) in table {
+            assert_eq!(problem(bytes), (*offset, *expected), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_costs_no_stack() {
+        let nested = |open: &str, depth: usize| [open.repeat(depth), "e".repeat(depth)].concat();
+        assert!(decode(nested("l", 100).as_bytes()).is_ok());
+        assert_eq!(problem(nested("l", 101).as_bytes()), (100, Problem::TooDeep));
+        assert_eq!(problem("d1:a".repeat(1_000_000).as_bytes()), (400, Problem::TooDeep));
+        assert_eq!(problem("l".repeat(1_000_000).as_bytes()), (100, Problem::TooDeep));
+        let mixed = format!("{}le{}", "ld1:k".repeat(49), "ee".repeat(49));
+        assert!(decode(mixed.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn what_is_clear_is_read_even_if_it_is_not_canonical() {
+        let value = decode(b"d1:bi007e1:ai-0e1:bi8e002:cci99999999999999999999ee").unwrap();
+        assert_eq!(value.get(b"b").unwrap().as_int(), Some(7));
+        assert_eq!(value.get(b"a").unwrap().as_int(), Some(0));
+        let huge = value.get(b"cc").unwrap();
+        assert_eq!((huge.kind(), huge.as_int()), (Kind::Integer, None));
+        assert_eq!(value.get(b"none"), None);
+    }
+}

@@ -7,6 +7,9 @@ use std::fmt::Write as _;
 /// `text` with each unprintable character (see [`is_unprintable`]) as `\n`, `\t`, `\r` or
 /// `\u{..}`. Everything else stays, the backslash too: the result is for people, not for parsing.
 pub fn escape(text: &str) -> Cow<'_, str> {
+    if is_plain_ascii(text.as_bytes()) {
+        return Cow::Borrowed(text);
+    }
     let Some(first) = text.find(is_unprintable) else {
         return Cow::Borrowed(text);
     };
@@ -26,10 +29,16 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// Whether all of it is printable ASCII: the quick way past [`is_unprintable`] for most names. It looks at
+/// every byte without stopping at the first bad one, which the compiler turns into wide steps.
+pub(super) fn is_plain_ascii(text: &[u8]) -> bool {
+    text.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'))
+}
+
 /// Control characters, bidirectional controls, line and paragraph separators, and characters that
 /// show nothing and join nothing (so a name could be faked with them). The joiners U+200C and
 /// U+200D are needed by scripts and emoji, and stay.
-pub(crate) fn is_unprintable(c: char) -> bool {
+pub(super) fn is_unprintable(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
     }

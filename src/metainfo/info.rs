@@ -15,6 +15,9 @@ use crate::layout::Layout;
 /// Components of one path that are looked at; disks take far fewer.
 const MAX_COMPONENTS: usize = 1000;
 
+/// Bytes of the torrent's name that are kept for people; it stands in every event and bar.
+const MAX_NAME_SHOWN: usize = 1024;
+
 /// What the `info` dictionary says.
 #[derive(Debug)]
 pub(super) struct Info {
@@ -31,7 +34,7 @@ struct Entry<'a> {
     length: u64,
     path: List<'a>,
     attr: Attr,
-    symlink: Option<List<'a>>,
+    symlink: List<'a>,
 }
 
 /// BEP 47 `attr`; `h` (hidden) means nothing here, and unknown letters are to be ignored.
@@ -82,11 +85,11 @@ pub(super) fn parse(info: Value<'_>, notes: &mut Notes) -> Result<Info, Metainfo
             executable: self::attr(attr).executable,
             symlink: None,
         }],
-        (None, Some(files)) => place(&entries(files).map_err(below)?, &mut mapper, notes).map_err(below)?,
+        (None, Some(files)) => self::files(files, &mut mapper, notes).map_err(below)?,
     };
     let layout = lay_out(piece_length, &files, hashes.len()).map_err(below)?;
     Ok(Info {
-        name: String::from_utf8_lossy(name).into_owned(),
+        name: String::from_utf8_lossy(&name[..name.len().min(MAX_NAME_SHOWN)]).into_owned(),
         layout: Arc::new(layout),
         piece_hashes: hashes.into(),
         files,
@@ -138,24 +141,51 @@ fn lay_out(piece_length: u32, files: &[File], hashes: usize) -> Result<Layout, M
     Err(MetainfoError::at("pieces", problem))
 }
 
-/// The list of files, checked; their names are not, yet.
-fn entries(files: Value<'_>) -> Result<Vec<Entry<'_>>, MetainfoError> {
-    let mut entries = Vec::new();
-    for (index, file) in list("files", files)?.enumerate() {
+/// The list of files, each with its place. Pad files get theirs after the others, so that they never
+/// take a name that somebody sees (torrents give all of them the same).
+fn files<'a>(
+    value: Value<'a>,
+    mapper: &mut Mapper<'a>,
+    notes: &mut Notes,
+) -> Result<Vec<File>, MetainfoError> {
+    let too_many = |TooManyFolders| MetainfoError::at("files", format!("in more than {MAX_FOLDERS} folders"));
+    let mut files = Vec::new();
+    let mut pads = Vec::new();
+    let mut links = Vec::new();
+    let mut components = Vec::new();
+    for (index, file) in list("files", value)?.enumerate() {
         if index == MAX_FILES {
             return Err(MetainfoError::at("files", format!("more than {MAX_FILES}")));
         }
         let at = || format!("files[{index}]");
         let file = file.as_dict().ok_or_else(|| MetainfoError::at(at(), "not a dictionary"))?;
-        entries.push(entry(file).map_err(|error| error.inside(at))?);
+        let Entry { length, path, attr, symlink } =
+            entry(file, &mut components).map_err(|error| error.inside(at))?;
+        let path = if attr.pad {
+            pads.push((index, path));
+            Box::default()
+        } else {
+            mapper.add(&components, false, notes).map_err(too_many)?
+        };
+        if attr.symlink && !attr.pad {
+            links.push((index, symlink));
+        }
+        files.push(File { path, length, pad: attr.pad, executable: attr.executable, symlink: None });
     }
-    match entries.is_empty() {
-        true => Err(MetainfoError::at("files", "empty: a torrent of nothing")),
-        false => Ok(entries),
+    if files.is_empty() {
+        return Err(MetainfoError::at("files", "empty: a torrent of nothing"));
     }
+    for (index, path) in pads {
+        components.clear();
+        components.extend(path.filter_map(|component| component.as_bytes()));
+        files[index].path = mapper.add(&components, true, notes).map_err(too_many)?;
+    }
+    link(&mut files, &links, mapper, notes);
+    Ok(files)
 }
 
-fn entry(file: Dict<'_>) -> Result<Entry<'_>, MetainfoError> {
+/// One item of the list of files, and the components of its path.
+fn entry<'a>(file: Dict<'a>, components: &mut Vec<&'a [u8]>) -> Result<Entry<'a>, MetainfoError> {
     let [length, path, path_utf8, attr, symlink] =
         pick(file, [b"length", b"path", b"path.utf-8", b"attr", b"symlink path"]);
     let attr = self::attr(attr);
@@ -170,18 +200,18 @@ fn entry(file: Dict<'_>) -> Result<Entry<'_>, MetainfoError> {
         Some(path) => path,
         None => list("path", path.ok_or_else(|| MetainfoError::missing("path"))?)?,
     };
-    let mut number = 0;
+    components.clear();
     for component in path {
-        string("path", component)?;
-        number += 1;
-    }
-    match number {
-        0 => Err(MetainfoError::at("path", "empty: a file without a name")),
-        1..=MAX_COMPONENTS => {
-            Ok(Entry { length, path, attr, symlink: symlink.and_then(|target| target.as_list()) })
+        if components.len() == MAX_COMPONENTS {
+            return Err(MetainfoError::at("path", format!("more than {MAX_COMPONENTS} components")));
         }
-        _ => Err(MetainfoError::at("path", format!("more than {MAX_COMPONENTS} components"))),
+        components.push(string("path", component)?);
     }
+    if components.is_empty() {
+        return Err(MetainfoError::at("path", "empty: a file without a name"));
+    }
+    let symlink = symlink.and_then(|target| target.as_list()).unwrap_or_default();
+    Ok(Entry { length, path, attr, symlink })
 }
 
 fn attr(value: Option<Value<'_>>) -> Attr {
@@ -190,72 +220,30 @@ fn attr(value: Option<Value<'_>>) -> Attr {
     Attr { pad: has(b'p'), executable: has(b'x'), symlink: has(b'l') }
 }
 
-/// Gives each file its place. Pad files come after the others, so that they never take a name that
-/// somebody sees (torrents give all of them the same).
-fn place(entries: &[Entry<'_>], mapper: &mut Mapper, notes: &mut Notes) -> Result<Vec<File>, MetainfoError> {
-    let mut paths = vec![Box::<str>::default(); entries.len()];
-    let mut components = Vec::new();
-    for pad in [false, true] {
-        for (entry, path) in entries.iter().zip(&mut paths).filter(|(entry, _)| entry.attr.pad == pad) {
-            collect(&mut components, entry.path);
-            *path = mapper.add(&components, pad, notes).map_err(|TooManyFolders| {
-                MetainfoError::at("files", format!("more than {MAX_FOLDERS} folders"))
-            })?;
-        }
+/// Sets the target of each symbolic link that leads to a file or folder of this torrent. The rest
+/// are left out, with a note: what they point at was not named by these rules and is not ours.
+fn link(files: &mut [File], links: &[(usize, List<'_>)], mapper: &mut Mapper<'_>, notes: &mut Notes) {
+    if links.is_empty() {
+        return;
     }
-    let links = links(entries, &paths, mapper, notes);
-    let files = entries.iter().zip(paths).zip(links).map(|((entry, path), symlink)| File {
-        path,
-        length: entry.length,
-        pad: entry.attr.pad,
-        executable: entry.attr.executable,
-        symlink,
-    });
-    Ok(files.collect())
-}
-
-/// The target of each symbolic link that leads to a file or folder of this torrent. The rest are
-/// left out, with a note: what they point at was not named by these rules and is not ours.
-fn links(
-    entries: &[Entry<'_>],
-    paths: &[Box<str>],
-    mapper: &mut Mapper,
-    notes: &mut Notes,
-) -> Vec<Option<Box<str>>> {
-    let mut targets = vec![None; entries.len()];
-    if !entries.iter().any(|entry| entry.attr.symlink) {
-        return targets;
-    }
-    let mut components = Vec::new();
-    let on_disk = entries.iter().zip(paths).filter(|(entry, _)| !entry.attr.pad);
-    let known: HashSet<&str> = on_disk.map(|(_, path)| &**path).collect();
-    for ((entry, path), link) in entries.iter().zip(paths).zip(&mut targets) {
-        if !entry.attr.symlink || entry.attr.pad {
+    let on_disk = files.iter().filter(|file| !file.pad);
+    let known: HashSet<Box<str>> = on_disk.map(|file| file.path.clone()).collect();
+    for (index, target) in links {
+        let file = &mut files[*index];
+        if file.length > 0 {
+            notes.add(|| format!("{}: a symbolic link with data; it is made a file", quote(&file.path)));
             continue;
         }
-        if entry.length > 0 {
-            notes.add(|| format!("{}: a symbolic link with data; it is made a file", quote(path)));
-            continue;
-        }
-        collect(&mut components, entry.symlink.unwrap_or_default());
-        let target = mapper.resolve(&components);
-        let inside = target.filter(|to| (to.is_folder || known.contains(&*to.path)) && to.path != *path);
-        *link = inside.map(|to| to.path);
-        if link.is_none() {
+        // What is no string cannot be a name, and the empty one that stands for it leads nowhere.
+        let bytes = target.take(MAX_COMPONENTS).map(|component| component.as_bytes().unwrap_or_default());
+        let target = mapper.resolve(&bytes.collect::<Vec<_>>());
+        let inside = target.filter(|to| (to.is_folder || known.contains(&to.path)) && to.path != file.path);
+        file.symlink = inside.map(|to| to.path);
+        if file.symlink.is_none() {
             notes.add(|| {
-                format!(
-                    "{}: a symbolic link to nothing in this torrent; it is made an empty file",
-                    quote(path)
-                )
+                let path = quote(&file.path);
+                format!("{path}: a symbolic link to nothing in this torrent; it is made an empty file")
             });
         }
     }
-    targets
-}
-
-/// The first components of a path as bytes; what is no string (only a link's target can have
-/// such) counts as empty.
-fn collect<'a>(into: &mut Vec<&'a [u8]>, path: List<'a>) {
-    into.clear();
-    into.extend(path.take(MAX_COMPONENTS).map(|component| component.as_bytes().unwrap_or_default()));
 }

@@ -6,6 +6,7 @@
 
 mod announce;
 pub mod bencode;
+mod byteset;
 pub mod create;
 mod error;
 mod escape;

@@ -11,7 +11,7 @@ mod checking;
 mod connections;
 mod lifecycle;
 mod outputs;
-mod torrent;
+pub mod torrent;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -49,6 +49,9 @@ const BATCH: usize = 64;
 /// Between two `progress` events while something moves.
 const PROGRESS: Duration = Duration::from_secs(1);
 
+/// What is asked about a torrent that may or may not be there.
+pub type Question = Box<dyn FnOnce(Option<&Torrent>) + Send>;
+
 /// What the library's handles ask of the session. Each waits for its reply, so that there are at
 /// most as many as there are threads that ask.
 pub enum Command {
@@ -61,7 +64,7 @@ pub enum Command {
     /// Checks again what is on disk, whatever resume data say.
     Hashcheck(InfoHash, SyncSender<()>),
     /// Calls the closure with the torrent.
-    Ask(InfoHash, Box<dyn FnOnce(Option<&Torrent>) + Send>),
+    Ask(InfoHash, Question),
     /// The torrents.
     List(SyncSender<Vec<InfoHash>>),
     /// Subscribes.
@@ -115,15 +118,14 @@ impl Engine {
     pub fn start(
         options: SessionOptions,
         commands: mpsc::UnboundedReceiver<Command>,
-    ) -> Result<Engine, (String, std::io::Error)> {
+    ) -> Result<Engine, String> {
         let listeners = crate::net::listen::listen(&options.ports, options.bind)
-            .map_err(|error| (listen_error(&options, &error), error))?;
+            .map_err(|error| listen_error(&options, &error))?;
         let mut rng = fastrand::Rng::new();
         let (to_loop, from_peers) = mpsc::channel(MOST_FROM_PEERS);
         let (notify, notices) = mpsc::unbounded_channel();
         let (to_done, done) = mpsc::unbounded_channel();
-        let disk =
-            Disk::start(to_done).map_err(|error| (format!("cannot start a thread: {error}"), error))?;
+        let disk = Disk::start(to_done).map_err(|error| format!("cannot start a thread: {error}"))?;
         let mut engine = Engine {
             peer_id: PeerId::generate(&mut rng),
             port: listeners.port,

@@ -144,3 +144,33 @@ impl Default for TorrentOptions {
         }
     }
 }
+
+/// One file of a torrent (the ancestors' `files`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FileInfo {
+    /// Where it is, or will be.
+    pub path: PathBuf,
+    /// Length in bytes.
+    pub length: u64,
+    /// Weight; 0: not wanted.
+    pub priority: u32,
+}
+
+/// One tracker of a torrent (the ancestors' `trackers`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TrackerInfo {
+    /// As the torrent gives it.
+    pub url: String,
+    /// From 0.
+    pub tier: usize,
+    /// Seeds, as the last answer said.
+    pub complete: Option<u32>,
+    /// Leechers, as the last answer said.
+    pub incomplete: Option<u32>,
+    /// Announces that came to nothing since the last that did not.
+    pub failures: u32,
+    /// IPv4 peers in the last answer.
+    pub peers: usize,
+    /// IPv6 peers in the last answer.
+    pub peers6: usize,
+}

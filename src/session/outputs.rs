@@ -153,7 +153,7 @@ impl Engine {
                 self.on_storage_error(now, torrent, &error);
             }
             Done::Read { peer, served } => self.send(now, peer, Outgoing::Blocks(served)),
-            Done::NotRead { torrent, peer, error, .. } => {
+            Done::NotRead { torrent, peer, error } => {
                 self.on_peer(now, FromPeer::Closed(peer, error.to_string()));
                 self.on_storage_error(now, torrent, &error);
             }

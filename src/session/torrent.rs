@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use super::options::{Phase, Status, TorrentOptions};
+use super::options::{Phase, Status, TorrentOptions, TrackerInfo};
 use crate::bitfield::Bitfield;
 use crate::disk::OnDisk;
 use crate::event::State;
 use crate::layout::{Block, PieceIndex};
 use crate::net::buffers::BlockData;
 use crate::storage::{StorageError, StorageErrorKind};
+use crate::swarm::announce::TrackerStatus;
 use crate::swarm::{Swarm, bytes_of};
 
 use super::checking::Progress as CheckProgress;
@@ -134,11 +135,6 @@ impl Torrent {
         }
     }
 
-    /// What is verified and there.
-    pub fn have(&self) -> &Bitfield {
-        self.swarm().map_or(&self.checked, Swarm::have)
-    }
-
     /// Whether everything wanted is there and that is known.
     pub fn is_complete(&self) -> bool {
         self.swarm().is_some_and(Swarm::is_complete)
@@ -194,6 +190,20 @@ impl Torrent {
             error: self.error.as_ref().map(|(_, error)| error.clone()),
             ended: self.ended.clone(),
         }
+    }
+
+    /// The trackers, by tier and in the order in which they are asked.
+    pub fn trackers(&self) -> Vec<TrackerInfo> {
+        let info = |tracker: TrackerStatus<'_>| TrackerInfo {
+            url: tracker.url.to_owned(),
+            tier: tracker.tier,
+            complete: tracker.complete,
+            incomplete: tracker.incomplete,
+            failures: tracker.failures_in_row,
+            peers: tracker.peers,
+            peers6: tracker.peers6,
+        };
+        self.swarm().map(|swarm| swarm.announcer().trackers().map(info).collect()).unwrap_or_default()
     }
 
     /// The exit code of a torrent that is stopped as it is now, and why.

@@ -18,6 +18,7 @@ mod open;
 mod part;
 mod pool;
 mod prepare;
+pub mod resume;
 
 mod root;
 mod sync;
@@ -213,11 +214,6 @@ impl Storage {
     /// Whether the file's bytes go to a part file instead of the file.
     pub(crate) fn is_absent(&self, file: FileIndex) -> bool {
         self.slot(file).place == Place::Absent
-    }
-
-    /// The file's path below basedir.
-    pub(crate) fn relative_path(&self, file: FileIndex) -> &str {
-        &self.slot(file).path
     }
 
     /// What happened since the last call.

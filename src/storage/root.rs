@@ -35,6 +35,11 @@ impl Identity {
     pub(crate) fn dev(self) -> u64 {
         self.dev
     }
+
+    /// The inode.
+    pub(crate) fn ino(self) -> u64 {
+        self.ino
+    }
 }
 
 /// What is at a path, the last component not followed.

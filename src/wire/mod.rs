@@ -11,6 +11,7 @@ pub mod message;
 pub mod peer_id;
 
 pub use decode::{Frame, Limits, next_frame};
+pub use extension::ExtensionHandshake;
 pub use handshake::{HANDSHAKE_LENGTH, Handshake, Reserved};
 pub use message::{Message, PIECE_HEADER_LENGTH, piece_header};
 pub use peer_id::PeerId;

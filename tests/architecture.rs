@@ -1,0 +1,319 @@
+//! The house rules of ARCHITECTURE.md, checked on the sources: which room may know which, what
+//! each may take from the system, and how long a file may grow. Tests inside the sources are free.
+
+#[path = "support/rust_paths.rs"]
+mod rust_paths;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rust_paths::{Found, paths, without_tests};
+
+/// Lines a source file may have, its tests not counted.
+const MAX_LINES: usize = 500;
+
+/// One folder or file of `src/`.
+struct Room {
+    name: &'static str,
+    /// Other rooms that it may name, or parts of them (`swarm::announce`); itself it may always name.
+    knows: &'static [&'static str],
+    /// What of the system it may use.
+    may: &'static [Need],
+}
+
+/// What is forbidden where it is not expressly given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Need {
+    /// tokio: runtime, sockets, timers.
+    Tokio,
+    /// Files and folders.
+    Files,
+    /// Sockets of the standard library. (Addresses are plain data and free to all.)
+    Sockets,
+    /// Reading the clock. (`Instant` as a type is free to all.)
+    Clock,
+    /// Threads and locks that cross them.
+    Threads,
+    /// Randomness that is not handed in.
+    Chance,
+    /// Environment variables, arguments, the current directory.
+    Environment,
+    /// Standard output and standard error.
+    Printing,
+    /// Ending the process.
+    Exit,
+    /// anyhow: errors without a type.
+    Anyhow,
+    /// Signals.
+    Signals,
+}
+
+use Need::*;
+
+const ROOMS: &[Room] = &[
+    // The pure rooms: values in, values out.
+    Room { name: "layout", knows: &[], may: &[] },
+    Room { name: "text", knows: &[], may: &[] },
+    Room { name: "bitfield", knows: &["layout"], may: &[] },
+    // The environment may name the kernel (`BTGET_SHA1`), to compare them.
+    Room { name: "hash", knows: &[], may: &[Environment] },
+    Room { name: "metainfo", knows: &["hash", "layout", "text"], may: &[] },
+    Room { name: "event", knows: &["bitfield", "layout", "metainfo", "text"], may: &[] },
+    Room { name: "wire", knows: &["bitfield", "layout", "metainfo", "text"], may: &[] },
+    Room {
+        name: "swarm",
+        knows: &["bitfield", "event", "hash", "layout", "metainfo", "text", "wire"],
+        may: &[],
+    },
+    // The edges. Those of the disk know no peers; those of the network decide nothing.
+    Room {
+        name: "storage",
+        knows: &["bitfield", "event", "hash", "layout", "metainfo", "text"],
+        may: &[Files, Clock, Threads, Chance, Environment],
+    },
+    Room {
+        name: "check",
+        knows: &["bitfield", "event", "hash", "layout", "metainfo", "storage", "text"],
+        may: &[Files, Clock, Threads],
+    },
+    Room {
+        name: "disk",
+        knows: &["bitfield", "event", "hash", "layout", "metainfo", "storage", "text"],
+        may: &[Tokio, Files, Clock, Threads],
+    },
+    // A `PeerKey` is the core's name for a connection, a plain number.
+    Room {
+        name: "net",
+        knows: &["bitfield", "event", "layout", "metainfo", "swarm::PeerKey", "text", "wire"],
+        may: &[Tokio, Sockets, Clock, Threads],
+    },
+    // It carries what the core wants announced, and brings back the answers, as the core's plain values.
+    Room {
+        name: "tracker",
+        knows: &["event", "metainfo", "swarm::announce", "text", "wire"],
+        may: &[Tokio, Sockets, Clock, Threads, Chance, Environment],
+    },
+    Room {
+        name: "discovery",
+        knows: &["event", "metainfo", "text", "wire"],
+        may: &[Tokio, Sockets, Clock, Threads, Chance],
+    },
+    // The loop that joins them, and its face.
+    Room {
+        name: "session",
+        knows: &[
+            "bitfield",
+            "check",
+            "client",
+            "discovery",
+            "disk",
+            "event",
+            "hash",
+            "layout",
+            "metainfo",
+            "net",
+            "storage",
+            "swarm",
+            "text",
+            "tracker",
+            "wire",
+        ],
+        may: &[Tokio, Sockets, Clock, Threads, Chance],
+    },
+    Room {
+        name: "client",
+        knows: &["bitfield", "check", "event", "layout", "metainfo", "session", "storage", "text", "wire"],
+        may: &[Clock, Threads, Chance],
+    },
+    // What people see. `storage` is named for `Preallocate`, a plain choice.
+    Room {
+        name: "cli",
+        knows: &["bitfield", "client", "event", "layout", "metainfo", "storage", "text"],
+        may: &[Tokio, Files, Clock, Threads, Environment, Printing, Anyhow, Signals],
+    },
+    Room { name: "main", knows: &["cli"], may: &[Exit, Environment] },
+    Room { name: "lib", knows: &["client", "event", "metainfo"], may: &[] },
+];
+
+/// Paths that stand for a need: a path that begins with, or ends in, these segments.
+const NEEDS: &[(&str, Need)] = &[
+    ("tokio::*", Tokio),
+    ("std::fs::*", Files),
+    ("std::os::unix::fs::*", Files),
+    ("rustix::fs::*", Files),
+    ("*::File::open", Files),
+    ("std::net::TcpStream::*", Sockets),
+    ("std::net::TcpListener::*", Sockets),
+    ("std::net::UdpSocket::*", Sockets),
+    ("std::net::ToSocketAddrs::*", Sockets),
+    ("rustix::net::*", Sockets),
+    ("ureq::*", Sockets),
+    ("*::Instant::now", Clock),
+    ("*::SystemTime::now", Clock),
+    ("rustix::time::*", Clock),
+    ("std::thread::*", Threads),
+    ("std::sync::Mutex::*", Threads),
+    ("std::sync::RwLock::*", Threads),
+    ("std::sync::Condvar::*", Threads),
+    ("*::Rng::new", Chance),
+    ("fastrand::bool", Chance),
+    ("fastrand::shuffle", Chance),
+    ("fastrand::u8", Chance),
+    ("fastrand::u16", Chance),
+    ("fastrand::u32", Chance),
+    ("fastrand::u64", Chance),
+    ("fastrand::usize", Chance),
+    ("std::env::*", Environment),
+    ("print!", Printing),
+    ("println!", Printing),
+    ("eprint!", Printing),
+    ("eprintln!", Printing),
+    ("dbg!", Printing),
+    ("std::io::stdout", Printing),
+    ("std::io::stderr", Printing),
+    ("std::io::Stdout::*", Printing),
+    ("std::io::Stderr::*", Printing),
+    ("*::io::stdout", Printing),
+    ("*::io::stderr", Printing),
+    ("indicatif::*", Printing),
+    ("*::process::exit", Exit),
+    ("*::process::abort", Exit),
+    ("std::process::exit", Exit),
+    ("anyhow::*", Anyhow),
+    ("ctrlc::*", Signals),
+    ("tokio::signal::*", Signals),
+];
+
+fn matches(pattern: &str, path: &str) -> bool {
+    if let Some(prefix) = pattern.strip_suffix("::*") {
+        path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    } else if let Some(suffix) = pattern.strip_prefix("*::") {
+        path.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
+    } else {
+        path == pattern
+    }
+}
+
+/// What is wrong with this path in this room, if anything.
+fn fault(room: &Room, path: &str) -> Option<String> {
+    let inside = path.strip_prefix("crate::").or_else(|| path.strip_prefix("btget::"));
+    if let Some(inside) = inside {
+        let other = inside.split("::").next().unwrap_or(inside);
+        let is_room = ROOMS.iter().any(|known| known.name == other);
+        let is_known = room.knows.iter().any(|known| matches(&format!("{known}::*"), inside));
+        if is_room && other != room.name && !is_known {
+            return Some(format!("`{}` must not know `{other}` ({path})", room.name));
+        }
+    }
+    let needs = NEEDS.iter().filter(|(pattern, _)| matches(pattern, path));
+    let missing = needs.map(|(_, need)| *need).find(|need| !room.may.contains(need));
+    missing.map(|need| format!("`{}` must not use {path} ({need:?})", room.name))
+}
+
+fn faults_of(room: &Room, file: &str, source: &str) -> Vec<String> {
+    let source = without_tests(source);
+    let found = paths(source);
+    let mut faults: Vec<String> = found
+        .iter()
+        .filter_map(|Found { line, path }| Some(format!("{file}:{line}: {}", fault(room, path)?)))
+        .collect();
+    let lines = source.lines().count();
+    if lines > MAX_LINES {
+        faults.push(format!("{file}:{lines}: {lines} lines without tests, at most {MAX_LINES} are allowed"));
+    }
+    faults
+}
+
+/// The sources below `folder`, without those that are tests alone.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap().to_owned();
+        let only_tests = stem == "tests" || stem == "testing" || stem.ends_with("_tests");
+        if only_tests {
+            continue;
+        }
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_room_keeps_to_itself() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&root.join("src"), &mut files);
+    assert!(files.len() > 5, "the sources are not where they should be");
+    let mut faults = Vec::new();
+    for path in files {
+        let file = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+        let name = file["src/".len()..].split(['/', '.']).next().unwrap();
+        match ROOMS.iter().find(|room| room.name == name) {
+            Some(room) => faults.extend(faults_of(room, &file, &fs::read_to_string(&path).unwrap())),
+            None => faults
+                .push(format!("{file}:1: `{name}` is a new room: give it rules in tests/architecture.rs")),
+        }
+    }
+    assert!(faults.is_empty(), "the house rules are broken:\n{}", faults.join("\n"));
+}
+
+/// The room of this name.
+fn room(name: &str) -> &'static Room {
+    ROOMS.iter().find(|room| room.name == name).unwrap()
+}
+
+#[test]
+fn what_is_forbidden_is_found_with_file_and_line() {
+    for (name, source, expected) in [
+        ("swarm", "use tokio::time;", "f.rs:1: `swarm` must not use tokio::time (Tokio)"),
+        (
+            "swarm",
+            "\nuse crate::{layout::Block,\n net::Dial};",
+            "f.rs:3: `swarm` must not know `net` (crate::net::Dial)",
+        ),
+        ("wire", "fn f() { std::fs::read(p); }", "f.rs:1: `wire` must not use std::fs::read (Files)"),
+        (
+            "wire",
+            "use std::net::{IpAddr, TcpStream};",
+            "f.rs:1: `wire` must not use std::net::TcpStream (Sockets)",
+        ),
+        ("hash", "fn f() { let t = Instant::now(); }", "f.rs:1: `hash` must not use Instant::now (Clock)"),
+        ("net", "fn f() { println!(\"{}\", 1); }", "f.rs:1: `net` must not use println! (Printing)"),
+        ("disk", "use crate::wire::Message;", "f.rs:1: `disk` must not know `wire` (crate::wire::Message)"),
+        ("cli", "use btget::swarm as s;", "f.rs:1: `cli` must not know `swarm` (btget::swarm)"),
+        ("cli", "fn f() { std::process::exit(1) }", "f.rs:1: `cli` must not use std::process::exit (Exit)"),
+        (
+            "swarm",
+            "fn f() -> u32 { fastrand::u32(..) }",
+            "f.rs:1: `swarm` must not use fastrand::u32 (Chance)",
+        ),
+    ] {
+        assert_eq!(faults_of(room(name), "f.rs", source), [expected]);
+    }
+    let long = "fn f() {}\n".repeat(MAX_LINES + 1);
+    assert_eq!(faults_of(room("wire"), "f.rs", &long).len(), 1);
+}
+
+#[test]
+fn what_is_allowed_is_left_alone() {
+    for (name, source) in [
+        ("wire", "use std::net::{IpAddr, SocketAddr}; use std::time::{Duration, Instant};"),
+        ("wire", "// use tokio::net;\n/* std::fs::read /* nested */ */ const A: &str = \"std::fs::read\";"),
+        (
+            "wire",
+            "const A: &str = r#\"println!(\"tokio::x\")\"#; const B: char = '\"'; fn f<'a>(x: &'a u8) {}",
+        ),
+        ("wire", "fn f() {}\n#[cfg(test)]\nmod tests { use std::fs::File; use crate::net; }"),
+        ("swarm", "use crate::{bitfield::Bitfield, layout::{Block, PieceIndex}}; use fastrand::Rng;"),
+        ("session", "use crate::{net::Dial, swarm::Swarm}; use tokio::sync::mpsc;"),
+        ("tracker", "use crate::swarm::announce::{self, Answer};"),
+        ("cli", "use crate::client::Session; fn f() { eprintln!(\"x\"); }"),
+    ] {
+        assert_eq!(faults_of(room(name), "f.rs", source), [""; 0], "{source}");
+    }
+}

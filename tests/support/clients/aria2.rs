@@ -1,0 +1,39 @@
+//! aria2c, by its command line.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::super::fixture::{Family, Fixture};
+use super::super::process::Process;
+use super::{Node, free_port};
+
+pub struct Aria2 {
+    process: Process,
+}
+
+impl Aria2 {
+    pub fn start(fixture: &Fixture, family: Family, folder: &Path) -> Aria2 {
+        let mut command = Command::new("aria2c");
+        command
+            .arg("--no-conf")
+            .arg(format!("--dir={}", folder.display()))
+            .arg(format!("--interface={}", family.loopback()))
+            .arg(format!("--disable-ipv6={}", family == Family::V4))
+            .arg(format!("--listen-port={}", free_port()))
+            .arg(format!("--stop-with-process={}", std::process::id()))
+            .args(["--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false"])
+            .args(["--enable-peer-exchange=false", "--async-dns=false"])
+            // What lies there is checked, then seeded for ever.
+            .args(["--check-integrity=true", "--allow-overwrite=true", "--seed-ratio=0.0"])
+            .args(["--file-allocation=none", "--enable-color=false", "--show-console-readout=false"])
+            .args(["--console-log-level=notice", "--summary-interval=1"])
+            .arg(fixture.torrent());
+        Aria2 { process: Process::start("aria2c", &mut command) }
+    }
+}
+
+impl Node for Aria2 {
+    fn wait_until_complete(&mut self) {
+        self.process.wait_for_line(&["SEED(", "Download complete"]);
+    }
+}

@@ -1,0 +1,57 @@
+//! libtorrent, by a small Python program.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use super::super::fixture::{Family, Fixture};
+use super::super::process::Process;
+use super::Node;
+
+pub struct Libtorrent {
+    process: Process,
+}
+
+/// A Python that has libtorrent: the one that tests/run found, its own environment, or the system's.
+fn python() -> Option<&'static str> {
+    static PYTHON: OnceLock<Option<String>> = OnceLock::new();
+    let found = PYTHON.get_or_init(|| {
+        let told = std::env::var("BTGET_PYTHON").ok().filter(|python| !python.is_empty());
+        let own = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients/bin/python3");
+        let known = [own, "python3", "/usr/bin/python3"].map(str::to_owned);
+        told.into_iter().chain(known).find(|python| has_libtorrent(python))
+    });
+    found.as_deref()
+}
+
+fn has_libtorrent(python: &str) -> bool {
+    let mut command = Command::new(python);
+    command
+        .args(["-c", "import libtorrent"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+pub fn is_installed() -> bool {
+    python().is_some()
+}
+
+impl Libtorrent {
+    pub fn start(fixture: &Fixture, family: Family, folder: &Path) -> Libtorrent {
+        let python = python().expect("only called where libtorrent is installed");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/ltnode.py");
+        let mut command = Command::new(python);
+        command.arg(script).arg(fixture.torrent()).arg(folder).arg(family.loopback().to_string());
+        let mut process = Process::start("libtorrent", &mut command);
+        process.wait_for_line(&["listening "]);
+        Libtorrent { process }
+    }
+}
+
+impl Node for Libtorrent {
+    fn wait_until_complete(&mut self) {
+        self.process.wait_for_line(&["complete"]);
+    }
+}

@@ -1,0 +1,136 @@
+//! transmission-daemon, by its settings and its RPC over HTTP.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::super::fixture::{Family, Fixture};
+use super::super::process::{Process, wait_until};
+use super::{Node, free_port};
+
+/// The header that its RPC wants back, against requests from web pages.
+const SESSION_ID: &str = "X-Transmission-Session-Id";
+
+/// What `torrent-get` calls the states of being checked or waiting for it.
+const CHECKING: [i64; 2] = [1, 2];
+
+pub struct Transmission {
+    process: Process,
+    agent: ureq::Agent,
+    url: String,
+    /// Outlives the process.
+    _config: TempDir,
+}
+
+impl Transmission {
+    pub fn start(fixture: &Fixture, family: Family, folder: &Path) -> Transmission {
+        let config = TempDir::new().unwrap();
+        let rpc_port = free_port();
+        let settings = settings(family, rpc_port, free_port(), folder);
+        fs::write(config.path().join("settings.json"), settings.to_string()).unwrap();
+        let mut command = Command::new("transmission-daemon");
+        command.args(["--foreground", "--log-info", "--config-dir"]).arg(config.path());
+        let process = Process::start("transmission-daemon", &mut command);
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .timeout_global(Some(Duration::from_secs(5)))
+            .build()
+            .into();
+        let url = format!("http://127.0.0.1:{rpc_port}/transmission/rpc");
+        let mut transmission = Transmission { process, agent, url, _config: config };
+        transmission.add(fixture, folder);
+        transmission
+    }
+
+    /// Adds the torrent, lets it check what is there, and starts it.
+    fn add(&mut self, fixture: &Fixture, folder: &Path) {
+        let add = json!({
+            "filename": fixture.torrent(), "download-dir": folder, "paused": true,
+        });
+        wait_until("transmission-daemon to answer", String::new, || {
+            self.process.assert_alive();
+            self.try_call("torrent-add", &add)
+        });
+        self.call("torrent-verify", &json!({}));
+        self.wait_for("the check of what is there", |torrent| {
+            (!CHECKING.contains(&torrent["status"].as_i64()?)).then_some(())
+        });
+        self.call("torrent-start-now", &json!({}));
+    }
+
+    fn wait_for(&mut self, what: &str, found: impl Fn(&Value) -> Option<()>) {
+        let fields = json!({ "fields": ["status", "leftUntilDone", "errorString", "trackerStats", "peers"] });
+        wait_until(
+            what,
+            || self.process.story(),
+            || found(&self.call("torrent-get", &fields)["torrents"][0]),
+        );
+    }
+
+    fn call(&self, method: &str, arguments: &Value) -> Value {
+        self.try_call(method, arguments)
+            .unwrap_or_else(|| panic!("{method} failed\n{}", self.process.story()))
+    }
+
+    /// One call; `None` if nobody answers (yet).
+    fn try_call(&self, method: &str, arguments: &Value) -> Option<Value> {
+        let body = json!({ "method": method, "arguments": arguments }).to_string();
+        let mut id = String::new();
+        for _ in 0..2 {
+            let mut answer = self.agent.post(&self.url).header(SESSION_ID, &id).send(&body).ok()?;
+            if answer.status() == 409 {
+                id = answer.headers()[SESSION_ID].to_str().unwrap().to_owned();
+                continue;
+            }
+            let text = answer.body_mut().read_to_string().unwrap();
+            let mut answer: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(answer["result"], "success", "{method}: {text}\n{}", self.process.story());
+            return Some(answer["arguments"].take());
+        }
+        None
+    }
+}
+
+impl Node for Transmission {
+    fn wait_until_complete(&mut self) {
+        self.wait_for("transmission-daemon to have everything", |torrent| {
+            (torrent["leftUntilDone"].as_i64()? == 0).then_some(())
+        });
+    }
+}
+
+fn settings(family: Family, rpc_port: u16, peer_port: u16, folder: &Path) -> Value {
+    // It binds its announces to the IPv4 address unless that is the default, even to an IPv6 tracker.
+    let bind_v4 = if family == Family::V4 { "127.0.0.1" } else { "0.0.0.0" };
+    json!({
+        "bind-address-ipv4": bind_v4,
+        "bind-address-ipv6": "::1",
+        "peer-port": peer_port,
+        "peer-port-random-on-start": false,
+        "port-forwarding-enabled": false,
+        "dht-enabled": false,
+        "lpd-enabled": false,
+        "pex-enabled": false,
+        "utp-enabled": false,
+        "rpc-enabled": true,
+        "rpc-bind-address": "127.0.0.1",
+        "rpc-port": rpc_port,
+        "rpc-authentication-required": false,
+        "rpc-whitelist-enabled": false,
+        "rpc-host-whitelist-enabled": false,
+        "download-dir": folder,
+        "incomplete-dir-enabled": false,
+        "rename-partial-files": false,
+        "watch-dir-enabled": false,
+        "start-added-torrents": false,
+        "speed-limit-down-enabled": false,
+        "speed-limit-up-enabled": false,
+        "ratio-limit-enabled": false,
+        "scrape-paused-torrents-enabled": false,
+    })
+}

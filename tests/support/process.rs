@@ -1,0 +1,139 @@
+//! A child process of a test: its output is kept line by line and can be waited for, it has a
+//! deadline for everything, and it is killed, by its own id, when the test lets go of it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a test waits for anything: far more than it takes on a slow, busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often something that cannot be waited for is looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+/// The last lines of output that are kept.
+const MAX_LINES: usize = 2000;
+
+/// Waits until `look` finds something; panics with `what` (and whatever `story` tells) if it does
+/// not come in time.
+pub fn wait_until<T>(what: &str, story: impl Fn() -> String, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}\n{}", story());
+        thread::sleep(POLL);
+    }
+}
+
+pub struct Process {
+    name: String,
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    readers: Vec<JoinHandle<()>>,
+    /// Kept open while the process is to live: some children end when it closes.
+    _stdin: Option<ChildStdin>,
+}
+
+impl Process {
+    /// Starts it, in an environment without proxies.
+    pub fn start(name: &str, command: &mut Command) -> Process {
+        for variable in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+            command.env_remove(variable);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let readers = vec![
+            keep_lines(child.stdout.take().unwrap(), lines.clone()),
+            keep_lines(child.stderr.take().unwrap(), lines.clone()),
+        ];
+        let stdin = child.stdin.take();
+        Process { name: name.to_owned(), child, lines, readers, _stdin: stdin }
+    }
+
+    /// Everything it has said, for people who look for what went wrong.
+    pub fn story(&self) -> String {
+        let lines = self.lines.lock().unwrap();
+        format!("--- {} (process {}) said:\n{}\n---", self.name, self.child.id(), lines.join("\n"))
+    }
+
+    /// Waits for a line that holds one of these.
+    pub fn wait_for_line(&mut self, wanted: &[&str]) {
+        let what = format!("{} to say one of {wanted:?}", self.name);
+        let (lines, story) = (self.lines.clone(), self.story_later());
+        wait_until(&what, story, || {
+            let ended = self.ended();
+            let said = lines.lock().unwrap().iter().any(|line| wanted.iter().any(|part| line.contains(part)));
+            assert!(said || ended.is_none(), "{what}: it ended\n{}", self.story());
+            said.then_some(())
+        });
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let what = format!("the end of {}", self.name);
+        let story = self.story_later();
+        wait_until(&what, story, || self.ended())
+    }
+
+    /// Panics if it has ended.
+    pub fn assert_alive(&mut self) {
+        let ended = self.ended();
+        assert!(ended.is_none(), "{} ended: {ended:?}\n{}", self.name, self.story());
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).expect("our own child can be signalled until it is waited for");
+    }
+
+    /// Waits for its end and asserts that it succeeded.
+    pub fn wait_for_success(&mut self) {
+        let status = self.wait();
+        assert!(status.success(), "{} ended with {status}\n{}", self.name, self.story());
+    }
+
+    /// Its status if it has ended; then all that it said has been read.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().unwrap()?;
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
+        Some(status)
+    }
+
+    fn story_later(&self) -> impl Fn() -> String + use<> {
+        let (name, lines) = (self.name.clone(), self.lines.clone());
+        move || format!("--- {name} said:\n{}\n---", lines.lock().unwrap().join("\n"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("{}", self.story());
+        }
+    }
+}
+
+fn keep_lines(source: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        for line in BufReader::new(source).split(b'\n') {
+            let Ok(line) = line else { return };
+            let mut lines = lines.lock().unwrap();
+            if lines.len() == MAX_LINES {
+                lines.remove(0);
+            }
+            lines.push(String::from_utf8_lossy(&line).trim_end().to_owned());
+        }
+    })
+}
