@@ -222,6 +222,7 @@ impl Sim {
             have: if spec.complete { Bitfield::full(pieces) } else { Bitfield::new(pieces) },
             wanted: Bitfield::full(pieces),
             weights: Vec::new(),
+            partial: Vec::new(),
             downloaded: 0,
             uploaded: 0,
             max_peers: spec.max_peers,
