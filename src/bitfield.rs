@@ -135,12 +135,23 @@ impl Bitfield {
 
     /// How many pieces of `range` are in the set. O(range / 64).
     pub fn count_in(&self, range: Range<u32>) -> u32 {
+        self.count_words_in(range, |number| self.words[number])
+    }
+
+    /// How many pieces of `range` are in this set and not in `other`. O(range / 64). Both must have
+    /// the same length.
+    pub fn count_minus_in(&self, other: &Bitfield, range: Range<u32>) -> u32 {
+        debug_assert_eq!(self.len, other.len);
+        self.count_words_in(range, |number| self.words[number] & !other.words[number])
+    }
+
+    fn count_words_in(&self, range: Range<u32>, word: impl Fn(usize) -> u64) -> u32 {
         let end = range.end.min(self.len);
         let mut count = 0;
         let mut at = range.start;
         while at < end {
             let stop = end.min((at / 64 + 1) * 64);
-            let mut word = self.words[(at / 64) as usize] >> (at % 64);
+            let mut word = word((at / 64) as usize) >> (at % 64);
             if stop - at < 64 {
                 word &= (1 << (stop - at)) - 1;
             }
@@ -197,6 +208,11 @@ mod tests {
             }
             let full = Bitfield::full(len);
             prop_assert_eq!(full.count_minus(&set), len - set.count());
+            for start in [0, 63, 130] {
+                let range = start..start + 77;
+                let inside = range.end.min(len).saturating_sub(start);
+                prop_assert_eq!(full.count_minus_in(&set, range.clone()), inside - set.count_in(range));
+            }
             prop_assert_eq!(full.minus(&set).count() as u32, len - set.count());
         }
     }

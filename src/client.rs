@@ -1,188 +1,533 @@
 //! The ancestors' interface (AnyEvent::BitTorrent): a torrent as an object that is started, paused,
 //! stopped and asked. The command line uses nothing else.
+//!
+//! A [`Session`] runs on a thread of its own and owns everything; these are handles that send it
+//! commands and wait for its replies, microseconds at most. Use them from any thread.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
-use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::bitfield::Bitfield;
-use crate::event::{Event, Severity, State};
-use crate::metainfo::{InfoHash, Metainfo};
-use crate::storage::Preallocate;
+use crate::event::{Severity, State};
+use crate::layout::FileIndex;
+use crate::metainfo::{InfoHash, Metainfo, MetainfoError};
+use crate::session::torrent::Torrent;
+use crate::session::{Command, Engine};
+use crate::wire::PeerId;
 
-/// What all torrents of a session share.
-#[derive(Clone, Debug)]
-pub struct SessionOptions {
-    /// Ports to try, in order; 0 lets the system pick.
-    pub ports: Vec<u16>,
-    /// Local address for listening and for outgoing connections.
-    pub bind: Option<IpAddr>,
-    /// Connections, all torrents together.
-    pub max_peers: usize,
-    /// Bytes a second, all torrents together.
-    pub max_download_rate: Option<u64>,
-    /// Bytes a second, all torrents together.
-    pub max_upload_rate: Option<u64>,
-}
+pub use crate::session::options::{FileInfo, Phase, SessionOptions, Status, TorrentOptions, TrackerInfo};
+pub use crate::session::subscribers::Subscription;
+pub use crate::swarm::PeerStatus;
 
-/// What one torrent is to do.
-#[derive(Clone, Debug)]
-pub struct TorrentOptions {
-    /// Where data lives.
-    pub basedir: PathBuf,
-    /// Where resume data live; `None`: none are kept.
-    pub state_dir: Option<PathBuf>,
-    /// The state to begin with.
-    pub state: State,
-    /// Read every byte again, whatever the resume data vouch for.
-    pub full_check: bool,
-    /// Unchoked peers.
-    pub upload_slots: usize,
-    /// How files are made.
-    pub preallocate: Preallocate,
-    /// Weight of each file, in order; 0 = not wanted. Empty: all 1.
-    pub priorities: Vec<u32>,
-    /// Leave as soon as everything wanted is there.
-    pub no_seed: bool,
-    /// Leave when uploaded / size of what is wanted reaches this.
-    pub seed_ratio: Option<f64>,
-    /// Leave after seeding for so long.
-    pub seed_time: Option<Duration>,
-    /// Give up when no new data arrived for so long.
-    pub stall_timeout: Option<Duration>,
-}
-
-/// What a torrent is doing, in one word.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Phase {
-    /// Reading what is on disk.
-    Checking,
-    /// Something wanted is missing.
-    Downloading,
-    /// Everything wanted is there.
-    Seeding,
-    /// As the user said, or after a file error (see `Status::error`).
-    Paused,
-    /// Finished or told to stop.
-    Stopped,
-}
-
-/// A picture of one torrent at one moment.
-#[derive(Clone, Debug)]
-pub struct Status {
-    /// Identity.
-    pub info_hash: InfoHash,
-    /// As the torrent says it; escape before printing.
-    pub name: String,
-    /// As asked for.
-    pub state: State,
-    /// As it is.
-    pub phase: Phase,
-    /// Bytes in the torrent.
-    pub total: u64,
-    /// Bytes wanted.
-    pub wanted_bytes: u64,
-    /// Wanted bytes that are not there yet.
-    pub left: u64,
-    /// Payload bytes received, duplicates and corrupt ones included.
-    pub downloaded: u64,
-    /// Payload bytes sent.
-    pub uploaded: u64,
-    /// Payload bytes received for nothing.
-    pub wasted: u64,
-    /// Payload bytes a second.
-    pub down_rate: u64,
-    /// Payload bytes a second.
-    pub up_rate: u64,
-    /// Connected peers.
-    pub peers: usize,
-    /// Those that have everything.
-    pub seeds: usize,
-    /// Time left, where it can be told.
-    pub eta: Option<Duration>,
-    /// Pieces that are verified and written.
-    pub have: Bitfield,
-    /// Pieces that are wanted.
-    pub wanted: Bitfield,
-    /// Pieces that are requested from peers now.
-    pub in_flight: Bitfield,
-    /// While checking: bytes done, bytes to do, bytes a second.
-    pub check: Option<(u64, u64, u64)>,
-    /// What stands in the way, as a user reads it (disk full, ...).
-    pub error: Option<String>,
-    /// Once it has ended: the exit code and the reason.
-    pub ended: Option<(u8, String)>,
-}
-
-/// A running session: the listener, the limits and the torrents, on a thread of its own.
-#[derive(Debug)]
-pub struct Session {}
-
-/// A handle to one torrent of a session.
-#[derive(Clone, Debug)]
-pub struct Client {}
+/// Threads for announces that may be under way at once; each is blocked for 30 s at the most.
+const MOST_BLOCKING: usize = 64;
 
 /// Errors of the library's interface.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No port of the list could be listened on.
+    /// No port of the list could be listened on, or a thread could not be started.
     #[error("{0}")]
-    Listen(String),
+    Start(String),
     /// The session has ended.
     #[error("the session has ended")]
     Ended,
+    /// The torrent is in the session already.
+    #[error("torrent {0} is there already")]
+    Twice(InfoHash),
+    /// The .torrent could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The .torrent.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not a valid .torrent.
+    #[error("{0}")]
+    Metainfo(#[from] MetainfoError),
 }
 
-/// Events of one subscriber. The queue is bounded: what a slow reader misses is counted.
+/// A running session: the listener, the limits and the torrents.
+///
+/// Dropping it stops every torrent as [`Session::shutdown`] does.
 #[derive(Debug)]
-pub struct Subscription {
-    /// The events.
-    pub events: Receiver<Event>,
-    dropped: std::sync::Arc<std::sync::atomic::AtomicU64>,
-}
-
-impl Subscription {
-    /// How many events found the queue full since the last call.
-    pub fn take_dropped(&self) -> u64 {
-        self.dropped.swap(0, std::sync::atomic::Ordering::Relaxed)
-    }
+pub struct Session {
+    commands: Option<UnboundedSender<Command>>,
+    thread: Option<JoinHandle<()>>,
+    peer_id: PeerId,
+    port: u16,
 }
 
 impl Session {
     /// Starts the thread and the listener.
+    ///
+    /// # Errors
+    ///
+    /// If none of the ports can be listened on, or a thread cannot be started.
     pub fn start(options: SessionOptions) -> Result<Session, Error> {
-        let _ = options;
-        Err(Error::Ended)
-    }
-
-    /// The events of at least this severity, from now on.
-    pub fn subscribe(&self, least: Severity) -> Result<Subscription, Error> {
-        let _ = least;
-        Err(Error::Ended)
+        let (commands, received) = tokio::sync::mpsc::unbounded_channel();
+        let (ready, started) = sync_channel(1);
+        let run = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(MOST_BLOCKING)
+                .thread_name("btget-blocking")
+                .build();
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    return drop(ready.send(Err(format!("cannot start the network loop: {error}"))));
+                }
+            };
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, async move {
+                match Engine::start(options, received) {
+                    Ok(engine) => {
+                        let _ = ready.send(Ok((engine.peer_id(), engine.port())));
+                        engine.run().await;
+                    }
+                    Err(error) => drop(ready.send(Err(error))),
+                }
+            });
+            // An announce that hangs is not waited for.
+            runtime.shutdown_background();
+        };
+        let thread = std::thread::Builder::new()
+            .name("btget-session".into())
+            .spawn(run)
+            .map_err(|error| Error::Start(format!("cannot start a thread: {error}")))?;
+        let (peer_id, port) = started.recv().map_err(|_| Error::Ended)?.map_err(Error::Start)?;
+        Ok(Session { commands: Some(commands), thread: Some(thread), peer_id, port })
     }
 
     /// Adds a torrent; its check begins at once, and it goes on to `options.state`.
+    ///
+    /// # Errors
+    ///
+    /// If it is there already, or the session has ended.
     pub fn add(&self, metainfo: Metainfo, options: TorrentOptions) -> Result<Client, Error> {
-        let _ = (metainfo, options);
-        Err(Error::Ended)
+        let info_hash = metainfo.info_hash;
+        let facts = Arc::new(Facts::new(&metainfo, &options));
+        let commands = self.commands.clone().ok_or(Error::Ended)?;
+        let added = ask(&commands, |reply| Command::Add(Box::new(metainfo), options, reply))?;
+        if !added {
+            return Err(Error::Twice(info_hash));
+        }
+        let (peer_id, port) = (self.peer_id, self.port);
+        Ok(Client { commands, info_hash, facts, peer_id, port, session: None })
     }
 
-    /// Stops every torrent (finish writing, sync, resume data, announce `stopped`; 5 s at the most)
-    /// and ends the thread.
-    pub fn shutdown(self) {}
+    /// Ends a torrent and takes it out; its files stay.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn remove(&self, torrent: &Client) -> Result<(), Error> {
+        self.ask(|reply| Command::Remove(torrent.info_hash, reply))
+    }
+
+    /// The torrents.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn torrents(&self) -> Result<Vec<InfoHash>, Error> {
+        self.ask(Command::List)
+    }
+
+    /// The events of at least this severity, from now on.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn subscribe(&self, least: Severity) -> Result<Subscription, Error> {
+        self.ask(|reply| Command::Subscribe(least, reply))
+    }
+
+    /// Ours, the same for all torrents.
+    pub fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    /// The port that is listened on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Tells every torrent to stop (finish writing, sync, save resume data, announce `stopped`; 5 s
+    /// at the most), without waiting for it.
+    pub fn begin_shutdown(&self) {
+        if let Some(commands) = &self.commands {
+            let _ = commands.send(Command::Shutdown);
+        }
+    }
+
+    /// Stops every torrent and waits until the thread has ended.
+    pub fn shutdown(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.begin_shutdown();
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported already.
+            let _ = thread.join();
+        }
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(std::sync::mpsc::SyncSender<T>) -> Command) -> Result<T, Error> {
+        ask(self.commands.as_ref().ok_or(Error::Ended)?, command)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn ask<T>(
+    commands: &UnboundedSender<Command>,
+    command: impl FnOnce(std::sync::mpsc::SyncSender<T>) -> Command,
+) -> Result<T, Error> {
+    let (reply, answer): (_, Receiver<T>) = sync_channel(1);
+    commands.send(command(reply)).map_err(|_| Error::Ended)?;
+    answer.recv().map_err(|_| Error::Ended)
+}
+
+/// What does not change while a torrent lives.
+#[derive(Debug)]
+struct Facts {
+    name: String,
+    size: u64,
+    piece_length: u32,
+    basedir: PathBuf,
+    files: Vec<FileInfo>,
+    /// The last picture, for when the session has ended. The lock is held for a copy at a time, by
+    /// the handles that ask.
+    last: Mutex<Option<Status>>,
+}
+
+impl Facts {
+    fn new(metainfo: &Metainfo, options: &TorrentOptions) -> Facts {
+        let basedir = std::path::absolute(&options.basedir).unwrap_or_else(|_| options.basedir.clone());
+        let file = |(index, file): (usize, &crate::metainfo::File)| FileInfo {
+            path: basedir.join(&*file.path),
+            length: metainfo.layout.file(FileIndex(index as u32)).length,
+            priority: options.priorities.get(index).copied().unwrap_or(1),
+        };
+        Facts {
+            name: metainfo.name.clone(),
+            size: metainfo.layout.total(),
+            piece_length: metainfo.layout.piece_length(),
+            files: metainfo.files.iter().enumerate().map(file).collect(),
+            basedir,
+            last: Mutex::new(None),
+        }
+    }
+}
+
+/// Makes a [`Client`] with a session of its own.
+#[derive(Clone, Debug)]
+pub struct ClientBuilder {
+    path: PathBuf,
+    session: SessionOptions,
+    torrent: TorrentOptions,
+}
+
+impl ClientBuilder {
+    /// Where data live; default: the current folder.
+    pub fn basedir(mut self, basedir: impl Into<PathBuf>) -> Self {
+        self.torrent.basedir = basedir.into();
+        self
+    }
+
+    /// The state to begin with; default: started.
+    pub fn state(mut self, state: State) -> Self {
+        self.torrent.state = state;
+        self
+    }
+
+    /// Ports to listen on, tried in order, 0 for any; default: any.
+    pub fn port(mut self, ports: impl Into<Vec<u16>>) -> Self {
+        self.session.ports = ports.into();
+        self
+    }
+
+    /// All that can be said of the session.
+    pub fn session_options(mut self, options: SessionOptions) -> Self {
+        self.session = options;
+        self
+    }
+
+    /// All that can be said of the torrent.
+    pub fn torrent_options(mut self, options: TorrentOptions) -> Self {
+        self.torrent = options;
+        self
+    }
+
+    /// Reads the .torrent, starts the session and adds the torrent to it.
+    ///
+    /// # Errors
+    ///
+    /// If the .torrent cannot be read or is not valid, or no port can be listened on.
+    pub fn build(self) -> Result<Client, Error> {
+        let read = std::fs::read(&self.path);
+        let bytes = read.map_err(|source| Error::Read { path: self.path.clone(), source })?;
+        let metainfo = Metainfo::parse(&bytes)?;
+        let session = Session::start(self.session)?;
+        let mut client = session.add(metainfo, self.torrent)?;
+        client.session = Some(Arc::new(session));
+        Ok(client)
+    }
+}
+
+/// A handle to one torrent; clones are handles to the same.
+///
+/// Getters that the running session answers give the last known value once it has ended.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let data = b"what everybody wants".repeat(5000);
+/// # let hashes: Vec<_> = data.chunks(16384).map(btget::hash::sha1).collect();
+/// # let torrent = btget::metainfo::create::NewTorrent { name: "wanted.bin",
+/// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 16384,
+/// #     piece_hashes: &hashes, trackers: &[], private: false }.encode();
+/// # std::fs::write(folder.path().join("wanted.torrent"), torrent)?;
+/// # std::fs::create_dir(folder.path().join("seed"))?;
+/// # std::fs::write(folder.path().join("seed/wanted.bin"), &data)?;
+/// use btget::client::{Client, SessionOptions};
+/// use std::time::Duration;
+///
+/// let local = SessionOptions { bind: Some([127, 0, 0, 1].into()), ..SessionOptions::default() };
+/// let seed = Client::builder(folder.path().join("wanted.torrent"))
+///     .basedir(folder.path().join("seed"))
+///     .session_options(local.clone())
+///     .build()?;
+/// let client = Client::builder(folder.path().join("wanted.torrent"))
+///     .basedir(folder.path().join("here"))
+///     .session_options(local)
+///     .build()?;
+/// client.add_peer(([127, 0, 0, 1], seed.port()).into())?;
+/// assert!(client.wait_complete(Duration::from_secs(20)));
+/// assert_eq!(std::fs::read(folder.path().join("here/wanted.bin"))?, data);
+/// assert!(client.seed() && client.left() == 0);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    commands: UnboundedSender<Command>,
+    info_hash: InfoHash,
+    facts: Arc<Facts>,
+    peer_id: PeerId,
+    port: u16,
+    /// With a session of its own: kept as long as there is a handle.
+    session: Option<Arc<Session>>,
 }
 
 impl Client {
-    /// Peers, requests, announces.
-    pub fn start(&self) {}
-    /// No requests made or filled.
-    pub fn pause(&self) {}
-    /// No peers; the tracker is told.
-    pub fn stop(&self) {}
-    /// A picture of this moment; after the session's end, the last one.
-    pub fn status(&self) -> Status {
-        todo!()
+    /// A client for the .torrent at `path`, with a session of its own.
+    pub fn builder(path: impl Into<PathBuf>) -> ClientBuilder {
+        ClientBuilder {
+            path: path.into(),
+            session: SessionOptions::default(),
+            torrent: TorrentOptions::default(),
+        }
+    }
+
+    /// The session, if it is this client's own.
+    pub fn session(&self) -> Option<&Session> {
+        self.session.as_deref()
+    }
+
+    /// Peers, requests, announces. After a file error: tries again.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended, like all commands below.
+    pub fn start(&self) -> Result<(), Error> {
+        self.enter(State::Started)
+    }
+
+    /// Peers and announces go on; no request is made or filled.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn pause(&self) -> Result<(), Error> {
+        self.enter(State::Paused)
+    }
+
+    /// No peers; the trackers are told; files are synced and closed. It can be started again.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn stop(&self) -> Result<(), Error> {
+        self.enter(State::Stopped)
+    }
+
+    /// Reads and hashes again all that is on disk. Connections are closed for it; watch
+    /// [`Client::status`] for its progress and result.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn hashcheck(&self) -> Result<(), Error> {
+        ask(&self.commands, |reply| Command::Hashcheck(self.info_hash, reply))
+    }
+
+    /// Tells the torrent of a peer.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn add_peer(&self, address: SocketAddr) -> Result<(), Error> {
+        ask(&self.commands, |reply| Command::AddPeer(self.info_hash, address, reply))
+    }
+
+    fn enter(&self, state: State) -> Result<(), Error> {
+        ask(&self.commands, |reply| Command::Enter(self.info_hash, state, reply))
+    }
+
+    /// Asks the session about the torrent; `None` once either has ended.
+    fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Torrent) -> T + Send + 'static) -> Option<T> {
+        ask(&self.commands, |reply| {
+            Command::Ask(self.info_hash, Box::new(move |torrent| drop(reply.send(torrent.map(question)))))
+        })
+        .ok()
+        .flatten()
+    }
+
+    /// A picture of this moment; after the session's end, the last one that was asked for.
+    pub fn status(&self) -> Option<Status> {
+        let status = self.ask(|torrent| torrent.status(Instant::now()));
+        let mut last = self.facts.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if status.is_some() {
+            last.clone_from(&status);
+        }
+        last.clone()
+    }
+
+    /// Waits until everything wanted is there; false if `limit` passes first or the torrent ends.
+    pub fn wait_complete(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        while Instant::now() < until {
+            let Some(status) = self.status() else { return false };
+            if matches!(status.phase, Phase::Seeding | Phase::Stopped) {
+                return status.left == 0;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+
+    /// SHA-1 of the info dictionary.
+    pub fn infohash(&self) -> InfoHash {
+        self.info_hash
+    }
+
+    /// Ours.
+    pub fn peerid(&self) -> PeerId {
+        self.peer_id
+    }
+
+    /// The port that is listened on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Bytes in the torrent.
+    pub fn size(&self) -> u64 {
+        self.facts.size
+    }
+
+    /// As the torrent says it; escape before printing.
+    pub fn name(&self) -> &str {
+        &self.facts.name
+    }
+
+    /// Bytes in each piece but the last.
+    pub fn piece_length(&self) -> u32 {
+        self.facts.piece_length
+    }
+
+    /// Where its data live, absolute.
+    pub fn basedir(&self) -> &Path {
+        &self.facts.basedir
+    }
+
+    /// The files: length in bytes, absolute path, priority.
+    pub fn files(&self) -> &[FileInfo] {
+        &self.facts.files
+    }
+
+    /// Payload bytes sent.
+    pub fn uploaded(&self) -> u64 {
+        self.status().map_or(0, |status| status.uploaded)
+    }
+
+    /// Payload bytes received, useful or not.
+    pub fn downloaded(&self) -> u64 {
+        self.status().map_or(0, |status| status.downloaded)
+    }
+
+    /// Wanted bytes that are not there.
+    pub fn left(&self) -> u64 {
+        self.status().map_or(0, |status| status.left)
+    }
+
+    /// Pieces that are verified and written.
+    pub fn bitfield(&self) -> Bitfield {
+        self.status().map_or_else(|| Bitfield::new(0), |status| status.have)
+    }
+
+    /// Pieces that are wanted.
+    pub fn wanted(&self) -> Bitfield {
+        self.status().map_or_else(|| Bitfield::new(0), |status| status.wanted)
+    }
+
+    /// Whether all that is wanted is there.
+    pub fn complete(&self) -> bool {
+        self.status().is_some_and(|status| status.left == 0)
+    }
+
+    /// Whether all there is is there.
+    pub fn seed(&self) -> bool {
+        self.status().is_some_and(|status| status.have.is_full())
+    }
+
+    /// As asked for.
+    pub fn state(&self) -> State {
+        self.status().map_or(State::Stopped, |status| status.state)
+    }
+
+    /// The connected peers.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        let peers = |torrent: &Torrent| torrent.swarm().map(|swarm| swarm.peers(Instant::now()));
+        self.ask(peers).flatten().unwrap_or_default()
+    }
+
+    /// The trackers, by tier and in the order in which they are asked.
+    pub fn trackers(&self) -> Vec<TrackerInfo> {
+        self.ask(Torrent::trackers).unwrap_or_default()
+    }
+
+    /// Pieces of which blocks are kept in memory until they are whole, and the numbers of these blocks.
+    pub fn piece_cache(&self) -> Vec<(u32, Vec<u32>)> {
+        let cache = |torrent: &Torrent| {
+            let partial = torrent.swarm().map(|swarm| swarm.partial_pieces()).unwrap_or_default();
+            partial.into_iter().map(|(piece, blocks)| (piece.0, blocks)).collect()
+        };
+        self.ask(cache).unwrap_or_default()
     }
 }

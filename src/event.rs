@@ -1,8 +1,8 @@
 //! What happens, as data: the events of Net::BitTorrent::Callbacks by their names.
 //!
 //! Plain values. Nothing here prints, stores or sends; whoever subscribes decides what becomes of
-//! an event. `Serialize` gives the keys of the NDJSON stream (without `v`, `time`, `message`,
-//! which the writer adds).
+//! an event. `Serialize` gives the keys of the NDJSON stream (without `v`, `time`, `severity`,
+//! `message` and `torrent`, which the writer adds). [`TABLE`] documents every event and key.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,6 +11,11 @@ use std::ops::Range;
 use serde::{Serialize, Serializer};
 
 use crate::metainfo::InfoHash;
+
+mod describe;
+mod table;
+
+pub use table::{Row, TABLE};
 
 /// How much an event matters; `Fatal` means that this torrent cannot go on by itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -37,6 +42,27 @@ pub struct Event {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pieces(pub Vec<Range<u32>>);
 
+impl fmt::Display for Pieces {
+    /// `0-4, 9`, or `none`; of very many ranges the first few.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 8;
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        for (number, range) in self.0.iter().take(MOST).enumerate() {
+            f.write_str(if number > 0 { ", " } else { "" })?;
+            match range.end - range.start {
+                1 => write!(f, "{}", range.start)?,
+                _ => write!(f, "{}-{}", range.start, range.end - 1)?,
+            }
+        }
+        match self.0.len().saturating_sub(MOST) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
 impl Serialize for Pieces {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter().map(|range| match range.end - range.start {
@@ -56,6 +82,19 @@ pub enum State {
     Paused,
     /// No peers; the tracker has been told.
     Stopped,
+}
+
+impl fmt::Display for FileStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            FileStatus::Ok => "ok",
+            FileStatus::Corrupt => "corrupt",
+            FileStatus::Missing => "missing",
+            FileStatus::Short => "short",
+            FileStatus::Long => "long",
+            FileStatus::Unreadable => "unreadable",
+        })
+    }
 }
 
 impl fmt::Display for State {
@@ -292,6 +331,10 @@ pub enum Kind {
     },
     Seeding {
         name: String,
+    },
+    /// What a subscriber missed because its queue was full.
+    EventsDropped {
+        count: u64,
     },
     /// Always the last about a torrent.
     Summary {

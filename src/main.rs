@@ -1,3 +1,7 @@
 //! The `btget` command: turns the outcome of the command line into an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    btget::cli::main().into()
+}

@@ -5,6 +5,7 @@ mod tracker;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use btget::metainfo::InfoHash;
@@ -289,6 +290,60 @@ fn once(answer: &'static [u8]) -> (SocketAddr, std::thread::JoinHandle<String>) 
         head.into_iter().next().unwrap_or_default()
     });
     (address, heard)
+}
+
+const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/localhost.pem");
+
+/// An https tracker that takes one connection; gives its URL.
+fn https() -> String {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+    let certificate = CertificateDer::from_pem_file(CERTIFICATE).unwrap();
+    let key = PrivateKeyDer::from_pem_file(CERTIFICATE).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let connection = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+        let mut stream = BufReader::new(rustls::StreamOwned::new(connection, stream));
+        // A client that does not trust us leaves before it says a line.
+        let mut line = String::new();
+        while stream.read_line(&mut line).is_ok_and(|length| length > 2) {
+            line.clear();
+        }
+        let _ = stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nd5:peers0:e");
+    });
+    format!("https://{address}/announce")
+}
+
+#[test]
+fn an_https_tracker_of_a_trusted_authority_is_asked() {
+    let options = Options { ca_file: Some(CERTIFICATE.into()), ..options(TIME) };
+    assert_eq!(announce(&request(&https()), &options), Ok(Answer::default()));
+    let by_name = https().replace("127.0.0.1", "localhost");
+    let options = Options { bind: Some("127.0.0.1".parse().unwrap()), ..options };
+    assert_eq!(announce(&request(&by_name), &options), Ok(Answer::default()));
+}
+
+#[test]
+fn a_certificate_of_nobody_is_a_failure() {
+    let failure = ask(&https()).unwrap_err();
+    assert!(failure.reason.starts_with("TLS: invalid peer certificate"), "{failure:?}");
+}
+
+#[test]
+fn a_certificate_file_that_holds_none_is_named() {
+    for path in ["/nowhere/ca.pem", "/dev/null"] {
+        let options = Options { ca_file: Some(path.into()), ..options(TIME) };
+        let failure = announce(&request("https://127.0.0.1:1/"), &options).unwrap_err();
+        assert!(failure.reason.contains(path) && failure.reason.contains("SSL_CERT_FILE"), "{failure:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,35 @@
 //! SHA-1 (BEP 3's piece hash) as fast as the machine can.
+//!
+//! Owns the choice between the processor's SHA-1 kernels, the kernels, and the bookkeeping that
+//! keeps their lanes full. It takes bytes that are in memory and gives digests; it never does I/O,
+//! starts no thread and knows nothing of pieces.
+//!
+//! One SHA-1 computation is a chain in which every step waits for the one before, so a single
+//! message leaves most of a core idle. Hashing up to [`LANES`] messages side by side fills it; see
+//! `benches/hash.rs` for what that is worth.
+//!
+//! The one thing read from outside is the environment variable `BTGET_SHA1` (a [`Kernel::name`]),
+//! once in the life of the process: it is there for tests and measurements, and hidden from users.
+
+mod kernel;
+mod lanes;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use kernel::{Kernel, Kernels, kernel_names};
+use lanes::{Feed, Lane, drive};
 
 /// A SHA-1 digest.
 pub type Digest = [u8; 20];
+
+/// The words that a SHA-1 computation hands on from block to block (FIPS 180-4, 6.1).
+type State = [u32; 5];
+
+/// What one step of a SHA-1 computation takes in.
+type Block = [u8; 64];
+
+/// How many messages [`sha1_many`] takes at its best.
+pub const LANES: usize = 16;
 
 /// SHA-1 of one message.
 pub fn sha1(message: &[u8]) -> Digest {
@@ -10,17 +38,74 @@ pub fn sha1(message: &[u8]) -> Digest {
 }
 
 /// SHA-1 of many messages at once, each given as the segments it is made of, in order; the digests
-/// come in the order of the messages. Up to [`LANES`] messages of equal length are hashed side by
-/// side; more than that, or unequal lengths, are grouped.
+/// come in the order of the messages.
+///
+/// Up to [`LANES`] messages are hashed side by side, and the next takes the place of one that
+/// ends, so lengths may differ; but the fewer are left, the slower each byte is. Segments may have
+/// any length; those that are not multiples of 64 bytes cost a copy of 64 bytes each.
 pub fn sha1_many(messages: &[&[&[u8]]]) -> Vec<Digest> {
-    use sha1::Digest as _;
-    let one = |segments: &&[&[u8]]| {
-        let mut hasher = sha1::Sha1::new();
-        segments.iter().for_each(|segment| hasher.update(segment));
-        hasher.finalize().into()
-    };
-    messages.iter().map(one).collect()
+    sha1_many_with(Kernels::chosen(), messages)
 }
 
-/// How many messages [`sha1_many`] takes at its best.
-pub const LANES: usize = 16;
+/// [`sha1_many`] by given kernels.
+pub fn sha1_many_with(kernels: Kernels, messages: &[&[&[u8]]]) -> Vec<Digest> {
+    let mut lanes = vec![Lane::default(); messages.len()];
+    drive(
+        kernels,
+        lanes.iter_mut().zip(messages).map(|(lane, segments)| Feed::last(lane, segments)).collect(),
+    );
+    lanes.iter().map(Lane::digest).collect()
+}
+
+/// [`sha1_many`] for messages too large to be held whole: they are fed chunk by chunk, one message
+/// a lane.
+///
+/// ```
+/// let mut hashes = btget::hash::MultiSha1::new(2);
+/// hashes.update(&[b"a", b"x"]);
+/// hashes.update(&[b"bc", b""]);
+/// assert_eq!(hashes.finish(), [btget::hash::sha1(b"abc"), btget::hash::sha1(b"x")]);
+/// ```
+#[derive(Clone, Debug)]
+pub struct MultiSha1 {
+    kernels: Kernels,
+    lanes: Vec<Lane>,
+}
+
+impl MultiSha1 {
+    /// Begins `lanes` messages; more than [`LANES`] are hashed in turns.
+    pub fn new(lanes: usize) -> MultiSha1 {
+        MultiSha1::new_with(Kernels::chosen(), lanes)
+    }
+
+    /// [`MultiSha1::new`] with given kernels.
+    pub fn new_with(kernels: Kernels, lanes: usize) -> MultiSha1 {
+        MultiSha1 { kernels, lanes: vec![Lane::default(); lanes] }
+    }
+
+    /// Takes the next bytes of each message, in the order of the lanes. Chunks may differ in
+    /// length and be empty; lanes beyond the last chunk get nothing. Best are long chunks of equal
+    /// length, a multiple of 64 bytes.
+    ///
+    /// # Panics
+    ///
+    /// If there are more chunks than lanes.
+    pub fn update(&mut self, chunks: &[&[u8]]) {
+        assert!(chunks.len() <= self.lanes.len(), "{} chunks for {} lanes", chunks.len(), self.lanes.len());
+        let feeds = self.lanes.iter_mut().zip(chunks);
+        drive(
+            self.kernels,
+            feeds.map(|(lane, chunk)| Feed::more(lane, std::slice::from_ref(chunk))).collect(),
+        );
+    }
+
+    /// Ends all messages; the digests come in the order of the lanes. A lane that was fed nothing
+    /// gives the digest of the empty message.
+    pub fn finish(mut self) -> Vec<Digest> {
+        drive(self.kernels, self.lanes.iter_mut().map(|lane| Feed::last(lane, &[])).collect());
+        self.lanes.iter().map(Lane::digest).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

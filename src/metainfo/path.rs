@@ -14,7 +14,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::byteset::ByteSet;
 use super::escape::{is_plain_ascii, is_unprintable};
@@ -354,17 +354,30 @@ fn set_folded_key(key: &mut Vec<u8>, parent: u32, name: &str) {
     }
 }
 
-/// Case folded and normalised: decomposed, each character in lower, upper and lower case again (this
-/// brings together the letters that have more than two forms: ß, ẞ and ss; s and long s; the sigmas),
-/// joiners and selectors that some file systems ignore dropped, composed.
+/// Case folded and normalised (NFC): composed, each character in lower, upper and lower case again
+/// (this brings together the letters that have more than two forms: ß, ẞ and ss; s and long s; the sigmas),
+/// joiners and selectors that some file systems ignore dropped, composed again.
 fn fold(name: &str) -> String {
-    name.nfd()
-        .flat_map(char::to_lowercase)
-        .flat_map(char::to_uppercase)
-        .flat_map(char::to_lowercase)
-        .filter(|c| !matches!(c, '\u{34f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}'))
-        .nfc()
-        .collect()
+    let composed = compose(Cow::Borrowed(name));
+    let mut folded = String::with_capacity(composed.len());
+    for c in composed.chars() {
+        match c {
+            // Letters without case, which names are full of: CJK, Kana, Hangul.
+            '\u{2e80}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}' | '\u{fffd}' => folded.push(c),
+            '\u{34f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' => {}
+            c if c.is_ascii() => folded.push(c.to_ascii_lowercase()),
+            c => folded.extend(c.to_lowercase().flat_map(char::to_uppercase).flat_map(char::to_lowercase)),
+        }
+    }
+    compose(Cow::Owned(folded)).into_owned()
+}
+
+/// In normal form C; what is in it already, as nearly every name is, costs a look at each character.
+fn compose(text: Cow<'_, str>) -> Cow<'_, str> {
+    match is_nfc_quick(text.chars()) {
+        IsNormalized::Yes => text,
+        IsNormalized::No | IsNormalized::Maybe => Cow::Owned(text.nfc().collect()),
+    }
 }
 
 #[cfg(test)]

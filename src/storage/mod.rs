@@ -1,4 +1,33 @@
-//! The files of a torrent.
+//! The files of a torrent on the disk: finding, making, reading, writing, syncing them, and the
+//! part file and resume data that go with them.
+//!
+//! Knows pieces, bytes and files; never peers or messages, and no sockets, tasks or clocks. Every
+//! call may block: call from threads that may.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{IoSlice, IoSliceMut};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::layout::{FileIndex, Layout, Span};
+use crate::metainfo::{File, InfoHash, Metainfo};
+
+mod error;
+mod open;
+mod part;
+mod pool;
+mod prepare;
+pub mod resume;
+
+mod root;
+mod sync;
+mod vectored;
+
+pub(crate) use error::escaped;
+pub use error::{Operation, StorageError, StorageErrorKind};
+pub(crate) use open::Opened;
+pub(crate) use vectored::read_full;
 
 /// How files are made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -11,3 +40,319 @@ pub enum Preallocate {
     /// Files get their blocks; refused before anything is written when the disk is too small.
     Full,
 }
+
+/// How [`Storage`] treats the files of one torrent.
+#[derive(Clone, Debug, Default)]
+pub struct StorageOptions {
+    /// How files are made.
+    pub preallocate: Preallocate,
+    /// Files held open at once; 0: a quarter of what the system allows this process, 256 at most.
+    pub max_open_files: usize,
+    /// Weight of each file, in order; 0: not wanted, never made. Empty: all are wanted.
+    pub priorities: Vec<u32>,
+    /// Whether [`Note::Opened`] and [`Note::Closed`] are told.
+    pub trace: bool,
+}
+
+/// Something about files that is worth telling.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// A file was longer than the torrent says and has lost its tail, because it is written to now.
+    Cut {
+        /// The file.
+        file: FileIndex,
+        /// Its length before, in bytes.
+        from: u64,
+        /// Its length now.
+        to: u64,
+    },
+    /// The file system cannot set blocks aside; files are sparse instead.
+    NotPreallocated,
+    /// A symbolic link of the torrent was not made: something else is in its place.
+    LinkInTheWay(FileIndex),
+    /// A file was opened ([`StorageOptions::trace`]).
+    Opened {
+        /// The file.
+        file: FileIndex,
+        /// For writing too.
+        writable: bool,
+    },
+    /// A file was closed ([`StorageOptions::trace`]).
+    Closed(FileIndex),
+}
+
+/// Notes kept until [`Storage::take_notes`]; what comes after that many is dropped.
+const MAX_NOTES: usize = 1024;
+
+/// Bytes in one write call. Small on purpose: larger writes make the page cache allocate larger
+/// folios, and on the virtual machine this was measured on fresh ones cost several times as much
+/// processor time as small ones that are recycled.
+const WRITE_UNIT: u64 = 16 * 1024;
+
+/// What becomes of a file's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    /// A plain file.
+    File,
+    /// BEP 47: zeros, nowhere.
+    Pad,
+    /// BEP 47: a symbolic link, without bytes.
+    Link,
+    /// Not wanted: the part file. What an earlier run left in the file itself may be read.
+    Absent,
+}
+
+#[derive(Debug)]
+struct Slot {
+    path: Box<str>,
+    place: Place,
+    executable: bool,
+    /// Whether the file was there in this run; if it is not there later, it has vanished.
+    seen: AtomicBool,
+}
+
+impl Slot {
+    fn new(file: &File, wanted: bool) -> Slot {
+        let place = match (&file.symlink, file.pad, wanted) {
+            (_, true, _) => Place::Pad,
+            (Some(_), _, true) if file.length == 0 => Place::Link,
+            (None, _, true) => Place::File,
+            _ => Place::Absent,
+        };
+        Slot { path: file.path.clone(), place, executable: file.executable, seen: AtomicBool::new(false) }
+    }
+}
+
+/// basedir as it was found first, and as it is held open.
+#[derive(Debug, Default)]
+struct Base {
+    root: Option<Arc<root::Root>>,
+    identity: Option<root::Identity>,
+    /// The torrent's own folder, once it is there.
+    top: Option<root::Identity>,
+}
+
+/// What was written and made since the last sync. Bounded by the number of files and folders.
+#[derive(Debug, Default)]
+struct Unsynced {
+    /// With the device that each file is on.
+    files: BTreeMap<FileIndex, u64>,
+    /// Folders with new entries; `""` is basedir.
+    folders: BTreeSet<Box<str>>,
+}
+
+/// The files of one torrent. Shared by the threads that write, read and check.
+///
+/// Four locks, each held for a few lookups in memory and never while a file is read, written or
+/// synced: whoever needs a file takes a counted handle out and lets the lock go. The exception is
+/// `part`, held while the part file is read or written, because its records follow one another;
+/// few pieces go there. No two are held at once, but for `part`, which is always the first.
+///
+/// basedir is remembered from its first use on. If another folder stands in its place later (an
+/// unmounted disk, above all), every call that would write fails with
+/// [`StorageErrorKind::Vanished`]; to go on, make a new `Storage` and check again.
+#[derive(Debug)]
+pub struct Storage {
+    basedir: PathBuf,
+    info_hash: InfoHash,
+    layout: Arc<Layout>,
+    slots: Vec<Slot>,
+    links: Vec<(FileIndex, Box<str>)>,
+    /// The torrent's own folder, if it has one.
+    top: Option<Box<str>>,
+    preallocate: Preallocate,
+    trace: bool,
+    base: Mutex<Base>,
+    pool: Mutex<pool::Pool>,
+    unsynced: Mutex<Unsynced>,
+    /// Read on first use.
+    part: Mutex<Option<part::PartFile>>,
+    notes: Mutex<Vec<Note>>,
+}
+
+impl Storage {
+    /// Lays out what would be where. Opens nothing and makes nothing.
+    pub fn new(metainfo: &Metainfo, basedir: &Path, options: StorageOptions) -> Storage {
+        let wanted = |index: usize| options.priorities.get(index).is_none_or(|&weight| weight > 0);
+        let slots = metainfo.files.iter().enumerate().map(|(index, file)| Slot::new(file, wanted(index)));
+        let slots: Vec<Slot> = slots.collect();
+        let links = metainfo.files.iter().enumerate().filter(|(index, _)| slots[*index].place == Place::Link);
+        let links = links.filter_map(|(index, file)| Some((FileIndex(index as u32), file.symlink.clone()?)));
+        let top = slots.first().and_then(|slot| slot.path.split_once('/')).map(|(top, _)| Box::from(top));
+        Storage {
+            basedir: basedir.to_owned(),
+            info_hash: metainfo.info_hash,
+            layout: metainfo.layout.clone(),
+            links: links.collect(),
+            slots,
+            top,
+            preallocate: options.preallocate,
+            trace: options.trace,
+            base: Mutex::default(),
+            pool: Mutex::new(pool::Pool::new(open::pool_limit(options.max_open_files))),
+            unsynced: Mutex::default(),
+            part: Mutex::default(),
+            notes: Mutex::default(),
+        }
+    }
+
+    /// The folder that the torrent lives in.
+    pub fn basedir(&self) -> &Path {
+        &self.basedir
+    }
+
+    /// Sizes and places.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Where a file stands, or would.
+    pub fn path(&self, file: FileIndex) -> PathBuf {
+        self.basedir.join(&*self.slot(file).path)
+    }
+
+    /// Whether the file's bytes go to a part file instead of the file.
+    pub(crate) fn is_absent(&self, file: FileIndex) -> bool {
+        self.slot(file).place == Place::Absent
+    }
+
+    /// What happened since the last call.
+    pub fn take_notes(&self) -> Vec<Note> {
+        std::mem::take(&mut *lock(&self.notes))
+    }
+
+    /// Writes bytes of the stream, from `offset` on, to the files they belong to. The bytes must
+    /// lie inside the torrent; bytes of pad files are passed over. Folders and files are made as
+    /// they are needed. After an error some of the bytes may have been written.
+    pub fn write_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<(), StorageError> {
+        let length = data.iter().map(|slice| slice.len() as u64).sum();
+        debug_assert!(offset + length <= self.layout.total(), "bytes past the end of the torrent");
+        let mut source = vectored::Source::new(data);
+        let mut at = offset;
+        for span in self.layout.spans(offset, length) {
+            let bytes = source.take(span.length);
+            match self.slot(span.file).place {
+                Place::File => self.write_span(span, &bytes)?,
+                Place::Absent => self.write_part(span.file, at, &bytes)?,
+                Place::Pad | Place::Link => {}
+            }
+            at += span.length;
+        }
+        Ok(())
+    }
+
+    fn write_span(&self, span: Span, bytes: &[&[u8]]) -> Result<(), StorageError> {
+        let handle = self.writable(span)?;
+        let slices: Vec<IoSlice<'_>> = bytes.iter().map(|bytes| IoSlice::new(bytes)).collect();
+        let mut source = vectored::Source::new(&slices);
+        let mut written = Ok(());
+        for skip in (0..span.length).step_by(WRITE_UNIT as usize) {
+            let mut unit: Vec<IoSlice<'_>> = source.take(WRITE_UNIT).into_iter().map(IoSlice::new).collect();
+            written = vectored::write_all(&handle.file, &mut unit, span.offset + skip);
+            if written.is_err() {
+                break;
+            }
+        }
+        // After the write: a sync that runs meanwhile must not take the mark away. And after a
+        // failed one: some of it may be there.
+        self.mark_unsynced(span.file, &handle);
+        written.map_err(|error| self.io_error(Operation::Write, span.file, error))
+    }
+
+    /// Reads bytes of the stream, from `offset` on; pad files read as zeros. The bytes must lie
+    /// inside the torrent. A file that is not there or too short is an error, never zeros.
+    pub fn read_at(&self, offset: u64, places: &mut [IoSliceMut<'_>]) -> Result<(), StorageError> {
+        let length = places.iter().map(|slice| slice.len() as u64).sum();
+        debug_assert!(offset + length <= self.layout.total(), "bytes past the end of the torrent");
+        let mut sink = vectored::Sink::new(places);
+        let mut at = offset;
+        for span in self.layout.spans(offset, length) {
+            let mut places = sink.take(span.length);
+            match self.slot(span.file).place {
+                Place::File => self.read_span(span, &mut places)?,
+                Place::Absent => {
+                    let mut skip = 0;
+                    for place in &mut places {
+                        self.read_absent(span.file, span.offset + skip, at + skip, place)?;
+                        skip += place.len() as u64;
+                    }
+                }
+                Place::Pad | Place::Link => places.iter_mut().for_each(|place| place.fill(0)),
+            }
+            at += span.length;
+        }
+        Ok(())
+    }
+
+    fn read_span(&self, span: Span, places: &mut [IoSliceMut<'_>]) -> Result<(), StorageError> {
+        let handle = self.readable(span.file)?;
+        match vectored::read_full(&handle.file, places, span.offset) {
+            Ok(count) if count == span.length => Ok(()),
+            Ok(_) => Err(StorageError::new(StorageErrorKind::Short, Operation::Read, self.path(span.file))),
+            Err(error) => Err(self.io_error(Operation::Read, span.file, error)),
+        }
+    }
+
+    fn write_part(&self, file: FileIndex, offset: u64, data: &[&[u8]]) -> Result<(), StorageError> {
+        let mut part = self.part(Operation::Write)?;
+        let root = self.root_for_writing(file)?;
+        let made = part.as_mut().expect("loaded by part()").write(&root, offset, data);
+        if made.map_err(|error| self.part_error(Operation::Write, error))? {
+            lock(&self.unsynced).folders.insert("".into());
+        }
+        Ok(())
+    }
+
+    /// Reads bytes of an unwanted file: from the part file, and the rest from the file itself, if
+    /// an earlier run made it.
+    pub(crate) fn read_absent(
+        &self,
+        file: FileIndex,
+        in_file: u64,
+        in_stream: u64,
+        place: &mut [u8],
+    ) -> Result<(), StorageError> {
+        let mut at = 0;
+        let mut gaps = Vec::new();
+        {
+            let part = self.part(Operation::Read)?;
+            let part = part.as_ref().expect("loaded by part()");
+            for range in part.kept(in_stream..in_stream + place.len() as u64) {
+                let (start, end) = ((range.start - in_stream) as usize, (range.end - in_stream) as usize);
+                let read = part.read(range.start, &mut place[start..end]);
+                read.map_err(|error| self.part_error(Operation::Read, error))?;
+                gaps.push(at..start);
+                at = end;
+            }
+        }
+        gaps.push(at..place.len());
+        for gap in gaps.into_iter().filter(|gap| !gap.is_empty()) {
+            let span = Span { file, offset: in_file + gap.start as u64, length: gap.len() as u64 };
+            self.read_span(span, &mut [IoSliceMut::new(&mut place[gap])])?;
+        }
+        Ok(())
+    }
+
+    fn slot(&self, file: FileIndex) -> &Slot {
+        &self.slots[file.0 as usize]
+    }
+
+    fn note(&self, note: Note) {
+        let mut notes = lock(&self.notes);
+        if notes.len() < MAX_NOTES {
+            notes.push(note);
+        }
+    }
+
+    fn see(&self, file: FileIndex) {
+        self.slot(file).seen.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Nothing that these locks guard is left half-changed by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

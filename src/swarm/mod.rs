@@ -1,3 +1,455 @@
-//! The pure core: what a torrent decides, without I/O, clock, tasks or global randomness.
+//! The pure core of a torrent: what to ask of whom, whom to serve, whom to call, when to announce.
+//!
+//! [`Swarm`] owns all state of a torrent's transfer. It does no I/O, has no clock, no tasks and no
+//! global randomness: [`Swarm::handle`] and [`Swarm::on_block`] take what happened and when,
+//! [`Swarm::poll`] says what to do about it, [`Swarm::deadline`] when to ask again though nothing
+//! happened. The same inputs with the same seed give the same outputs.
 
 pub mod announce;
+
+mod allowed_fast;
+mod candidates;
+mod choker;
+mod connect;
+mod download;
+mod peer;
+mod picker;
+mod progress;
+mod rate;
+mod suspects;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod upload;
+mod window;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::bitfield::Bitfield;
+use crate::event::{Direction, Kind, State};
+use crate::hash::Digest;
+use crate::layout::{Block, Layout, PieceIndex};
+use crate::metainfo::InfoHash;
+use crate::wire::{Message, PeerId, Reserved};
+use announce::{Announce, Announcer, Answer, Failure, Outcome, Token};
+use candidates::Candidates;
+use choker::Choker;
+use peer::Peer;
+use picker::Picker;
+use progress::Pieces;
+use rate::Rate;
+use suspects::Suspects;
+
+pub use candidates::Origin;
+
+/// Names one connection; never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PeerKey(pub u64);
+
+/// Bytes of whole pieces that wait for their hash and write before no more is asked for: two
+/// batches of a typical piece, enough to keep the disk busy and little enough to hold in memory.
+pub const MOST_UNWRITTEN: u64 = 16 << 20;
+
+/// What a swarm is to be.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The torrent.
+    pub info_hash: InfoHash,
+    /// Its shape.
+    pub layout: Arc<Layout>,
+    /// Its trackers.
+    pub trackers: Vec<Vec<String>>,
+    /// Ours.
+    pub peer_id: PeerId,
+    /// Where we listen; told to peers (BEP 10 `p`).
+    pub port: u16,
+    /// What is on disk.
+    pub have: Bitfield,
+    /// What is to be.
+    pub wanted: Bitfield,
+    /// Weight of each piece; empty: all alike.
+    pub weights: Vec<u32>,
+    /// Bytes received so far, in earlier runs too.
+    pub downloaded: u64,
+    /// Bytes sent so far, in earlier runs too.
+    pub uploaded: u64,
+    /// Connections at the most.
+    pub max_peers: usize,
+    /// Unchoked peers at the most.
+    pub upload_slots: usize,
+    /// Of all random choices.
+    pub seed: u64,
+}
+
+/// A connection whose handshakes are done.
+#[derive(Clone, Debug)]
+pub struct Hello {
+    /// The connection.
+    pub peer: PeerKey,
+    /// Its other end.
+    pub address: SocketAddr,
+    /// Who called.
+    pub direction: Direction,
+    /// What both sides can do.
+    pub reserved: Reserved,
+    /// As its handshake says.
+    pub peer_id: PeerId,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum Input {
+    /// To be in this state from now on.
+    Enter(State),
+    Connected(Hello),
+    /// A call of ours came to nothing.
+    DialFailed(SocketAddr),
+    /// A call of ours could not be made: no room among all connections.
+    DialPostponed(SocketAddr),
+    /// A call of ours reached ourselves.
+    DialedSelf(SocketAddr),
+    Closed(PeerKey),
+    /// Any message but a block.
+    Message(PeerKey, Message),
+    /// So many payload bytes of blocks were sent.
+    Sent(PeerKey, u32),
+    /// The piece matches its hash and is written. `digests` of its blocks, if they were asked for.
+    Passed {
+        piece: PieceIndex,
+        digests: Vec<Digest>,
+    },
+    /// The piece does not match its hash. `digests` of its blocks.
+    Failed {
+        piece: PieceIndex,
+        digests: Vec<Digest>,
+    },
+    /// The piece could not be written, its data are gone.
+    Lost(PieceIndex),
+    Found {
+        addresses: Vec<SocketAddr>,
+        origin: Origin,
+    },
+    Announced {
+        token: Token,
+        result: Result<Answer, Failure>,
+    },
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum Output {
+    Dial(SocketAddr),
+    Send(PeerKey, Message),
+    /// Read this block and send it.
+    Serve(PeerKey, Block),
+    Close(PeerKey, String),
+    /// All blocks of the piece were kept: hash and write them. With `digests`, tell the digests of
+    /// the blocks even if it passes.
+    Verify {
+        piece: PieceIndex,
+        digests: bool,
+    },
+    Announce(Announce),
+    Event(Kind),
+}
+
+/// Counters of a swarm; bytes and bytes a second.
+#[derive(Clone, Copy, Default, Debug)]
+#[allow(missing_docs)]
+pub struct Totals {
+    pub downloaded: u64,
+    pub uploaded: u64,
+    pub wasted: u64,
+    pub down_rate: u64,
+    pub up_rate: u64,
+    pub peers: usize,
+    pub seeds: usize,
+}
+
+/// One peer, for those who ask.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Its other end.
+    pub address: SocketAddr,
+    /// Who called.
+    pub direction: Direction,
+    /// As its handshake says.
+    pub peer_id: PeerId,
+    /// Its software, as far as can be told; escape before printing.
+    pub client: String,
+    /// (am choking, am interested, peer choking, peer interested).
+    pub flags: (bool, bool, bool, bool),
+    /// Bytes a second from it.
+    pub down_rate: u64,
+    /// Bytes a second to it.
+    pub up_rate: u64,
+    /// Pieces that it has.
+    pub pieces: u32,
+}
+
+/// The transfer of one torrent.
+#[derive(Debug)]
+pub struct Swarm {
+    config: Config,
+    state: State,
+    /// Verified and written.
+    have: Bitfield,
+    wanted: Bitfield,
+    peers: BTreeMap<PeerKey, Peer>,
+    picker: Picker,
+    pieces: Pieces,
+    /// Whole pieces whose hash is not known yet, and who sent their blocks.
+    verifying: BTreeMap<PieceIndex, Vec<SocketAddr>>,
+    suspects: Suspects,
+    choker: Choker,
+    candidates: Candidates,
+    half_open: BTreeSet<SocketAddr>,
+    announcer: Announcer,
+    /// Peers whose window may have room.
+    dirty: BTreeSet<PeerKey>,
+    outputs: VecDeque<Output>,
+    downloaded: u64,
+    uploaded: u64,
+    wasted: u64,
+    down_rate: Rate,
+    up_rate: Rate,
+    /// When the choker looks next; `None` while nobody is interested.
+    next_rechoke: Option<Instant>,
+    /// When silent and slow peers are looked for next.
+    next_patrol: Instant,
+}
+
+impl Swarm {
+    /// A swarm without peers, in state `Stopped`.
+    pub fn new(now: Instant, config: Config) -> Swarm {
+        let mut rng = fastrand::Rng::with_seed(config.seed);
+        let picker = Picker::new(&config.wanted, &config.have, &config.weights, rng.u64(..));
+        Swarm {
+            state: State::Stopped,
+            have: config.have.clone(),
+            wanted: config.wanted.clone(),
+            peers: BTreeMap::new(),
+            picker,
+            pieces: Pieces::default(),
+            verifying: BTreeMap::new(),
+            suspects: Suspects::default(),
+            choker: Choker::new(rng.u64(..)),
+            candidates: Candidates::default(),
+            half_open: BTreeSet::new(),
+            announcer: Announcer::new(config.trackers.clone(), rng.u64(..)),
+            dirty: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            downloaded: config.downloaded,
+            uploaded: config.uploaded,
+            wasted: 0,
+            down_rate: Rate::new(),
+            up_rate: Rate::new(),
+            next_rechoke: None,
+            next_patrol: now,
+            config,
+        }
+    }
+
+    /// Takes what happened. Call [`Swarm::poll`] until it gives `None` afterwards; several inputs
+    /// may be handled before.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Enter(state) => self.enter(now, state),
+            Input::Connected(hello) => self.on_connected(now, hello),
+            Input::DialFailed(address) => {
+                self.half_open.remove(&address);
+                self.candidates.on_failure(now, address);
+            }
+            Input::DialPostponed(address) => {
+                self.half_open.remove(&address);
+                self.candidates.postpone(now, address);
+            }
+            Input::DialedSelf(address) => {
+                self.half_open.remove(&address);
+                self.candidates.is_own(address);
+            }
+            Input::Closed(peer) => self.on_closed(now, peer),
+            Input::Message(peer, message) => self.on_message(now, peer, message),
+            Input::Sent(peer, bytes) => self.on_sent(now, peer, bytes),
+            Input::Passed { piece, digests } => self.on_passed(now, piece, &digests),
+            Input::Failed { piece, digests } => self.on_failed(piece, digests),
+            Input::Lost(piece) => self.on_lost(piece),
+            Input::Found { addresses, origin } => {
+                for address in addresses {
+                    self.candidates.add(now, address, origin);
+                }
+            }
+            Input::Announced { token, result } => self.on_announced(now, token, result),
+        }
+    }
+
+    /// The next thing to do; `None`: nothing before [`Swarm::deadline`] or the next input.
+    pub fn poll(&mut self, now: Instant) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.settle(now);
+        }
+        self.outputs.pop_front()
+    }
+
+    fn settle(&mut self, now: Instant) {
+        self.run_timers(now);
+        while let Some(peer) = self.dirty.pop_first() {
+            self.fill_window(now, peer);
+        }
+        self.dial_candidates(now);
+        while let Some(announce) = self.announcer.poll(now, self.wants_peers()) {
+            let Announce { url, tier, event, .. } = &announce;
+            self.outputs.push_back(Output::Event(Kind::TrackerAnnounce {
+                url: url.clone(),
+                tier: *tier,
+                announce: event.map_or("", |event| event.as_str()),
+            }));
+            self.outputs.push_back(Output::Announce(announce));
+        }
+    }
+
+    /// What is verified and written.
+    pub fn have(&self) -> &Bitfield {
+        &self.have
+    }
+
+    /// What is to be.
+    pub fn wanted(&self) -> &Bitfield {
+        &self.wanted
+    }
+
+    /// Whether all that is wanted is there.
+    pub fn is_complete(&self) -> bool {
+        self.wanted.count_minus(&self.have) == 0
+    }
+
+    /// As last entered.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The pieces of which blocks are asked for or here.
+    pub fn in_flight(&self) -> Bitfield {
+        let mut set = Bitfield::new(self.have.len());
+        for piece in self.pieces.iter().chain(self.verifying.keys().copied()) {
+            set.insert(piece);
+        }
+        set
+    }
+
+    /// Bytes of `pieces`.
+    pub fn bytes_of(&self, pieces: &Bitfield) -> u64 {
+        bytes_of(&self.config.layout, pieces)
+    }
+
+    /// Bytes that are wanted and not there: the tracker's `left`.
+    pub fn left(&self) -> u64 {
+        let missing = self.wanted.minus(&self.have);
+        missing.map(|piece| u64::from(self.config.layout.piece_size(piece))).sum()
+    }
+
+    /// The counters.
+    pub fn totals(&self, now: Instant) -> Totals {
+        Totals {
+            downloaded: self.downloaded,
+            uploaded: self.uploaded,
+            wasted: self.wasted,
+            down_rate: self.down_rate.get(now),
+            up_rate: self.up_rate.get(now),
+            peers: self.peers.len(),
+            seeds: self.peers.values().filter(|peer| peer.is_seed()).count(),
+        }
+    }
+
+    /// The peers.
+    pub fn peers(&self, now: Instant) -> Vec<PeerStatus> {
+        let status = |peer: &Peer| PeerStatus {
+            address: peer.address,
+            direction: peer.direction,
+            peer_id: peer.peer_id,
+            client: peer.client.clone(),
+            flags: (peer.am_choking, peer.am_interested, peer.peer_choking, peer.peer_interested),
+            down_rate: peer.down_rate.get(now),
+            up_rate: peer.up_rate.get(now),
+            pieces: peer.pieces.count(),
+        };
+        self.peers.values().map(status).collect()
+    }
+
+    /// The trackers.
+    pub fn announcer(&self) -> &Announcer {
+        &self.announcer
+    }
+
+    /// Begun pieces and the blocks of them that were kept, by number: what a clean stop saves.
+    pub fn partial_pieces(&self) -> Vec<(PieceIndex, Vec<u32>)> {
+        let with_blocks = self.pieces.iter().map(|piece| (piece, self.pieces.blocks_here(piece)));
+        with_blocks.filter(|(_, blocks)| !blocks.is_empty()).collect()
+    }
+
+    fn send(&mut self, now: Instant, peer: PeerKey, message: Message) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.last_sent = now;
+        }
+        self.outputs.push_back(Output::Send(peer, message));
+    }
+
+    /// Closes a connection of ours and forgets the peer.
+    fn close(&mut self, now: Instant, peer: PeerKey, reason: impl Into<String>) {
+        if self.peers.contains_key(&peer) {
+            self.outputs.push_back(Output::Close(peer, reason.into()));
+            self.on_closed(now, peer);
+        }
+    }
+
+    fn on_announced(&mut self, now: Instant, token: Token, result: Result<Answer, Failure>) {
+        let Some(outcome) = self.announcer.on_answer(now, token, result) else { return };
+        match outcome {
+            Outcome::Success {
+                url,
+                tier,
+                complete,
+                incomplete,
+                interval,
+                min_interval,
+                warning,
+                peers,
+                ..
+            } => {
+                if let Some(reason) = warning {
+                    let warning = Kind::TrackerWarning { url: url.clone(), tier, reason };
+                    self.outputs.push_back(Output::Event(warning));
+                }
+                self.outputs.push_back(Output::Event(Kind::TrackerSuccess {
+                    url,
+                    tier,
+                    complete,
+                    incomplete,
+                    peers: peers.len(),
+                    interval: interval.as_secs(),
+                    min_interval: Some(min_interval.as_secs()),
+                }));
+                self.handle(now, Input::Found { addresses: peers, origin: Origin::Tracker });
+            }
+            Outcome::Failure { url, tier, reason, status_code, times_in_row, .. } => {
+                let failure = Kind::TrackerFailure { url, tier, reason, times_in_row, status_code };
+                self.outputs.push_back(Output::Event(failure));
+            }
+        }
+    }
+}
+
+/// Bytes of `pieces`.
+pub fn bytes_of(layout: &Layout, pieces: &Bitfield) -> u64 {
+    let whole = u64::from(pieces.count()) * u64::from(layout.piece_length());
+    let last = PieceIndex(layout.num_pieces().saturating_sub(1));
+    match pieces.contains(last) {
+        true => whole - u64::from(layout.piece_length() - layout.piece_size(last)),
+        false => whole,
+    }
+}

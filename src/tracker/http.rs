@@ -1,14 +1,16 @@
 //! Announces over HTTP and HTTPS (BEP 3, 7, 23), with ureq on the caller's thread.
 //!
 //! Redirects are followed here and not by ureq, so that each hop is judged: its scheme, its proxy, and
-//! the one deadline. Certificates are checked against the roots bundled with ureq (Mozilla's).
+//! the one deadline.
 
 use std::io::Read;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ureq::config::IpFamily;
 use ureq::http::{Uri, header};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::{MAX_BODY, MAX_REDIRECTS, Options, Request, answer, proxy, url};
 use crate::swarm::announce::{AnnounceEvent, Answer, Failure};
@@ -112,7 +114,29 @@ fn agent(uri: &Uri, time: Duration, options: &Options) -> Result<ureq::Agent, Fa
             Some(IpAddr::V6(_)) => IpFamily::Ipv6Only,
         })
         .user_agent(USER_AGENT);
+    let config = match options.ca_file.as_deref().filter(|_| scheme == "https") {
+        Some(path) => config.tls_config(TlsConfig::builder().root_certs(read_roots(path)?).build()),
+        None => config,
+    };
     Ok(config.build().new_agent())
+}
+
+fn read_roots(path: &Path) -> Result<RootCerts, Failure> {
+    let trouble = |what: &str| {
+        let path = path.display();
+        Failure::no_answer(format!("cannot use {path} for certificates: {what}; correct SSL_CERT_FILE"))
+    };
+    let pem = std::fs::read(path).map_err(|error| trouble(&error.to_string()))?;
+    let certificates: Vec<_> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(trouble("it holds none"));
+    }
+    Ok(RootCerts::from(certificates))
 }
 
 fn judge(request: &Request, status_code: u16, body: &[u8]) -> Result<Answer, Failure> {

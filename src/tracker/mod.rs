@@ -11,6 +11,7 @@ mod udp;
 mod url;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use proxy::Proxies;
@@ -67,11 +68,21 @@ pub struct Options {
     pub bind: Option<IpAddr>,
     /// Proxies for HTTP; the default is none, see [`Proxies::from_env`].
     pub proxies: Proxies,
+    /// PEM file of the authorities that sign trackers' certificates, instead of the bundled ones (Mozilla's).
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Options {
+    /// The defaults, with what the user has set in the environment: proxies, and `SSL_CERT_FILE`.
+    pub fn from_env() -> Options {
+        let ca_file = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
+        Options { proxies: Proxies::from_env(), ca_file, ..Options::default() }
+    }
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { timeout: TIMEOUT, bind: None, proxies: Proxies::default() }
+        Options { timeout: TIMEOUT, bind: None, proxies: Proxies::default(), ca_file: None }
     }
 }
 

@@ -519,14 +519,15 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever happens: a deadline leads to something, a quiet announcer that runs has a deadline or waits
-    /// for an answer, no tracker is asked twice at a time, and nobody is asked more than once a minute
-    /// but for events, failures and a new start.
+    /// Whatever happens: a deadline leads to something, a running announcer has a deadline or waits for an
+    /// answer, no tracker is asked twice at a time, and none that answered is asked again within a minute,
+    /// but for `completed`, `stopped` and a new start.
     #[test]
     fn no_history_makes_it_spin_or_fall_asleep(steps in prop::collection::vec(step(), 1..200)) {
         let mut world = World::started(&[&[A, B], &[C]]);
         let mut waiting: Vec<Announce> = Vec::new();
         let mut running = true;
+        let mut answered = std::collections::HashMap::new();
         for step in steps {
             match step {
                 Step::Sleep => if let Some(deadline) = world.announcer.deadline() {
@@ -536,6 +537,9 @@ proptest! {
                     let announce = waiting.swap_remove(pick % waiting.len());
                     let peers = if has_peers { answer().peers } else { Vec::new() };
                     let interval = interval.map(Duration::from_secs);
+                    if announce.event != Some(AnnounceEvent::Stopped) {
+                        answered.insert(announce.url.clone(), world.now);
+                    }
                     world.answer(&announce, Answer { interval, min_interval: interval, peers, ..answer() });
                 }
                 Step::Fail(pick) if !waiting.is_empty() => {
@@ -546,11 +550,20 @@ proptest! {
                 Step::WantPeers(wants) => world.wants_peers = wants,
                 Step::Complete => if running { world.announcer.complete(world.now) },
                 Step::Stop => { world.announcer.stop(world.now); running = false; }
-                Step::Start => { world.announcer.start(world.now); running = true; }
+                Step::Start => {
+                    world.announcer.start(world.now);
+                    if !running {
+                        answered.clear();
+                    }
+                    running = true;
+                }
             }
             for _ in 0..10 {
                 let Some(announce) = world.poll() else { break };
                 prop_assert!(waiting.iter().all(|other| other.url != announce.url));
+                let is_regular = matches!(announce.event, None | Some(AnnounceEvent::Started));
+                let rest = answered.get(&announce.url).map(|&at| world.now - at);
+                prop_assert!(!is_regular || rest.is_none_or(|rest| rest >= MINUTE), "{announce:?}");
                 waiting.push(announce);
             }
             prop_assert_eq!(world.poll(), None);

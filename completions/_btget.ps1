@@ -1,0 +1,64 @@
+
+using namespace System.Management.Automation
+using namespace System.Management.Automation.Language
+
+Register-ArgumentCompleter -Native -CommandName 'btget' -ScriptBlock {
+    param($wordToComplete, $commandAst, $cursorPosition)
+
+    $commandElements = $commandAst.CommandElements
+    $command = @(
+        'btget'
+        for ($i = 1; $i -lt $commandElements.Count; $i++) {
+            $element = $commandElements[$i]
+            if ($element -isnot [StringConstantExpressionAst] -or
+                $element.StringConstantType -ne [StringConstantType]::BareWord -or
+                $element.Value.StartsWith('-') -or
+                $element.Value -eq $wordToComplete) {
+                break
+        }
+        $element.Value
+    }) -join ';'
+
+    $completions = @(switch ($command) {
+        'btget' {
+            [CompletionResult]::new('-d', '-d', [CompletionResultType]::ParameterName, 'Where data lives')
+            [CompletionResult]::new('--basedir', '--basedir', [CompletionResultType]::ParameterName, 'Where data lives')
+            [CompletionResult]::new('--preallocate', '--preallocate', [CompletionResultType]::ParameterName, 'How files are made: none, sparse or full [default: sparse]')
+            [CompletionResult]::new('--state-dir', '--state-dir', [CompletionResultType]::ParameterName, 'Where resume data live [default: $XDG_STATE_HOME/btget]')
+            [CompletionResult]::new('--files', '--files', [CompletionResultType]::ParameterName, 'Only these files: numbers, ranges, or a glob; repeatable')
+            [CompletionResult]::new('--priority', '--priority', [CompletionResultType]::ParameterName, 'Weight of files, as FILE=N; 0 = not wanted; repeatable')
+            [CompletionResult]::new('--pieces', '--pieces', [CompletionResultType]::ParameterName, 'Check just these pieces, from 0: 17 or 1-5,34-56')
+            [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'State to begin with: started, paused or stopped [default: started]')
+            [CompletionResult]::new('--seed-ratio', '--seed-ratio', [CompletionResultType]::ParameterName, 'Leave when uploaded / wanted size reaches this, e.g. 1.5')
+            [CompletionResult]::new('--seed-time', '--seed-time', [CompletionResultType]::ParameterName, 'Leave after seeding for so long, e.g. 90s, 10m, 2h, 1d')
+            [CompletionResult]::new('--stall-timeout', '--stall-timeout', [CompletionResultType]::ParameterName, 'Give up (exit 5) when no new data arrived for so long')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Ports to listen on, tried in order: 6952,6881-6889,0 [default: 0, the system picks]')
+            [CompletionResult]::new('--port', '--port', [CompletionResultType]::ParameterName, 'Ports to listen on, tried in order: 6952,6881-6889,0 [default: 0, the system picks]')
+            [CompletionResult]::new('--bind', '--bind', [CompletionResultType]::ParameterName, 'Local address for listening and for outgoing connections [default: any]')
+            [CompletionResult]::new('--max-peers', '--max-peers', [CompletionResultType]::ParameterName, 'Connections, all torrents together')
+            [CompletionResult]::new('--upload-slots', '--upload-slots', [CompletionResultType]::ParameterName, 'Peers of a torrent that are sent data at the same time')
+            [CompletionResult]::new('--max-download-rate', '--max-download-rate', [CompletionResultType]::ParameterName, 'Bytes a second, all torrents together: 500K, 2M [default: no limit]')
+            [CompletionResult]::new('--max-upload-rate', '--max-upload-rate', [CompletionResultType]::ParameterName, 'Bytes a second, all torrents together: 500K, 2M [default: no limit]')
+            [CompletionResult]::new('--events', '--events', [CompletionResultType]::ParameterName, 'Least severity for --json: debug, info, warning, critical, fatal [default: info]')
+            [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Progress on stderr: auto, bars, lines or none')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour: auto, always or never; NO_COLOR is honoured')
+            [CompletionResult]::new('--hashcheck-only', '--hashcheck-only', [CompletionResultType]::ParameterName, 'Verify what is there, report, exit; writes nothing, opens no socket')
+            [CompletionResult]::new('--full-check', '--full-check', [CompletionResultType]::ParameterName, 'Read every byte again, whatever the resume data vouch for')
+            [CompletionResult]::new('--no-seed', '--no-seed', [CompletionResultType]::ParameterName, 'Leave as soon as everything wanted is there')
+            [CompletionResult]::new('--show', '--show', [CompletionResultType]::ParameterName, 'Print what the torrent holds, and exit')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Write events to stdout, one JSON object a line, and nothing else')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say errors only, and show no progress unless --progress asks for it')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say errors only, and show no progress unless --progress asks for it')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Say more: -v what happens, -vv every step')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Say more: -v what happens, -vv every step')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print the version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print the version')
+            break
+        }
+    })
+
+    $completions.Where{ $_.CompletionText -like "$wordToComplete*" } |
+        Sort-Object -Property ListItemText
+}

@@ -1,0 +1,41 @@
+complete -c btget -s d -l basedir -d 'Where data lives' -r -f -a "(__fish_complete_directories)"
+complete -c btget -l preallocate -d 'How files are made: none, sparse or full [default: sparse]' -r -f -a "none\t''
+sparse\t''
+full\t''"
+complete -c btget -l state-dir -d 'Where resume data live [default: $XDG_STATE_HOME/btget]' -r -f -a "(__fish_complete_directories)"
+complete -c btget -l files -d 'Only these files: numbers, ranges, or a glob; repeatable' -r
+complete -c btget -l priority -d 'Weight of files, as FILE=N; 0 = not wanted; repeatable' -r
+complete -c btget -l pieces -d 'Check just these pieces, from 0: 17 or 1-5,34-56' -r
+complete -c btget -l state -d 'State to begin with: started, paused or stopped [default: started]' -r -f -a "started\t''
+paused\t''
+stopped\t''"
+complete -c btget -l seed-ratio -d 'Leave when uploaded / wanted size reaches this, e.g. 1.5' -r
+complete -c btget -l seed-time -d 'Leave after seeding for so long, e.g. 90s, 10m, 2h, 1d' -r
+complete -c btget -l stall-timeout -d 'Give up (exit 5) when no new data arrived for so long' -r
+complete -c btget -s p -l port -d 'Ports to listen on, tried in order: 6952,6881-6889,0 [default: 0, the system picks]' -r
+complete -c btget -l bind -d 'Local address for listening and for outgoing connections [default: any]' -r
+complete -c btget -l max-peers -d 'Connections, all torrents together' -r
+complete -c btget -l upload-slots -d 'Peers of a torrent that are sent data at the same time' -r
+complete -c btget -l max-download-rate -d 'Bytes a second, all torrents together: 500K, 2M [default: no limit]' -r
+complete -c btget -l max-upload-rate -d 'Bytes a second, all torrents together: 500K, 2M [default: no limit]' -r
+complete -c btget -l events -d 'Least severity for --json: debug, info, warning, critical, fatal [default: info]' -r -f -a "debug\t''
+info\t''
+warning\t''
+critical\t''
+fatal\t''"
+complete -c btget -l progress -d 'Progress on stderr: auto, bars, lines or none' -r -f -a "auto\t''
+bars\t''
+lines\t''
+none\t''"
+complete -c btget -l color -d 'Colour: auto, always or never; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c btget -l hashcheck-only -d 'Verify what is there, report, exit; writes nothing, opens no socket'
+complete -c btget -l full-check -d 'Read every byte again, whatever the resume data vouch for'
+complete -c btget -l no-seed -d 'Leave as soon as everything wanted is there'
+complete -c btget -l show -d 'Print what the torrent holds, and exit'
+complete -c btget -l json -d 'Write events to stdout, one JSON object a line, and nothing else'
+complete -c btget -s q -l quiet -d 'Say errors only, and show no progress unless --progress asks for it'
+complete -c btget -s v -l verbose -d 'Say more: -v what happens, -vv every step'
+complete -c btget -s h -l help -d 'Print help: -h in short, --help in full'
+complete -c btget -s V -l version -d 'Print the version'

@@ -1,0 +1,57 @@
+//! The generated files, in memory: shared by the example that writes them and the test that
+//! compares them.
+
+use btget::cli::args::Args;
+use btget::cli::manual;
+use clap::CommandFactory;
+use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::Roff;
+
+/// `(path below the project, content)` of each.
+pub fn all() -> Vec<(String, Vec<u8>)> {
+    let shells = [
+        (Shell::Bash, "btget.bash"),
+        (Shell::Zsh, "_btget"),
+        (Shell::Fish, "btget.fish"),
+        (Shell::Elvish, "btget.elv"),
+        (Shell::PowerShell, "_btget.ps1"),
+    ];
+    let completion = |(shell, name): (Shell, &str)| {
+        let mut content = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), "btget", &mut content);
+        (format!("completions/{name}"), content)
+    };
+    std::iter::once(("man/btget.1".to_owned(), man())).chain(shells.map(completion)).collect()
+}
+
+fn man() -> Vec<u8> {
+    // The end of --help becomes sections of their own.
+    let command = Args::command().after_help("").after_long_help("");
+    let man = Man::new(command).manual("btget manual").date("");
+    let mut page = Vec::new();
+    man.render_title(&mut page).expect("memory takes it");
+    man.render_name_section(&mut page).expect("memory takes it");
+    page.extend_from_slice(b".SH SYNOPSIS\n.B btget\n[OPTIONS] \\fITORRENT\\fR...\n");
+    man.render_description_section(&mut page).expect("memory takes it");
+    page.extend_from_slice(options(&man).as_bytes());
+    for (heading, text) in manual::SECTIONS {
+        let mut roff = Roff::new();
+        roff.control("SH", [heading]);
+        roff.to_writer(&mut page).expect("memory takes it");
+        let text = if heading == "EVENTS" { manual::events_section() } else { text.to_owned() };
+        page.extend_from_slice(text.as_bytes());
+        page.push(b'\n');
+    }
+    page.extend_from_slice(b".SH SEE ALSO\n.BR aria2c (1),\n.BR transmission\\-cli (1)\n");
+    page
+}
+
+/// The options, with clap's help headings as subsections instead of sections: one of them is
+/// called like a section of ours.
+fn options(man: &Man) -> String {
+    let mut section = Vec::new();
+    man.render_options_section(&mut section).expect("memory takes it");
+    let section = String::from_utf8(section).expect("clap writes text");
+    section.replace("\n.SH ", "\n.SS ").replace("\n.SS OPTIONS", "\n.SH OPTIONS")
+}

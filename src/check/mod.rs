@@ -1,0 +1,327 @@
+//! The hash check: reads what is on the disk and says of each piece whether it is there and right.
+//!
+//! Owns the threads that read and hash, and the verdicts. Writes nothing, prints nothing, and
+//! knows no peers.
+//!
+//! Threads take groups of [`LANES`] consecutive pieces from a counter and read them in file order
+//! into buffers that are used again, so the disk sees few long streams and memory is bounded
+//! whatever the piece length; large pieces are read and hashed chunk by chunk, side by side.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crate::bitfield::Bitfield;
+use crate::hash::{Digest, LANES, MultiSha1, sha1_many};
+use crate::layout::{FileIndex, PieceIndex};
+use crate::metainfo::Metainfo;
+use crate::storage::{Storage, StorageErrorKind};
+
+mod reader;
+mod report;
+
+use reader::{Got, Reader};
+pub use report::FileReport;
+
+/// Bytes in the buffers of all threads together: leaves room for the rest of a process that is to
+/// stay under 24 MiB.
+const MAX_BUFFERS: usize = 16 << 20;
+/// The longest run of one piece that is read at once. Long enough that a disk which must seek
+/// between pieces spends its time reading.
+const MAX_CHUNK: usize = 512 << 10;
+/// More threads would have too little buffer each, and this many outrun any disk.
+const MAX_THREADS: usize = 8;
+
+/// What the check found of a piece.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PieceResult {
+    /// All there, and its hash is right.
+    Ok,
+    /// All there, and its hash is wrong.
+    Corrupt,
+    /// Not all there: a file is missing or short, or has holes where nothing was written yet.
+    Missing,
+    /// The system would not let us read it.
+    Unreadable,
+}
+
+/// What to check, and how.
+#[derive(Clone, Copy)]
+pub struct CheckOptions<'a> {
+    /// The pieces to check.
+    pub pieces: &'a Bitfield,
+    /// Threads; 0: one for each core. At most 8 are used.
+    pub threads: usize,
+    /// Asked often; once it says false the check ends.
+    pub keep_going: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl std::fmt::Debug for CheckOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckOptions").field("pieces", self.pieces).field("threads", &self.threads).finish()
+    }
+}
+
+/// What a check found. A piece is in at most one of the sets; one that is in none was not checked.
+#[derive(Debug)]
+pub struct CheckOutcome {
+    /// There and right.
+    pub ok: Bitfield,
+    /// There and wrong.
+    pub corrupt: Bitfield,
+    /// Not all there.
+    pub missing: Bitfield,
+    /// Could not be read.
+    pub unreadable: Bitfield,
+    /// Whether all pieces that were asked for have a verdict.
+    pub finished: bool,
+    found: Vec<Found>,
+    faults: std::collections::BTreeMap<FileIndex, Fault>,
+}
+
+/// What is known of a file after the check.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Found {
+    NotLookedAt,
+    Missing,
+    /// Length in bytes: the least that was seen.
+    Size(u64),
+}
+
+/// Why a file could not be read.
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    kind: StorageErrorKind,
+    errno: Option<i32>,
+}
+
+/// What all threads of a check share.
+struct Shared<'a> {
+    storage: &'a Storage,
+    metainfo: &'a Metainfo,
+    options: CheckOptions<'a>,
+    on_piece: &'a (dyn Fn(PieceIndex, PieceResult) + Sync),
+    next_group: AtomicU32,
+    stopped: AtomicBool,
+    results: Mutex<Results>,
+    /// Per file: 0 not looked at, 1 missing, else its length plus 2.
+    found: Vec<AtomicU64>,
+    /// One entry for each file that cannot be read.
+    faults: Mutex<std::collections::BTreeMap<FileIndex, Fault>>,
+    zeros: std::sync::OnceLock<Digest>,
+}
+
+struct Results {
+    ok: Bitfield,
+    corrupt: Bitfield,
+    missing: Bitfield,
+    unreadable: Bitfield,
+}
+
+/// Checks pieces against what is on the disk. `on_piece` is called once for each, from several
+/// threads at once and in no order; it should return soon.
+///
+/// Never fails: what cannot be read is a verdict. Bytes of unwanted files are looked for in the
+/// part file too.
+pub fn check(
+    storage: &Storage,
+    metainfo: &Metainfo,
+    options: CheckOptions<'_>,
+    on_piece: &(dyn Fn(PieceIndex, PieceResult) + Sync),
+) -> CheckOutcome {
+    let empty = || Bitfield::new(metainfo.layout.num_pieces());
+    let shared = Shared {
+        storage,
+        metainfo,
+        options,
+        on_piece,
+        next_group: AtomicU32::new(0),
+        stopped: AtomicBool::new(false),
+        results: Mutex::new(Results { ok: empty(), corrupt: empty(), missing: empty(), unreadable: empty() }),
+        found: metainfo.files.iter().map(|_| AtomicU64::new(0)).collect(),
+        faults: Mutex::default(),
+        zeros: std::sync::OnceLock::new(),
+    };
+    let threads = shared.threads();
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            // Where no thread can be had, the others do its work.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, || shared.work(threads));
+        }
+        shared.work(threads);
+    });
+    shared.look_at_the_rest();
+    shared.outcome()
+}
+
+/// A piece that is being hashed, and the place for its bytes.
+struct Lane<'b> {
+    piece: PieceIndex,
+    buffer: &'b mut [u8],
+    /// Bytes of this step.
+    length: usize,
+    verdict: Option<PieceResult>,
+}
+
+impl Shared<'_> {
+    fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let asked = if self.options.threads == 0 { cores() } else { self.options.threads };
+        let groups = (self.options.pieces.count() as usize).div_ceil(LANES);
+        asked.min(MAX_THREADS).min(groups).max(1)
+    }
+
+    fn work(&self, threads: usize) {
+        let piece_length = self.metainfo.layout.piece_length() as usize;
+        let chunk = piece_length.min(MAX_CHUNK).min(MAX_BUFFERS / LANES / threads);
+        let mut buffer = Vec::new();
+        let mut reader = Reader::new(self.storage, &self.found, &self.faults, threads);
+        let groups = self.metainfo.layout.num_pieces().div_ceil(LANES as u32);
+        loop {
+            let group = self.next_group.fetch_add(1, Ordering::Relaxed);
+            if group >= groups || self.stopped.load(Ordering::Relaxed) {
+                return;
+            }
+            let first = group * LANES as u32;
+            let pieces = (first..first + LANES as u32).map(PieceIndex);
+            let pieces: Vec<PieceIndex> =
+                pieces.filter(|&piece| self.options.pieces.contains(piece)).collect();
+            if pieces.is_empty() {
+                continue;
+            }
+            // Grows once, to what the largest group needs.
+            buffer.resize(buffer.len().max(chunk * pieces.len()), 0);
+            let lanes = pieces.iter().zip(buffer.chunks_mut(chunk));
+            let mut lanes: Vec<Lane<'_>> =
+                lanes.map(|(&piece, buffer)| Lane { piece, buffer, length: 0, verdict: None }).collect();
+            if !self.check_group(&mut lanes, chunk, &mut reader) {
+                self.stopped.store(true, Ordering::Relaxed);
+                return;
+            }
+            self.tell(&lanes);
+        }
+    }
+
+    /// Gives each lane its verdict; false if the check was stopped before.
+    fn check_group(&self, lanes: &mut [Lane<'_>], chunk: usize, reader: &mut Reader<'_>) -> bool {
+        let layout = &self.metainfo.layout;
+        for lane in &mut *lanes {
+            if reader.is_hole(layout, lane.piece) {
+                lane.verdict = Some(self.verdict_on_zeros(lane.piece));
+            }
+        }
+        let mut hashes = MultiSha1::new(lanes.len());
+        let longest = lanes.iter().map(|lane| layout.piece_size(lane.piece)).max().unwrap_or(0);
+        for begin in (0..longest as usize).step_by(chunk) {
+            if !(self.options.keep_going)() {
+                return false;
+            }
+            for lane in &mut *lanes {
+                let left = (layout.piece_size(lane.piece) as usize).saturating_sub(begin);
+                lane.length = if lane.verdict.is_some() { 0 } else { left.min(chunk) };
+                let offset = layout.piece_offset(lane.piece) + begin as u64;
+                match reader.read(layout, offset, &mut lane.buffer[..lane.length]) {
+                    Got::All => {}
+                    Got::Missing => lane.verdict = Some(PieceResult::Missing),
+                    Got::Unreadable => lane.verdict = Some(PieceResult::Unreadable),
+                }
+                if lane.verdict.is_some() {
+                    lane.length = 0;
+                }
+            }
+            let chunks: Vec<&[u8]> = lanes.iter().map(|lane| &lane.buffer[..lane.length]).collect();
+            hashes.update(&chunks);
+        }
+        for (lane, digest) in lanes.iter_mut().zip(hashes.finish()) {
+            lane.verdict.get_or_insert_with(|| self.verdict(lane.piece, &digest, reader));
+        }
+        true
+    }
+
+    fn verdict(&self, piece: PieceIndex, digest: &Digest, reader: &mut Reader<'_>) -> PieceResult {
+        if *digest == self.metainfo.piece_hash(piece) {
+            PieceResult::Ok
+        } else if reader.has_hole(&self.metainfo.layout, piece) {
+            PieceResult::Missing
+        } else {
+            PieceResult::Corrupt
+        }
+    }
+
+    /// A piece that lies in a hole reads as zeros: either that is what it is, or it was never written.
+    fn verdict_on_zeros(&self, piece: PieceIndex) -> PieceResult {
+        let layout = &self.metainfo.layout;
+        let size = layout.piece_size(piece);
+        let digest = if size == layout.piece_length() {
+            *self.zeros.get_or_init(|| sha1_of_zeros(size))
+        } else {
+            sha1_of_zeros(size)
+        };
+        if digest == self.metainfo.piece_hash(piece) { PieceResult::Ok } else { PieceResult::Missing }
+    }
+
+    fn tell(&self, lanes: &[Lane<'_>]) {
+        {
+            let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+            for lane in lanes {
+                match lane.verdict {
+                    Some(PieceResult::Ok) => results.ok.insert(lane.piece),
+                    Some(PieceResult::Corrupt) => results.corrupt.insert(lane.piece),
+                    Some(PieceResult::Missing) => results.missing.insert(lane.piece),
+                    Some(PieceResult::Unreadable) => results.unreadable.insert(lane.piece),
+                    None => false,
+                };
+            }
+        }
+        for lane in lanes {
+            if let Some(verdict) = lane.verdict {
+                (self.on_piece)(lane.piece, verdict);
+            }
+        }
+    }
+
+    /// Files without bytes, and files that no read came to because one before them in the piece was
+    /// missing, are there or not all the same.
+    fn look_at_the_rest(&self) {
+        let mut reader = Reader::new(self.storage, &self.found, &self.faults, 1);
+        for (index, extent) in self.metainfo.layout.files().iter().enumerate() {
+            let file = FileIndex(index as u32);
+            let pieces = self.metainfo.layout.pieces_of_file(file);
+            let asked = extent.length == 0 || self.options.pieces.count_in(pieces) > 0;
+            if asked && !extent.pad && self.found[index].load(Ordering::Relaxed) == 0 {
+                reader.look_at(file, self.metainfo.files[index].symlink.is_some());
+            }
+        }
+    }
+
+    fn outcome(self) -> CheckOutcome {
+        let results = self.results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let found = self.found.into_iter().map(|found| match found.into_inner() {
+            0 => Found::NotLookedAt,
+            1 => Found::Missing,
+            size => Found::Size(size - 2),
+        });
+        let checked =
+            [&results.ok, &results.corrupt, &results.missing, &results.unreadable].map(Bitfield::count);
+        CheckOutcome {
+            finished: checked.iter().sum::<u32>() == self.options.pieces.count(),
+            ok: results.ok,
+            corrupt: results.corrupt,
+            missing: results.missing,
+            unreadable: results.unreadable,
+            found: found.collect(),
+            faults: self.faults.into_inner().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+}
+
+/// SHA-1 of `length` zero bytes.
+fn sha1_of_zeros(length: u32) -> Digest {
+    const ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+    let mut segments = vec![&ZEROS[..]; length as usize / ZEROS.len()];
+    segments.push(&ZEROS[..length as usize % ZEROS.len()]);
+    sha1_many(&[&segments])[0]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! One thread's view of the files: each opened once for the pieces that lie in it one after another.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::IoSliceMut;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::{Fault, LANES};
+use crate::layout::{BLOCK_LENGTH, FileIndex, Layout, PieceIndex, Span};
+use crate::storage::{self, Opened, Storage, StorageError, StorageErrorKind};
+
+/// Files held open by all threads of a check together.
+const MAX_OPEN_FILES: usize = 64;
+
+/// What became of a read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Got {
+    All,
+    Missing,
+    Unreadable,
+}
+
+/// A file as it was found when this thread came to it.
+enum State {
+    Open(Opened),
+    /// Unwanted: its bytes may be in the part file.
+    Absent,
+    Failed(Got),
+}
+
+struct Entry {
+    file: FileIndex,
+    state: State,
+    /// A run of the file that is known to be a hole.
+    hole: Range<u64>,
+}
+
+pub(super) struct Reader<'a> {
+    storage: &'a Storage,
+    found: &'a [AtomicU64],
+    faults: &'a Mutex<BTreeMap<FileIndex, Fault>>,
+    /// The files used last, the newest at the front.
+    entries: VecDeque<Entry>,
+    capacity: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        storage: &'a Storage,
+        found: &'a [AtomicU64],
+        faults: &'a Mutex<BTreeMap<FileIndex, Fault>>,
+        threads: usize,
+    ) -> Reader<'a> {
+        let capacity = (MAX_OPEN_FILES / threads).clamp(2, LANES + 1);
+        Reader { storage, found, faults, entries: VecDeque::new(), capacity }
+    }
+
+    /// Fills `buffer` from the stream; pad files read as zeros.
+    pub(super) fn read(&mut self, layout: &Layout, offset: u64, buffer: &mut [u8]) -> Got {
+        let (mut rest, mut at) = (buffer, offset);
+        for span in layout.spans(offset, rest.len() as u64) {
+            let (place, later) = rest.split_at_mut(span.length as usize);
+            let got = if layout.file(span.file).pad {
+                place.fill(0);
+                Got::All
+            } else {
+                self.read_span(span, at, place)
+            };
+            if got != Got::All {
+                return got;
+            }
+            (rest, at) = (later, at + span.length);
+        }
+        Got::All
+    }
+
+    fn read_span(&mut self, span: Span, in_stream: u64, place: &mut [u8]) -> Got {
+        let entry = self.entry(span.file);
+        match &entry.state {
+            State::Failed(got) => *got,
+            State::Absent => match self.storage.read_absent(span.file, span.offset, in_stream, place) {
+                Ok(()) => Got::All,
+                Err(error) => self.failed(span.file, &error),
+            },
+            State::Open(opened) if span.offset >= opened.size => Got::Missing,
+            State::Open(opened) => {
+                let mut places = [IoSliceMut::new(place)];
+                match storage::read_full(&opened.file, &mut places, span.offset) {
+                    Ok(count) if count == span.length => Got::All,
+                    Ok(count) => {
+                        // Short, or cut while we read.
+                        self.found(span.file).fetch_min(span.offset + count + 2, Ordering::Relaxed);
+                        Got::Missing
+                    }
+                    Err(error) => {
+                        let path = self.storage.path(span.file);
+                        let error = StorageError::from_io(storage::Operation::Read, path, error);
+                        self.failed(span.file, &error)
+                    }
+                }
+            }
+        }
+    }
+
+    fn found(&self, file: FileIndex) -> &'a AtomicU64 {
+        &self.found[file.0 as usize]
+    }
+
+    fn entry(&mut self, file: FileIndex) -> &mut Entry {
+        match self.entries.iter().position(|entry| entry.file == file) {
+            Some(0) => {}
+            Some(position) => {
+                let entry = self.entries.remove(position).expect("position is inside");
+                self.entries.push_front(entry);
+            }
+            None => {
+                let state = self.open(file);
+                self.entries.truncate(self.capacity - 1);
+                self.entries.push_front(Entry { file, state, hole: 0..0 });
+            }
+        }
+        &mut self.entries[0]
+    }
+
+    fn open(&self, file: FileIndex) -> State {
+        if self.storage.is_absent(file) {
+            return State::Absent;
+        }
+        match self.storage.open_unpooled(file) {
+            Ok(opened) => {
+                self.saw(file, opened.size);
+                State::Open(opened)
+            }
+            Err(error) => State::Failed(self.failed(file, &error)),
+        }
+    }
+
+    /// A file that another thread saw longer or shorter: the least counts.
+    fn saw(&self, file: FileIndex, size: u64) {
+        let size = size.min(u64::MAX - 2) + 2;
+        let first = self.found(file).compare_exchange(0, size, Ordering::Relaxed, Ordering::Relaxed);
+        if first.is_err() {
+            self.found(file).fetch_min(size, Ordering::Relaxed);
+        }
+    }
+
+    fn failed(&self, file: FileIndex, error: &StorageError) -> Got {
+        use StorageErrorKind::{Missing, Short, Vanished};
+        if matches!(error.kind, Missing | Vanished | Short) {
+            if error.kind != Short {
+                self.found(file).store(1, Ordering::Relaxed);
+            }
+            return Got::Missing;
+        }
+        let fault =
+            Fault { kind: error.kind, errno: error.source.as_ref().and_then(std::io::Error::raw_os_error) };
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).entry(file).or_insert(fault);
+        Got::Unreadable
+    }
+
+    /// Looks whether a file without bytes is there.
+    pub(super) fn look_at(&mut self, file: FileIndex, link: bool) {
+        match self.storage.find(file) {
+            Ok(found) if found.is_file || link => self.saw(file, if link { 0 } else { found.size }),
+            Ok(_) => {
+                let path = self.storage.path(file);
+                let error = StorageError::new(StorageErrorKind::NotAFile, storage::Operation::Read, path);
+                self.failed(file, &error);
+            }
+            Err(error) => {
+                self.failed(file, &error);
+            }
+        }
+    }
+
+    /// Whether the whole piece lies in a hole of one file, so that its bytes need not be read.
+    pub(super) fn is_hole(&mut self, layout: &Layout, piece: PieceIndex) -> bool {
+        let mut spans = layout.spans_of_piece(piece);
+        let (Some(span), None) = (spans.next(), spans.next()) else { return false };
+        let entry = self.entry(span.file);
+        let State::Open(opened) = &entry.state else { return false };
+        let end = span.offset + span.length;
+        if end > opened.size {
+            return false;
+        }
+        if !entry.hole.contains(&span.offset) {
+            match next_data(opened, span.offset) {
+                Some(data) => entry.hole = span.offset..data,
+                None => return false,
+            }
+        }
+        entry.hole.contains(&span.offset) && entry.hole.end >= end
+    }
+
+    /// Whether some block of the piece may never have been written. Blocks do not begin where the
+    /// file system's do, so half of one in a hole is enough.
+    pub(super) fn has_hole(&mut self, layout: &Layout, piece: PieceIndex) -> bool {
+        layout.spans_of_piece(piece).any(|span| {
+            let State::Open(opened) = &self.entry(span.file).state else { return false };
+            let (mut at, end) = (span.offset, span.offset + span.length);
+            let enough = u64::from(BLOCK_LENGTH / 2).min(span.length);
+            while let Some(start) = next_hole(opened, at).filter(|&start| start < end) {
+                let stop = next_data(opened, start).unwrap_or(start).min(end);
+                if stop - start >= enough {
+                    return true;
+                }
+                // Only the end of the file is a hole without length.
+                at = if stop > start { stop } else { return false };
+            }
+            false
+        })
+    }
+}
+
+/// Where data begin at or after `offset`; the end of the file if there are none.
+#[cfg(target_os = "linux")]
+fn next_data(opened: &Opened, offset: u64) -> Option<u64> {
+    match rustix::fs::seek(&opened.file, rustix::fs::SeekFrom::Data(offset)) {
+        Ok(data) => Some(data),
+        Err(rustix::io::Errno::NXIO) => Some(opened.size),
+        Err(_) => None,
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn next_hole(opened: &Opened, offset: u64) -> Option<u64> {
+    rustix::fs::seek(&opened.file, rustix::fs::SeekFrom::Hole(offset)).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn next_data(_: &Opened, _: u64) -> Option<u64> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn next_hole(_: &Opened, _: u64) -> Option<u64> {
+    None
+}

@@ -1,0 +1,313 @@
+//! The options, as people type them: the one definition behind parsing, `--help`, the man page and
+//! the completions.
+//!
+//! Owns names, help and what one value may look like. What values mean together is decided in
+//! [`super::config`].
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{ArgAction, Parser, ValueEnum, ValueHint};
+
+use super::select::Selector;
+use super::values::{self, Amount, Dur, Pieces, Ports, Weighted};
+
+/// Download a torrent, verify it, and seed it.
+///
+/// Each TORRENT is hash-checked against what lies below the base folder; what is missing is
+/// downloaded, verified piece by piece and written; then it is seeded until btget is stopped or
+/// until a limit you set is reached. Several torrents share one listener and one set of limits.
+#[derive(Parser, Debug)]
+#[command(
+    name = "btget",
+    version,
+    max_term_width = 100,
+    disable_help_flag = true,
+    disable_version_flag = true,
+    after_help = AFTER_HELP,
+    after_long_help = AFTER_LONG_HELP
+)]
+pub struct Args {
+    /// The .torrent files; `-` reads one from standard input
+    #[arg(value_name = "TORRENT", required = true, value_hint = ValueHint::FilePath)]
+    pub torrents: Vec<PathBuf>,
+
+    /// Where data lives
+    ///
+    /// A multi-file torrent gets its own folder below it. What already lies there is checked and used.
+    #[arg(short = 'd', long, value_name = "DIR", default_value = ".", value_hint = ValueHint::DirPath,
+          help_heading = "Data")]
+    pub basedir: PathBuf,
+
+    /// How files are made: none, sparse or full [default: sparse]
+    ///
+    /// `none` lets files grow, `sparse` gives them their size but no blocks, `full` reserves all
+    /// blocks first and refuses before it starts when the disk is too small (exit 9).
+    #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true, help_heading = "Data")]
+    pub preallocate: Option<Prealloc>,
+
+    /// Where resume data live [default: $XDG_STATE_HOME/btget]
+    ///
+    /// With resume data, the next start reads again only what changed. Without $XDG_STATE_HOME it is
+    /// ~/.local/state/btget. An empty DIR ('') keeps none.
+    #[arg(long, value_name = "DIR", value_parser = OsStringValueParser::new().map(PathBuf::from),
+          value_hint = ValueHint::DirPath, help_heading = "Data")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Only these files: numbers, ranges, or a glob; repeatable
+    ///
+    /// Numbers are those that --show prints, from 1: `3`, `1,4-7`. Anything else is a glob
+    /// (`*`, `?`, `[a-z]`, and `**` across folders) or a path. Without a slash it is compared with
+    /// each file or folder name, with one with the path below the torrent's folder; a folder stands
+    /// for all that is in it. One that matches nothing is an error.
+    #[arg(long, value_name = "LIST", value_parser = values::selector, help_heading = "Files")]
+    pub files: Vec<Selector>,
+
+    /// Weight of files, as FILE=N; 0 = not wanted; repeatable
+    ///
+    /// Every file weighs 1 unless told otherwise; pieces of heavier files are likelier to come
+    /// first, those of far heavier ones do. FILE is as in --files; the last one that matches counts.
+    #[arg(long, value_name = "FILE=N", value_parser = values::weighted, help_heading = "Files")]
+    pub priority: Vec<Weighted>,
+
+    /// Verify what is there, report, exit; writes nothing, opens no socket
+    #[arg(long, conflicts_with = "show", help_heading = "Checking")]
+    pub hashcheck_only: bool,
+
+    /// Read every byte again, whatever the resume data vouch for
+    #[arg(long, conflicts_with = "show", help_heading = "Checking")]
+    pub full_check: bool,
+
+    /// Check just these pieces, from 0: 17 or 1-5,34-56
+    #[arg(long, value_name = "LIST", value_parser = values::pieces, requires = "hashcheck_only",
+          help_heading = "Checking")]
+    pub pieces: Option<Pieces>,
+
+    /// State to begin with: started, paused or stopped [default: started]
+    ///
+    /// `paused` keeps peers but moves no data, `stopped` has no peers at all. SIGUSR2 starts.
+    #[arg(long, value_name = "STATE", value_enum, hide_possible_values = true, help_heading = "Transfer")]
+    pub state: Option<StateArg>,
+
+    /// Leave as soon as everything wanted is there
+    #[arg(long, conflicts_with_all = ["seed_ratio", "seed_time"], help_heading = "Transfer")]
+    pub no_seed: bool,
+
+    /// Leave when uploaded / wanted size reaches this, e.g. 1.5
+    #[arg(long, value_name = "R", value_parser = values::ratio, help_heading = "Transfer")]
+    pub seed_ratio: Option<f64>,
+
+    /// Leave after seeding for so long, e.g. 90s, 10m, 2h, 1d
+    ///
+    /// With --seed-ratio as well, whichever is reached first. With neither, btget seeds until it is
+    /// stopped.
+    #[arg(long, value_name = "DUR", value_parser = values::duration, help_heading = "Transfer")]
+    pub seed_time: Option<Dur>,
+
+    /// Give up (exit 5) when no new data arrived for so long
+    #[arg(long, value_name = "DUR", value_parser = values::duration, help_heading = "Transfer")]
+    pub stall_timeout: Option<Dur>,
+
+    /// Ports to listen on, tried in order: 6952,6881-6889,0 [default: 0, the system picks]
+    #[arg(short, long, value_name = "LIST", value_parser = values::ports, help_heading = "Network")]
+    pub port: Option<Ports>,
+
+    /// Local address for listening and for outgoing connections [default: any]
+    #[arg(long, value_name = "ADDR", value_parser = values::address, help_heading = "Network")]
+    pub bind: Option<IpAddr>,
+
+    /// Connections, all torrents together
+    #[arg(long, value_name = "N", default_value = "200", value_parser = values::max_peers, help_heading = "Network")]
+    pub max_peers: usize,
+
+    /// Peers of a torrent that are sent data at the same time
+    #[arg(long, value_name = "N", default_value = "8", value_parser = values::upload_slots, help_heading = "Network")]
+    pub upload_slots: usize,
+
+    /// Bytes a second, all torrents together: 500K, 2M [default: no limit]
+    #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Network")]
+    pub max_download_rate: Option<Amount>,
+
+    /// Bytes a second, all torrents together: 500K, 2M [default: no limit]
+    #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Network")]
+    pub max_upload_rate: Option<Amount>,
+
+    /// Print what the torrent holds, and exit
+    #[arg(long, help_heading = "Output")]
+    pub show: bool,
+
+    /// Write events to stdout, one JSON object a line, and nothing else
+    ///
+    /// With --show, one JSON object. See EVENTS in the man page. A reader that stalls or goes away
+    /// never holds up the transfer.
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+
+    /// Least severity for --json: debug, info, warning, critical, fatal [default: info]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        value_enum,
+        hide_possible_values = true,
+        requires = "json",
+        conflicts_with = "show",
+        help_heading = "Output"
+    )]
+    pub events: Option<Level>,
+
+    /// Progress on stderr: auto, bars, lines or none
+    ///
+    /// `auto` draws bars on a terminal and writes a line every 10 s elsewhere. The bar is the
+    /// torrent's bitfield, see BARS in the man page.
+    #[arg(
+        long,
+        value_name = "HOW",
+        value_enum,
+        hide_possible_values = true,
+        default_value = "auto",
+        help_heading = "Output"
+    )]
+    pub progress: ProgressArg,
+
+    /// Say errors only, and show no progress unless --progress asks for it
+    #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
+    pub quiet: bool,
+
+    /// Say more: -v what happens, -vv every step
+    #[arg(short, long, action = ArgAction::Count, help_heading = "Output")]
+    pub verbose: u8,
+
+    /// Colour: auto, always or never; NO_COLOR is honoured
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        hide_possible_values = true,
+        default_value = "auto",
+        help_heading = "Output"
+    )]
+    pub color: When,
+
+    /// Print help: -h in short, --help in full
+    #[arg(short, long, action = ArgAction::Help, help_heading = "Output")]
+    help: Option<bool>,
+
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = "Output")]
+    version: Option<bool>,
+}
+
+/// `--preallocate`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Prealloc {
+    None,
+    Sparse,
+    Full,
+}
+
+/// `--state`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum StateArg {
+    Started,
+    Paused,
+    Stopped,
+}
+
+/// `--events`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Level {
+    Debug,
+    Info,
+    Warning,
+    Critical,
+    Fatal,
+}
+
+/// `--progress`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum ProgressArg {
+    Auto,
+    Bars,
+    Lines,
+    None,
+}
+
+/// `--color`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+/// The end of `-h`.
+const AFTER_HELP: &str = "\
+Examples:
+  btget some.torrent --basedir ./storage
+  btget some.torrent --basedir ./storage --hashcheck-only && publish ./storage
+
+More, with signals and exit codes, in --help and in btget(1).";
+
+/// The end of `--help`.
+const AFTER_LONG_HELP: &str = "\
+Signals:
+  SIGUSR1   pause: keep the peers, move no data      kill -USR1 $(pidof btget)
+  SIGUSR2   start again                              kill -USR2 $(pidof btget)
+  SIGINT, SIGTERM, SIGHUP
+            stop: sync what is written, save resume data, tell the tracker (5 s at the
+            most), exit. The same again exits at once; what is on disk stays consistent.
+
+Exit codes:
+   0  everything wanted is complete and verified, and seeded as asked
+   1  an error with no number of its own
+   2  usage
+   5  gave up: no new data for longer than --stall-timeout
+   7  stopped, or checked, with wanted data missing (none of it corrupt)
+   9  disk full
+  17  cannot read or write data
+  26  not a valid .torrent
+  32  --hashcheck-only found corrupt data
+ 130  exited at once, by a second Ctrl-C
+With several causes the most serious wins: 17, 9, 32, 7.
+
+Examples:
+  Download into ./storage, then seed until Ctrl-C:
+    btget some.torrent --basedir ./storage
+
+  Download and leave; give up when nothing comes for ten minutes:
+    btget some.torrent -d ./storage --no-seed --stall-timeout 10m
+
+  Go on only if every byte is right:
+    btget some.torrent -d ./storage --hashcheck-only && publish ./storage
+
+  What is in it, and just the text files:
+    btget --show some.torrent
+    btget some.torrent --files '*.txt' --no-seed
+
+  From a pipe, with events for a program to read:
+    curl -s https://example.org/some.torrent | btget - --json --no-seed | jq -r .message";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_help_and_a_heading() {
+        for arg in Args::command().get_opts() {
+            assert!(arg.get_help().is_some_and(|help| !help.to_string().is_empty()), "{arg}");
+            assert!(arg.get_help_heading().is_some(), "{arg}");
+        }
+    }
+}

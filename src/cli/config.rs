@@ -1,0 +1,353 @@
+//! Checked arguments: what the rest of the command line works with.
+//!
+//! Everything that is wrong with the options alone is found here, before anything is opened.
+
+use std::ffi::OsStr;
+use std::io::IsTerminal;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use super::args::{Args, Level, Prealloc, ProgressArg, StateArg, When};
+use super::select::Selector;
+use super::values::Weighted;
+use crate::client::{SessionOptions, TorrentOptions};
+use crate::event::{Severity, State};
+use crate::storage::Preallocate;
+
+/// Where a .torrent comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// `-`.
+    Stdin,
+    /// A file.
+    Path(PathBuf),
+}
+
+/// What is to be done with the torrents.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// `--show`.
+    Show,
+    /// `--hashcheck-only`, of these pieces; empty: all.
+    Check(Vec<Range<u32>>),
+    /// Download and seed.
+    Transfer,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// Drawn in place, on a terminal.
+    Bars,
+    /// A line every 10 s.
+    Lines,
+    /// Not at all.
+    None,
+}
+
+/// How much is said on stderr.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Verbosity {
+    /// Errors.
+    Quiet,
+    /// Errors, warnings, changes of state, outcomes.
+    Normal,
+    /// What happens.
+    Verbose,
+    /// Every step.
+    Debug,
+}
+
+/// The options, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The torrents, in order.
+    pub sources: Vec<Source>,
+    /// What to do with them.
+    pub mode: Mode,
+    /// For all torrents together.
+    pub session: SessionOptions,
+    /// For each torrent; its priorities follow from `files` and `weights`.
+    pub torrent: TorrentOptions,
+    /// `--files`.
+    pub files: Vec<Selector>,
+    /// `--priority`.
+    pub weights: Vec<Weighted>,
+    /// `--json`, and the least severity asked for.
+    pub json: Option<Severity>,
+    /// How progress is shown.
+    pub progress: Progress,
+    /// How much is said.
+    pub verbosity: Verbosity,
+    /// Whether stdout gets colour.
+    pub color_stdout: bool,
+    /// Whether stderr gets colour.
+    pub color_stderr: bool,
+}
+
+/// What the options are judged by besides themselves: the environment and the terminal.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// `$XDG_STATE_HOME`.
+    pub xdg_state_home: Option<PathBuf>,
+    /// `$HOME`.
+    pub home: Option<PathBuf>,
+    /// `$NO_COLOR` is set and not empty.
+    pub no_color: bool,
+    /// `$TERM` is `dumb`.
+    pub dumb: bool,
+    /// Stdout is a terminal.
+    pub stdout_terminal: bool,
+    /// Stderr is a terminal.
+    pub stderr_terminal: bool,
+}
+
+impl Surroundings {
+    /// As this process finds them.
+    pub fn of_process() -> Surroundings {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        Surroundings {
+            xdg_state_home: set("XDG_STATE_HOME").map(PathBuf::from),
+            home: set("HOME").map(PathBuf::from),
+            no_color: set("NO_COLOR").is_some(),
+            dumb: set("TERM").is_some_and(|term| term == "dumb"),
+            stdout_terminal: std::io::stdout().is_terminal(),
+            stderr_terminal: std::io::stderr().is_terminal(),
+        }
+    }
+
+    fn state_dir(&self) -> Option<PathBuf> {
+        // The XDG specification: a relative path is to be ignored.
+        let xdg = self.xdg_state_home.clone().filter(|path| path.is_absolute());
+        let base = xdg.or_else(|| Some(self.home.as_ref()?.join(".local/state")));
+        base.map(|base| base.join("btget"))
+    }
+}
+
+impl Config {
+    /// Checks what the options mean together. The error is a whole message for the user.
+    pub fn new(args: Args, around: &Surroundings) -> Result<Config, String> {
+        let mode = match (args.show, args.hashcheck_only) {
+            (true, _) => Mode::Show,
+            (_, true) => Mode::Check(args.pieces.as_ref().map(|pieces| pieces.0.clone()).unwrap_or_default()),
+            _ => Mode::Transfer,
+        };
+        if mode != Mode::Transfer {
+            refuse_transfer_options(&args, if args.show { "--show" } else { "--hashcheck-only" })?;
+        }
+        let verbosity = match (args.quiet, args.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, 0) => Verbosity::Normal,
+            (_, 1) => Verbosity::Verbose,
+            _ => Verbosity::Debug,
+        };
+        let drawable = around.stderr_terminal && !around.dumb;
+        let progress = match args.progress {
+            ProgressArg::None => Progress::None,
+            ProgressArg::Auto if args.quiet => Progress::None,
+            ProgressArg::Auto | ProgressArg::Bars if drawable => Progress::Bars,
+            _ => Progress::Lines,
+        };
+        let color = |terminal: bool| match args.color {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => terminal && !around.no_color && !around.dumb,
+        };
+        Ok(Config {
+            sources: sources(&args.torrents)?,
+            mode,
+            session: session_options(&args),
+            torrent: torrent_options(&args, around),
+            json: args.json.then(|| args.events.map_or(Severity::Info, severity)),
+            progress,
+            verbosity,
+            color_stdout: color(around.stdout_terminal),
+            color_stderr: color(around.stderr_terminal),
+            files: args.files,
+            weights: args.priority,
+        })
+    }
+}
+
+/// An option that would silently do nothing is a mistake in a script: refuse it. Limits and
+/// addresses stay allowed, so that one set of options can serve a download and its check.
+fn refuse_transfer_options(args: &Args, mode: &str) -> Result<(), String> {
+    let given = [
+        (args.state.is_some(), "--state"),
+        (args.no_seed, "--no-seed"),
+        (args.seed_ratio.is_some(), "--seed-ratio"),
+        (args.seed_time.is_some(), "--seed-time"),
+        (args.stall_timeout.is_some(), "--stall-timeout"),
+        (args.preallocate.is_some(), "--preallocate"),
+    ];
+    match given.iter().find(|(given, _)| *given) {
+        Some((_, option)) => Err(format!(
+            "{option} is about downloading and {mode} downloads nothing; leave one of them out, e.g. btget {mode} some.torrent"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn sources(torrents: &[PathBuf]) -> Result<Vec<Source>, String> {
+    let mut sources = Vec::new();
+    for torrent in torrents {
+        let source = match torrent.as_os_str() {
+            dash if dash == OsStr::new("-") => Source::Stdin,
+            _ => Source::Path(torrent.clone()),
+        };
+        if source == Source::Stdin && sources.contains(&source) {
+            return Err("'-' is given twice, but standard input can be read once; give the other torrents as files, e.g. btget - other.torrent".to_owned());
+        }
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+fn session_options(args: &Args) -> SessionOptions {
+    SessionOptions {
+        ports: args.port.as_ref().map_or_else(|| vec![0], |ports| ports.0.clone()),
+        bind: args.bind,
+        max_peers: args.max_peers,
+        max_download_rate: args.max_download_rate.map(|rate| rate.0),
+        max_upload_rate: args.max_upload_rate.map(|rate| rate.0),
+    }
+}
+
+fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
+    TorrentOptions {
+        basedir: args.basedir.clone(),
+        state_dir: match &args.state_dir {
+            Some(dir) => Some(dir.clone()).filter(|dir| !dir.as_os_str().is_empty()),
+            None => around.state_dir(),
+        },
+        state: match args.state {
+            None | Some(StateArg::Started) => State::Started,
+            Some(StateArg::Paused) => State::Paused,
+            Some(StateArg::Stopped) => State::Stopped,
+        },
+        full_check: args.full_check,
+        upload_slots: args.upload_slots,
+        preallocate: match args.preallocate {
+            Some(Prealloc::None) => Preallocate::None,
+            None | Some(Prealloc::Sparse) => Preallocate::Sparse,
+            Some(Prealloc::Full) => Preallocate::Full,
+        },
+        priorities: Vec::new(),
+        no_seed: args.no_seed,
+        seed_ratio: args.seed_ratio,
+        seed_time: args.seed_time.map(|time| time.0),
+        stall_timeout: args.stall_timeout.map(|time| time.0),
+    }
+}
+
+fn severity(level: Level) -> Severity {
+    match level {
+        Level::Debug => Severity::Debug,
+        Level::Info => Severity::Info,
+        Level::Warning => Severity::Warning,
+        Level::Critical => Severity::Critical,
+        Level::Fatal => Severity::Fatal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn config(args: &[&str], around: &Surroundings) -> Result<Config, String> {
+        let line = ["btget"].iter().chain(args);
+        Config::new(Args::try_parse_from(line).map_err(|error| error.to_string())?, around)
+    }
+
+    fn terminal() -> Surroundings {
+        Surroundings {
+            stdout_terminal: true,
+            stderr_terminal: true,
+            home: Some("/home/x".into()),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn without_options_the_defaults_of_the_man_page_hold() {
+        let config = config(&["a.torrent", "-"], &terminal()).unwrap();
+        assert_eq!(config.sources, [Source::Path("a.torrent".into()), Source::Stdin]);
+        assert_eq!(config.mode, Mode::Transfer);
+        assert_eq!((config.session.ports, config.session.max_peers), (vec![0], 200));
+        assert_eq!((config.torrent.upload_slots, config.torrent.state), (8, State::Started));
+        assert_eq!(config.torrent.basedir, PathBuf::from("."));
+        assert_eq!(config.torrent.state_dir, Some("/home/x/.local/state/btget".into()));
+        assert_eq!((config.progress, config.verbosity), (Progress::Bars, Verbosity::Normal));
+        assert!(config.json.is_none() && config.color_stderr);
+    }
+
+    #[test]
+    fn contradictions_are_refused_with_both_names() {
+        for (line, first, second) in [
+            ("--show --hashcheck-only", "--show", "--hashcheck-only"),
+            ("--no-seed --seed-ratio 1", "--no-seed", "--seed-ratio"),
+            ("--no-seed --seed-time 1m", "--no-seed", "--seed-time"),
+            ("--hashcheck-only --state paused", "--hashcheck-only", "--state"),
+            ("--hashcheck-only --preallocate full", "--hashcheck-only", "--preallocate"),
+            ("--show --no-seed", "--show", "--no-seed"),
+            ("--pieces 1", "--pieces", "--hashcheck-only"),
+            ("--events debug", "--events", "--json"),
+            ("-q -v", "--quiet", "--verbose"),
+            ("- -", "'-'", "twice"),
+        ] {
+            let args: Vec<&str> = line.split(' ').chain(["x.torrent"]).collect();
+            let message = config(&args, &terminal()).unwrap_err();
+            assert!(message.contains(first) && message.contains(second), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn wrong_values_say_what_was_given_and_what_is_allowed() {
+        for (option, value, allowed) in [
+            ("--port", "70000", "e.g. 6952"),
+            ("--max-upload-rate", "fast", "e.g. 500K"),
+            ("--seed-time", "soon", "e.g. 90"),
+            ("--state", "running", "started, paused, stopped"),
+            ("--bind", "eth0", "e.g. 192.0.2.7"),
+            ("--priority", "3", "e.g. 3=10"),
+        ] {
+            let message = config(&[option, value, "x.torrent"], &terminal()).unwrap_err();
+            assert!([option, value, allowed].iter().all(|part| message.contains(part)), "{message}");
+        }
+    }
+
+    #[test]
+    fn colour_and_bars_follow_the_terminal_unless_told() {
+        let pipe = Surroundings::default();
+        let no_color = Surroundings { no_color: true, ..terminal() };
+        let dumb = Surroundings { dumb: true, ..terminal() };
+        for (args, around, progress, color) in [
+            (&["x"][..], &terminal(), Progress::Bars, true),
+            (&["x"], &pipe, Progress::Lines, false),
+            (&["x"], &dumb, Progress::Lines, false),
+            (&["x"], &no_color, Progress::Bars, false),
+            (&["x", "-q"], &terminal(), Progress::None, true),
+            (&["x", "-q", "--progress", "lines"], &terminal(), Progress::Lines, true),
+            (&["x", "--color", "always", "--progress", "bars"], &pipe, Progress::Lines, true),
+            (&["x", "--color", "always"], &no_color, Progress::Bars, true),
+            (&["x", "--color", "never", "--progress", "none"], &terminal(), Progress::None, false),
+        ] {
+            let config = config(args, around).unwrap();
+            assert_eq!((config.progress, config.color_stderr), (progress, color), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn the_state_folder_follows_the_xdg_specification() {
+        let around = Surroundings { xdg_state_home: Some("/state".into()), ..terminal() };
+        assert_eq!(config(&["x"], &around).unwrap().torrent.state_dir, Some("/state/btget".into()));
+        let relative = Surroundings { xdg_state_home: Some("state".into()), ..terminal() };
+        assert_eq!(
+            config(&["x"], &relative).unwrap().torrent.state_dir,
+            Some("/home/x/.local/state/btget".into())
+        );
+        assert_eq!(config(&["x", "--state-dir", ""], &around).unwrap().torrent.state_dir, None);
+        assert_eq!(config(&["x"], &Surroundings::default()).unwrap().torrent.state_dir, None);
+    }
+}

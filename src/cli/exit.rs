@@ -1,0 +1,97 @@
+//! Exit codes, and which of several wins.
+
+/// The exit codes. What aria2c has a number for has the same number here, but for usage.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything wanted is complete and verified, and seeded as asked.
+    Complete = 0,
+    /// An error with no number of its own.
+    Failure = 1,
+    /// Wrong options.
+    Usage = 2,
+    /// No new data for longer than `--stall-timeout`.
+    Stalled = 5,
+    /// Stopped, or checked, with wanted data missing, none of it corrupt.
+    Incomplete = 7,
+    /// Disk full.
+    DiskFull = 9,
+    /// Cannot read or write data.
+    Data = 17,
+    /// Not a valid .torrent.
+    Torrent = 26,
+    /// `--hashcheck-only` found corrupt data.
+    Corrupt = 32,
+    /// A second Ctrl-C.
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// Most serious first. 17, 9, 32, 7 are PRODUCT's order; the others stand where their cause
+    /// does: what concerns the run as a whole comes before what concerns what it fetched.
+    const BY_WEIGHT: [Exit; 10] = [
+        Exit::Interrupted,
+        Exit::Usage,
+        Exit::Torrent,
+        Exit::Data,
+        Exit::DiskFull,
+        Exit::Corrupt,
+        Exit::Failure,
+        Exit::Stalled,
+        Exit::Incomplete,
+        Exit::Complete,
+    ];
+
+    /// The number.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The code with this number; anything unknown is a failure with no number of its own.
+    pub fn from_code(code: u8) -> Exit {
+        Self::BY_WEIGHT.into_iter().find(|exit| exit.code() == code).unwrap_or(Exit::Failure)
+    }
+
+    /// The more serious of two.
+    #[must_use]
+    pub fn worst(self, other: Exit) -> Exit {
+        let is_one = |exit: &Exit| *exit == self || *exit == other;
+        Self::BY_WEIGHT.into_iter().find(is_one).expect("every code has its weight")
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        std::process::ExitCode::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_serious_cause_wins() {
+        for (codes, winner) in [
+            (&[0, 7, 32, 9, 17][..], 17),
+            (&[32, 7, 9], 9),
+            (&[7, 32, 0], 32),
+            (&[0, 7], 7),
+            (&[5, 7], 5),
+            (&[0, 0], 0),
+            (&[], 0),
+        ] {
+            let all = codes.iter().map(|code| Exit::from_code(*code));
+            assert_eq!(all.fold(Exit::Complete, Exit::worst).code(), winner, "{codes:?}");
+        }
+    }
+
+    #[test]
+    fn every_code_has_its_weight() {
+        for exit in Exit::BY_WEIGHT {
+            assert_eq!(Exit::from_code(exit.code()), exit);
+            assert_eq!(exit.worst(Exit::Complete), exit);
+        }
+        assert_eq!(Exit::from_code(99), Exit::Failure);
+    }
+}

@@ -1,0 +1,279 @@
+//! The event stream: one JSON object a line on standard output.
+//!
+//! The writer has a thread of its own behind a bounded queue, so a reader that is slow, gone or a
+//! full disk never holds up the transfer. What it misses is counted and said in an
+//! `events_dropped` event as soon as something can be written again.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::client::Subscription;
+use crate::event::{Event, Kind, Severity};
+
+/// How long the end waits for a reader that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The version of the stream: it grows when a key changes its meaning.
+const VERSION: u8 = 1;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    v: u8,
+    time: String,
+    severity: Severity,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    torrent: Option<String>,
+    #[serde(flatten)]
+    kind: &'a Kind,
+    message: String,
+}
+
+/// One line of the stream, its end included.
+fn line(event: &Event, now: SystemTime) -> Vec<u8> {
+    let line = Line {
+        v: VERSION,
+        time: humantime::format_rfc3339_millis(now).to_string(),
+        severity: event.kind.severity(),
+        torrent: event.torrent.map(|hash| hash.to_string()),
+        kind: &event.kind,
+        message: event.kind.message(),
+    };
+    let mut bytes = serde_json::to_vec(&line).expect("events have string keys and nothing that fails");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Writes events as lines, whole or not at all.
+pub struct Stream<W> {
+    out: W,
+    least: Severity,
+    /// A line was begun and could not be ended.
+    torn: bool,
+    /// Events that could not be written since the last one that could.
+    dropped: u64,
+    /// Nobody reads any more.
+    gone: bool,
+}
+
+impl<W: Write> Stream<W> {
+    /// Events of at least this severity, and every summary. `out` should not buffer.
+    pub fn new(out: W, least: Severity) -> Stream<W> {
+        Stream { out, least, torn: false, dropped: 0, gone: false }
+    }
+
+    /// Counts events that were lost before they came here.
+    pub fn add_dropped(&mut self, count: u64) {
+        self.dropped += count;
+    }
+
+    /// Whether the reader has gone away for good.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Writes an event, and before it how many were lost. An error is kept for later: the next
+    /// event tries again.
+    pub fn write(&mut self, event: &Event) {
+        let wanted = event.kind.severity() >= self.least || matches!(event.kind, Kind::Summary { .. });
+        if self.gone || !wanted {
+            return;
+        }
+        if self.dropped > 0 {
+            let notice = Event { torrent: None, kind: Kind::EventsDropped { count: self.dropped } };
+            match self.write_line(&line(&notice, SystemTime::now())) {
+                Ok(()) => self.dropped = 0,
+                Err(error) => return self.lost(&error),
+            }
+        }
+        if let Err(error) = self.write_line(&line(event, SystemTime::now())) {
+            self.lost(&error);
+        }
+    }
+
+    fn lost(&mut self, error: &io::Error) {
+        self.dropped += 1;
+        self.gone = error.kind() == io::ErrorKind::BrokenPipe;
+    }
+
+    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.out.write_all(b"\n")?;
+            self.torn = false;
+        }
+        let mut rest = line;
+        while !rest.is_empty() {
+            match self.out.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    rest = &rest[written..];
+                    self.torn = !rest.is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.out.flush()
+    }
+}
+
+/// The thread that writes a subscription's events.
+pub struct Writer {
+    /// Takes nothing; its other end goes with the thread.
+    ended: Receiver<()>,
+    /// Events written, to see whether the reader still takes any.
+    written: Arc<AtomicU64>,
+}
+
+impl Writer {
+    /// Starts writing to `out`.
+    pub fn spawn(
+        subscription: Subscription,
+        least: Severity,
+        out: impl Write + Send + 'static,
+    ) -> io::Result<Writer> {
+        let written = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&written);
+        let (end, ended) = mpsc::sync_channel(0);
+        let run = move || {
+            let _end = end;
+            let mut stream = Stream::new(out, least);
+            while let Ok(event) = subscription.events.recv() {
+                stream.add_dropped(subscription.take_dropped());
+                stream.write(&event);
+                count.fetch_add(1, Ordering::Relaxed);
+                if stream.is_gone() {
+                    break;
+                }
+            }
+        };
+        thread::Builder::new().name("events".to_owned()).spawn(run)?;
+        Ok(Writer { ended, written })
+    }
+
+    /// Waits until everything is written, as long as the reader takes something. To be called
+    /// after the session's end.
+    pub fn finish(self) {
+        let mut before = None;
+        while self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            let written = Some(self.written.load(Ordering::Relaxed));
+            if written == before {
+                return;
+            }
+            before = written;
+        }
+    }
+}
+
+/// Standard output without a buffer: each event leaves as it happens.
+pub fn stdout() -> io::Result<std::fs::File> {
+    use std::os::fd::AsFd;
+    Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metainfo::InfoHash;
+    use std::io::ErrorKind;
+
+    fn piece(index: u32) -> Event {
+        Event { torrent: Some(InfoHash([0xab; 20])), kind: Kind::PieceHashPassed { index, peers: vec![] } }
+    }
+
+    fn parsed(bytes: &[u8]) -> Vec<serde_json::Value> {
+        bytes.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    }
+
+    #[test]
+    fn a_line_has_the_keys_of_the_contract() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        let bytes = line(&piece(7), now);
+        assert_eq!(
+            String::from_utf8(bytes).unwrap(),
+            format!(
+                "{{\"v\":1,\"time\":\"2023-11-14T22:13:20.123Z\",\"severity\":\"info\",\"torrent\":\"{}\",\
+                 \"event\":\"piece_hash_passed\",\"index\":7,\"peers\":[],\"message\":\"piece 7 is right\"}}\n",
+                "ab".repeat(20)
+            )
+        );
+    }
+
+    /// Takes so many bytes, then fails, then takes everything.
+    struct Flaky<'a> {
+        taken: &'a mut Vec<u8>,
+        room: usize,
+        failures: usize,
+        error: ErrorKind,
+    }
+
+    impl Write for Flaky<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.room == 0 && self.failures > 0 {
+                self.failures -= 1;
+                return Err(self.error.into());
+            }
+            let taken = if self.failures > 0 { bytes.len().min(self.room) } else { bytes.len() };
+            self.room -= taken.min(self.room);
+            self.taken.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn after_a_full_disk_the_stream_goes_on_and_says_what_is_missing() {
+        let mut taken = Vec::new();
+        let out = Flaky { taken: &mut taken, room: 250, failures: 3, error: ErrorKind::StorageFull };
+        let mut stream = Stream::new(out, Severity::Info);
+        (0..6).for_each(|index| stream.write(&piece(index)));
+        drop(stream);
+        let lines = parsed(&taken);
+        let indices: Vec<_> = lines.iter().filter_map(|line| line["index"].as_u64()).collect();
+        assert_eq!(indices, [0, 4, 5]);
+        assert_eq!(lines[1]["event"], "events_dropped");
+        assert_eq!(lines[1]["count"], 3);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_left_alone() {
+        let mut taken = Vec::new();
+        let out = Flaky { taken: &mut taken, room: 0, failures: 1, error: ErrorKind::BrokenPipe };
+        let mut stream = Stream::new(out, Severity::Info);
+        (0..3).for_each(|index| stream.write(&piece(index)));
+        assert!(stream.is_gone());
+        assert!(taken.is_empty());
+    }
+
+    #[test]
+    fn a_summary_is_written_whatever_severity_was_asked_for() {
+        let mut taken = Vec::new();
+        let mut stream = Stream::new(&mut taken, Severity::Fatal);
+        stream.write(&piece(1));
+        let summary = Kind::Summary {
+            name: "x".into(),
+            exit_code: 0,
+            reason: "complete".into(),
+            done: 1,
+            wanted: 1,
+            left: 0,
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            elapsed: f64::NAN,
+            have: crate::event::Pieces(vec![]),
+            wanted_pieces: crate::event::Pieces(vec![]),
+        };
+        stream.write(&Event { torrent: None, kind: summary });
+        let lines = parsed(&taken);
+        assert_eq!((lines.len(), &lines[0]["event"]), (1, &"summary".into()));
+    }
+}

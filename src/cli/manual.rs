@@ -1,0 +1,192 @@
+//! The man page's sections that no option definition holds.
+//!
+//! Owns their text. The page itself and the completions are put together by `examples/generate.rs`.
+
+/// `(heading, roff)` in the order of the page.
+pub const SECTIONS: [(&str, &str); 7] = [
+    ("BARS", BARS),
+    ("SIGNALS", SIGNALS),
+    ("EXIT STATUS", EXIT_STATUS),
+    ("EVENTS", EVENTS),
+    ("FILES", FILES),
+    ("ENVIRONMENT", ENVIRONMENT),
+    ("EXAMPLES", EXAMPLES),
+];
+
+const BARS: &str = r"The bar of a torrent is its bitfield, from the first piece to the last. Each cell stands for a run of
+pieces; the higher it is filled, the more of them are there.
+.TP
+\(fb\ (full block), \fB#\fR in ASCII
+All pieces of the run that are wanted are there.
+.TP
+lower blocks, \fB. : \- = + *\fR in ASCII
+Some are there. Yellow: some more are being fetched right now.
+.TP
+shades, \fB~\fR in ASCII
+Without colour: being fetched right now.
+.TP
+middle dots, \fB_\fR in ASCII
+Not wanted.
+.PP
+Beside it stand percent of what is wanted, rates down and up, peers, those of them that are seeds, the time left and
+the state. Locales that are not UTF\-8 get the ASCII form.";
+
+const SIGNALS: &str = r"A torrent is
+.B started
+(makes and fills requests),
+.B paused
+(keeps its peers, makes and fills none) or
+.B stopped
+(no peers; the tracker has been told).
+.TP
+.B SIGUSR1
+Pause:
+.B kill \-USR1 $(pidof btget)
+.TP
+.B SIGUSR2
+Start, also after a disk was full:
+.B kill \-USR2 $(pidof btget)
+.TP
+.BR SIGINT , \ SIGTERM , \ SIGHUP
+Stop: no new work, finish and sync what is written, save resume data, tell the tracker (5 s at the most in all), exit.
+This holds under
+.BR nohup (1)
+as well; start with
+.BR setsid (1)
+to outlive a terminal.
+.TP
+.B The same again
+Exit at once with 130; what is on disk is still consistent.";
+
+const EXIT_STATUS: &str = r".TP
+.B 0
+Everything wanted is complete and verified, and seeded as asked.
+.TP
+.B 1
+An error with no number of its own.
+.TP
+.B 2
+Usage.
+.TP
+.B 5
+Gave up: no new data for longer than
+.BR \-\-stall\-timeout .
+.TP
+.B 7
+Stopped, or checked, with wanted data missing (none of it corrupt).
+.TP
+.B 9
+Disk full.
+.TP
+.B 17
+Cannot read or write data.
+.TP
+.B 26
+Not a valid .torrent, or it cannot be read.
+.TP
+.B 32
+.B \-\-hashcheck\-only
+found corrupt data.
+.TP
+.B 130
+Exited at once, by a second SIGINT, SIGTERM or SIGHUP.
+.PP
+With several causes the most serious wins: 17, 9, 32, 7.";
+
+const EVENTS: &str = r"With
+.B \-\-json
+stdout is one JSON object a line and nothing else. Each has
+.B v
+(1; it grows when a key changes its meaning, not when one is added),
+.B time
+(RFC 3339, UTC),
+.BR severity ,
+.B event
+and
+.B message
+(plain English), and
+.B torrent
+(40 hex digits) where it is about one. Piece lists are ranges from 0, as
+.BR [\(dq0\-4\(dq,\(dq9\(dq] ;
+sizes are bytes, rates bytes a second, times seconds. The further keys:
+@EVENTS@
+.PP
+.B fatal
+means that this torrent cannot go on by itself, not that btget ends. A reader that is slow or goes away never
+holds up the transfer; what it missed is counted by
+.BR events_dropped .
+.B summary
+is always the last event of a torrent, whatever
+.B \-\-events
+says.";
+
+const FILES: &str = r".TP
+.I DIR
+(\fB\-\-basedir\fR) A single\-file torrent is one file in it; any other has a folder of its own.
+.TP
+.I $XDG_STATE_HOME/btget
+Resume data, one small file for each torrent and folder. They may be deleted at any time: the next start then reads
+the data again.";
+
+const ENVIRONMENT: &str = r".TP
+.B XDG_STATE_HOME
+Where resume data live; ~/.local/state without it.
+.TP
+.B NO_COLOR
+Set and not empty: no colour, unless
+.B \-\-color always
+says so.
+.TP
+.BR LC_ALL , \ LC_CTYPE , \ LANG
+Whether the terminal takes UTF\-8.
+.TP
+.B TERM
+With
+.B dumb
+progress is lines.
+.TP
+.BR http_proxy , \ https_proxy , \ no_proxy
+For HTTP trackers; never for loopback addresses.";
+
+const EXAMPLES: &str = r"Download into ./storage, then seed until Ctrl\-C:
+.PP
+.nf
+    btget some.torrent \-\-basedir ./storage
+.fi
+.PP
+Download and leave; give up when nothing comes for ten minutes:
+.PP
+.nf
+    btget some.torrent \-d ./storage \-\-no\-seed \-\-stall\-timeout 10m
+.fi
+.PP
+Go on only if every byte is right:
+.PP
+.nf
+    btget some.torrent \-d ./storage \-\-hashcheck\-only && publish ./storage
+.fi
+.PP
+Bad files of a mirror, by a program:
+.PP
+.nf
+    btget some.torrent \-d ./storage \-\-hashcheck\-only \-\-json |
+        jq \-r 'select(.event == \(dqfile_report\(dq and .status != \(dqok\(dq) | .path'
+.fi
+.PP
+Pause the download over lunch:
+.PP
+.nf
+    kill \-USR1 $(pidof btget); sleep 3600; kill \-USR2 $(pidof btget)
+.fi";
+
+/// [`SECTIONS`]' text of `EVENTS`, with the table of events in its place.
+pub fn events_section() -> String {
+    let mut table = String::new();
+    for row in crate::event::TABLE {
+        table.push_str(&format!(
+            "\n.TP\n.BR {} \" ({})\"\n{} Keys: {}.",
+            row.event, row.severity, row.meaning, row.keys
+        ));
+    }
+    EVENTS.replace("\n@EVENTS@", &table)
+}

@@ -1,0 +1,187 @@
+//! Standard error: messages, and below them the progress of each torrent.
+//!
+//! Owns the terminal while a transfer runs. Draws only what has changed, and never fails: a
+//! terminal that goes away is no reason to stop a transfer.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::bar::{self, Style};
+use super::config::{Config, Progress, Verbosity};
+use super::say::{Mark, plain_line};
+use crate::client::Status;
+
+/// Between two drawings while something changes, and, doubled each time nothing has, at the most.
+const FRAME: Duration = Duration::from_millis(125);
+const SLOWEST_FRAME: Duration = Duration::from_secs(1);
+/// Between two plain lines.
+const LINE: Duration = Duration::from_secs(10);
+
+/// Standard error.
+pub struct Screen {
+    style: Style,
+    verbosity: Verbosity,
+    show: Show,
+}
+
+enum Show {
+    Bars { multi: MultiProgress, bars: Vec<Drawn>, frame: Duration, next: Instant },
+    Lines { last: Vec<String>, next: Instant },
+    Nothing,
+}
+
+struct Drawn {
+    bar: ProgressBar,
+    text: String,
+}
+
+impl Screen {
+    /// Takes standard error, for so many torrents. Nothing is drawn yet.
+    pub fn new(config: &Config, torrents: usize, now: Instant) -> Screen {
+        let style = Style { color: config.color_stderr, unicode: locale_is_utf8() };
+        let show = match config.progress {
+            Progress::Bars => {
+                // A little faster than our own frames, so that it never swallows one.
+                let multi = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(20));
+                let template = ProgressStyle::with_template("{msg}").expect("the template is valid");
+                let add = |_| {
+                    let bar = ProgressBar::no_length().with_style(template.clone());
+                    Drawn { bar: multi.add(bar), text: String::new() }
+                };
+                let bars = (0..torrents).map(add).collect();
+                Show::Bars { multi, bars, frame: FRAME, next: now }
+            }
+            Progress::Lines => Show::Lines { last: vec![String::new(); torrents], next: now + LINE },
+            Progress::None => Show::Nothing,
+        };
+        Screen { style, verbosity: config.verbosity, show }
+    }
+
+    /// Prints a message above the progress.
+    pub fn say(&self, mark: Mark, text: &str) {
+        let paint = |color: &str, word: &str| match self.style.color {
+            true => format!("\x1b[1;{color}m{word}:\x1b[0m {text}"),
+            false => format!("{word}: {text}"),
+        };
+        let line = match mark {
+            Mark::Plain => text.to_owned(),
+            Mark::Warning => paint("33", "warning"),
+            Mark::Error => paint("31", "error"),
+        };
+        self.print(&line);
+    }
+
+    /// A warning, for all but the quiet.
+    pub fn warn(&self, text: &str) {
+        if self.verbosity > Verbosity::Quiet {
+            self.say(Mark::Warning, text);
+        }
+    }
+
+    fn print(&self, line: &str) {
+        let printed = match &self.show {
+            Show::Bars { multi, .. } => multi.suspend(|| writeln!(std::io::stderr(), "{line}")),
+            Show::Lines { .. } | Show::Nothing => writeln!(std::io::stderr(), "{line}"),
+        };
+        // Nobody is left to tell.
+        drop(printed);
+    }
+
+    /// When [`Screen::draw`] has something to do next; `None`: never.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.show {
+            Show::Bars { next, .. } | Show::Lines { next, .. } => Some(*next),
+            Show::Nothing => None,
+        }
+    }
+
+    /// Draws what is due. `status` is asked for each torrent only if it is, by its number.
+    pub fn draw(&mut self, now: Instant, mut status: impl FnMut(usize) -> Option<Status>) {
+        let style = self.style;
+        match &mut self.show {
+            Show::Bars { bars, frame, next, .. } if now >= *next => {
+                let width = terminal_width();
+                let mut changed = false;
+                for (number, drawn) in bars.iter_mut().enumerate() {
+                    let Some(status) = status(number) else { continue };
+                    changed |= drawn.update(bar::render(&status, width, style));
+                }
+                *frame = if changed { FRAME } else { (*frame * 2).min(SLOWEST_FRAME) };
+                *next = now + *frame;
+            }
+            Show::Lines { last, next } if now >= *next => {
+                *next = now + LINE;
+                for number in 0..last.len() {
+                    if let Some(status) = status(number) {
+                        print_if_new(&mut last[number], &status);
+                    }
+                }
+            }
+            Show::Bars { .. } | Show::Lines { .. } | Show::Nothing => {}
+        }
+    }
+
+    /// A torrent has changed what it does: shown at once.
+    pub fn phase_changed(&mut self, number: usize, now: Instant, status: impl FnOnce() -> Status) {
+        match &mut self.show {
+            Show::Bars { frame, next, .. } => (*frame, *next) = (FRAME, now),
+            Show::Lines { last, .. } => print_if_new(&mut last[number], &status()),
+            Show::Nothing => {}
+        }
+    }
+
+    /// A torrent has ended: its progress gives way to a line that remains.
+    pub fn finish(&mut self, number: usize, line: &str) {
+        match &mut self.show {
+            Show::Bars { bars, .. } => bars[number].bar.finish_and_clear(),
+            Show::Lines { .. } => {}
+            Show::Nothing => return,
+        }
+        self.print(line);
+    }
+
+    /// Takes away what is drawn, for good.
+    pub fn clear(&mut self) {
+        if let Show::Bars { bars, .. } = &mut self.show {
+            bars.iter().for_each(|drawn| drawn.bar.finish_and_clear());
+        }
+    }
+}
+
+impl Drawn {
+    /// Whether it was a change.
+    fn update(&mut self, text: String) -> bool {
+        let changed = text != self.text && !self.bar.is_finished();
+        if changed {
+            self.bar.set_message(text.clone());
+            self.text = text;
+        }
+        changed
+    }
+}
+
+/// A seed nobody asks anything of would say the same for days.
+fn print_if_new(last: &mut String, status: &Status) {
+    let line = plain_line(status);
+    if line != *last {
+        // Nobody is left to tell.
+        drop(writeln!(std::io::stderr(), "{line}"));
+        *last = line;
+    }
+}
+
+/// One less than there are: some terminals wrap after the last column.
+fn terminal_width() -> usize {
+    let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| size.ws_col);
+    if columns == 0 { 79 } else { usize::from(columns) - 1 }
+}
+
+/// POSIX: the first of these that is set and not empty decides.
+fn locale_is_utf8() -> bool {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
+    let locale = locale.to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}

@@ -1,0 +1,343 @@
+//! The report of a hash check: a table for people, events for programs, and the exit code that
+//! follows.
+//!
+//! Reads plain events; knows nothing of how files are read.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use super::Exit;
+use super::config::Verbosity;
+use super::load::cause;
+use crate::event::{FileStatus, Kind, Pieces};
+use crate::metainfo::{Metainfo, escape};
+use crate::text::{Size, count, percent};
+
+/// Byte ranges that are listed of one file before the rest is counted.
+const MOST_RANGES: usize = 6;
+
+/// Gathers what a check found about one torrent.
+#[derive(Debug)]
+pub struct Report {
+    files: u64,
+    /// By [`FileStatus`], in its order.
+    found: [u64; 6],
+    /// The outcome, once the check has told.
+    finished: Option<Finished>,
+    /// Something could not be read.
+    unreadable: bool,
+}
+
+#[derive(Debug)]
+struct Finished {
+    have: Pieces,
+    missing: Pieces,
+    missing_count: u32,
+    corrupt_count: u32,
+}
+
+const STATUSES: [FileStatus; 6] = [
+    FileStatus::Ok,
+    FileStatus::Corrupt,
+    FileStatus::Missing,
+    FileStatus::Short,
+    FileStatus::Long,
+    FileStatus::Unreadable,
+];
+
+impl Report {
+    /// Nothing found yet.
+    pub fn new() -> Report {
+        Report { files: 0, found: [0; 6], finished: None, unreadable: false }
+    }
+
+    /// Takes note of an event of the check.
+    pub fn take(&mut self, kind: &Kind) {
+        match kind {
+            Kind::FileReport { status, .. } => {
+                self.files += 1;
+                let place = STATUSES.iter().position(|s| s == status).expect("all are listed");
+                self.found[place] += 1;
+                self.unreadable |= *status == FileStatus::Unreadable;
+            }
+            Kind::FileError { .. } => self.unreadable = true,
+            Kind::HashcheckFinished { have, missing, missing_count, corrupt_count, .. } => {
+                self.finished = Some(Finished {
+                    have: have.clone(),
+                    missing: missing.clone(),
+                    missing_count: *missing_count,
+                    corrupt_count: *corrupt_count,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// What the exit code is, of this torrent alone.
+    pub fn exit(&self) -> Exit {
+        let Some(finished) = &self.finished else {
+            return if self.unreadable { Exit::Data } else { Exit::Incomplete };
+        };
+        let found = |yes, exit| if yes { exit } else { Exit::Complete };
+        found(self.unreadable, Exit::Data)
+            .worst(found(finished.corrupt_count > 0, Exit::Corrupt))
+            .worst(found(finished.missing_count > 0, Exit::Incomplete))
+    }
+
+    /// The outcome in words.
+    fn reason(&self) -> String {
+        match (&self.finished, self.exit()) {
+            (None, Exit::Incomplete) => "stopped before the check was done".to_owned(),
+            (_, Exit::Complete) => "every piece is right".to_owned(),
+            (_, Exit::Data) => "some data cannot be read".to_owned(),
+            (_, Exit::Corrupt) => "some data are corrupt".to_owned(),
+            (..) => "some data are missing".to_owned(),
+        }
+    }
+
+    /// Bytes that are right, and that were asked for: the pieces the check was about.
+    fn bytes(&self, metainfo: &Metainfo) -> (u64, u64) {
+        let layout = &metainfo.layout;
+        let length = |pieces: &Pieces| -> u64 {
+            let piece_length = u64::from(layout.piece_length());
+            let end = |index: u32| (u64::from(index) * piece_length).min(layout.total());
+            pieces.0.iter().map(|range| end(range.end) - end(range.start)).sum()
+        };
+        match &self.finished {
+            None => (0, layout.total()),
+            Some(finished) => {
+                let have = length(&finished.have);
+                (have, have + length(&finished.missing))
+            }
+        }
+    }
+
+    /// The summary event.
+    pub fn summary(&self, metainfo: &Metainfo, elapsed: f64) -> Kind {
+        let (done, wanted) = self.bytes(metainfo);
+        let none = || Pieces(Vec::new());
+        let have = self.finished.as_ref().map_or_else(none, |finished| finished.have.clone());
+        let missing = self.finished.as_ref().map_or_else(none, |finished| finished.missing.clone());
+        let mut both: Vec<_> = have.0.iter().chain(&missing.0).cloned().collect();
+        both.sort_by_key(|range| range.start);
+        both.dedup_by(|next, range| {
+            let touching = range.end == next.start;
+            if touching {
+                range.end = next.end;
+            }
+            touching
+        });
+        Kind::Summary {
+            name: metainfo.name.clone(),
+            exit_code: self.exit().code(),
+            reason: self.reason(),
+            done,
+            wanted,
+            left: wanted - done,
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            elapsed,
+            have,
+            wanted_pieces: Pieces(both),
+        }
+    }
+}
+
+/// Writes the report for people.
+pub struct Table<W> {
+    out: W,
+    color: bool,
+    verbosity: Verbosity,
+}
+
+impl<W: Write> Table<W> {
+    /// A table on `out`. The quiet get only what is not as it should be, and no summary.
+    pub fn new(out: W, color: bool, verbosity: Verbosity) -> Table<W> {
+        Table { out, color, verbosity }
+    }
+
+    /// A row, if the event is a file's. A reader that went away is no error.
+    pub fn row(&mut self, kind: &Kind) -> Result<(), String> {
+        let Kind::FileReport { path, status, length, pieces, bytes, shared, reason } = kind else {
+            return Ok(());
+        };
+        if *status == FileStatus::Ok && self.verbosity == Verbosity::Quiet {
+            return Ok(());
+        }
+        let status_text = self.paint(*status, &format!("{status:<10}"));
+        let mut row = format!("{status_text}  {:>8}  {}", Size(*length).to_string(), escape(path));
+        if let Some(reason) = reason {
+            let _ = write!(row, ": {}", escape(reason));
+        }
+        if !pieces.0.is_empty() {
+            let _ = write!(row, "\n{:22}pieces {pieces}{}", "", byte_ranges(bytes));
+        }
+        if !shared.0.is_empty() {
+            let _ = write!(row, "\n{:22}in pieces {shared} a neighbour may be at fault instead", "");
+        }
+        self.line(&row)
+    }
+
+    /// The last line.
+    pub fn summary(&mut self, report: &Report, metainfo: &Metainfo, elapsed: f64) -> Result<(), String> {
+        if self.verbosity == Verbosity::Quiet {
+            return Ok(());
+        }
+        let (done, wanted) = report.bytes(metainfo);
+        let mut parts = Vec::new();
+        for (status, found) in STATUSES.iter().zip(report.found) {
+            if found > 0 {
+                parts.push(format!("{found} {status}"));
+            }
+        }
+        let status = if report.exit() == Exit::Complete { FileStatus::Ok } else { FileStatus::Corrupt };
+        let line = format!(
+            "{}: {}; {}: {}; {:.1}% of {} is right ({elapsed:.1}s)",
+            escape(&metainfo.name),
+            self.paint(status, &report.reason()),
+            count(report.files, "file"),
+            if parts.is_empty() { "none checked".to_owned() } else { parts.join(", ") },
+            percent(done, wanted),
+            Size(wanted)
+        );
+        self.line(&line)
+    }
+
+    fn line(&mut self, line: &str) -> Result<(), String> {
+        match writeln!(self.out, "{line}").and_then(|()| self.out.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(format!("cannot write the report: {}", cause(&error)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn paint(&self, status: FileStatus, text: &str) -> String {
+        let color = match status {
+            FileStatus::Ok => "32",
+            FileStatus::Missing | FileStatus::Short | FileStatus::Long => "33",
+            FileStatus::Corrupt | FileStatus::Unreadable => "31",
+        };
+        match self.color {
+            true => format!("\x1b[{color}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+}
+
+/// `(first, past the last)` as people write them: both ends included.
+fn byte_ranges(bytes: &[(u64, u64)]) -> String {
+    let mut text = String::new();
+    for (number, (start, end)) in bytes.iter().take(MOST_RANGES).enumerate() {
+        text += if number == 0 { "; bytes " } else { ", " };
+        let _ = write!(text, "{start}-{}", end.saturating_sub(1));
+    }
+    match bytes.len().saturating_sub(MOST_RANGES) {
+        0 => {}
+        more => {
+            let _ = write!(text, " and {more} more");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::testing::metainfo;
+
+    fn file(path: &str, status: FileStatus, bad: &[std::ops::Range<u32>]) -> Kind {
+        let clean = bad.is_empty();
+        Kind::FileReport {
+            path: path.into(),
+            status,
+            length: 100,
+            pieces: Pieces(bad.to_vec()),
+            bytes: if clean { vec![] } else { vec![(0, 64), (90, 100)] },
+            shared: Pieces(bad.iter().skip(1).cloned().collect()),
+            reason: (status == FileStatus::Unreadable).then(|| "permission denied".into()),
+        }
+    }
+
+    fn finished(have: &[std::ops::Range<u32>], missing: &[std::ops::Range<u32>], corrupt: u32) -> Kind {
+        let number = |ranges: &[std::ops::Range<u32>]| ranges.iter().map(|range| range.len() as u32).sum();
+        let all_missing: u32 = number(missing);
+        Kind::HashcheckFinished {
+            have: Pieces(have.to_vec()),
+            missing: Pieces(missing.to_vec()),
+            have_count: number(have),
+            missing_count: all_missing - corrupt,
+            corrupt_count: corrupt,
+        }
+    }
+
+    fn report(events: &[Kind]) -> Report {
+        let mut report = Report::new();
+        events.iter().for_each(|kind| report.take(kind));
+        report
+    }
+
+    #[test]
+    fn the_exit_code_follows_from_the_worst_that_was_found() {
+        let unreadable = file("a", FileStatus::Unreadable, &[0..1]);
+        for (events, exit) in [
+            (&[finished(&[0..4], &[], 0)][..], Exit::Complete),
+            (&[finished(&[0..3], &[3..4], 0)], Exit::Incomplete),
+            (&[finished(&[0..3], &[3..4], 1)], Exit::Corrupt),
+            (&[finished(&[0..2], &[2..4], 1)], Exit::Corrupt),
+            (&[unreadable.clone(), finished(&[0..2], &[2..4], 1)], Exit::Data),
+            (&[unreadable], Exit::Data),
+            (&[], Exit::Incomplete),
+        ] {
+            assert_eq!(report(events).exit(), exit, "{events:?}");
+        }
+    }
+
+    #[test]
+    fn people_get_a_table_with_the_summary_last() {
+        let torrent = metainfo("T", &["T/a", "T/b\x1b[2J", "T/c"]);
+        let events = [
+            file("T/a", FileStatus::Ok, &[]),
+            file("T/b\x1b[2J", FileStatus::Corrupt, &[1..2, 3..4]),
+            file("T/c", FileStatus::Unreadable, &[]),
+            finished(&[0..1, 2..3, 4..5], &[1..2, 3..4], 2),
+        ];
+        let report = report(&events);
+        let mut out = Vec::new();
+        let mut table = Table::new(&mut out, false, Verbosity::Normal);
+        events.iter().for_each(|kind| table.row(kind).unwrap());
+        table.summary(&report, &torrent, 1.25).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "ok             100 B  T/a\n\
+             corrupt        100 B  T/b\\u{1b}[2J\n\
+             \x20                     pieces 1, 3; bytes 0-63, 90-99\n\
+             \x20                     in pieces 3 a neighbour may be at fault instead\n\
+             unreadable     100 B  T/c: permission denied\n\
+             T: some data cannot be read; 3 files: 1 ok, 1 corrupt, 1 unreadable; 57.3% of 300 B is right (1.2s)\n"
+        );
+    }
+
+    #[test]
+    fn the_quiet_see_only_what_is_wrong() {
+        let torrent = metainfo("T", &["T/a"]);
+        let mut out = Vec::new();
+        let mut table = Table::new(&mut out, true, Verbosity::Quiet);
+        table.row(&file("T/a", FileStatus::Ok, &[])).unwrap();
+        table.row(&file("T/b", FileStatus::Missing, &[])).unwrap();
+        table.summary(&Report::new(), &torrent, 0.0).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "\x1b[33mmissing   \x1b[0m     100 B  T/b\n");
+    }
+
+    #[test]
+    fn the_summary_event_counts_the_pieces_that_were_asked_for() {
+        let torrent = metainfo("T", &["T/a", "T/b", "T/c"]);
+        let report = report(&[finished(&[0..1], &[1..2, 4..5], 0)]);
+        let Kind::Summary { exit_code, done, wanted, left, wanted_pieces, .. } = report.summary(&torrent, 1.0) else {
+            panic!("a summary is a summary")
+        };
+        assert_eq!((exit_code, done, wanted, left), (7, 64, 64 + 64 + 44, 108));
+        assert_eq!(wanted_pieces, Pieces(vec![0..2, 4..5]));
+    }
+}

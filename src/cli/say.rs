@@ -1,0 +1,207 @@
+//! What is said about the transfer in words: which events are worth a message, the plain line of
+//! `--progress lines`, and the line that remains when a torrent has ended.
+//!
+//! Pure: events and pictures in, text out.
+
+use std::time::Duration;
+
+use super::bar::{done_percent, time_left};
+use super::config::Verbosity;
+use crate::client::{Phase, Status};
+use crate::event::{Kind, Severity};
+use crate::metainfo::escape;
+use crate::text::{Rate, Size, Time, count, percent};
+
+/// How a message is marked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mark {
+    /// Not at all.
+    Plain,
+    /// `warning: `
+    Warning,
+    /// `error: `
+    Error,
+}
+
+/// Whether this event is worth a message to someone who asked for so much, and how it is marked.
+pub fn mark(kind: &Kind, verbosity: Verbosity) -> Option<Mark> {
+    let least = match kind {
+        // The bars and lines are their message, and the last line.
+        Kind::Progress { .. } | Kind::Summary { .. } => return None,
+        // As many as there are pieces.
+        Kind::PieceHashPassed { .. } => Verbosity::Debug,
+        // Data on disk that are not there yet: the check's outcome says it in one line.
+        Kind::PieceHashFailed { peers, .. } if peers.is_empty() => Verbosity::Debug,
+        Kind::FileReport { .. } | Kind::PeerBan { .. } => Verbosity::Verbose,
+        // Said once; that it goes on failing is for those who ask.
+        Kind::TrackerFailure { times_in_row, .. } if *times_in_row > 1 => Verbosity::Verbose,
+        Kind::StateChanged { .. } | Kind::Complete { .. } => Verbosity::Normal,
+        other => match other.severity() {
+            Severity::Debug => Verbosity::Debug,
+            Severity::Info => Verbosity::Verbose,
+            Severity::Warning => Verbosity::Normal,
+            Severity::Critical | Severity::Fatal => Verbosity::Quiet,
+        },
+    };
+    let mark = match kind.severity() {
+        Severity::Debug | Severity::Info => Mark::Plain,
+        Severity::Warning => Mark::Warning,
+        Severity::Critical | Severity::Fatal => Mark::Error,
+    };
+    (verbosity >= least).then_some(mark)
+}
+
+/// One line on what a torrent is doing.
+pub fn plain_line(status: &Status) -> String {
+    let name = escape(&status.name);
+    if let Some(error) = &status.error {
+        return format!("{name}: {}", escape(error));
+    }
+    let left = time_left(status).map(|time| format!(", {} left", Time(time))).unwrap_or_default();
+    let done = done_percent(status);
+    if let Some((_, all, rate)) = status.check {
+        return format!("{name}: checking, {done:.1}% of {} at {}{left}", Size(all), Rate(rate));
+    }
+    let word = match status.phase {
+        Phase::Checking => "checking",
+        Phase::Downloading => "downloading",
+        Phase::Seeding => "seeding",
+        Phase::Paused => "paused",
+        Phase::Stopped => "stopped",
+    };
+    let mut line = format!("{name}: {word}, {done:.1}% of {}", Size(status.wanted_bytes));
+    if status.phase != Phase::Stopped {
+        line += &format!(
+            ", down {}, up {}, {}, {}{left}",
+            Rate(status.down_rate),
+            Rate(status.up_rate),
+            count(status.peers as u64, "peer"),
+            count(status.seeds as u64, "seed")
+        );
+    }
+    line
+}
+
+/// The line that remains when a torrent has ended. `completed` is when everything wanted was
+/// there, in seconds since its start; `None` if it never was. `None` for other events.
+pub fn outcome(summary: &Kind, completed: Option<f64>) -> Option<String> {
+    let Kind::Summary { name, exit_code, reason, done, wanted, left, downloaded, uploaded, elapsed, .. } =
+        summary
+    else {
+        return None;
+    };
+    let name = escape(name);
+    if *left > 0 || *exit_code != 0 {
+        return Some(format!(
+            "{name}  {:.1}% of {} there, up {}: {} (exit code {exit_code})",
+            percent(*done, *wanted),
+            Size(*wanted),
+            Size(*uploaded),
+            escape(reason)
+        ));
+    }
+    let completed = completed.unwrap_or(*elapsed).min(*elapsed);
+    let mut line = format!("{name}  complete, {}", Size(*wanted));
+    if *downloaded > 0 {
+        let rate = (*downloaded as f64 / completed.max(0.001)) as u64;
+        line += &format!(" in {} ({})", brief(completed), Rate(rate));
+    }
+    if *uploaded > 0 {
+        line += &format!(", up {}", Size(*uploaded));
+    }
+    if elapsed - completed >= 1.0 {
+        line += &format!(", seeded {}", brief(elapsed - completed));
+    }
+    Some(line)
+}
+
+fn brief(seconds: f64) -> String {
+    match seconds {
+        few if few < 10.0 => format!("{few:.1}s"),
+        many => Time(Duration::try_from_secs_f64(many).unwrap_or(Duration::MAX)).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::testing::status;
+    use crate::event::{Pieces, State};
+
+    fn summary(exit_code: u8, left: u64, downloaded: u64, uploaded: u64, elapsed: f64) -> Kind {
+        Kind::Summary {
+            name: "ubuntu.iso\n".into(),
+            exit_code,
+            reason: "stopped by a signal".into(),
+            done: 4096 - left,
+            wanted: 4096,
+            left,
+            downloaded,
+            uploaded,
+            wasted: 0,
+            elapsed,
+            have: Pieces(vec![]),
+            wanted_pieces: Pieces(vec![]),
+        }
+    }
+
+    #[test]
+    fn the_last_line_says_how_it_ended() {
+        let line = |kind, completed| outcome(&kind, completed).unwrap();
+        assert_eq!(
+            line(summary(0, 0, 4096, 1024, 240.0), Some(4.0)),
+            "ubuntu.iso\\n  complete, 4.00 KiB in 4.0s (1.00 KiB/s), up 1.00 KiB, seeded 3m 56s"
+        );
+        assert_eq!(line(summary(0, 0, 0, 0, 0.5), None), "ubuntu.iso\\n  complete, 4.00 KiB");
+        assert_eq!(
+            line(summary(7, 1024, 3072, 0, 9.0), None),
+            "ubuntu.iso\\n  75.0% of 4.00 KiB there, up 0 B: stopped by a signal (exit code 7)"
+        );
+        assert_eq!(outcome(&Kind::Seeding { name: "x".into() }, None), None);
+    }
+
+    #[test]
+    fn a_plain_line_says_what_the_bar_shows() {
+        let mut status = status("a.iso", 1024);
+        (status.left, status.peers, status.seeds) = (512 << 20, 1, 2);
+        status.down_rate = 5 << 20;
+        status.eta = Some(Duration::from_secs(102));
+        assert_eq!(
+            plain_line(&status),
+            "a.iso: downloading, 50.0% of 1.00 GiB, down 5.00 MiB/s, up 0 B/s, 1 peer, 2 seeds, 1m 42s left"
+        );
+        status.check = Some((1 << 20, 4 << 20, 1 << 20));
+        assert_eq!(plain_line(&status), "a.iso: checking, 25.0% of 4.00 MiB at 1.00 MiB/s, 3s left");
+        status.error = Some("cannot write ./a.iso: disk full; free 3 GiB and send SIGUSR2".into());
+        assert!(plain_line(&status).ends_with("disk full; free 3 GiB and send SIGUSR2"));
+    }
+
+    #[test]
+    fn the_quiet_hear_errors_and_the_verbose_everything() {
+        use Verbosity::*;
+        let state = Kind::StateChanged { from: State::Started, to: State::Paused, reason: "SIGUSR1".into() };
+        let error = Kind::FileError { path: "a".into(), reason: "disk full".into() };
+        let piece = |peers| Kind::PieceHashFailed { index: 1, peers };
+        let peer: std::net::SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let failure = |times_in_row| Kind::TrackerFailure {
+            url: "u".into(),
+            tier: 0,
+            reason: "r".into(),
+            times_in_row,
+            status_code: 0,
+        };
+        let open = Kind::FileClose { path: "a".into() };
+        for (kind, heard) in [
+            (error, [Some(Mark::Error); 4]),
+            (state, [None, Some(Mark::Plain), Some(Mark::Plain), Some(Mark::Plain)]),
+            (piece(vec![peer]), [None, Some(Mark::Warning), Some(Mark::Warning), Some(Mark::Warning)]),
+            (piece(vec![]), [None, None, None, Some(Mark::Warning)]),
+            (failure(1), [None, Some(Mark::Warning), Some(Mark::Warning), Some(Mark::Warning)]),
+            (failure(2), [None, None, Some(Mark::Warning), Some(Mark::Warning)]),
+            (open, [None, None, None, Some(Mark::Plain)]),
+            (summary(0, 0, 0, 0, 0.0), [None; 4]),
+        ] {
+            assert_eq!([Quiet, Normal, Verbose, Debug].map(|v| mark(&kind, v)), heard, "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Which files of a torrent are meant: numbers as `--show` prints them, or globs on the torrent's
+//! paths; and the weights that follow.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use glob::{MatchOptions, Pattern};
+
+use super::values::{self, Weighted};
+use crate::metainfo::{Metainfo, escape};
+use crate::text::count;
+
+/// One `--files LIST`, or the `FILE` of `--priority FILE=N`.
+#[derive(Clone, Debug)]
+pub struct Selector {
+    /// As it was typed, for messages.
+    text: String,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    /// From 1, as people count.
+    Numbers(Vec<RangeInclusive<u32>>),
+    /// `None`: not a valid glob, so it can only be a path.
+    Pattern(Option<Pattern>),
+}
+
+/// `*` and `?` stop at slashes; a leading dot is a character like any other, since nobody's shell
+/// hides the files of a torrent.
+const GLOB: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: false,
+};
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", escape(&self.text))
+    }
+}
+
+impl Selector {
+    /// Digits, commas and dashes are numbers; anything else is a path or a glob.
+    pub fn parse(text: &str) -> Result<Selector, String> {
+        const ALLOWED: &str =
+            "give file numbers from 1 as --show prints them, e.g. 3 or 1,4-7, or a glob, e.g. '*.iso'";
+        if text.is_empty() {
+            return Err(format!("it is empty; {ALLOWED}"));
+        }
+        let what = if text.bytes().all(|byte| byte.is_ascii_digit() || b",- ".contains(&byte)) {
+            let ranges = text.split(',').map(|part| {
+                let (first, last) = values::range(part.trim(), 1, u32::MAX)
+                    .ok_or_else(|| format!("'{part}' is no file number or range; {ALLOWED}"))?;
+                Ok(first..=last)
+            });
+            What::Numbers(ranges.collect::<Result<_, String>>()?)
+        } else {
+            What::Pattern(Pattern::new(text.trim_end_matches('/')).ok())
+        };
+        Ok(Selector { text: text.to_owned(), what })
+    }
+
+    /// Calls `each` with the index of every file that is meant; an error if there is none, or if a
+    /// number is too high.
+    fn for_each(&self, metainfo: &Metainfo, mut each: impl FnMut(usize)) -> Result<(), String> {
+        let files = &metainfo.files;
+        let mut found = false;
+        match &self.what {
+            What::Numbers(ranges) => {
+                for range in ranges {
+                    if *range.end() as usize > files.len() {
+                        return Err(format!(
+                            "there is no file {}: {} has {}, see --show",
+                            range.end(),
+                            escape(&metainfo.name),
+                            count(files.len() as u64, "file")
+                        ));
+                    }
+                    (*range.start()..=*range.end()).for_each(|number| each(number as usize - 1));
+                    found = true;
+                }
+            }
+            What::Pattern(pattern) => {
+                for (index, file) in files.iter().enumerate().filter(|(_, file)| !file.pad) {
+                    if self.means(pattern.as_ref(), &file.path) {
+                        each(index);
+                        found = true;
+                    }
+                }
+            }
+        }
+        match found {
+            true => Ok(()),
+            false => Err(format!("no file of {} matches '{self}', see --show", escape(&metainfo.name))),
+        }
+    }
+
+    /// Whether this path is meant. Paths of multi-file torrents begin with the torrent's own
+    /// folder, which people may write or leave out.
+    fn means(&self, pattern: Option<&Pattern>, path: &str) -> bool {
+        let text = self.text.trim_end_matches('/');
+        let hits = |part: &str| part == text || pattern.is_some_and(|p| p.matches_with(part, GLOB));
+        let below = path.split_once('/').map_or(path, |(_, below)| below);
+        if !text.contains('/') {
+            return below.split('/').any(hits) || path == text;
+        }
+        [path, below].into_iter().any(|path| {
+            let folders = path.match_indices('/').map(|(end, _)| &path[..end]);
+            hits(path) || folders.into_iter().any(hits)
+        })
+    }
+}
+
+/// The weight of each file, in order: 1, or 0 for what `--files` leaves out, or what `--priority`
+/// says. `--files` has the last word: a weight never brings in what it leaves out.
+///
+/// An error where a selector matches nothing, or where nothing is left to download.
+pub fn priorities(metainfo: &Metainfo, files: &[Selector], weights: &[Weighted]) -> Result<Vec<u32>, String> {
+    let mut chosen = vec![files.is_empty(); metainfo.files.len()];
+    for selector in files {
+        selector
+            .for_each(metainfo, |index| chosen[index] = true)
+            .map_err(|error| format!("--files: {error}"))?;
+    }
+    let mut priorities: Vec<u32> = vec![1; metainfo.files.len()];
+    for Weighted { files, weight } in weights {
+        files
+            .for_each(metainfo, |index| priorities[index] = *weight)
+            .map_err(|error| format!("--priority: {error}"))?;
+    }
+    for (priority, chosen) in priorities.iter_mut().zip(&chosen) {
+        *priority *= u32::from(*chosen);
+    }
+    let real = |(file, _): &(&crate::metainfo::File, &u32)| !file.pad;
+    if metainfo.files.iter().zip(&priorities).filter(real).all(|(_, priority)| *priority == 0)
+        && !metainfo.files.is_empty()
+    {
+        return Err(format!(
+            "--files and --priority leave nothing of {} to download; want at least one file",
+            escape(&metainfo.name)
+        ));
+    }
+    Ok(priorities)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::testing::metainfo;
+
+    fn chosen(files: &[&str]) -> Result<Vec<u32>, String> {
+        let selectors: Vec<_> = files.iter().map(|text| Selector::parse(text).unwrap()).collect();
+        priorities(&torrent(), &selectors, &[])
+    }
+
+    fn torrent() -> Metainfo {
+        metainfo("T", &["T/a.txt", "T/b.iso", "T/sub/c.txt", "T/sub/deep/d.iso", "T/[x] 1.mkv", "T/T.nfo"])
+    }
+
+    #[test]
+    fn files_are_chosen_by_number_path_glob_and_folder() {
+        for (list, weights) in [
+            (&["1"][..], [1, 0, 0, 0, 0, 0]),
+            (&["2-3, 6"], [0, 1, 1, 0, 0, 1]),
+            (&["*.txt"], [1, 0, 1, 0, 0, 0]),
+            (&["sub"], [0, 0, 1, 1, 0, 0]),
+            (&["sub/"], [0, 0, 1, 1, 0, 0]),
+            (&["sub/*.txt"], [0, 0, 1, 0, 0, 0]),
+            (&["T/sub/*"], [0, 0, 1, 1, 0, 0]),
+            (&["sub/**/*.iso"], [0, 0, 0, 1, 0, 0]),
+            (&["[x] 1.mkv"], [0, 0, 0, 0, 1, 0]),
+            (&["[ab].*", "5"], [1, 1, 0, 0, 1, 0]),
+            (&["T*"], [0, 0, 0, 0, 0, 1]),
+            (&[], [1; 6]),
+        ] {
+            assert_eq!(chosen(list), Ok(weights.to_vec()), "{list:?}");
+        }
+    }
+
+    #[test]
+    fn a_selector_that_means_nothing_is_told() {
+        assert_eq!(chosen(&["7"]).unwrap_err(), "--files: there is no file 7: T has 6 files, see --show");
+        assert_eq!(chosen(&["*.TXT"]).unwrap_err(), "--files: no file of T matches '*.TXT', see --show");
+        assert!(Selector::parse("0").unwrap_err().contains("from 1"));
+        assert!(
+            Selector::parse("3-1").is_err() && Selector::parse("1,").is_err() && Selector::parse("").is_err()
+        );
+    }
+
+    #[test]
+    fn weights_never_bring_in_what_files_leaves_out() {
+        let only = [Selector::parse("1-3").unwrap()];
+        let weights = ["*.txt=10", "1=0", "4=9"].map(|text| values::weighted(text).unwrap());
+        assert_eq!(priorities(&torrent(), &only, &weights), Ok(vec![0, 1, 10, 0, 0, 0]));
+        let none = values::weighted("1-6=0").unwrap();
+        assert!(priorities(&torrent(), &[], &[none]).unwrap_err().contains("leave nothing of T"));
+    }
+}

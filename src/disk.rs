@@ -1,0 +1,245 @@
+//! The threads that hash, write and read: the session gives them jobs and gets told of the results.
+//!
+//! One thread hashes and writes. It drains what waits, up to a batch that fills the hash's lanes,
+//! without waiting for more, so that a busy download is hashed many pieces at a time and a slow one
+//! without delay. Other threads read for the peers that we serve. Knows pieces and files, never
+//! peers' wishes or messages.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::hash::{Digest, LANES, sha1, sha1_many};
+use crate::layout::{Block, PieceIndex};
+use crate::metainfo::{InfoHash, Metainfo};
+use crate::net::buffers::BlockData;
+use crate::net::connection::Served;
+use crate::storage::{Storage, StorageError};
+use crate::swarm::PeerKey;
+use crate::wire::{PIECE_HEADER_LENGTH, piece_header};
+
+/// Jobs that may wait for each kind of thread. The swarm hands out no more than
+/// [`MOST_UNWRITTEN`](crate::swarm::MOST_UNWRITTEN) bytes of pieces, and little ahead of each peer.
+const MOST_JOBS: usize = 8192;
+
+/// Threads that read for peers: while one waits for a slow disk, another serves from the cache.
+const READERS: usize = 2;
+
+/// A torrent, as the threads need it.
+#[derive(Clone, Debug)]
+pub struct OnDisk {
+    /// What its hashes are.
+    pub metainfo: Arc<Metainfo>,
+    /// Where its bytes are.
+    pub storage: Arc<Storage>,
+}
+
+impl OnDisk {
+    fn info_hash(&self) -> InfoHash {
+        self.metainfo.info_hash
+    }
+}
+
+/// A piece to hash and write.
+#[derive(Debug)]
+pub struct Verify {
+    /// Whose.
+    pub torrent: OnDisk,
+    /// Which.
+    pub piece: PieceIndex,
+    /// All of its blocks, in order.
+    pub blocks: Vec<BlockData>,
+    /// Tell the digests of the blocks even if it passes.
+    pub digests: bool,
+}
+
+/// Work for the thread that hashes and writes, in order.
+pub enum WriteJob {
+    /// Hash and write a piece.
+    Verify(Verify),
+    /// Anything that must come after the writes before it: syncing, resume data.
+    Then(Box<dyn FnOnce() + Send>),
+}
+
+/// Blocks to read for a peer.
+#[derive(Debug)]
+pub struct Read {
+    /// Whose.
+    pub torrent: OnDisk,
+    /// For whom.
+    pub peer: PeerKey,
+    /// Which, in the order asked.
+    pub blocks: Vec<Block>,
+    /// A buffer that may be used again.
+    pub buffer: Served,
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub enum Done {
+    /// The piece matches its hash and is written.
+    Passed { torrent: InfoHash, piece: PieceIndex, digests: Vec<Digest>, buffers: Vec<BlockData> },
+    /// The piece does not match its hash; nothing was written.
+    Failed { torrent: InfoHash, piece: PieceIndex, digests: Vec<Digest>, buffers: Vec<BlockData> },
+    /// The piece matches its hash and could not be written.
+    NotWritten { torrent: InfoHash, piece: PieceIndex, error: StorageError, buffers: Vec<BlockData> },
+    /// Ready to be sent.
+    Read { peer: PeerKey, served: Served },
+    /// The blocks could not be read.
+    NotRead { torrent: InfoHash, peer: PeerKey, error: StorageError },
+}
+
+/// The threads; they end when this is dropped and their jobs are done.
+#[derive(Debug)]
+pub struct Disk {
+    write: SyncSender<WriteJob>,
+    read: SyncSender<Read>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Disk {
+    /// Starts the threads; what they did goes to `done`.
+    pub fn start(done: UnboundedSender<Done>) -> std::io::Result<Disk> {
+        let (write, writes) = sync_channel(MOST_JOBS);
+        let (read, reads) = sync_channel::<Read>(MOST_JOBS);
+        // The lock is held while one reader waits for the next job, never while it works.
+        let reads = Arc::new(Mutex::new(reads));
+        let mut threads = vec![spawn("write", {
+            let done = done.clone();
+            move || write_loop(&writes, &done)
+        })?];
+        for _ in 0..READERS {
+            let (reads, done) = (reads.clone(), done.clone());
+            threads.push(spawn("read", move || read_loop(&reads, &done))?);
+        }
+        Ok(Disk { write, read, threads })
+    }
+
+    /// Queues work for the thread that writes. False if too much waits.
+    pub fn write(&self, job: WriteJob) -> bool {
+        self.write.try_send(job).is_ok()
+    }
+
+    /// Queues a read. False if too much waits.
+    pub fn read(&self, job: Read) -> bool {
+        self.read.try_send(job).is_ok()
+    }
+
+    /// Waits until all jobs are done and the threads have ended.
+    pub fn finish(self) {
+        drop((self.write, self.read));
+        for thread in self.threads {
+            // A thread that panicked has nothing more to finish.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("btget-{name}")).spawn(work)
+}
+
+fn write_loop(jobs: &Receiver<WriteJob>, done: &UnboundedSender<Done>) {
+    let mut batch = Vec::with_capacity(LANES);
+    while let Ok(first) = jobs.recv() {
+        let mut next = Some(first);
+        while let Some(job) = next.take() {
+            match job {
+                WriteJob::Verify(piece) => batch.push(piece),
+                WriteJob::Then(work) => {
+                    verify(&mut batch, done);
+                    work();
+                    break;
+                }
+            }
+            if batch.len() < LANES {
+                next = jobs.try_recv().ok();
+            }
+        }
+        verify(&mut batch, done);
+    }
+}
+
+fn verify(batch: &mut Vec<Verify>, done: &UnboundedSender<Done>) {
+    let segments: Vec<Vec<&[u8]>> =
+        batch.iter().map(|job| job.blocks.iter().map(BlockData::as_slice).collect()).collect();
+    let messages: Vec<&[&[u8]]> = segments.iter().map(Vec::as_slice).collect();
+    let found = sha1_many(&messages);
+    for (job, found) in batch.drain(..).zip(found) {
+        let _ = done.send(settle(job, found));
+    }
+}
+
+fn settle(job: Verify, found: Digest) -> Done {
+    let Verify { torrent, piece, blocks: buffers, digests } = job;
+    let passed = found == torrent.metainfo.piece_hash(piece);
+    let digests = match digests || !passed {
+        true => buffers.iter().map(|block| sha1(block.as_slice())).collect(),
+        false => Vec::new(),
+    };
+    let info_hash = torrent.info_hash();
+    if !passed {
+        return Done::Failed { torrent: info_hash, piece, digests, buffers };
+    }
+    let slices: Vec<IoSlice<'_>> = buffers.iter().map(|block| IoSlice::new(block.as_slice())).collect();
+    match torrent.storage.write_at(torrent.metainfo.layout.piece_offset(piece), &slices) {
+        Ok(()) => Done::Passed { torrent: info_hash, piece, digests, buffers },
+        Err(error) => Done::NotWritten { torrent: info_hash, piece, error, buffers },
+    }
+}
+
+fn read_loop(jobs: &Mutex<Receiver<Read>>, done: &UnboundedSender<Done>) {
+    loop {
+        let job = match jobs.lock() {
+            Ok(jobs) => jobs.recv(),
+            Err(_) => return,
+        };
+        let Ok(job) = job else { return };
+        let _ = done.send(read(job));
+    }
+}
+
+/// Reads blocks to where they stand on the wire, each behind its header: one buffer, one write.
+fn read(job: Read) -> Done {
+    let Read { torrent, peer, blocks, buffer: mut served } = job;
+    served.ends.clear();
+    let length: usize = blocks.iter().map(|block| PIECE_HEADER_LENGTH + block.length as usize).sum();
+    // Every byte is written below; what a used buffer holds is overwritten.
+    served.bytes.resize(length, 0);
+    let mut rest = &mut served.bytes[..];
+    let mut end = 0;
+    let mut places: Vec<(Block, IoSliceMut<'_>)> = Vec::with_capacity(blocks.len());
+    for &block in &blocks {
+        let (header, behind) = rest.split_at_mut(PIECE_HEADER_LENGTH);
+        header.copy_from_slice(&piece_header(block));
+        let (data, behind) = behind.split_at_mut(block.length as usize);
+        places.push((block, IoSliceMut::new(data)));
+        rest = behind;
+        end += PIECE_HEADER_LENGTH + block.length as usize;
+        served.ends.push((end, block.length));
+    }
+    let layout = &torrent.metainfo.layout;
+    let mut places = places.as_mut_slice();
+    while let Some(&(first, _)) = places.first().map(|(block, data)| (*block, data)).as_ref() {
+        // Blocks that follow one another in the torrent are read in one call.
+        let mut next = layout.block_offset(first);
+        let run = places
+            .iter()
+            .take_while(|(block, _)| {
+                let follows = layout.block_offset(*block) == next;
+                next += u64::from(block.length);
+                follows
+            })
+            .count();
+        let (now, later) = places.split_at_mut(run);
+        let mut slices: Vec<IoSliceMut<'_>> =
+            now.iter_mut().map(|(_, data)| IoSliceMut::new(&mut *data)).collect();
+        if let Err(error) = torrent.storage.read_at(layout.block_offset(first), &mut slices) {
+            return Done::NotRead { torrent: torrent.info_hash(), peer, error };
+        }
+        places = later;
+    }
+    Done::Read { peer, served }
+}

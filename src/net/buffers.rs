@@ -1,0 +1,70 @@
+//! Buffers of blocks, used again and again: a download allocates as many as are in memory at once.
+
+use std::cell::RefCell;
+
+use crate::layout::BLOCK_LENGTH;
+
+/// Buffers kept for later; more are given back to the allocator.
+const MOST_SPARE: usize = 1024;
+
+/// The data of a block.
+pub struct BlockData {
+    bytes: Box<[u8]>,
+    length: u32,
+}
+
+impl std::fmt::Debug for BlockData {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BlockData({} bytes)", self.length)
+    }
+}
+
+impl BlockData {
+    /// A zeroed block of `length` bytes; at most [`BLOCK_LENGTH`].
+    pub fn new(length: u32) -> BlockData {
+        debug_assert!(length <= BLOCK_LENGTH);
+        BlockData {
+            bytes: vec![0; BLOCK_LENGTH as usize].into_boxed_slice(),
+            length: length.min(BLOCK_LENGTH),
+        }
+    }
+
+    /// The data.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.length as usize]
+    }
+
+    /// The data.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.length as usize]
+    }
+}
+
+/// Spare buffers.
+#[derive(Debug, Default)]
+pub struct Pool {
+    spare: RefCell<Vec<BlockData>>,
+}
+
+impl Pool {
+    /// A buffer of `length` bytes, with any content.
+    pub fn take(&self, length: u32) -> BlockData {
+        match self.spare.borrow_mut().pop() {
+            Some(mut data) => {
+                data.length = length.min(BLOCK_LENGTH);
+                data
+            }
+            None => BlockData::new(length),
+        }
+    }
+
+    /// Gives buffers back.
+    pub fn put(&self, blocks: impl IntoIterator<Item = BlockData>) {
+        let mut spare = self.spare.borrow_mut();
+        for block in blocks {
+            if spare.len() < MOST_SPARE {
+                spare.push(block);
+            }
+        }
+    }
+}

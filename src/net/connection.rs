@@ -1,0 +1,192 @@
+//! The driver of one connection: a task that reads when there is something to read, writes when
+//! there is something to write, and hands all of it to the session in batches.
+
+use std::rc::Rc;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{Receiver, Sender};
+
+use super::Shared;
+use super::reader::Reader;
+pub use super::reader::{Incoming, ReadError};
+pub use super::writer::Served;
+use super::writer::Writer;
+use crate::swarm::PeerKey;
+use crate::wire::{Limits, Message};
+
+/// Messages that may wait for a connection's driver; a peer that lets more pile up is closed.
+pub const OUTBOX: usize = 16 * 1024;
+
+/// Bytes of messages that may wait for a socket; likewise.
+const MOST_CONTROL: usize = 1 << 20;
+
+/// Bytes that a connection reads or writes before others have their turn.
+const TURN: usize = 512 * 1024;
+
+/// To a connection.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// Any message but a block.
+    Message(Message),
+    /// Blocks that were read.
+    Blocks(Served),
+}
+
+/// From a connection.
+#[derive(Debug)]
+pub enum FromPeer {
+    /// What came in one read.
+    Received(PeerKey, Vec<Incoming>),
+    /// Payload bytes of blocks that went out, and buffers that are free again.
+    Sent(PeerKey, u32, Vec<Served>),
+    /// It has ended.
+    Closed(PeerKey, String),
+}
+
+/// What a connection begins with.
+#[derive(Debug)]
+pub struct Opening {
+    /// Its name.
+    pub peer: PeerKey,
+    /// The socket.
+    pub stream: TcpStream,
+    /// Bytes to send first.
+    pub send: Vec<u8>,
+    /// Bytes that came behind the handshake.
+    pub received: Vec<u8>,
+    /// Bounds of what may come.
+    pub limits: Limits,
+}
+
+/// Drives a connection until either side closes it: the session by dropping its outbox.
+pub async fn drive(
+    opening: Opening,
+    outbox: Receiver<Outgoing>,
+    events: Sender<FromPeer>,
+    shared: Rc<Shared>,
+) {
+    let peer = opening.peer;
+    let mut writer = Writer::default();
+    writer.push_bytes(&opening.send);
+    let reader = Reader::new(opening.limits, opening.received);
+    let mut driver = Driver { peer, stream: opening.stream, reader, writer, outbox, events, shared };
+    let reason = match driver.run().await {
+        Ok(()) => "closed".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    // The session may have ended; then nobody needs to know.
+    let _ = driver.events.send(FromPeer::Closed(peer, reason)).await;
+}
+
+struct Driver {
+    peer: PeerKey,
+    stream: TcpStream,
+    reader: Reader,
+    writer: Writer,
+    outbox: Receiver<Outgoing>,
+    events: Sender<FromPeer>,
+    shared: Rc<Shared>,
+}
+
+impl Driver {
+    /// Ends with `Ok` when the session has dropped the outbox.
+    async fn run(&mut self) -> Result<(), ReadError> {
+        let mut batch = Vec::new();
+        self.reader.drain(&self.shared, &mut batch)?;
+        self.report(batch).await;
+        let shared = self.shared.clone();
+        loop {
+            let may_read = !shared.gate.is_closed() && shared.download.allowance() > 0;
+            let may_write = !self.writer.is_empty() && shared.upload.allowance() > 0;
+            tokio::select! {
+                outgoing = self.outbox.recv() => match outgoing {
+                    Some(outgoing) => self.queue(outgoing)?,
+                    None => return self.farewell(),
+                },
+                ready = self.stream.readable(), if may_read => {
+                    ready?;
+                    self.read().await?;
+                }
+                ready = self.stream.writable(), if may_write => {
+                    ready?;
+                    self.write().await?;
+                }
+                () = shared.gate.wait_open(), if shared.gate.is_closed() => {}
+                () = shared.download.wait(), if !may_read && !shared.gate.is_closed() => {}
+                () = shared.upload.wait(), if !may_write && !self.writer.is_empty() => {}
+            }
+        }
+    }
+
+    /// Takes all that waits in the outbox, and writes it if the socket takes it.
+    fn queue(&mut self, first: Outgoing) -> Result<(), ReadError> {
+        let mut next = Some(first);
+        while let Some(outgoing) = next {
+            match outgoing {
+                Outgoing::Message(message) => {
+                    self.reader.on_sent(&message);
+                    self.writer.push(&message);
+                }
+                Outgoing::Blocks(served) => self.writer.push_served(served),
+            }
+            next = self.outbox.try_recv().ok();
+        }
+        if self.writer.control_backlog() > MOST_CONTROL {
+            return Err(std::io::Error::other("does not take what we send").into());
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<(), ReadError> {
+        let mut turn = TURN;
+        while turn > 0 && !self.shared.gate.is_closed() {
+            let most = self.shared.download.allowance().min(turn);
+            if most == 0 {
+                break;
+            }
+            let mut batch = Vec::new();
+            match self.reader.read(&self.stream, &self.shared, most, &mut batch) {
+                Ok(count) => {
+                    self.shared.download.spend(count);
+                    turn = turn.saturating_sub(count);
+                    self.report(batch).await;
+                }
+                Err(ReadError::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    // What came before the error counts.
+                    self.report(batch).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<(), ReadError> {
+        let mut done = Vec::new();
+        let most = self.shared.upload.allowance().min(2 * TURN);
+        match self.writer.write(&self.stream, most, &mut done) {
+            Ok((sent, payload)) => {
+                self.shared.upload.spend(sent);
+                if payload > 0 || !done.is_empty() {
+                    let _ = self.events.send(FromPeer::Sent(self.peer, payload, done)).await;
+                }
+                Ok(())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A last attempt to get out what waits; nothing is waited for.
+    fn farewell(&mut self) -> Result<(), ReadError> {
+        let _ = self.writer.write(&self.stream, usize::MAX, &mut Vec::new());
+        Ok(())
+    }
+
+    async fn report(&self, batch: Vec<Incoming>) {
+        if !batch.is_empty() {
+            let _ = self.events.send(FromPeer::Received(self.peer, batch)).await;
+        }
+    }
+}

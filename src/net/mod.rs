@@ -1,0 +1,79 @@
+//! Sockets: listening, dialling, and the driver of each connection. Moves bytes and decides nothing.
+//!
+//! All of it runs on the session's one thread; what connections share ([`Shared`]) needs no locks.
+
+pub mod buffers;
+pub mod connection;
+pub mod dial;
+pub mod limit;
+pub mod listen;
+mod reader;
+mod writer;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+
+use buffers::Pool;
+use limit::Limit;
+
+/// Bytes that a read takes at the most where it cannot go straight to a block's buffer: requests,
+/// haves and the like are short, and a longer block is better read scattered.
+const SCRATCH: usize = 32 * 1024;
+
+/// What all connections of a session share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Buffers of blocks.
+    pub pool: Pool,
+    /// Where reads go that do not go to a block. Borrowed only within one synchronous read.
+    scratch: RefCell<Box<[u8]>>,
+    /// Bytes a second that are read.
+    pub download: Limit,
+    /// Bytes a second that are written.
+    pub upload: Limit,
+    /// Closed while too much waits for the disk: nothing is read from any socket, and TCP tells
+    /// the peers to wait.
+    pub gate: Gate,
+}
+
+impl Shared {
+    /// Rates in bytes a second.
+    pub fn new(download: Option<u64>, upload: Option<u64>) -> Rc<Shared> {
+        Rc::new(Shared {
+            pool: Pool::default(),
+            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            download: Limit::new(download),
+            upload: Limit::new(upload),
+            gate: Gate::default(),
+        })
+    }
+}
+
+/// Lets through, or does not.
+#[derive(Debug, Default)]
+pub struct Gate {
+    closed: Cell<bool>,
+    opened: Notify,
+}
+
+impl Gate {
+    /// Closes or opens it.
+    pub fn set_closed(&self, closed: bool) {
+        if self.closed.replace(closed) && !closed {
+            self.opened.notify_waiters();
+        }
+    }
+
+    /// Whether it is closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    async fn wait_open(&self) {
+        while self.is_closed() {
+            self.opened.notified().await;
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! From the bytes of a connection to messages and blocks.
+//!
+//! Blocks are read straight into their buffers: the replies to our requests come in the order of the
+//! requests, so one scattered read takes `header, block, header, block, …`. Where something else
+//! comes (a have, another order), the bytes are taken out again and go the plain way. A connection
+//! that is idle holds no buffer.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut};
+
+use tokio::net::TcpStream;
+
+use super::Shared;
+use super::buffers::BlockData;
+use crate::layout::Block;
+use crate::wire::{Frame, Limits, Message, PIECE_HEADER_LENGTH, ProtocolError, next_frame, piece_header};
+
+/// Blocks that one scattered read takes at the most.
+const MOST_SCATTERED: usize = 32;
+
+/// Requests that are remembered as unanswered; some are never answered.
+const MOST_EXPECTED: usize = 8192;
+
+/// What came.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Any message but a block.
+    Message(Message),
+    /// A block, whole.
+    Block(Block, BlockData),
+}
+
+/// Why reading ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The other side closed.
+    #[error("closed by the peer")]
+    Eof,
+    /// The socket failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The other side broke the protocol.
+    #[error("{0}")]
+    Protocol(#[from] ProtocolError),
+}
+
+/// A block of which the first bytes are here.
+#[derive(Debug)]
+struct Partial {
+    block: Block,
+    data: BlockData,
+    filled: usize,
+}
+
+/// The receiving side of a connection, from the first message on.
+#[derive(Debug)]
+pub struct Reader {
+    limits: Limits,
+    /// The beginning of a message; bounded by the limits of its kind.
+    carry: Vec<u8>,
+    partial: Option<Partial>,
+    /// Requests that were sent and not answered, in order: a prediction, nothing depends on it.
+    /// At most [`MOST_EXPECTED`].
+    expected: VecDeque<Block>,
+}
+
+impl Reader {
+    /// For a torrent with so many pieces; `received` are bytes that came behind the handshake.
+    pub fn new(limits: Limits, received: Vec<u8>) -> Reader {
+        Reader { limits, carry: received, partial: None, expected: VecDeque::new() }
+    }
+
+    /// A request or cancel goes out.
+    pub fn on_sent(&mut self, message: &Message) {
+        match message {
+            Message::Request(block) => {
+                if self.expected.len() == MOST_EXPECTED {
+                    self.expected.pop_front();
+                }
+                self.expected.push_back(*block);
+            }
+            Message::Cancel(block) => self.forget(*block),
+            _ => {}
+        }
+    }
+
+    fn forget(&mut self, block: Block) {
+        if let Some(at) = self.expected.iter().position(|&other| other == block) {
+            self.expected.remove(at);
+        }
+    }
+
+    /// What came with the handshake.
+    pub fn drain(&mut self, shared: &Shared, out: &mut Vec<Incoming>) -> Result<(), ReadError> {
+        let bytes = std::mem::take(&mut self.carry);
+        self.take_plain(&bytes, shared, out)?;
+        Ok(())
+    }
+
+    /// One read of at most about `most` bytes. Says how many came; `WouldBlock` if none.
+    pub fn read(
+        &mut self,
+        stream: &TcpStream,
+        shared: &Shared,
+        most: usize,
+        out: &mut Vec<Incoming>,
+    ) -> Result<usize, ReadError> {
+        let scattered = self.carry.is_empty() && (self.partial.is_some() || !self.expected.is_empty());
+        let count = match scattered {
+            true => self.read_scattered(stream, shared, most, out)?,
+            false => self.read_plain(stream, shared, most, out)?,
+        };
+        if count == 0 { Err(ReadError::Eof) } else { Ok(count) }
+    }
+
+    fn read_plain(
+        &mut self,
+        stream: &TcpStream,
+        shared: &Shared,
+        most: usize,
+        out: &mut Vec<Incoming>,
+    ) -> Result<usize, ReadError> {
+        let mut scratch = shared.scratch.borrow_mut();
+        let most = most.clamp(1, scratch.len());
+        let count = stream.try_read(&mut scratch[..most])?;
+        if self.carry.is_empty() {
+            self.take_plain(&scratch[..count], shared, out)?;
+        } else {
+            let mut bytes = std::mem::take(&mut self.carry);
+            bytes.extend_from_slice(&scratch[..count]);
+            self.take_plain(&bytes, shared, out)?;
+        }
+        Ok(count)
+    }
+
+    fn read_scattered(
+        &mut self,
+        stream: &TcpStream,
+        shared: &Shared,
+        most: usize,
+        out: &mut Vec<Incoming>,
+    ) -> Result<usize, ReadError> {
+        let blocks = (most / 16384).clamp(1, MOST_SCATTERED).min(self.expected.len());
+        let mut headers = [[0u8; PIECE_HEADER_LENGTH]; MOST_SCATTERED];
+        let mut data: Vec<BlockData> =
+            self.expected.iter().take(blocks).map(|block| shared.pool.take(block.length)).collect();
+        let mut slices: Vec<IoSliceMut<'_>> = Vec::with_capacity(2 * blocks + 1);
+        if let Some(partial) = &mut self.partial {
+            slices.push(IoSliceMut::new(&mut partial.data.as_mut_slice()[partial.filled..]));
+        }
+        for (header, data) in headers.iter_mut().zip(&mut data) {
+            slices.push(IoSliceMut::new(header));
+            slices.push(IoSliceMut::new(data.as_mut_slice()));
+        }
+        let result = stream.try_read_vectored(&mut slices);
+        let count = match result {
+            Ok(count) => count,
+            Err(error) => {
+                shared.pool.put(data);
+                return Err(error.into());
+            }
+        };
+        let left = self.fill_partial(count, out);
+        self.take_scattered(left, &headers, data, shared, out)?;
+        Ok(count)
+    }
+
+    /// So many bytes came, the first of them for the partial block. Returns how many are behind it.
+    fn fill_partial(&mut self, count: usize, out: &mut Vec<Incoming>) -> usize {
+        let Some(partial) = &mut self.partial else { return count };
+        let taken = count.min(partial.block.length as usize - partial.filled);
+        partial.filled += taken;
+        if partial.filled == partial.block.length as usize
+            && let Some(Partial { block, data, .. }) = self.partial.take()
+        {
+            out.push(Incoming::Block(block, data));
+        }
+        count - taken
+    }
+
+    /// `left` bytes lie in `headers` and `data` as predicted, or not.
+    fn take_scattered(
+        &mut self,
+        mut left: usize,
+        headers: &[[u8; PIECE_HEADER_LENGTH]],
+        data: Vec<BlockData>,
+        shared: &Shared,
+        out: &mut Vec<Incoming>,
+    ) -> Result<(), ReadError> {
+        let mut spare = data.into_iter();
+        for header in headers {
+            if left == 0 {
+                break;
+            }
+            let Some(data) = spare.next() else { break };
+            let predicted = self.expected.front().is_some_and(|&block| *header == piece_header(block));
+            if left < PIECE_HEADER_LENGTH || !predicted {
+                // Not what was predicted: from here on in one run, and the plain way.
+                let first = headers.iter().position(|other| std::ptr::eq(other, header)).unwrap_or(0);
+                let mut bytes = Vec::with_capacity(left);
+                let rest = std::iter::once(&data).chain(spare.as_slice());
+                for (header, data) in headers[first..].iter().zip(rest) {
+                    for part in [&header[..], data.as_slice()] {
+                        bytes.extend_from_slice(&part[..part.len().min(left - bytes.len())]);
+                    }
+                }
+                shared.pool.put(std::iter::once(data).chain(spare));
+                return self.take_plain(&bytes, shared, out);
+            }
+            let Some(block) = self.expected.pop_front() else { break };
+            let filled = (left - PIECE_HEADER_LENGTH).min(block.length as usize);
+            left -= PIECE_HEADER_LENGTH + filled;
+            if filled == block.length as usize {
+                out.push(Incoming::Block(block, data));
+            } else {
+                self.partial = Some(Partial { block, data, filled });
+            }
+        }
+        shared.pool.put(spare);
+        Ok(())
+    }
+
+    /// Takes messages out of a run of bytes; the beginning of a further one is carried over.
+    fn take_plain(
+        &mut self,
+        bytes: &[u8],
+        shared: &Shared,
+        out: &mut Vec<Incoming>,
+    ) -> Result<(), ReadError> {
+        let filled = match &mut self.partial {
+            Some(partial) => {
+                let rest = &mut partial.data.as_mut_slice()[partial.filled..];
+                let count = rest.len().min(bytes.len());
+                rest[..count].copy_from_slice(&bytes[..count]);
+                count
+            }
+            None => 0,
+        };
+        self.fill_partial(filled, out);
+        let mut rest = &bytes[filled..];
+        while self.partial.is_none() {
+            match next_frame(rest, &self.limits)? {
+                Some(Frame::Message(message, consumed)) => {
+                    if let Message::Reject(block) = &message {
+                        self.forget(*block);
+                    }
+                    out.push(Incoming::Message(message));
+                    rest = &rest[consumed..];
+                }
+                Some(Frame::PieceHeader { block, consumed }) => {
+                    rest = &rest[consumed..];
+                    self.skip_to(block);
+                    let mut data = shared.pool.take(block.length);
+                    let filled = rest.len().min(block.length as usize);
+                    data.as_mut_slice()[..filled].copy_from_slice(&rest[..filled]);
+                    rest = &rest[filled..];
+                    if filled == block.length as usize {
+                        out.push(Incoming::Block(block, data));
+                    } else {
+                        self.partial = Some(Partial { block, data, filled });
+                    }
+                }
+                None => break,
+            }
+        }
+        self.carry.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// `block` came; those expected before it may still come, but after the others.
+    fn skip_to(&mut self, block: Block) {
+        if let Some(at) = self.expected.iter().position(|&other| other == block) {
+            self.expected.rotate_left(at);
+            self.expected.pop_front();
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! From messages and blocks to the bytes of a connection.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use tokio::net::TcpStream;
+
+use crate::wire::Message;
+
+/// Chunks that one gathered write takes at the most.
+const MOST_GATHERED: usize = 16;
+
+/// Blocks as they go over the wire, each behind its header, in one buffer.
+#[derive(Debug, Default)]
+pub struct Served {
+    /// Headers and data.
+    pub bytes: Vec<u8>,
+    /// Where each block ends in `bytes`, and how many of its bytes are payload.
+    pub ends: Vec<(usize, u32)>,
+}
+
+#[derive(Debug)]
+enum Chunk {
+    Control(Vec<u8>),
+    Served(Served),
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Chunk::Control(bytes) => bytes,
+            Chunk::Served(served) => &served.bytes,
+        }
+    }
+}
+
+/// The sending side of a connection. What it holds is bounded by whoever queues: the swarm hands
+/// out few blocks ahead, and a peer whose outbox is full is closed.
+#[derive(Debug, Default)]
+pub struct Writer {
+    chunks: VecDeque<Chunk>,
+    /// Bytes of the first chunk that are written.
+    written: usize,
+}
+
+impl Writer {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Bytes of control messages that wait.
+    pub fn control_backlog(&self) -> usize {
+        let control = |chunk: &Chunk| match chunk {
+            Chunk::Control(bytes) => bytes.len(),
+            Chunk::Served(_) => 0,
+        };
+        self.chunks.iter().map(control).sum()
+    }
+
+    /// Queues bytes as they are: the handshake.
+    pub fn push_bytes(&mut self, bytes: &[u8]) {
+        self.control().extend_from_slice(bytes);
+    }
+
+    /// Queues a message.
+    pub fn push(&mut self, message: &Message) {
+        message.encode_into(self.control());
+    }
+
+    /// Queues blocks.
+    pub fn push_served(&mut self, served: Served) {
+        self.chunks.push_back(Chunk::Served(served));
+    }
+
+    fn control(&mut self) -> &mut Vec<u8> {
+        if !matches!(self.chunks.back(), Some(Chunk::Control(_))) {
+            self.chunks.push_back(Chunk::Control(Vec::new()));
+        }
+        match self.chunks.back_mut() {
+            Some(Chunk::Control(bytes)) => bytes,
+            _ => unreachable!("a control chunk was just pushed"),
+        }
+    }
+
+    /// One write of at most about `most` bytes. Says how many bytes went and how many of them were
+    /// payload of blocks that went whole; buffers that are done with go to `done`.
+    pub fn write(
+        &mut self,
+        stream: &TcpStream,
+        most: usize,
+        done: &mut Vec<Served>,
+    ) -> io::Result<(usize, u32)> {
+        let mut slices = [IoSlice::new(&[]); MOST_GATHERED];
+        let (mut count, mut room) = (0, most);
+        for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+            let bytes = if count == 0 { &chunk.bytes()[self.written..] } else { chunk.bytes() };
+            if room == 0 {
+                break;
+            }
+            let part = &bytes[..bytes.len().min(room)];
+            *slice = IoSlice::new(part);
+            room -= part.len();
+            count += 1;
+        }
+        let sent = stream.try_write_vectored(&slices[..count])?;
+        Ok((sent, self.advance(sent, done)))
+    }
+
+    fn advance(&mut self, mut sent: usize, done: &mut Vec<Served>) -> u32 {
+        let mut payload = 0;
+        while let Some(chunk) = self.chunks.front() {
+            let before = self.written;
+            self.written += sent.min(chunk.bytes().len() - before);
+            sent -= self.written - before;
+            if let Chunk::Served(served) = chunk {
+                let reached = |end: usize| before < end && end <= self.written;
+                payload +=
+                    served.ends.iter().filter(|(end, _)| reached(*end)).map(|(_, bytes)| bytes).sum::<u32>();
+            }
+            if self.written < chunk.bytes().len() {
+                break;
+            }
+            self.written = 0;
+            if let Some(Chunk::Served(served)) = self.chunks.pop_front() {
+                done.push(served);
+            }
+        }
+        payload
+    }
+}

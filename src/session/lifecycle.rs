@@ -1,0 +1,307 @@
+//! A torrent's way through a session: added, checked, started, complete, ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::checking::{self, Checked, Progress};
+use super::options::TorrentOptions;
+use super::torrent::{Ending, FAREWELL, Life, Torrent};
+use super::{Engine, Notice};
+use crate::bitfield::Bitfield;
+use crate::disk::{OnDisk, WriteJob};
+use crate::event::{Kind, Pieces, State};
+use crate::layout::FileIndex;
+use crate::metainfo::{InfoHash, Metainfo};
+use crate::storage::{Storage, StorageOptions};
+use crate::swarm::{Config, Input, Swarm};
+
+impl Engine {
+    /// False if it is there already.
+    pub(super) fn add(&mut self, now: Instant, metainfo: Metainfo, options: TorrentOptions) -> bool {
+        let hash = metainfo.info_hash;
+        if self.torrents.contains_key(&hash) || self.shutting_down {
+            return false;
+        }
+        let layout = metainfo.layout.clone();
+        let storage_options = StorageOptions {
+            preallocate: options.preallocate,
+            max_open_files: 0,
+            priorities: options.priorities.clone(),
+            trace: false,
+        };
+        let storage = Arc::new(Storage::new(&metainfo, &options.basedir, storage_options));
+        let added = Kind::TorrentAdded {
+            name: metainfo.name.clone(),
+            size: layout.total(),
+            pieces: layout.num_pieces(),
+            files: metainfo.files.len(),
+        };
+        let on_disk = OnDisk { metainfo: Arc::new(metainfo), storage };
+        let torrent = Torrent {
+            wanted: wanted_pieces(&on_disk.metainfo, &options.priorities),
+            checked: Bitfield::new(layout.num_pieces()),
+            life: Life::Checking {
+                stop: Arc::new(AtomicBool::new(false)),
+                progress: Arc::new(Progress::new(now, 0, layout.num_pieces())),
+            },
+            on_disk,
+            state: options.state,
+            options,
+            assembling: Default::default(),
+            unwritten: 0,
+            began: now,
+            completed: None,
+            last_new: now,
+            error: None,
+            ending: None,
+            ended: None,
+            next_save: None,
+        };
+        self.torrents.insert(hash, torrent);
+        self.tell(hash, added);
+        self.begin_check(now, hash);
+        true
+    }
+
+    fn begin_check(&mut self, now: Instant, hash: InfoHash) {
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        let layout = &torrent.on_disk.metainfo.layout;
+        let (pieces, bytes) = (layout.num_pieces(), layout.total());
+        let stop = Arc::new(AtomicBool::new(false));
+        let progress = Arc::new(Progress::new(now, bytes, pieces));
+        torrent.life = Life::Checking { stop: stop.clone(), progress: progress.clone() };
+        let (notify, on_disk) = (self.notify.clone(), torrent.on_disk.clone());
+        let prepare = torrent.state == State::Started;
+        tokio::task::spawn_blocking(move || {
+            let checked = checking::check(&on_disk, &progress, &stop, prepare);
+            let _ = notify.send(Notice::Checked(checked));
+        });
+        self.tell(hash, Kind::HashcheckStarted { pieces, bytes });
+    }
+
+    /// Checks what is on disk again: the connections are closed, and made anew afterwards.
+    pub(super) fn check_again(&mut self, now: Instant, hash: InfoHash) {
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        if torrent.swarm().is_none() || torrent.ending.is_some() || torrent.ended.is_some() {
+            return;
+        }
+        self.input(now, hash, Input::Enter(State::Stopped));
+        self.perform(now, hash);
+        self.begin_check(now, hash);
+    }
+
+    pub(super) fn on_checked(&mut self, now: Instant, checked: Checked) {
+        let hash = checked.torrent;
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        torrent.checked = checked.have;
+        torrent.last_new = now;
+        torrent.assembling.clear();
+        let config = Config {
+            info_hash: hash,
+            layout: torrent.on_disk.metainfo.layout.clone(),
+            trackers: torrent.on_disk.metainfo.trackers.clone(),
+            peer_id: self.peer_id,
+            port: self.port,
+            have: torrent.checked.clone(),
+            wanted: torrent.wanted.clone(),
+            weights: Vec::new(),
+            downloaded: 0,
+            uploaded: 0,
+            max_peers: self.options.max_peers,
+            upload_slots: torrent.options.upload_slots,
+            seed: self.rng.u64(..),
+        };
+        let swarm = Swarm::new(now, config);
+        let complete = swarm.is_complete();
+        let missing: Bitfield = {
+            let mut set = Bitfield::new(torrent.checked.len());
+            Bitfield::full(set.len()).minus(&torrent.checked).for_each(|piece| {
+                set.insert(piece);
+            });
+            set
+        };
+        let finished = Kind::HashcheckFinished {
+            have: Pieces(torrent.checked.ranges()),
+            missing: Pieces(missing.ranges()),
+            have_count: torrent.checked.count(),
+            missing_count: missing.count(),
+            corrupt_count: 0,
+        };
+        torrent.life = Life::Running(Box::new(swarm));
+        torrent.completed = complete.then_some(now);
+        let (state, name) = (torrent.state, torrent.on_disk.metainfo.name.clone());
+        let ending = torrent.ending.is_some();
+        self.tell(hash, finished);
+        if let Some(error) = checked.error {
+            self.on_storage_error(now, hash, &error);
+        } else if !ending && !checked.stopped {
+            self.input(now, hash, Input::Enter(state));
+            if complete && state == State::Started {
+                self.tell(hash, Kind::Seeding { name });
+            }
+        }
+        self.touched.insert(hash);
+    }
+
+    /// Something new was verified.
+    pub(super) fn on_progress(&mut self, now: Instant, hash: InfoHash) {
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        torrent.last_new = now;
+        if torrent.completed.is_some() || !torrent.is_complete() {
+            return;
+        }
+        torrent.completed = Some(now);
+        let name = torrent.on_disk.metainfo.name.clone();
+        let elapsed = now.saturating_duration_since(torrent.began).as_secs_f64();
+        let size = torrent.wanted_bytes();
+        let seeds = !torrent.options.no_seed;
+        self.tell(hash, Kind::Complete { name: name.clone(), size, elapsed });
+        if seeds {
+            self.tell(hash, Kind::Seeding { name });
+        }
+    }
+
+    pub(super) fn enter(&mut self, now: Instant, hash: InfoHash, state: State, reason: &str) {
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        if torrent.state == state || torrent.ending.is_some() || torrent.ended.is_some() {
+            return;
+        }
+        let from = std::mem::replace(&mut torrent.state, state);
+        if state == State::Started {
+            torrent.error = None;
+            torrent.last_new = now;
+        }
+        self.tell(hash, Kind::StateChanged { from, to: state, reason: reason.to_owned() });
+        self.input(now, hash, Input::Enter(state));
+        if state == State::Stopped {
+            self.perform(now, hash);
+            self.save(hash, true);
+        }
+    }
+
+    pub(super) fn shut_down(&mut self, now: Instant) {
+        self.shutting_down = true;
+        let hashes: Vec<InfoHash> = self.torrents.keys().copied().collect();
+        for hash in hashes {
+            let verdict = self.torrents.get(&hash).map(Torrent::verdict);
+            if let Some((code, reason)) = verdict {
+                self.begin_end(now, hash, code, reason);
+            }
+            self.touched.insert(hash);
+        }
+    }
+
+    pub(super) fn remove(&mut self, now: Instant, hash: InfoHash) {
+        let Some(torrent) = self.torrents.get(&hash) else { return };
+        let name = torrent.on_disk.metainfo.name.clone();
+        let (code, reason) = torrent.verdict();
+        self.begin_end(now, hash, code, reason);
+        self.perform(now, hash);
+        self.torrents.remove(&hash);
+        self.last_totals.remove(&hash);
+        self.tell(hash, Kind::TorrentRemoved { name });
+    }
+
+    /// No new work; what is written is finished and synced, the tracker is told.
+    fn begin_end(&mut self, now: Instant, hash: InfoHash, code: u8, reason: String) {
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        if torrent.ending.is_some() || torrent.ended.is_some() {
+            return;
+        }
+        if let Life::Checking { stop, .. } = &torrent.life {
+            stop.store(true, Ordering::Relaxed);
+        }
+        torrent.ending =
+            Some(Ending { code, reason: reason.clone(), deadline: now + FAREWELL, saved: false });
+        let from = std::mem::replace(&mut torrent.state, State::Stopped);
+        if from != State::Stopped {
+            self.tell(hash, Kind::StateChanged { from, to: State::Stopped, reason });
+        }
+        self.input(now, hash, Input::Enter(State::Stopped));
+        self.perform(now, hash);
+        self.save(hash, true);
+    }
+
+    /// Ends a torrent whose time has come, and concludes one whose end has been waited for.
+    pub(super) fn see_to_the_end(&mut self, now: Instant, hash: InfoHash) {
+        let Some(torrent) = self.torrents.get(&hash) else { return };
+        if let Some((code, reason)) = torrent.due_to_end(now) {
+            self.begin_end(now, hash, code, reason);
+        }
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        if torrent.next_save.is_some_and(|at| at <= now) {
+            torrent.next_save = None;
+            self.save(hash, false);
+        }
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        let Some(ending) = &torrent.ending else { return };
+        let told = torrent.swarm().is_none_or(|swarm| swarm.announcer().is_stopped());
+        if torrent.ended.is_some() || (now < ending.deadline && !(ending.saved && told)) {
+            return;
+        }
+        let (code, reason) = (ending.code, ending.reason.clone());
+        torrent.ended = Some((code, reason.clone()));
+        let status = torrent.status(now);
+        let summary = Kind::Summary {
+            name: status.name,
+            exit_code: code,
+            reason,
+            done: status.wanted_bytes - status.left,
+            wanted: status.wanted_bytes,
+            left: status.left,
+            downloaded: status.downloaded,
+            uploaded: status.uploaded,
+            wasted: status.wasted,
+            elapsed: now.saturating_duration_since(torrent.began).as_secs_f64(),
+            have: Pieces(status.have.ranges()),
+            wanted_pieces: Pieces(status.wanted.ranges()),
+        };
+        self.tell(hash, summary);
+    }
+
+    /// Syncs what is written, behind the writes that are under way, and saves resume data.
+    fn save(&mut self, hash: InfoHash, close: bool) {
+        let Some(torrent) = self.torrents.get(&hash) else { return };
+        let storage = torrent.on_disk.storage.clone();
+        let notify = self.notify.clone();
+        let work = move || {
+            // An error here is one of data that were verified and could not be brought to the disk:
+            // the next start finds out by hashing them.
+            let _ = storage.sync();
+            if close {
+                storage.close_all();
+            }
+            let _ = notify.send(Notice::Saved(hash));
+        };
+        if !self.disk.write(WriteJob::Then(Box::new(work))) {
+            self.on_saved(hash);
+        }
+    }
+
+    pub(super) fn on_saved(&mut self, hash: InfoHash) {
+        if let Some(ending) = self.torrents.get_mut(&hash).and_then(|torrent| torrent.ending.as_mut()) {
+            ending.saved = true;
+        }
+        self.touched.insert(hash);
+    }
+}
+
+/// How long verified pieces may wait to be named by resume data.
+#[allow(dead_code)]
+const SAVE_EVERY: Duration = Duration::from_secs(30);
+
+/// A piece is wanted if any file that overlaps it is. Pad files count for nothing.
+fn wanted_pieces(metainfo: &Metainfo, priorities: &[u32]) -> Bitfield {
+    let layout = &metainfo.layout;
+    if priorities.is_empty() {
+        return Bitfield::full(layout.num_pieces());
+    }
+    let mut wanted = Bitfield::new(layout.num_pieces());
+    for (index, extent) in layout.files().iter().enumerate() {
+        if priorities.get(index).is_none_or(|&priority| priority > 0) && !extent.pad {
+            wanted.insert_range(layout.pieces_of_file(FileIndex(index as u32)));
+        }
+    }
+    wanted
+}

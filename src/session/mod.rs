@@ -1,0 +1,355 @@
+//! The session: owns the listener, the connections, the limits and the torrents, on one thread, in
+//! one loop that shows every input there is.
+//!
+//! Decides nothing about a transfer (that is each torrent's [`Swarm`](crate::swarm::Swarm)) and does
+//! nothing that could block (that is the disk's threads, and blocking threads for trackers).
+
+pub mod options;
+pub mod subscribers;
+
+mod checking;
+mod connections;
+mod lifecycle;
+mod outputs;
+pub mod torrent;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+
+use crate::disk::{Disk, Done};
+use crate::event::{Kind, Severity, State};
+use crate::metainfo::{InfoHash, Metainfo};
+use crate::net::Shared;
+use crate::net::connection::FromPeer;
+use crate::net::dial::Met;
+use crate::swarm::announce::{Answer, Failure, Token};
+use crate::swarm::{PeerKey, Totals};
+use crate::tracker;
+use crate::wire::PeerId;
+use checking::Checked;
+use connections::Connections;
+use options::{SessionOptions, Status, TorrentOptions};
+use subscribers::{Subscribers, Subscription};
+use torrent::Torrent;
+
+/// Reads of all connections that may wait for the loop; each is at most a turn's worth of blocks.
+const MOST_FROM_PEERS: usize = 64;
+
+/// Inputs of one kind that are taken before the swarms are asked what to do about them.
+const BATCH: usize = 64;
+
+/// Between two `progress` events while something moves.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// What is asked about a torrent that may or may not be there.
+pub type Question = Box<dyn FnOnce(Option<&Torrent>) + Send>;
+
+/// What the library's handles ask of the session. Each waits for its reply, so that there are at
+/// most as many as there are threads that ask.
+pub enum Command {
+    /// Adds a torrent, unless it is there.
+    Add(Box<Metainfo>, TorrentOptions, SyncSender<bool>),
+    /// Ends a torrent and forgets it.
+    Remove(InfoHash, SyncSender<()>),
+    /// To be in this state.
+    Enter(InfoHash, State, SyncSender<()>),
+    /// Checks again what is on disk, whatever resume data say.
+    Hashcheck(InfoHash, SyncSender<()>),
+    /// Calls the closure with the torrent.
+    Ask(InfoHash, Question),
+    /// The torrents.
+    List(SyncSender<Vec<InfoHash>>),
+    /// Subscribes.
+    Subscribe(Severity, SyncSender<Subscription>),
+    /// A peer's address, from the user.
+    AddPeer(InfoHash, SocketAddr, SyncSender<()>),
+    /// Ends all torrents, then the session.
+    Shutdown,
+}
+
+/// What tasks and threads of the session tell the loop, beside the connections and the disk.
+pub(crate) enum Notice {
+    Accepted(TcpStream, SocketAddr),
+    /// A peer that called us has said its handshake, or not.
+    Answered(SocketAddr, std::io::Result<Met>),
+    Dialed(InfoHash, SocketAddr, std::io::Result<Met>),
+    Announced(InfoHash, Token, Result<Answer, Failure>),
+    Checked(Checked),
+    Saved(InfoHash),
+}
+
+/// The session's state: see the module's head.
+pub struct Engine {
+    options: SessionOptions,
+    peer_id: PeerId,
+    port: u16,
+    key: u32,
+    torrents: BTreeMap<InfoHash, Torrent>,
+    /// Torrents whose swarm may have something to say.
+    touched: BTreeSet<InfoHash>,
+    connections: Connections,
+    shared: Rc<Shared>,
+    disk: Disk,
+    subscribers: Subscribers,
+    rng: fastrand::Rng,
+    commands: mpsc::UnboundedReceiver<Command>,
+    from_peers: mpsc::Receiver<FromPeer>,
+    to_loop: mpsc::Sender<FromPeer>,
+    done: mpsc::UnboundedReceiver<Done>,
+    notices: mpsc::UnboundedReceiver<Notice>,
+    /// Bounded by what is under way: calls, handshakes, announces and checks each end in one.
+    notify: mpsc::UnboundedSender<Notice>,
+    tracker_options: Arc<tracker::Options>,
+    next_progress: Option<Instant>,
+    last_totals: BTreeMap<InfoHash, Totals>,
+    shutting_down: bool,
+}
+
+impl Engine {
+    /// On the session's thread, inside its runtime: listens, starts the disk's threads.
+    pub fn start(
+        options: SessionOptions,
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Result<Engine, String> {
+        let listeners = crate::net::listen::listen(&options.ports, options.bind)
+            .map_err(|error| listen_error(&options, &error))?;
+        let mut rng = fastrand::Rng::new();
+        let (to_loop, from_peers) = mpsc::channel(MOST_FROM_PEERS);
+        let (notify, notices) = mpsc::unbounded_channel();
+        let (to_done, done) = mpsc::unbounded_channel();
+        let disk = Disk::start(to_done).map_err(|error| format!("cannot start a thread: {error}"))?;
+        let mut engine = Engine {
+            peer_id: PeerId::generate(&mut rng),
+            port: listeners.port,
+            key: rng.u32(..),
+            torrents: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            connections: Connections::default(),
+            shared: Shared::new(options.max_download_rate, options.max_upload_rate),
+            disk,
+            subscribers: Subscribers::default(),
+            rng,
+            commands,
+            from_peers,
+            to_loop,
+            done,
+            notices,
+            notify,
+            tracker_options: Arc::new(tracker::Options {
+                bind: options.bind,
+                proxies: tracker::Proxies::from_env(),
+                ..tracker::Options::default()
+            }),
+            next_progress: None,
+            last_totals: BTreeMap::new(),
+            shutting_down: false,
+            options,
+        };
+        for socket in listeners.sockets {
+            engine.accept_from(socket);
+        }
+        Ok(engine)
+    }
+
+    /// Our peer id.
+    pub fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    /// The port that is listened on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The loop; ends after `Command::Shutdown`, or when nobody can send commands any more, once all
+    /// torrents have ended.
+    pub async fn run(mut self) {
+        let far = Duration::from_secs(3600);
+        let timer = sleep_until((Instant::now() + far).into());
+        tokio::pin!(timer);
+        while !(self.shutting_down && self.all_ended()) {
+            let deadline = self.deadline().unwrap_or_else(|| Instant::now() + far);
+            if timer.deadline() != deadline.into() {
+                timer.as_mut().reset(deadline.into());
+            }
+            tokio::select! {
+                Some(event) = self.from_peers.recv() => {
+                    self.on_peers(event);
+                }
+                Some(done) = self.done.recv() => {
+                    let now = Instant::now();
+                    self.on_done(now, done);
+                    for _ in 0..BATCH {
+                        let Ok(done) = self.done.try_recv() else { break };
+                        self.on_done(now, done);
+                    }
+                }
+                Some(notice) = self.notices.recv() => self.on_notice(Instant::now(), notice),
+                command = self.commands.recv(), if !self.shutting_down => match command {
+                    Some(command) => self.on_command(Instant::now(), command),
+                    None => self.shut_down(Instant::now()),
+                },
+                () = &mut timer => {
+                    let due = self.torrents.keys().copied();
+                    self.touched.extend(due);
+                }
+            }
+            self.settle(Instant::now());
+        }
+        // Writes that are under way are finished, so that nothing on disk is torn.
+        self.disk.finish();
+    }
+
+    fn on_peers(&mut self, first: FromPeer) {
+        let now = Instant::now();
+        self.on_peer(now, first);
+        for _ in 0..BATCH {
+            let Ok(event) = self.from_peers.try_recv() else { break };
+            self.on_peer(now, event);
+        }
+    }
+
+    /// Asks the swarms what to do until none has anything to say, then sees to what is due.
+    fn settle(&mut self, now: Instant) {
+        while let Some(torrent) = self.touched.pop_first() {
+            self.perform(now, torrent);
+            self.see_to_the_end(now, torrent);
+        }
+        self.tell_progress(now);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let of_torrent = |torrent: &Torrent| {
+            let swarm = torrent.swarm().and_then(|swarm| swarm.deadline());
+            swarm.into_iter().chain(torrent.policy_deadline()).min()
+        };
+        self.torrents.values().filter_map(of_torrent).chain(self.next_progress).min()
+    }
+
+    fn all_ended(&self) -> bool {
+        self.torrents.values().all(|torrent| torrent.ended.is_some())
+    }
+
+    fn tell(&mut self, torrent: InfoHash, kind: Kind) {
+        self.subscribers.tell(Some(torrent), kind);
+    }
+
+    /// Builds an event only if somebody wants one of this severity.
+    fn tell_if(&mut self, severity: Severity, torrent: InfoHash, kind: impl FnOnce() -> Kind) {
+        if self.subscribers.want(severity) {
+            self.subscribers.tell(Some(torrent), kind());
+        }
+    }
+
+    fn on_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Add(metainfo, options, reply) => {
+                let _ = reply.send(self.add(now, *metainfo, options));
+            }
+            Command::Remove(torrent, reply) => {
+                self.remove(now, torrent);
+                let _ = reply.send(());
+            }
+            Command::Enter(torrent, state, reply) => {
+                self.enter(now, torrent, state, "asked for");
+                let _ = reply.send(());
+            }
+            Command::Hashcheck(torrent, reply) => {
+                self.check_again(now, torrent);
+                let _ = reply.send(());
+            }
+            Command::Ask(torrent, question) => question(self.torrents.get(&torrent)),
+            Command::List(reply) => {
+                let _ = reply.send(self.torrents.keys().copied().collect());
+            }
+            Command::Subscribe(least, reply) => {
+                let subscription = self.subscribers.add(least);
+                let _ = reply.send(subscription);
+                if self.next_progress.is_none() {
+                    self.next_progress = Some(now + PROGRESS);
+                }
+            }
+            Command::AddPeer(torrent, address, reply) => {
+                self.add_peer(now, torrent, address);
+                let _ = reply.send(());
+            }
+            Command::Shutdown => self.shut_down(now),
+        }
+    }
+
+    fn on_notice(&mut self, now: Instant, notice: Notice) {
+        match notice {
+            Notice::Accepted(stream, address) => self.on_accepted(stream, address),
+            Notice::Answered(address, met) => self.on_answered(now, address, met),
+            Notice::Dialed(torrent, address, met) => self.on_dialed(now, torrent, address, met),
+            Notice::Announced(torrent, token, result) => self.on_announced(now, torrent, token, result),
+            Notice::Checked(checked) => self.on_checked(now, checked),
+            Notice::Saved(torrent) => self.on_saved(torrent),
+        }
+    }
+
+    /// A `progress` event for each torrent that moves, each second; none while all is still.
+    fn tell_progress(&mut self, now: Instant) {
+        if self.next_progress.is_none_or(|at| at > now) {
+            return;
+        }
+        let wanted = self.subscribers.want(Severity::Info);
+        self.next_progress = wanted.then(|| now + PROGRESS);
+        if !wanted {
+            return;
+        }
+        let hashes: Vec<InfoHash> = self.torrents.keys().copied().collect();
+        for hash in hashes {
+            let Some(torrent) = self.torrents.get(&hash) else { continue };
+            let Some(swarm) = torrent.swarm().filter(|_| torrent.ended.is_none()) else { continue };
+            let totals = swarm.totals(now);
+            let before = self.last_totals.insert(hash, totals).unwrap_or_default();
+            if (before.downloaded, before.uploaded) == (totals.downloaded, totals.uploaded) {
+                continue;
+            }
+            let kind = progress(&torrent.status(now));
+            self.tell(hash, kind);
+        }
+    }
+}
+
+fn progress(status: &Status) -> Kind {
+    Kind::Progress {
+        done: status.wanted_bytes - status.left,
+        wanted: status.wanted_bytes,
+        left: status.left,
+        downloaded: status.downloaded,
+        uploaded: status.uploaded,
+        down_rate: status.down_rate,
+        up_rate: status.up_rate,
+        peers: status.peers,
+        seeds: status.seeds,
+        eta: status.eta.map(|eta| eta.as_secs()),
+        have: crate::event::Pieces(status.have.ranges()),
+    }
+}
+
+fn listen_error(options: &SessionOptions, error: &std::io::Error) -> String {
+    let ports: Vec<String> = options.ports.iter().take(8).map(u16::to_string).collect();
+    let at = options.bind.map_or(String::new(), |ip: IpAddr| format!("{ip} "));
+    format!("cannot listen on {at}port {}: {error}; choose others with --port", ports.join(", "))
+}
+
+/// Names connections.
+#[derive(Debug, Default)]
+pub(crate) struct Keys(u64);
+
+impl Keys {
+    fn next(&mut self) -> PeerKey {
+        self.0 += 1;
+        PeerKey(self.0)
+    }
+}

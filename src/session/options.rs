@@ -1,0 +1,176 @@
+//! What a session and its torrents are told, and what they tell: plain data.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::bitfield::Bitfield;
+use crate::event::State;
+use crate::metainfo::InfoHash;
+use crate::storage::Preallocate;
+
+/// What all torrents of a session share.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Ports to try, in order; 0 lets the system pick.
+    pub ports: Vec<u16>,
+    /// Local address for listening and for outgoing connections.
+    pub bind: Option<IpAddr>,
+    /// Connections, all torrents together.
+    pub max_peers: usize,
+    /// Bytes a second, all torrents together.
+    pub max_download_rate: Option<u64>,
+    /// Bytes a second, all torrents together.
+    pub max_upload_rate: Option<u64>,
+}
+
+/// What one torrent is to do.
+#[derive(Clone, Debug)]
+pub struct TorrentOptions {
+    /// Where data lives.
+    pub basedir: PathBuf,
+    /// Where resume data live; `None`: none are kept.
+    pub state_dir: Option<PathBuf>,
+    /// The state to begin with.
+    pub state: State,
+    /// Read every byte again, whatever the resume data vouch for.
+    pub full_check: bool,
+    /// Unchoked peers.
+    pub upload_slots: usize,
+    /// How files are made.
+    pub preallocate: Preallocate,
+    /// Weight of each file, in order; 0 = not wanted. Empty: all 1.
+    pub priorities: Vec<u32>,
+    /// Leave as soon as everything wanted is there.
+    pub no_seed: bool,
+    /// Leave when uploaded / size of what is wanted reaches this.
+    pub seed_ratio: Option<f64>,
+    /// Leave after seeding for so long.
+    pub seed_time: Option<Duration>,
+    /// Give up when no new data arrived for so long.
+    pub stall_timeout: Option<Duration>,
+}
+
+/// What a torrent is doing, in one word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Reading what is on disk.
+    Checking,
+    /// Something wanted is missing.
+    Downloading,
+    /// Everything wanted is there.
+    Seeding,
+    /// As the user said, or after a file error (see `Status::error`).
+    Paused,
+    /// Finished or told to stop.
+    Stopped,
+}
+
+/// A picture of one torrent at one moment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Identity.
+    pub info_hash: InfoHash,
+    /// As the torrent says it; escape before printing.
+    pub name: String,
+    /// As asked for.
+    pub state: State,
+    /// As it is.
+    pub phase: Phase,
+    /// Bytes in the torrent.
+    pub total: u64,
+    /// Bytes wanted.
+    pub wanted_bytes: u64,
+    /// Wanted bytes that are not there yet.
+    pub left: u64,
+    /// Payload bytes received, duplicates and corrupt ones included.
+    pub downloaded: u64,
+    /// Payload bytes sent.
+    pub uploaded: u64,
+    /// Payload bytes received for nothing.
+    pub wasted: u64,
+    /// Payload bytes a second.
+    pub down_rate: u64,
+    /// Payload bytes a second.
+    pub up_rate: u64,
+    /// Connected peers.
+    pub peers: usize,
+    /// Those that have everything.
+    pub seeds: usize,
+    /// Time left, where it can be told.
+    pub eta: Option<Duration>,
+    /// Pieces that are verified and written.
+    pub have: Bitfield,
+    /// Pieces that are wanted.
+    pub wanted: Bitfield,
+    /// Pieces that are requested from peers now.
+    pub in_flight: Bitfield,
+    /// While checking: bytes done, bytes to do, bytes a second.
+    pub check: Option<(u64, u64, u64)>,
+    /// What stands in the way, as a user reads it (disk full, ...).
+    pub error: Option<String>,
+    /// Once it has ended: the exit code and the reason.
+    pub ended: Option<(u8, String)>,
+}
+
+impl Default for SessionOptions {
+    /// The defaults of the command line.
+    fn default() -> SessionOptions {
+        SessionOptions {
+            ports: vec![0],
+            bind: None,
+            max_peers: 200,
+            max_download_rate: None,
+            max_upload_rate: None,
+        }
+    }
+}
+
+impl Default for TorrentOptions {
+    /// The defaults of the command line, but that no resume data are kept.
+    fn default() -> TorrentOptions {
+        TorrentOptions {
+            basedir: PathBuf::from("."),
+            state_dir: None,
+            state: State::Started,
+            full_check: false,
+            upload_slots: 8,
+            preallocate: Preallocate::Sparse,
+            priorities: Vec::new(),
+            no_seed: false,
+            seed_ratio: None,
+            seed_time: None,
+            stall_timeout: None,
+        }
+    }
+}
+
+/// One file of a torrent (the ancestors' `files`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FileInfo {
+    /// Where it is, or will be.
+    pub path: PathBuf,
+    /// Length in bytes.
+    pub length: u64,
+    /// Weight; 0: not wanted.
+    pub priority: u32,
+}
+
+/// One tracker of a torrent (the ancestors' `trackers`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TrackerInfo {
+    /// As the torrent gives it.
+    pub url: String,
+    /// From 0.
+    pub tier: usize,
+    /// Seeds, as the last answer said.
+    pub complete: Option<u32>,
+    /// Leechers, as the last answer said.
+    pub incomplete: Option<u32>,
+    /// Announces that came to nothing since the last that did not.
+    pub failures: u32,
+    /// IPv4 peers in the last answer.
+    pub peers: usize,
+    /// IPv6 peers in the last answer.
+    pub peers6: usize,
+}

@@ -1,0 +1,278 @@
+//! One torrent of a session: its swarm, its place on disk, the blocks that wait for their piece, and
+//! when it is over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use super::options::{Phase, Status, TorrentOptions, TrackerInfo};
+use crate::bitfield::Bitfield;
+use crate::disk::OnDisk;
+use crate::event::State;
+use crate::layout::{Block, PieceIndex};
+use crate::net::buffers::BlockData;
+use crate::storage::{StorageError, StorageErrorKind};
+use crate::swarm::announce::TrackerStatus;
+use crate::swarm::{Swarm, bytes_of};
+
+use super::checking::Progress as CheckProgress;
+
+/// For how long an ending torrent waits for its trackers and its data.
+pub const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What a torrent is at.
+#[derive(Debug)]
+pub enum Life {
+    /// Reading what is on disk.
+    Checking {
+        /// Set to break it off.
+        stop: Arc<AtomicBool>,
+        /// How far it is.
+        progress: Arc<CheckProgress>,
+    },
+    /// Transferring, or ready to.
+    Running(Box<Swarm>),
+}
+
+/// Why and how a torrent ends.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// The exit code.
+    pub code: u8,
+    /// For people.
+    pub reason: String,
+    /// When it is over whatever is still under way.
+    pub deadline: Instant,
+    /// What is written has been synced and resume data saved.
+    pub saved: bool,
+}
+
+/// A torrent.
+#[derive(Debug)]
+pub struct Torrent {
+    /// Its hashes and files.
+    pub on_disk: OnDisk,
+    /// What it is to do.
+    pub options: TorrentOptions,
+    /// What it is at.
+    pub life: Life,
+    /// As asked for; entered once the check is done.
+    pub state: State,
+    /// Pieces that are wanted.
+    pub wanted: Bitfield,
+    /// What was there when the check ended, or what is known before it has.
+    pub checked: Bitfield,
+    /// Blocks that wait for the rest of their piece. The picker keeps these few.
+    pub assembling: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
+    /// Bytes of whole pieces that wait for the disk.
+    pub unwritten: u64,
+    /// When it was added.
+    pub began: Instant,
+    /// When everything wanted was there.
+    pub completed: Option<Instant>,
+    /// When something new was last verified, or the wait for it began.
+    pub last_new: Instant,
+    /// What stands in the way: its exit code, and for people.
+    pub error: Option<(u8, String)>,
+    /// While it ends.
+    pub ending: Option<Ending>,
+    /// Once it has ended.
+    pub ended: Option<(u8, String)>,
+    /// When resume data are saved next.
+    pub next_save: Option<Instant>,
+}
+
+impl Torrent {
+    /// The swarm, once the check is done.
+    pub fn swarm(&self) -> Option<&Swarm> {
+        match &self.life {
+            Life::Running(swarm) => Some(swarm),
+            Life::Checking { .. } => None,
+        }
+    }
+
+    /// The swarm, once the check is done.
+    pub fn swarm_mut(&mut self) -> Option<&mut Swarm> {
+        match &mut self.life {
+            Life::Running(swarm) => Some(swarm),
+            Life::Checking { .. } => None,
+        }
+    }
+
+    /// Keeps a block until its piece is whole.
+    pub fn keep(&mut self, block: Block, data: BlockData) {
+        let layout = &self.on_disk.metainfo.layout;
+        let Some(number) = layout.block_number(block) else { return };
+        let count = layout.num_blocks(block.piece) as usize;
+        let blocks = self.assembling.entry(block.piece).or_insert_with(|| {
+            let mut blocks = Vec::new();
+            blocks.resize_with(count, || None);
+            blocks
+        });
+        blocks[number as usize] = Some(data);
+    }
+
+    /// The blocks of a whole piece.
+    pub fn take_whole(&mut self, piece: PieceIndex) -> Vec<BlockData> {
+        self.assembling.remove(&piece).unwrap_or_default().into_iter().flatten().collect()
+    }
+
+    /// Bytes that are wanted.
+    pub fn wanted_bytes(&self) -> u64 {
+        bytes_of(&self.on_disk.metainfo.layout, &self.wanted)
+    }
+
+    /// Bytes that are wanted and not there.
+    pub fn left(&self) -> u64 {
+        match self.swarm() {
+            Some(swarm) => swarm.left(),
+            None => self
+                .wanted
+                .minus(&self.checked)
+                .map(|piece| u64::from(self.on_disk.metainfo.layout.piece_size(piece)))
+                .sum(),
+        }
+    }
+
+    /// Whether everything wanted is there and that is known.
+    pub fn is_complete(&self) -> bool {
+        self.swarm().is_some_and(Swarm::is_complete)
+    }
+
+    /// What it does, in one word.
+    pub fn phase(&self) -> Phase {
+        let state = self.swarm().map_or(self.state, Swarm::state);
+        match (&self.life, state) {
+            _ if self.ended.is_some() || self.ending.is_some() => Phase::Stopped,
+            (Life::Checking { .. }, _) => Phase::Checking,
+            (_, State::Stopped) => Phase::Stopped,
+            (_, State::Paused) => Phase::Paused,
+            (Life::Running(swarm), State::Started) if swarm.is_complete() => Phase::Seeding,
+            (_, State::Started) => Phase::Downloading,
+        }
+    }
+
+    /// A picture of this moment.
+    pub fn status(&self, now: Instant) -> Status {
+        let totals = self.swarm().map(|swarm| swarm.totals(now)).unwrap_or_default();
+        let left = self.left();
+        let phase = self.phase();
+        let eta = (phase == Phase::Downloading && totals.down_rate > 0)
+            .then(|| Duration::from_secs(left.div_ceil(totals.down_rate)));
+        let check = match &self.life {
+            Life::Checking { progress, .. } => Some(progress.get(now)),
+            Life::Running(_) => None,
+        };
+        Status {
+            info_hash: self.on_disk.metainfo.info_hash,
+            name: self.on_disk.metainfo.name.clone(),
+            state: self.state,
+            phase,
+            total: self.on_disk.metainfo.layout.total(),
+            wanted_bytes: self.wanted_bytes(),
+            left,
+            downloaded: totals.downloaded,
+            uploaded: totals.uploaded,
+            wasted: totals.wasted,
+            down_rate: totals.down_rate,
+            up_rate: totals.up_rate,
+            peers: totals.peers,
+            seeds: totals.seeds,
+            eta,
+            have: match &self.life {
+                Life::Checking { progress, .. } => progress.have(),
+                Life::Running(swarm) => swarm.have().clone(),
+            },
+            wanted: self.wanted.clone(),
+            in_flight: self.swarm().map_or_else(|| Bitfield::new(self.wanted.len()), Swarm::in_flight),
+            check,
+            error: self.error.as_ref().map(|(_, error)| error.clone()),
+            ended: self.ended.clone(),
+        }
+    }
+
+    /// The trackers, by tier and in the order in which they are asked.
+    pub fn trackers(&self) -> Vec<TrackerInfo> {
+        let info = |tracker: TrackerStatus<'_>| TrackerInfo {
+            url: tracker.url.to_owned(),
+            tier: tracker.tier,
+            complete: tracker.complete,
+            incomplete: tracker.incomplete,
+            failures: tracker.failures_in_row,
+            peers: tracker.peers,
+            peers6: tracker.peers6,
+        };
+        self.swarm().map(|swarm| swarm.announcer().trackers().map(info).collect()).unwrap_or_default()
+    }
+
+    /// The exit code of a torrent that is stopped as it is now, and why.
+    pub fn verdict(&self) -> (u8, String) {
+        match &self.error {
+            Some((code, error)) => (*code, error.clone()),
+            None if self.is_complete() => (0, "complete".into()),
+            None => (7, "stopped with wanted data missing".into()),
+        }
+    }
+
+    /// The policies that end a torrent: why it should end now, if it should.
+    pub fn due_to_end(&self, now: Instant) -> Option<(u8, String)> {
+        if self.ending.is_some() || self.ended.is_some() {
+            return None;
+        }
+        if let Some(timeout) = self.options.stall_timeout
+            && self.state != State::Stopped
+            && !self.is_complete()
+            && self.swarm().is_some()
+            && now.saturating_duration_since(self.last_new) >= timeout
+        {
+            let (code, reason) = match &self.error {
+                Some((code, error)) => (*code, error.clone()),
+                None => (5, format!("no new data for {} s", timeout.as_secs())),
+            };
+            return Some((code, reason));
+        }
+        if !self.is_complete() || self.unwritten > 0 || self.state != State::Started {
+            return None;
+        }
+        if self.options.no_seed {
+            return Some((0, "complete".into()));
+        }
+        let uploaded = self.swarm().map_or(0, |swarm| swarm.totals(now).uploaded);
+        if let Some(ratio) = self.options.seed_ratio
+            && uploaded as f64 >= ratio * self.wanted_bytes() as f64
+        {
+            return Some((0, format!("complete, and uploaded {ratio} times its size")));
+        }
+        let seeded = self.completed.map(|at| now.saturating_duration_since(at));
+        if let (Some(time), Some(seeded)) = (self.options.seed_time, seeded)
+            && seeded >= time
+        {
+            return Some((0, format!("complete, and seeded for {} s", time.as_secs())));
+        }
+        None
+    }
+
+    /// When [`Torrent::due_to_end`] may change though nothing happens.
+    pub fn policy_deadline(&self) -> Option<Instant> {
+        if let Some(ending) = &self.ending {
+            return Some(ending.deadline).filter(|_| self.ended.is_none());
+        }
+        if self.ended.is_some() || self.swarm().is_none() {
+            return None;
+        }
+        let timeout = match self.is_complete() {
+            true => self.options.seed_time.and_then(|time| Some(self.completed? + time)),
+            false => self.options.stall_timeout.map(|timeout| self.last_new + timeout),
+        };
+        timeout.filter(|_| self.state != State::Stopped).into_iter().chain(self.next_save).min()
+    }
+}
+
+/// The exit code that a failure of the disk stands for.
+pub fn exit_code_of(error: &StorageError) -> u8 {
+    match error.kind {
+        StorageErrorKind::Full => 9,
+        _ => 17,
+    }
+}

@@ -1,0 +1,287 @@
+//! Opening files: each for what it is, made where it is missing, given its size.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::OFlags;
+
+use super::part::PartFile;
+use super::pool::Handle;
+use super::root::{self, Found, Identity, Root};
+use super::{Note, Operation, Place, Preallocate, Storage, StorageError, StorageErrorKind, lock};
+use crate::layout::{FileIndex, Span};
+
+/// Files held open by one torrent at the most, where the system allows more.
+const MAX_OPEN_FILES: usize = 256;
+
+/// How many handles a pool may keep: what was asked for, else a quarter of what the process may have.
+pub(super) fn pool_limit(asked: usize) -> usize {
+    if asked > 0 {
+        return asked;
+    }
+    let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let allowed = usize::try_from(allowed.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    (allowed / 4).clamp(1, MAX_OPEN_FILES)
+}
+
+/// A file opened for the check, past the pool.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// The file.
+    pub file: File,
+    /// Its length in bytes when it was opened.
+    pub size: u64,
+}
+
+impl Storage {
+    /// basedir; opened and remembered on first use.
+    pub(super) fn root(&self, operation: Operation) -> Result<Arc<Root>, StorageError> {
+        if let Some(root) = &lock(&self.base).root {
+            return Ok(root.clone());
+        }
+        let opened = Root::open(&self.basedir);
+        let mut base = lock(&self.base);
+        let vanished = || StorageError::new(StorageErrorKind::Vanished, operation, &self.basedir);
+        match opened {
+            Ok(root) if base.identity.is_some_and(|known| known != root.identity()) => Err(vanished()),
+            Ok(root) => {
+                base.identity = Some(root.identity());
+                Ok(base.root.get_or_insert(Arc::new(root)).clone())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && base.identity.is_some() => {
+                Err(vanished())
+            }
+            Err(error) => Err(StorageError::from_io(operation, &self.basedir, error)),
+        }
+    }
+
+    /// basedir, after a look whether it and the torrent's own folder are still what they were: an
+    /// empty mount point must not be filled.
+    pub(super) fn root_for_writing(&self, file: FileIndex) -> Result<Arc<Root>, StorageError> {
+        let root = self.root(Operation::Write)?;
+        self.look_after_folders(&root)
+            .map_err(|()| StorageError::new(StorageErrorKind::Vanished, Operation::Write, self.path(file)))?;
+        Ok(root)
+    }
+
+    pub(super) fn look_after_folders(&self, root: &Root) -> Result<(), ()> {
+        if Identity::at(&self.basedir).ok() != Some(root.identity()) {
+            return Err(());
+        }
+        let Some(top) = &self.top else { return Ok(()) };
+        let now = root.find(top).ok().map(|found| found.identity);
+        let mut base = lock(&self.base);
+        match (base.top, now) {
+            (Some(before), now) if now != Some(before) => Err(()),
+            (_, now) => {
+                base.top = now;
+                Ok(())
+            }
+        }
+    }
+
+    /// A handle to read from.
+    pub(super) fn readable(&self, file: FileIndex) -> Result<Arc<Handle>, StorageError> {
+        if let Some(handle) = lock(&self.pool).get(file, false) {
+            return Ok(handle);
+        }
+        let Opened { file: opened, .. } = self.open_unpooled(file)?;
+        let handle = Arc::new(Handle { file: opened, writable: false });
+        self.keep(file, &handle);
+        Ok(handle)
+    }
+
+    /// Opens a file for reading, past the pool.
+    pub(crate) fn open_unpooled(&self, file: FileIndex) -> Result<Opened, StorageError> {
+        let slot = self.slot(file);
+        let root = self.root(Operation::Read)?;
+        match root.open_file(&slot.path, OFlags::RDONLY, 0) {
+            Ok((opened, found)) => {
+                self.see(file);
+                Ok(Opened { file: opened, size: found.size })
+            }
+            Err(error) => Err(self.open_error(Operation::Read, file, error)),
+        }
+    }
+
+    /// What is in the file's place.
+    pub(crate) fn find(&self, file: FileIndex) -> Result<Found, StorageError> {
+        let root = self.root(Operation::Read)?;
+        let found = root.find(&self.slot(file).path);
+        found.map_err(|error| StorageError::from_io(Operation::Read, self.path(file), error))
+    }
+
+    /// A handle to write the bytes of `span` to.
+    pub(super) fn writable(&self, span: Span) -> Result<Arc<Handle>, StorageError> {
+        let file = span.file;
+        let pooled = lock(&self.pool).get(file, true);
+        if let Some(handle) = pooled {
+            // What is written to a file without a name is lost when it closes.
+            if !root::is_unlinked(&handle.file)
+                .map_err(|error| self.io_error(Operation::Write, file, error))?
+            {
+                return Ok(handle);
+            }
+            lock(&self.pool).remove(file);
+            return Err(StorageError::new(StorageErrorKind::Vanished, Operation::Write, self.path(file)));
+        }
+        let (opened, found) = self.open_for_writing(file)?;
+        self.give_size(span, &opened, found.size)
+            .map_err(|error| self.io_error(Operation::Create, file, error))?;
+        let handle = Arc::new(Handle { file: opened, writable: true });
+        self.keep(file, &handle);
+        Ok(handle)
+    }
+
+    /// Opens a file for reading and writing; makes it, and its folders, if it never was there.
+    pub(super) fn open_for_writing(&self, file: FileIndex) -> Result<(File, Found), StorageError> {
+        let slot = self.slot(file);
+        let root = self.root_for_writing(file)?;
+        let opened = match root.open_file(&slot.path, OFlags::RDWR, 0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !slot.seen.load(Ordering::Relaxed) => {
+                let made = self.make_file(&root, file);
+                made.map_err(|error| self.io_error(Operation::Create, file, error))?
+            }
+            Err(error) => return Err(self.open_error(Operation::Write, file, error)),
+            Ok(opened) => opened,
+        };
+        self.see(file);
+        Ok(opened)
+    }
+
+    fn make_file(&self, root: &Root, file: FileIndex) -> io::Result<(File, Found)> {
+        let slot = self.slot(file);
+        let mode = if slot.executable { 0o777 } else { 0o666 };
+        let flags = OFlags::RDWR | OFlags::CREATE;
+        let opened = match root.open_file(&slot.path, flags, mode) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_folders(root, &slot.path)?;
+                root.open_file(&slot.path, flags, mode)?
+            }
+            other => other?,
+        };
+        lock(&self.unsynced).folders.insert(parent(&slot.path).into());
+        Ok(opened)
+    }
+
+    /// Makes the folders above `path` and remembers to sync the entries.
+    pub(super) fn make_folders(&self, root: &Root, path: &str) -> io::Result<()> {
+        let made = root.make_parents(path)?;
+        if made.is_empty() {
+            return Ok(());
+        }
+        if let Some(top) = self.top.as_deref().filter(|top| made.iter().any(|made| **made == **top)) {
+            lock(&self.base).top = Some(root.find(top)?.identity);
+        }
+        lock(&self.unsynced).folders.extend(made.iter().map(|made| parent(made).into()));
+        Ok(())
+    }
+
+    /// Cuts a file that is too long, now that it is written to, and stretches one that is too
+    /// short, unless this very write gives it its size.
+    fn give_size(&self, span: Span, file: &File, size: u64) -> io::Result<()> {
+        let length = self.layout.file(span.file).length;
+        if size > length {
+            file.set_len(length)?;
+            self.note(Note::Cut { file: span.file, from: size, to: length });
+        } else if size < length && self.preallocate != Preallocate::None && span.offset + span.length < length
+        {
+            file.set_len(length)?;
+        }
+        Ok(())
+    }
+
+    fn keep(&self, file: FileIndex, handle: &Arc<Handle>) {
+        let gone = lock(&self.pool).put(file, handle.clone());
+        if self.trace {
+            self.note(Note::Opened { file, writable: handle.writable });
+        }
+        self.closed(gone);
+    }
+
+    fn closed(&self, gone: Vec<(FileIndex, Arc<Handle>)>) {
+        if self.trace {
+            gone.iter().for_each(|(file, _)| self.note(Note::Closed(*file)));
+        }
+    }
+
+    /// Closes what was not used since the last call.
+    pub fn close_idle(&self) {
+        let gone = lock(&self.pool).take_idle();
+        self.closed(gone);
+    }
+
+    /// Closes all files and lets go of basedir, so that its disk can be unmounted. What basedir was
+    /// stays known. What was written and not synced stays so, and [`Storage::sync`] opens it again.
+    pub fn close_all(&self) {
+        let gone = lock(&self.pool).take_all();
+        self.closed(gone);
+        let mut part = lock(&self.part);
+        if part.as_ref().is_some_and(|part| !part.is_unsynced()) {
+            *part = None;
+        }
+        lock(&self.base).root = None;
+    }
+
+    /// The part file, read if it was not yet.
+    pub(super) fn part(
+        &self,
+        operation: Operation,
+    ) -> Result<MutexGuard<'_, Option<PartFile>>, StorageError> {
+        let mut part = lock(&self.part);
+        if part.is_none() {
+            let root = self.root(operation)?;
+            let loaded = PartFile::load(&root, self.info_hash, &self.layout);
+            *part = Some(loaded.map_err(|error| self.part_error(operation, error))?);
+        }
+        Ok(part)
+    }
+
+    pub(super) fn part_error(&self, operation: Operation, error: io::Error) -> StorageError {
+        let path = self.basedir.join(PartFile::name(self.info_hash));
+        self.with_needed(StorageError::from_io(operation, path, error))
+    }
+
+    fn open_error(&self, operation: Operation, file: FileIndex, error: io::Error) -> StorageError {
+        let seen = self.slot(file).seen.load(Ordering::Relaxed);
+        if seen && error.kind() == io::ErrorKind::NotFound {
+            return StorageError::new(StorageErrorKind::Vanished, operation, self.path(file));
+        }
+        self.io_error(operation, file, error)
+    }
+
+    pub(super) fn io_error(&self, operation: Operation, file: FileIndex, error: io::Error) -> StorageError {
+        self.with_needed(StorageError::from_io(operation, self.path(file), error))
+    }
+
+    /// With a full disk, says how much is to be freed: what the wanted files still lack, less what
+    /// is free.
+    fn with_needed(&self, mut error: StorageError) -> StorageError {
+        if error.kind == StorageErrorKind::Full
+            && let Ok(root) = self.root(error.operation)
+            && let Ok(free) = root.free_bytes()
+        {
+            error.needed =
+                Some(self.bytes_to_allocate(&root).saturating_sub(free)).filter(|&bytes| bytes > 0);
+        }
+        error
+    }
+
+    /// Bytes of the wanted files that have no blocks on the disk yet.
+    pub(super) fn bytes_to_allocate(&self, root: &Root) -> u64 {
+        let lacking = |(slot, extent): (&super::Slot, &crate::layout::Extent)| {
+            let wanted = slot.place == Place::File && extent.length > 0;
+            let there = || root.find(&slot.path).map_or(0, |found| found.allocated);
+            if wanted { extent.length.saturating_sub(there()) } else { 0 }
+        };
+        self.slots.iter().zip(self.layout.files()).map(lacking).sum()
+    }
+}
+
+/// The folder that holds `path`; `""` is basedir.
+pub(super) fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
+}

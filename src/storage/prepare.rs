@@ -1,0 +1,182 @@
+//! What is made before the first byte is written: only what no write will make.
+
+use std::io;
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+use super::open::parent;
+use super::part::PartFile;
+use super::root::Root;
+use super::{Note, Operation, Place, Preallocate, Storage, StorageError, StorageErrorKind, lock};
+use crate::layout::FileIndex;
+
+impl Storage {
+    /// Makes basedir if it is missing, empty files, symbolic links, and with
+    /// [`Preallocate::Full`] all files with their blocks; moves bytes of files that have become
+    /// wanted out of the part file. All else is made when it is written to.
+    ///
+    /// With too small a disk [`Preallocate::Full`] fails with [`StorageErrorKind::Full`] and says
+    /// how much is missing, before anything is made. Call before the check: what was moved is to
+    /// be checked.
+    pub fn prepare(&self) -> Result<(), StorageError> {
+        if lock(&self.base).identity.is_none() {
+            std::fs::create_dir_all(&self.basedir)
+                .map_err(|error| StorageError::from_io(Operation::Create, &self.basedir, error))?;
+        }
+        let root = self.root(Operation::Create)?;
+        self.look_after_folders(&root)
+            .map_err(|()| StorageError::new(StorageErrorKind::Vanished, Operation::Create, &self.basedir))?;
+        if self.preallocate == Preallocate::Full {
+            self.refuse_too_small_a_disk(&root)?;
+        }
+        self.make_empty_files()?;
+        self.make_links(&root)?;
+        if self.preallocate == Preallocate::Full {
+            self.allocate(&root)?;
+        }
+        self.empty_part_file(&root)
+    }
+
+    fn files(&self) -> impl Iterator<Item = (FileIndex, &super::Slot)> {
+        self.slots.iter().enumerate().map(|(index, slot)| (FileIndex(index as u32), slot))
+    }
+
+    fn refuse_too_small_a_disk(&self, root: &Root) -> Result<(), StorageError> {
+        let free = root
+            .free_bytes()
+            .map_err(|error| StorageError::from_io(Operation::Create, &self.basedir, error))?;
+        let lacking = self.bytes_to_allocate(root).saturating_sub(free);
+        if lacking == 0 {
+            return Ok(());
+        }
+        let mut error = StorageError::new(StorageErrorKind::Full, Operation::Create, &self.basedir);
+        error.needed = Some(lacking);
+        Err(error)
+    }
+
+    fn make_empty_files(&self) -> Result<(), StorageError> {
+        for (file, slot) in self.files() {
+            if slot.place == Place::File && self.layout.file(file).length == 0 {
+                self.open_for_writing(file)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn make_links(&self, root: &Root) -> Result<(), StorageError> {
+        for (file, target) in &self.links {
+            let path = &*self.slot(*file).path;
+            let target = relative(path, target);
+            let made = self.make_folders(root, path).and_then(|()| root.make_link(path, &target));
+            match made {
+                Ok(()) => {
+                    lock(&self.unsynced).folders.insert(parent(path).into());
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if root.read_link(path).ok().as_deref() != Some(target.as_bytes()) {
+                        self.note(Note::LinkInTheWay(*file));
+                    }
+                }
+                // Some file systems have no links; the torrent is whole without.
+                Err(error)
+                    if matches!(Errno::from_io_error(&error), Some(Errno::PERM | Errno::OPNOTSUPP)) =>
+                {
+                    self.note(Note::LinkInTheWay(*file));
+                }
+                Err(error) => return Err(self.io_error(Operation::Create, *file, error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn allocate(&self, root: &Root) -> Result<(), StorageError> {
+        let mut told = false;
+        for (file, slot) in self.files() {
+            let length = self.layout.file(file).length;
+            let whole =
+                || root.find(&slot.path).is_ok_and(|found| found.allocated >= length && found.size >= length);
+            if slot.place != Place::File || length == 0 || whole() {
+                continue;
+            }
+            let (opened, found) = self.open_for_writing(file)?;
+            let allocated = rustix::fs::fallocate(&opened, FallocateFlags::empty(), 0, length);
+            let allocated = match allocated {
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                    if !std::mem::replace(&mut told, true) {
+                        self.note(Note::NotPreallocated);
+                    }
+                    if found.size < length { opened.set_len(length) } else { Ok(()) }
+                }
+                other => other.map_err(io::Error::from),
+            };
+            allocated.map_err(|error| self.io_error(Operation::Create, file, error))?;
+        }
+        Ok(())
+    }
+
+    /// Moves bytes of wanted files out of the part file, and removes it when nothing is left.
+    /// The bytes are on the disk in their file before the part file loses them.
+    fn empty_part_file(&self, root: &Root) -> Result<(), StorageError> {
+        let file = match root.find(&PartFile::name(self.info_hash)) {
+            Ok(_) => self.take_from_part_file(),
+            Err(_) => return Ok(()),
+        }?;
+        if file.is_empty() && lock(&self.part).as_ref().is_none_or(|part| !part.is_empty()) {
+            return Ok(());
+        }
+        self.sync()?;
+        let mut part = self.part(Operation::Write)?;
+        let part = part.as_mut().expect("loaded by part()");
+        file.into_iter().for_each(|range| part.forget(range));
+        part.rewrite(root).map_err(|error| self.part_error(Operation::Write, error))
+    }
+
+    /// Writes kept bytes to the files that want them; returns which runs of the stream need no
+    /// longer be kept.
+    fn take_from_part_file(&self) -> Result<Vec<std::ops::Range<u64>>, StorageError> {
+        let kept =
+            self.part(Operation::Read)?.as_ref().map_or(Vec::new(), |part| part.kept(0..self.layout.total()));
+        let mut moved = Vec::new();
+        let mut buffer = Vec::new();
+        for range in kept {
+            let mut at = range.start;
+            for span in self.layout.spans(range.start, range.end - range.start) {
+                let here = at..at + span.length;
+                at = here.end;
+                match self.slot(span.file).place {
+                    Place::Absent => continue,
+                    Place::Pad | Place::Link => {}
+                    Place::File => {
+                        buffer.resize(span.length as usize, 0);
+                        let read = self.part(Operation::Read)?;
+                        let read = read.as_ref().map_or(Ok(()), |part| part.read(here.start, &mut buffer));
+                        read.map_err(|error| self.part_error(Operation::Read, error))?;
+                        self.write_span(span, &[&buffer])?;
+                    }
+                }
+                moved.push(here);
+            }
+        }
+        Ok(moved)
+    }
+}
+
+/// `target` as a link at `path` must say it: both are paths below basedir.
+fn relative(path: &str, target: &str) -> String {
+    let from: Vec<&str> = parent(path).split('/').filter(|component| !component.is_empty()).collect();
+    let to: Vec<&str> = target.split('/').collect();
+    let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    let up = std::iter::repeat_n("..", from.len() - common);
+    up.chain(to[common..].iter().copied()).collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn links_are_relative_to_their_folder() {
+        assert_eq!(super::relative("t/a/link", "t/b/file"), "../b/file");
+        assert_eq!(super::relative("t/link", "t/b/file"), "b/file");
+        assert_eq!(super::relative("link", "file"), "file");
+    }
+}

@@ -1,0 +1,549 @@
+//! Resume data: what is known of a torrent's data in one folder, so that the next start need not
+//! read everything again.
+//!
+//! One file for each torrent and folder, replaced as a whole. It is never trusted further than it
+//! can vouch: it carries a checksum over itself, and a fingerprint of every file it speaks of. A
+//! piece counts only while all its files are what they were; anything odd means that pieces are
+//! hashed again, and never an error.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::part::PartFile;
+use super::{Operation, Place, Storage, StorageError};
+use crate::bitfield::Bitfield;
+use crate::hash::{Digest, sha1, sha1_many};
+use crate::layout::{FileIndex, Layout, PieceIndex};
+
+/// Name and version of the format. Another version is read as if there were nothing.
+const MAGIC: &[u8; 16] = b"btget resume 001";
+
+/// Partial pieces that are remembered; the blocks of more would be fetched again.
+pub const MAX_PARTIAL: usize = 4096;
+
+/// A piece of which some blocks are on the disk, in their places, not verified.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Partial {
+    /// The piece.
+    pub piece: PieceIndex,
+    /// Which of its blocks are there, the first in the high bit of the first byte.
+    pub blocks: Vec<u8>,
+}
+
+/// What to remember.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Resume {
+    /// Pieces that are verified, written and synced. Call [`Storage::sync`] before they are named here.
+    pub have: Bitfield,
+    /// Pieces that a check has still to look at: all that an interrupted check left.
+    pub unchecked: Bitfield,
+    /// Blocks that were written and synced at a clean stop; [`MAX_PARTIAL`] at the most are kept.
+    pub partial: Vec<Partial>,
+    /// Payload bytes sent, all runs together.
+    pub uploaded: u64,
+    /// Payload bytes received, all runs together.
+    pub downloaded: u64,
+}
+
+/// What is still true of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Vouched {
+    /// Pieces that need not be read again.
+    pub have: Bitfield,
+    /// Pieces to hash before anything is known of them. What is neither here nor in `have` is
+    /// known not to be there.
+    pub to_check: Bitfield,
+    /// Blocks that are there, of pieces that are in neither set.
+    pub partial: Vec<Partial>,
+    /// Payload bytes sent in earlier runs.
+    pub uploaded: u64,
+    /// Payload bytes received in earlier runs.
+    pub downloaded: u64,
+}
+
+/// Where the resume data of a torrent lie: named by its info hash and by the folder, links resolved.
+pub fn path(state_dir: &Path, storage: &Storage) -> PathBuf {
+    let basedir = basedir_digest(storage.basedir());
+    let folder: String = basedir[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    state_dir.join(format!("{}-{folder}.resume", storage.info_hash))
+}
+
+/// Writes resume data: a new file, synced, then renamed over the old one, so there is always one
+/// that is whole. Makes `state_dir` if it is missing.
+pub fn save(state_dir: &Path, storage: &Storage, resume: &Resume) -> Result<(), StorageError> {
+    let path = path(state_dir, storage);
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    let written = write_whole(state_dir, &new, &encode(storage, resume)).and_then(|()| {
+        fs::rename(&new, &path)?;
+        fs::File::open(state_dir)?.sync_all()
+    });
+    written.map_err(|error| {
+        // What could not be finished is of no use; if even this fails, it does no harm.
+        let _ = fs::remove_file(&new);
+        StorageError::from_io(Operation::Write, path, error)
+    })
+}
+
+fn write_whole(state_dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Reads resume data and compares them with what is on the disk. Writes nothing. Without data, or
+/// with data that cannot be believed, everything is to be checked.
+pub fn load(state_dir: &Path, storage: &Storage) -> Vouched {
+    let pieces = storage.layout.num_pieces();
+    let nothing = Vouched {
+        have: Bitfield::new(pieces),
+        to_check: Bitfield::full(pieces),
+        partial: Vec::new(),
+        uploaded: 0,
+        downloaded: 0,
+    };
+    let decoded = read_bounded(&path(state_dir, storage), max_length(storage));
+    decoded.and_then(|bytes| decode(storage, &bytes)).map_or(nothing, |saved| saved.vouch(storage))
+}
+
+/// The file, unless it is longer than any that we write.
+fn read_bounded(path: &Path, max: u64) -> Option<Vec<u8>> {
+    // Never waits, should a pipe be in its place.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path).ok()?;
+    let found = file.metadata().ok()?;
+    if !found.is_file() || found.len() > max {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(max).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn max_length(storage: &Storage) -> u64 {
+    let layout = &storage.layout;
+    let bits = u64::from(layout.num_pieces().div_ceil(8));
+    let blocks = u64::from(layout.piece_length().div_ceil(crate::layout::BLOCK_LENGTH).div_ceil(8));
+    1024 + 2 * bits + 8 * (layout.files().len() as u64 + 1) + MAX_PARTIAL as u64 * (4 + blocks)
+}
+
+/// Eight bytes that change when a file does.
+type Fingerprint = [u8; 8];
+
+/// No file: vouches for nothing.
+const NONE: Fingerprint = [0; 8];
+
+/// Which torrent and folder these data are about.
+fn header(storage: &Storage) -> Vec<u8> {
+    let layout = &storage.layout;
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend(storage.info_hash.0);
+    bytes.extend(basedir_digest(storage.basedir()));
+    bytes.extend(layout.total().to_be_bytes());
+    bytes.extend(layout.piece_length().to_be_bytes());
+    bytes.extend((layout.files().len() as u32).to_be_bytes());
+    bytes
+}
+
+fn encode(storage: &Storage, resume: &Resume) -> Vec<u8> {
+    let mut bytes = header(storage);
+    bytes.extend(resume.uploaded.to_be_bytes());
+    bytes.extend(resume.downloaded.to_be_bytes());
+    bytes.extend(resume.have.to_wire());
+    bytes.extend(resume.unchecked.to_wire());
+    bytes.extend(fingerprints(storage).into_iter().flatten());
+    let partial = &resume.partial[..resume.partial.len().min(MAX_PARTIAL)];
+    bytes.extend((partial.len() as u32).to_be_bytes());
+    for partial in partial {
+        bytes.extend(partial.piece.0.to_be_bytes());
+        let mut blocks = partial.blocks.clone();
+        blocks.resize(bitmap_length(&storage.layout, partial.piece), 0);
+        bytes.extend(blocks);
+    }
+    let checksum = sha1(&bytes);
+    bytes.extend(checksum);
+    bytes
+}
+
+fn bitmap_length(layout: &Layout, piece: PieceIndex) -> usize {
+    layout.num_blocks(piece).div_ceil(8) as usize
+}
+
+/// What a resume file says, before it is compared with the disk.
+struct Saved {
+    resume: Resume,
+    /// One for each file and one for the part file.
+    fingerprints: Vec<Fingerprint>,
+}
+
+/// `None` for anything but exactly what [`encode`] writes for this torrent and folder.
+fn decode(storage: &Storage, bytes: &[u8]) -> Option<Saved> {
+    let layout = &storage.layout;
+    let (body, checksum) = bytes.split_last_chunk::<20>()?;
+    if sha1(body) != *checksum {
+        return None;
+    }
+    let mut rest = body.strip_prefix(header(storage).as_slice())?;
+    let uploaded = u64::from_be_bytes(*take(&mut rest)?);
+    let downloaded = u64::from_be_bytes(*take(&mut rest)?);
+    let bits = layout.num_pieces().div_ceil(8) as usize;
+    let have = Bitfield::from_wire(layout.num_pieces(), take_slice(&mut rest, bits)?)?;
+    let unchecked = Bitfield::from_wire(layout.num_pieces(), take_slice(&mut rest, bits)?)?;
+    let stamps = take_slice(&mut rest, (layout.files().len() + 1) * 8)?;
+    let fingerprints = stamps.chunks_exact(8).map(|stamp| stamp.try_into().expect("eight bytes")).collect();
+    let count = u32::from_be_bytes(*take(&mut rest)?) as usize;
+    let mut partial = Vec::new();
+    for _ in 0..count.min(MAX_PARTIAL) {
+        let piece = PieceIndex(u32::from_be_bytes(*take(&mut rest)?));
+        if !layout.contains(piece) {
+            return None;
+        }
+        let blocks = take_slice(&mut rest, bitmap_length(layout, piece))?.to_vec();
+        partial.push(Partial { piece, blocks });
+    }
+    let resume = Resume { have, unchecked, partial, uploaded, downloaded };
+    rest.is_empty().then_some(Saved { resume, fingerprints })
+}
+
+fn take<'b, const N: usize>(rest: &mut &'b [u8]) -> Option<&'b [u8; N]> {
+    let (taken, later) = rest.split_first_chunk()?;
+    *rest = later;
+    Some(taken)
+}
+
+fn take_slice<'b>(rest: &mut &'b [u8], length: usize) -> Option<&'b [u8]> {
+    let (taken, later) = rest.split_at_checked(length)?;
+    *rest = later;
+    Some(taken)
+}
+
+impl Saved {
+    fn vouch(self, storage: &Storage) -> Vouched {
+        let Resume { mut have, unchecked, mut partial, uploaded, downloaded } = self.resume;
+        let mut to_check = unchecked;
+        for (index, (then, now)) in self.fingerprints.iter().zip(fingerprints(storage)).enumerate() {
+            let file = FileIndex(index as u32);
+            if *then != now {
+                storage.pieces_of(file).for_each(|piece| {
+                    to_check.insert(piece);
+                });
+            } else if now == NONE && index < storage.slots.len() && storage.slots[index].place == Place::File
+            {
+                // It is not there and was not: no piece of it can be ours, whatever is said.
+                storage.pieces_of(file).filter(|&piece| have.contains(piece)).for_each(|piece| {
+                    to_check.insert(piece);
+                });
+            }
+        }
+        to_check.iter().for_each(|piece| {
+            have.remove(piece);
+        });
+        partial.retain(|partial| !to_check.contains(partial.piece) && !have.contains(partial.piece));
+        Vouched { have, to_check, partial, uploaded, downloaded }
+    }
+}
+
+impl Storage {
+    /// Pieces that have bytes in a file; past the last file: those that have bytes in the part file.
+    fn pieces_of(&self, file: FileIndex) -> Box<dyn Iterator<Item = PieceIndex> + '_> {
+        if (file.0 as usize) < self.slots.len() {
+            return Box::new(self.layout.pieces_of_file(file).map(PieceIndex));
+        }
+        let absent = (0..self.slots.len() as u32).map(FileIndex).filter(|&file| self.is_absent(file));
+        Box::new(absent.flat_map(|file| self.layout.pieces_of_file(file)).map(PieceIndex))
+    }
+}
+
+/// What every file is now, and the part file.
+fn fingerprints(storage: &Storage) -> Vec<Fingerprint> {
+    let Ok(root) = storage.root(Operation::Read) else {
+        return vec![NONE; storage.slots.len() + 1];
+    };
+    let of = |path: &str, kind: u8| {
+        let Ok(found) = root.find(path) else { return NONE };
+        let identity = found.identity;
+        let facts = [
+            &[kind, u8::from(found.is_file)][..],
+            &found.size.to_be_bytes(),
+            &found.mtime.to_be_bytes(),
+            &identity.ino().to_be_bytes(),
+            &identity.dev().to_be_bytes(),
+        ];
+        let digest = sha1_many(&[&facts]);
+        // Never NONE but once in 2^64 times, and then the file is hashed again.
+        digest[0][..8].try_into().expect("a digest has 20 bytes")
+    };
+    let files = storage.slots.iter().map(|slot| match slot.place {
+        Place::File => of(&slot.path, b'f'),
+        // Selected or not is part of what a file is: its bytes are looked for elsewhere.
+        Place::Absent => of(&slot.path, b'a'),
+        Place::Pad | Place::Link => NONE,
+    });
+    files.chain(std::iter::once(of(&PartFile::name(storage.info_hash), b'p'))).collect()
+}
+
+/// The folder's name with links resolved, as far as it is there.
+fn basedir_digest(basedir: &Path) -> Digest {
+    let absolute = fs::canonicalize(basedir).or_else(|_| std::path::absolute(basedir));
+    sha1(absolute.unwrap_or_else(|_| basedir.to_owned()).as_os_str().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metainfo::Metainfo;
+    use crate::storage::StorageOptions;
+    use crate::storage::tests::{stream, torrent};
+    use proptest::prelude::*;
+    use std::io::IoSlice;
+    use std::os::unix::fs::FileExt;
+
+    struct Place {
+        dir: tempfile::TempDir,
+        metainfo: Metainfo,
+    }
+
+    impl Place {
+        /// Three files of 100 bytes in pieces of 64: 0 | 0,1 shared | 1 | 1,2 shared (3) | 2.
+        fn new() -> Place {
+            let dir = tempfile::tempdir().unwrap();
+            let data = stream(300);
+            let metainfo = torrent(64, &[("t/a", 100), ("t/b", 100), ("t/c", 100)], &data);
+            let place = Place { dir, metainfo };
+            fs::create_dir(place.dir.path().join("base")).unwrap();
+            place.storage(&[1, 1, 1]).write_at(0, &[IoSlice::new(&data)]).unwrap();
+            place
+        }
+
+        fn storage(&self, priorities: &[u32]) -> Storage {
+            let options = StorageOptions { priorities: priorities.to_vec(), ..Default::default() };
+            Storage::new(&self.metainfo, &self.dir.path().join("base"), options)
+        }
+
+        fn state(&self) -> PathBuf {
+            self.dir.path().join("state/btget")
+        }
+
+        fn save(&self, resume: &Resume) {
+            save(&self.state(), &self.storage(&[]), resume).unwrap();
+        }
+
+        fn load(&self) -> Vouched {
+            load(&self.state(), &self.storage(&[]))
+        }
+
+        fn file(&self, name: &str) -> PathBuf {
+            self.dir.path().join("base/t").join(name)
+        }
+
+        fn resume_file(&self) -> PathBuf {
+            path(&self.state(), &self.storage(&[]))
+        }
+    }
+
+    fn set(pieces: &[u32]) -> Bitfield {
+        let mut set = Bitfield::new(5);
+        pieces.iter().for_each(|&piece| {
+            set.insert(PieceIndex(piece));
+        });
+        set
+    }
+
+    fn resume() -> Resume {
+        let partial = vec![Partial { piece: PieceIndex(4), blocks: vec![0x80] }];
+        let (have, unchecked) = (set(&[0, 1, 2]), set(&[]));
+        Resume { have, unchecked, partial, uploaded: 7, downloaded: 9 }
+    }
+
+    fn everything_again(vouched: &Vouched) -> bool {
+        vouched.have.is_empty() && vouched.to_check.is_full() && vouched.partial.is_empty()
+    }
+
+    #[test]
+    fn what_was_saved_is_vouched_for_while_nothing_changes() {
+        let place = Place::new();
+        place.save(&resume());
+        let vouched = place.load();
+        assert_eq!((vouched.have, vouched.to_check), (set(&[0, 1, 2]), set(&[])));
+        assert_eq!(vouched.partial, resume().partial);
+        assert_eq!((vouched.uploaded, vouched.downloaded), (7, 9));
+        assert_eq!(fs::read_dir(place.state()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn without_resume_data_everything_is_checked() {
+        let place = Place::new();
+        assert!(everything_again(&place.load()));
+        assert!(!place.state().exists());
+    }
+
+    #[test]
+    fn pieces_of_a_file_that_changed_are_hashed_again() {
+        type Change = fn(&Path);
+        let touch: Change = |path| {
+            fs::File::options().write(true).open(path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        };
+        let grow: Change = |path| fs::File::options().write(true).open(path).unwrap().set_len(101).unwrap();
+        let remove: Change = |path| fs::remove_file(path).unwrap();
+        let replace: Change = |path| {
+            let found = fs::metadata(path).unwrap();
+            fs::copy(path, path.with_extension("new")).unwrap();
+            fs::rename(path.with_extension("new"), path).unwrap();
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(found.modified().unwrap()).unwrap();
+        };
+        for change in [touch, grow, remove, replace] {
+            let place = Place::new();
+            place.save(&resume());
+            change(&place.file("b"));
+            let vouched = place.load();
+            assert_eq!((vouched.have, vouched.to_check), (set(&[0]), set(&[1, 2, 3])));
+            assert_eq!(vouched.partial.len(), 1);
+            change(&place.file("c"));
+            assert!(place.load().partial.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_interrupted_check_goes_on_where_it_was() {
+        let place = Place::new();
+        place.save(&Resume { have: set(&[0]), unchecked: set(&[2, 3, 4]), ..resume() });
+        let vouched = place.load();
+        assert_eq!((vouched.have, vouched.to_check), (set(&[0]), set(&[2, 3, 4])));
+        assert!(vouched.partial.is_empty());
+    }
+
+    #[test]
+    fn pieces_of_a_file_that_is_not_there_are_never_ours() {
+        let place = Place::new();
+        fs::remove_file(place.file("c")).unwrap();
+        place.save(&Resume { have: Bitfield::full(5), ..resume() });
+        let vouched = place.load();
+        assert_eq!((vouched.have, vouched.to_check), (set(&[0, 1, 2]), set(&[3, 4])));
+    }
+
+    #[test]
+    fn a_change_of_the_selection_has_the_files_pieces_hashed_again() {
+        let place = Place::new();
+        place.save(&resume());
+        let vouched = load(&place.state(), &place.storage(&[1, 1, 0]));
+        assert_eq!(vouched.to_check, set(&[3, 4]));
+    }
+
+    #[test]
+    fn pieces_in_the_part_file_are_vouched_for_while_it_is_what_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = stream(300);
+        let metainfo = torrent(64, &[("t/a", 100), ("t/b", 100), ("t/c", 100)], &data);
+        let options = || StorageOptions { priorities: vec![1, 0, 1], ..Default::default() };
+        let storage = Storage::new(&metainfo, dir.path(), options());
+        storage.write_at(0, &[IoSlice::new(&data[..128])]).unwrap();
+        let state = dir.path().join("state");
+        save(&state, &storage, &Resume { have: set(&[0, 1]), partial: Vec::new(), ..resume() }).unwrap();
+        let fresh = Storage::new(&metainfo, dir.path(), options());
+        assert_eq!(load(&state, &fresh).have, set(&[0, 1]));
+        fs::remove_file(dir.path().join(PartFile::name(metainfo.info_hash))).unwrap();
+        assert_eq!(load(&state, &fresh).have, set(&[0]));
+    }
+
+    #[test]
+    fn resume_data_of_another_folder_or_torrent_say_nothing() {
+        let place = Place::new();
+        place.save(&resume());
+        let bytes = fs::read(place.resume_file()).unwrap();
+        let other = Place::new();
+        fs::create_dir_all(other.state()).unwrap();
+        fs::write(other.resume_file(), &bytes).unwrap();
+        assert!(everything_again(&other.load()));
+        let mut metainfo = place.metainfo.clone();
+        metainfo.info_hash.0[0] ^= 1;
+        let storage = Storage::new(&metainfo, &place.dir.path().join("base"), StorageOptions::default());
+        fs::write(path(&place.state(), &storage), &bytes).unwrap();
+        assert!(everything_again(&load(&place.state(), &storage)));
+    }
+
+    #[test]
+    fn a_link_to_the_folder_finds_the_same_resume_data() {
+        let place = Place::new();
+        let link = place.dir.path().join("link");
+        std::os::unix::fs::symlink(place.dir.path().join("base"), &link).unwrap();
+        let storage = Storage::new(&place.metainfo, &link, StorageOptions::default());
+        assert_eq!(path(&place.state(), &storage), place.resume_file());
+    }
+
+    #[test]
+    fn a_folder_a_pipe_or_a_giant_in_the_files_place_says_nothing() {
+        let place = Place::new();
+        fs::create_dir_all(place.resume_file()).unwrap();
+        assert!(everything_again(&place.load()));
+        assert!(save(&place.state(), &place.storage(&[]), &resume()).is_err());
+        assert_eq!(fs::read_dir(place.state()).unwrap().count(), 1);
+        fs::remove_dir(place.resume_file()).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, place.resume_file(), fifo, mode, 0).unwrap();
+        assert!(everything_again(&place.load()));
+        fs::remove_file(place.resume_file()).unwrap();
+        fs::File::create(place.resume_file()).unwrap().set_len(1 << 40).unwrap();
+        assert!(everything_again(&place.load()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn damaged_data_say_nothing(at in any::<prop::sample::Index>(), flip in 1u8.., cut in 0usize..3) {
+            let place = Place::new();
+            place.save(&resume());
+            let mut bytes = fs::read(place.resume_file()).unwrap();
+            let at = at.index(bytes.len());
+            match cut {
+                0 => bytes.truncate(at),
+                1 => bytes.insert(at, flip),
+                _ => bytes[at] ^= flip,
+            }
+            fs::write(place.resume_file(), bytes).unwrap();
+            prop_assert!(everything_again(&place.load()));
+        }
+
+        #[test]
+        fn forged_data_with_a_right_checksum_never_panic(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let place = Place::new();
+            let storage = place.storage(&[]);
+            let mut bytes = encode(&storage, &resume());
+            bytes.truncate(bytes.len() - 20);
+            let body = header(&storage).len();
+            for (at, byte) in changes {
+                let at = body + at.index(bytes.len() - body);
+                bytes[at] = byte;
+            }
+            if cut.index(3) == 0 {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            let sum = sha1(&bytes);
+            bytes.extend(sum);
+            if let Some(saved) = decode(&storage, &bytes) {
+                let vouched = saved.vouch(&storage);
+                prop_assert!(vouched.have.iter().all(|piece| !vouched.to_check.contains(piece)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_after_the_save_is_noticed() {
+        let place = Place::new();
+        place.save(&resume());
+        let file = fs::File::options().write(true).open(place.file("a")).unwrap();
+        // The clock of the file system may tick seldom: write until it has.
+        let before = file.metadata().unwrap().modified().unwrap();
+        while file.metadata().unwrap().modified().unwrap() == before {
+            file.write_all_at(b"x", 0).unwrap();
+        }
+        assert_eq!(place.load().to_check, set(&[0, 1]));
+    }
+}

@@ -1,0 +1,336 @@
+//! Steps below basedir that no link can lead astray.
+//!
+//! basedir itself is the user's choice and may be a link. Below it every component is opened for
+//! what it is: a link is never followed, whoever put it there and whenever, so nothing leads
+//! outside. Where the kernel has `openat2` one call does it, else one `openat` for each component.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+/// Which folder this is: device and inode. A folder that another file system is mounted upon, or
+/// that was removed and made again, is another one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Identity {
+    dev: u64,
+    ino: u64,
+}
+
+impl Identity {
+    fn of(stat: &Stat) -> Identity {
+        Identity { dev: stat.st_dev as _, ino: stat.st_ino as _ }
+    }
+
+    /// The identity of the folder at `path`, links followed.
+    pub(crate) fn at(path: &Path) -> io::Result<Identity> {
+        Ok(Identity::of(&rustix::fs::stat(path)?))
+    }
+
+    /// The device.
+    pub(crate) fn dev(self) -> u64 {
+        self.dev
+    }
+
+    /// The inode.
+    pub(crate) fn ino(self) -> u64 {
+        self.ino
+    }
+}
+
+/// What is at a path, the last component not followed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Found {
+    /// A plain file; anything else has no business in a file's place.
+    pub is_file: bool,
+    /// Length in bytes.
+    pub size: u64,
+    /// Bytes that have blocks on the disk.
+    pub allocated: u64,
+    /// Last change of the data, nanoseconds since 1970.
+    pub mtime: i128,
+    /// Which file it is.
+    pub identity: Identity,
+}
+
+impl Found {
+    fn of(stat: &Stat) -> Found {
+        Found {
+            is_file: FileType::from_raw_mode(stat.st_mode as _) == FileType::RegularFile,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
+            mtime: i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec),
+            identity: Identity::of(stat),
+        }
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const FOLDER: OFlags = OFlags::PATH;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const FOLDER: OFlags = OFlags::RDONLY;
+
+/// basedir, held open.
+#[derive(Debug)]
+pub(crate) struct Root {
+    fd: OwnedFd,
+    identity: Identity,
+    /// Set once the kernel has said that it has no `openat2` (old, or a sandbox in the way).
+    step_by_step: AtomicBool,
+}
+
+impl Root {
+    /// Opens the folder, following links.
+    pub(crate) fn open(basedir: &Path) -> io::Result<Root> {
+        let fd = rustix::fs::open(basedir, FOLDER | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let identity = Identity::of(&rustix::fs::fstat(&fd)?);
+        Ok(Root { fd, identity, step_by_step: AtomicBool::new(false) })
+    }
+
+    /// Which folder is held open.
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Opens what is at `path`, never through a link and never waiting for the other end of a pipe.
+    pub(crate) fn open_below(&self, path: &str, flags: OFlags, mode: u32) -> io::Result<OwnedFd> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mode = Mode::from_raw_mode(mode as _);
+        if let Some(answer) = self.open_at_once(path, flags, mode) {
+            return answer;
+        }
+        let (folder, name) = self.parent_of(path)?;
+        Ok(rustix::fs::openat(folder.as_fd(), name, flags, mode)?)
+    }
+
+    /// Like [`Root::open_below`], for plain files only.
+    pub(crate) fn open_file(&self, path: &str, flags: OFlags, mode: u32) -> io::Result<(File, Found)> {
+        let fd = self.open_below(path, flags, mode)?;
+        let found = Found::of(&rustix::fs::fstat(&fd)?);
+        if !found.is_file {
+            return Err(Errno::ISDIR.into());
+        }
+        Ok((File::from(fd), found))
+    }
+
+    /// What is at `path`.
+    pub(crate) fn find(&self, path: &str) -> io::Result<Found> {
+        if path.contains('/') {
+            // `fstatat` would follow links in the middle.
+            let fd = self.open_below(path, FOLDER & !OFlags::NONBLOCK, 0)?;
+            return Ok(Found::of(&rustix::fs::fstat(&fd)?));
+        }
+        Ok(Found::of(&rustix::fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW)?))
+    }
+
+    /// Makes the folders that `path` needs and that are not there; returns the folders that were
+    /// made, outermost first.
+    pub(crate) fn make_parents(&self, path: &str) -> io::Result<Vec<Box<str>>> {
+        let mut made = Vec::new();
+        let mut folder: Option<OwnedFd> = None;
+        for (end, _) in path.match_indices('/') {
+            let here = folder.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+            let name = path[..end].rsplit('/').next().unwrap_or_default();
+            let next = match step(here, name) {
+                Err(Errno::NOENT) => {
+                    match rustix::fs::mkdirat(here, name, Mode::from_raw_mode(0o777)) {
+                        Ok(()) => made.push(path[..end].into()),
+                        Err(Errno::EXIST) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                    step(here, name)?
+                }
+                other => other?,
+            };
+            folder = Some(next);
+        }
+        Ok(made)
+    }
+
+    /// Makes a symbolic link at `path` that says `target`; its folders must be there.
+    pub(crate) fn make_link(&self, path: &str, target: &str) -> io::Result<()> {
+        let (folder, name) = self.parent_of(path)?;
+        Ok(rustix::fs::symlinkat(target, folder.as_fd(), name)?)
+    }
+
+    /// What the symbolic link at `path` says.
+    pub(crate) fn read_link(&self, path: &str) -> io::Result<Vec<u8>> {
+        let (folder, name) = self.parent_of(path)?;
+        Ok(rustix::fs::readlinkat(folder.as_fd(), name, Vec::new())?.into_bytes())
+    }
+
+    /// Renames a file that lies directly in basedir, over another if there is one.
+    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.fd, from, &self.fd, to)?)
+    }
+
+    /// Removes a file that lies directly in basedir.
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())?)
+    }
+
+    /// Brings the entries of a folder (`""` is basedir) to the disk.
+    pub(crate) fn sync_folder(&self, path: &str) -> io::Result<()> {
+        Ok(rustix::fs::fsync(self.open_folder(path)?)?)
+    }
+
+    /// Brings everything of basedir's file system to the disk.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn sync_file_system(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(self.open_folder("")?)?)
+    }
+
+    /// Bytes that this user may still write to basedir's file system.
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+        let space = rustix::fs::fstatvfs(&self.fd)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    fn open_folder(&self, path: &str) -> io::Result<OwnedFd> {
+        self.open_below(if path.is_empty() { "." } else { path }, OFlags::RDONLY | OFlags::DIRECTORY, 0)
+    }
+
+    /// `openat2`; `None` where it cannot be used.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn open_at_once(&self, path: &str, flags: OFlags, mode: Mode) -> Option<io::Result<OwnedFd>> {
+        use rustix::fs::ResolveFlags;
+        if self.step_by_step.load(Ordering::Relaxed) {
+            return None;
+        }
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let mode = if flags.contains(OFlags::CREATE) { mode } else { Mode::empty() };
+        // `openat2` refuses what `openat` ignores.
+        let flags =
+            if flags.contains(OFlags::PATH) { flags & !(OFlags::NONBLOCK | OFlags::NOCTTY) } else { flags };
+        match rustix::fs::openat2(&self.fd, path, flags, mode, resolve) {
+            Ok(fd) => Some(Ok(fd)),
+            Err(Errno::NOSYS) => {
+                self.step_by_step.store(true, Ordering::Relaxed);
+                None
+            }
+            // EPERM: a sandbox that does not know the call, or a real refusal, which the steps
+            // will meet too. EAGAIN: something was renamed meanwhile.
+            Err(Errno::PERM | Errno::AGAIN) => None,
+            Err(error) => Some(Err(error.into())),
+        }
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn open_at_once(&self, _: &str, _: OFlags, _: Mode) -> Option<io::Result<OwnedFd>> {
+        None
+    }
+
+    /// The folder that holds `path`, reached step by step, and the last component.
+    fn parent_of<'p>(&self, path: &'p str) -> io::Result<(Folder<'_>, &'p str)> {
+        let Some((folders, name)) = path.rsplit_once('/') else {
+            return Ok((Folder::Root(self.fd.as_fd()), path));
+        };
+        let mut folder: Option<OwnedFd> = None;
+        for component in folders.split('/') {
+            let here = folder.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+            folder = Some(step(here, component)?);
+        }
+        Ok((folder.map_or(Folder::Root(self.fd.as_fd()), Folder::Below), name))
+    }
+}
+
+enum Folder<'r> {
+    Root(BorrowedFd<'r>),
+    Below(OwnedFd),
+}
+
+impl AsFd for Folder<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Folder::Root(fd) => *fd,
+            Folder::Below(fd) => fd.as_fd(),
+        }
+    }
+}
+
+fn step(folder: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = FOLDER | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, name, flags, Mode::empty())
+}
+
+/// What is known of an open file.
+pub(crate) fn found(file: &File) -> io::Result<Found> {
+    Ok(Found::of(&rustix::fs::fstat(file)?))
+}
+
+/// Whether the file has no name any more: what is written to it would be lost.
+pub(crate) fn is_unlinked(file: &File) -> io::Result<bool> {
+    Ok(rustix::fs::fstat(file)?.st_nlink == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn roots() -> (tempfile::TempDir, [Root; 2]) {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = [Root::open(dir.path()).unwrap(), Root::open(dir.path()).unwrap()];
+        roots[1].step_by_step.store(true, Ordering::Relaxed);
+        (dir, roots)
+    }
+
+    #[test]
+    fn no_link_is_followed_with_openat2_or_without() {
+        let (dir, roots) = roots();
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "x").unwrap();
+        symlink(outside.path(), dir.path().join("folder")).unwrap();
+        std::fs::create_dir(dir.path().join("real")).unwrap();
+        symlink(outside.path().join("secret"), dir.path().join("real/file")).unwrap();
+        symlink("nowhere", dir.path().join("dangling")).unwrap();
+        for root in &roots {
+            for path in ["folder/secret", "real/file", "dangling"] {
+                let error = root.open_file(path, OFlags::RDWR | OFlags::CREATE, 0o666).unwrap_err();
+                let errno = Errno::from_io_error(&error).unwrap();
+                assert!(matches!(errno, Errno::LOOP | Errno::NOTDIR), "{path}: {errno:?}");
+            }
+            assert!(root.make_parents("folder/new/file").is_err());
+            assert!(!root.find("real/file").unwrap().is_file);
+            assert!(root.find("folder/secret").is_err());
+        }
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn folders_are_made_once_and_named() {
+        let (_dir, roots) = roots();
+        assert_eq!(roots[0].make_parents("a/b/c").unwrap(), ["a".into(), "a/b".into()]);
+        assert!(roots[1].make_parents("a/b/d").unwrap().is_empty());
+        for root in &roots {
+            let (_, found) = root.open_file("a/b/c", OFlags::RDWR | OFlags::CREATE, 0o666).unwrap();
+            assert_eq!(root.find("a/b/c").unwrap().identity, found.identity);
+            root.sync_folder("a/b").unwrap();
+            root.sync_folder("").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_folder_or_a_pipe_in_a_files_place_is_an_error_at_once() {
+        let (dir, roots) = roots();
+        std::fs::create_dir(dir.path().join("folder")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            dir.path().join("pipe"),
+            FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        for root in &roots {
+            for path in ["folder", "pipe"] {
+                assert!(root.open_file(path, OFlags::RDONLY, 0).is_err(), "{path}");
+                assert!(root.open_file(path, OFlags::RDWR, 0).is_err(), "{path}");
+            }
+        }
+    }
+}

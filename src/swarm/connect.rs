@@ -1,0 +1,199 @@
+//! Who is connected: calls, greetings, farewells, states.
+
+use std::time::Instant;
+
+use super::allowed_fast::{SET_SIZE, allowed_fast_set};
+use super::peer::{Peer, REQQ};
+use super::{Hello, Origin, Output, PeerKey, Swarm};
+use crate::event::{Direction, Kind, State};
+use crate::layout::PieceIndex;
+use crate::wire::Message;
+use crate::wire::extension::{self, ExtensionHandshake};
+
+/// Calls under way at the same time; routers of homes lose track of many more.
+pub const MOST_HALF_OPEN: usize = 16;
+
+impl Swarm {
+    /// Whether an announce should ask for peers.
+    pub(super) fn wants_peers(&self) -> bool {
+        self.state == State::Started && self.peers.len() < self.config.max_peers / 2
+    }
+
+    pub(super) fn enter(&mut self, now: Instant, state: State) {
+        if state == self.state {
+            return;
+        }
+        self.state = state;
+        match state {
+            State::Started => {
+                self.announcer.start(now);
+                self.dirty.extend(self.peers.keys());
+                self.fill_slots(now);
+            }
+            State::Paused => {
+                self.announcer.start(now);
+                let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
+                for peer in peers {
+                    self.cancel_all(now, peer);
+                    self.set_choking(now, peer, true);
+                }
+            }
+            State::Stopped => {
+                self.announcer.stop(now);
+                let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
+                peers.into_iter().for_each(|peer| self.close(now, peer, "stopped"));
+            }
+        }
+    }
+
+    pub(super) fn dial_candidates(&mut self, now: Instant) {
+        while self.state != State::Stopped
+            && self.half_open.len() < MOST_HALF_OPEN
+            && self.peers.len() + self.half_open.len() < self.config.max_peers
+            && let Some(address) = self.candidates.take(now)
+        {
+            self.half_open.insert(address);
+            self.outputs.push_back(Output::Dial(address));
+        }
+    }
+
+    pub(super) fn on_connected(&mut self, now: Instant, hello: Hello) {
+        self.half_open.remove(&hello.address);
+        self.candidates.occupy(hello.address);
+        if let Some(reason) = self.refusal(now, &hello) {
+            self.outputs.push_back(Output::Close(hello.peer, reason.into()));
+            if hello.direction == Direction::Out {
+                self.candidates.on_disconnect(now, hello.address, true);
+            }
+            return;
+        }
+        let peer = Peer::new(now, &hello, self.have.len());
+        self.outputs.push_back(Output::Event(Kind::PeerHandshakeComplete {
+            address: hello.address,
+            direction: hello.direction,
+            peer_id: hello.peer_id.to_string(),
+            client: peer.client.clone(),
+        }));
+        self.greet(now, peer);
+    }
+
+    /// Why a connection is not wanted.
+    fn refusal(&mut self, now: Instant, hello: &Hello) -> Option<&'static str> {
+        if self.state == State::Stopped {
+            return Some("stopped");
+        }
+        if self.candidates.is_banned(hello.address) {
+            return Some("banned");
+        }
+        if hello.peer_id == self.config.peer_id {
+            if hello.direction == Direction::Out {
+                self.candidates.is_own(hello.address);
+            }
+            return Some("connected to ourselves");
+        }
+        if let Some(twin) = self.peers.values().find(|peer| peer.peer_id == hello.peer_id) {
+            // Of two connections between the same clients both sides keep the one that was opened by
+            // the larger peer id, so that they do not close both.
+            let ours_is_larger = self.config.peer_id > hello.peer_id;
+            let keep = if ours_is_larger { Direction::Out } else { Direction::In };
+            if twin.direction == hello.direction || hello.direction != keep {
+                return Some("connected twice");
+            }
+            let twin = twin.key;
+            self.close(now, twin, "connected twice");
+        }
+        (self.peers.len() >= self.config.max_peers).then_some("too many peers")
+    }
+
+    fn greet(&mut self, now: Instant, peer: Peer) {
+        let (key, fast, extended, ip) = (peer.key, peer.fast, peer.extended, peer.address.ip());
+        self.peers.insert(key, peer);
+        let bitfield = match (fast, self.have.is_empty(), self.have.is_full()) {
+            (true, true, _) => Some(Message::HaveNone),
+            (true, _, true) => Some(Message::HaveAll),
+            (false, true, _) => None,
+            _ => Some(Message::Bitfield(self.have.to_wire())),
+        };
+        if let Some(bitfield) = bitfield {
+            self.send(now, key, bitfield);
+        }
+        if extended {
+            let ours = ExtensionHandshake {
+                extensions: Vec::new(),
+                client: Some(extension::OUR_CLIENT.into()),
+                port: Some(self.config.port).filter(|&port| port != 0),
+                request_queue: Some(REQQ as u32),
+                your_ip: Some(ip),
+            };
+            let payload = ours.encode();
+            self.send(now, key, Message::Extended { id: extension::HANDSHAKE_ID, payload });
+        }
+        if fast {
+            let set = allowed_fast_set(ip, self.config.info_hash, self.have.len());
+            // Of use to newcomers only, and only what we can fill.
+            let granted: Vec<PieceIndex> =
+                set.into_iter().filter(|&piece| self.have.contains(piece)).take(SET_SIZE).collect();
+            for &piece in &granted {
+                self.send(now, key, Message::AllowedFast(piece));
+            }
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.granted_fast = granted;
+            }
+        }
+    }
+
+    /// The peer's extension handshake (BEP 10).
+    pub(super) fn on_extension_handshake(&mut self, now: Instant, key: PeerKey, payload: &[u8]) {
+        let Ok(theirs) = ExtensionHandshake::decode(payload) else {
+            // BEP 10 leaves it to us; nothing else depends on it.
+            return self.peer_error(key, "malformed extension handshake");
+        };
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if let Some(reqq) = theirs.request_queue {
+            peer.window.set_reqq(reqq);
+        }
+        if let Some(client) = theirs.client.filter(|client| !client.is_empty()) {
+            peer.client = client;
+        }
+        if let (Some(port), Direction::In) = (theirs.port, peer.direction) {
+            let mut callable = peer.address;
+            callable.set_port(port);
+            peer.callable = Some(callable);
+            self.candidates.add(now, callable, Origin::Incoming);
+            self.candidates.occupy(callable);
+        }
+        self.dirty.insert(key);
+    }
+
+    pub(super) fn on_closed(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.remove(&key) else { return };
+        for &(block, _) in &peer.in_flight {
+            self.pieces.give_back(&self.config.layout, block, key);
+        }
+        self.pieces.release_exclusive(key);
+        self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
+        if let Some(callable) = peer.callable {
+            let useless = peer.is_seed() && self.is_complete();
+            self.candidates.on_disconnect(now, callable, useless);
+        }
+        self.dirty.remove(&key);
+        self.wake_idle();
+        if !peer.am_choking {
+            self.fill_slots(now);
+        }
+    }
+
+    /// Blocks may have become free: those who have room are asked again.
+    pub(super) fn wake_idle(&mut self) {
+        let idle = |peer: &&Peer| peer.am_interested && (peer.in_flight.len() as u32) < peer.window.blocks();
+        self.dirty.extend(self.peers.values().filter(idle).map(|peer| peer.key));
+    }
+
+    /// The peer broke the protocol in a way that is not worth closing for.
+    pub(super) fn peer_error(&mut self, key: PeerKey, reason: &str) {
+        if let Some(peer) = self.peers.get(&key) {
+            let error = Kind::PeerError { address: peer.address, reason: reason.into() };
+            self.outputs.push_back(Output::Event(error));
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! What we ask for, and what becomes of it.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::peer::{MOST_HINTS, Peer};
+use super::progress::Arrival;
+use super::{MOST_UNWRITTEN, Output, PeerKey, Swarm};
+use crate::bitfield::Bitfield;
+use crate::event::{Kind, State};
+use crate::hash::Digest;
+use crate::layout::{Block, PieceIndex};
+use crate::wire::{Message, extension};
+
+/// Until so many pieces are here, new pieces are chosen at random (BEP 3, "random first piece").
+const RANDOM_FIRST: u32 = 4;
+
+/// A peer that sends more than this unasked, and more than half of all it sends, is closed.
+const MOST_UNASKED: u64 = 2 << 20;
+
+/// In the end game a block is asked of a second peer if that one should have it in this fraction
+/// of the time that the first one needs.
+const END_GAME_GAIN: f64 = 0.5;
+
+impl Swarm {
+    pub(super) fn on_message(&mut self, now: Instant, key: PeerKey, message: Message) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.last_received = now;
+        let first = peer.may_send_bitfield;
+        peer.may_send_bitfield = first && matches!(message, Message::Extended { .. } | Message::KeepAlive);
+        let fast = peer.fast;
+        match message {
+            Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } | Message::Piece(_) => {}
+            Message::Choke => self.on_choke(key),
+            Message::Unchoke => {
+                peer.peer_choking = false;
+                peer.waiting_since = now;
+                self.dirty.insert(key);
+            }
+            Message::Interested => self.on_interested(now, key, true),
+            Message::NotInterested => self.on_interested(now, key, false),
+            Message::Have(piece) => self.on_have(now, key, piece),
+            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone if !first => {
+                self.close(now, key, format!("{} is not the first message", message.name()));
+            }
+            Message::Bitfield(bytes) => match Bitfield::from_wire(self.have.len(), &bytes) {
+                Some(pieces) => self.on_pieces(now, key, pieces),
+                None => self.close(now, key, "bitfield of a wrong length or with spare bits set"),
+            },
+            Message::HaveAll if fast => self.on_pieces(now, key, Bitfield::full(self.have.len())),
+            Message::HaveNone if fast => {}
+            Message::Request(block) => self.on_request(now, key, block),
+            Message::Cancel(block) => self.on_cancel(now, key, block),
+            Message::Reject(block) if fast => self.on_reject(now, key, block),
+            Message::Suggest(piece) if fast => {
+                if self.have.len() > piece.0 && peer.suggested.len() < MOST_HINTS {
+                    peer.suggested.push(piece);
+                }
+            }
+            Message::AllowedFast(piece) if fast => {
+                if self.have.len() > piece.0 && peer.allowed_fast.len() < MOST_HINTS {
+                    peer.allowed_fast.push(piece);
+                    self.dirty.insert(key);
+                }
+            }
+            Message::Extended { id: extension::HANDSHAKE_ID, payload } if peer.extended => {
+                self.on_extension_handshake(now, key, &payload);
+            }
+            Message::Extended { .. } => {}
+            Message::HaveAll
+            | Message::HaveNone
+            | Message::Reject(_)
+            | Message::Suggest(_)
+            | Message::AllowedFast(_) => {
+                self.close(now, key, format!("{} without the fast extension", message.name()));
+            }
+        }
+    }
+
+    fn on_pieces(&mut self, now: Instant, key: PeerKey, pieces: Bitfield) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
+        peer.counted_as_seed = pieces.is_full();
+        self.picker.on_join(&pieces);
+        peer.interesting =
+            pieces.iter().filter(|&p| self.wanted.contains(p) && !self.have.contains(p)).count() as u32;
+        peer.pieces = pieces;
+        self.update_interest(now, key);
+    }
+
+    fn on_have(&mut self, now: Instant, key: PeerKey, piece: PieceIndex) {
+        if !self.config.layout.contains(piece) {
+            return self.close(now, key, format!("have of piece {}, which does not exist", piece.0));
+        }
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if !peer.pieces.insert(piece) {
+            return;
+        }
+        self.picker.on_have(piece);
+        if self.wanted.contains(piece) && !self.have.contains(piece) {
+            peer.interesting += 1;
+            self.dirty.insert(key);
+        }
+        self.update_interest(now, key);
+    }
+
+    fn update_interest(&mut self, now: Instant, key: PeerKey) {
+        let complete = self.is_complete();
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if complete && peer.is_seed() {
+            return self.close(now, key, "both complete");
+        }
+        let interested = peer.interesting > 0;
+        if interested != peer.am_interested {
+            peer.am_interested = interested;
+            peer.last_useful = now;
+            let message = if interested { Message::Interested } else { Message::NotInterested };
+            self.send(now, key, message);
+            self.dirty.insert(key);
+        }
+    }
+
+    fn on_choke(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.peer_choking = true;
+        // With BEP 6 each request is answered even then; without it they are all gone.
+        if !peer.fast {
+            for (block, _) in std::mem::take(&mut peer.in_flight) {
+                self.pieces.give_back(&self.config.layout, block, key);
+            }
+            self.wake_idle();
+        }
+    }
+
+    fn on_reject(&mut self, now: Instant, key: PeerKey, block: Block) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if peer.take_in_flight(block).is_none() {
+            return; // cancelled a moment ago
+        }
+        peer.waiting_since = now;
+        peer.allowed_fast.retain(|&piece| piece != block.piece);
+        self.pieces.give_back(&self.config.layout, block, key);
+        self.wake_idle();
+        if !self.peers[&key].peer_choking {
+            // It refuses though it does not choke us: not at once again.
+            self.dirty.remove(&key);
+        }
+    }
+
+    /// The data of `block` have come. Says whether the caller is to keep them for its piece.
+    pub fn on_block(&mut self, now: Instant, key: PeerKey, block: Block) -> bool {
+        let Some(peer) = self.peers.get_mut(&key) else { return false };
+        let length = u64::from(block.length);
+        peer.last_received = now;
+        peer.may_send_bitfield = false;
+        peer.downloaded += length;
+        peer.down_rate.add(now, length);
+        self.downloaded += length;
+        self.down_rate.add(now, length);
+        if let Some(sent) = peer.take_in_flight(block) {
+            peer.window.on_block(now, sent, block.length);
+            peer.waiting_since = now;
+            peer.last_useful = now;
+            peer.snubbed = false;
+        } else {
+            peer.wasted += length;
+            if peer.wasted > MOST_UNASKED && peer.wasted > peer.downloaded / 2 {
+                self.close(now, key, "sends blocks that nobody asked for");
+            }
+        }
+        self.dirty.insert(key);
+        match self.pieces.on_block(&self.config.layout, block, key) {
+            Arrival::Unneeded => {
+                self.wasted += length;
+                false
+            }
+            Arrival::Kept { others, whole } => {
+                for other in others {
+                    if let Some(peer) = self.peers.get_mut(&other)
+                        && peer.take_in_flight(block).is_some()
+                    {
+                        self.send(now, other, Message::Cancel(block));
+                        self.dirty.insert(other);
+                    }
+                }
+                if whole {
+                    self.verify(block.piece);
+                }
+                true
+            }
+        }
+    }
+
+    fn verify(&mut self, piece: PieceIndex) {
+        let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+        let address = |key| self.peers.get(&key).map_or(nobody, |peer| peer.address);
+        let senders = self.pieces.senders(piece).into_iter().map(address).collect();
+        self.verifying.insert(piece, senders);
+        self.pieces.end(piece);
+        let digests = self.suspects.contains(piece);
+        self.outputs.push_back(Output::Verify { piece, digests });
+    }
+
+    pub(super) fn on_passed(&mut self, now: Instant, piece: PieceIndex, digests: &[Digest]) {
+        let Some(senders) = self.verifying.remove(&piece) else { return };
+        self.have.insert(piece);
+        for culprit in self.suspects.on_passed(piece, digests) {
+            self.ban(now, culprit, piece);
+        }
+        self.outputs
+            .push_back(Output::Event(Kind::PieceHashPassed { index: piece.0, peers: unique(senders) }));
+        let complete = self.is_complete();
+        if complete {
+            self.announcer.complete(now);
+        }
+        let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in peers {
+            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            if !peer.pieces.contains(piece) {
+                self.send(now, key, Message::Have(piece));
+            } else if self.wanted.contains(piece) {
+                peer.interesting -= 1;
+                if peer.interesting == 0 {
+                    self.update_interest(now, key);
+                }
+            }
+        }
+        self.wake_idle();
+        if complete {
+            self.fill_slots(now);
+        }
+    }
+
+    pub(super) fn on_failed(&mut self, piece: PieceIndex, digests: Vec<Digest>) {
+        let Some(senders) = self.verifying.remove(&piece) else { return };
+        self.wasted += u64::from(self.config.layout.piece_size(piece));
+        let culprit = self.suspects.on_failed(piece, &senders, digests);
+        self.outputs
+            .push_back(Output::Event(Kind::PieceHashFailed { index: piece.0, peers: unique(senders) }));
+        if self.wanted.contains(piece) {
+            self.picker.put(piece);
+        }
+        if let Some(culprit) = culprit {
+            let now = self.next_patrol; // bans do not depend on the time
+            self.ban(now, culprit, piece);
+        }
+        self.wake_idle();
+    }
+
+    pub(super) fn on_lost(&mut self, piece: PieceIndex) {
+        if self.verifying.remove(&piece).is_some() && self.wanted.contains(piece) {
+            self.picker.put(piece);
+        }
+        self.wake_idle();
+    }
+
+    fn ban(&mut self, now: Instant, address: SocketAddr, piece: PieceIndex) {
+        if address.port() == 0 {
+            return; // blocks of an earlier run: nobody's fault that could be named
+        }
+        self.candidates.ban(address);
+        let reason = format!("sent corrupt data of piece {}", piece.0);
+        let found: Vec<(PeerKey, String)> = self
+            .peers
+            .values()
+            .filter(|peer| self.candidates.is_banned(peer.address))
+            .map(|peer| (peer.key, peer.peer_id.to_string()))
+            .collect();
+        let peer_id = found.first().map_or(String::new(), |(_, peer_id)| peer_id.clone());
+        self.outputs.push_back(Output::Event(Kind::PeerBan { address, peer_id, reason: reason.clone() }));
+        for (key, _) in found {
+            self.close(now, key, reason.clone());
+        }
+    }
+
+    /// Takes back all that was asked of a peer.
+    pub(super) fn cancel_all(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        for (block, _) in std::mem::take(&mut peer.in_flight) {
+            self.pieces.give_back(&self.config.layout, block, key);
+            self.send(now, key, Message::Cancel(block));
+        }
+    }
+
+    /// A peer does not send what it was asked for: others may, at once; what still comes is taken.
+    pub(super) fn snub(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.snubbed = true;
+        peer.waiting_since = now;
+        for (block, _) in std::mem::take(&mut peer.in_flight) {
+            self.pieces.give_back(&self.config.layout, block, key);
+        }
+        self.pieces.release_exclusive(key);
+        self.dirty.remove(&key);
+        self.wake_idle();
+        self.dirty.remove(&key);
+    }
+
+    fn unwritten(&self) -> u64 {
+        self.verifying.len() as u64 * u64::from(self.config.layout.piece_length())
+    }
+
+    /// Asks a peer for as much as its window has room for.
+    pub(super) fn fill_window(&mut self, now: Instant, key: PeerKey) {
+        let limit = MOST_UNWRITTEN.max(2 * u64::from(self.config.layout.piece_length()));
+        if self.state != State::Started || self.unwritten() >= limit {
+            return;
+        }
+        loop {
+            let Some(peer) = self.peers.get(&key) else { return };
+            let room = if peer.snubbed { 1 } else { peer.window.blocks() };
+            if !peer.am_interested || peer.in_flight.len() as u32 >= room {
+                return;
+            }
+            let Some(block) = self.next_block(now, key) else { return };
+            let Some(peer) = self.peers.get_mut(&key) else { return };
+            if peer.in_flight.is_empty() {
+                peer.waiting_since = now;
+            }
+            peer.current = Some(block.piece);
+            peer.in_flight.push_back((block, peer.window.on_request(now)));
+            self.send(now, key, Message::Request(block));
+        }
+    }
+
+    /// The next block to ask a peer for: of the piece it is at, of a piece that is begun, of a new
+    /// piece, of somebody else in the end game.
+    fn next_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
+        let peer = self.peers.get(&key)?;
+        if peer.peer_choking && peer.allowed_fast.is_empty() {
+            return None;
+        }
+        let layout = &self.config.layout;
+        if self.pieces.free_blocks() > 0 {
+            let current = peer.current.filter(|&piece| peer.may_be_asked_for(piece));
+            if let Some(block) = current.and_then(|piece| self.pieces.request(layout, piece, key)) {
+                return Some(block);
+            }
+            let begun = self.pieces.with_free_blocks(key).find(|&piece| peer.may_be_asked_for(piece));
+            if let Some(block) = begun.and_then(|piece| self.pieces.request(layout, piece, key)) {
+                return Some(block);
+            }
+        }
+        let piece = if peer.peer_choking {
+            peer.allowed_fast.iter().copied().find(|&p| peer.pieces.contains(p) && self.picker.contains(p))
+        } else if let Some(&piece) =
+            peer.suggested.iter().find(|&&p| peer.pieces.contains(p) && self.picker.contains(p))
+        {
+            Some(piece)
+        } else if self.have.count() < RANDOM_FIRST {
+            self.picker.random(&peer.pieces)
+        } else {
+            self.picker.rarest(&peer.pieces, peer.interesting)
+        };
+        if let Some(piece) = piece {
+            self.picker.take(piece);
+            self.pieces.begin(layout, piece, self.suspects.contains(piece));
+            return self.pieces.request(layout, piece, key);
+        }
+        self.end_game_block(now, key)
+    }
+
+    /// When every wanted block is asked for: one that another peer will take far longer for.
+    fn end_game_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
+        if !self.picker.is_empty() || self.pieces.free_blocks() > 0 {
+            return None;
+        }
+        let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
+        let ours = (peer.in_flight.len() + 1) as f64 * f64::from(crate::layout::BLOCK_LENGTH)
+            / peer.window.rate().max(16384.0);
+        let slower = |other: &&Peer| other.key != key && ours < END_GAME_GAIN * other.queue_seconds(now);
+        let mut others: Vec<&Peer> =
+            self.peers.values().filter(|other| !other.in_flight.is_empty()).filter(slower).collect();
+        others.sort_by(|a, b| b.queue_seconds(now).total_cmp(&a.queue_seconds(now)));
+        let blocks =
+            others.into_iter().flat_map(|other| other.in_flight.iter().rev().map(|&(block, _)| block));
+        let mut tries = blocks.filter(|block| peer.pieces.contains(block.piece)).take(64);
+        tries.find(|&block| {
+            peer.in_flight.iter().all(|&(mine, _)| mine != block)
+                && self.pieces.request_too(&self.config.layout, block, key)
+        })
+    }
+}
+
+fn unique(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.retain(|address| address.port() != 0);
+    addresses
+}

@@ -1,0 +1,177 @@
+//! What the swarm knows of one connected peer.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::choker::Contender;
+use super::rate::Rate;
+use super::window::{Sent, Window};
+use super::{Hello, PeerKey};
+use crate::bitfield::Bitfield;
+use crate::event::Direction;
+use crate::layout::{Block, PieceIndex};
+use crate::wire::{PeerId, Reserved};
+
+/// Requests that we take from one peer before we refuse more; told as `reqq` (BEP 10).
+pub const REQQ: usize = 2000;
+
+/// Suggested and allowed-fast pieces that are remembered of one peer (BEP 6 lets us ignore any).
+pub const MOST_HINTS: usize = 32;
+
+/// A peer.
+#[derive(Debug)]
+pub struct Peer {
+    /// This connection.
+    pub key: PeerKey,
+    /// Where it is connected from or to.
+    pub address: SocketAddr,
+    /// Where it can be called: what we called, or what its extension handshake says.
+    pub callable: Option<SocketAddr>,
+    /// Who called.
+    pub direction: Direction,
+    /// As its handshake says.
+    pub peer_id: PeerId,
+    /// What its extension handshake calls itself, or what its peer id stands for.
+    pub client: String,
+    /// Both sides speak BEP 6.
+    pub fast: bool,
+    /// Both sides speak BEP 10.
+    pub extended: bool,
+    /// We choke it.
+    pub am_choking: bool,
+    /// It has pieces that we want, and we have told it so.
+    pub am_interested: bool,
+    /// It chokes us.
+    pub peer_choking: bool,
+    /// It wants pieces of ours.
+    pub peer_interested: bool,
+    /// What it has.
+    pub pieces: Bitfield,
+    /// The picker counts it as one that has everything.
+    pub counted_as_seed: bool,
+    /// Whether it may still send a bitfield: nothing but extensions has come yet.
+    pub may_send_bitfield: bool,
+    /// Pieces that it has, that are wanted, and that we do not have.
+    pub interesting: u32,
+    /// Asked for and not here, in the order asked.
+    pub in_flight: VecDeque<(Block, Sent)>,
+    /// How many of them to have.
+    pub window: Window,
+    /// The piece that its last request was for.
+    pub current: Option<PieceIndex>,
+    /// It lets us ask for these though it chokes us; at most `MOST_HINTS`.
+    pub allowed_fast: Vec<PieceIndex>,
+    /// It would like us to ask for these; at most `MOST_HINTS`.
+    pub suggested: Vec<PieceIndex>,
+    /// We let it ask for these though we choke it.
+    pub granted_fast: Vec<PieceIndex>,
+    /// It does not send what it was asked for.
+    pub snubbed: bool,
+    /// Since when something has been in flight without a block having come.
+    pub waiting_since: Instant,
+    /// What it asks for and has not been handed on; at most [`REQQ`].
+    pub upload_queue: VecDeque<Block>,
+    /// Bytes handed on to be read and sent, and not sent yet.
+    pub serving: u64,
+    /// Payload bytes from it.
+    pub down_rate: Rate,
+    /// Payload bytes to it.
+    pub up_rate: Rate,
+    /// Payload bytes from it, in all.
+    pub downloaded: u64,
+    /// Payload bytes to it, in all.
+    pub uploaded: u64,
+    /// Payload bytes from it that nobody had asked for, or that were here already.
+    pub wasted: u64,
+    /// When anything last came.
+    pub last_received: Instant,
+    /// When anything last went.
+    pub last_sent: Instant,
+    /// When one of the two sides was last interested in the other.
+    pub last_useful: Instant,
+    /// When it connected.
+    pub connected: Instant,
+    /// When `am_choking` last changed.
+    pub choke_changed: Instant,
+}
+
+impl Peer {
+    /// A peer as its handshake leaves it (BEP 3: choked and not interested, both ways).
+    pub fn new(now: Instant, hello: &Hello, num_pieces: u32) -> Peer {
+        Peer {
+            key: hello.peer,
+            address: hello.address,
+            callable: (hello.direction == Direction::Out).then_some(hello.address),
+            direction: hello.direction,
+            peer_id: hello.peer_id,
+            client: hello.peer_id.client_name(),
+            fast: hello.reserved.has(Reserved::FAST),
+            extended: hello.reserved.has(Reserved::EXTENSION),
+            am_choking: true,
+            am_interested: false,
+            peer_choking: true,
+            peer_interested: false,
+            pieces: Bitfield::new(num_pieces),
+            counted_as_seed: false,
+            may_send_bitfield: true,
+            interesting: 0,
+            in_flight: VecDeque::new(),
+            window: Window::new(now),
+            current: None,
+            allowed_fast: Vec::new(),
+            suggested: Vec::new(),
+            granted_fast: Vec::new(),
+            snubbed: false,
+            waiting_since: now,
+            upload_queue: VecDeque::new(),
+            serving: 0,
+            down_rate: Rate::new(),
+            up_rate: Rate::new(),
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            last_received: now,
+            last_sent: now,
+            last_useful: now,
+            connected: now,
+            choke_changed: now,
+        }
+    }
+
+    /// Whether it has everything.
+    pub fn is_seed(&self) -> bool {
+        self.pieces.is_full() && !self.pieces.is_empty()
+    }
+
+    /// What the choker looks at.
+    pub fn contender(&self, now: Instant) -> Contender {
+        Contender {
+            peer: self.key,
+            down_rate: self.down_rate.get(now),
+            up_rate: self.up_rate.get(now),
+            snubbed: self.snubbed,
+            am_choking: self.am_choking,
+            since: self.choke_changed,
+            connected: self.connected,
+        }
+    }
+
+    /// Whether it may be asked for `piece` now.
+    pub fn may_be_asked_for(&self, piece: PieceIndex) -> bool {
+        self.pieces.contains(piece) && (!self.peer_choking || self.allowed_fast.contains(&piece))
+    }
+
+    /// Takes a block out of what is in flight; it is nearly always the first.
+    pub fn take_in_flight(&mut self, block: Block) -> Option<Sent> {
+        let at = self.in_flight.iter().position(|&(other, _)| other == block)?;
+        self.in_flight.remove(at).map(|(_, sent)| sent)
+    }
+
+    /// Seconds until the last block in flight may be expected, as far as can be told.
+    pub fn queue_seconds(&self, now: Instant) -> f64 {
+        let bytes: f64 = self.in_flight.len() as f64 * f64::from(crate::layout::BLOCK_LENGTH);
+        let age = self.in_flight.front().map_or(0.0, |(_, sent)| (now - sent.at()).as_secs_f64());
+        (bytes / self.window.rate().max(1.0)).max(age / 2.0)
+    }
+}

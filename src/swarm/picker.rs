@@ -1,0 +1,316 @@
+//! Which piece to begin next: rarest first, random among equals.
+//!
+//! Owns the availability of every piece and the order of those that are wanted and not begun. The
+//! cost of a change is constant: pieces lie in buckets by weight class and availability, each bucket
+//! in random order, each piece knowing its place. A peer that has everything is a counter.
+
+use crate::bitfield::Bitfield;
+use crate::layout::PieceIndex;
+
+const OUT: u32 = u32::MAX;
+
+/// Looking through the buckets for a piece that the peer has stops being quicker than looking
+/// through the peer's own pieces when these are fewer than one in so many.
+const SPARSE: u32 = 32;
+
+/// The pieces that are wanted and not begun.
+#[derive(Debug)]
+pub struct Picker {
+    /// Peers that have each piece, peers that have everything not counted.
+    availability: Vec<u16>,
+    /// Place in its bucket; `OUT`: not to be picked.
+    place: Vec<u32>,
+    class: Vec<u8>,
+    /// `buckets[class][availability]`.
+    buckets: Vec<Vec<Vec<u32>>>,
+    /// Weight of each class, descending.
+    weights: Vec<u32>,
+    open: u32,
+    seeds: u32,
+    rng: fastrand::Rng,
+}
+
+impl Picker {
+    /// All of `wanted` that is not in `have` may be picked. `weights` gives a weight for each piece
+    /// (0 counts as 1); empty: all alike. More than 255 different weights are told apart coarsely.
+    pub fn new(wanted: &Bitfield, have: &Bitfield, weights: &[u32], seed: u64) -> Picker {
+        let pieces = wanted.len() as usize;
+        let mut classes: Vec<u32> = weights.iter().map(|&weight| weight.max(1)).collect();
+        classes.sort_unstable_by(|a, b| b.cmp(a));
+        classes.dedup();
+        if classes.is_empty() {
+            classes.push(1);
+        }
+        let stride = classes.len().div_ceil(255);
+        let class_of =
+            |weight: u32| (classes.partition_point(|&other| other > weight.max(1)) / stride).min(254) as u8;
+        let class = (0..pieces).map(|i| weights.get(i).map_or(0, |&weight| class_of(weight))).collect();
+        let weights: Vec<u32> = classes.into_iter().step_by(stride).collect();
+        let mut picker = Picker {
+            availability: vec![0; pieces],
+            place: vec![OUT; pieces],
+            class,
+            buckets: vec![vec![Vec::new()]; weights.len()],
+            weights,
+            open: 0,
+            seeds: 0,
+            rng: fastrand::Rng::with_seed(seed),
+        };
+        for piece in wanted.minus(have) {
+            picker.put(piece);
+        }
+        picker
+    }
+
+    /// How many pieces may be picked.
+    pub fn len(&self) -> u32 {
+        self.open
+    }
+
+    /// Whether none may be picked.
+    pub fn is_empty(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Whether `piece` may be picked.
+    pub fn contains(&self, piece: PieceIndex) -> bool {
+        self.place[piece.0 as usize] != OUT
+    }
+
+    /// How many peers have `piece`.
+    pub fn availability(&self, piece: PieceIndex) -> u32 {
+        u32::from(self.availability[piece.0 as usize]) + self.seeds
+    }
+
+    /// `piece` may be picked (again).
+    pub fn put(&mut self, piece: PieceIndex) {
+        let index = piece.0 as usize;
+        if self.place[index] != OUT {
+            return;
+        }
+        self.open += 1;
+        let level = usize::from(self.availability[index]);
+        let class = &mut self.buckets[usize::from(self.class[index])];
+        if class.len() <= level {
+            class.resize_with(level + 1, Vec::new);
+        }
+        let bucket = &mut class[level];
+        // A random place keeps the bucket shuffled whatever the order of arrivals.
+        let at = self.rng.usize(..=bucket.len());
+        bucket.push(piece.0);
+        let last = bucket.len() - 1;
+        bucket.swap(at, last);
+        self.place[bucket[last] as usize] = last as u32;
+        self.place[bucket[at] as usize] = at as u32;
+    }
+
+    /// `piece` is begun, or not wanted any more.
+    pub fn take(&mut self, piece: PieceIndex) {
+        let index = piece.0 as usize;
+        let at = std::mem::replace(&mut self.place[index], OUT);
+        if at == OUT {
+            return;
+        }
+        self.open -= 1;
+        let bucket = &mut self.buckets[usize::from(self.class[index])][usize::from(self.availability[index])];
+        bucket.swap_remove(at as usize);
+        if let Some(&moved) = bucket.get(at as usize) {
+            self.place[moved as usize] = at;
+        }
+    }
+
+    /// A peer has `piece` now.
+    pub fn on_have(&mut self, piece: PieceIndex) {
+        self.shift(piece, |availability| availability.saturating_add(1));
+    }
+
+    /// A peer that has `pieces` came.
+    pub fn on_join(&mut self, pieces: &Bitfield) {
+        if pieces.is_full() {
+            self.seeds += 1;
+        } else {
+            pieces.iter().for_each(|piece| self.on_have(piece));
+        }
+    }
+
+    /// A peer left; `pieces` and `joined_full` as they were counted.
+    pub fn on_leave(&mut self, pieces: &Bitfield, counted_as_seed: bool) {
+        if counted_as_seed {
+            self.seeds = self.seeds.saturating_sub(1);
+        } else {
+            for piece in pieces.iter() {
+                self.shift(piece, |availability| availability.saturating_sub(1));
+            }
+        }
+    }
+
+    fn shift(&mut self, piece: PieceIndex, change: impl Fn(u16) -> u16) {
+        let index = piece.0 as usize;
+        let open = self.contains(piece);
+        self.take(piece);
+        self.availability[index] = change(self.availability[index]);
+        if open {
+            self.put(piece);
+        }
+    }
+
+    /// The piece to begin with a peer that has `pieces`: a weight class drawn with odds that grow
+    /// with the weight (squared, so that a far heavier class is as good as first), then the rarest
+    /// in it. It is not taken out.
+    ///
+    /// `interesting` is how many of the peer's pieces may be of use: it decides how to look.
+    pub fn rarest(&mut self, pieces: &Bitfield, interesting: u32) -> Option<PieceIndex> {
+        if self.open == 0 {
+            return None;
+        }
+        if interesting < pieces.len() / SPARSE {
+            return self.rarest_of_few(pieces);
+        }
+        // What nobody but the counted seeds has, a peer that is none of them does not have.
+        let least = usize::from(!pieces.is_full());
+        let first = self.draw_class();
+        let rest = (0..self.buckets.len()).filter(|&class| class != first);
+        std::iter::once(first).chain(rest).find_map(|class| {
+            let levels = self.buckets[class].iter().skip(least);
+            levels.flatten().map(|&index| PieceIndex(index)).find(|&piece| pieces.contains(piece))
+        })
+    }
+
+    /// Any piece that the peer has, each with the same odds: for the first pieces, when having
+    /// something to trade soon matters more than its rarity.
+    pub fn random(&mut self, pieces: &Bitfield) -> Option<PieceIndex> {
+        let first = self.draw_class();
+        let rest = (0..self.buckets.len()).filter(|&class| class != first);
+        std::iter::once(first).chain(rest).find_map(|class| {
+            let level_count = self.buckets[class].len();
+            let start = self.rng.usize(..level_count);
+            (0..level_count).find_map(|step| {
+                let bucket = &self.buckets[class][(start + step) % level_count];
+                bucket.iter().map(|&index| PieceIndex(index)).find(|&piece| pieces.contains(piece))
+            })
+        })
+    }
+
+    fn rarest_of_few(&mut self, pieces: &Bitfield) -> Option<PieceIndex> {
+        let candidates = pieces.iter().filter(|&piece| self.contains(piece));
+        let key = |piece: PieceIndex| {
+            let index = piece.0 as usize;
+            (self.class[index], self.availability[index], self.place[index])
+        };
+        candidates.min_by_key(|&piece| key(piece))
+    }
+
+    fn draw_class(&mut self) -> usize {
+        if self.buckets.len() == 1 {
+            return 0;
+        }
+        let open = |class: usize| self.buckets[class].iter().any(|bucket| !bucket.is_empty());
+        let odds: Vec<u64> = (0..self.buckets.len())
+            .map(|class| if open(class) { u64::from(self.weights[class]).pow(2).min(1 << 52) } else { 0 })
+            .collect();
+        let mut ticket = self.rng.u64(..odds.iter().sum::<u64>().max(1));
+        for (class, odds) in odds.into_iter().enumerate() {
+            if ticket < odds {
+                return class;
+            }
+            ticket -= odds;
+        }
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn set(len: u32, pieces: impl IntoIterator<Item = u32>) -> Bitfield {
+        let mut set = Bitfield::new(len);
+        pieces.into_iter().for_each(|piece| {
+            set.insert(PieceIndex(piece));
+        });
+        set
+    }
+
+    fn picker(len: u32, seed: u64) -> Picker {
+        Picker::new(&Bitfield::full(len), &Bitfield::new(len), &[], seed)
+    }
+
+    #[test]
+    fn the_rarest_piece_that_the_peer_has_comes_first() {
+        let mut picker = picker(10, 1);
+        picker.on_join(&set(10, [0, 1, 2, 3, 4]));
+        picker.on_join(&set(10, [0, 1, 2, 3]));
+        picker.on_join(&Bitfield::full(10));
+        let peer = set(10, [0, 1, 2, 3, 4]);
+        assert_eq!(picker.rarest(&peer, 5), Some(PieceIndex(4)));
+        picker.take(PieceIndex(4));
+        assert!(picker.rarest(&peer, 4).is_some_and(|piece| piece.0 < 4));
+        assert_eq!(picker.availability(PieceIndex(0)), 3);
+    }
+
+    #[test]
+    fn ties_are_broken_differently_by_different_seeds() {
+        let all = Bitfield::full(1000);
+        let firsts: std::collections::BTreeSet<_> =
+            (0..50).map(|seed| picker(1000, seed).rarest(&all, 1000).unwrap()).collect();
+        assert!(firsts.len() > 40, "{firsts:?}");
+    }
+
+    #[test]
+    fn few_and_many_interesting_pieces_give_equally_rare_ones() {
+        let mut picker = picker(1000, 3);
+        picker.on_join(&set(1000, 0..999));
+        let peer = set(1000, [5, 999]);
+        picker.on_join(&peer);
+        assert_eq!(picker.rarest(&peer, 2), Some(PieceIndex(999)));
+        assert_eq!(picker.rarest(&peer, 1000), Some(PieceIndex(999)));
+    }
+
+    #[test]
+    fn a_far_heavier_class_is_as_good_as_first() {
+        let weights: Vec<u32> = (0..200).map(|i| if i < 100 { 1 } else { 1000 }).collect();
+        let all = Bitfield::full(200);
+        let mut picker = Picker::new(&all, &Bitfield::new(200), &weights, 5);
+        picker.on_join(&all);
+        for _ in 0..99 {
+            let piece = picker.rarest(&all, 200).unwrap();
+            assert!(piece.0 >= 100);
+            picker.take(piece);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_is_right_after_any_changes(ops in prop::collection::vec((0u8..4, 0u32..40), 0..200), seed: u64) {
+            let mut picker = picker(40, seed);
+            let mut counts = [0u16; 40];
+            let mut open = std::collections::BTreeSet::from_iter(0..40u32);
+            let mut peers: Vec<Bitfield> = Vec::new();
+            for (op, piece) in ops {
+                match op {
+                    0 => { picker.put(PieceIndex(piece)); open.insert(piece); }
+                    1 => { picker.take(PieceIndex(piece)); open.remove(&piece); }
+                    2 => { picker.on_have(PieceIndex(piece)); counts[piece as usize] += 1; }
+                    _ if piece % 2 == 0 => {
+                        let pieces = set(40, (piece..40).step_by(3));
+                        picker.on_join(&pieces);
+                        pieces.iter().for_each(|p| counts[p.0 as usize] += 1);
+                        peers.push(pieces);
+                    }
+                    _ => if let Some(pieces) = peers.pop() {
+                        picker.on_leave(&pieces, false);
+                        pieces.iter().for_each(|p| counts[p.0 as usize] -= 1);
+                    }
+                }
+                let least = open.iter().map(|&p| counts[p as usize]).min();
+                for interesting in [0, 40] {
+                    let got = picker.rarest(&Bitfield::full(40), interesting);
+                    prop_assert_eq!(got.map(|p| counts[p.0 as usize]), least);
+                }
+                prop_assert_eq!(picker.random(&Bitfield::full(40)).is_some(), !open.is_empty());
+                prop_assert_eq!(picker.len() as usize, open.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Pieces that are begun: which of their blocks are here, asked for, or free.
+
+use std::collections::BTreeMap;
+
+use super::PeerKey;
+use crate::layout::{Block, Layout, PieceIndex};
+
+/// Peers that may be asked for one block at the same time, in the end game.
+pub const MOST_REQUESTERS: usize = 3;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Free,
+    /// Asked of this peer, and in the end game of those in `Pieces::extra` too.
+    Requested(PeerKey),
+    Here(PeerKey),
+}
+
+/// A piece that is begun.
+#[derive(Debug)]
+struct Progress {
+    blocks: Vec<State>,
+    free: u32,
+    here: u32,
+    /// No free block before this one.
+    cursor: u32,
+    /// After a failed hash: the one peer that may fill it, once one has begun to.
+    exclusive: Option<Option<PeerKey>>,
+}
+
+/// What became of a block that arrived.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// Not needed: here already, or its piece is not begun.
+    Unneeded,
+    /// Keep it. `others` were asked for it too. `whole`: it was the last one.
+    Kept {
+        /// To be sent a cancel.
+        others: Vec<PeerKey>,
+        /// All blocks of the piece are here.
+        whole: bool,
+    },
+}
+
+/// All pieces that are begun, each until its hash is known.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    begun: BTreeMap<PieceIndex, Progress>,
+    /// The further requesters of a block, in the end game.
+    extra: BTreeMap<Block, Vec<PeerKey>>,
+    free: u64,
+    requested: u64,
+}
+
+impl Pieces {
+    /// Blocks of begun pieces that nobody was asked for.
+    pub fn free_blocks(&self) -> u64 {
+        self.free
+    }
+
+    /// Blocks that are asked for and not here.
+    pub fn requested_blocks(&self) -> u64 {
+        self.requested
+    }
+
+    /// The begun pieces.
+    pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        self.begun.keys().copied()
+    }
+
+    /// Whether `piece` is begun.
+    pub fn contains(&self, piece: PieceIndex) -> bool {
+        self.begun.contains_key(&piece)
+    }
+
+    /// Begins `piece`. `exclusive`: let one peer fill it alone (it failed its hash before).
+    /// `here` are blocks that are there already, by number, with who is answerable for them.
+    pub fn begin(&mut self, layout: &Layout, piece: PieceIndex, exclusive: bool) {
+        let blocks = vec![State::Free; layout.num_blocks(piece) as usize];
+        self.free += blocks.len() as u64;
+        let free = blocks.len() as u32;
+        let exclusive = exclusive.then_some(None);
+        self.begun.insert(piece, Progress { blocks, free, here: 0, cursor: 0, exclusive });
+    }
+
+    /// The begun pieces that have a free block which `peer` may be asked for, oldest index first.
+    pub fn with_free_blocks(&self, peer: PeerKey) -> impl Iterator<Item = PieceIndex> + '_ {
+        let open = move |progress: &Progress| {
+            progress.free > 0 && progress.exclusive.is_none_or(|only| only.is_none_or(|only| only == peer))
+        };
+        self.begun.iter().filter(move |(_, progress)| open(progress)).map(|(&piece, _)| piece)
+    }
+
+    /// Takes the first free block of `piece` for `peer`.
+    pub fn request(&mut self, layout: &Layout, piece: PieceIndex, peer: PeerKey) -> Option<Block> {
+        let progress = self.begun.get_mut(&piece).filter(|progress| progress.free > 0)?;
+        if progress.exclusive.is_some_and(|only| only.is_some_and(|only| only != peer)) {
+            return None;
+        }
+        let number = (progress.cursor..progress.blocks.len() as u32)
+            .find(|&number| progress.blocks[number as usize] == State::Free)?;
+        progress.blocks[number as usize] = State::Requested(peer);
+        progress.cursor = number + 1;
+        progress.free -= 1;
+        self.free -= 1;
+        self.requested += 1;
+        if let Some(only) = &mut progress.exclusive {
+            *only = Some(peer);
+        }
+        Some(layout.block(piece, number))
+    }
+
+    /// Asks `peer`, too, for a block that others were asked for (end game). False if it may not be.
+    pub fn request_too(&mut self, layout: &Layout, block: Block, peer: PeerKey) -> bool {
+        let Some(number) = layout.block_number(block) else { return false };
+        let Some(progress) = self.begun.get(&block.piece) else { return false };
+        let State::Requested(first) = progress.blocks[number as usize] else { return false };
+        if first == peer || progress.exclusive.is_some() {
+            return false;
+        }
+        let extra = self.extra.entry(block).or_default();
+        if extra.contains(&peer) || extra.len() + 1 >= MOST_REQUESTERS {
+            return false;
+        }
+        extra.push(peer);
+        true
+    }
+
+    /// `peer` will not send `block`: rejected, choked, snubbed or gone.
+    pub fn give_back(&mut self, layout: &Layout, block: Block, peer: PeerKey) {
+        let Some(number) = layout.block_number(block) else { return };
+        let Some(progress) = self.begun.get_mut(&block.piece) else { return };
+        let State::Requested(first) = progress.blocks[number as usize] else { return };
+        let mut heir = None;
+        if let Some(extra) = self.extra.get_mut(&block) {
+            if first == peer {
+                heir = extra.pop();
+            } else {
+                extra.retain(|&other| other != peer);
+                heir = Some(first);
+            }
+            if extra.is_empty() {
+                self.extra.remove(&block);
+            }
+        } else if first != peer {
+            return;
+        }
+        if let Some(heir) = heir {
+            progress.blocks[number as usize] = State::Requested(heir);
+            return;
+        }
+        progress.blocks[number as usize] = State::Free;
+        progress.cursor = progress.cursor.min(number);
+        progress.free += 1;
+        self.free += 1;
+        self.requested -= 1;
+        if progress.exclusive == Some(Some(peer)) && progress.here == 0 {
+            progress.exclusive = Some(None);
+        }
+    }
+
+    /// The exclusive peer of any piece is gone: what it sent stays, and somebody else may go on.
+    pub fn release_exclusive(&mut self, peer: PeerKey) {
+        for progress in self.begun.values_mut() {
+            if progress.exclusive == Some(Some(peer)) {
+                progress.exclusive = None;
+            }
+        }
+    }
+
+    /// `block` arrived from `peer`.
+    pub fn on_block(&mut self, layout: &Layout, block: Block, peer: PeerKey) -> Arrival {
+        let Some(number) = layout.block_number(block) else { return Arrival::Unneeded };
+        let Some(progress) = self.begun.get_mut(&block.piece) else { return Arrival::Unneeded };
+        let mut others = Vec::new();
+        match progress.blocks[number as usize] {
+            State::Here(_) => return Arrival::Unneeded,
+            State::Free => {
+                progress.free -= 1;
+                self.free -= 1;
+            }
+            State::Requested(first) => {
+                others.push(first);
+                others.extend(self.extra.remove(&block).into_iter().flatten());
+                others.retain(|&other| other != peer);
+                self.requested -= 1;
+            }
+        }
+        progress.blocks[number as usize] = State::Here(peer);
+        progress.here += 1;
+        Arrival::Kept { others, whole: progress.here as usize == progress.blocks.len() }
+    }
+
+    /// Who sent each block of a whole piece.
+    pub fn senders(&self, piece: PieceIndex) -> Vec<PeerKey> {
+        let states = self.begun.get(&piece).map_or(&[][..], |progress| &progress.blocks);
+        let sender = |state: &State| match state {
+            State::Here(peer) => Some(*peer),
+            State::Free | State::Requested(_) => None,
+        };
+        states.iter().filter_map(sender).collect()
+    }
+
+    /// `piece` is not begun any more: verified, failed, or given up.
+    pub fn end(&mut self, piece: PieceIndex) {
+        let Some(progress) = self.begun.remove(&piece) else { return };
+        self.free -= u64::from(progress.free);
+        self.requested -= u64::from(progress.blocks.len() as u32 - progress.free - progress.here);
+        let (from, to) = (Block { piece, begin: 0, length: 0 }, PieceIndex(piece.0 + 1));
+        let gone: Vec<Block> =
+            self.extra.range(from..).map(|(&block, _)| block).take_while(|block| block.piece < to).collect();
+        gone.iter().for_each(|block| {
+            self.extra.remove(block);
+        });
+    }
+
+    /// Blocks of a begun piece that are here, by number: what a clean stop keeps of it.
+    pub fn blocks_here(&self, piece: PieceIndex) -> Vec<u32> {
+        let states = self.begun.get(&piece).map_or(&[][..], |progress| &progress.blocks);
+        let here = states.iter().enumerate().filter(|(_, state)| matches!(state, State::Here(_)));
+        here.map(|(number, _)| number as u32).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const A: PeerKey = PeerKey(1);
+    const B: PeerKey = PeerKey(2);
+
+    fn layout() -> Layout {
+        Layout::new(65536, [(150_000, false)]).unwrap()
+    }
+
+    #[test]
+    fn a_block_given_back_is_the_next_to_be_asked_for() {
+        let (layout, mut pieces) = (layout(), Pieces::default());
+        let piece = PieceIndex(0);
+        pieces.begin(&layout, piece, false);
+        let first = pieces.request(&layout, piece, A).unwrap();
+        pieces.request(&layout, piece, A).unwrap();
+        pieces.give_back(&layout, first, A);
+        assert_eq!(pieces.request(&layout, piece, B), Some(first));
+    }
+
+    #[test]
+    fn in_the_end_game_the_others_are_named_for_their_cancels() {
+        let (layout, mut pieces) = (layout(), Pieces::default());
+        let piece = PieceIndex(2);
+        pieces.begin(&layout, piece, false);
+        let block = pieces.request(&layout, piece, A).unwrap();
+        pieces.request(&layout, piece, A).unwrap();
+        assert!(pieces.request_too(&layout, block, B));
+        assert!(!pieces.request_too(&layout, block, B));
+        assert_eq!(pieces.on_block(&layout, block, B), Arrival::Kept { others: vec![A], whole: false });
+        assert_eq!(pieces.on_block(&layout, block, A), Arrival::Unneeded);
+    }
+
+    #[test]
+    fn a_piece_that_failed_is_filled_by_one_peer_alone() {
+        let (layout, mut pieces) = (layout(), Pieces::default());
+        let piece = PieceIndex(0);
+        pieces.begin(&layout, piece, true);
+        let block = pieces.request(&layout, piece, A).unwrap();
+        assert_eq!(pieces.request(&layout, piece, B), None);
+        assert!(!pieces.request_too(&layout, block, B));
+        pieces.give_back(&layout, block, A);
+        assert_eq!(pieces.request(&layout, piece, B), Some(block));
+    }
+
+    proptest! {
+        #[test]
+        fn the_counts_are_right_after_any_events(ops in prop::collection::vec((0u8..5, 0u32..3, 0u32..4, 1u64..4), 0..200)) {
+            let (layout, mut pieces) = (layout(), Pieces::default());
+            for (op, piece, number, peer) in ops {
+                let (piece, peer) = (PieceIndex(piece), PeerKey(peer));
+                let block = layout.block(piece, number.min(layout.num_blocks(piece) - 1));
+                match op {
+                    0 => if !pieces.contains(piece) { pieces.begin(&layout, piece, false) },
+                    1 => drop(pieces.request(&layout, piece, peer)),
+                    2 => drop(pieces.request_too(&layout, block, peer)),
+                    3 => pieces.give_back(&layout, block, peer),
+                    _ => if let Arrival::Kept { whole: true, .. } = pieces.on_block(&layout, block, peer) {
+                        prop_assert_eq!(pieces.senders(piece).len(), layout.num_blocks(piece) as usize);
+                        pieces.end(piece);
+                    },
+                }
+                let states = || pieces.begun.values().flat_map(|progress| &progress.blocks);
+                prop_assert_eq!(pieces.free, states().filter(|&&s| s == State::Free).count() as u64);
+                let requested = states().filter(|s| matches!(s, State::Requested(_))).count();
+                prop_assert_eq!(pieces.requested, requested as u64);
+                prop_assert!(pieces.extra.len() <= requested);
+                for (piece, progress) in &pieces.begun {
+                    let before = &progress.blocks[..progress.cursor as usize];
+                    prop_assert!(!before.contains(&State::Free), "{:?}", piece);
+                }
+            }
+        }
+    }
+}

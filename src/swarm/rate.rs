@@ -1,0 +1,75 @@
+//! How fast bytes go by.
+
+use std::time::{Duration, Instant};
+
+/// A byte rate, averaged with exponential decay: what lies [`Rate::HORIZON`] back counts 1/e.
+///
+/// Costs nothing while nothing happens; needs no timer.
+#[derive(Clone, Debug)]
+pub struct Rate {
+    weight: f64,
+    at: Option<Instant>,
+    since: Option<Instant>,
+}
+
+impl Rate {
+    /// The time over which the rate is averaged: long enough for a choker that looks every 10 s,
+    /// short enough for a person who watches a bar.
+    pub const HORIZON: Duration = Duration::from_secs(5);
+
+    /// A rate of 0.
+    pub fn new() -> Rate {
+        Rate { weight: 0.0, at: None, since: None }
+    }
+
+    /// `bytes` went by.
+    pub fn add(&mut self, now: Instant, bytes: u64) {
+        self.weight = self.decayed(now) + bytes as f64;
+        self.at = Some(now);
+        self.since.get_or_insert(now);
+    }
+
+    /// Bytes a second. While less than the horizon has been seen, the mean of what was.
+    pub fn get(&self, now: Instant) -> u64 {
+        let Some(since) = self.since else { return 0 };
+        let seen = now.saturating_duration_since(since).as_secs_f64().max(0.25);
+        let horizon = Rate::HORIZON.as_secs_f64();
+        // The decayed sum over `seen` seconds of a steady rate r is r·h·(1 - e^(-seen/h)).
+        (self.decayed(now) / (horizon * (1.0 - (-seen / horizon).exp()))) as u64
+    }
+
+    fn decayed(&self, now: Instant) -> f64 {
+        match self.at {
+            Some(at) if now > at => {
+                self.weight * (-(now - at).as_secs_f64() / Rate::HORIZON.as_secs_f64()).exp()
+            }
+            _ => self.weight,
+        }
+    }
+}
+
+impl Default for Rate {
+    fn default() -> Rate {
+        Rate::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_steady_flow_is_measured_from_the_first_second_and_forgotten_when_it_stops() {
+        let start = Instant::now();
+        let mut rate = Rate::new();
+        for tick in 0..200u32 {
+            let now = start + Duration::from_millis(100) * tick;
+            rate.add(now, 100_000);
+            if tick >= 10 {
+                let got = rate.get(now) as f64;
+                assert!((0.85e6..1.15e6).contains(&got), "{got} at {tick}");
+            }
+        }
+        assert!(rate.get(start + Duration::from_secs(80)) < 100);
+    }
+}

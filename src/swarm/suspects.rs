@@ -1,0 +1,99 @@
+//! Who sent the corrupt block, where several peers sent blocks of a piece that failed its hash.
+//!
+//! A piece that one peer sent alone convicts that peer at once. Otherwise the digests of its blocks
+//! are kept; when the piece passes later, whoever sent a block that differs from the good one is
+//! the culprit, and nobody else.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::hash::Digest;
+use crate::layout::PieceIndex;
+
+/// Pieces that are remembered; the evidence of further ones is not kept.
+const MOST_PIECES: usize = 64;
+
+/// Failed attempts that are remembered of one piece.
+const MOST_ATTEMPTS: usize = 4;
+
+/// Who sent a block, and what.
+#[derive(Clone, Debug)]
+struct Attempt {
+    senders: Vec<SocketAddr>,
+    digests: Vec<Digest>,
+}
+
+/// The evidence.
+#[derive(Debug, Default)]
+pub struct Suspects {
+    pieces: BTreeMap<PieceIndex, Vec<Attempt>>,
+}
+
+impl Suspects {
+    /// Whether an attempt at `piece` has failed: its blocks' digests are of use when it passes.
+    pub fn contains(&self, piece: PieceIndex) -> bool {
+        self.pieces.contains_key(&piece)
+    }
+
+    /// `piece` failed; `senders` and `digests` are those of its blocks, in order. Returns the culprit
+    /// if only one can be it.
+    pub fn on_failed(
+        &mut self,
+        piece: PieceIndex,
+        senders: &[SocketAddr],
+        digests: Vec<Digest>,
+    ) -> Option<SocketAddr> {
+        let first = *senders.first()?;
+        if senders.iter().all(|&sender| sender == first) {
+            return Some(first);
+        }
+        if self.pieces.len() < MOST_PIECES || self.contains(piece) {
+            let attempts = self.pieces.entry(piece).or_default();
+            if attempts.len() < MOST_ATTEMPTS && digests.len() == senders.len() {
+                attempts.push(Attempt { senders: senders.to_vec(), digests });
+            }
+        }
+        None
+    }
+
+    /// `piece` passed with blocks of these digests: the culprits of the attempts before.
+    pub fn on_passed(&mut self, piece: PieceIndex, digests: &[Digest]) -> Vec<SocketAddr> {
+        let attempts = self.pieces.remove(&piece).unwrap_or_default();
+        let mut culprits = Vec::new();
+        for attempt in attempts {
+            for (number, good) in digests.iter().enumerate() {
+                if attempt.digests.get(number).is_some_and(|digest| digest != good) {
+                    culprits.push(attempt.senders[number]);
+                }
+            }
+        }
+        culprits.sort_unstable();
+        culprits.dedup();
+        culprits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ([u8; 4], u16) = ([10, 0, 0, 1], 1);
+    const B: ([u8; 4], u16) = ([10, 0, 0, 2], 1);
+
+    #[test]
+    fn the_one_sender_of_a_corrupt_piece_is_convicted_at_once() {
+        let got = Suspects::default().on_failed(PieceIndex(0), &[A.into(), A.into()], vec![[0; 20]; 2]);
+        assert_eq!(got, Some(A.into()));
+    }
+
+    #[test]
+    fn of_several_senders_exactly_the_liar_is_convicted_when_the_piece_passes() {
+        let mut suspects = Suspects::default();
+        let piece = PieceIndex(3);
+        let senders = [A.into(), B.into(), A.into()];
+        assert_eq!(suspects.on_failed(piece, &senders, vec![[1; 20], [9; 20], [3; 20]]), None);
+        assert!(suspects.contains(piece));
+        assert_eq!(suspects.on_passed(piece, &[[1; 20], [2; 20], [3; 20]]), vec![SocketAddr::from(B)]);
+        assert!(!suspects.contains(piece));
+    }
+}

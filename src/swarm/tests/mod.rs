@@ -1,0 +1,35 @@
+//! The swarm as a whole: alone against a hand-made peer, and many of them in a simulated network.
+
+mod many;
+mod sim;
+
+use std::collections::BTreeMap;
+
+use super::Swarm;
+
+/// What must hold between the parts of a swarm after any input.
+fn check(swarm: &Swarm) {
+    let mut requested = BTreeMap::new();
+    for (key, peer) in &swarm.peers {
+        assert_eq!(*key, peer.key);
+        let useful = |&piece: &_| swarm.wanted.contains(piece) && !swarm.have.contains(piece);
+        assert_eq!(peer.interesting as usize, peer.pieces.iter().filter(useful).count(), "{key:?}");
+        assert_eq!(peer.am_interested, peer.interesting > 0, "{key:?}");
+        for (block, _) in &peer.in_flight {
+            *requested.entry(*block).or_insert(0) += 1;
+        }
+    }
+    assert_eq!(requested.len() as u64, swarm.pieces.requested_blocks());
+    for piece in swarm.wanted.minus(&swarm.have) {
+        let places = [
+            swarm.picker.contains(piece),
+            swarm.pieces.contains(piece),
+            swarm.verifying.contains_key(&piece),
+        ];
+        assert_eq!(places.iter().filter(|&&here| here).count(), 1, "{piece:?} {places:?}");
+    }
+    let count = |piece| swarm.peers.values().filter(|peer| peer.pieces.contains(piece)).count();
+    for piece in swarm.wanted.iter() {
+        assert_eq!(swarm.picker.availability(piece) as usize, count(piece), "{piece:?}");
+    }
+}

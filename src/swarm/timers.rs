@@ -1,0 +1,75 @@
+//! What is due though nothing happened: the choker's rounds, silent peers, slow peers, calls.
+//!
+//! No timer runs while it has nothing to watch: a swarm without peers wakes for its trackers and
+//! candidates alone, a seed with idle peers every [`PATROL_IDLE`].
+
+use std::time::{Duration, Instant};
+
+use super::{PeerKey, Swarm};
+use crate::event::State;
+use crate::wire::Message;
+
+/// Between two looks for slow peers while something is in flight.
+const PATROL: Duration = Duration::from_secs(1);
+
+/// Between two looks at silent peers while nothing is.
+const PATROL_IDLE: Duration = Duration::from_secs(20);
+
+/// After so long without a word we send a keep-alive; BEP 3 lets peers close after two minutes.
+const KEEP_ALIVE: Duration = Duration::from_secs(90);
+
+/// A peer that sends nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(150);
+
+/// A connection of which neither side wants anything for so long makes room.
+const USELESS: Duration = Duration::from_secs(600);
+
+impl Swarm {
+    /// When to call [`Swarm::poll`] though nothing happens.
+    pub fn deadline(&self) -> Option<Instant> {
+        let room = self.state != State::Stopped
+            && self.half_open.len() < super::connect::MOST_HALF_OPEN
+            && self.peers.len() + self.half_open.len() < self.config.max_peers;
+        let dial = if room { self.candidates.next_ready() } else { None };
+        let patrol = (!self.peers.is_empty()).then_some(self.next_patrol);
+        [dial, patrol, self.next_rechoke, self.announcer.deadline()].into_iter().flatten().min()
+    }
+
+    pub(super) fn run_timers(&mut self, now: Instant) {
+        if self.next_rechoke.is_some_and(|at| at <= now) {
+            self.rechoke(now);
+        }
+        // Something may have come into flight since an idle patrol was set.
+        let busy = self.pieces.requested_blocks() > 0;
+        if busy {
+            self.next_patrol = self.next_patrol.min(now + PATROL);
+        }
+        if self.next_patrol <= now && !self.peers.is_empty() {
+            self.next_patrol = now + if busy { PATROL } else { PATROL_IDLE };
+            self.patrol(now);
+        }
+    }
+
+    fn patrol(&mut self, now: Instant) {
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            let Some(peer) = self.peers.get(&key) else { continue };
+            let since = |then: Instant| now.saturating_duration_since(then);
+            if since(peer.last_received) > SILENCE {
+                self.close(now, key, "sent nothing for too long");
+            } else if since(peer.last_useful) > USELESS && !peer.am_interested && !peer.peer_interested {
+                self.close(now, key, "neither side wanted anything for too long");
+            } else {
+                if since(peer.last_sent) > KEEP_ALIVE {
+                    self.send(now, key, Message::KeepAlive);
+                }
+                let Some(peer) = self.peers.get(&key) else { continue };
+                let patience = peer.window.patience(peer.in_flight.len());
+                if !peer.in_flight.is_empty() && since(peer.waiting_since) > patience {
+                    self.snub(now, key);
+                }
+            }
+        }
+        self.wake_idle();
+    }
+}

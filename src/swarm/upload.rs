@@ -1,0 +1,155 @@
+//! Whom we serve, and what with.
+
+use std::time::Instant;
+
+use super::choker::{Contender, RECHOKE};
+use super::peer::REQQ;
+use super::{Output, PeerKey, Swarm};
+use crate::event::{Kind, State};
+use crate::layout::Block;
+use crate::wire::Message;
+
+/// The longest block that we fill; BEP 3's clients ask for 16 KiB, a few old ones for more.
+const LONGEST_REQUEST: u32 = 128 * 1024;
+
+/// Bytes of one peer that are read and queued for its connection at the most: what keeps a fast
+/// connection busy while the next are read. Requests beyond it can still be cancelled.
+pub const SERVE_AHEAD: u64 = 1 << 20;
+
+impl Swarm {
+    pub(super) fn on_interested(&mut self, now: Instant, key: PeerKey, interested: bool) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if peer.peer_interested == interested {
+            return;
+        }
+        peer.peer_interested = interested;
+        peer.last_useful = now;
+        if interested {
+            if peer.am_choking {
+                peer.choke_changed = now;
+            }
+        } else {
+            self.set_choking(now, key, true);
+        }
+        self.fill_slots(now);
+    }
+
+    fn contenders(&self, now: Instant) -> Vec<Contender> {
+        let wants = self.peers.values().filter(|peer| peer.peer_interested);
+        wants.map(|peer| peer.contender(now)).collect()
+    }
+
+    /// A slot that is free is given away now; nobody waits for the next look at all peers.
+    pub(super) fn fill_slots(&mut self, now: Instant) {
+        let contenders = self.contenders(now);
+        self.next_rechoke = match (self.next_rechoke, contenders.is_empty()) {
+            (_, true) => None,
+            (Some(at), false) => Some(at),
+            (None, false) => Some(now + RECHOKE),
+        };
+        if self.state != State::Started {
+            return;
+        }
+        let mut waiting = contenders;
+        let mut used = waiting.iter().filter(|contender| !contender.am_choking).count();
+        while used < self.config.upload_slots
+            && let Some(peer) = self.choker.next(&waiting)
+        {
+            waiting.retain(|contender| contender.peer != peer);
+            self.set_choking(now, peer, false);
+            used += 1;
+        }
+    }
+
+    pub(super) fn rechoke(&mut self, now: Instant) {
+        let contenders = self.contenders(now);
+        self.next_rechoke = (!contenders.is_empty()).then(|| now + RECHOKE);
+        if self.state != State::Started {
+            return;
+        }
+        let slots = self.config.upload_slots;
+        let chosen = self.choker.rechoke(now, self.is_complete(), slots, &contenders);
+        for contender in &contenders {
+            self.set_choking(now, contender.peer, !chosen.contains(&contender.peer));
+        }
+    }
+
+    pub(super) fn set_choking(&mut self, now: Instant, key: PeerKey, choke: bool) {
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.am_choking != choke) else { return };
+        peer.am_choking = choke;
+        peer.choke_changed = now;
+        let (fast, granted) = (peer.fast, peer.granted_fast.clone());
+        if !choke {
+            return self.send(now, key, Message::Unchoke);
+        }
+        let keep = |block: &Block| fast && granted.contains(&block.piece);
+        let (kept, dropped): (Vec<Block>, Vec<Block>) =
+            std::mem::take(&mut peer.upload_queue).into_iter().partition(keep);
+        peer.upload_queue = kept.into();
+        self.send(now, key, Message::Choke);
+        if fast {
+            // BEP 6: a choke no longer means that requests are dropped, each is refused.
+            for block in dropped {
+                self.send(now, key, Message::Reject(block));
+            }
+        }
+    }
+
+    pub(super) fn on_request(&mut self, now: Instant, key: PeerKey, block: Block) {
+        let valid = self.config.layout.is_valid_request(block) && block.length <= LONGEST_REQUEST;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if !valid {
+            let reason =
+                format!("asks for {} bytes at {} of piece {}", block.length, block.begin, block.piece.0);
+            let event = Kind::InvalidRequest { address: peer.address, reason: reason.clone() };
+            self.outputs.push_back(Output::Event(event));
+            return self.close(now, key, reason);
+        }
+        let allowed = !peer.am_choking || peer.granted_fast.contains(&block.piece);
+        if self.state == State::Started
+            && allowed
+            && self.have.contains(block.piece)
+            && peer.upload_queue.len() < REQQ
+        {
+            peer.upload_queue.push_back(block);
+            self.serve(key);
+        } else if peer.fast {
+            self.send(now, key, Message::Reject(block));
+        }
+    }
+
+    pub(super) fn on_cancel(&mut self, now: Instant, key: PeerKey, block: Block) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(at) = peer.upload_queue.iter().position(|&queued| queued == block) else { return };
+        peer.upload_queue.remove(at);
+        if peer.fast {
+            self.send(now, key, Message::Reject(block));
+        }
+    }
+
+    /// Hands requests on to be read, in batches: the next ones when half of the last are sent.
+    fn serve(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if peer.serving > SERVE_AHEAD / 2 && !peer.upload_queue.is_empty() && peer.serving < SERVE_AHEAD {
+            return;
+        }
+        while peer.serving < SERVE_AHEAD
+            && let Some(block) = peer.upload_queue.pop_front()
+        {
+            peer.serving += u64::from(block.length);
+            self.outputs.push_back(Output::Serve(key, block));
+        }
+    }
+
+    pub(super) fn on_sent(&mut self, now: Instant, key: PeerKey, bytes: u32) {
+        self.uploaded += u64::from(bytes);
+        self.up_rate.add(now, u64::from(bytes));
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.serving = peer.serving.saturating_sub(u64::from(bytes));
+        peer.uploaded += u64::from(bytes);
+        peer.up_rate.add(now, u64::from(bytes));
+        peer.last_sent = now;
+        peer.last_useful = now;
+        self.serve(key);
+    }
+}

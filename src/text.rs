@@ -1,0 +1,149 @@
+//! How things are written for people: sizes, rates, times.
+//!
+//! Pure formatting. Nothing here prints, and nothing here is meant to be parsed again.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+
+/// A number of bytes in three digits: `999 B`, `1.21 KiB`, `12.3 MiB`, `0.98 GiB`. At most 8
+/// columns wide.
+#[derive(Clone, Copy, Debug)]
+pub struct Size(pub u64);
+
+impl Display for Size {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (number, unit) = scaled(self.0);
+        f.pad(&format!("{number} {}", UNITS[unit]))
+    }
+}
+
+/// Bytes a second, as [`Size`]; at most 10 columns wide.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate(pub u64);
+
+impl Display for Rate {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}/s", Size(self.0)))
+    }
+}
+
+/// A number of bytes in as few columns as there are: `999`, `1.2K`, `12M`, `0.9G`. At most 4 wide.
+#[derive(Clone, Copy, Debug)]
+pub struct Short(pub u64);
+
+impl Display for Short {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (number, unit) = scaled(self.0);
+        let unit = UNITS[unit].trim_end_matches("iB").trim_end_matches('B');
+        let few = if number.len() > 3 { &number[..3] } else { &number };
+        f.pad(&format!("{}{unit}", few.trim_end_matches('.')))
+    }
+}
+
+/// Three digits and the unit's place in [`UNITS`]; from 1000 on the next unit is taken, so that the
+/// number never needs a fourth digit.
+fn scaled(bytes: u64) -> (String, usize) {
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = match value {
+        _ if unit == 0 => 0,
+        v if v < 9.995 => 2,
+        v if v < 99.95 => 1,
+        _ => 0,
+    };
+    (format!("{value:.decimals$}"), unit)
+}
+
+/// A time in its two largest units: `45s`, `12m 34s`, `3h 5m`, `12d 4h`. At most 7 columns wide
+/// below 100 days, and `>99d` from there.
+#[derive(Clone, Copy, Debug)]
+pub struct Time(pub Duration);
+
+impl Display for Time {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+        f.pad(&match (days, hours, minutes) {
+            (0, 0, 0) => format!("{seconds}s"),
+            (0, 0, m) => format!("{m}m {}s", seconds % 60),
+            (0, h, m) => format!("{h}h {}m", m % 60),
+            (d @ 1..=99, h, _) => format!("{d}d {}h", h % 24),
+            _ => ">99d".to_owned(),
+        })
+    }
+}
+
+/// How much of a whole, in percent with one decimal, rounded down: only what is complete is 100.
+/// Of nothing, everything is there.
+pub fn percent(part: u64, whole: u64) -> f64 {
+    match whole {
+        0 => 100.0,
+        _ => (u128::from(part.min(whole)) * 1000 / u128::from(whole)) as f64 / 10.0,
+    }
+}
+
+/// A number with its noun: `1 file`, `3 files`.
+pub fn count(number: impl Into<u64>, noun: &str) -> String {
+    match number.into() {
+        1 => format!("1 {noun}"),
+        n => format!("{n} {noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes_have_three_digits() {
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "0.98 KiB"),
+            (1024, "1.00 KiB"),
+            (10_239, "10.0 KiB"),
+            (1_048_575, "1.00 MiB"),
+            (4_402_341_478, "4.10 GiB"),
+            (u64::MAX, "16.0 EiB"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(Size(bytes).to_string(), text);
+        }
+        assert_eq!(Rate(1024).to_string(), "1.00 KiB/s");
+        assert_eq!(Short(12_900_000).to_string(), "12M");
+        assert_eq!(Short(1300).to_string(), "1.2K");
+    }
+
+    #[test]
+    fn times_have_two_units() {
+        let cases = [(0, "0s"), (61, "1m 1s"), (11_100, "3h 5m"), (90_000, "1d 1h"), (u64::MAX, ">99d")];
+        for (seconds, text) in cases {
+            assert_eq!(Time(Duration::from_secs(seconds)).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn only_the_whole_is_a_hundred_percent() {
+        assert_eq!(percent(999_999, 1_000_000), 99.9);
+        assert_eq!(percent(5, 5), 100.0);
+        assert_eq!(percent(0, 0), 100.0);
+        assert_eq!(percent(u64::MAX - 1, u64::MAX), 99.9);
+    }
+
+    proptest! {
+        #[test]
+        fn widths_are_bounded(bytes: u64, seconds: u64) {
+            prop_assert!(Size(bytes).to_string().len() <= 8);
+            prop_assert!(Rate(bytes).to_string().len() <= 10);
+            prop_assert!(Short(bytes).to_string().len() <= 4);
+            prop_assert!(Time(Duration::from_secs(seconds)).to_string().len() <= 7);
+        }
+    }
+}
