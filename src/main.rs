@@ -1,7 +1,7 @@
 //! The `btget` command: turns the outcome of the command line into an exit code.
 
-use std::process::ExitCode;
+use std::process::{ExitCode, exit};
 
 fn main() -> ExitCode {
-    btget::cli::main().into()
+    btget::cli::main(exit).into()
 }

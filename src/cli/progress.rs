@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::bar::{self, Style};
-use super::config::{Config, Progress, Verbosity};
+use super::config::{Config, Progress};
 use super::say::{Mark, plain_line};
-use crate::client::Status;
+use crate::client::{Phase, Status};
 
 /// Between two drawings while something changes, and, doubled each time nothing has, at the most.
 const FRAME: Duration = Duration::from_millis(125);
@@ -22,7 +22,6 @@ const LINE: Duration = Duration::from_secs(10);
 /// Standard error.
 pub struct Screen {
     style: Style,
-    verbosity: Verbosity,
     show: Show,
 }
 
@@ -56,28 +55,12 @@ impl Screen {
             Progress::Lines => Show::Lines { last: vec![String::new(); torrents], next: now + LINE },
             Progress::None => Show::Nothing,
         };
-        Screen { style, verbosity: config.verbosity, show }
+        Screen { style, show }
     }
 
     /// Prints a message above the progress.
     pub fn say(&self, mark: Mark, text: &str) {
-        let paint = |color: &str, word: &str| match self.style.color {
-            true => format!("\x1b[1;{color}m{word}:\x1b[0m {text}"),
-            false => format!("{word}: {text}"),
-        };
-        let line = match mark {
-            Mark::Plain => text.to_owned(),
-            Mark::Warning => paint("33", "warning"),
-            Mark::Error => paint("31", "error"),
-        };
-        self.print(&line);
-    }
-
-    /// A warning, for all but the quiet.
-    pub fn warn(&self, text: &str) {
-        if self.verbosity > Verbosity::Quiet {
-            self.say(Mark::Warning, text);
-        }
+        self.print(&marked(mark, text, self.style.color));
     }
 
     fn print(&self, line: &str) {
@@ -86,7 +69,7 @@ impl Screen {
             Show::Lines { .. } | Show::Nothing => writeln!(std::io::stderr(), "{line}"),
         };
         // Nobody is left to tell.
-        drop(printed);
+        let _ = printed;
     }
 
     /// When [`Screen::draw`] has something to do next; `None`: never.
@@ -124,10 +107,15 @@ impl Screen {
     }
 
     /// A torrent has changed what it does: shown at once.
-    pub fn phase_changed(&mut self, number: usize, now: Instant, status: impl FnOnce() -> Status) {
+    pub fn phase_changed(&mut self, number: usize, now: Instant, status: impl FnOnce() -> Option<Status>) {
         match &mut self.show {
             Show::Bars { frame, next, .. } => (*frame, *next) = (FRAME, now),
-            Show::Lines { last, .. } => print_if_new(&mut last[number], &status()),
+            Show::Lines { last, .. } => {
+                // That it has stopped, the message says, and the last line.
+                if let Some(status) = status().filter(|status| status.phase != Phase::Stopped) {
+                    print_if_new(&mut last[number], &status);
+                }
+            }
             Show::Nothing => {}
         }
     }
@@ -142,11 +130,36 @@ impl Screen {
         self.print(line);
     }
 
-    /// Takes away what is drawn, for good.
+    /// Takes away what is drawn of a torrent, for good.
+    pub fn hide(&mut self, number: usize) {
+        if let Show::Bars { bars, .. } = &mut self.show {
+            bars[number].bar.finish_and_clear();
+        }
+    }
+
+    /// Takes away all that is drawn, for good.
     pub fn clear(&mut self) {
         if let Show::Bars { bars, .. } = &mut self.show {
             bars.iter().for_each(|drawn| drawn.bar.finish_and_clear());
         }
+    }
+}
+
+/// Prints a message where nothing is drawn.
+pub fn message(mark: Mark, text: &str, color: bool) {
+    // Nobody is left to tell.
+    let _ = writeln!(std::io::stderr(), "{}", marked(mark, text, color));
+}
+
+fn marked(mark: Mark, text: &str, color: bool) -> String {
+    let paint = |number: &str, word: &str| match color {
+        true => format!("\x1b[1;{number}m{word}:\x1b[0m {text}"),
+        false => format!("{word}: {text}"),
+    };
+    match mark {
+        Mark::Plain => text.to_owned(),
+        Mark::Warning => paint("33", "warning"),
+        Mark::Error => paint("31", "error"),
     }
 }
 
@@ -167,7 +180,7 @@ fn print_if_new(last: &mut String, status: &Status) {
     let line = plain_line(status);
     if line != *last {
         // Nobody is left to tell.
-        drop(writeln!(std::io::stderr(), "{line}"));
+        let _ = writeln!(std::io::stderr(), "{line}");
         *last = line;
     }
 }

@@ -73,6 +73,11 @@ impl Report {
         }
     }
 
+    /// Something could not be read, though no file that was asked for is to blame.
+    pub fn take_unreadable(&mut self) {
+        self.unreadable = true;
+    }
+
     /// What the exit code is, of this torrent alone.
     pub fn exit(&self) -> Exit {
         let Some(finished) = &self.finished else {
@@ -173,7 +178,8 @@ impl<W: Write> Table<W> {
         if !pieces.0.is_empty() {
             let _ = write!(row, "\n{:22}pieces {pieces}{}", "", byte_ranges(bytes));
         }
-        if !shared.0.is_empty() {
+        // A file that is missing or short is to blame, whoever else is.
+        if *status == FileStatus::Corrupt && !shared.0.is_empty() && reason.is_none() {
             let _ = write!(row, "\n{:22}in pieces {shared} a neighbour may be at fault instead", "");
         }
         self.line(&row)
@@ -334,7 +340,9 @@ mod tests {
     fn the_summary_event_counts_the_pieces_that_were_asked_for() {
         let torrent = metainfo("T", &["T/a", "T/b", "T/c"]);
         let report = report(&[finished(&[0..1], &[1..2, 4..5], 0)]);
-        let Kind::Summary { exit_code, done, wanted, left, wanted_pieces, .. } = report.summary(&torrent, 1.0) else {
+        let Kind::Summary { exit_code, done, wanted, left, wanted_pieces, .. } =
+            report.summary(&torrent, 1.0)
+        else {
             panic!("a summary is a summary")
         };
         assert_eq!((exit_code, done, wanted, left), (7, 64, 64 + 64 + 44, 108));

@@ -1,0 +1,280 @@
+//! `--hashcheck-only`: reads, reports, and leaves everything as it was.
+//!
+//! Writes nothing but the report and opens no socket. Resume data are neither read nor made: every
+//! byte that was asked for is read.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Exit;
+use super::config::Config;
+use super::json::Stream;
+use super::load::Loaded;
+use super::progress::Screen;
+use super::report::{Report, Table};
+use super::say::Mark;
+use crate::bitfield::Bitfield;
+use crate::check::{CheckOptions, CheckOutcome, PieceResult, check};
+use crate::client::{Phase, Status};
+use crate::event::{Event, Kind, Pieces, State};
+use crate::layout::{FileIndex, PieceIndex};
+use crate::metainfo::{Metainfo, escape};
+use crate::storage::{Storage, StorageOptions};
+use crate::text::count;
+
+/// Verdicts that may wait to be written; a reader that is slower holds up the check, so that it
+/// misses nothing.
+const MOST_WAITING: usize = 1024;
+
+/// One torrent to check.
+pub struct Job {
+    /// The torrent.
+    pub torrent: Loaded,
+    /// Weight of each file; what weighs 0 is not reported on.
+    pub priorities: Vec<u32>,
+    /// The pieces to check.
+    pub pieces: Bitfield,
+}
+
+impl Job {
+    /// What `--files`, `--priority` and `--pieces` leave to check. The error is a whole message.
+    pub fn new(torrent: Loaded, priorities: Vec<u32>, asked: &[std::ops::Range<u32>]) -> Result<Job, String> {
+        let layout = &torrent.metainfo.layout;
+        let number = layout.num_pieces();
+        let mut pieces = Bitfield::new(number);
+        for (index, _) in priorities.iter().enumerate().filter(|(_, weight)| **weight > 0) {
+            pieces.insert_range(layout.pieces_of_file(FileIndex(index as u32)));
+        }
+        if let Some(range) = asked.iter().find(|range| range.end > number) {
+            return Err(format!(
+                "--pieces: there is no piece {}: {} has {}, numbered from 0",
+                range.end - 1,
+                escape(&torrent.metainfo.name),
+                count(number, "piece")
+            ));
+        }
+        if !asked.is_empty() {
+            let mut chosen = Bitfield::new(number);
+            asked.iter().for_each(|range| chosen.insert_range(range.clone()));
+            let unwanted: Vec<PieceIndex> = pieces.minus(&chosen).collect();
+            for piece in unwanted {
+                pieces.remove(piece);
+            }
+        }
+        Ok(Job { torrent, priorities, pieces })
+    }
+
+    /// Whether a report on this file was asked for: it is wanted, and pieces of it are checked, or
+    /// it has none.
+    fn reports_on(&self, file: FileIndex) -> bool {
+        let pieces = self.torrent.metainfo.layout.pieces_of_file(file);
+        let wanted = self.priorities[file.0 as usize] > 0;
+        wanted && (pieces.is_empty() || self.pieces.count_in(pieces) > 0)
+    }
+}
+
+/// Checks torrent after torrent, writes the reports to `out`, and says how it went. `stop` ends it
+/// early.
+pub fn run_check(config: &Config, jobs: &[Job], out: &mut impl Write, stop: &AtomicBool) -> Exit {
+    let mut screen = Screen::new(config, jobs.len(), Instant::now());
+    let mut exit = Exit::Complete;
+    for (number, job) in jobs.iter().enumerate() {
+        let mut sink = match config.json {
+            Some(least) => Sink::Json(Stream::new(&mut *out, least)),
+            None => Sink::Table(Table::new(&mut *out, config.color_stdout, config.verbosity)),
+        };
+        match check_one(config, job, number, &mut screen, &mut sink, stop) {
+            Ok(one) => exit = exit.worst(one),
+            Err(message) => {
+                screen.say(Mark::Error, &message);
+                exit = exit.worst(Exit::Failure);
+            }
+        }
+    }
+    screen.clear();
+    exit
+}
+
+/// Where the report goes.
+enum Sink<W> {
+    Json(Stream<W>),
+    Table(Table<W>),
+}
+
+impl<W: Write> Sink<W> {
+    fn event(&mut self, metainfo: &Metainfo, kind: Kind) -> Result<(), String> {
+        match self {
+            Sink::Table(table) => table.row(&kind),
+            Sink::Json(stream) => {
+                stream.write(&Event { torrent: Some(metainfo.info_hash), kind });
+                Ok(())
+            }
+        }
+    }
+}
+
+fn check_one(
+    config: &Config,
+    job: &Job,
+    number: usize,
+    screen: &mut Screen,
+    sink: &mut Sink<impl Write>,
+    stop: &AtomicBool,
+) -> Result<Exit, String> {
+    let metainfo = &job.torrent.metainfo;
+    let started = Instant::now();
+    let bytes = bytes_of(metainfo, &job.pieces);
+    sink.event(metainfo, Kind::HashcheckStarted { pieces: job.pieces.count(), bytes })?;
+
+    // All files count as wanted here: what lies next to a wanted file is read where it stands.
+    let storage = Storage::new(metainfo, &config.torrent.basedir, StorageOptions::default());
+    let outcome = thread::scope(|scope| {
+        let (verdicts, received) = sync_channel(MOST_WAITING);
+        let storage = &storage;
+        let engine = scope.spawn(move || read(storage, job, stop, verdicts));
+        watch(job, number, screen, sink, &received).map(|()| engine.join().expect("the check does not panic"))
+    })?;
+    screen.hide(number);
+
+    let mut report = Report::new();
+    for kind in findings(job, &outcome) {
+        report.take(&kind);
+        sink.event(metainfo, kind)?;
+    }
+    if !outcome.unreadable.is_empty() {
+        report.take_unreadable();
+    }
+    let elapsed = started.elapsed().as_secs_f64();
+    match sink {
+        Sink::Table(table) => table.summary(&report, metainfo, elapsed)?,
+        Sink::Json(stream) => {
+            let kind = report.summary(metainfo, elapsed);
+            stream.write(&Event { torrent: Some(metainfo.info_hash), kind });
+        }
+    }
+    Ok(report.exit())
+}
+
+/// A verdict on a piece.
+type Verdict = (PieceIndex, PieceResult);
+
+fn read(storage: &Storage, job: &Job, stop: &AtomicBool, verdicts: SyncSender<Verdict>) -> CheckOutcome {
+    let keep_going = || !stop.load(Ordering::Relaxed);
+    let options = CheckOptions { pieces: &job.pieces, threads: 0, keep_going: &keep_going };
+    // Nobody listens any more only if the report could not be written; the check ends soon then.
+    let tell = |piece, result| {
+        let _ = verdicts.send((piece, result));
+    };
+    check(storage, &job.torrent.metainfo, options, &tell)
+}
+
+/// Passes verdicts on and draws, until the check is done.
+fn watch(
+    job: &Job,
+    number: usize,
+    screen: &mut Screen,
+    sink: &mut Sink<impl Write>,
+    verdicts: &Receiver<Verdict>,
+) -> Result<(), String> {
+    let metainfo = &job.torrent.metainfo;
+    let started = Instant::now();
+    let mut status = status(job);
+    loop {
+        let now = Instant::now();
+        screen.draw(now, |other| (other == number).then(|| status.clone()));
+        let wait =
+            screen.deadline().map_or(Duration::from_secs(3600), |next| next.saturating_duration_since(now));
+        match verdicts.recv_timeout(wait) {
+            Ok((piece, result)) => {
+                let kind = match result {
+                    PieceResult::Ok => Kind::PieceHashPassed { index: piece.0, peers: Vec::new() },
+                    PieceResult::Corrupt | PieceResult::Missing | PieceResult::Unreadable => {
+                        Kind::PieceHashFailed { index: piece.0, peers: Vec::new() }
+                    }
+                };
+                sink.event(metainfo, kind)?;
+                let size = u64::from(metainfo.layout.piece_size(piece));
+                if result == PieceResult::Ok {
+                    status.have.insert(piece);
+                    status.left -= size.min(status.left);
+                }
+                if let Some((done, _, rate)) = &mut status.check {
+                    *done += size;
+                    *rate = (*done as f64 / started.elapsed().as_secs_f64().max(0.001)) as u64;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+}
+
+/// The picture of a torrent that is only checked.
+fn status(job: &Job) -> Status {
+    let metainfo = &job.torrent.metainfo;
+    let bytes = bytes_of(metainfo, &job.pieces);
+    Status {
+        info_hash: metainfo.info_hash,
+        name: metainfo.name.clone(),
+        state: State::Stopped,
+        phase: Phase::Checking,
+        total: metainfo.layout.total(),
+        wanted_bytes: bytes,
+        left: bytes,
+        downloaded: 0,
+        uploaded: 0,
+        wasted: 0,
+        down_rate: 0,
+        up_rate: 0,
+        peers: 0,
+        seeds: 0,
+        eta: None,
+        have: Bitfield::new(metainfo.layout.num_pieces()),
+        wanted: job.pieces.clone(),
+        in_flight: Bitfield::new(metainfo.layout.num_pieces()),
+        check: Some((0, bytes, 0)),
+        error: None,
+        ended: None,
+    }
+}
+
+fn bytes_of(metainfo: &Metainfo, pieces: &Bitfield) -> u64 {
+    pieces.iter().map(|piece| u64::from(metainfo.layout.piece_size(piece))).sum()
+}
+
+/// The events that say what was found: a report for each file, and the sum, unless the check was
+/// stopped before it was done.
+fn findings<'a>(job: &'a Job, outcome: &'a CheckOutcome) -> impl Iterator<Item = Kind> + 'a {
+    let metainfo = &job.torrent.metainfo;
+    let files = (0..metainfo.files.len() as u32).map(FileIndex).filter(|file| job.reports_on(*file));
+    let reports = files.filter_map(move |file| {
+        let report = outcome.report(metainfo, file)?;
+        Some(Kind::FileReport {
+            path: metainfo.files[file.0 as usize].path.to_string(),
+            status: report.status,
+            length: metainfo.layout.file(file).length,
+            pieces: report.pieces,
+            bytes: report.bytes,
+            shared: report.shared,
+            reason: report.reason,
+        })
+    });
+    let finished = outcome.finished.then(|| {
+        let mut wrong = Bitfield::new(metainfo.layout.num_pieces());
+        for piece in job.pieces.minus(&outcome.ok) {
+            wrong.insert(piece);
+        }
+        Kind::HashcheckFinished {
+            have: Pieces(outcome.ok.ranges()),
+            missing: Pieces(wrong.ranges()),
+            have_count: outcome.ok.count(),
+            missing_count: outcome.missing.count() + outcome.unreadable.count(),
+            corrupt_count: outcome.corrupt.count(),
+        }
+    });
+    let reports = outcome.finished.then_some(reports);
+    reports.into_iter().flatten().chain(finished)
+}

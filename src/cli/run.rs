@@ -1,0 +1,115 @@
+//! What the command does, step by step: read the torrents, then show, check, or transfer.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::Exit;
+use super::check::{Job, run_check};
+use super::config::{Config, Mode, Verbosity};
+use super::load::{Loaded, cause, load};
+use super::progress::message;
+use super::say::Mark;
+use super::show::{show, show_json};
+use super::signals::{self, Signal};
+use super::{json, select, transfer};
+use crate::metainfo::escape;
+
+/// Why nothing was done: the exit code, and the message.
+type Refusal = (Exit, String);
+
+/// Does what the options say. `exit` ends the process at once.
+pub fn run(config: &Config, exit: fn(i32) -> !) -> Exit {
+    outcome(config, exit).unwrap_or_else(|(exit, text)| {
+        message(Mark::Error, &text, config.color_stderr);
+        exit
+    })
+}
+
+fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
+    let torrents = torrents(config)?;
+    match &config.mode {
+        Mode::Show => show_all(config, &torrents).map(|()| Exit::Complete),
+        Mode::Check(pieces) => {
+            let job = |(torrent, priorities)| Job::new(torrent, priorities, pieces).map_err(usage);
+            let jobs: Vec<Job> = wanted(config, torrents)?.into_iter().map(job).collect::<Result<_, _>>()?;
+            let stop = Arc::new(AtomicBool::new(false));
+            let stopped = Arc::clone(&stop);
+            let tell = move |signal| match signal {
+                Signal::Stop => stopped.store(true, Ordering::Relaxed),
+                // There is nothing to pause.
+                Signal::Pause | Signal::Start => {}
+            };
+            signals::listen(exit, tell).map_err(no_signals)?;
+            let mut out = json::stdout().map_err(no_stdout)?;
+            Ok(run_check(config, &jobs, &mut out, &stop))
+        }
+        Mode::Transfer => transfer::run(config, wanted(config, torrents)?, exit),
+    }
+}
+
+/// Reads all torrents before anything is done with one: a script learns of a bad one at once. One
+/// that is given twice is told and taken once.
+fn torrents(config: &Config) -> Result<Vec<Loaded>, Refusal> {
+    let mut torrents: Vec<Loaded> = Vec::new();
+    for source in &config.sources {
+        let torrent = load(source).map_err(|text| (Exit::Torrent, text))?;
+        let same = torrents.iter().find(|other| other.metainfo.info_hash == torrent.metainfo.info_hash);
+        match same {
+            Some(same) => {
+                let text = format!("{} is the same torrent as {}; it is taken once", torrent.from, same.from);
+                warn(config, &text);
+            }
+            None => torrents.push(torrent),
+        }
+    }
+    Ok(torrents)
+}
+
+/// The weight of each file of each torrent. Says, once, what was changed about names.
+fn wanted(config: &Config, torrents: Vec<Loaded>) -> Result<Vec<(Loaded, Vec<u32>)>, Refusal> {
+    let weigh = |torrent: Loaded| {
+        let priorities =
+            select::priorities(&torrent.metainfo, &config.files, &config.weights).map_err(usage)?;
+        for note in &torrent.metainfo.notes {
+            warn(config, &format!("{}: {}", escape(&torrent.metainfo.name), escape(note)));
+        }
+        Ok((torrent, priorities))
+    };
+    torrents.into_iter().map(weigh).collect()
+}
+
+fn show_all(config: &Config, torrents: &[Loaded]) -> Result<(), Refusal> {
+    let mut out = io::stdout().lock();
+    for (number, torrent) in torrents.iter().enumerate() {
+        let shown = match config.json {
+            Some(_) => show_json(&torrent.metainfo, &mut out),
+            None if number > 0 => out.write_all(b"\n").and_then(|()| show(&torrent.metainfo, &mut out)),
+            None => show(&torrent.metainfo, &mut out),
+        };
+        match shown {
+            // `btget --show x.torrent | head` has all it wants.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            other => other.map_err(no_stdout)?,
+        }
+    }
+    Ok(())
+}
+
+fn warn(config: &Config, text: &str) {
+    if config.verbosity > Verbosity::Quiet {
+        message(Mark::Warning, text, config.color_stderr);
+    }
+}
+
+fn usage(text: String) -> Refusal {
+    (Exit::Usage, text)
+}
+
+pub(super) fn no_signals(error: io::Error) -> Refusal {
+    (Exit::Failure, format!("cannot listen for signals: {}", cause(&error)))
+}
+
+pub(super) fn no_stdout(error: io::Error) -> Refusal {
+    (Exit::Failure, format!("cannot write to standard output: {}", cause(&error)))
+}

@@ -1,0 +1,237 @@
+//! Download and seed: a session, its events and the signals, until every torrent has ended.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Exit;
+use super::config::{Config, Verbosity};
+use super::json::{self, Writer};
+use super::load::{Loaded, cause};
+use super::progress::Screen;
+use super::run::{no_signals, no_stdout};
+use super::say::{Mark, mark, outcome};
+use super::signals::{self, Signal};
+use crate::client::{Client, Session, Status, Subscription, TorrentOptions};
+use crate::event::{Event, Kind, Severity};
+use crate::metainfo::{InfoHash, escape};
+
+/// What wakes the loop.
+enum Wake {
+    Signal(Signal),
+    Event(Event),
+    /// The session has ended: no event will come any more.
+    Ended,
+}
+
+/// What may wait for the loop. More waits in the subscription's own bounded queue.
+const MOST_WAITING: usize = 64;
+
+/// One torrent of the session.
+struct Torrent {
+    client: Client,
+    info_hash: InfoHash,
+    name: String,
+    /// Seconds from its start until everything wanted was there.
+    completed: Option<f64>,
+    /// Once its summary has come.
+    exit: Option<Exit>,
+}
+
+/// Runs the torrents, each with the weights of its files, until all have ended or a signal says so.
+pub fn run(
+    config: &Config,
+    torrents: Vec<(Loaded, Vec<u32>)>,
+    exit: fn(i32) -> !,
+) -> Result<Exit, (Exit, String)> {
+    let (wake, wakes) = sync_channel(MOST_WAITING);
+    let signalled = wake.clone();
+    // Nobody listens any more only once the outcome is known.
+    signals::listen(exit, move |signal| drop(signalled.send(Wake::Signal(signal)))).map_err(no_signals)?;
+
+    let failure = |error: crate::client::Error| (Exit::Failure, error.to_string());
+    let session = Session::start(config.session.clone()).map_err(failure)?;
+    let least = if config.verbosity == Verbosity::Debug { Severity::Debug } else { Severity::Info };
+    forward(session.subscribe(least).map_err(failure)?, wake, config.verbosity)
+        .map_err(|error| (Exit::Failure, format!("cannot start a thread: {}", cause(&error))))?;
+    let writer = match config.json {
+        None => None,
+        Some(asked) => {
+            // Summaries are for every reader, and they are `info`.
+            let subscription = session.subscribe(asked.min(Severity::Info)).map_err(failure)?;
+            let out = json::stdout().map_err(no_stdout)?;
+            Some(Writer::spawn(subscription, asked, out).map_err(no_stdout)?)
+        }
+    };
+    let mut running = Vec::new();
+    for (torrent, priorities) in torrents {
+        let metainfo = torrent.metainfo;
+        let (info_hash, name) = (metainfo.info_hash, escape(&metainfo.name).into_owned());
+        let options = TorrentOptions { priorities, ..config.torrent.clone() };
+        let client = session.add(metainfo, options).map_err(failure)?;
+        running.push(Torrent { client, info_hash, name, completed: None, exit: None });
+    }
+    let screen = Screen::new(config, running.len(), Instant::now());
+    let mut transfer = Transfer { config, screen, torrents: running, wakes };
+    transfer.until_over();
+    session.begin_shutdown();
+    transfer.until_told();
+    session.shutdown();
+    transfer.screen.clear();
+    if let Some(writer) = writer {
+        writer.finish();
+    }
+    Ok(transfer.exit())
+}
+
+/// Passes events on to the loop: those that it does something with.
+fn forward(subscription: Subscription, wake: SyncSender<Wake>, verbosity: Verbosity) -> std::io::Result<()> {
+    let run = move || {
+        for event in subscription.events.iter().filter(|event| matters(&event.kind, verbosity)) {
+            if wake.send(Wake::Event(event)).is_err() {
+                return;
+            }
+        }
+        // Nobody listens any more only once the outcome is known.
+        let _ = wake.send(Wake::Ended);
+    };
+    thread::Builder::new().name("wakes".to_owned()).spawn(run).map(drop)
+}
+
+fn matters(kind: &Kind, verbosity: Verbosity) -> bool {
+    changes_phase(kind) || matches!(kind, Kind::Summary { .. }) || mark(kind, verbosity).is_some()
+}
+
+/// Whether the torrent does something else from now on.
+fn changes_phase(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::StateChanged { .. }
+            | Kind::HashcheckFinished { .. }
+            | Kind::Complete { .. }
+            | Kind::Seeding { .. }
+            | Kind::FileError { .. }
+    )
+}
+
+struct Transfer<'a> {
+    config: &'a Config,
+    screen: Screen,
+    torrents: Vec<Torrent>,
+    wakes: Receiver<Wake>,
+}
+
+impl Transfer<'_> {
+    /// Until every torrent has ended, or a signal says stop, or the session is gone.
+    fn until_over(&mut self) {
+        while self.torrents.iter().any(|torrent| torrent.exit.is_none()) {
+            match self.next(None) {
+                Some(Wake::Signal(Signal::Stop)) => {
+                    self.say(Mark::Plain, "stopping; again to exit at once");
+                    return;
+                }
+                Some(Wake::Signal(Signal::Pause)) => self.command(Client::pause),
+                Some(Wake::Signal(Signal::Start)) => self.command(Client::start),
+                Some(Wake::Event(event)) => self.on_event(&event),
+                Some(Wake::Ended) => return,
+                None => {}
+            }
+        }
+    }
+
+    /// The session is stopping: until every torrent has told how it ended. The session itself sees
+    /// to it that this takes 5 s at the most.
+    fn until_told(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.torrents.iter().any(|torrent| torrent.exit.is_none()) && Instant::now() < deadline {
+            match self.next(Some(deadline)) {
+                Some(Wake::Event(event)) => self.on_event(&event),
+                Some(Wake::Ended) => return,
+                Some(Wake::Signal(_)) | None => {}
+            }
+        }
+    }
+
+    /// Draws what is due and waits for what comes next; `None`: time to draw again, or `deadline`.
+    fn next(&mut self, deadline: Option<Instant>) -> Option<Wake> {
+        let now = Instant::now();
+        let torrents = &self.torrents;
+        self.screen.draw(now, |number| {
+            let torrent = &torrents[number];
+            if torrent.exit.is_none() { torrent.client.status() } else { None }
+        });
+        let until = match (self.screen.deadline(), deadline) {
+            (Some(a), Some(b)) => a.min(b),
+            (Some(one), None) | (None, Some(one)) => one,
+            // Nothing is drawn: only events and signals count.
+            (None, None) => return self.wakes.recv().ok(),
+        };
+        match self.wakes.recv_timeout(until.saturating_duration_since(now)) {
+            Ok(wake) => Some(wake),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Wake::Ended),
+        }
+    }
+
+    fn command(&self, what: fn(&Client) -> Result<(), crate::client::Error>) {
+        for torrent in self.torrents.iter().filter(|torrent| torrent.exit.is_none()) {
+            // An error means that the session has ended, and that comes as an event.
+            let _ = what(&torrent.client);
+        }
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        let number = self.torrents.iter().position(|torrent| Some(torrent.info_hash) == event.torrent);
+        // The last line says it anyway.
+        let said_later = self.config.torrent.no_seed && matches!(event.kind, Kind::Complete { .. });
+        if let (Some(mark), false) = (mark(&event.kind, self.config.verbosity), said_later) {
+            self.screen.say(mark, &self.with_name(number, event.kind.message()));
+        }
+        let Some(number) = number else { return };
+        let torrent = &mut self.torrents[number];
+        match &event.kind {
+            Kind::Complete { elapsed, .. } => torrent.completed = Some(*elapsed),
+            Kind::Summary { exit_code, .. } => {
+                torrent.exit = Some(Exit::from_code(*exit_code));
+                if let Some(line) = outcome(&event.kind, torrent.completed) {
+                    self.screen.finish(number, &line);
+                }
+                return;
+            }
+            _ => {}
+        }
+        if changes_phase(&event.kind) {
+            let client = &self.torrents[number].client;
+            self.screen.phase_changed(number, Instant::now(), || client.status());
+        }
+    }
+
+    /// Among several torrents, a message says which it is about, unless it does already.
+    fn with_name(&self, number: Option<usize>, message: String) -> String {
+        match number.map(|number| &self.torrents[number].name) {
+            Some(name) if self.torrents.len() > 1 && !message.contains(name.as_str()) => {
+                format!("{name}: {message}")
+            }
+            _ => message,
+        }
+    }
+
+    fn say(&self, mark: Mark, text: &str) {
+        if self.config.verbosity > Verbosity::Quiet {
+            self.screen.say(mark, text);
+        }
+    }
+
+    /// The most serious of all. A torrent that could not tell is judged by what is there.
+    fn exit(&self) -> Exit {
+        let one = |torrent: &Torrent| {
+            torrent.exit.unwrap_or_else(|| match torrent.client.status() {
+                Some(Status { ended: Some((code, _)), .. }) => Exit::from_code(code),
+                Some(Status { left: 0, .. }) => Exit::Complete,
+                Some(_) => Exit::Incomplete,
+                None => Exit::Failure,
+            })
+        };
+        self.torrents.iter().map(one).fold(Exit::Complete, Exit::worst)
+    }
+}
