@@ -1,45 +1,68 @@
-//! The hash check that a torrent begins with, on a thread of its own.
+//! The hash check that a torrent begins with, on a thread of its own: what resume data vouch for is
+//! not read again.
 
+use std::collections::BTreeMap;
 use std::io::IoSliceMut;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::bitfield::Bitfield;
+use crate::check::{self, CheckOptions, CheckOutcome, PieceResult};
 use crate::disk::OnDisk;
-use crate::hash::sha1;
 use crate::layout::PieceIndex;
 use crate::metainfo::InfoHash;
-use crate::storage::StorageError;
+use crate::net::buffers::BlockData;
+use crate::storage::resume::{self, Partial, Vouched};
+use crate::storage::{Storage, StorageError};
 
 /// How far a check is; shared with its thread.
 #[derive(Debug)]
 pub struct Progress {
-    total: u64,
+    total: AtomicU64,
     done: AtomicU64,
     began: Instant,
-    /// What was found good so far. The lock is held for a bit at a time, by the thread that checks
+    /// What was found good so far. The lock is held for a bit at a time, by the threads that check
     /// and by whoever wants a picture.
     have: Mutex<Bitfield>,
 }
 
 impl Progress {
-    /// Of a check of so many bytes in so many pieces.
-    pub fn new(now: Instant, total: u64, pieces: u32) -> Progress {
-        Progress { total, done: AtomicU64::new(0), began: now, have: Mutex::new(Bitfield::new(pieces)) }
+    /// Of a check that has just begun.
+    pub fn new(now: Instant, pieces: u32) -> Progress {
+        Progress {
+            total: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            began: now,
+            have: Mutex::new(Bitfield::new(pieces)),
+        }
     }
 
     /// Bytes done, bytes to do, bytes a second.
     pub fn get(&self, now: Instant) -> (u64, u64, u64) {
-        let done = self.done.load(Ordering::Relaxed);
+        let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
         let seconds = now.saturating_duration_since(self.began).as_secs_f64().max(0.001);
-        (done, self.total, (done as f64 / seconds) as u64)
+        (done, total, (done as f64 / seconds) as u64)
     }
 
     /// What was found good so far.
     pub fn have(&self) -> Bitfield {
         self.have.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// What is to be checked, and how.
+#[derive(Debug)]
+pub struct Plan {
+    /// The torrent.
+    pub on_disk: OnDisk,
+    /// Where its resume data are; `None`: there are none.
+    pub state_dir: Option<PathBuf>,
+    /// Read every byte, whatever the resume data vouch for.
+    pub full: bool,
+    /// Make files ready for what is missing.
+    pub prepare: bool,
 }
 
 /// What a check came to.
@@ -49,30 +72,116 @@ pub struct Checked {
     pub torrent: InfoHash,
     /// What is there and good.
     pub have: Bitfield,
+    /// Pieces whose data are all there and wrong.
+    pub corrupt: u32,
+    /// Pieces that it did not come to, because it was broken off.
+    pub unchecked: Bitfield,
+    /// Blocks of unfinished pieces that a clean stop had left on disk.
+    pub partial: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
+    /// Payload bytes sent in earlier runs.
+    pub uploaded: u64,
+    /// Payload bytes received in earlier runs.
+    pub downloaded: u64,
     /// Files could not be made ready for what is missing.
     pub error: Option<StorageError>,
-    /// It was broken off.
-    pub stopped: bool,
 }
 
-/// Checks, and makes files ready if something is missing and `prepare` says so; blocks.
-pub fn check(on_disk: &OnDisk, progress: &Progress, stop: &AtomicBool, prepare: bool) -> Checked {
-    let layout = &on_disk.metainfo.layout;
-    let mut buffer = vec![0; layout.piece_length() as usize];
-    for index in 0..layout.num_pieces() {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let piece = PieceIndex(index);
-        let size = layout.piece_size(piece) as usize;
-        let read =
-            on_disk.storage.read_at(layout.piece_offset(piece), &mut [IoSliceMut::new(&mut buffer[..size])]);
-        if read.is_ok() && sha1(&buffer[..size]) == on_disk.metainfo.piece_hash(piece) {
+/// Checks; blocks. `on_piece` is told of each piece that was read.
+pub fn check(
+    plan: &Plan,
+    progress: &Progress,
+    stop: &AtomicBool,
+    on_piece: &(dyn Fn(PieceIndex, PieceResult) + Sync),
+) -> Checked {
+    let Plan { on_disk, state_dir, full, prepare } = plan;
+    let (storage, layout) = (&*on_disk.storage, &on_disk.metainfo.layout);
+    let vouched = match state_dir {
+        Some(state_dir) if !full => resume::load(state_dir, storage),
+        _ => nothing_vouched(layout.num_pieces()),
+    };
+    progress.have.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&vouched.have);
+    progress.total.store(crate::swarm::bytes_of(layout, &vouched.to_check), Ordering::Relaxed);
+    let note = |piece: PieceIndex, result: PieceResult| {
+        progress.done.fetch_add(u64::from(layout.piece_size(piece)), Ordering::Relaxed);
+        if result == PieceResult::Ok {
             progress.have.lock().unwrap_or_else(PoisonError::into_inner).insert(piece);
         }
-        progress.done.fetch_add(size as u64, Ordering::Relaxed);
-    }
+        on_piece(piece, result);
+    };
+    let keep_going = || !stop.load(Ordering::Relaxed);
+    let options = CheckOptions { pieces: &vouched.to_check, threads: 0, keep_going: &keep_going };
+    let outcome = check::check(storage, &on_disk.metainfo, options, &note);
     let have = progress.have();
-    let error = if prepare && !have.is_full() { on_disk.storage.prepare().err() } else { None };
-    Checked { torrent: on_disk.metainfo.info_hash, have, error, stopped: stop.load(Ordering::Relaxed) }
+    let error = if *prepare && !have.is_full() && keep_going() { storage.prepare().err() } else { None };
+    Checked {
+        torrent: on_disk.metainfo.info_hash,
+        corrupt: outcome.corrupt.count(),
+        unchecked: unchecked(&vouched.to_check, &outcome),
+        partial: vouched.partial.iter().filter_map(|partial| read_partial(on_disk, partial)).collect(),
+        uploaded: vouched.uploaded,
+        downloaded: vouched.downloaded,
+        have,
+        error,
+    }
+}
+
+fn nothing_vouched(pieces: u32) -> Vouched {
+    Vouched {
+        have: Bitfield::new(pieces),
+        to_check: Bitfield::full(pieces),
+        partial: Vec::new(),
+        uploaded: 0,
+        downloaded: 0,
+    }
+}
+
+fn unchecked(asked: &Bitfield, outcome: &CheckOutcome) -> Bitfield {
+    let mut rest = Bitfield::new(asked.len());
+    if !outcome.finished {
+        let verdicts = [&outcome.ok, &outcome.corrupt, &outcome.missing, &outcome.unreadable];
+        for piece in asked.iter().filter(|&piece| verdicts.iter().all(|set| !set.contains(piece))) {
+            rest.insert(piece);
+        }
+    }
+    rest
+}
+
+/// The blocks of an unfinished piece. They are hashed with the rest of it, so nothing is trusted here.
+fn read_partial(on_disk: &OnDisk, partial: &Partial) -> Option<(PieceIndex, Vec<Option<BlockData>>)> {
+    let layout = &on_disk.metainfo.layout;
+    let there = |number: u32| {
+        partial.blocks.get((number / 8) as usize).is_some_and(|byte| byte << (number % 8) & 0x80 != 0)
+    };
+    let read = |number: u32| {
+        let block = layout.block(partial.piece, number);
+        let mut data = BlockData::new(block.length);
+        let place = &mut [IoSliceMut::new(data.as_mut_slice())];
+        on_disk.storage.read_at(layout.block_offset(block), place).ok()?;
+        Some(data)
+    };
+    let numbers = 0..layout.num_blocks(partial.piece);
+    let blocks: Vec<_> = numbers.map(|number| there(number).then(|| read(number)).flatten()).collect();
+    // A piece that is whole would have been hashed; do not trust that it was.
+    let useful = blocks.iter().any(Option::is_some) && blocks.iter().any(Option::is_none);
+    useful.then_some((partial.piece, blocks))
+}
+
+/// Writes the blocks of unfinished pieces to their places in the files, for a later run.
+pub fn write_partial(
+    storage: &Storage,
+    pieces: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
+) -> Result<Vec<Partial>, StorageError> {
+    let mut partial = Vec::new();
+    for (piece, blocks) in pieces {
+        let mut bits = vec![0u8; blocks.len().div_ceil(8)];
+        for (number, data) in blocks.iter().enumerate() {
+            let Some(data) = data else { continue };
+            let block = storage.layout().block(piece, number as u32);
+            storage
+                .write_at(storage.layout().block_offset(block), &[std::io::IoSlice::new(data.as_slice())])?;
+            bits[number / 8] |= 0x80 >> (number % 8);
+        }
+        partial.push(Partial { piece, blocks: bits });
+    }
+    Ok(partial)
 }

@@ -4,22 +4,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::checking::{self, Checked, Progress};
+use super::checking::{self, Checked, Plan, Progress};
 use super::options::TorrentOptions;
 use super::torrent::{Ending, FAREWELL, Life, Torrent};
 use super::{Engine, Notice};
 use crate::bitfield::Bitfield;
+use crate::check::PieceResult;
 use crate::disk::{OnDisk, WriteJob};
-use crate::event::{Kind, Pieces, State};
-use crate::layout::FileIndex;
+use crate::event::{Kind, Pieces, Severity, State};
+use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::{InfoHash, Metainfo};
-use crate::storage::{Storage, StorageOptions};
+use crate::net::buffers::BlockData;
+use crate::storage::resume::{self, Resume};
+use crate::storage::{Storage, StorageError, StorageOptions};
 use crate::swarm::{Config, Input, Swarm};
+
+/// How long verified pieces may wait until they are synced and named by resume data: what a kill
+/// costs at the most to hash again.
+const SAVE_EVERY: Duration = Duration::from_secs(30);
 
 impl Engine {
     /// False if it is there already.
     pub(super) fn add(&mut self, now: Instant, metainfo: Metainfo, options: TorrentOptions) -> bool {
         let hash = metainfo.info_hash;
+        let full_check = options.full_check;
         if self.torrents.contains_key(&hash) || self.shutting_down {
             return false;
         }
@@ -43,7 +51,7 @@ impl Engine {
             checked: Bitfield::new(layout.num_pieces()),
             life: Life::Checking {
                 stop: Arc::new(AtomicBool::new(false)),
-                progress: Arc::new(Progress::new(now, 0, layout.num_pieces())),
+                progress: Arc::new(Progress::new(now, layout.num_pieces())),
             },
             on_disk,
             state: options.state,
@@ -54,30 +62,54 @@ impl Engine {
             completed: None,
             last_new: now,
             error: None,
+            unchecked: Bitfield::new(layout.num_pieces()),
             ending: None,
             ended: None,
             next_save: None,
         };
         self.torrents.insert(hash, torrent);
         self.tell(hash, added);
-        self.begin_check(now, hash);
+        self.begin_check(now, hash, full_check);
         true
     }
 
-    fn begin_check(&mut self, now: Instant, hash: InfoHash) {
+    fn begin_check(&mut self, now: Instant, hash: InfoHash, full: bool) {
+        let tell_pieces = self.subscribers.want(Severity::Info);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         let layout = &torrent.on_disk.metainfo.layout;
         let (pieces, bytes) = (layout.num_pieces(), layout.total());
         let stop = Arc::new(AtomicBool::new(false));
-        let progress = Arc::new(Progress::new(now, bytes, pieces));
+        let progress = Arc::new(Progress::new(now, pieces));
         torrent.life = Life::Checking { stop: stop.clone(), progress: progress.clone() };
-        let (notify, on_disk) = (self.notify.clone(), torrent.on_disk.clone());
-        let prepare = torrent.state == State::Started;
+        let plan = Plan {
+            on_disk: torrent.on_disk.clone(),
+            state_dir: torrent.options.state_dir.clone(),
+            full,
+            prepare: torrent.state == State::Started,
+        };
+        let notify = self.notify.clone();
         tokio::task::spawn_blocking(move || {
-            let checked = checking::check(&on_disk, &progress, &stop, prepare);
-            let _ = notify.send(Notice::Checked(checked));
+            let on_piece = |piece, result| {
+                if tell_pieces {
+                    let _ = notify.send(Notice::PieceChecked(hash, piece, result));
+                }
+            };
+            let checked = checking::check(&plan, &progress, &stop, &on_piece);
+            let _ = notify.send(Notice::Checked(Box::new(checked)));
         });
         self.tell(hash, Kind::HashcheckStarted { pieces, bytes });
+    }
+
+    pub(super) fn on_piece_checked(&mut self, hash: InfoHash, piece: PieceIndex, result: PieceResult) {
+        let (index, peers) = (piece.0, Vec::new());
+        match result {
+            PieceResult::Ok => self.tell(hash, Kind::PieceHashPassed { index, peers }),
+            PieceResult::Corrupt | PieceResult::Unreadable => {
+                self.tell(hash, Kind::PieceHashFailed { index, peers });
+            }
+            // There was nothing to hash.
+            PieceResult::Missing => {}
+        }
     }
 
     /// Checks what is on disk again: the connections are closed, and made anew afterwards.
@@ -88,15 +120,21 @@ impl Engine {
         }
         self.input(now, hash, Input::Enter(State::Stopped));
         self.perform(now, hash);
-        self.begin_check(now, hash);
+        self.begin_check(now, hash, true);
     }
 
-    pub(super) fn on_checked(&mut self, now: Instant, checked: Checked) {
+    pub(super) fn on_checked(&mut self, now: Instant, checked: Box<Checked>) {
+        let checked = *checked;
         let hash = checked.torrent;
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.checked = checked.have;
         torrent.last_new = now;
-        torrent.assembling.clear();
+        torrent.unchecked = checked.unchecked;
+        torrent.assembling = checked.partial;
+        let here = |blocks: &Vec<Option<BlockData>>| {
+            let numbers = (0u32..).zip(blocks).filter(|(_, block)| block.is_some());
+            numbers.map(|(number, _)| number).collect()
+        };
         let config = Config {
             info_hash: hash,
             layout: torrent.on_disk.metainfo.layout.clone(),
@@ -106,8 +144,9 @@ impl Engine {
             have: torrent.checked.clone(),
             wanted: torrent.wanted.clone(),
             weights: Vec::new(),
-            downloaded: 0,
-            uploaded: 0,
+            partial: torrent.assembling.iter().map(|(&piece, blocks)| (piece, here(blocks))).collect(),
+            downloaded: checked.downloaded,
+            uploaded: checked.uploaded,
             max_peers: self.options.max_peers,
             upload_slots: torrent.options.upload_slots,
             seed: self.rng.u64(..),
@@ -126,7 +165,7 @@ impl Engine {
             missing: Pieces(missing.ranges()),
             have_count: torrent.checked.count(),
             missing_count: missing.count(),
-            corrupt_count: 0,
+            corrupt_count: checked.corrupt,
         };
         torrent.life = Life::Running(Box::new(swarm));
         torrent.completed = complete.then_some(now);
@@ -135,7 +174,7 @@ impl Engine {
         self.tell(hash, finished);
         if let Some(error) = checked.error {
             self.on_storage_error(now, hash, &error);
-        } else if !ending && !checked.stopped {
+        } else if !ending {
             self.input(now, hash, Input::Enter(state));
             if complete && state == State::Started {
                 self.tell(hash, Kind::Seeding { name });
@@ -148,6 +187,7 @@ impl Engine {
     pub(super) fn on_progress(&mut self, now: Instant, hash: InfoHash) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.last_new = now;
+        torrent.next_save.get_or_insert(now + SAVE_EVERY);
         if torrent.completed.is_some() || !torrent.is_complete() {
             return;
         }
@@ -260,36 +300,57 @@ impl Engine {
         self.tell(hash, summary);
     }
 
-    /// Syncs what is written, behind the writes that are under way, and saves resume data.
-    fn save(&mut self, hash: InfoHash, close: bool) {
-        let Some(torrent) = self.torrents.get(&hash) else { return };
+    /// Syncs what is written, behind the writes that are under way, and saves resume data that name
+    /// it. At a torrent's end (`last`) unfinished pieces are written too, and files are closed.
+    fn save(&mut self, hash: InfoHash, last: bool) {
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        torrent.next_save = None;
         let storage = torrent.on_disk.storage.clone();
+        let state_dir = torrent.options.state_dir.clone();
+        let unfinished = match last && torrent.ending.is_some() && torrent.error.is_none() {
+            true => std::mem::take(&mut torrent.assembling),
+            false => Default::default(),
+        };
+        let totals = torrent.swarm().map(|swarm| swarm.totals(Instant::now()));
+        let mut resume = totals.map(|totals| Resume {
+            have: torrent.have().clone(),
+            unchecked: torrent.unchecked.clone(),
+            partial: Vec::new(),
+            uploaded: totals.uploaded,
+            downloaded: totals.downloaded,
+        });
         let notify = self.notify.clone();
         let work = move || {
-            // An error here is one of data that were verified and could not be brought to the disk:
-            // the next start finds out by hashing them.
-            let _ = storage.sync();
-            if close {
+            let partial = match state_dir.is_some() {
+                true => checking::write_partial(&storage, unfinished).unwrap_or_default(),
+                false => Vec::new(),
+            };
+            let synced = storage.sync();
+            if let (Ok(()), Some(state_dir), Some(resume)) = (&synced, &state_dir, &mut resume) {
+                resume.partial = partial;
+                // Without resume data the next start reads everything: slower, and as right.
+                let _ = resume::save(state_dir, &storage, resume);
+            }
+            if last {
                 storage.close_all();
             }
-            let _ = notify.send(Notice::Saved(hash));
+            let _ = notify.send(Notice::Saved(hash, synced.err()));
         };
         if !self.disk.write(WriteJob::Then(Box::new(work))) {
-            self.on_saved(hash);
+            self.on_saved(Instant::now(), hash, None);
         }
     }
 
-    pub(super) fn on_saved(&mut self, hash: InfoHash) {
+    pub(super) fn on_saved(&mut self, now: Instant, hash: InfoHash, error: Option<StorageError>) {
+        if let Some(error) = error {
+            self.on_storage_error(now, hash, &error);
+        }
         if let Some(ending) = self.torrents.get_mut(&hash).and_then(|torrent| torrent.ending.as_mut()) {
             ending.saved = true;
         }
         self.touched.insert(hash);
     }
 }
-
-/// How long verified pieces may wait to be named by resume data.
-#[allow(dead_code)]
-const SAVE_EVERY: Duration = Duration::from_secs(30);
 
 /// A piece is wanted if any file that overlaps it is. Pad files count for nothing.
 fn wanted_pieces(metainfo: &Metainfo, priorities: &[u32]) -> Bitfield {

@@ -24,12 +24,15 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
+use crate::check::PieceResult;
 use crate::disk::{Disk, Done};
 use crate::event::{Kind, Severity, State};
+use crate::layout::PieceIndex;
 use crate::metainfo::{InfoHash, Metainfo};
 use crate::net::Shared;
 use crate::net::connection::FromPeer;
 use crate::net::dial::Met;
+use crate::storage::StorageError;
 use crate::swarm::announce::{Answer, Failure, Token};
 use crate::swarm::{PeerKey, Totals};
 use crate::tracker;
@@ -82,8 +85,9 @@ pub(crate) enum Notice {
     Answered(SocketAddr, std::io::Result<Met>),
     Dialed(InfoHash, SocketAddr, std::io::Result<Met>),
     Announced(InfoHash, Token, Result<Answer, Failure>),
-    Checked(Checked),
-    Saved(InfoHash),
+    PieceChecked(InfoHash, PieceIndex, PieceResult),
+    Checked(Box<Checked>),
+    Saved(InfoHash, Option<StorageError>),
 }
 
 /// The session's state: see the module's head.
@@ -292,7 +296,8 @@ impl Engine {
             Notice::Dialed(torrent, address, met) => self.on_dialed(now, torrent, address, met),
             Notice::Announced(torrent, token, result) => self.on_announced(now, torrent, token, result),
             Notice::Checked(checked) => self.on_checked(now, checked),
-            Notice::Saved(torrent) => self.on_saved(torrent),
+            Notice::Saved(torrent, error) => self.on_saved(now, torrent, error),
+            Notice::PieceChecked(torrent, piece, result) => self.on_piece_checked(torrent, piece, result),
         }
     }
 

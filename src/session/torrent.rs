@@ -63,6 +63,8 @@ pub struct Torrent {
     pub wanted: Bitfield,
     /// What was there when the check ended, or what is known before it has.
     pub checked: Bitfield,
+    /// Pieces that a check that was broken off did not come to.
+    pub unchecked: Bitfield,
     /// Blocks that wait for the rest of their piece. The picker keeps these few.
     pub assembling: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
     /// Bytes of whole pieces that wait for the disk.
@@ -133,6 +135,11 @@ impl Torrent {
                 .map(|piece| u64::from(self.on_disk.metainfo.layout.piece_size(piece)))
                 .sum(),
         }
+    }
+
+    /// What is verified and there.
+    pub fn have(&self) -> &Bitfield {
+        self.swarm().map_or(&self.checked, Swarm::have)
     }
 
     /// Whether everything wanted is there and that is known.

@@ -72,6 +72,8 @@ pub struct Config {
     pub wanted: Bitfield,
     /// Weight of each piece; empty: all alike.
     pub weights: Vec<u32>,
+    /// Blocks that are here of pieces that are not, by number: what an earlier run left.
+    pub partial: Vec<(PieceIndex, Vec<u32>)>,
     /// Bytes received so far, in earlier runs too.
     pub downloaded: u64,
     /// Bytes sent so far, in earlier runs too.
@@ -228,14 +230,25 @@ impl Swarm {
     /// A swarm without peers, in state `Stopped`.
     pub fn new(now: Instant, config: Config) -> Swarm {
         let mut rng = fastrand::Rng::with_seed(config.seed);
-        let picker = Picker::new(&config.wanted, &config.have, &config.weights, rng.u64(..));
+        let mut picker = Picker::new(&config.wanted, &config.have, &config.weights, rng.u64(..));
+        let mut pieces = Pieces::default();
+        for (piece, blocks) in config.partial.iter().filter(|(piece, _)| !config.have.contains(*piece)) {
+            if picker.contains(*piece) {
+                picker.take(*piece);
+                pieces.begin(&config.layout, *piece, false);
+                for &number in blocks {
+                    // Nobody's peer: if the piece fails, an earlier run is to blame.
+                    pieces.on_block(&config.layout, config.layout.block(*piece, number), PeerKey(0));
+                }
+            }
+        }
         Swarm {
             state: State::Stopped,
             have: config.have.clone(),
             wanted: config.wanted.clone(),
             peers: BTreeMap::new(),
             picker,
-            pieces: Pieces::default(),
+            pieces,
             verifying: BTreeMap::new(),
             suspects: Suspects::default(),
             choker: Choker::new(rng.u64(..)),
