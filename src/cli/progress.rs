@@ -11,7 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::bar::{self, Style};
 use super::config::{Config, Progress};
 use super::say::{Mark, plain_line};
-use crate::client::Status;
+use crate::client::{Phase, Status};
 
 /// Between two drawings while something changes, and, doubled each time nothing has, at the most.
 const FRAME: Duration = Duration::from_millis(125);
@@ -111,7 +111,8 @@ impl Screen {
         match &mut self.show {
             Show::Bars { frame, next, .. } => (*frame, *next) = (FRAME, now),
             Show::Lines { last, .. } => {
-                if let Some(status) = status() {
+                // That it has stopped, the message says, and the last line.
+                if let Some(status) = status().filter(|status| status.phase != Phase::Stopped) {
                     print_if_new(&mut last[number], &status);
                 }
             }

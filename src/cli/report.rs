@@ -178,7 +178,8 @@ impl<W: Write> Table<W> {
         if !pieces.0.is_empty() {
             let _ = write!(row, "\n{:22}pieces {pieces}{}", "", byte_ranges(bytes));
         }
-        if !shared.0.is_empty() {
+        // A file that is missing or short is to blame, whoever else is.
+        if *status == FileStatus::Corrupt && !shared.0.is_empty() && reason.is_none() {
             let _ = write!(row, "\n{:22}in pieces {shared} a neighbour may be at fault instead", "");
         }
         self.line(&row)

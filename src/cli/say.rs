@@ -117,6 +117,7 @@ pub fn outcome(summary: &Kind, completed: Option<f64>) -> Option<String> {
 
 fn brief(seconds: f64) -> String {
     match seconds {
+        few if few < 1.0 => format!("{few:.2}s"),
         few if few < 10.0 => format!("{few:.1}s"),
         many => Time(Duration::try_from_secs_f64(many).unwrap_or(Duration::MAX)).to_string(),
     }

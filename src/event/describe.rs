@@ -3,7 +3,6 @@
 //! Names, URLs and reasons come from strangers: every one of them is escaped here, so a message can
 //! go to a terminal as it is.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{FileStatus, Kind, Severity};
@@ -180,9 +179,11 @@ impl Kind {
                 }
             }
             Kind::PieceHashPassed { index, .. } => format!("piece {index} is right"),
-            Kind::PieceHashFailed { index, peers } => {
-                format!("piece {index} has a wrong hash{}", senders(peers))
-            }
+            Kind::PieceHashFailed { index, peers } => match peers.as_slice() {
+                [] => format!("piece {index} on disk is not there or not right"),
+                [one] => format!("piece {index} has a wrong hash, sent by {one}"),
+                many => format!("piece {index} has a wrong hash, sent by {} peers", many.len()),
+            },
             Kind::FileOpen { path, mode } => format!("opened {} ({mode})", escape(path)),
             Kind::FileClose { path } => format!("closed {}", escape(path)),
             Kind::FileRead { path, length } => format!("read {length} bytes of {}", escape(path)),
@@ -257,14 +258,6 @@ impl Kind {
 
 fn packet_type(packet: &serde_json::Value) -> String {
     escape(packet.get("type").and_then(|kind| kind.as_str()).unwrap_or("message")).into_owned()
-}
-
-fn senders(peers: &[SocketAddr]) -> String {
-    match peers {
-        [] => " on disk".to_owned(),
-        [one] => format!(", sent by {one}"),
-        many => format!(", sent by {} peers", many.len()),
-    }
 }
 
 fn seconds(elapsed: f64) -> String {

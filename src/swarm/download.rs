@@ -40,9 +40,10 @@ impl Swarm {
             Message::Interested => self.on_interested(now, key, true),
             Message::NotInterested => self.on_interested(now, key, false),
             Message::Have(piece) => self.on_have(now, key, piece),
-            Message::Bitfield(_) | Message::HaveAll | Message::HaveNone if !first => {
+            Message::HaveAll | Message::HaveNone if !first => {
                 self.close(now, key, format!("{} is not the first message", message.name()));
             }
+            // A later one is taken too, against BEP 3: aria2 sends it instead of many haves.
             Message::Bitfield(bytes) => match Bitfield::from_wire(self.have.len(), &bytes) {
                 Some(pieces) => self.on_pieces(now, key, pieces),
                 None => self.close(now, key, "bitfield of a wrong length or with spare bits set"),
@@ -77,8 +78,12 @@ impl Swarm {
         }
     }
 
-    fn on_pieces(&mut self, now: Instant, key: PeerKey, pieces: Bitfield) {
+    /// The peer has these pieces, besides those that it has said before.
+    fn on_pieces(&mut self, now: Instant, key: PeerKey, mut pieces: Bitfield) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
+        for piece in peer.pieces.iter() {
+            pieces.insert(piece);
+        }
         self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
         peer.counted_as_seed = pieces.is_full();
         self.picker.on_join(&pieces);

@@ -32,6 +32,8 @@ def settings(address):
         # Everyone in these tests has the same address, and the tracker is on loopback.
         "allow_multiple_connections_per_ip": True,
         "ssrf_mitigation": False,
+        # Its default of 15 s would be most of a test's time.
+        "unchoke_interval": 1,
         # Unencrypted first: BEP 3 is what is tested.
         "out_enc_policy": int(lt.enc_policy.pe_disabled),
         "in_enc_policy": int(lt.enc_policy.pe_enabled),
