@@ -114,12 +114,12 @@ fn pieces_larger_than_the_buffers_are_hashed_chunk_by_chunk() {
     lay_out(dir.path(), &metainfo, &data);
     let outcome = run(dir.path(), &metainfo, 2);
     assert!(outcome.is_ok() && outcome.ok.is_full());
-    fs::OpenOptions::new()
-        .write(true)
-        .open(dir.path().join("t/b"))
-        .unwrap()
-        .write_all_at(b"!", 4_000_000)
-        .unwrap();
+    let b = fs::OpenOptions::new().write(true).open(dir.path().join("t/b")).unwrap();
+    b.write_all_at(b"!", 4_000_000).unwrap();
+    assert_eq!(numbers(&run(dir.path(), &metainfo, 1).corrupt), [4]);
+    // The same from the disk: out of the page cache with it.
+    b.sync_all().unwrap();
+    rustix::fs::fadvise(&b, 0, None, rustix::fs::Advice::DontNeed).unwrap();
     assert_eq!(numbers(&run(dir.path(), &metainfo, 1).corrupt), [4]);
 }
 

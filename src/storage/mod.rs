@@ -145,7 +145,7 @@ struct Unsynced {
 ///
 /// Four locks, each held for a few lookups in memory and never while a file is read, written or
 /// synced: whoever needs a file takes a counted handle out and lets the lock go. The exception is
-/// `part`, held while the part file is read or written, because its records follow one another;
+/// `part`, held while the part file is read, written or synced, because its records follow one another;
 /// few pieces go there. No two are held at once, but for `part`, which is always the first.
 ///
 /// basedir is remembered from its first use on. If another folder stands in its place later (an
