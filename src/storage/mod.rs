@@ -68,7 +68,8 @@ pub enum Note {
     },
     /// The file system cannot set blocks aside; files are sparse instead.
     NotPreallocated,
-    /// A symbolic link of the torrent was not made: something else is in its place.
+    /// A symbolic link of the torrent was not made: something else is in its place, or the file
+    /// system has no links.
     LinkInTheWay(FileIndex),
     /// A file was opened ([`StorageOptions::trace`]).
     Opened {
