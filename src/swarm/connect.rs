@@ -130,7 +130,7 @@ impl Swarm {
         }
         if fast {
             let set = allowed_fast_set(ip, self.config.info_hash, self.have.len());
-            // Of use to newcomers only, and only what we can fill.
+            // Only what we can fill.
             let granted: Vec<PieceIndex> =
                 set.into_iter().filter(|&piece| self.have.contains(piece)).take(SET_SIZE).collect();
             for &piece in &granted {

@@ -64,7 +64,7 @@ pub struct Peer {
     pub allowed_fast: Vec<PieceIndex>,
     /// It would like us to ask for these; at most `MOST_HINTS`.
     pub suggested: Vec<PieceIndex>,
-    /// We let it ask for these though we choke it.
+    /// We let it ask for these though we choke it, as long as it is a newcomer.
     pub granted_fast: Vec<PieceIndex>,
     /// It does not send what it was asked for.
     pub snubbed: bool,
@@ -160,6 +160,12 @@ impl Peer {
     /// Whether it may be asked for `piece` now.
     pub fn may_be_asked_for(&self, piece: PieceIndex) -> bool {
         self.pieces.contains(piece) && (!self.peer_choking || self.allowed_fast.contains(&piece))
+    }
+
+    /// Whether we fill requests for `piece` though we choke it. BEP 6 leaves it to us to stop: what is
+    /// meant to give a newcomer something to trade would else be a second slot for everybody.
+    pub fn is_granted(&self, piece: PieceIndex) -> bool {
+        self.pieces.is_empty() && self.granted_fast.contains(&piece)
     }
 
     /// Takes a block out of what is in flight; it is nearly always the first.

@@ -78,13 +78,13 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.am_choking != choke) else { return };
         peer.am_choking = choke;
         peer.choke_changed = now;
-        let (fast, granted) = (peer.fast, peer.granted_fast.clone());
         if !choke {
             return self.send(now, key, Message::Unchoke);
         }
-        let keep = |block: &Block| fast && granted.contains(&block.piece);
-        let (kept, dropped): (Vec<Block>, Vec<Block>) =
-            std::mem::take(&mut peer.upload_queue).into_iter().partition(keep);
+        let fast = peer.fast;
+        let queue = std::mem::take(&mut peer.upload_queue);
+        let keep = |block: &Block| fast && self.state == State::Started && peer.is_granted(block.piece);
+        let (kept, dropped): (Vec<Block>, Vec<Block>) = queue.into_iter().partition(keep);
         peer.upload_queue = kept.into();
         self.send(now, key, Message::Choke);
         if fast {
@@ -105,7 +105,7 @@ impl Swarm {
             self.outputs.push_back(Output::Event(event));
             return self.close(now, key, reason);
         }
-        let allowed = !peer.am_choking || peer.granted_fast.contains(&block.piece);
+        let allowed = !peer.am_choking || peer.is_granted(block.piece);
         if self.state == State::Started
             && allowed
             && self.have.contains(block.piece)
