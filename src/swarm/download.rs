@@ -204,6 +204,7 @@ impl Swarm {
     pub(super) fn on_passed(&mut self, now: Instant, piece: PieceIndex, digests: &[Digest]) {
         let Some(senders) = self.verifying.remove(&piece) else { return };
         self.have.insert(piece);
+        self.missing -= u32::from(self.wanted.contains(piece));
         for culprit in self.suspects.on_passed(piece, digests) {
             self.ban(now, culprit, piece);
         }

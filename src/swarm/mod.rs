@@ -200,6 +200,8 @@ pub struct Swarm {
     /// Verified and written.
     have: Bitfield,
     wanted: Bitfield,
+    /// How many pieces are wanted and not there.
+    missing: u32,
     peers: BTreeMap<PeerKey, Peer>,
     picker: Picker,
     pieces: Pieces,
@@ -233,6 +235,7 @@ impl Swarm {
             state: State::Stopped,
             have: config.have.clone(),
             wanted: config.wanted.clone(),
+            missing: config.wanted.count_minus(&config.have),
             peers: BTreeMap::new(),
             picker,
             pieces: Pieces::default(),
@@ -325,7 +328,7 @@ impl Swarm {
 
     /// Whether all that is wanted is there.
     pub fn is_complete(&self) -> bool {
-        self.wanted.count_minus(&self.have) == 0
+        self.missing == 0
     }
 
     /// As last entered.
