@@ -242,7 +242,7 @@ impl Swarm {
             verifying: BTreeMap::new(),
             suspects: Suspects::default(),
             choker: Choker::new(rng.u64(..)),
-            candidates: Candidates::default(),
+            candidates: Candidates::new(rng.u64(..)),
             half_open: BTreeSet::new(),
             announcer: Announcer::new(config.trackers.clone(), rng.u64(..)),
             dirty: BTreeSet::new(),
