@@ -1,5 +1,6 @@
 //! Who is connected: calls, greetings, farewells, states.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::allowed_fast::{SET_SIZE, allowed_fast_set};
@@ -59,14 +60,15 @@ impl Swarm {
 
     pub(super) fn on_connected(&mut self, now: Instant, hello: Hello) {
         self.half_open.remove(&hello.address);
-        self.candidates.occupy(hello.address);
         if let Some(reason) = self.refusal(now, &hello) {
             self.outputs.push_back(Output::Close(hello.peer, reason.into()));
-            if hello.direction == Direction::Out {
-                self.candidates.on_disconnect(now, hello.address, true);
+            if hello.direction == Direction::Out && !self.is_connected_to(hello.address) {
+                self.candidates.postpone(now, hello.address);
             }
             return;
         }
+        // After the refusal, which may have closed another connection to it.
+        self.candidates.occupy(hello.address);
         let peer = Peer::new(now, &hello, self.have.len());
         self.outputs.push_back(Output::Event(Kind::PeerHandshakeComplete {
             address: hello.address,
@@ -96,13 +98,29 @@ impl Swarm {
             // the larger peer id, so that they do not close both.
             let ours_is_larger = self.config.peer_id > hello.peer_id;
             let keep = if ours_is_larger { Direction::Out } else { Direction::In };
-            if twin.direction == hello.direction || hello.direction != keep {
+            let twin = twin.key;
+            if self.peers[&twin].direction == hello.direction || hello.direction != keep {
+                if let (Some(twin), Direction::Out) = (self.peers.get_mut(&twin), hello.direction) {
+                    twin.callable = Some(hello.address);
+                }
                 return Some("connected twice");
             }
-            let twin = twin.key;
             self.close(now, twin, "connected twice");
         }
         (self.peers.len() >= self.config.max_peers).then_some("too many peers")
+    }
+
+    fn is_connected_to(&self, callable: SocketAddr) -> bool {
+        self.peers.values().any(|peer| peer.callable == Some(callable))
+    }
+
+    /// A call came to nothing.
+    pub(super) fn on_dial_failed(&mut self, now: Instant, address: SocketAddr) {
+        self.half_open.remove(&address);
+        // It may have called us meanwhile.
+        if !self.is_connected_to(address) {
+            self.candidates.on_failure(now, address);
+        }
     }
 
     fn greet(&mut self, now: Instant, peer: Peer) {
@@ -174,7 +192,12 @@ impl Swarm {
         self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
         if let Some(callable) = peer.callable {
             let useless = peer.is_seed() && self.is_complete();
-            self.candidates.on_disconnect(now, callable, useless);
+            if useless || peer.downloaded + peer.uploaded > 0 {
+                self.candidates.on_disconnect(now, callable, useless);
+            } else {
+                // It may be one that hangs up on everybody, or on us: less and less often.
+                self.candidates.on_failure(now, callable);
+            }
         }
         self.dirty.remove(&key);
         self.wake_idle();

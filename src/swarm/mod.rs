@@ -264,10 +264,7 @@ impl Swarm {
         match input {
             Input::Enter(state) => self.enter(now, state),
             Input::Connected(hello) => self.on_connected(now, hello),
-            Input::DialFailed(address) => {
-                self.half_open.remove(&address);
-                self.candidates.on_failure(now, address);
-            }
+            Input::DialFailed(address) => self.on_dial_failed(now, address),
             Input::DialPostponed(address) => {
                 self.half_open.remove(&address);
                 self.candidates.postpone(now, address);
