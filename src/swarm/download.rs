@@ -123,6 +123,8 @@ impl Swarm {
     fn on_choke(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.peer_choking = true;
+        self.pieces.release_exclusive(key);
+        let Some(peer) = self.peers.get_mut(&key) else { return };
         // With BEP 6 each request is answered even then; without it they are all gone.
         if !peer.fast {
             for (block, _) in std::mem::take(&mut peer.in_flight) {
@@ -150,6 +152,7 @@ impl Swarm {
     /// The data of `block` have come. Says whether the caller is to keep them for its piece.
     pub fn on_block(&mut self, now: Instant, key: PeerKey, block: Block) -> bool {
         let Some(peer) = self.peers.get_mut(&key) else { return false };
+        let address = peer.address;
         let length = u64::from(block.length);
         peer.last_received = now;
         peer.may_send_bitfield = false;
@@ -169,7 +172,7 @@ impl Swarm {
             }
         }
         self.dirty.insert(key);
-        match self.pieces.on_block(&self.config.layout, block, key) {
+        match self.pieces.on_block(&self.config.layout, block, key, address) {
             Arrival::Unneeded => {
                 self.wasted += length;
                 false
@@ -192,10 +195,7 @@ impl Swarm {
     }
 
     fn verify(&mut self, piece: PieceIndex) {
-        let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
-        let address = |key| self.peers.get(&key).map_or(nobody, |peer| peer.address);
-        let senders = self.pieces.senders(piece).into_iter().map(address).collect();
-        self.verifying.insert(piece, senders);
+        self.verifying.insert(piece, self.pieces.senders(piece));
         self.pieces.end(piece);
         let digests = self.suspects.contains(piece);
         self.outputs.push_back(Output::Verify { piece, digests });
@@ -232,7 +232,7 @@ impl Swarm {
         }
     }
 
-    pub(super) fn on_failed(&mut self, piece: PieceIndex, digests: Vec<Digest>) {
+    pub(super) fn on_failed(&mut self, now: Instant, piece: PieceIndex, digests: Vec<Digest>) {
         let Some(senders) = self.verifying.remove(&piece) else { return };
         self.wasted += u64::from(self.config.layout.piece_size(piece));
         let culprit = self.suspects.on_failed(piece, &senders, digests);
@@ -242,7 +242,6 @@ impl Swarm {
             self.picker.put(piece);
         }
         if let Some(culprit) = culprit {
-            let now = self.next_patrol; // bans do not depend on the time
             self.ban(now, culprit, piece);
         }
         self.wake_idle();
@@ -256,9 +255,6 @@ impl Swarm {
     }
 
     fn ban(&mut self, now: Instant, address: SocketAddr, piece: PieceIndex) {
-        if address.port() == 0 {
-            return; // blocks of an earlier run: nobody's fault that could be named
-        }
         self.candidates.ban(address);
         let reason = format!("sent corrupt data of piece {}", piece.0);
         let found: Vec<(PeerKey, String)> = self
@@ -386,6 +382,5 @@ impl Swarm {
 fn unique(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     addresses.sort_unstable();
     addresses.dedup();
-    addresses.retain(|address| address.port() != 0);
     addresses
 }

@@ -277,7 +277,7 @@ impl Swarm {
             Input::Message(peer, message) => self.on_message(now, peer, message),
             Input::Sent(peer, bytes) => self.on_sent(now, peer, bytes),
             Input::Passed { piece, digests } => self.on_passed(now, piece, &digests),
-            Input::Failed { piece, digests } => self.on_failed(piece, digests),
+            Input::Failed { piece, digests } => self.on_failed(now, piece, digests),
             Input::Lost(piece) => self.on_lost(piece),
             Input::Found { addresses, origin } => {
                 for address in addresses {
