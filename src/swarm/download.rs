@@ -1,9 +1,9 @@
 //! What we ask for, and what becomes of it.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::peer::{MOST_HINTS, Peer};
+use super::peer::{MOST_HINTS, MOST_REFUSED, Peer};
 use super::progress::Arrival;
 use super::{MOST_UNWRITTEN, Output, PeerKey, Swarm};
 use crate::bitfield::Bitfield;
@@ -14,6 +14,9 @@ use crate::wire::{Message, extension};
 
 /// Until so many pieces are here, new pieces are chosen at random (BEP 3, "random first piece").
 const RANDOM_FIRST: u32 = 4;
+
+/// After a peer has refused a block, so long it is not asked for any of that piece.
+const REFUSED: Duration = Duration::from_secs(10);
 
 /// A peer that sends more than this unasked, and more than half of all it sends, is closed.
 const MOST_UNASKED: u64 = 2 << 20;
@@ -34,6 +37,7 @@ impl Swarm {
             Message::Choke => self.on_choke(key),
             Message::Unchoke => {
                 peer.peer_choking = false;
+                peer.refused.clear();
                 peer.waiting_since = now;
                 self.dirty.insert(key);
             }
@@ -141,12 +145,12 @@ impl Swarm {
         }
         peer.waiting_since = now;
         peer.allowed_fast.retain(|&piece| piece != block.piece);
+        if !peer.peer_choking && peer.may_be_asked_for(block.piece) {
+            // Asked again at once, it would refuse again at once.
+            peer.refused.push((block.piece, now + REFUSED));
+        }
         self.pieces.give_back(&self.config.layout, block, key);
         self.wake_idle();
-        if !self.peers[&key].peer_choking {
-            // It refuses though it does not choke us: not at once again.
-            self.dirty.remove(&key);
-        }
     }
 
     /// The data of `block` have come. Says whether the caller is to keep them for its piece.
@@ -306,7 +310,10 @@ impl Swarm {
         loop {
             let Some(peer) = self.peers.get(&key) else { return };
             let room = if peer.snubbed { 1 } else { peer.window.blocks() };
-            if !peer.am_interested || peer.in_flight.len() as u32 >= room {
+            if !peer.am_interested
+                || peer.in_flight.len() as u32 >= room
+                || peer.refused.len() >= MOST_REFUSED
+            {
                 return;
             }
             let Some(block) = self.next_block(now, key) else { return };

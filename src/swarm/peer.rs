@@ -16,6 +16,10 @@ use crate::wire::{PeerId, Reserved};
 /// Requests that we take from one peer before we refuse more; told as `reqq` (BEP 10).
 pub const REQQ: usize = 2000;
 
+/// Refused pieces that are remembered of one peer; one that refuses more is not asked for anything
+/// until some are forgotten.
+pub const MOST_REFUSED: usize = 16;
+
 /// Suggested and allowed-fast pieces that are remembered of one peer (BEP 6 lets us ignore any).
 pub const MOST_HINTS: usize = 32;
 
@@ -66,6 +70,9 @@ pub struct Peer {
     pub suggested: Vec<PieceIndex>,
     /// We let it ask for these though we choke it, as long as it is a newcomer.
     pub granted_fast: Vec<PieceIndex>,
+    /// Pieces of which it refused a block though it does not choke us, and until when it is not asked
+    /// for them; at most `MOST_REFUSED`.
+    pub refused: Vec<(PieceIndex, Instant)>,
     /// It does not send what it was asked for.
     pub snubbed: bool,
     /// Since when something has been in flight without a block having come.
@@ -122,6 +129,7 @@ impl Peer {
             allowed_fast: Vec::new(),
             suggested: Vec::new(),
             granted_fast: Vec::new(),
+            refused: Vec::new(),
             snubbed: false,
             waiting_since: now,
             upload_queue: VecDeque::new(),
@@ -159,7 +167,8 @@ impl Peer {
 
     /// Whether it may be asked for `piece` now.
     pub fn may_be_asked_for(&self, piece: PieceIndex) -> bool {
-        self.pieces.contains(piece) && (!self.peer_choking || self.allowed_fast.contains(&piece))
+        let refused = self.refused.iter().any(|&(other, _)| other == piece);
+        self.pieces.contains(piece) && !refused && (!self.peer_choking || self.allowed_fast.contains(&piece))
     }
 
     /// Whether we fill requests for `piece` though we choke it. BEP 6 leaves it to us to stop: what is

@@ -214,6 +214,9 @@ impl Pieces {
         });
         progress.blocks[number as usize] = State::Here(sender as u32);
         progress.here += 1;
+        if let Some(only) = &mut progress.exclusive {
+            *only = Some(peer);
+        }
         Arrival::Kept { others, whole: progress.here as usize == progress.blocks.len() }
     }
 
