@@ -188,6 +188,9 @@ impl Swarm {
         for &(block, _) in &peer.in_flight {
             self.pieces.give_back(&self.config.layout, block, key);
         }
+        for &block in &peer.late {
+            self.pieces.end_lateness(&self.config.layout, block, key, false);
+        }
         self.pieces.release_exclusive(key);
         self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
         if let Some(callable) = peer.callable {

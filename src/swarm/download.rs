@@ -18,6 +18,9 @@ const RANDOM_FIRST: u32 = 4;
 /// After a peer has refused a block, so long it is not asked for any of that piece.
 const REFUSED: Duration = Duration::from_secs(10);
 
+/// After a peer was snubbed, it is asked for one block after so long; doubles each time.
+const FIRST_PROBE: Duration = Duration::from_secs(10);
+
 /// A peer that sends more than this unasked, and more than half of all it sends, is closed.
 const MOST_UNASKED: u64 = 2 << 20;
 
@@ -134,6 +137,9 @@ impl Swarm {
             for (block, _) in std::mem::take(&mut peer.in_flight) {
                 self.pieces.give_back(&self.config.layout, block, key);
             }
+            for block in std::mem::take(&mut peer.late) {
+                self.pieces.end_lateness(&self.config.layout, block, key, false);
+            }
             self.wake_idle();
         }
     }
@@ -141,7 +147,10 @@ impl Swarm {
     fn on_reject(&mut self, now: Instant, key: PeerKey, block: Block) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         if peer.take_in_flight(block).is_none() {
-            return; // cancelled a moment ago
+            if peer.take_late(block) {
+                self.pieces.end_lateness(&self.config.layout, block, key, false);
+            }
+            return; // late, or cancelled a moment ago
         }
         peer.waiting_since = now;
         peer.allowed_fast.retain(|&piece| piece != block.piece);
@@ -164,27 +173,29 @@ impl Swarm {
         peer.down_rate.add(now, length);
         self.downloaded += length;
         self.down_rate.add(now, length);
-        if let Some(sent) = peer.take_in_flight(block) {
+        let sent = peer.take_in_flight(block);
+        let asked = sent.is_some() || peer.take_late(block);
+        if let Some(sent) = sent {
             peer.window.on_block(now, sent, block.length);
             peer.waiting_since = now;
+        }
+        if asked {
             peer.last_useful = now;
-            peer.snubbed = false;
-        } else {
-            peer.wasted += length;
-            if peer.wasted > MOST_UNASKED && peer.wasted > peer.downloaded / 2 {
-                self.close(now, key, "sends blocks that nobody asked for");
-            }
+            self.end_snub(now, key);
         }
         self.dirty.insert(key);
         match self.pieces.on_block(&self.config.layout, block, key, address) {
             Arrival::Unneeded => {
                 self.wasted += length;
+                if !asked {
+                    self.on_unasked(now, key, length);
+                }
                 false
             }
             Arrival::Kept { others, whole } => {
                 for other in others {
                     if let Some(peer) = self.peers.get_mut(&other)
-                        && peer.take_in_flight(block).is_some()
+                        && (peer.take_in_flight(block).is_some() || peer.take_late(block))
                     {
                         self.send(now, other, Message::Cancel(block));
                         self.dirty.insert(other);
@@ -195,6 +206,15 @@ impl Swarm {
                 }
                 true
             }
+        }
+    }
+
+    /// A block that is of no use and that was not asked for; what crossed with our cancel is one, too.
+    fn on_unasked(&mut self, now: Instant, key: PeerKey, length: u64) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.wasted += length;
+        if peer.wasted > MOST_UNASKED && peer.wasted > peer.downloaded / 2 {
+            self.close(now, key, "sends blocks that nobody asked for");
         }
     }
 
@@ -277,6 +297,9 @@ impl Swarm {
     /// Takes back all that was asked of a peer.
     pub(super) fn cancel_all(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
+        for block in std::mem::take(&mut peer.late) {
+            self.pieces.end_lateness(&self.config.layout, block, key, false);
+        }
         for (block, _) in std::mem::take(&mut peer.in_flight) {
             self.pieces.give_back(&self.config.layout, block, key);
             self.send(now, key, Message::Cancel(block));
@@ -287,14 +310,33 @@ impl Swarm {
     pub(super) fn snub(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.snubbed = true;
-        peer.waiting_since = now;
+        peer.probe_at = now + FIRST_PROBE * 2u32.pow(peer.snubs.min(4));
+        peer.snubs += 1;
         for (block, _) in std::mem::take(&mut peer.in_flight) {
-            self.pieces.give_back(&self.config.layout, block, key);
+            if peer.late.contains(&block) {
+                self.pieces.give_back(&self.config.layout, block, key); // the probe of a peer that is late
+            } else {
+                peer.late.push_back(block);
+                self.pieces.give_up_waiting(&self.config.layout, block, key);
+            }
         }
         self.pieces.release_exclusive(key);
-        self.dirty.remove(&key);
         self.wake_idle();
-        self.dirty.remove(&key);
+    }
+
+    /// It sends after all: what nobody else was asked for is left to it, the rest is cancelled.
+    fn end_snub(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.snubbed) else { return };
+        (peer.snubbed, peer.snubs, peer.waiting_since) = (false, 0, now);
+        let mut given_up = Vec::new();
+        for block in std::mem::take(&mut peer.late) {
+            if self.pieces.end_lateness(&self.config.layout, block, key, true) {
+                peer.in_flight.push_back((block, peer.window.on_request(now)));
+            } else {
+                given_up.push(block);
+            }
+        }
+        given_up.into_iter().for_each(|block| self.send(now, key, Message::Cancel(block)));
     }
 
     fn unwritten(&self) -> u64 {
@@ -309,7 +351,10 @@ impl Swarm {
         }
         loop {
             let Some(peer) = self.peers.get(&key) else { return };
-            let room = if peer.snubbed { 1 } else { peer.window.blocks() };
+            let room = match peer.snubbed {
+                true => u32::from(now >= peer.probe_at),
+                false => peer.window.blocks(),
+            };
             if !peer.am_interested
                 || peer.in_flight.len() as u32 >= room
                 || peer.refused.len() >= MOST_REFUSED

@@ -75,6 +75,12 @@ pub struct Peer {
     pub refused: Vec<(PieceIndex, Instant)>,
     /// It does not send what it was asked for.
     pub snubbed: bool,
+    /// Times in a row that it was snubbed.
+    pub snubs: u32,
+    /// While snubbed: when it is given another chance.
+    pub probe_at: Instant,
+    /// Asked for before it was snubbed, free for others since, and neither here nor cancelled.
+    pub late: VecDeque<Block>,
     /// Since when something has been in flight without a block having come.
     pub waiting_since: Instant,
     /// What it asks for and has not been handed on; at most [`REQQ`].
@@ -131,6 +137,9 @@ impl Peer {
             granted_fast: Vec::new(),
             refused: Vec::new(),
             snubbed: false,
+            snubs: 0,
+            probe_at: now,
+            late: VecDeque::new(),
             waiting_since: now,
             upload_queue: VecDeque::new(),
             serving: 0,
@@ -181,6 +190,12 @@ impl Peer {
     pub fn take_in_flight(&mut self, block: Block) -> Option<Sent> {
         let at = self.in_flight.iter().position(|&(other, _)| other == block)?;
         self.in_flight.remove(at).map(|(_, sent)| sent)
+    }
+
+    /// Takes a block out of what is late.
+    pub fn take_late(&mut self, block: Block) -> bool {
+        let at = self.late.iter().position(|&other| other == block);
+        at.is_some_and(|at| self.late.remove(at).is_some())
     }
 
     /// Seconds until the last block in flight may be expected, as far as can be told.

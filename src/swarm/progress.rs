@@ -60,6 +60,8 @@ pub struct Pieces {
     open: BTreeSet<PieceIndex>,
     /// The further requesters of a block, in the end game.
     extra: BTreeMap<Block, Vec<PeerKey>>,
+    /// Who may still send a block though it was given back, for they were snubbed.
+    late: BTreeMap<Block, Vec<PeerKey>>,
     free: u64,
     requested: u64,
 }
@@ -175,6 +177,40 @@ impl Pieces {
         }
     }
 
+    /// `peer` is too slow with `block`: others may be asked for it, and if it comes all the same it is
+    /// kept.
+    pub fn give_up_waiting(&mut self, layout: &Layout, block: Block, peer: PeerKey) {
+        self.give_back(layout, block, peer);
+        self.late.entry(block).or_default().push(peer);
+    }
+
+    /// `block` is not late any more with `peer`. With `wait`, it is waited for again; false if it is
+    /// here or somebody else was asked for it.
+    pub fn end_lateness(&mut self, layout: &Layout, block: Block, peer: PeerKey, wait: bool) -> bool {
+        if let Some(late) = self.late.get_mut(&block) {
+            late.retain(|&other| other != peer);
+            if late.is_empty() {
+                self.late.remove(&block);
+            }
+        }
+        let Some(number) = layout.block_number(block) else { return false };
+        let Some(progress) = self.begun.get_mut(&block.piece) else { return false };
+        if !wait || progress.blocks[number as usize] != State::Free || !progress.is_open_to(peer) {
+            return false;
+        }
+        progress.blocks[number as usize] = State::Requested(peer);
+        progress.free -= 1;
+        self.free -= 1;
+        self.requested += 1;
+        if progress.free == 0 {
+            self.open.remove(&block.piece);
+        }
+        if let Some(only) = &mut progress.exclusive {
+            *only = Some(peer);
+        }
+        true
+    }
+
     /// The exclusive peer of any piece is gone: what it sent stays, and somebody else may go on.
     pub fn release_exclusive(&mut self, peer: PeerKey) {
         for progress in self.begun.values_mut() {
@@ -191,7 +227,7 @@ impl Pieces {
         if !progress.is_open_to(peer) {
             return Arrival::Unneeded;
         }
-        let mut others = Vec::new();
+        let mut others = self.late.remove(&block).unwrap_or_default();
         match progress.blocks[number as usize] {
             State::Here(_) => return Arrival::Unneeded,
             State::Free => {
@@ -204,10 +240,10 @@ impl Pieces {
             State::Requested(first) => {
                 others.push(first);
                 others.extend(self.extra.remove(&block).into_iter().flatten());
-                others.retain(|&other| other != peer);
                 self.requested -= 1;
             }
         }
+        others.retain(|&other| other != peer);
         let sender = progress.senders.iter().position(|&sender| sender == address).unwrap_or_else(|| {
             progress.senders.push(address);
             progress.senders.len() - 1
