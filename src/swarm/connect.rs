@@ -37,6 +37,7 @@ impl Swarm {
                 for peer in peers {
                     self.cancel_all(now, peer);
                     self.set_choking(now, peer, true);
+                    self.refuse_all(now, peer);
                 }
             }
             State::Stopped => {

@@ -33,7 +33,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.last_received = now;
         let first = peer.may_send_bitfield;
-        peer.may_send_bitfield = first && matches!(message, Message::Extended { .. } | Message::KeepAlive);
+        peer.may_send_bitfield = first && is_no_word_on_pieces(&message);
         let fast = peer.fast;
         match message {
             Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } | Message::Piece(_) => {}
@@ -380,15 +380,13 @@ impl Swarm {
             return None;
         }
         let layout = &self.config.layout;
-        if self.pieces.free_blocks() > 0 {
-            let current = peer.current.filter(|&piece| peer.may_be_asked_for(piece));
-            if let Some(block) = current.and_then(|piece| self.pieces.request(layout, piece, key)) {
-                return Some(block);
-            }
-            let begun = self.pieces.with_free_blocks(key).find(|&piece| peer.may_be_asked_for(piece));
-            if let Some(block) = begun.and_then(|piece| self.pieces.request(layout, piece, key)) {
-                return Some(block);
-            }
+        let current = peer.current.filter(|&piece| peer.may_be_asked_for(piece));
+        if let Some(block) = current.and_then(|piece| self.pieces.request(layout, piece, key)) {
+            return Some(block);
+        }
+        let begun = self.pieces.with_free_blocks(key).find(|&piece| peer.may_be_asked_for(piece));
+        if let Some(block) = begun.and_then(|piece| self.pieces.request(layout, piece, key)) {
+            return Some(block);
         }
         let piece = if peer.peer_choking {
             peer.allowed_fast.iter().copied().find(|&p| peer.pieces.contains(p) && self.picker.contains(p))
@@ -409,9 +407,10 @@ impl Swarm {
         self.end_game_block(now, key)
     }
 
-    /// When every wanted block is asked for: one that another peer will take far longer for.
+    /// When no piece is left to begin, and no free block that this peer has: one that another peer
+    /// will take far longer for.
     fn end_game_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
-        if !self.picker.is_empty() || self.pieces.free_blocks() > 0 {
+        if !self.picker.is_exhausted() {
             return None;
         }
         let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
@@ -429,6 +428,12 @@ impl Swarm {
                 && self.pieces.request_too(&self.config.layout, block, key)
         })
     }
+}
+
+/// Whether a bitfield may still follow: BEP 3 wants it first, but clients greet with these, too.
+fn is_no_word_on_pieces(message: &Message) -> bool {
+    use Message::{Extended, KeepAlive, Port, Unknown};
+    matches!(message, Extended { .. } | KeepAlive | Port(_) | Unknown { .. })
 }
 
 fn unique(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {

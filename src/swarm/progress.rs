@@ -67,11 +67,6 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Blocks of begun pieces that nobody was asked for.
-    pub fn free_blocks(&self) -> u64 {
-        self.free
-    }
-
     /// Blocks that are asked for and not here.
     pub fn requested_blocks(&self) -> u64 {
         self.requested
@@ -82,7 +77,7 @@ impl Pieces {
         self.begun.keys().copied()
     }
 
-    /// Whether `piece` is begun.
+    #[cfg(test)]
     pub fn contains(&self, piece: PieceIndex) -> bool {
         self.begun.contains_key(&piece)
     }
