@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::checking::{self, Checked, Plan, Progress};
 use super::options::TorrentOptions;
+use super::selection::{piece_weights, wanted_pieces};
 use super::torrent::{Ending, FAREWELL, Life, Torrent};
 use super::{Engine, Notice};
 use crate::bitfield::Bitfield;
@@ -13,7 +14,7 @@ use crate::blocks::BlockData;
 use crate::check::PieceResult;
 use crate::disk::{OnDisk, WriteJob};
 use crate::event::{Kind, Pieces, Severity, State};
-use crate::layout::{FileIndex, PieceIndex};
+use crate::layout::PieceIndex;
 use crate::metainfo::{InfoHash, Metainfo};
 use crate::storage::resume::{self, Resume};
 use crate::storage::{Storage, StorageError, StorageOptions};
@@ -47,7 +48,7 @@ impl Engine {
         };
         let on_disk = OnDisk { metainfo: Arc::new(metainfo), storage };
         let torrent = Torrent {
-            wanted: wanted_pieces(&on_disk.metainfo, &options.priorities),
+            wanted: wanted_pieces(&layout, &options.priorities),
             checked: Bitfield::new(layout.num_pieces()),
             life: Life::Checking {
                 stop: Arc::new(AtomicBool::new(false)),
@@ -142,7 +143,7 @@ impl Engine {
             port: self.port,
             have: torrent.checked.clone(),
             wanted: torrent.wanted.clone(),
-            weights: Vec::new(),
+            weights: piece_weights(&torrent.on_disk.metainfo.layout, &torrent.options.priorities),
             partial: torrent.assembling.iter().map(|(&piece, blocks)| (piece, here(blocks))).collect(),
             downloaded: checked.downloaded,
             uploaded: checked.uploaded,
@@ -349,19 +350,4 @@ impl Engine {
         }
         self.touched.insert(hash);
     }
-}
-
-/// A piece is wanted if any file that overlaps it is. Pad files count for nothing.
-fn wanted_pieces(metainfo: &Metainfo, priorities: &[u32]) -> Bitfield {
-    let layout = &metainfo.layout;
-    if priorities.is_empty() {
-        return Bitfield::full(layout.num_pieces());
-    }
-    let mut wanted = Bitfield::new(layout.num_pieces());
-    for (index, extent) in layout.files().iter().enumerate() {
-        if priorities.get(index).is_none_or(|&priority| priority > 0) && !extent.pad {
-            wanted.insert_range(layout.pieces_of_file(FileIndex(index as u32)));
-        }
-    }
-    wanted
 }

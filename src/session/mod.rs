@@ -12,6 +12,7 @@ mod checking;
 mod connections;
 mod lifecycle;
 mod outputs;
+mod selection;
 pub mod torrent;
 
 use std::collections::{BTreeMap, BTreeSet};
