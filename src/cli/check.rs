@@ -130,8 +130,9 @@ fn check_one(
     let bytes = bytes_of(metainfo, &job.pieces);
     sink.event(metainfo, Kind::HashcheckStarted { pieces: job.pieces.count(), bytes })?;
 
-    // All files count as wanted here: what lies next to a wanted file is read where it stands.
-    let storage = Storage::new(metainfo, &config.torrent.basedir, StorageOptions::default());
+    // What lies next to a wanted file is looked for in the part file too.
+    let options = StorageOptions { priorities: job.priorities.clone(), ..StorageOptions::default() };
+    let storage = Storage::new(metainfo, &config.torrent.basedir, options);
     let outcome = thread::scope(|scope| {
         let (verdicts, received) = sync_channel(MOST_WAITING);
         let storage = &storage;

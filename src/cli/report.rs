@@ -26,6 +26,8 @@ pub struct Report {
     finished: Option<Finished>,
     /// Something could not be read.
     unreadable: bool,
+    /// A file is not there: no piece says it of one without bytes.
+    missing: bool,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,7 @@ const STATUSES: [FileStatus; 6] = [
 impl Report {
     /// Nothing found yet.
     pub fn new() -> Report {
-        Report { files: 0, found: [0; 6], finished: None, unreadable: false }
+        Report { files: 0, found: [0; 6], finished: None, unreadable: false, missing: false }
     }
 
     /// Takes note of an event of the check.
@@ -59,6 +61,7 @@ impl Report {
                 let place = STATUSES.iter().position(|s| s == status).expect("all are listed");
                 self.found[place] += 1;
                 self.unreadable |= *status == FileStatus::Unreadable;
+                self.missing |= *status == FileStatus::Missing;
             }
             Kind::FileError { .. } => self.unreadable = true,
             Kind::HashcheckFinished { have, missing, missing_count, corrupt_count, .. } => {
@@ -86,7 +89,7 @@ impl Report {
         let found = |yes, exit| if yes { exit } else { Exit::Complete };
         found(self.unreadable, Exit::Data)
             .worst(found(finished.corrupt_count > 0, Exit::Corrupt))
-            .worst(found(finished.missing_count > 0, Exit::Incomplete))
+            .worst(found(finished.missing_count > 0 || self.missing, Exit::Incomplete))
     }
 
     /// The outcome in words.
@@ -292,6 +295,7 @@ mod tests {
             (&[finished(&[0..3], &[3..4], 0)], Exit::Incomplete),
             (&[finished(&[0..3], &[3..4], 1)], Exit::Corrupt),
             (&[finished(&[0..2], &[2..4], 1)], Exit::Corrupt),
+            (&[file("empty", FileStatus::Missing, &[]), finished(&[0..4], &[], 0)], Exit::Incomplete),
             (&[unreadable.clone(), finished(&[0..2], &[2..4], 1)], Exit::Data),
             (&[unreadable], Exit::Data),
             (&[], Exit::Incomplete),

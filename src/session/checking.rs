@@ -63,6 +63,8 @@ pub struct Plan {
     pub full: bool,
     /// Make files ready for what is missing.
     pub prepare: bool,
+    /// Pieces that are wanted.
+    pub wanted: Bitfield,
 }
 
 /// What a check came to.
@@ -82,8 +84,8 @@ pub struct Checked {
     pub uploaded: u64,
     /// Payload bytes received in earlier runs.
     pub downloaded: u64,
-    /// Files could not be made ready for what is missing.
-    pub error: Option<StorageError>,
+    /// How making files ready for what is missing went, if that was tried.
+    pub prepared: Option<Result<(), StorageError>>,
 }
 
 /// Checks; blocks. `on_piece` is told of each piece that was read.
@@ -93,8 +95,9 @@ pub fn check(
     stop: &AtomicBool,
     on_piece: &(dyn Fn(PieceIndex, PieceResult) + Sync),
 ) -> Checked {
-    let Plan { on_disk, state_dir, full, prepare } = plan;
+    let Plan { on_disk, state_dir, full, prepare, wanted } = plan;
     let (storage, layout) = (&*on_disk.storage, &on_disk.metainfo.layout);
+    let taken_in = storage.take_in();
     let vouched = match state_dir {
         Some(state_dir) if !full => resume::load(state_dir, storage),
         _ => nothing_vouched(layout.num_pieces()),
@@ -112,7 +115,12 @@ pub fn check(
     let options = CheckOptions { pieces: &vouched.to_check, threads: 0, keep_going: &keep_going };
     let outcome = check::check(storage, &on_disk.metainfo, options, &note);
     let have = progress.have();
-    let error = if *prepare && !have.is_full() && keep_going() { storage.prepare().err() } else { None };
+    let prepared = match taken_in {
+        Err(error) => Some(Err(error)),
+        Ok(()) if !*prepare || !keep_going() => None,
+        Ok(()) if wanted.count_minus(&have) == 0 => Some(storage.prepare_whole()),
+        Ok(()) => Some(storage.prepare()),
+    };
     Checked {
         torrent: on_disk.metainfo.info_hash,
         corrupt: outcome.corrupt.count(),
@@ -121,7 +129,7 @@ pub fn check(
         uploaded: vouched.uploaded,
         downloaded: vouched.downloaded,
         have,
-        error,
+        prepared,
     }
 }
 

@@ -58,6 +58,7 @@ impl Engine {
             state: options.state,
             options,
             assembling: Default::default(),
+            prepared: false,
             unwritten: 0,
             began: now,
             completed: None,
@@ -87,6 +88,7 @@ impl Engine {
             state_dir: torrent.options.state_dir.clone(),
             full,
             prepare: torrent.state == State::Started,
+            wanted: torrent.wanted.clone(),
         };
         let notify = self.notify.clone();
         tokio::task::spawn_blocking(move || {
@@ -169,16 +171,13 @@ impl Engine {
         };
         torrent.life = Life::Running(Box::new(swarm));
         torrent.completed = complete.then_some(now);
-        let (state, name) = (torrent.state, torrent.on_disk.metainfo.name.clone());
-        let ending = torrent.ending.is_some();
+        let (state, ending) = (torrent.state, torrent.ending.is_some());
         self.tell(hash, finished);
-        if let Some(error) = checked.error {
-            self.on_storage_error(now, hash, &error);
-        } else if !ending {
-            self.input(now, hash, Input::Enter(state));
-            if complete && state == State::Started {
-                self.tell(hash, Kind::Seeding { name });
-            }
+        match checked.prepared {
+            _ if ending => {}
+            Some(prepared) => self.on_prepared(now, hash, prepared.err()),
+            None if state == State::Started => self.prepare(now, hash),
+            None => self.input(now, hash, Input::Enter(state)),
         }
         self.touched.insert(hash);
     }
@@ -212,8 +211,12 @@ impl Engine {
             torrent.error = None;
             torrent.last_new = now;
         }
+        let unprepared = state == State::Started && !torrent.prepared && torrent.swarm().is_some();
         self.tell(hash, Kind::StateChanged { from, to: state, reason: reason.to_owned() });
-        self.input(now, hash, Input::Enter(state));
+        match unprepared {
+            true => self.prepare(now, hash),
+            false => self.input(now, hash, Input::Enter(state)),
+        }
         if state == State::Stopped {
             self.perform(now, hash);
             self.save(hash, true);
@@ -244,7 +247,7 @@ impl Engine {
     }
 
     /// No new work; what is written is finished and synced, the tracker is told.
-    fn begin_end(&mut self, now: Instant, hash: InfoHash, code: u8, reason: String) {
+    pub(super) fn begin_end(&mut self, now: Instant, hash: InfoHash, code: u8, reason: String) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         if torrent.ending.is_some() || torrent.ended.is_some() {
             return;

@@ -12,6 +12,7 @@ mod checking;
 mod connections;
 mod lifecycle;
 mod outputs;
+mod preparing;
 mod selection;
 pub mod torrent;
 
@@ -91,6 +92,8 @@ pub(crate) enum Notice {
     Announced(InfoHash, Token, Result<Answer, Failure>),
     PieceChecked(InfoHash, PieceIndex, PieceResult),
     Checked(Box<Checked>),
+    /// Files are ready for what is missing, or not.
+    Prepared(InfoHash, Option<StorageError>),
     Saved(InfoHash, Option<StorageError>),
 }
 
@@ -300,6 +303,7 @@ impl Engine {
             Notice::Dialed(torrent, address, met) => self.on_dialed(now, torrent, address, met),
             Notice::Announced(torrent, token, result) => self.on_announced(now, torrent, token, result),
             Notice::Checked(checked) => self.on_checked(now, *checked),
+            Notice::Prepared(torrent, error) => self.on_prepared(now, torrent, error),
             Notice::Saved(torrent, error) => self.on_saved(now, torrent, error),
             Notice::PieceChecked(torrent, piece, result) => self.on_piece_checked(torrent, piece, result),
         }

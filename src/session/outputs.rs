@@ -4,11 +4,10 @@ use std::time::Instant;
 
 use super::{Engine, Notice};
 use crate::disk::{Done, Read, Verify, WriteJob};
-use crate::event::{Kind, Severity, State};
+use crate::event::{Kind, Severity};
 use crate::layout::{Block, PieceIndex};
 use crate::metainfo::InfoHash;
 use crate::net::connection::{self, FromPeer, Outgoing};
-use crate::storage::StorageError;
 use crate::swarm::announce::{Announce, Answer, Failure, Token};
 use crate::swarm::{Input, MOST_UNWRITTEN, Output, PeerKey};
 use crate::tracker;
@@ -139,6 +138,7 @@ impl Engine {
             Done::Passed { torrent, piece, digests, buffers } => {
                 self.shared.pool.put(buffers);
                 self.written(torrent, piece);
+                self.tell_notes(torrent);
                 self.input(now, torrent, Input::Passed { piece, digests });
                 self.on_progress(now, torrent);
             }
@@ -158,21 +158,6 @@ impl Engine {
                 self.on_peer(now, FromPeer::Closed(PeerKey(tag), error.to_string()));
                 self.on_storage_error(now, torrent, &error);
             }
-        }
-    }
-
-    /// The torrent is paused, keeps what it has, and goes on when it is started again.
-    pub(super) fn on_storage_error(&mut self, now: Instant, hash: InfoHash, error: &StorageError) {
-        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
-        if torrent.error.is_some() || torrent.ending.is_some() {
-            return;
-        }
-        let reason = error.to_string();
-        torrent.error = Some((super::torrent::exit_code_of(error), reason.clone()));
-        let path = error.path.display().to_string();
-        self.tell(hash, Kind::FileError { path, reason: reason.clone() });
-        if self.torrents.get(&hash).is_some_and(|torrent| torrent.state == State::Started) {
-            self.enter(now, hash, State::Paused, &reason);
         }
     }
 }

@@ -67,6 +67,8 @@ pub struct Torrent {
     pub unchecked: Bitfield,
     /// Blocks that wait for the rest of their piece. The picker keeps these few.
     pub assembling: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
+    /// Files were made ready for what is missing, and no error came since.
+    pub prepared: bool,
     /// Bytes of whole pieces that wait for the disk.
     pub unwritten: u64,
     /// When it was added.
@@ -279,7 +281,7 @@ impl Torrent {
 /// The exit code that a failure of the disk stands for.
 pub fn exit_code_of(error: &StorageError) -> u8 {
     match error.kind {
-        StorageErrorKind::Full => 9,
+        StorageErrorKind::Full | StorageErrorKind::TooSmall => 9,
         _ => 17,
     }
 }

@@ -1,6 +1,7 @@
 //! What is made before the first byte is written: only what no write will make.
 
 use std::io;
+use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -16,17 +17,10 @@ impl Storage {
     /// [`Preallocate::Full`] all files with their blocks; moves bytes of files that have become
     /// wanted out of the part file. All else is made when it is written to.
     ///
-    /// With too small a disk [`Preallocate::Full`] fails with [`StorageErrorKind::Full`] and says
-    /// how much is missing, before anything is made. Call before the check: what was moved is to
-    /// be checked.
+    /// With too small a disk [`Preallocate::Full`] fails with [`StorageErrorKind::TooSmall`] and
+    /// says how much is missing, before anything is made.
     pub fn prepare(&self) -> Result<(), StorageError> {
-        if lock(&self.base).identity.is_none() {
-            std::fs::create_dir_all(&self.basedir)
-                .map_err(|error| StorageError::from_io(Operation::Create, &self.basedir, error))?;
-        }
-        let root = self.root(Operation::Create)?;
-        self.look_after_folders(&root)
-            .map_err(|()| StorageError::new(StorageErrorKind::Vanished, Operation::Create, &self.basedir))?;
+        let root = self.make_basedir()?;
         if self.preallocate == Preallocate::Full {
             self.refuse_too_small_a_disk(&root)?;
         }
@@ -36,6 +30,34 @@ impl Storage {
             self.allocate(&root)?;
         }
         self.empty_part_file(&root)
+    }
+
+    /// [`Storage::prepare`] where all wanted bytes are there: makes what has no bytes.
+    pub fn prepare_whole(&self) -> Result<(), StorageError> {
+        let root = self.make_basedir()?;
+        self.make_empty_files(&root)?;
+        self.make_links(&root)
+    }
+
+    /// Moves bytes of files that have become wanted out of the part file, if there is one, and
+    /// removes it once nothing needs it. Call before the check: what was moved is to be checked.
+    pub fn take_in(&self) -> Result<(), StorageError> {
+        match self.root(Operation::Read) {
+            Ok(root) => self.empty_part_file(&root),
+            Err(error) if error.kind == StorageErrorKind::Missing => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn make_basedir(&self) -> Result<Arc<Root>, StorageError> {
+        if lock(&self.base).identity.is_none() {
+            std::fs::create_dir_all(&self.basedir)
+                .map_err(|error| StorageError::from_io(Operation::Create, &self.basedir, error))?;
+        }
+        let root = self.root(Operation::Create)?;
+        self.look_after_folders(&root)
+            .map_err(|()| StorageError::new(StorageErrorKind::Vanished, Operation::Create, &self.basedir))?;
+        Ok(root)
     }
 
     fn files(&self) -> impl Iterator<Item = (FileIndex, &super::Slot)> {
@@ -50,7 +72,7 @@ impl Storage {
         if lacking == 0 {
             return Ok(());
         }
-        let mut error = StorageError::new(StorageErrorKind::Full, Operation::Create, &self.basedir);
+        let mut error = StorageError::new(StorageErrorKind::TooSmall, Operation::Create, &self.basedir);
         error.needed = Some(lacking);
         Err(error)
     }

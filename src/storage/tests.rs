@@ -209,8 +209,8 @@ fn full_preallocation_of_more_than_there_is_makes_nothing_and_says_how_much_is_m
     metainfo.layout = Arc::new(Layout::new(1 << 30, [(1 << 60, false)]).unwrap());
     let options = StorageOptions { preallocate: Preallocate::Full, ..Default::default() };
     let error = Storage::new(&metainfo, dir.path(), options).prepare().unwrap_err();
-    assert_eq!(error.kind, StorageErrorKind::Full);
-    assert!(error.to_string().contains("disk full; free "), "{error}");
+    assert_eq!(error.kind, StorageErrorKind::TooSmall);
+    assert!(error.to_string().contains("the disk lacks "), "{error}");
     assert!(error.needed.unwrap() > 1 << 59);
     assert!(tree(dir.path()).is_empty());
 }
