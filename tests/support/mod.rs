@@ -1,6 +1,10 @@
 //! What tests of the whole program share: torrents to test with, child processes, other clients.
 
+// No test uses all of it.
+#![allow(dead_code)]
+
 pub mod clients;
+pub mod crafted;
 pub mod fixture;
 pub mod process;
 pub mod tracker;

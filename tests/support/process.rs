@@ -90,8 +90,13 @@ impl Process {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).expect("our own child can be signalled until it is waited for");
+        kill_process(pid, signal).expect("our own child can be signalled until it is waited for");
     }
 
     /// Waits for its end and asserts that it succeeded.
