@@ -484,7 +484,7 @@ fn each_error_of_the_disk_has_its_message_and_exit_code() {
         let options = ["--no-seed", "--stall-timeout", "2s", "--json"];
         let (found, story) = run_with_fault(&bench, &folder, calls, fault, &options);
         assert_eq!(found, code, "{fault}: {story}");
-        for part in [cause, remedy, r#""event":"file_error","severity":"fatal""#, r#""to":"paused""#] {
+        for part in [cause, remedy, r#""severity":"fatal""#, r#""event":"file_error""#, r#""to":"paused""#] {
             assert!(story.contains(part), "{fault}: {part}: {story}");
         }
         assert!(story.contains(&format!("{}", folder.join("t").display())), "{fault}: {story}");

@@ -190,10 +190,12 @@ impl Kind {
             Kind::FileClose { path } => format!("closed {}", escape(path)),
             Kind::FileRead { path, length } => format!("read {length} bytes of {}", escape(path)),
             Kind::FileWrite { path, length } => format!("wrote {length} bytes of {}", escape(path)),
-            Kind::FileError { reason, path } | Kind::FileWarning { reason, path } => match reason.contains(path.as_str()) {
-                true => escape(reason).into_owned(),
-                false => format!("{}: {}", escape(path), escape(reason)),
-            },
+            Kind::FileError { reason, path } | Kind::FileWarning { reason, path } => {
+                match reason.contains(path.as_str()) {
+                    true => escape(reason).into_owned(),
+                    false => format!("{}: {}", escape(path), escape(reason)),
+                }
+            }
             other => unreachable!("{other:?} is not about data"),
         }
     }

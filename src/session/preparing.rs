@@ -41,7 +41,8 @@ impl Engine {
             }
             // What has no bytes cannot be made; all else is there and can be shared.
             Some(error)
-                if complete && matches!(error.kind, StorageErrorKind::ReadOnly | StorageErrorKind::Denied) =>
+                if complete
+                    && matches!(error.kind, StorageErrorKind::ReadOnly | StorageErrorKind::Denied) =>
             {
                 let path = error.path.display().to_string();
                 self.tell(hash, Kind::FileWarning { path, reason: error.to_string() });
@@ -104,8 +105,9 @@ fn event_of(storage: &Storage, note: Note) -> Kind {
         },
         Note::LinkInTheWay(file) => Kind::FileWarning {
             path: path(file),
-            reason: "the symbolic link is not made: something else is in its place, or the file system has none"
-                .into(),
+            reason:
+                "the symbolic link is not made: something else is in its place, or the file system has none"
+                    .into(),
         },
         Note::Opened { file, writable } => {
             Kind::FileOpen { path: path(file), mode: if writable { "write" } else { "read" } }

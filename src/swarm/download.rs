@@ -394,9 +394,9 @@ impl Swarm {
             return Some(block);
         }
         let piece = if peer.peer_choking {
-            peer.allowed_fast.iter().copied().find(|&p| peer.pieces.contains(p) && self.picker.contains(p))
+            peer.allowed_fast.iter().copied().find(|&p| peer.pieces.contains(p) && self.picker.is_due(p))
         } else if let Some(&piece) =
-            peer.suggested.iter().find(|&&p| peer.pieces.contains(p) && self.picker.contains(p))
+            peer.suggested.iter().find(|&&p| peer.pieces.contains(p) && self.picker.is_due(p))
         {
             Some(piece)
         } else if self.have.count() < RANDOM_FIRST {

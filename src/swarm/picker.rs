@@ -88,6 +88,18 @@ impl Picker {
         self.place[piece.0 as usize] != OUT
     }
 
+    /// Whether `piece` may be picked, and no piece that is [`FAR`] heavier.
+    pub fn is_due(&self, piece: PieceIndex) -> bool {
+        let weight = self.weights[usize::from(self.class[piece.0 as usize])];
+        self.contains(piece) && u64::from(weight) * FAR > self.heaviest()
+    }
+
+    /// The weight of the heaviest pieces that may be picked.
+    fn heaviest(&self) -> u64 {
+        let class = self.open_in.iter().position(|&open| open > 0);
+        class.map_or(0, |class| u64::from(self.weights[class]))
+    }
+
     #[cfg(test)]
     pub fn availability(&self, piece: PieceIndex) -> u32 {
         u32::from(self.availability[piece.0 as usize]) + self.seeds
@@ -217,12 +229,11 @@ impl Picker {
         if self.buckets.len() == 1 {
             return 0;
         }
-        let heaviest = (0..self.weights.len()).find(|&class| self.open_in[class] > 0);
-        let heaviest = heaviest.map_or(0, |class| self.weights[class]);
+        let heaviest = self.heaviest();
         let odds = |class: usize| {
             let weight = u64::from(self.weights[class]);
-            let far_lighter = weight * FAR <= u64::from(heaviest);
-            if far_lighter { 0 } else { u64::from(self.open_in[class]) * weight.pow(2).min(MOST_ODDS) }
+            let odds = u64::from(self.open_in[class]) * weight.pow(2).min(MOST_ODDS);
+            if weight * FAR > heaviest { odds } else { 0 }
         };
         let odds: Vec<u64> = (0..self.weights.len()).map(odds).collect();
         let mut ticket = self.rng.u64(..odds.iter().sum::<u64>().max(1));
