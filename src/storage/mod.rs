@@ -26,7 +26,7 @@ mod vectored;
 
 pub(crate) use error::escaped;
 pub use error::{Operation, StorageError, StorageErrorKind};
-pub(crate) use open::Opened;
+pub(crate) use open::{Opened, allowed_files};
 pub(crate) use vectored::read_full;
 
 /// How files are made.
