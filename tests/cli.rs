@@ -28,7 +28,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 /// Writes `data/set/a.txt`, `data/set/sub/b.bin` and `set.torrent`; the files meet in piece 3.
-fn torrent(dir: &Path) {
+fn torrent(dir: &Path, trackers: &[Vec<String>]) {
     let files = [("a.txt", vec![b'a'; 50_000]), ("sub/b.bin", vec![b'b'; 60_000])];
     let all: Vec<u8> = files.iter().flat_map(|(_, data)| data.clone()).collect();
     let hashes: Vec<[u8; 20]> = all.chunks(PIECE as usize).map(sha1).collect();
@@ -42,7 +42,7 @@ fn torrent(dir: &Path) {
         content: Content::Folder(&[("a.txt", 50_000), ("sub/b.bin", 60_000)]),
         piece_length: PIECE,
         piece_hashes: &hashes,
-        trackers: &[],
+        trackers,
         private: false,
     };
     fs::write(dir.join("set.torrent"), torrent.encode()).unwrap();
@@ -50,7 +50,7 @@ fn torrent(dir: &Path) {
 
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    torrent(dir.path());
+    torrent(dir.path(), &[]);
     dir
 }
 
@@ -292,4 +292,18 @@ fn a_reader_that_goes_away_does_not_end_the_transfer() {
     running.signal(Signal::USR1);
     running.wait_for("paused");
     assert_eq!(running.end_by(Signal::INT).0, Some(0));
+}
+
+#[test]
+fn the_same_signal_again_exits_at_once() {
+    // A tracker that takes calls and says nothing, so that stopping takes its time.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = folder();
+    torrent(dir.path(), &[vec![format!("http://{}/announce", silent.local_addr().unwrap())]]);
+    let mut running = Running::start(dir.path(), &["-d", "data"]);
+    running.wait_for("set: seeding");
+    let (_call, _) = silent.accept().unwrap();
+    running.signal(Signal::INT);
+    running.wait_for("again to exit at once");
+    assert_eq!(running.end_by(Signal::INT).0, Some(130));
 }
