@@ -7,7 +7,6 @@
 //! Everything is made in a temporary folder and removed at the end.
 
 #[path = "../tests/support/tracker.rs"]
-#[allow(dead_code)]
 mod tracker;
 
 use std::error::Error;
@@ -103,7 +102,8 @@ fn build() -> Result<PathBuf, Box<dyn Error>> {
         std::env::current_exe()?.parent().and_then(Path::parent).ok_or("no target folder")?.to_owned();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--bin", "btget", "--manifest-path"]);
+    // With the example beside it, so that the dependencies have the same features and are there already.
+    build.args(["build", "--quiet", "--bin", "btget", "--example", "quickstart", "--manifest-path"]);
     build.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
     if folder.ends_with("release") {
         build.arg("--release");

@@ -193,6 +193,16 @@ impl<'a> Reader<'a> {
         entry.hole.contains(&span.offset) && entry.hole.end >= end
     }
 
+    /// Whether the end of the piece is in memory already, as far as the system tells. (The end:
+    /// the beginning may have been read ahead.)
+    pub(super) fn is_cached(&mut self, layout: &Layout, piece: PieceIndex) -> bool {
+        let Some(span) = layout.spans_of_piece(piece).last() else { return true };
+        match &self.entry(span.file).state {
+            State::Open(opened) => !must_wait(opened, span.offset + span.length - 1),
+            State::Absent | State::Failed(_) => true,
+        }
+    }
+
     /// Whether some block of the piece may never have been written. Blocks do not begin where the
     /// file system's do, so half of one in a hole is enough.
     pub(super) fn has_hole(&mut self, layout: &Layout, piece: PieceIndex) -> bool {
@@ -226,6 +236,20 @@ fn next_data(opened: &Opened, offset: u64) -> Option<u64> {
 #[cfg(target_os = "linux")]
 fn next_hole(opened: &Opened, offset: u64) -> Option<u64> {
     rustix::fs::seek(&opened.file, rustix::fs::SeekFrom::Hole(offset)).ok()
+}
+
+/// Whether reading the byte at `offset` would wait for the disk.
+#[cfg(target_os = "linux")]
+fn must_wait(opened: &Opened, offset: u64) -> bool {
+    let flags = rustix::io::ReadWriteFlags::NOWAIT;
+    let mut byte = [0];
+    let read = rustix::io::preadv2(&opened.file, &mut [IoSliceMut::new(&mut byte)], offset, flags);
+    read == Err(rustix::io::Errno::AGAIN)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn must_wait(_: &Opened, _: u64) -> bool {
+    false
 }
 
 #[cfg(not(target_os = "linux"))]

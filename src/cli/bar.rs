@@ -57,10 +57,12 @@ pub fn render(status: &Status, width: usize, style: Style) -> String {
             bar(status, bar_width, style),
         );
     }
-    let (right, second) = match width {
-        ..TINY => (String::new(), format!("{:>3}%", done_percent(status).floor())),
-        ..NARROW => (format!(" {}", eta(status)), short_figures(status, style)),
-        _ => (format!("  {}", people(status)), figures(status, style)),
+    let (right, second) = if width < TINY {
+        (String::new(), format!("{:>3}%", done_percent(status).floor()))
+    } else if width < NARROW {
+        (format!(" {}", eta(status)), short_figures(status, style))
+    } else {
+        (format!("  {}", people(status)), figures(status, style))
     };
     let second = match &status.error {
         Some(error) => fit(&escape(error), width * 2 / 3, style),
@@ -112,7 +114,15 @@ fn eta(status: &Status) -> String {
 /// Peers, seeds, time left; always equally wide up to 999 peers.
 fn people(status: &Status) -> String {
     let left = if time_left(status).is_some() { "left" } else { "    " };
-    format!("{:>3} peers {:>3} seeds {} {left}", status.peers, status.seeds, eta(status))
+    let noun = |number, one, many| if number == 1 { one } else { many };
+    format!(
+        "{:>3} {} {:>3} {} {} {left}",
+        status.peers,
+        noun(status.peers, "peer ", "peers"),
+        status.seeds,
+        noun(status.seeds, "seed ", "seeds"),
+        eta(status)
+    )
 }
 
 /// Percent and rates, always equally wide, so that bars stand below one another.

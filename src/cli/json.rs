@@ -235,7 +235,6 @@ mod tests {
         let out = Flaky { taken: &mut taken, room: 250, failures: 3, error: ErrorKind::StorageFull };
         let mut stream = Stream::new(out, Severity::Info);
         (0..6).for_each(|index| stream.write(&piece(index)));
-        drop(stream);
         let lines = parsed(&taken);
         let indices: Vec<_> = lines.iter().filter_map(|line| line["index"].as_u64()).collect();
         assert_eq!(indices, [0, 4, 5]);

@@ -96,9 +96,9 @@ impl Screen {
             }
             Show::Lines { last, next } if now >= *next => {
                 *next = now + LINE;
-                for number in 0..last.len() {
+                for (number, last) in last.iter_mut().enumerate() {
                     if let Some(status) = status(number) {
-                        print_if_new(&mut last[number], &status);
+                        print_if_new(last, &status);
                     }
                 }
             }

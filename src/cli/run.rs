@@ -13,7 +13,7 @@ use super::say::Mark;
 use super::show::{show, show_json};
 use super::signals::{self, Signal};
 use super::{json, select, transfer};
-use crate::metainfo::escape;
+use crate::metainfo::{Metainfo, escape};
 
 /// Why nothing was done: the exit code, and the message.
 type Refusal = (Exit, String);
@@ -68,15 +68,14 @@ fn torrents(config: &Config) -> Result<Vec<Loaded>, Refusal> {
 
 /// The weight of each file of each torrent. Says, once, what was changed about names.
 fn wanted(config: &Config, torrents: Vec<Loaded>) -> Result<Vec<(Loaded, Vec<u32>)>, Refusal> {
-    let weigh = |torrent: Loaded| {
-        let priorities =
-            select::priorities(&torrent.metainfo, &config.files, &config.weights).map_err(usage)?;
-        for note in &torrent.metainfo.notes {
-            warn(config, &format!("{}: {}", escape(&torrent.metainfo.name), escape(note)));
+    let metainfos: Vec<&Metainfo> = torrents.iter().map(|torrent| &torrent.metainfo).collect();
+    let priorities = select::priorities(&metainfos, &config.files, &config.weights).map_err(usage)?;
+    for metainfo in metainfos {
+        for note in &metainfo.notes {
+            warn(config, &format!("{}: {}", escape(&metainfo.name), escape(note)));
         }
-        Ok((torrent, priorities))
-    };
-    torrents.into_iter().map(weigh).collect()
+    }
+    Ok(torrents.into_iter().zip(priorities).collect())
 }
 
 fn show_all(config: &Config, torrents: &[Loaded]) -> Result<(), Refusal> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::bar::{done_percent, time_left};
 use super::config::Verbosity;
 use crate::client::{Phase, Status};
-use crate::event::{Kind, Severity};
+use crate::event::{Kind, Severity, State};
 use crate::metainfo::escape;
 use crate::text::{Rate, Size, Time, count, percent};
 
@@ -35,6 +35,8 @@ pub fn mark(kind: &Kind, verbosity: Verbosity) -> Option<Mark> {
         Kind::FileReport { .. } | Kind::PeerBan { .. } => Verbosity::Verbose,
         // Said once; that it goes on failing is for those who ask.
         Kind::TrackerFailure { times_in_row, .. } if *times_in_row > 1 => Verbosity::Verbose,
+        // The bar shows it, and at the end the last line says it, with the reason.
+        Kind::StateChanged { to: State::Stopped, .. } => Verbosity::Verbose,
         Kind::StateChanged { .. } | Kind::Complete { .. } => Verbosity::Normal,
         other => match other.severity() {
             Severity::Debug => Verbosity::Debug,
@@ -127,7 +129,7 @@ fn brief(seconds: f64) -> String {
 mod tests {
     use super::*;
     use crate::cli::testing::status;
-    use crate::event::{Pieces, State};
+    use crate::event::Pieces;
 
     fn summary(exit_code: u8, left: u64, downloaded: u64, uploaded: u64, elapsed: f64) -> Kind {
         Kind::Summary {

@@ -61,9 +61,9 @@ impl Selector {
         Ok(Selector { text: text.to_owned(), what })
     }
 
-    /// Calls `each` with the index of every file that is meant; an error if there is none, or if a
-    /// number is too high.
-    fn for_each(&self, metainfo: &Metainfo, mut each: impl FnMut(usize)) -> Result<(), String> {
+    /// Calls `each` with the index of every file that is meant and says whether there is one; an
+    /// error if a number is too high.
+    fn for_each(&self, metainfo: &Metainfo, mut each: impl FnMut(usize)) -> Result<bool, String> {
         let files = &metainfo.files;
         let mut found = false;
         match &self.what {
@@ -90,10 +90,7 @@ impl Selector {
                 }
             }
         }
-        match found {
-            true => Ok(()),
-            false => Err(format!("no file of {} matches '{self}', see --show", escape(&metainfo.name))),
-        }
+        Ok(found)
     }
 
     /// Whether this path is meant. Paths of multi-file torrents begin with the torrent's own
@@ -112,36 +109,56 @@ impl Selector {
     }
 }
 
-/// The weight of each file, in order: 1, or 0 for what `--files` leaves out, or what `--priority`
-/// says. `--files` has the last word: a weight never brings in what it leaves out.
+/// The weight of each file of each torrent, in order: 1, or 0 for what `--files` leaves out, or what
+/// `--priority` says. `--files` has the last word: a weight never brings in what it leaves out.
 ///
-/// An error where a selector matches nothing, or where nothing is left to download.
-pub fn priorities(metainfo: &Metainfo, files: &[Selector], weights: &[Weighted]) -> Result<Vec<u32>, String> {
-    let mut chosen = vec![files.is_empty(); metainfo.files.len()];
+/// An error where a selector matches nothing in any torrent, or where nothing of a torrent is left.
+pub fn priorities(
+    torrents: &[&Metainfo],
+    files: &[Selector],
+    weights: &[Weighted],
+) -> Result<Vec<Vec<u32>>, String> {
+    let count = |torrent: &&Metainfo| torrent.files.len();
+    let mut chosen: Vec<Vec<bool>> = torrents.iter().map(|t| vec![files.is_empty(); count(t)]).collect();
     for selector in files {
-        selector
-            .for_each(metainfo, |index| chosen[index] = true)
+        apply(selector, torrents, |torrent, file| chosen[torrent][file] = true)
             .map_err(|error| format!("--files: {error}"))?;
     }
-    let mut priorities: Vec<u32> = vec![1; metainfo.files.len()];
+    let mut priorities: Vec<Vec<u32>> = torrents.iter().map(|t| vec![1; count(t)]).collect();
     for Weighted { files, weight } in weights {
-        files
-            .for_each(metainfo, |index| priorities[index] = *weight)
+        apply(files, torrents, |torrent, file| priorities[torrent][file] = *weight)
             .map_err(|error| format!("--priority: {error}"))?;
     }
-    for (priority, chosen) in priorities.iter_mut().zip(&chosen) {
-        *priority *= u32::from(*chosen);
-    }
-    let real = |(file, _): &(&crate::metainfo::File, &u32)| !file.pad;
-    if metainfo.files.iter().zip(&priorities).filter(real).all(|(_, priority)| *priority == 0)
-        && !metainfo.files.is_empty()
-    {
-        return Err(format!(
-            "--files and --priority leave nothing of {} to download; want at least one file",
-            escape(&metainfo.name)
-        ));
+    for ((torrent, priorities), chosen) in torrents.iter().zip(&mut priorities).zip(&chosen) {
+        for (priority, chosen) in priorities.iter_mut().zip(chosen) {
+            *priority *= u32::from(*chosen);
+        }
+        let mut real = torrent.files.iter().zip(&*priorities).filter(|(file, _)| !file.pad).peekable();
+        if real.peek().is_some() && real.all(|(_, priority)| *priority == 0) {
+            return Err(format!(
+                "--files and --priority leave nothing of {} to download; want at least one file",
+                escape(&torrent.name)
+            ));
+        }
     }
     Ok(priorities)
+}
+
+/// Calls `each` with torrent and file for all that is meant, of which there must be one.
+fn apply(
+    selector: &Selector,
+    torrents: &[&Metainfo],
+    mut each: impl FnMut(usize, usize),
+) -> Result<(), String> {
+    let mut found = false;
+    for (number, torrent) in torrents.iter().enumerate() {
+        found |= selector.for_each(torrent, |file| each(number, file))?;
+    }
+    match (found, torrents) {
+        (true, _) => Ok(()),
+        (false, [only]) => Err(format!("no file of {} matches '{selector}', see --show", escape(&only.name))),
+        (false, _) => Err(format!("no file of any torrent matches '{selector}', see --show")),
+    }
 }
 
 #[cfg(test)]
@@ -151,7 +168,7 @@ mod tests {
 
     fn chosen(files: &[&str]) -> Result<Vec<u32>, String> {
         let selectors: Vec<_> = files.iter().map(|text| Selector::parse(text).unwrap()).collect();
-        priorities(&torrent(), &selectors, &[])
+        priorities(&[&torrent()], &selectors, &[]).map(|mut all| all.remove(0))
     }
 
     fn torrent() -> Metainfo {
@@ -192,8 +209,20 @@ mod tests {
     fn weights_never_bring_in_what_files_leaves_out() {
         let only = [Selector::parse("1-3").unwrap()];
         let weights = ["*.txt=10", "1=0", "4=9"].map(|text| values::weighted(text).unwrap());
-        assert_eq!(priorities(&torrent(), &only, &weights), Ok(vec![0, 1, 10, 0, 0, 0]));
+        assert_eq!(priorities(&[&torrent()], &only, &weights), Ok(vec![vec![0, 1, 10, 0, 0, 0]]));
         let none = values::weighted("1-6=0").unwrap();
-        assert!(priorities(&torrent(), &[], &[none]).unwrap_err().contains("leave nothing of T"));
+        assert!(priorities(&[&torrent()], &[], &[none]).unwrap_err().contains("leave nothing of T"));
+    }
+
+    #[test]
+    fn of_several_torrents_one_must_have_what_is_meant() {
+        let (one, two) = (torrent(), metainfo("U", &["U/x.iso", "U/y.txt"]));
+        let glob = |text| [Selector::parse(text).unwrap()];
+        let weight = [values::weighted("y.txt=0").unwrap()];
+        assert_eq!(priorities(&[&one, &two], &[], &weight), Ok(vec![vec![1; 6], vec![1, 0]]));
+        let nothing = priorities(&[&one, &two], &glob("y.txt"), &[]).unwrap_err();
+        assert!(nothing.contains("leave nothing of T"), "{nothing}");
+        let nowhere = priorities(&[&one, &two], &glob("z"), &[]).unwrap_err();
+        assert_eq!(nowhere, "--files: no file of any torrent matches 'z', see --show");
     }
 }

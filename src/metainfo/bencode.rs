@@ -53,7 +53,7 @@ impl fmt::Display for DecodeError {
             Problem::Truncated => {
                 return write!(f, "truncated: ends after {} bytes inside a value", self.offset);
             }
-            Problem::NotAValue => "no value begins so",
+            Problem::NotAValue => "not bencode",
             Problem::KeyNotString => "a dictionary key is not a string",
             Problem::KeyWithoutValue => "a dictionary key has no value",
             Problem::BadInteger => "malformed integer",
@@ -394,7 +394,8 @@ mod tests {
             let mut bytes = Vec::new();
             encode(&tree, &mut bytes);
             for end in 0..bytes.len() {
-                prop_assert_eq!(decode(&bytes[..end]), Err(DecodeError { offset: end, problem: Problem::Truncated }));
+                let expected = DecodeError { offset: end, problem: Problem::Truncated };
+                prop_assert_eq!(decode(&bytes[..end]), Err(expected));
             }
         }
 

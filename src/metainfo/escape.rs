@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// `text` with each unprintable character (see [`is_unprintable`]) as `\n`, `\t`, `\r` or
-/// `\u{..}`. Everything else stays, the backslash too: the result is for people, not for parsing.
+/// `text` with each unprintable character (controls, bidirectional controls, line separators, what
+/// shows nothing) as `\n`, `\t`, `\r` or `\u{..}`. Everything else stays, the backslash too: the result is for
+/// people, not for parsing. What is printable already is borrowed.
 pub fn escape(text: &str) -> Cow<'_, str> {
     if is_plain_ascii(text.as_bytes()) {
         return Cow::Borrowed(text);

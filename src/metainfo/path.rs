@@ -355,8 +355,8 @@ fn set_folded_key(key: &mut Vec<u8>, parent: u32, name: &str) {
 }
 
 /// Case folded and normalised (NFC): composed, each character in lower, upper and lower case again
-/// (this brings together the letters that have more than two forms: ß, ẞ and ss; s and long s; the sigmas),
-/// joiners and selectors that some file systems ignore dropped, composed again.
+/// (this brings together letters of more than two forms: ß, ẞ and ss; s and long s; the sigmas), joiners
+/// and selectors that some file systems ignore dropped, composed again.
 fn fold(name: &str) -> String {
     let composed = compose(Cow::Borrowed(name));
     let mut folded = String::with_capacity(composed.len());

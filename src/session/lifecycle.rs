@@ -123,8 +123,7 @@ impl Engine {
         self.begin_check(now, hash, true);
     }
 
-    pub(super) fn on_checked(&mut self, now: Instant, checked: Box<Checked>) {
-        let checked = *checked;
+    pub(super) fn on_checked(&mut self, now: Instant, checked: Checked) {
         let hash = checked.torrent;
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.checked = checked.have;

@@ -295,7 +295,7 @@ impl Engine {
             Notice::Answered(address, met) => self.on_answered(now, address, met),
             Notice::Dialed(torrent, address, met) => self.on_dialed(now, torrent, address, met),
             Notice::Announced(torrent, token, result) => self.on_announced(now, torrent, token, result),
-            Notice::Checked(checked) => self.on_checked(now, checked),
+            Notice::Checked(checked) => self.on_checked(now, *checked),
             Notice::Saved(torrent, error) => self.on_saved(now, torrent, error),
             Notice::PieceChecked(torrent, piece, result) => self.on_piece_checked(torrent, piece, result),
         }

@@ -68,7 +68,8 @@ pub enum Note {
     },
     /// The file system cannot set blocks aside; files are sparse instead.
     NotPreallocated,
-    /// A symbolic link of the torrent was not made: something else is in its place.
+    /// A symbolic link of the torrent was not made: something else is in its place, or the file
+    /// system has no links.
     LinkInTheWay(FileIndex),
     /// A file was opened ([`StorageOptions::trace`]).
     Opened {
@@ -145,7 +146,7 @@ struct Unsynced {
 ///
 /// Four locks, each held for a few lookups in memory and never while a file is read, written or
 /// synced: whoever needs a file takes a counted handle out and lets the lock go. The exception is
-/// `part`, held while the part file is read or written, because its records follow one another;
+/// `part`, held while the part file is read, written or synced, because its records follow one another;
 /// few pieces go there. No two are held at once, but for `part`, which is always the first.
 ///
 /// basedir is remembered from its first use on. If another folder stands in its place later (an

@@ -7,6 +7,7 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::part::PartFile;
 use super::pool::Handle;
@@ -96,14 +97,32 @@ impl Storage {
 
     /// Opens a file for reading, past the pool.
     pub(crate) fn open_unpooled(&self, file: FileIndex) -> Result<Opened, StorageError> {
-        let slot = self.slot(file);
         let root = self.root(Operation::Read)?;
-        match root.open_file(&slot.path, OFlags::RDONLY, 0) {
+        match self.open_below(&root, file, OFlags::RDONLY, 0) {
             Ok((opened, found)) => {
                 self.see(file);
                 Ok(Opened { file: opened, size: found.size })
             }
             Err(error) => Err(self.open_error(Operation::Read, file, error)),
+        }
+    }
+
+    /// Opens a file; where the process has no handle left, gives up those of the pool for it.
+    fn open_below(
+        &self,
+        root: &Root,
+        file: FileIndex,
+        flags: OFlags,
+        mode: u32,
+    ) -> io::Result<(File, Found)> {
+        let path = &self.slot(file).path;
+        match root.open_file(path, flags, mode) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => {
+                let gone = lock(&self.pool).take_all();
+                self.closed(gone);
+                root.open_file(path, flags, mode)
+            }
+            other => other,
         }
     }
 
@@ -140,7 +159,7 @@ impl Storage {
     pub(super) fn open_for_writing(&self, file: FileIndex) -> Result<(File, Found), StorageError> {
         let slot = self.slot(file);
         let root = self.root_for_writing(file)?;
-        let opened = match root.open_file(&slot.path, OFlags::RDWR, 0) {
+        let opened = match self.open_below(&root, file, OFlags::RDWR, 0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !slot.seen.load(Ordering::Relaxed) => {
                 let made = self.make_file(&root, file);
                 made.map_err(|error| self.io_error(Operation::Create, file, error))?
@@ -156,10 +175,10 @@ impl Storage {
         let slot = self.slot(file);
         let mode = if slot.executable { 0o777 } else { 0o666 };
         let flags = OFlags::RDWR | OFlags::CREATE;
-        let opened = match root.open_file(&slot.path, flags, mode) {
+        let opened = match self.open_below(root, file, flags, mode) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.make_folders(root, &slot.path)?;
-                root.open_file(&slot.path, flags, mode)?
+                self.open_below(root, file, flags, mode)?
             }
             other => other?,
         };

@@ -30,7 +30,7 @@ impl Storage {
         if self.preallocate == Preallocate::Full {
             self.refuse_too_small_a_disk(&root)?;
         }
-        self.make_empty_files()?;
+        self.make_empty_files(&root)?;
         self.make_links(&root)?;
         if self.preallocate == Preallocate::Full {
             self.allocate(&root)?;
@@ -55,9 +55,11 @@ impl Storage {
         Err(error)
     }
 
-    fn make_empty_files(&self) -> Result<(), StorageError> {
+    fn make_empty_files(&self, root: &Root) -> Result<(), StorageError> {
         for (file, slot) in self.files() {
-            if slot.place == Place::File && self.layout.file(file).length == 0 {
+            // What is there is not opened: it may lie on a read-only file system, and need no more.
+            let is_there = || root.find(&slot.path).is_ok_and(|found| found.is_file);
+            if slot.place == Place::File && self.layout.file(file).length == 0 && !is_there() {
                 self.open_for_writing(file)?;
             }
         }
@@ -78,12 +80,8 @@ impl Storage {
                         self.note(Note::LinkInTheWay(*file));
                     }
                 }
-                // Some file systems have no links; the torrent is whole without.
-                Err(error)
-                    if matches!(Errno::from_io_error(&error), Some(Errno::PERM | Errno::OPNOTSUPP)) =>
-                {
-                    self.note(Note::LinkInTheWay(*file));
-                }
+                // Some file systems have no links or are read-only; the torrent is whole without.
+                Err(error) if is_unable(&error) => self.note(Note::LinkInTheWay(*file)),
                 Err(error) => return Err(self.io_error(Operation::Create, *file, error)),
             }
         }
@@ -160,6 +158,10 @@ impl Storage {
         }
         Ok(moved)
     }
+}
+
+fn is_unable(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::PERM | Errno::OPNOTSUPP | Errno::ROFS))
 }
 
 /// `target` as a link at `path` must say it: both are paths below basedir.

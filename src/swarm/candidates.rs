@@ -38,6 +38,9 @@ pub enum Origin {
 #[derive(Clone, Debug)]
 struct Candidate {
     failures: u32,
+    /// Decides among those that are ready alike: the order of addresses would send everybody to the
+    /// same few.
+    ticket: u32,
     /// Not before this; `None` while connected or being called.
     ready: Option<Instant>,
 }
@@ -54,17 +57,29 @@ impl Banned {
 }
 
 /// The addresses.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Candidates {
     all: BTreeMap<SocketAddr, Candidate>,
-    /// Those with `ready`, by it.
-    waiting: BTreeSet<(Instant, SocketAddr)>,
+    /// Those with `ready`, by it and by ticket.
+    waiting: BTreeSet<(Instant, u32, SocketAddr)>,
     banned: BTreeSet<Banned>,
     /// Addresses that turned out to be our own.
     own: BTreeSet<SocketAddr>,
+    rng: fastrand::Rng,
 }
 
 impl Candidates {
+    /// With no address.
+    pub fn new(seed: u64) -> Candidates {
+        Candidates {
+            all: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            banned: BTreeSet::new(),
+            own: BTreeSet::new(),
+            rng: fastrand::Rng::with_seed(seed),
+        }
+    }
+
     /// Takes an address, if it is new, can be called, and there is room. Says whether it was taken.
     pub fn add(&mut self, now: Instant, address: SocketAddr, _origin: Origin) -> bool {
         let ip = address.ip();
@@ -79,14 +94,15 @@ impl Candidates {
         {
             return false;
         }
-        self.all.insert(address, Candidate { failures: 0, ready: Some(now) });
-        self.waiting.insert((now, address));
+        let ticket = self.rng.u32(..);
+        self.all.insert(address, Candidate { failures: 0, ticket, ready: Some(now) });
+        self.waiting.insert((now, ticket, address));
         true
     }
 
     /// The next address to call, which then counts as being called.
     pub fn take(&mut self, now: Instant) -> Option<SocketAddr> {
-        let &(ready, address) = self.waiting.first()?;
+        let &(ready, _, address) = self.waiting.first()?;
         if ready > now {
             return None;
         }
@@ -96,7 +112,7 @@ impl Candidates {
 
     /// When [`Candidates::take`] has something to give.
     pub fn next_ready(&self) -> Option<Instant> {
-        self.waiting.first().map(|&(ready, _)| ready)
+        self.waiting.first().map(|&(ready, ..)| ready)
     }
 
     /// It is connected (it may have called us), so it need not be called.
@@ -104,7 +120,7 @@ impl Candidates {
         if let Some(candidate) = self.all.get_mut(&address)
             && let Some(ready) = candidate.ready.take()
         {
-            self.waiting.remove(&(ready, address));
+            self.waiting.remove(&(ready, candidate.ticket, address));
         }
     }
 
@@ -155,7 +171,7 @@ impl Candidates {
         self.occupy(address);
         if let Some(candidate) = self.all.get_mut(&address) {
             candidate.ready = Some(ready);
-            self.waiting.insert((ready, address));
+            self.waiting.insert((ready, candidate.ticket, address));
         }
     }
 
@@ -167,7 +183,7 @@ impl Candidates {
     /// Room is made where an address has failed often, the longest wait first.
     fn make_room(&mut self) -> bool {
         let hopeless = |address: &SocketAddr| self.all[address].failures >= HOPELESS;
-        let found = self.waiting.iter().rev().map(|&(_, address)| address).find(hopeless);
+        let found = self.waiting.iter().rev().map(|&(.., address)| address).find(hopeless);
         found.inspect(|&address| self.forget(address)).is_some()
     }
 }
@@ -182,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_failing_address_is_called_less_and_less_often() {
-        let (mut now, mut candidates) = (Instant::now(), Candidates::default());
+        let (mut now, mut candidates) = (Instant::now(), Candidates::new(1));
         assert!(candidates.add(now, address(1), Origin::Tracker));
         assert!(!candidates.add(now, address(1), Origin::Tracker));
         let mut pauses = Vec::new();
@@ -200,7 +216,7 @@ mod tests {
 
     #[test]
     fn impossible_own_and_banned_addresses_are_not_taken() {
-        let (now, mut candidates) = (Instant::now(), Candidates::default());
+        let (now, mut candidates) = (Instant::now(), Candidates::new(1));
         for bad in ["0.0.0.0:1", "1.2.3.4:0", "224.0.0.1:5", "255.255.255.255:9", "[::]:7", "[ff02::1]:7"] {
             assert!(!candidates.add(now, bad.parse().unwrap(), Origin::Tracker), "{bad}");
         }
@@ -214,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_list_is_bounded_and_makes_room_only_for_the_hopeless() {
-        let (now, mut candidates) = (Instant::now(), Candidates::default());
+        let (now, mut candidates) = (Instant::now(), Candidates::new(1));
         for n in 0..3000 {
             candidates.add(now, address(n), Origin::Tracker);
         }

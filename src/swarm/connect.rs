@@ -1,5 +1,6 @@
 //! Who is connected: calls, greetings, farewells, states.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::allowed_fast::{SET_SIZE, allowed_fast_set};
@@ -36,6 +37,7 @@ impl Swarm {
                 for peer in peers {
                     self.cancel_all(now, peer);
                     self.set_choking(now, peer, true);
+                    self.refuse_all(now, peer);
                 }
             }
             State::Stopped => {
@@ -59,14 +61,15 @@ impl Swarm {
 
     pub(super) fn on_connected(&mut self, now: Instant, hello: Hello) {
         self.half_open.remove(&hello.address);
-        self.candidates.occupy(hello.address);
         if let Some(reason) = self.refusal(now, &hello) {
             self.outputs.push_back(Output::Close(hello.peer, reason.into()));
-            if hello.direction == Direction::Out {
-                self.candidates.on_disconnect(now, hello.address, true);
+            if hello.direction == Direction::Out && !self.is_connected_to(hello.address) {
+                self.candidates.postpone(now, hello.address);
             }
             return;
         }
+        // After the refusal, which may have closed another connection to it.
+        self.candidates.occupy(hello.address);
         let peer = Peer::new(now, &hello, self.have.len());
         self.outputs.push_back(Output::Event(Kind::PeerHandshakeComplete {
             address: hello.address,
@@ -96,13 +99,29 @@ impl Swarm {
             // the larger peer id, so that they do not close both.
             let ours_is_larger = self.config.peer_id > hello.peer_id;
             let keep = if ours_is_larger { Direction::Out } else { Direction::In };
-            if twin.direction == hello.direction || hello.direction != keep {
+            let twin = twin.key;
+            if self.peers[&twin].direction == hello.direction || hello.direction != keep {
+                if let (Some(twin), Direction::Out) = (self.peers.get_mut(&twin), hello.direction) {
+                    twin.callable = Some(hello.address);
+                }
                 return Some("connected twice");
             }
-            let twin = twin.key;
             self.close(now, twin, "connected twice");
         }
         (self.peers.len() >= self.config.max_peers).then_some("too many peers")
+    }
+
+    fn is_connected_to(&self, callable: SocketAddr) -> bool {
+        self.peers.values().any(|peer| peer.callable == Some(callable))
+    }
+
+    /// A call came to nothing.
+    pub(super) fn on_dial_failed(&mut self, now: Instant, address: SocketAddr) {
+        self.half_open.remove(&address);
+        // It may have called us meanwhile.
+        if !self.is_connected_to(address) {
+            self.candidates.on_failure(now, address);
+        }
     }
 
     fn greet(&mut self, now: Instant, peer: Peer) {
@@ -130,7 +149,7 @@ impl Swarm {
         }
         if fast {
             let set = allowed_fast_set(ip, self.config.info_hash, self.have.len());
-            // Of use to newcomers only, and only what we can fill.
+            // Only what we can fill.
             let granted: Vec<PieceIndex> =
                 set.into_iter().filter(|&piece| self.have.contains(piece)).take(SET_SIZE).collect();
             for &piece in &granted {
@@ -170,11 +189,19 @@ impl Swarm {
         for &(block, _) in &peer.in_flight {
             self.pieces.give_back(&self.config.layout, block, key);
         }
+        for &block in &peer.late {
+            self.pieces.end_lateness(&self.config.layout, block, key, false);
+        }
         self.pieces.release_exclusive(key);
         self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
         if let Some(callable) = peer.callable {
             let useless = peer.is_seed() && self.is_complete();
-            self.candidates.on_disconnect(now, callable, useless);
+            if useless || peer.downloaded + peer.uploaded > 0 {
+                self.candidates.on_disconnect(now, callable, useless);
+            } else {
+                // It may be one that hangs up on everybody, or on us: less and less often.
+                self.candidates.on_failure(now, callable);
+            }
         }
         self.dirty.remove(&key);
         self.wake_idle();

@@ -1,9 +1,9 @@
 //! What we ask for, and what becomes of it.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::peer::{MOST_HINTS, Peer};
+use super::peer::{MOST_HINTS, MOST_REFUSED, Peer};
 use super::progress::Arrival;
 use super::{MOST_UNWRITTEN, Output, PeerKey, Swarm};
 use crate::bitfield::Bitfield;
@@ -14,6 +14,12 @@ use crate::wire::{Message, extension};
 
 /// Until so many pieces are here, new pieces are chosen at random (BEP 3, "random first piece").
 const RANDOM_FIRST: u32 = 4;
+
+/// After a peer has refused a block, so long it is not asked for any of that piece.
+const REFUSED: Duration = Duration::from_secs(10);
+
+/// After a peer was snubbed, it is asked for one block after so long; doubles each time.
+const FIRST_PROBE: Duration = Duration::from_secs(10);
 
 /// A peer that sends more than this unasked, and more than half of all it sends, is closed.
 const MOST_UNASKED: u64 = 2 << 20;
@@ -27,13 +33,14 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.last_received = now;
         let first = peer.may_send_bitfield;
-        peer.may_send_bitfield = first && matches!(message, Message::Extended { .. } | Message::KeepAlive);
+        peer.may_send_bitfield = first && is_no_word_on_pieces(&message);
         let fast = peer.fast;
         match message {
             Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } | Message::Piece(_) => {}
             Message::Choke => self.on_choke(key),
             Message::Unchoke => {
                 peer.peer_choking = false;
+                peer.refused.clear();
                 peer.waiting_since = now;
                 self.dirty.insert(key);
             }
@@ -128,10 +135,15 @@ impl Swarm {
     fn on_choke(&mut self, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.peer_choking = true;
+        self.pieces.release_exclusive(key);
+        let Some(peer) = self.peers.get_mut(&key) else { return };
         // With BEP 6 each request is answered even then; without it they are all gone.
         if !peer.fast {
             for (block, _) in std::mem::take(&mut peer.in_flight) {
                 self.pieces.give_back(&self.config.layout, block, key);
+            }
+            for block in std::mem::take(&mut peer.late) {
+                self.pieces.end_lateness(&self.config.layout, block, key, false);
             }
             self.wake_idle();
         }
@@ -140,21 +152,25 @@ impl Swarm {
     fn on_reject(&mut self, now: Instant, key: PeerKey, block: Block) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         if peer.take_in_flight(block).is_none() {
-            return; // cancelled a moment ago
+            if peer.take_late(block) {
+                self.pieces.end_lateness(&self.config.layout, block, key, false);
+            }
+            return; // late, or cancelled a moment ago
         }
         peer.waiting_since = now;
         peer.allowed_fast.retain(|&piece| piece != block.piece);
+        if !peer.peer_choking && peer.may_be_asked_for(block.piece) {
+            // Asked again at once, it would refuse again at once.
+            peer.refused.push((block.piece, now + REFUSED));
+        }
         self.pieces.give_back(&self.config.layout, block, key);
         self.wake_idle();
-        if !self.peers[&key].peer_choking {
-            // It refuses though it does not choke us: not at once again.
-            self.dirty.remove(&key);
-        }
     }
 
     /// The data of `block` have come. Says whether the caller is to keep them for its piece.
     pub fn on_block(&mut self, now: Instant, key: PeerKey, block: Block) -> bool {
         let Some(peer) = self.peers.get_mut(&key) else { return false };
+        let address = peer.address;
         let length = u64::from(block.length);
         peer.last_received = now;
         peer.may_send_bitfield = false;
@@ -162,27 +178,29 @@ impl Swarm {
         peer.down_rate.add(now, length);
         self.downloaded += length;
         self.down_rate.add(now, length);
-        if let Some(sent) = peer.take_in_flight(block) {
+        let sent = peer.take_in_flight(block);
+        let asked = sent.is_some() || peer.take_late(block);
+        if let Some(sent) = sent {
             peer.window.on_block(now, sent, block.length);
             peer.waiting_since = now;
+        }
+        if asked {
             peer.last_useful = now;
-            peer.snubbed = false;
-        } else {
-            peer.wasted += length;
-            if peer.wasted > MOST_UNASKED && peer.wasted > peer.downloaded / 2 {
-                self.close(now, key, "sends blocks that nobody asked for");
-            }
+            self.end_snub(now, key);
         }
         self.dirty.insert(key);
-        match self.pieces.on_block(&self.config.layout, block, key) {
+        match self.pieces.on_block(&self.config.layout, block, key, address) {
             Arrival::Unneeded => {
                 self.wasted += length;
+                if !asked {
+                    self.on_unasked(now, key, length);
+                }
                 false
             }
             Arrival::Kept { others, whole } => {
                 for other in others {
                     if let Some(peer) = self.peers.get_mut(&other)
-                        && peer.take_in_flight(block).is_some()
+                        && (peer.take_in_flight(block).is_some() || peer.take_late(block))
                     {
                         self.send(now, other, Message::Cancel(block));
                         self.dirty.insert(other);
@@ -196,11 +214,17 @@ impl Swarm {
         }
     }
 
+    /// A block that is of no use and that was not asked for; what crossed with our cancel is one, too.
+    fn on_unasked(&mut self, now: Instant, key: PeerKey, length: u64) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.wasted += length;
+        if peer.wasted > MOST_UNASKED && peer.wasted > peer.downloaded / 2 {
+            self.close(now, key, "sends blocks that nobody asked for");
+        }
+    }
+
     fn verify(&mut self, piece: PieceIndex) {
-        let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
-        let address = |key| self.peers.get(&key).map_or(nobody, |peer| peer.address);
-        let senders = self.pieces.senders(piece).into_iter().map(address).collect();
-        self.verifying.insert(piece, senders);
+        self.verifying.insert(piece, self.pieces.senders(piece));
         self.pieces.end(piece);
         let digests = self.suspects.contains(piece);
         self.outputs.push_back(Output::Verify { piece, digests });
@@ -209,6 +233,7 @@ impl Swarm {
     pub(super) fn on_passed(&mut self, now: Instant, piece: PieceIndex, digests: &[Digest]) {
         let Some(senders) = self.verifying.remove(&piece) else { return };
         self.have.insert(piece);
+        self.missing -= u32::from(self.wanted.contains(piece));
         for culprit in self.suspects.on_passed(piece, digests) {
             self.ban(now, culprit, piece);
         }
@@ -236,7 +261,7 @@ impl Swarm {
         }
     }
 
-    pub(super) fn on_failed(&mut self, piece: PieceIndex, digests: Vec<Digest>) {
+    pub(super) fn on_failed(&mut self, now: Instant, piece: PieceIndex, digests: Vec<Digest>) {
         let Some(senders) = self.verifying.remove(&piece) else { return };
         self.wasted += u64::from(self.config.layout.piece_size(piece));
         let culprit = self.suspects.on_failed(piece, &senders, digests);
@@ -246,7 +271,6 @@ impl Swarm {
             self.picker.put(piece);
         }
         if let Some(culprit) = culprit {
-            let now = self.next_patrol; // bans do not depend on the time
             self.ban(now, culprit, piece);
         }
         self.wake_idle();
@@ -260,9 +284,6 @@ impl Swarm {
     }
 
     fn ban(&mut self, now: Instant, address: SocketAddr, piece: PieceIndex) {
-        if address.port() == 0 {
-            return; // blocks of an earlier run: nobody's fault that could be named
-        }
         self.candidates.ban(address);
         let reason = format!("sent corrupt data of piece {}", piece.0);
         let found: Vec<(PeerKey, String)> = self
@@ -281,6 +302,9 @@ impl Swarm {
     /// Takes back all that was asked of a peer.
     pub(super) fn cancel_all(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
+        for block in std::mem::take(&mut peer.late) {
+            self.pieces.end_lateness(&self.config.layout, block, key, false);
+        }
         for (block, _) in std::mem::take(&mut peer.in_flight) {
             self.pieces.give_back(&self.config.layout, block, key);
             self.send(now, key, Message::Cancel(block));
@@ -291,14 +315,33 @@ impl Swarm {
     pub(super) fn snub(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.snubbed = true;
-        peer.waiting_since = now;
+        peer.probe_at = now + FIRST_PROBE * 2u32.pow(peer.snubs.min(4));
+        peer.snubs += 1;
         for (block, _) in std::mem::take(&mut peer.in_flight) {
-            self.pieces.give_back(&self.config.layout, block, key);
+            if peer.late.contains(&block) {
+                self.pieces.give_back(&self.config.layout, block, key); // the probe of a peer that is late
+            } else {
+                peer.late.push_back(block);
+                self.pieces.give_up_waiting(&self.config.layout, block, key);
+            }
         }
         self.pieces.release_exclusive(key);
-        self.dirty.remove(&key);
         self.wake_idle();
-        self.dirty.remove(&key);
+    }
+
+    /// It sends after all: what nobody else was asked for is left to it, the rest is cancelled.
+    fn end_snub(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.snubbed) else { return };
+        (peer.snubbed, peer.snubs, peer.waiting_since) = (false, 0, now);
+        let mut given_up = Vec::new();
+        for block in std::mem::take(&mut peer.late) {
+            if self.pieces.end_lateness(&self.config.layout, block, key, true) {
+                peer.in_flight.push_back((block, peer.window.on_request(now)));
+            } else {
+                given_up.push(block);
+            }
+        }
+        given_up.into_iter().for_each(|block| self.send(now, key, Message::Cancel(block)));
     }
 
     fn unwritten(&self) -> u64 {
@@ -313,8 +356,14 @@ impl Swarm {
         }
         loop {
             let Some(peer) = self.peers.get(&key) else { return };
-            let room = if peer.snubbed { 1 } else { peer.window.blocks() };
-            if !peer.am_interested || peer.in_flight.len() as u32 >= room {
+            let room = match peer.snubbed {
+                true => u32::from(now >= peer.probe_at),
+                false => peer.window.blocks(),
+            };
+            if !peer.am_interested
+                || peer.in_flight.len() as u32 >= room
+                || peer.refused.len() >= MOST_REFUSED
+            {
                 return;
             }
             let Some(block) = self.next_block(now, key) else { return };
@@ -336,15 +385,13 @@ impl Swarm {
             return None;
         }
         let layout = &self.config.layout;
-        if self.pieces.free_blocks() > 0 {
-            let current = peer.current.filter(|&piece| peer.may_be_asked_for(piece));
-            if let Some(block) = current.and_then(|piece| self.pieces.request(layout, piece, key)) {
-                return Some(block);
-            }
-            let begun = self.pieces.with_free_blocks(key).find(|&piece| peer.may_be_asked_for(piece));
-            if let Some(block) = begun.and_then(|piece| self.pieces.request(layout, piece, key)) {
-                return Some(block);
-            }
+        let current = peer.current.filter(|&piece| peer.may_be_asked_for(piece));
+        if let Some(block) = current.and_then(|piece| self.pieces.request(layout, piece, key)) {
+            return Some(block);
+        }
+        let begun = self.pieces.with_free_blocks(key).find(|&piece| peer.may_be_asked_for(piece));
+        if let Some(block) = begun.and_then(|piece| self.pieces.request(layout, piece, key)) {
+            return Some(block);
         }
         let piece = if peer.peer_choking {
             peer.allowed_fast.iter().copied().find(|&p| peer.pieces.contains(p) && self.picker.contains(p))
@@ -365,9 +412,10 @@ impl Swarm {
         self.end_game_block(now, key)
     }
 
-    /// When every wanted block is asked for: one that another peer will take far longer for.
+    /// When no piece is left to begin, and no free block that this peer has: one that another peer
+    /// will take far longer for.
     fn end_game_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
-        if !self.picker.is_empty() || self.pieces.free_blocks() > 0 {
+        if !self.picker.is_exhausted() {
             return None;
         }
         let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
@@ -387,9 +435,14 @@ impl Swarm {
     }
 }
 
+/// Whether a bitfield may still follow: BEP 3 wants it first, but clients greet with these, too.
+fn is_no_word_on_pieces(message: &Message) -> bool {
+    use Message::{Extended, KeepAlive, Port, Unknown};
+    matches!(message, Extended { .. } | KeepAlive | Port(_) | Unknown { .. })
+}
+
 fn unique(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     addresses.sort_unstable();
     addresses.dedup();
-    addresses.retain(|address| address.port() != 0);
     addresses
 }

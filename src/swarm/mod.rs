@@ -202,6 +202,8 @@ pub struct Swarm {
     /// Verified and written.
     have: Bitfield,
     wanted: Bitfield,
+    /// How many pieces are wanted and not there.
+    missing: u32,
     peers: BTreeMap<PeerKey, Peer>,
     picker: Picker,
     pieces: Pieces,
@@ -246,13 +248,14 @@ impl Swarm {
             state: State::Stopped,
             have: config.have.clone(),
             wanted: config.wanted.clone(),
+            missing: config.wanted.count_minus(&config.have),
             peers: BTreeMap::new(),
             picker,
             pieces,
             verifying: BTreeMap::new(),
             suspects: Suspects::default(),
             choker: Choker::new(rng.u64(..)),
-            candidates: Candidates::default(),
+            candidates: Candidates::new(rng.u64(..)),
             half_open: BTreeSet::new(),
             announcer: Announcer::new(config.trackers.clone(), rng.u64(..)),
             dirty: BTreeSet::new(),
@@ -274,10 +277,7 @@ impl Swarm {
         match input {
             Input::Enter(state) => self.enter(now, state),
             Input::Connected(hello) => self.on_connected(now, hello),
-            Input::DialFailed(address) => {
-                self.half_open.remove(&address);
-                self.candidates.on_failure(now, address);
-            }
+            Input::DialFailed(address) => self.on_dial_failed(now, address),
             Input::DialPostponed(address) => {
                 self.half_open.remove(&address);
                 self.candidates.postpone(now, address);
@@ -290,7 +290,7 @@ impl Swarm {
             Input::Message(peer, message) => self.on_message(now, peer, message),
             Input::Sent(peer, bytes) => self.on_sent(now, peer, bytes),
             Input::Passed { piece, digests } => self.on_passed(now, piece, &digests),
-            Input::Failed { piece, digests } => self.on_failed(piece, digests),
+            Input::Failed { piece, digests } => self.on_failed(now, piece, digests),
             Input::Lost(piece) => self.on_lost(piece),
             Input::Found { addresses, origin } => {
                 for address in addresses {
@@ -338,7 +338,7 @@ impl Swarm {
 
     /// Whether all that is wanted is there.
     pub fn is_complete(&self) -> bool {
-        self.wanted.count_minus(&self.have) == 0
+        self.missing == 0
     }
 
     /// As last entered.

@@ -16,6 +16,10 @@ use crate::wire::{PeerId, Reserved};
 /// Requests that we take from one peer before we refuse more; told as `reqq` (BEP 10).
 pub const REQQ: usize = 2000;
 
+/// Refused pieces that are remembered of one peer; one that refuses more is not asked for anything
+/// until some are forgotten.
+pub const MOST_REFUSED: usize = 16;
+
 /// Suggested and allowed-fast pieces that are remembered of one peer (BEP 6 lets us ignore any).
 pub const MOST_HINTS: usize = 32;
 
@@ -64,10 +68,19 @@ pub struct Peer {
     pub allowed_fast: Vec<PieceIndex>,
     /// It would like us to ask for these; at most `MOST_HINTS`.
     pub suggested: Vec<PieceIndex>,
-    /// We let it ask for these though we choke it.
+    /// We let it ask for these though we choke it, as long as it is a newcomer.
     pub granted_fast: Vec<PieceIndex>,
+    /// Pieces of which it refused a block though it does not choke us, and until when it is not asked
+    /// for them; at most `MOST_REFUSED`.
+    pub refused: Vec<(PieceIndex, Instant)>,
     /// It does not send what it was asked for.
     pub snubbed: bool,
+    /// Times in a row that it was snubbed.
+    pub snubs: u32,
+    /// While snubbed: when it is given another chance.
+    pub probe_at: Instant,
+    /// Asked for before it was snubbed, free for others since, and neither here nor cancelled.
+    pub late: VecDeque<Block>,
     /// Since when something has been in flight without a block having come.
     pub waiting_since: Instant,
     /// What it asks for and has not been handed on; at most [`REQQ`].
@@ -122,7 +135,11 @@ impl Peer {
             allowed_fast: Vec::new(),
             suggested: Vec::new(),
             granted_fast: Vec::new(),
+            refused: Vec::new(),
             snubbed: false,
+            snubs: 0,
+            probe_at: now,
+            late: VecDeque::new(),
             waiting_since: now,
             upload_queue: VecDeque::new(),
             serving: 0,
@@ -159,13 +176,26 @@ impl Peer {
 
     /// Whether it may be asked for `piece` now.
     pub fn may_be_asked_for(&self, piece: PieceIndex) -> bool {
-        self.pieces.contains(piece) && (!self.peer_choking || self.allowed_fast.contains(&piece))
+        let refused = self.refused.iter().any(|&(other, _)| other == piece);
+        self.pieces.contains(piece) && !refused && (!self.peer_choking || self.allowed_fast.contains(&piece))
+    }
+
+    /// Whether we fill requests for `piece` though we choke it. BEP 6 leaves it to us to stop: what is
+    /// meant to give a newcomer something to trade would else be a second slot for everybody.
+    pub fn is_granted(&self, piece: PieceIndex) -> bool {
+        self.pieces.is_empty() && self.granted_fast.contains(&piece)
     }
 
     /// Takes a block out of what is in flight; it is nearly always the first.
     pub fn take_in_flight(&mut self, block: Block) -> Option<Sent> {
         let at = self.in_flight.iter().position(|&(other, _)| other == block)?;
         self.in_flight.remove(at).map(|(_, sent)| sent)
+    }
+
+    /// Takes a block out of what is late.
+    pub fn take_late(&mut self, block: Block) -> bool {
+        let at = self.late.iter().position(|&other| other == block);
+        at.is_some_and(|at| self.late.remove(at).is_some())
     }
 
     /// Seconds until the last block in flight may be expected, as far as can be told.

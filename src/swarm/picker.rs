@@ -62,14 +62,15 @@ impl Picker {
         picker
     }
 
-    /// How many pieces may be picked.
+    #[cfg(test)]
     pub fn len(&self) -> u32 {
         self.open
     }
 
-    /// Whether none may be picked.
-    pub fn is_empty(&self) -> bool {
-        self.open == 0
+    /// Whether no piece may be picked that anybody has.
+    pub fn is_exhausted(&self) -> bool {
+        let unavailable: usize = self.buckets.iter().filter_map(|class| class.first()).map(Vec::len).sum();
+        self.open == 0 || (self.seeds == 0 && unavailable == self.open as usize)
     }
 
     /// Whether `piece` may be picked.
@@ -77,7 +78,7 @@ impl Picker {
         self.place[piece.0 as usize] != OUT
     }
 
-    /// How many peers have `piece`.
+    #[cfg(test)]
     pub fn availability(&self, piece: PieceIndex) -> u32 {
         u32::from(self.availability[piece.0 as usize]) + self.seeds
     }

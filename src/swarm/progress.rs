@@ -1,6 +1,7 @@
 //! Pieces that are begun: which of their blocks are here, asked for, or free.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use super::PeerKey;
 use crate::layout::{Block, Layout, PieceIndex};
@@ -13,19 +14,28 @@ enum State {
     Free,
     /// Asked of this peer, and in the end game of those in `Pieces::extra` too.
     Requested(PeerKey),
-    Here(PeerKey),
+    /// Sent by this one of `Progress::senders`.
+    Here(u32),
 }
 
 /// A piece that is begun.
 #[derive(Debug)]
 struct Progress {
     blocks: Vec<State>,
+    /// Who sent a block of it: by address, for they may be gone when its hash is known.
+    senders: Vec<SocketAddr>,
     free: u32,
     here: u32,
     /// No free block before this one.
     cursor: u32,
     /// After a failed hash: the one peer that may fill it, once one has begun to.
     exclusive: Option<Option<PeerKey>>,
+}
+
+impl Progress {
+    fn is_open_to(&self, peer: PeerKey) -> bool {
+        self.exclusive.flatten().is_none_or(|only| only == peer)
+    }
 }
 
 /// What became of a block that arrived.
@@ -46,18 +56,17 @@ pub enum Arrival {
 #[derive(Debug, Default)]
 pub struct Pieces {
     begun: BTreeMap<PieceIndex, Progress>,
+    /// Those of them that have a free block.
+    open: BTreeSet<PieceIndex>,
     /// The further requesters of a block, in the end game.
     extra: BTreeMap<Block, Vec<PeerKey>>,
+    /// Who may still send a block though it was given back, for they were snubbed.
+    late: BTreeMap<Block, Vec<PeerKey>>,
     free: u64,
     requested: u64,
 }
 
 impl Pieces {
-    /// Blocks of begun pieces that nobody was asked for.
-    pub fn free_blocks(&self) -> u64 {
-        self.free
-    }
-
     /// Blocks that are asked for and not here.
     pub fn requested_blocks(&self) -> u64 {
         self.requested
@@ -68,33 +77,32 @@ impl Pieces {
         self.begun.keys().copied()
     }
 
-    /// Whether `piece` is begun.
+    #[cfg(test)]
     pub fn contains(&self, piece: PieceIndex) -> bool {
         self.begun.contains_key(&piece)
     }
 
     /// Begins `piece`. `exclusive`: let one peer fill it alone (it failed its hash before).
-    /// `here` are blocks that are there already, by number, with who is answerable for them.
     pub fn begin(&mut self, layout: &Layout, piece: PieceIndex, exclusive: bool) {
         let blocks = vec![State::Free; layout.num_blocks(piece) as usize];
         self.free += blocks.len() as u64;
         let free = blocks.len() as u32;
         let exclusive = exclusive.then_some(None);
-        self.begun.insert(piece, Progress { blocks, free, here: 0, cursor: 0, exclusive });
+        let senders = Vec::new();
+        self.begun.insert(piece, Progress { blocks, senders, free, here: 0, cursor: 0, exclusive });
+        self.open.insert(piece);
     }
 
     /// The begun pieces that have a free block which `peer` may be asked for, oldest index first.
     pub fn with_free_blocks(&self, peer: PeerKey) -> impl Iterator<Item = PieceIndex> + '_ {
-        let open = move |progress: &Progress| {
-            progress.free > 0 && progress.exclusive.is_none_or(|only| only.is_none_or(|only| only == peer))
-        };
-        self.begun.iter().filter(move |(_, progress)| open(progress)).map(|(&piece, _)| piece)
+        let is_open = move |piece: &PieceIndex| self.begun[piece].is_open_to(peer);
+        self.open.iter().copied().filter(is_open)
     }
 
     /// Takes the first free block of `piece` for `peer`.
     pub fn request(&mut self, layout: &Layout, piece: PieceIndex, peer: PeerKey) -> Option<Block> {
-        let progress = self.begun.get_mut(&piece).filter(|progress| progress.free > 0)?;
-        if progress.exclusive.is_some_and(|only| only.is_some_and(|only| only != peer)) {
+        let progress = self.begun.get_mut(&piece)?;
+        if progress.free == 0 || !progress.is_open_to(peer) {
             return None;
         }
         let number = (progress.cursor..progress.blocks.len() as u32)
@@ -104,6 +112,9 @@ impl Pieces {
         progress.free -= 1;
         self.free -= 1;
         self.requested += 1;
+        if progress.free == 0 {
+            self.open.remove(&piece);
+        }
         if let Some(only) = &mut progress.exclusive {
             *only = Some(peer);
         }
@@ -154,9 +165,45 @@ impl Pieces {
         progress.free += 1;
         self.free += 1;
         self.requested -= 1;
-        if progress.exclusive == Some(Some(peer)) && progress.here == 0 {
-            progress.exclusive = Some(None);
+        self.open.insert(block.piece);
+        if progress.exclusive == Some(Some(peer)) {
+            // What it sent stays; if that is nothing, the next one may still fill it alone.
+            progress.exclusive = (progress.here == 0).then_some(None);
         }
+    }
+
+    /// `peer` is too slow with `block`: others may be asked for it, and if it comes all the same it is
+    /// kept.
+    pub fn give_up_waiting(&mut self, layout: &Layout, block: Block, peer: PeerKey) {
+        self.give_back(layout, block, peer);
+        self.late.entry(block).or_default().push(peer);
+    }
+
+    /// `block` is not late any more with `peer`. With `wait`, it is waited for again; false if it is
+    /// here or somebody else was asked for it.
+    pub fn end_lateness(&mut self, layout: &Layout, block: Block, peer: PeerKey, wait: bool) -> bool {
+        if let Some(late) = self.late.get_mut(&block) {
+            late.retain(|&other| other != peer);
+            if late.is_empty() {
+                self.late.remove(&block);
+            }
+        }
+        let Some(number) = layout.block_number(block) else { return false };
+        let Some(progress) = self.begun.get_mut(&block.piece) else { return false };
+        if !wait || progress.blocks[number as usize] != State::Free || !progress.is_open_to(peer) {
+            return false;
+        }
+        progress.blocks[number as usize] = State::Requested(peer);
+        progress.free -= 1;
+        self.free -= 1;
+        self.requested += 1;
+        if progress.free == 0 {
+            self.open.remove(&block.piece);
+        }
+        if let Some(only) = &mut progress.exclusive {
+            *only = Some(peer);
+        }
+        true
     }
 
     /// The exclusive peer of any piece is gone: what it sent stays, and somebody else may go on.
@@ -168,42 +215,56 @@ impl Pieces {
         }
     }
 
-    /// `block` arrived from `peer`.
-    pub fn on_block(&mut self, layout: &Layout, block: Block, peer: PeerKey) -> Arrival {
+    /// `block` arrived from `peer`, which is at `address`.
+    pub fn on_block(&mut self, layout: &Layout, block: Block, peer: PeerKey, address: SocketAddr) -> Arrival {
         let Some(number) = layout.block_number(block) else { return Arrival::Unneeded };
         let Some(progress) = self.begun.get_mut(&block.piece) else { return Arrival::Unneeded };
-        let mut others = Vec::new();
+        if !progress.is_open_to(peer) {
+            return Arrival::Unneeded;
+        }
+        let mut others = self.late.remove(&block).unwrap_or_default();
         match progress.blocks[number as usize] {
             State::Here(_) => return Arrival::Unneeded,
             State::Free => {
                 progress.free -= 1;
                 self.free -= 1;
+                if progress.free == 0 {
+                    self.open.remove(&block.piece);
+                }
             }
             State::Requested(first) => {
                 others.push(first);
                 others.extend(self.extra.remove(&block).into_iter().flatten());
-                others.retain(|&other| other != peer);
                 self.requested -= 1;
             }
         }
-        progress.blocks[number as usize] = State::Here(peer);
+        others.retain(|&other| other != peer);
+        let sender = progress.senders.iter().position(|&sender| sender == address).unwrap_or_else(|| {
+            progress.senders.push(address);
+            progress.senders.len() - 1
+        });
+        progress.blocks[number as usize] = State::Here(sender as u32);
         progress.here += 1;
+        if let Some(only) = &mut progress.exclusive {
+            *only = Some(peer);
+        }
         Arrival::Kept { others, whole: progress.here as usize == progress.blocks.len() }
     }
 
     /// Who sent each block of a whole piece.
-    pub fn senders(&self, piece: PieceIndex) -> Vec<PeerKey> {
-        let states = self.begun.get(&piece).map_or(&[][..], |progress| &progress.blocks);
+    pub fn senders(&self, piece: PieceIndex) -> Vec<SocketAddr> {
+        let Some(progress) = self.begun.get(&piece) else { return Vec::new() };
         let sender = |state: &State| match state {
-            State::Here(peer) => Some(*peer),
+            State::Here(sender) => progress.senders.get(*sender as usize).copied(),
             State::Free | State::Requested(_) => None,
         };
-        states.iter().filter_map(sender).collect()
+        progress.blocks.iter().filter_map(sender).collect()
     }
 
     /// `piece` is not begun any more: verified, failed, or given up.
     pub fn end(&mut self, piece: PieceIndex) {
         let Some(progress) = self.begun.remove(&piece) else { return };
+        self.open.remove(&piece);
         self.free -= u64::from(progress.free);
         self.requested -= u64::from(progress.blocks.len() as u32 - progress.free - progress.here);
         let (from, to) = (Block { piece, begin: 0, length: 0 }, PieceIndex(piece.0 + 1));
@@ -230,6 +291,10 @@ mod tests {
     const A: PeerKey = PeerKey(1);
     const B: PeerKey = PeerKey(2);
 
+    fn address(peer: PeerKey) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, peer.0 as u8], 6881))
+    }
+
     fn layout() -> Layout {
         Layout::new(65536, [(150_000, false)]).unwrap()
     }
@@ -254,8 +319,9 @@ mod tests {
         pieces.request(&layout, piece, A).unwrap();
         assert!(pieces.request_too(&layout, block, B));
         assert!(!pieces.request_too(&layout, block, B));
-        assert_eq!(pieces.on_block(&layout, block, B), Arrival::Kept { others: vec![A], whole: false });
-        assert_eq!(pieces.on_block(&layout, block, A), Arrival::Unneeded);
+        let at = address(B);
+        assert_eq!(pieces.on_block(&layout, block, B, at), Arrival::Kept { others: vec![A], whole: false });
+        assert_eq!(pieces.on_block(&layout, block, A, at), Arrival::Unneeded);
     }
 
     #[test]
@@ -272,17 +338,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_counts_are_right_after_any_events(ops in prop::collection::vec((0u8..5, 0u32..3, 0u32..4, 1u64..4), 0..200)) {
+        fn the_counts_are_right_after_any_events(ops in prop::collection::vec((0u8..6, 0u32..3, 0u32..4, 1u64..4), 0..200)) {
             let (layout, mut pieces) = (layout(), Pieces::default());
             for (op, piece, number, peer) in ops {
                 let (piece, peer) = (PieceIndex(piece), PeerKey(peer));
                 let block = layout.block(piece, number.min(layout.num_blocks(piece) - 1));
                 match op {
-                    0 => if !pieces.contains(piece) { pieces.begin(&layout, piece, false) },
+                    0 => if !pieces.contains(piece) { pieces.begin(&layout, piece, number == 0) },
                     1 => drop(pieces.request(&layout, piece, peer)),
                     2 => drop(pieces.request_too(&layout, block, peer)),
                     3 => pieces.give_back(&layout, block, peer),
-                    _ => if let Arrival::Kept { whole: true, .. } = pieces.on_block(&layout, block, peer) {
+                    4 => pieces.release_exclusive(peer),
+                    _ => if let Arrival::Kept { whole: true, .. } = pieces.on_block(&layout, block, peer, address(peer)) {
                         prop_assert_eq!(pieces.senders(piece).len(), layout.num_blocks(piece) as usize);
                         pieces.end(piece);
                     },
@@ -292,6 +359,8 @@ mod tests {
                 let requested = states().filter(|s| matches!(s, State::Requested(_))).count();
                 prop_assert_eq!(pieces.requested, requested as u64);
                 prop_assert!(pieces.extra.len() <= requested);
+                let open = pieces.begun.iter().filter(|(_, progress)| progress.free > 0);
+                prop_assert!(open.map(|(piece, _)| piece).eq(&pieces.open));
                 for (piece, progress) in &pieces.begun {
                     let before = &progress.blocks[..progress.cursor as usize];
                     prop_assert!(!before.contains(&State::Free), "{:?}", piece);

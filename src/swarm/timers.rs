@@ -63,7 +63,8 @@ impl Swarm {
                 if since(peer.last_sent) > KEEP_ALIVE {
                     self.send(now, key, Message::KeepAlive);
                 }
-                let Some(peer) = self.peers.get(&key) else { continue };
+                let Some(peer) = self.peers.get_mut(&key) else { continue };
+                peer.refused.retain(|&(_, until)| until > now);
                 let patience = peer.window.patience(peer.in_flight.len());
                 if !peer.in_flight.is_empty() && since(peer.waiting_since) > patience {
                     self.snub(now, key);

@@ -12,9 +12,15 @@ use crate::wire::Message;
 /// The longest block that we fill; BEP 3's clients ask for 16 KiB, a few old ones for more.
 const LONGEST_REQUEST: u32 = 128 * 1024;
 
-/// Bytes of one peer that are read and queued for its connection at the most: what keeps a fast
+/// Bytes of one peer that are read and queued for its connection at the most: what keeps the fastest
 /// connection busy while the next are read. Requests beyond it can still be cancelled.
-pub const SERVE_AHEAD: u64 = 1 << 20;
+const MOST_AHEAD: u64 = 1 << 20;
+
+/// The same for the slowest: what we say to it has to wait behind them.
+const LEAST_AHEAD: u64 = 64 << 10;
+
+/// Between the two, as many bytes as it takes in so much time.
+const AHEAD: f64 = 0.5;
 
 impl Swarm {
     pub(super) fn on_interested(&mut self, now: Instant, key: PeerKey, interested: bool) {
@@ -78,13 +84,13 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.am_choking != choke) else { return };
         peer.am_choking = choke;
         peer.choke_changed = now;
-        let (fast, granted) = (peer.fast, peer.granted_fast.clone());
         if !choke {
             return self.send(now, key, Message::Unchoke);
         }
-        let keep = |block: &Block| fast && granted.contains(&block.piece);
-        let (kept, dropped): (Vec<Block>, Vec<Block>) =
-            std::mem::take(&mut peer.upload_queue).into_iter().partition(keep);
+        let fast = peer.fast;
+        let queue = std::mem::take(&mut peer.upload_queue);
+        let keep = |block: &Block| fast && self.state == State::Started && peer.is_granted(block.piece);
+        let (kept, dropped): (Vec<Block>, Vec<Block>) = queue.into_iter().partition(keep);
         peer.upload_queue = kept.into();
         self.send(now, key, Message::Choke);
         if fast {
@@ -105,14 +111,14 @@ impl Swarm {
             self.outputs.push_back(Output::Event(event));
             return self.close(now, key, reason);
         }
-        let allowed = !peer.am_choking || peer.granted_fast.contains(&block.piece);
+        let allowed = !peer.am_choking || peer.is_granted(block.piece);
         if self.state == State::Started
             && allowed
             && self.have.contains(block.piece)
             && peer.upload_queue.len() < REQQ
         {
             peer.upload_queue.push_back(block);
-            self.serve(key);
+            self.serve(now, key);
         } else if peer.fast {
             self.send(now, key, Message::Reject(block));
         }
@@ -127,13 +133,28 @@ impl Swarm {
         }
     }
 
-    /// Hands requests on to be read, in batches: the next ones when half of the last are sent.
-    fn serve(&mut self, key: PeerKey) {
+    /// Drops what a peer asked for, granted pieces too.
+    pub(super) fn refuse_all(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        if peer.serving > SERVE_AHEAD / 2 && !peer.upload_queue.is_empty() && peer.serving < SERVE_AHEAD {
+        let fast = peer.fast;
+        for block in std::mem::take(&mut peer.upload_queue) {
+            if fast {
+                self.send(now, key, Message::Reject(block));
+            }
+        }
+    }
+
+    /// Hands requests on to be read, in batches: the next ones when half of the last are sent. It does
+    /// not stall, for what keeps it from handing on is what will be sent.
+    fn serve(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.upload_queue.is_empty()) else {
+            return;
+        };
+        let ahead = ((peer.up_rate.get(now) as f64 * AHEAD) as u64).clamp(LEAST_AHEAD, MOST_AHEAD);
+        if peer.serving > ahead / 2 {
             return;
         }
-        while peer.serving < SERVE_AHEAD
+        while peer.serving < ahead
             && let Some(block) = peer.upload_queue.pop_front()
         {
             peer.serving += u64::from(block.length);
@@ -150,6 +171,6 @@ impl Swarm {
         peer.up_rate.add(now, u64::from(bytes));
         peer.last_sent = now;
         peer.last_useful = now;
-        self.serve(key);
+        self.serve(now, key);
     }
 }

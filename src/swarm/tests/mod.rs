@@ -9,6 +9,7 @@ use super::Swarm;
 
 /// What must hold between the parts of a swarm after any input.
 fn check(swarm: &Swarm) {
+    assert_eq!(swarm.missing, swarm.wanted.count_minus(&swarm.have));
     let mut requested = BTreeMap::new();
     for (key, peer) in &swarm.peers {
         assert_eq!(*key, peer.key);

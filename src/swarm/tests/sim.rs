@@ -176,7 +176,7 @@ pub struct Sim {
 const SECOND: f64 = 1e9;
 
 pub fn address_of(node: usize) -> SocketAddr {
-    SocketAddr::from(([10, 1, (node >> 8) as u8, node as u8], 6881))
+    SocketAddr::from(([10, (node >> 8) as u8, node as u8, 1], 6881))
 }
 
 impl Sim {
@@ -222,6 +222,7 @@ impl Sim {
             have: if spec.complete { Bitfield::full(pieces) } else { Bitfield::new(pieces) },
             wanted: Bitfield::full(pieces),
             weights: Vec::new(),
+            partial: Vec::new(),
             downloaded: 0,
             uploaded: 0,
             max_peers: spec.max_peers,
