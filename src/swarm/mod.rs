@@ -240,7 +240,9 @@ impl Swarm {
                 pieces.begin(&config.layout, *piece, false);
                 for &number in blocks {
                     // Nobody's peer: if the piece fails, an earlier run is to blame.
-                    pieces.on_block(&config.layout, config.layout.block(*piece, number), PeerKey(0));
+                    let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+                    let block = config.layout.block(*piece, number);
+                    pieces.on_block(&config.layout, block, PeerKey(0), nobody);
                 }
             }
         }
