@@ -76,9 +76,24 @@ const ROOMS: &[Room] = &[
         knows: &["bitfield", "event", "hash", "layout", "metainfo", "storage", "text"],
         may: &[Files, Clock, Threads],
     },
+    // It fills the buffers that go out as they are, each block behind its header, and names in its
+    // answers the connection that a read is for. Of wishes, choking and messages it knows nothing.
     Room {
         name: "disk",
-        knows: &["bitfield", "event", "hash", "layout", "metainfo", "storage", "text"],
+        knows: &[
+            "bitfield",
+            "event",
+            "hash",
+            "layout",
+            "metainfo",
+            "net::buffers",
+            "net::connection::Served",
+            "storage",
+            "swarm::PeerKey",
+            "text",
+            "wire::PIECE_HEADER_LENGTH",
+            "wire::piece_header",
+        ],
         may: &[Tokio, Files, Clock, Threads],
     },
     // A `PeerKey` is the core's name for a connection, a plain number.
@@ -88,10 +103,11 @@ const ROOMS: &[Room] = &[
         may: &[Tokio, Sockets, Clock, Threads],
     },
     // It carries what the core wants announced, and brings back the answers, as the core's plain values.
+    // The one file that it reads is SSL_CERT_FILE's.
     Room {
         name: "tracker",
         knows: &["event", "metainfo", "swarm::announce", "text", "wire"],
-        may: &[Tokio, Sockets, Clock, Threads, Chance, Environment],
+        may: &[Tokio, Files, Sockets, Clock, Threads, Chance, Environment],
     },
     Room {
         name: "discovery",
@@ -120,15 +136,27 @@ const ROOMS: &[Room] = &[
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],
     },
+    // It starts the thread of the loop, reads the .torrent, and hands out plain pictures of peers.
     Room {
         name: "client",
-        knows: &["bitfield", "check", "event", "layout", "metainfo", "session", "storage", "text", "wire"],
-        may: &[Clock, Threads, Chance],
+        knows: &[
+            "bitfield",
+            "check",
+            "event",
+            "layout",
+            "metainfo",
+            "session",
+            "storage",
+            "swarm::PeerStatus",
+            "text",
+            "wire",
+        ],
+        may: &[Tokio, Files, Clock, Threads, Chance],
     },
-    // What people see. `storage` is named for `Preallocate`, a plain choice.
+    // What people see. A check alone needs no session; `storage` is named for `Preallocate`, a choice.
     Room {
         name: "cli",
-        knows: &["bitfield", "client", "event", "layout", "metainfo", "storage", "text"],
+        knows: &["bitfield", "check", "client", "event", "layout", "metainfo", "storage", "text"],
         may: &[Tokio, Files, Clock, Threads, Environment, Printing, Anyhow, Signals],
     },
     Room { name: "main", knows: &["cli"], may: &[Exit, Environment] },
