@@ -4,6 +4,8 @@
 //! A [`Session`] runs on a thread of its own and owns everything; these are handles that send it
 //! commands and wait for its replies, microseconds at most. Use them from any thread.
 
+mod builder;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -21,6 +23,7 @@ use crate::session::torrent::Torrent;
 use crate::session::{Command, Engine};
 use crate::wire::PeerId;
 
+pub use self::builder::ClientBuilder;
 pub use crate::session::options::{FileInfo, Phase, SessionOptions, Status, TorrentOptions, TrackerInfo};
 pub use crate::session::subscribers::Subscription;
 pub use crate::swarm::PeerStatus;
@@ -235,61 +238,6 @@ impl Facts {
     }
 }
 
-/// Makes a [`Client`] with a session of its own.
-#[derive(Clone, Debug)]
-pub struct ClientBuilder {
-    path: PathBuf,
-    session: SessionOptions,
-    torrent: TorrentOptions,
-}
-
-impl ClientBuilder {
-    /// Where data live; default: the current folder.
-    pub fn basedir(mut self, basedir: impl Into<PathBuf>) -> Self {
-        self.torrent.basedir = basedir.into();
-        self
-    }
-
-    /// The state to begin with; default: started.
-    pub fn state(mut self, state: State) -> Self {
-        self.torrent.state = state;
-        self
-    }
-
-    /// Ports to listen on, tried in order, 0 for any; default: any.
-    pub fn port(mut self, ports: impl Into<Vec<u16>>) -> Self {
-        self.session.ports = ports.into();
-        self
-    }
-
-    /// All that can be said of the session.
-    pub fn session_options(mut self, options: SessionOptions) -> Self {
-        self.session = options;
-        self
-    }
-
-    /// All that can be said of the torrent.
-    pub fn torrent_options(mut self, options: TorrentOptions) -> Self {
-        self.torrent = options;
-        self
-    }
-
-    /// Reads the .torrent, starts the session and adds the torrent to it.
-    ///
-    /// # Errors
-    ///
-    /// If the .torrent cannot be read or is not valid, or no port can be listened on.
-    pub fn build(self) -> Result<Client, Error> {
-        let read = std::fs::read(&self.path);
-        let bytes = read.map_err(|source| Error::Read { path: self.path.clone(), source })?;
-        let metainfo = Metainfo::parse(&bytes)?;
-        let session = Session::start(self.session)?;
-        let mut client = session.add(metainfo, self.torrent)?;
-        client.session = Some(Arc::new(session));
-        Ok(client)
-    }
-}
-
 /// A handle to one torrent; clones are handles to the same.
 ///
 /// Getters that the running session answers give the last known value once it has ended.
@@ -337,11 +285,7 @@ pub struct Client {
 impl Client {
     /// A client for the .torrent at `path`, with a session of its own.
     pub fn builder(path: impl Into<PathBuf>) -> ClientBuilder {
-        ClientBuilder {
-            path: path.into(),
-            session: SessionOptions::default(),
-            torrent: TorrentOptions::default(),
-        }
+        ClientBuilder::new(path.into())
     }
 
     /// The session, if it is this client's own.
