@@ -53,6 +53,7 @@ use Need::*;
 const ROOMS: &[Room] = &[
     // The pure rooms: values in, values out.
     Room { name: "layout", knows: &[], may: &[] },
+    Room { name: "blocks", knows: &["layout"], may: &[] },
     Room { name: "text", knows: &[], may: &[] },
     Room { name: "bitfield", knows: &["layout"], may: &[] },
     // The environment may name the kernel (`BTGET_SHA1`), to compare them.
@@ -76,34 +77,19 @@ const ROOMS: &[Room] = &[
         knows: &["bitfield", "event", "hash", "layout", "metainfo", "storage", "text"],
         may: &[Files, Clock, Threads],
     },
-    // It fills the buffers that go out as they are, each block behind its header, and names in its
-    // answers the connection that a read is for. Of wishes, choking and messages it knows nothing.
     Room {
         name: "disk",
-        knows: &[
-            "bitfield",
-            "event",
-            "hash",
-            "layout",
-            "metainfo",
-            "net::buffers",
-            "net::connection::Served",
-            "storage",
-            "swarm::PeerKey",
-            "text",
-            "wire::PIECE_HEADER_LENGTH",
-            "wire::piece_header",
-        ],
+        knows: &["bitfield", "blocks", "event", "hash", "layout", "metainfo", "storage", "text"],
         may: &[Tokio, Files, Clock, Threads],
     },
     // A `PeerKey` is the core's name for a connection, a plain number.
     Room {
         name: "net",
-        knows: &["bitfield", "event", "layout", "metainfo", "swarm::PeerKey", "text", "wire"],
+        knows: &["bitfield", "blocks", "event", "layout", "metainfo", "swarm::PeerKey", "text", "wire"],
         may: &[Tokio, Sockets, Clock, Threads],
     },
     // It carries what the core wants announced, and brings back the answers, as the core's plain values.
-    // The one file that it reads is SSL_CERT_FILE's.
+    // The one file that it reads is that of the certificates that the user trusts.
     Room {
         name: "tracker",
         knows: &["event", "metainfo", "swarm::announce", "text", "wire"],
@@ -119,6 +105,7 @@ const ROOMS: &[Room] = &[
         name: "session",
         knows: &[
             "bitfield",
+            "blocks",
             "check",
             "client",
             "discovery",
@@ -136,27 +123,15 @@ const ROOMS: &[Room] = &[
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],
     },
-    // It starts the thread of the loop, reads the .torrent, and hands out plain pictures of peers.
     Room {
         name: "client",
-        knows: &[
-            "bitfield",
-            "check",
-            "event",
-            "layout",
-            "metainfo",
-            "session",
-            "storage",
-            "swarm::PeerStatus",
-            "text",
-            "wire",
-        ],
-        may: &[Tokio, Files, Clock, Threads, Chance],
+        knows: &["bitfield", "check", "event", "layout", "metainfo", "session", "storage", "text", "wire"],
+        may: &[Files, Clock, Threads, Chance],
     },
-    // What people see. A check alone needs no session; `storage` is named for `Preallocate`, a choice.
+    // What people see. `storage` is named for `Preallocate`, a plain choice.
     Room {
         name: "cli",
-        knows: &["bitfield", "check", "client", "event", "layout", "metainfo", "storage", "text"],
+        knows: &["bitfield", "client", "event", "layout", "metainfo", "storage", "text"],
         may: &[Tokio, Files, Clock, Threads, Environment, Printing, Anyhow, Signals],
     },
     Room { name: "main", knows: &["cli"], may: &[Exit, Environment] },

@@ -1,4 +1,4 @@
-//! Makes a client of a .torrent with a session of its own: what a program with one torrent needs.
+//! A client with a session of its own.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,214 +1,26 @@
-//! The ancestors' interface (AnyEvent::BitTorrent): a torrent as an object that is started, paused,
-//! stopped and asked. The command line uses nothing else.
-//!
-//! A [`Session`] runs on a thread of its own and owns everything; these are handles that send it
-//! commands and wait for its replies, microseconds at most. Use them from any thread.
-
-mod builder;
+//! A handle to one torrent.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::UnboundedSender;
-
+use super::{
+    ClientBuilder, Error, FileInfo, PeerStatus, Phase, Session, Status, TorrentOptions, TrackerInfo,
+};
 use crate::bitfield::Bitfield;
-use crate::event::{Severity, State};
+use crate::event::State;
 use crate::layout::FileIndex;
-use crate::metainfo::{InfoHash, Metainfo, MetainfoError};
+use crate::metainfo::{InfoHash, Metainfo};
+use crate::session::Command;
+use crate::session::thread::Commands;
 use crate::session::torrent::Torrent;
-use crate::session::{Command, Engine};
 use crate::wire::PeerId;
-
-pub use self::builder::ClientBuilder;
-pub use crate::session::options::{FileInfo, Phase, SessionOptions, Status, TorrentOptions, TrackerInfo};
-pub use crate::session::subscribers::Subscription;
-pub use crate::swarm::PeerStatus;
-
-/// Threads for announces that may be under way at once; each is blocked for 30 s at the most.
-const MOST_BLOCKING: usize = 64;
-
-/// Errors of the library's interface.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// No port of the list could be listened on, or a thread could not be started.
-    #[error("{0}")]
-    Start(String),
-    /// The session has ended.
-    #[error("the session has ended")]
-    Ended,
-    /// The torrent is in the session already.
-    #[error("torrent {0} is there already")]
-    Twice(InfoHash),
-    /// The .torrent could not be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The .torrent.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is not a valid .torrent.
-    #[error("{0}")]
-    Metainfo(#[from] MetainfoError),
-}
-
-/// A running session: the listener, the limits and the torrents.
-///
-/// Dropping it stops every torrent as [`Session::shutdown`] does.
-#[derive(Debug)]
-pub struct Session {
-    commands: Option<UnboundedSender<Command>>,
-    thread: Option<JoinHandle<()>>,
-    peer_id: PeerId,
-    port: u16,
-}
-
-impl Session {
-    /// Starts the thread and the listener.
-    ///
-    /// # Errors
-    ///
-    /// If none of the ports can be listened on, or a thread cannot be started.
-    pub fn start(options: SessionOptions) -> Result<Session, Error> {
-        let (commands, received) = tokio::sync::mpsc::unbounded_channel();
-        let (ready, started) = sync_channel(1);
-        let run = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .max_blocking_threads(MOST_BLOCKING)
-                .thread_name("btget-blocking")
-                .build();
-            let runtime = match runtime {
-                Ok(runtime) => runtime,
-                Err(error) => {
-                    return drop(ready.send(Err(format!("cannot start the network loop: {error}"))));
-                }
-            };
-            let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, async move {
-                match Engine::start(options, received) {
-                    Ok(engine) => {
-                        let _ = ready.send(Ok((engine.peer_id(), engine.port())));
-                        engine.run().await;
-                    }
-                    Err(error) => drop(ready.send(Err(error))),
-                }
-            });
-            // An announce that hangs is not waited for.
-            runtime.shutdown_background();
-        };
-        let thread = std::thread::Builder::new()
-            .name("btget-session".into())
-            .spawn(run)
-            .map_err(|error| Error::Start(format!("cannot start a thread: {error}")))?;
-        let (peer_id, port) = started.recv().map_err(|_| Error::Ended)?.map_err(Error::Start)?;
-        Ok(Session { commands: Some(commands), thread: Some(thread), peer_id, port })
-    }
-
-    /// Adds a torrent; its check begins at once, and it goes on to `options.state`.
-    ///
-    /// # Errors
-    ///
-    /// If it is there already, or the session has ended.
-    pub fn add(&self, metainfo: Metainfo, options: TorrentOptions) -> Result<Client, Error> {
-        let info_hash = metainfo.info_hash;
-        let facts = Arc::new(Facts::new(&metainfo, &options));
-        let commands = self.commands.clone().ok_or(Error::Ended)?;
-        let added = ask(&commands, |reply| Command::Add(Box::new(metainfo), options, reply))?;
-        if !added {
-            return Err(Error::Twice(info_hash));
-        }
-        let (peer_id, port) = (self.peer_id, self.port);
-        Ok(Client { commands, info_hash, facts, peer_id, port, session: None })
-    }
-
-    /// Ends a torrent and takes it out; its files stay.
-    ///
-    /// # Errors
-    ///
-    /// If the session has ended.
-    pub fn remove(&self, torrent: &Client) -> Result<(), Error> {
-        self.ask(|reply| Command::Remove(torrent.info_hash, reply))
-    }
-
-    /// The torrents.
-    ///
-    /// # Errors
-    ///
-    /// If the session has ended.
-    pub fn torrents(&self) -> Result<Vec<InfoHash>, Error> {
-        self.ask(Command::List)
-    }
-
-    /// The events of at least this severity, from now on.
-    ///
-    /// # Errors
-    ///
-    /// If the session has ended.
-    pub fn subscribe(&self, least: Severity) -> Result<Subscription, Error> {
-        self.ask(|reply| Command::Subscribe(least, reply))
-    }
-
-    /// Ours, the same for all torrents.
-    pub fn peer_id(&self) -> PeerId {
-        self.peer_id
-    }
-
-    /// The port that is listened on.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Tells every torrent to stop (finish writing, sync, save resume data, announce `stopped`; 5 s
-    /// at the most), without waiting for it.
-    pub fn begin_shutdown(&self) {
-        if let Some(commands) = &self.commands {
-            let _ = commands.send(Command::Shutdown);
-        }
-    }
-
-    /// Stops every torrent and waits until the thread has ended.
-    pub fn shutdown(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        self.begin_shutdown();
-        self.commands = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been reported already.
-            let _ = thread.join();
-        }
-    }
-
-    fn ask<T>(&self, command: impl FnOnce(std::sync::mpsc::SyncSender<T>) -> Command) -> Result<T, Error> {
-        ask(self.commands.as_ref().ok_or(Error::Ended)?, command)
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-fn ask<T>(
-    commands: &UnboundedSender<Command>,
-    command: impl FnOnce(std::sync::mpsc::SyncSender<T>) -> Command,
-) -> Result<T, Error> {
-    let (reply, answer): (_, Receiver<T>) = sync_channel(1);
-    commands.send(command(reply)).map_err(|_| Error::Ended)?;
-    answer.recv().map_err(|_| Error::Ended)
-}
 
 /// What does not change while a torrent lives.
 #[derive(Debug)]
-struct Facts {
+pub(super) struct Facts {
     name: String,
     size: u64,
     piece_length: u32,
@@ -220,7 +32,7 @@ struct Facts {
 }
 
 impl Facts {
-    fn new(metainfo: &Metainfo, options: &TorrentOptions) -> Facts {
+    pub(super) fn new(metainfo: &Metainfo, options: &TorrentOptions) -> Facts {
         let basedir = std::path::absolute(&options.basedir).unwrap_or_else(|_| options.basedir.clone());
         let file = |(index, file): (usize, &crate::metainfo::File)| FileInfo {
             path: basedir.join(&*file.path),
@@ -273,13 +85,13 @@ impl Facts {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Client {
-    commands: UnboundedSender<Command>,
-    info_hash: InfoHash,
-    facts: Arc<Facts>,
-    peer_id: PeerId,
-    port: u16,
+    pub(super) commands: Commands,
+    pub(super) info_hash: InfoHash,
+    pub(super) facts: Arc<Facts>,
+    pub(super) peer_id: PeerId,
+    pub(super) port: u16,
     /// With a session of its own: kept as long as there is a handle.
-    session: Option<Arc<Session>>,
+    pub(super) session: Option<Arc<Session>>,
 }
 
 impl Client {
@@ -327,7 +139,7 @@ impl Client {
     ///
     /// If the session has ended.
     pub fn hashcheck(&self) -> Result<(), Error> {
-        ask(&self.commands, |reply| Command::Hashcheck(self.info_hash, reply))
+        self.command(|reply| Command::Hashcheck(self.info_hash, reply))
     }
 
     /// Tells the torrent of a peer.
@@ -336,20 +148,24 @@ impl Client {
     ///
     /// If the session has ended.
     pub fn add_peer(&self, address: SocketAddr) -> Result<(), Error> {
-        ask(&self.commands, |reply| Command::AddPeer(self.info_hash, address, reply))
+        self.command(|reply| Command::AddPeer(self.info_hash, address, reply))
     }
 
     fn enter(&self, state: State) -> Result<(), Error> {
-        ask(&self.commands, |reply| Command::Enter(self.info_hash, state, reply))
+        self.command(|reply| Command::Enter(self.info_hash, state, reply))
+    }
+
+    fn command(&self, command: impl FnOnce(SyncSender<()>) -> Command) -> Result<(), Error> {
+        self.commands.ask(command).ok_or(Error::Ended)
     }
 
     /// Asks the session about the torrent; `None` once either has ended.
     fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Torrent) -> T + Send + 'static) -> Option<T> {
-        ask(&self.commands, |reply| {
-            Command::Ask(self.info_hash, Box::new(move |torrent| drop(reply.send(torrent.map(question)))))
-        })
-        .ok()
-        .flatten()
+        let question = |reply: SyncSender<Option<T>>| {
+            let question = move |torrent: Option<&Torrent>| drop(reply.send(torrent.map(question)));
+            Command::Ask(self.info_hash, Box::new(question))
+        };
+        self.commands.ask(question).flatten()
     }
 
     /// A picture of this moment; after the session's end, the last one that was asked for.
