@@ -28,6 +28,9 @@ const MOST_UNASKED: u64 = 2 << 20;
 /// of the time that the first one needs.
 const END_GAME_GAIN: f64 = 0.5;
 
+/// The same while pieces are missing that nobody has yet: it is not the end, and nothing hurries.
+const WAITING_GAIN: f64 = 0.1;
+
 impl Swarm {
     pub(super) fn on_message(&mut self, now: Instant, key: PeerKey, message: Message) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
@@ -415,8 +418,9 @@ impl Swarm {
         }
         let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
         let ours = (peer.in_flight.len() + 1) as f64 * f64::from(crate::layout::BLOCK_LENGTH)
-            / peer.window.rate().max(16384.0);
-        let slower = |other: &&Peer| other.key != key && ours < END_GAME_GAIN * other.queue_seconds(now);
+            / peer.window.expected_rate();
+        let gain = if self.picker.is_empty() { END_GAME_GAIN } else { WAITING_GAIN };
+        let slower = |other: &&Peer| other.key != key && ours < gain * other.queue_seconds(now);
         let mut others: Vec<&Peer> =
             self.peers.values().filter(|other| !other.in_flight.is_empty()).filter(slower).collect();
         others.sort_by(|a, b| b.queue_seconds(now).total_cmp(&a.queue_seconds(now)));

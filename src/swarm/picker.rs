@@ -67,6 +67,11 @@ impl Picker {
         self.open
     }
 
+    /// Whether none may be picked.
+    pub fn is_empty(&self) -> bool {
+        self.open == 0
+    }
+
     /// Whether no piece may be picked that anybody has.
     pub fn is_exhausted(&self) -> bool {
         let unavailable: usize = self.buckets.iter().filter_map(|class| class.first()).map(Vec::len).sum();
