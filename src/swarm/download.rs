@@ -394,7 +394,7 @@ impl Swarm {
         let piece = if peer.peer_choking {
             peer.allowed_fast.iter().copied().find(|&p| peer.pieces.contains(p) && self.picker.contains(p))
         } else if let Some(&piece) =
-            peer.suggested.iter().find(|&&p| peer.pieces.contains(p) && self.picker.contains(p))
+            peer.suggested.iter().find(|&&p| peer.pieces.contains(p) && self.picker.weighs_most(p))
         {
             Some(piece)
         } else if self.have.count() < RANDOM_FIRST {

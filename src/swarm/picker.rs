@@ -88,6 +88,13 @@ impl Picker {
         u32::from(self.availability[piece.0 as usize]) + self.seeds
     }
 
+    /// Whether `piece` may be picked and none that may weighs more.
+    pub fn weighs_most(&self, piece: PieceIndex) -> bool {
+        let is_open = |class: &[Vec<u32>]| class.iter().any(|bucket| !bucket.is_empty());
+        let heavier = &self.buckets[..usize::from(self.class[piece.0 as usize])];
+        self.contains(piece) && !heavier.iter().any(|class| is_open(class))
+    }
+
     /// `piece` may be picked (again).
     pub fn put(&mut self, piece: PieceIndex) {
         let index = piece.0 as usize;

@@ -1,7 +1,9 @@
 //! The swarm as a whole: alone against a hand-made peer, and many of them in a simulated network.
 
+mod alone;
 mod many;
 mod sim;
+mod table;
 
 use std::collections::BTreeMap;
 
