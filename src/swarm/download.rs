@@ -420,16 +420,18 @@ impl Swarm {
         let ours = (peer.in_flight.len() + 1) as f64 * f64::from(crate::layout::BLOCK_LENGTH)
             / peer.window.expected_rate();
         let gain = if self.picker.is_empty() { END_GAME_GAIN } else { WAITING_GAIN };
-        let slower = |other: &&Peer| other.key != key && ours < gain * other.queue_seconds(now);
+        let slower = |other: &Peer| other.key != key && ours < gain * other.queue_seconds(now);
+        let layout = &self.config.layout;
         let mut others: Vec<&Peer> =
-            self.peers.values().filter(|other| !other.in_flight.is_empty()).filter(slower).collect();
+            self.peers.values().filter(|other| !other.in_flight.is_empty() && slower(other)).collect();
         others.sort_by(|a, b| b.queue_seconds(now).total_cmp(&a.queue_seconds(now)));
         let blocks =
             others.into_iter().flat_map(|other| other.in_flight.iter().rev().map(|&(block, _)| block));
         let mut tries = blocks.filter(|block| peer.pieces.contains(block.piece)).take(64);
         tries.find(|&block| {
-            peer.in_flight.iter().all(|&(mine, _)| mine != block)
-                && self.pieces.request_too(&self.config.layout, block, key)
+            let is_slower = |other| self.peers.get(&other).is_none_or(slower);
+            let quickest = self.pieces.requesters(layout, block).all(is_slower);
+            quickest && self.pieces.request_too(layout, block, key)
         })
     }
 }

@@ -158,6 +158,7 @@ fn one_far_seed_fills_a_fast_path() {
 #[test]
 fn a_slow_disk_slows_the_download_to_its_pace_and_no_more() {
     let mut sim = Sim::new(51, 1 << 20, 128 << 20);
+    sim.tcp_window = 16 << 20;
     sim.add(Spec::seed(125e6));
     let disk = Duration::from_millis(400);
     sim.add(Spec { disk, ..Spec::leecher(125e6) });
