@@ -177,8 +177,8 @@ impl Pieces {
         self.requested -= 1;
         self.open.insert(block.piece);
         if progress.exclusive == Some(Some(peer)) {
-            // What it sent stays; if that is nothing, the next one may still fill it alone.
-            progress.exclusive = (progress.here == 0).then_some(None);
+            // What it sent stays; if it sent nothing and owes nothing, the next may still fill it alone.
+            progress.exclusive = (progress.free as usize == progress.blocks.len()).then_some(None);
         }
     }
 

@@ -3,6 +3,7 @@
 mod alone;
 mod many;
 mod sim;
+mod storm;
 mod table;
 
 use std::collections::BTreeMap;
