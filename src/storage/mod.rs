@@ -167,6 +167,8 @@ pub struct Storage {
     base: Mutex<Base>,
     pool: Mutex<pool::Pool>,
     unsynced: Mutex<Unsynced>,
+    /// Held while syncing, so that a sync also waits for what an earlier one has begun to bring to the disk.
+    syncing: Mutex<()>,
     /// Read on first use.
     part: Mutex<Option<part::PartFile>>,
     notes: Mutex<Vec<Note>>,
@@ -193,6 +195,7 @@ impl Storage {
             base: Mutex::default(),
             pool: Mutex::new(pool::Pool::new(open::pool_limit(options.max_open_files))),
             unsynced: Mutex::default(),
+            syncing: Mutex::default(),
             part: Mutex::default(),
             notes: Mutex::default(),
         }
