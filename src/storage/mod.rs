@@ -89,7 +89,7 @@ const MAX_NOTES: usize = 1024;
 /// processor time falls from 0.38 to 0.23 s (with blocks set aside, from 0.30 to 0.16 s); with
 /// 1 MiB it is 1.4 s, because the page cache then takes large fresh folios. (On a virtual machine
 /// whose host takes back free memory, fresh pages cost so much that 16 to 32 KiB can be better.)
-const WRITE_UNIT: u64 = 256 * 1024;
+const WRITE_UNIT: u64 = 32 * 1024;
 
 /// What becomes of a file's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
