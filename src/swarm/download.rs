@@ -405,10 +405,12 @@ impl Swarm {
         self.end_game_block(now, key)
     }
 
-    /// The only seed is asked for what nobody else has, before anything that others could give.
+    /// A seed is asked for what only seeds have, before anything that others could give: as long as
+    /// the pieces begun, which wait in memory, are few.
     fn scarce_piece(&mut self, key: PeerKey) -> Option<PieceIndex> {
         let peer = self.peers.get(&key)?;
-        if !peer.counted_as_seed || !self.picker.has_one_seed() || peer.peer_choking {
+        let begun = self.pieces.len() as u64 * u64::from(self.config.layout.piece_length());
+        if !peer.counted_as_seed || peer.peer_choking || begun >= MOST_UNWRITTEN {
             return None;
         }
         let piece = self.new_piece(key)?;

@@ -88,11 +88,6 @@ impl Picker {
         u32::from(self.availability[piece.0 as usize]) + self.seeds
     }
 
-    /// Whether exactly one peer is counted as one that has everything.
-    pub fn has_one_seed(&self) -> bool {
-        self.seeds == 1
-    }
-
     /// Whether nobody but the counted seeds has `piece`.
     pub fn only_seeds_have(&self, piece: PieceIndex) -> bool {
         self.availability[piece.0 as usize] == 0
