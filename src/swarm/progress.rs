@@ -73,6 +73,11 @@ impl Pieces {
         self.requested
     }
 
+    /// How many pieces are begun.
+    pub fn len(&self) -> usize {
+        self.begun.len()
+    }
+
     /// The begun pieces.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         self.begun.keys().copied()
