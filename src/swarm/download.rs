@@ -9,7 +9,7 @@ use super::{MOST_UNWRITTEN, Output, PeerKey, Swarm};
 use crate::bitfield::Bitfield;
 use crate::event::{Kind, State};
 use crate::hash::Digest;
-use crate::layout::{Block, PieceIndex};
+use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
 use crate::wire::{Message, extension};
 
 /// Until so many pieces are here, new pieces are chosen at random (BEP 3, "random first piece").
@@ -393,14 +393,15 @@ impl Swarm {
         if let Some(block) = current.and_then(|piece| self.pieces.request(layout, piece, key)) {
             return Some(block);
         }
-        let mut piece = self.scarce_piece(key);
+        let alone = self.takes_whole_pieces(key);
+        let mut piece = if alone { self.new_piece(key) } else { self.scarce_piece(key) };
         if piece.is_none() {
             let (peer, layout) = (self.peers.get(&key)?, &self.config.layout);
             let begun = self.pieces.with_free_blocks(key).find(|&piece| peer.may_be_asked_for(piece));
             if let Some(block) = begun.and_then(|piece| self.pieces.request(layout, piece, key)) {
                 return Some(block);
             }
-            piece = self.new_piece(key);
+            piece = if alone { None } else { self.new_piece(key) };
         }
         if let Some(piece) = piece {
             self.picker.take(piece);
@@ -408,6 +409,16 @@ impl Swarm {
             return self.pieces.request(&self.config.layout, piece, key);
         }
         self.end_game_block(now, key)
+    }
+
+    /// A peer whose window has room for a whole piece gets one of its own: what several fast peers
+    /// share waits in memory for the last of them. But pieces that were left unfinished come first
+    /// once there are more of them than peers who could be at one.
+    fn takes_whole_pieces(&self, key: PeerKey) -> bool {
+        let Some(peer) = self.peers.get(&key) else { return false };
+        let room = (peer.window.blocks() as usize).saturating_sub(peer.in_flight.len());
+        let blocks = self.config.layout.piece_length().div_ceil(BLOCK_LENGTH) as usize;
+        room >= blocks && self.pieces.open_count() <= self.peers.len()
     }
 
     /// A seed is asked for what only seeds have, before anything that others could give: as long as
@@ -446,8 +457,7 @@ impl Swarm {
             return None;
         }
         let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
-        let ours = (peer.in_flight.len() + 1) as f64 * f64::from(crate::layout::BLOCK_LENGTH)
-            / peer.window.expected_rate();
+        let ours = (peer.in_flight.len() + 1) as f64 * f64::from(BLOCK_LENGTH) / peer.window.expected_rate();
         let gain = if self.picker.is_empty() { END_GAME_GAIN } else { WAITING_GAIN };
         let slower = |other: &Peer| other.key != key && ours < gain * other.queue_seconds(now);
         let layout = &self.config.layout;

@@ -99,6 +99,11 @@ impl Pieces {
         self.open.insert(piece);
     }
 
+    /// How many begun pieces have a free block.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
     /// The begun pieces that have a free block which `peer` may be asked for, oldest index first.
     pub fn with_free_blocks(&self, peer: PeerKey) -> impl Iterator<Item = PieceIndex> + '_ {
         let is_open = move |piece: &PieceIndex| self.begun[piece].is_open_to(peer);
