@@ -24,7 +24,7 @@ use crate::swarm::{Config, Input, Swarm};
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 
 /// Bytes that are written before they are brought to the disk, beside further writes.
-const FLUSH_EVERY: u64 = 64 << 20;
+const FLUSH_EVERY: u64 = 32 << 20;
 
 impl Engine {
     /// False if it is there already.
