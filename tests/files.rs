@@ -10,11 +10,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use btget::client::{Client, SessionOptions, TorrentOptions};
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::Signal;
 
 use support::crafted::{Bench, Item, end_of, files_in, number, string, tree};
-use support::process::{Process, wait_until};
+use support::process::{PATIENCE, Process, wait_until};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -30,8 +31,11 @@ fn main() -> ExitCode {
         true => bytes_of_unwanted_files_move_in_when_they_are_wanted,
         true => pieces_are_served_and_checked_from_the_part_file,
         true => a_kill_while_the_part_file_is_in_use_loses_no_verified_piece,
+        has_strace() => a_kill_while_bytes_move_in_loses_none,
         true => the_heavy_file_comes_first,
+        true => complete_is_all_that_is_wanted_and_seed_is_all_there_is,
         true => empty_files_and_links_are_made_and_pad_files_are_not,
+        true => a_link_of_the_torrent_never_replaces_anything,
         true => a_missing_empty_file_is_made_though_all_data_are_there,
         true => a_link_in_the_way_never_leads_outside,
         true => a_link_placed_during_the_download_never_leads_outside,
@@ -216,6 +220,60 @@ fn a_kill_while_the_part_file_is_in_use_loses_no_verified_piece() {
     assert!(bench.part_file(&folder).is_none());
 }
 
+fn a_kill_while_bytes_move_in_loses_none() {
+    let bench = five();
+    let seed = bench.seed(&[]);
+    let first = bench.empty_folder("first");
+    assert_eq!(bench.run(&first, &["--files", "3", "--no-seed"]).0, 0);
+    seed.terminate();
+    assert_eq!(end_of(seed).0, 0);
+    // d lies in the part file. Nobody is there to fetch it from again.
+    for (number, calls) in
+        ["openat2", "pwrite64,pwritev,pwritev2", "fdatasync", "renameat,renameat2", "unlinkat"]
+            .iter()
+            .enumerate()
+    {
+        for nth in 1..4 {
+            let folder = bench.place(&format!("killed {number} {nth}"));
+            assert!(succeeds(Command::new("cp").arg("-r").arg(&first).arg(&folder)));
+            let mut command = Command::new("strace");
+            command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+            command.args(["-e", &format!("inject={calls}:signal=KILL:when={nth}")]);
+            let options = ["--files", "3-4", "--no-seed", "--stall-timeout", "1s"];
+            command.arg(env!("CARGO_BIN_EXE_btget")).args(bench.arguments(&folder, &options));
+            Process::start("strace", &mut command).wait();
+            let (code, story) = bench.run(&folder, &options);
+            assert_eq!(code, 0, "{calls} {nth}: {story}");
+            bench.assert_just(&folder, &[3, 4]);
+        }
+    }
+}
+
+fn complete_is_all_that_is_wanted_and_seed_is_all_there_is() {
+    let bench = five();
+    let _seed = bench.seed(&[]);
+    let folder = bench.empty_folder("leech");
+    let start = |priorities: &[u32]| {
+        let local = SessionOptions { bind: Some([127, 0, 0, 1].into()), ..SessionOptions::default() };
+        let priorities = priorities.to_vec();
+        let options = TorrentOptions { basedir: folder.clone(), priorities, ..TorrentOptions::default() };
+        let builder = Client::builder(bench.torrent()).session_options(local).torrent_options(options);
+        builder.build().unwrap()
+    };
+    let client = start(&[0, 7, 0, 1, 0]);
+    assert!(client.wait_complete(PATIENCE));
+    assert!(client.complete() && !client.seed() && client.left() == 0);
+    assert_eq!(client.files().iter().map(|file| file.priority).collect::<Vec<_>>(), [0, 7, 0, 1, 0]);
+    let status = client.status().unwrap();
+    assert_eq!(status.wanted_bytes, wanted_bytes(&bench, &[2, 4]));
+    assert_eq!(client.wanted().count(), status.have.count());
+    drop(client);
+    let client = start(&[]);
+    assert!(client.wait_complete(PATIENCE));
+    assert!(client.complete() && client.seed());
+    bench.assert_just(&folder, &[1, 2, 3, 4, 5]);
+}
+
 fn the_heavy_file_comes_first() {
     let items = ["a", "b", "c"].map(|name| Item::new(name, 100 * (16 << 10)));
     let bench = Bench::of(16 << 10, &items);
@@ -270,6 +328,20 @@ fn empty_files_and_links_are_made_and_pad_files_are_not() {
     assert!(there(".hidden").exists() && !there(".pad").exists());
     assert_eq!(files_in(&folder).len(), 9, "{:#?}", tree(&folder));
     assert_eq!(bench.run(&folder, &["--hashcheck-only"]).0, 0);
+}
+
+fn a_link_of_the_torrent_never_replaces_anything() {
+    let bench = Bench::of(16 << 10, &[Item::new("a", 20_000), Item::link("l", "a"), Item::link("m", "a")]);
+    let _seed = bench.seed(&[]);
+    let folder = bench.empty_folder("leech");
+    fs::create_dir(folder.join("t")).unwrap();
+    fs::write(folder.join("t/l"), "mine").unwrap();
+    let (code, story) = bench.run(&folder, &["--no-seed"]);
+    assert_eq!(code, 0, "{story}");
+    let told = format!("warning: {}: the symbolic link is not made", folder.join("t/l").display());
+    assert!(story.contains(&told), "{story}");
+    assert_eq!(fs::read(folder.join("t/l")).unwrap(), b"mine");
+    assert_eq!(fs::read_link(folder.join("t/m")).unwrap(), Path::new("a"));
 }
 
 fn a_missing_empty_file_is_made_though_all_data_are_there() {

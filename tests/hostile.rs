@@ -31,7 +31,7 @@ enum Torrent {
     /// An `info` that makes no sense.
     Refused(Vec<u8>),
     /// A file that is no torrent.
-    NoTorrent(Vec<u8>),
+    Junk(Vec<u8>),
 }
 
 fn main() -> ExitCode {
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         let outside = outside.path().to_owned();
         let name = match &case.torrent {
             Torrent::Loads { .. } => format!("{}_stays_in_its_folder", case.label),
-            Torrent::Refused(_) | Torrent::NoTorrent(_) => format!("{}_is_refused", case.label),
+            Torrent::Refused(_) | Torrent::Junk(_) => format!("{}_is_refused", case.label),
         };
         Trial::test(name, move || {
             run(case.torrent);
@@ -367,10 +367,8 @@ fn no_torrents() -> Vec<Case> {
         ("a_number_without_an_end", [b"d4:infoi", vec![b'9'; 1 << 20].as_slice()].concat()),
         ("zeros", vec![0; 1 << 16]),
     ];
-    let case = |(label, bytes): (&str, Vec<u8>)| Case {
-        label: label.to_owned(),
-        torrent: Torrent::NoTorrent(bytes),
-    };
+    let case =
+        |(label, bytes): (&str, Vec<u8>)| Case { label: label.to_owned(), torrent: Torrent::Junk(bytes) };
     table.into_iter().map(case).collect()
 }
 
@@ -378,7 +376,7 @@ fn run(torrent: Torrent) {
     match torrent {
         Torrent::Loads { info, stream } => stays_in_its_folder(&info, stream),
         Torrent::Refused(info) => is_refused(&Bench::new(&info, Vec::new())),
-        Torrent::NoTorrent(bytes) => {
+        Torrent::Junk(bytes) => {
             let bench = Bench::new(b"de", Vec::new());
             fs::write(bench.torrent(), bytes).unwrap();
             is_refused(&bench);

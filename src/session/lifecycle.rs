@@ -24,6 +24,9 @@ use crate::swarm::{Config, Input, Swarm};
 /// costs at the most to hash again.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 
+/// Bytes that are written before they are brought to the disk, beside further writes.
+const FLUSH_EVERY: u64 = 32 << 20;
+
 impl Engine {
     /// False if it is there already.
     pub(super) fn add(&mut self, now: Instant, metainfo: Metainfo, options: TorrentOptions) -> bool {
@@ -60,6 +63,7 @@ impl Engine {
             assembling: Default::default(),
             prepared: false,
             unwritten: 0,
+            unflushed: 0,
             began: now,
             completed: None,
             last_new: now,
@@ -68,6 +72,7 @@ impl Engine {
             ending: None,
             ended: None,
             next_save: None,
+            next_close: None,
         };
         self.torrents.insert(hash, torrent);
         self.tell(hash, added);
@@ -182,11 +187,19 @@ impl Engine {
         self.touched.insert(hash);
     }
 
-    /// Something new was verified.
-    pub(super) fn on_progress(&mut self, now: Instant, hash: InfoHash) {
+    /// Something new was verified and written.
+    pub(super) fn on_progress(&mut self, now: Instant, hash: InfoHash, piece: PieceIndex) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.last_new = now;
         torrent.next_save.get_or_insert(now + SAVE_EVERY);
+        torrent.unflushed += u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
+        if torrent.unflushed >= FLUSH_EVERY {
+            torrent.unflushed = 0;
+            let storage = torrent.on_disk.storage.clone();
+            // If it fails, so does the sync that counts, before resume data are saved.
+            self.disk.sync(Box::new(move || drop(storage.sync())));
+        }
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         if torrent.completed.is_some() || !torrent.is_complete() {
             return;
         }
@@ -277,6 +290,7 @@ impl Engine {
             torrent.next_save = None;
             self.save(hash, false);
         }
+        self.close_idle(now, hash);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         let Some(ending) = &torrent.ending else { return };
         let told = torrent.swarm().is_none_or(|swarm| swarm.announcer().is_stopped());
@@ -339,7 +353,10 @@ impl Engine {
             }
             let _ = notify.send(Notice::Saved(hash, synced.err()));
         };
-        if !self.disk.write(WriteJob::Then(Box::new(work))) {
+        // The last words come behind the last writes; what is saved meanwhile has been written already.
+        let work = Box::new(work);
+        let queued = if last { self.disk.write(WriteJob::Then(work)) } else { self.disk.sync(work) };
+        if !queued {
             self.on_saved(Instant::now(), hash, None);
         }
     }

@@ -14,7 +14,7 @@ use crate::tracker;
 
 /// While more than this waits for the disk nothing is read from any socket. The swarms stop
 /// asking earlier; the difference is for what was asked for before.
-const MOST_WAITING: u64 = MOST_UNWRITTEN + (8 << 20);
+const MOST_WAITING: u64 = MOST_UNWRITTEN + (2 << 20);
 
 /// Bytes that are read for a peer in one go.
 const READ_TOGETHER: usize = 512 * 1024;
@@ -63,6 +63,7 @@ impl Engine {
 
     fn serve(&mut self, now: Instant, torrent: InfoHash, blocks: Option<(PeerKey, Vec<Block>)>) {
         let Some((peer, blocks)) = blocks else { return };
+        self.note_use(now, torrent);
         let Some(owner) = self.torrents.get(&torrent) else { return };
         let torrent = owner.on_disk.clone();
         let mut run = self.connections.take_buffer();
@@ -73,6 +74,7 @@ impl Engine {
     }
 
     fn verify(&mut self, now: Instant, hash: InfoHash, piece: PieceIndex, digests: bool) {
+        self.note_use(now, hash);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         let blocks = torrent.take_whole(piece);
         torrent.unwritten += u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
@@ -140,7 +142,7 @@ impl Engine {
                 self.written(torrent, piece);
                 self.tell_notes(torrent);
                 self.input(now, torrent, Input::Passed { piece, digests });
-                self.on_progress(now, torrent);
+                self.on_progress(now, torrent, piece);
             }
             Done::Failed { torrent, piece, digests, buffers } => {
                 self.shared.pool.put(buffers);

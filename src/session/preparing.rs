@@ -1,6 +1,6 @@
 //! Making a torrent's files ready for what is missing, and what is told about files.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Engine, Notice};
 use crate::disk::WriteJob;
@@ -8,6 +8,9 @@ use crate::event::{Kind, State};
 use crate::metainfo::InfoHash;
 use crate::storage::{Note, Storage, StorageError, StorageErrorKind};
 use crate::swarm::Input;
+
+/// Files that were not used for so long are closed, at the latest when as much has passed again.
+const IDLE: Duration = Duration::from_secs(60);
 
 impl Engine {
     /// Makes files ready, behind the writes that are under way. The torrent starts when they are.
@@ -80,6 +83,27 @@ impl Engine {
         let (path, reason) = (error.path.display().to_string(), error.to_string());
         torrent.error = Some((super::torrent::exit_code_of(error), reason.clone()));
         self.tell(hash, Kind::FileError { path, reason });
+    }
+
+    /// Files are used: see to it that they are closed when they are not any more.
+    pub(super) fn note_use(&mut self, now: Instant, hash: InfoHash) {
+        if let Some(torrent) = self.torrents.get_mut(&hash) {
+            torrent.next_close.get_or_insert(now + IDLE);
+        }
+    }
+
+    /// If it is time, closes files that were not used since it was last.
+    pub(super) fn close_idle(&mut self, now: Instant, hash: InfoHash) {
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        if torrent.next_close.is_none_or(|at| at > now) {
+            return;
+        }
+        let storage = torrent.on_disk.storage.clone();
+        torrent.next_close = storage.has_open_files().then(|| now + IDLE);
+        if torrent.next_close.is_some() {
+            // Closing may wait for a slow disk. If too much waits there, they are not idle.
+            let _ = self.disk.write(WriteJob::Then(Box::new(move || storage.close_idle())));
+        }
     }
 
     /// Tells what the storage has noted since the last call.

@@ -71,6 +71,8 @@ pub struct Torrent {
     pub prepared: bool,
     /// Bytes of whole pieces that wait for the disk.
     pub unwritten: u64,
+    /// Bytes that were written since the last sync was begun.
+    pub unflushed: u64,
     /// When it was added.
     pub began: Instant,
     /// When everything wanted was there.
@@ -85,6 +87,8 @@ pub struct Torrent {
     pub ended: Option<(u8, String)>,
     /// When resume data are saved next.
     pub next_save: Option<Instant>,
+    /// When files that were not used since are closed.
+    pub next_close: Option<Instant>,
 }
 
 impl Torrent {
@@ -274,7 +278,8 @@ impl Torrent {
             true => self.options.seed_time.and_then(|time| Some(self.completed? + time)),
             false => self.options.stall_timeout.map(|timeout| self.last_new + timeout),
         };
-        timeout.filter(|_| self.state != State::Stopped).into_iter().chain(self.next_save).min()
+        let timeout = timeout.filter(|_| self.state != State::Stopped);
+        timeout.into_iter().chain(self.next_save).chain(self.next_close).min()
     }
 }
 

@@ -131,6 +131,21 @@ proptest! {
         }
         storage.sync().unwrap();
         storage.close_all();
+        // A byte of an unwanted file is in the part file once it was written, and no other byte is.
+        let root = root::Root::open(dir.path()).unwrap();
+        let part = part::PartFile::load(&root, metainfo.info_hash, &metainfo.layout).unwrap();
+        let mut kept = vec![None; total as usize];
+        for range in part.kept(0..total) {
+            let mut bytes = vec![0; (range.end - range.start) as usize];
+            part.read(range.start, &mut bytes).unwrap();
+            range.zip(bytes).for_each(|(at, byte)| kept[at as usize] = Some(byte));
+        }
+        for (extent, (_, kind)) in metainfo.layout.files().iter().zip(&plan.lengths) {
+            for at in extent.offset as usize..extent.end() as usize {
+                let expected = model[at].filter(|_| *kind == 5);
+                prop_assert_eq!(kept[at], expected);
+            }
+        }
         for (file, extent) in metainfo.files.iter().zip(metainfo.layout.files()) {
             let index = metainfo.files.iter().position(|f| f.path == file.path).unwrap();
             let path = dir.path().join(&*file.path);
@@ -309,6 +324,39 @@ fn many_files_need_few_handles_and_are_synced_after_they_were_closed() {
     storage.sync().unwrap();
     assert!(lock(&storage.unsynced).files.is_empty());
     assert_eq!(read(&storage, 0, 3000).unwrap(), data);
+}
+
+#[test]
+fn readers_and_a_writer_share_few_handles() {
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..40).map(|n| format!("t/{n}")).collect();
+    let files: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 1000)).collect();
+    let data = stream(40_000);
+    let metainfo = torrent(512, &files, &data);
+    let options = StorageOptions { max_open_files: 2, ..Default::default() };
+    let storage = Storage::new(&metainfo, dir.path(), options);
+    let written = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for offset in (0..40_000).step_by(500) {
+                write(&storage, offset, &data[offset as usize..offset as usize + 500]).unwrap();
+                written.store(offset + 500, Ordering::Release);
+                if offset % 5000 == 0 {
+                    storage.sync().unwrap();
+                    storage.close_idle();
+                }
+            }
+        });
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while written.load(Ordering::Acquire) < 40_000 {
+                    let end = written.load(Ordering::Acquire);
+                    assert_eq!(read(&storage, 0, end).unwrap(), &data[..end as usize]);
+                }
+            });
+        }
+    });
+    assert_eq!(read(&storage, 0, 40_000).unwrap(), data);
 }
 
 #[test]

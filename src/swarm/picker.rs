@@ -77,6 +77,11 @@ impl Picker {
         self.open
     }
 
+    /// Whether none may be picked.
+    pub fn is_empty(&self) -> bool {
+        self.open == 0
+    }
+
     /// Whether no piece may be picked that anybody has.
     pub fn is_exhausted(&self) -> bool {
         let unavailable: usize = self.buckets.iter().filter_map(|class| class.first()).map(Vec::len).sum();
@@ -103,6 +108,17 @@ impl Picker {
     #[cfg(test)]
     pub fn availability(&self, piece: PieceIndex) -> u32 {
         u32::from(self.availability[piece.0 as usize]) + self.seeds
+    }
+
+    /// Whether nobody but the counted seeds has `piece`.
+    pub fn only_seeds_have(&self, piece: PieceIndex) -> bool {
+        self.availability[piece.0 as usize] == 0
+    }
+
+    /// Whether `piece` may be picked and none that may weighs more.
+    pub fn weighs_most(&self, piece: PieceIndex) -> bool {
+        let heavier = &self.open_in[..usize::from(self.class[piece.0 as usize])];
+        self.contains(piece) && heavier.iter().all(|&open| open == 0)
     }
 
     /// `piece` may be picked (again).

@@ -1,7 +1,11 @@
 //! The swarm as a whole: alone against a hand-made peer, and many of them in a simulated network.
 
+mod alone;
 mod many;
 mod sim;
+mod storm;
+mod table;
+mod weights;
 
 use std::collections::BTreeMap;
 
