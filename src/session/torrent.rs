@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use super::saving::Safety;
 use super::options::{Phase, Status, TorrentOptions, TrackerInfo};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
@@ -14,7 +15,7 @@ use crate::event::State;
 use crate::layout::{Block, PieceIndex};
 use crate::storage::{StorageError, StorageErrorKind};
 use crate::swarm::announce::TrackerStatus;
-use crate::swarm::{Swarm, bytes_of};
+use crate::swarm::{Swarm, Totals, bytes_of};
 
 use super::checking::Progress as CheckProgress;
 
@@ -44,6 +45,8 @@ pub struct Ending {
     pub reason: String,
     /// When it is over whatever is still under way.
     pub deadline: Instant,
+    /// The last save is under way, or done.
+    pub saving: bool,
     /// What is written has been synced and resume data saved.
     pub saved: bool,
 }
@@ -81,8 +84,12 @@ pub struct Torrent {
     pub ending: Option<Ending>,
     /// Once it has ended.
     pub ended: Option<(u8, String)>,
-    /// When resume data are saved next.
-    pub next_save: Option<Instant>,
+    /// How safe its pieces are.
+    pub safety: Safety,
+    /// Which swarm this is, of those that it had one after another: answers to an earlier one are void.
+    pub generation: u32,
+    /// What an earlier swarm of this run had counted.
+    pub counted: Option<Totals>,
 }
 
 impl Torrent {
@@ -222,6 +229,14 @@ impl Torrent {
         }
     }
 
+    /// As [`Torrent::verdict`], of a torrent whose end is over: what went wrong, or right, since it began counts.
+    pub fn last_verdict(&self, ending: &Ending) -> (u8, String) {
+        match ending.code == 7 || self.error.is_some() {
+            true => self.verdict(),
+            false => (ending.code, ending.reason.clone()),
+        }
+    }
+
     /// The policies that end a torrent: why it should end now, if it should.
     pub fn due_to_end(&self, now: Instant) -> Option<(u8, String)> {
         if self.ending.is_some() || self.ended.is_some() {
@@ -272,7 +287,7 @@ impl Torrent {
             true => self.options.seed_time.and_then(|time| Some(self.completed? + time)),
             false => self.options.stall_timeout.map(|timeout| self.last_new + timeout),
         };
-        timeout.filter(|_| self.state != State::Stopped).into_iter().chain(self.next_save).min()
+        timeout.filter(|_| self.state != State::Stopped).into_iter().chain(self.safety.deadline()).min()
     }
 }
 

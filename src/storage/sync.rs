@@ -2,7 +2,8 @@
 
 use super::pool::Handle;
 use super::root::{self, Root};
-use super::{Operation, Storage, StorageError, StorageErrorKind, Unsynced, lock};
+use super::{Operation, Place, Storage, StorageError, StorageErrorKind, Unsynced, lock};
+use crate::bitfield::Bitfield;
 use crate::layout::FileIndex;
 
 /// With more files and folders than this to sync, the whole file system is synced in one call:
@@ -17,6 +18,37 @@ impl Storage {
         }
         let dev = root::found(&handle.file).map_or(0, |found| found.identity.dev());
         lock(&self.unsynced).files.insert(file, dev);
+    }
+
+    /// Has the next [`Storage::sync`] bring these pieces to the disk too: they were read, and may be
+    /// in memory only.
+    pub fn mark_read(&self, pieces: &Bitfield) {
+        let Ok(root) = self.root(Operation::Read) else { return };
+        for (index, slot) in self.slots.iter().enumerate() {
+            let file = FileIndex(index as u32);
+            if slot.place != Place::File || pieces.count_in(self.layout.pieces_of_file(file)) == 0 {
+                continue;
+            }
+            if let Ok(found) = root.find(&slot.path) {
+                lock(&self.unsynced).files.insert(file, found.identity.dev());
+            }
+        }
+        if let Some(part) = &mut *lock(&self.part) {
+            part.mark_read();
+        }
+    }
+
+    /// Has the system forget what it keeps in memory of the files of these pieces, so that the next
+    /// read shows what the disk has. A request, not an order.
+    pub fn drop_caches(&self, pieces: &Bitfield) {
+        for index in 0..self.slots.len() as u32 {
+            let file = FileIndex(index);
+            if pieces.count_in(self.layout.pieces_of_file(file)) > 0
+                && let Ok(opened) = self.open_unpooled(file)
+            {
+                forget(&opened.file);
+            }
+        }
     }
 
     /// Returns once everything whose `write_at` had returned before this call is on the disk, with
@@ -65,6 +97,15 @@ impl Storage {
         Ok(())
     }
 }
+
+#[cfg(not(any(target_os = "macos", target_os = "ios")))]
+fn forget(file: &std::fs::File) {
+    // Where it is refused, what is read later is no worse than it was.
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+#[cfg(any(target_os = "macos", target_os = "ios"))]
+fn forget(_: &std::fs::File) {}
 
 #[cfg(target_os = "linux")]
 fn sync_at_once(root: &Root, count: usize) -> std::io::Result<bool> {
