@@ -278,8 +278,13 @@ impl Engine {
         if let Life::Checking { stop, .. } = &torrent.life {
             stop.store(true, Ordering::Relaxed);
         }
-        torrent.ending =
-            Some(Ending { code, reason: reason.clone(), deadline: now + FAREWELL, saving: false, saved: false });
+        torrent.ending = Some(Ending {
+            code,
+            reason: reason.clone(),
+            deadline: now + FAREWELL,
+            saving: false,
+            saved: false,
+        });
         let from = std::mem::replace(&mut torrent.state, State::Stopped);
         if from != State::Stopped {
             self.tell(hash, Kind::StateChanged { from, to: State::Stopped, reason });

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use super::saving::Safety;
 use super::options::{Phase, Status, TorrentOptions, TrackerInfo};
+use super::saving::Safety;
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::disk::OnDisk;
