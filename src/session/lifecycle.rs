@@ -210,6 +210,7 @@ impl Engine {
             return;
         }
         torrent.completed = Some(now);
+        torrent.safety.save_now(now);
         let name = torrent.on_disk.metainfo.name.clone();
         let elapsed = now.saturating_duration_since(torrent.began).as_secs_f64();
         let size = torrent.wanted_bytes();

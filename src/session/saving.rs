@@ -79,6 +79,11 @@ impl Safety {
         self.next_save.get_or_insert(now + SAVE_EVERY);
     }
 
+    /// Now is the time to save.
+    pub fn save_now(&mut self, now: Instant) {
+        self.next_save = Some(now);
+    }
+
     /// Files are read or written now.
     pub fn use_files(&mut self, now: Instant) {
         self.used = true;

@@ -67,6 +67,16 @@ impl Storage {
         synced
     }
 
+    /// What was written to a file that was moved away since is not where it belongs.
+    fn look_after_file(&self, root: &Root, file: FileIndex) -> Result<(), StorageError> {
+        let Some(handle) = lock(&self.pool).get(file, false) else { return Ok(()) };
+        let ours = root::found(&handle.file).map_err(|error| self.io_error(Operation::Write, file, error))?;
+        match root.find(&self.slot(file).path) {
+            Ok(found) if found.identity == ours.identity => Ok(()),
+            _ => Err(StorageError::new(StorageErrorKind::Vanished, Operation::Write, self.path(file))),
+        }
+    }
+
     fn sync_part(&self) -> Result<(), StorageError> {
         match &mut *lock(&self.part) {
             Some(part) => part.sync().map_err(|error| self.part_error(Operation::Write, error)),
@@ -85,6 +95,7 @@ impl Storage {
         let at_once = sync_at_once(&root, unsynced.files.len() + unsynced.folders.len())
             .map_err(|error| failed(&self.basedir, error))?;
         for (&file, &dev) in &unsynced.files {
+            self.look_after_file(&root, file)?;
             if at_once && dev == root.identity().dev() {
                 continue;
             }

@@ -96,8 +96,12 @@ impl Process {
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).expect("our own child can be signalled until it is waited for");
+        kill_process(self.pid(), signal).expect("our own child can be signalled until it is waited for");
+    }
+
+    /// Its id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// The lines it has said so far, of both outputs.
