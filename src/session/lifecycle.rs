@@ -179,11 +179,15 @@ impl Engine {
             missing_count: missing.count(),
             corrupt_count: checked.corrupt,
         };
+        let all_known = torrent.unchecked.is_empty();
         torrent.life = Life::Running(Box::new(swarm));
         torrent.completed = complete.then_some(now);
         let (state, name) = (torrent.state, torrent.on_disk.metainfo.name.clone());
         let ending = torrent.ending.is_some();
-        self.tell(hash, finished);
+        // What a check that was broken off did not come to is not missing: nobody knows.
+        if all_known {
+            self.tell(hash, finished);
+        }
         if let Some(error) = checked.error {
             self.on_storage_error(now, hash, &error);
             if checked.refused {

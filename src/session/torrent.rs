@@ -225,6 +225,9 @@ impl Torrent {
         match &self.error {
             Some((code, error)) => (*code, error.clone()),
             None if self.is_complete() => (0, "complete".into()),
+            None if self.swarm().is_none() || !self.unchecked.is_empty() => {
+                (7, "stopped before the check was done".into())
+            }
             None => (7, "stopped with wanted data missing".into()),
         }
     }
