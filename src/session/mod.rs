@@ -12,6 +12,7 @@ mod checking;
 mod connections;
 mod lifecycle;
 mod outputs;
+mod saving;
 pub mod torrent;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
+use crate::bitfield::Bitfield;
 use crate::check::PieceResult;
 use crate::disk::{Disk, Done};
 use crate::event::{Kind, Severity, State};
@@ -88,10 +90,14 @@ pub(crate) enum Notice {
     /// A peer that called us has said its handshake, or not.
     Answered(SocketAddr, std::io::Result<Met>),
     Dialed(InfoHash, SocketAddr, std::io::Result<Met>),
-    Announced(InfoHash, Token, Result<Answer, Failure>),
+    /// With the number of the swarm that asked.
+    Announced(InfoHash, u32, Token, Result<Answer, Failure>),
     PieceChecked(InfoHash, PieceIndex, PieceResult),
     Checked(Box<Checked>),
-    Saved(InfoHash, Option<StorageError>),
+    Prepared(InfoHash, Result<(), StorageError>),
+    /// With the pieces that are on the disk.
+    Saved(InfoHash, Result<Option<Bitfield>, StorageError>),
+    NotFlushed(InfoHash),
 }
 
 /// The session's state: see the module's head.
@@ -212,8 +218,11 @@ impl Engine {
             }
             self.settle(Instant::now());
         }
-        // Writes that are under way are finished, so that nothing on disk is torn.
-        self.disk.finish();
+        // Whoever was too slow to be saved in time is not waited for: what is on the disk is consistent.
+        let saved = |torrent: &Torrent| torrent.ending.as_ref().is_some_and(|ending| ending.saved);
+        if self.torrents.values().all(saved) {
+            self.disk.finish();
+        }
     }
 
     fn on_peers(&mut self, first: FromPeer) {
@@ -298,9 +307,13 @@ impl Engine {
             Notice::Accepted(stream, address) => self.on_accepted(stream, address),
             Notice::Answered(address, met) => self.on_answered(now, address, met),
             Notice::Dialed(torrent, address, met) => self.on_dialed(now, torrent, address, met),
-            Notice::Announced(torrent, token, result) => self.on_announced(now, torrent, token, result),
+            Notice::Announced(torrent, generation, token, result) => {
+                self.on_announced(now, torrent, generation, token, result)
+            }
             Notice::Checked(checked) => self.on_checked(now, *checked),
-            Notice::Saved(torrent, error) => self.on_saved(now, torrent, error),
+            Notice::Prepared(torrent, result) => self.on_prepared(now, torrent, result),
+            Notice::NotFlushed(torrent) => self.on_not_flushed(now, torrent),
+            Notice::Saved(torrent, safe) => self.on_saved(now, torrent, safe),
             Notice::PieceChecked(torrent, piece, result) => self.on_piece_checked(torrent, piece, result),
         }
     }

@@ -167,8 +167,9 @@ pub struct Storage {
     base: Mutex<Base>,
     pool: Mutex<pool::Pool>,
     unsynced: Mutex<Unsynced>,
-    /// Held while syncing, so that a sync also waits for what an earlier one has begun to bring to the disk.
-    syncing: Mutex<()>,
+    /// Held while syncing, so that a sync also waits for what an earlier one has begun to bring to the
+    /// disk. What failed, and where, once something has.
+    syncing: Mutex<Option<(StorageErrorKind, PathBuf)>>,
     /// Read on first use.
     part: Mutex<Option<part::PartFile>>,
     notes: Mutex<Vec<Note>>,
