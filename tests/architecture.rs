@@ -131,7 +131,7 @@ const ROOMS: &[Room] = &[
     // What people see. `storage` is named for `Preallocate`, a plain choice.
     Room {
         name: "cli",
-        knows: &["bitfield", "client", "event", "layout", "metainfo", "storage", "text"],
+        knows: &["bitfield", "check", "client", "event", "layout", "metainfo", "storage", "text"],
         may: &[Tokio, Files, Clock, Threads, Environment, Printing, Anyhow, Signals],
     },
     Room { name: "main", knows: &["cli"], may: &[Exit, Environment] },

@@ -159,9 +159,9 @@ impl Writer {
     /// Waits until everything is written, as long as the reader takes something. To be called
     /// after the session's end.
     pub fn finish(self) {
-        let mut before = None;
+        let mut before = self.written.load(Ordering::Relaxed);
         while self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            let written = Some(self.written.load(Ordering::Relaxed));
+            let written = self.written.load(Ordering::Relaxed);
             if written == before {
                 return;
             }

@@ -19,6 +19,9 @@ use crate::metainfo::{InfoHash, Metainfo};
 use crate::storage::{Preallocate, Storage};
 use crate::swarm::{Config, Input, Swarm};
 
+/// Bytes that are written before they are brought to the disk, beside further writes.
+const FLUSH_EVERY: u64 = 32 << 20;
+
 impl Engine {
     /// False if it is there already.
     pub(super) fn add(&mut self, now: Instant, metainfo: Metainfo, options: TorrentOptions) -> bool {
@@ -49,6 +52,7 @@ impl Engine {
             options,
             assembling: Default::default(),
             unwritten: 0,
+            unflushed: 0,
             began: now,
             completed: None,
             last_new: now,
@@ -205,11 +209,16 @@ impl Engine {
         self.touched.insert(hash);
     }
 
-    /// Something new was verified.
-    pub(super) fn on_progress(&mut self, now: Instant, hash: InfoHash) {
+    /// Something new was verified and written.
+    pub(super) fn on_progress(&mut self, now: Instant, hash: InfoHash, piece: PieceIndex) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.last_new = now;
         torrent.safety.save_soon(now);
+        torrent.unflushed += u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
+        if torrent.unflushed >= FLUSH_EVERY {
+            self.sync(hash, false);
+        }
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         if torrent.completed.is_some() || !torrent.is_complete() {
             return;
         }
@@ -247,7 +256,7 @@ impl Engine {
         }
         if state == State::Stopped {
             self.perform(now, hash);
-            self.save(hash, true);
+            self.save_all(hash);
         }
     }
 
@@ -303,7 +312,7 @@ impl Engine {
     fn save_last(&mut self, hash: InfoHash) {
         let ending = self.torrents.get_mut(&hash).and_then(|torrent| torrent.ending.as_mut());
         if ending.is_some_and(|ending| !std::mem::replace(&mut ending.saving, true)) {
-            self.save(hash, true);
+            self.save_all(hash);
         }
     }
 
