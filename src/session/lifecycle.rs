@@ -19,9 +19,6 @@ use crate::metainfo::{InfoHash, Metainfo};
 use crate::storage::{Preallocate, Storage};
 use crate::swarm::{Config, Input, Swarm};
 
-/// Bytes that are written before they are brought to the disk, beside further writes.
-const FLUSH_EVERY: u64 = 32 << 20;
-
 impl Engine {
     /// False if it is there already.
     pub(super) fn add(&mut self, now: Instant, metainfo: Metainfo, options: TorrentOptions) -> bool {
@@ -52,7 +49,6 @@ impl Engine {
             options,
             assembling: Default::default(),
             unwritten: 0,
-            unflushed: 0,
             began: now,
             completed: None,
             last_new: now,
@@ -214,10 +210,7 @@ impl Engine {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.last_new = now;
         torrent.safety.save_soon(now);
-        torrent.unflushed += u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
-        if torrent.unflushed >= FLUSH_EVERY {
-            self.sync(hash, false);
-        }
+        self.flush(hash, piece);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         if torrent.completed.is_some() || !torrent.is_complete() {
             return;

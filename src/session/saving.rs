@@ -24,6 +24,10 @@ use crate::storage::{Storage, StorageError, StorageErrorKind, StorageOptions};
 /// costs at the most to hash again.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 
+/// Bytes that are written before they are brought to the disk, beside further writes, so that little is
+/// left to wait for at the end.
+const FLUSH_EVERY: u64 = 32 << 20;
+
 /// Files that were not used for this long are closed.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -40,6 +44,8 @@ pub struct Safety {
     pub renew: bool,
     /// Files were made ready for what is missing.
     pub prepared: bool,
+    /// Bytes that were written since the last sync was begun.
+    unflushed: u64,
     /// When resume data are saved next.
     next_save: Option<Instant>,
     /// When files that were not used since the last time are closed.
@@ -57,6 +63,7 @@ impl Safety {
             doubtful: Bitfield::new(pieces),
             renew: false,
             prepared: false,
+            unflushed: 0,
             next_save: None,
             next_idle: None,
             used: false,
@@ -161,6 +168,16 @@ impl Engine {
         }
     }
 
+    /// `piece` was written: now and then what is written is brought to the disk.
+    pub(super) fn flush(&mut self, hash: InfoHash, piece: PieceIndex) {
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        torrent.safety.unflushed += u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
+        if torrent.safety.unflushed < FLUSH_EVERY {
+            return;
+        }
+        self.sync(hash, false);
+    }
+
     /// Saves what waits for it, closes files that nobody uses.
     pub(super) fn look_after_files(&mut self, now: Instant, hash: InfoHash) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
@@ -186,7 +203,7 @@ impl Engine {
     /// Syncs what is written so far beside further writes; then saves resume data, if they are due.
     pub(super) fn sync(&mut self, hash: InfoHash, save: bool) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
-        torrent.unflushed = 0;
+        torrent.safety.unflushed = 0;
         let (storage, have) = (torrent.on_disk.storage.clone(), torrent.have().clone());
         let (generation, notify) = (torrent.generation, self.notify.clone());
         let work = move || {

@@ -149,7 +149,7 @@ struct Unsynced {
 /// synced: whoever needs a file takes a counted handle out and lets the lock go. The exception is
 /// `part`, held while the part file is read, written or synced, because its records follow one another;
 /// few pieces go there. No two are held at once, but for `part`, which is always the first of them.
-/// `sync_failed` and `stored` see to it that one thread at a time syncs, and stores resume data; nothing else
+/// `syncing` and `stored` see to it that one thread at a time syncs, and stores resume data; nothing else
 /// waits for them, and they come before all others.
 ///
 /// basedir is remembered from its first use on. If another folder stands in its place later (an
@@ -169,9 +169,9 @@ pub struct Storage {
     base: Mutex<Base>,
     pool: Mutex<pool::Pool>,
     unsynced: Mutex<Unsynced>,
-    /// Whether a sync has failed. Held while syncing, so that a sync also waits for what an earlier one has
-    /// begun to bring to the disk.
-    sync_failed: Mutex<bool>,
+    /// Held while syncing, so that a sync also waits for what an earlier one has begun to bring to the
+    /// disk. What failed, and where, once something has.
+    syncing: Mutex<Option<(StorageErrorKind, PathBuf)>>,
     /// Snapshots for resume data that were taken.
     snapshots: AtomicU64,
     /// The newest of them that was stored. Held while one is stored, so that no older one comes after it.
@@ -202,7 +202,7 @@ impl Storage {
             base: Mutex::default(),
             pool: Mutex::new(pool::Pool::new(open::pool_limit(options.max_open_files))),
             unsynced: Mutex::default(),
-            sync_failed: Mutex::default(),
+            syncing: Mutex::default(),
             snapshots: AtomicU64::new(0),
             stored: Mutex::default(),
             part: Mutex::default(),

@@ -54,21 +54,17 @@ impl Storage {
     /// Returns once everything whose `write_at` had returned before this call is on the disk, with
     /// the folder entries that lead to it.
     ///
-    /// After an error what was written since the last good sync may be lost, and the system tells of it
-    /// once only. So every later call fails too: make a new `Storage` and check those pieces again before
-    /// they count.
+    /// After an error what was written since the last good sync may be lost: check those pieces again, with
+    /// a new `Storage`, before they count. The system tells of it once, so all later calls repeat it.
     pub fn sync(&self) -> Result<(), StorageError> {
-        let mut failed = lock(&self.sync_failed);
-        if *failed {
-            return Err(StorageError::new(StorageErrorKind::Io, Operation::Write, &self.basedir));
+        let mut failed = lock(&self.syncing);
+        if let Some((kind, path)) = &*failed {
+            return Err(StorageError::new(*kind, Operation::Write, path));
         }
         let taken = std::mem::take(&mut *lock(&self.unsynced));
         let synced = self.sync_files(&taken).and_then(|()| self.sync_part());
-        if synced.is_err() {
-            *failed = true;
-            let mut unsynced = lock(&self.unsynced);
-            unsynced.files.extend(taken.files);
-            unsynced.folders.extend(taken.folders);
+        if let Err(error) = &synced {
+            *failed = Some((error.kind, error.path.clone()));
         }
         synced
     }
