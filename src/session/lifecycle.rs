@@ -249,7 +249,7 @@ impl Engine {
         }
         if state == State::Stopped {
             self.perform(now, hash);
-            self.save(hash, true);
+            self.save_all(hash);
         }
     }
 
@@ -305,7 +305,7 @@ impl Engine {
     fn save_last(&mut self, hash: InfoHash) {
         let ending = self.torrents.get_mut(&hash).and_then(|torrent| torrent.ending.as_mut());
         if ending.is_some_and(|ending| !std::mem::replace(&mut ending.saving, true)) {
-            self.save(hash, true);
+            self.save_all(hash);
         }
     }
 

@@ -26,7 +26,6 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use crate::bitfield::Bitfield;
 use crate::check::PieceResult;
 use crate::disk::{Disk, Done};
 use crate::event::{Kind, Severity, State};
@@ -35,7 +34,7 @@ use crate::metainfo::{InfoHash, Metainfo};
 use crate::net::Shared;
 use crate::net::connection::FromPeer;
 use crate::net::dial::Met;
-use crate::storage::StorageError;
+use crate::storage::{StorageError, resume};
 use crate::swarm::announce::{Answer, Failure, Token};
 use crate::swarm::{PeerKey, Totals};
 
@@ -45,6 +44,7 @@ use crate::wire::PeerId;
 use checking::Checked;
 use connections::Connections;
 use options::{SessionOptions, Status, TorrentOptions};
+use saving::Synced;
 use subscribers::{Subscribers, Subscription};
 use torrent::Torrent;
 
@@ -95,9 +95,11 @@ pub(crate) enum Notice {
     PieceChecked(InfoHash, PieceIndex, PieceResult),
     Checked(Box<Checked>),
     Prepared(InfoHash, Result<(), StorageError>),
-    /// With the pieces that are on the disk.
-    Saved(InfoHash, Result<Option<Bitfield>, StorageError>),
-    NotFlushed(InfoHash),
+    Synced(InfoHash, Synced),
+    /// Resume data to be stored.
+    Snapshot(InfoHash, resume::Snapshot),
+    /// All is synced, resume data are stored, files are closed.
+    SavedAll(InfoHash, Result<(), StorageError>),
 }
 
 /// The session's state: see the module's head.
@@ -312,8 +314,9 @@ impl Engine {
             }
             Notice::Checked(checked) => self.on_checked(now, *checked),
             Notice::Prepared(torrent, result) => self.on_prepared(now, torrent, result),
-            Notice::NotFlushed(torrent) => self.on_not_flushed(now, torrent),
-            Notice::Saved(torrent, safe) => self.on_saved(now, torrent, safe),
+            Notice::Synced(torrent, synced) => self.on_synced(now, torrent, synced),
+            Notice::Snapshot(torrent, snapshot) => self.on_snapshot(torrent, snapshot),
+            Notice::SavedAll(torrent, result) => self.on_saved_all(now, torrent, result),
             Notice::PieceChecked(torrent, piece, result) => self.on_piece_checked(torrent, piece, result),
         }
     }

@@ -1,7 +1,8 @@
 //! What becomes of a torrent's data on the disk: made ready, synced, named by resume data, closed.
 //!
-//! Decides what may be vouched for. All that could block is done on the disk's threads: on the one that
-//! writes, behind the writes before it, or beside it, where only what is written already matters.
+//! Decides what may be vouched for. All that could block is done on the disk's threads. What is known is
+//! looked at on the one that writes, so that no write comes in between; syncing and storing, which are
+//! slow, are done beside the writes until the end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +19,6 @@ use crate::layout::PieceIndex;
 use crate::metainfo::InfoHash;
 use crate::storage::resume::{self, Resume};
 use crate::storage::{Storage, StorageError, StorageErrorKind, StorageOptions};
-use crate::swarm::Totals;
 
 /// How long verified pieces may wait until they are synced and named by resume data: what a kill
 /// costs at the most to hash again.
@@ -103,25 +103,32 @@ impl Safety {
     }
 }
 
+/// What a sync came to.
+pub struct Synced {
+    /// Of which swarm.
+    generation: u32,
+    /// Pieces that are on the disk now.
+    safe: Result<Bitfield, StorageError>,
+    /// Resume data are to be saved.
+    save: bool,
+}
+
 impl Torrent {
-    /// What may be vouched for once all that was given to the disk's thread so far is done and synced.
-    fn resume(&self, totals: &Totals) -> Resume {
-        let (mut have, mut unchecked) = (self.have().clone(), self.unchecked.clone());
-        for piece in self.safety.doubtful.iter() {
-            have.remove(piece);
+    /// What may be vouched for, once all that was given to the thread that writes so far is done. What
+    /// is there and not `safe`ly on the disk, or under way, is to be hashed again.
+    fn resume(&self, safe: &Bitfield) -> Option<Resume> {
+        let totals = self.swarm()?.totals(Instant::now());
+        let mut unchecked = self.unchecked.clone();
+        for piece in self.have().minus(safe).chain(self.safety.writing.iter().copied()) {
             unchecked.insert(piece);
         }
-        // They may be written before what is saved is looked at, and nobody has said yet how it went.
-        for &piece in &self.safety.writing {
-            unchecked.insert(piece);
-        }
-        Resume {
-            have,
+        Some(Resume {
+            have: safe.clone(),
             unchecked,
             partial: Vec::new(),
             uploaded: totals.uploaded,
             downloaded: totals.downloaded,
-        }
+        })
     }
 
     /// Files that know nothing of what was there before.
@@ -168,21 +175,7 @@ impl Engine {
         if torrent.safety.unflushed < FLUSH_EVERY {
             return;
         }
-        torrent.safety.unflushed = 0;
-        let (storage, notify) = (torrent.on_disk.storage.clone(), self.notify.clone());
-        self.disk.sync(Box::new(move || {
-            if storage.sync().is_err() {
-                let _ = notify.send(Notice::NotFlushed(hash));
-            }
-        }));
-    }
-
-    /// Saving says what is wrong: a storage that could not be synced once never can be.
-    pub(super) fn on_not_flushed(&mut self, now: Instant, hash: InfoHash) {
-        if let Some(torrent) = self.torrents.get_mut(&hash) {
-            torrent.safety.save_now(now);
-            self.touched.insert(hash);
-        }
+        self.sync(hash, false);
     }
 
     /// Saves what waits for it, closes files that nobody uses.
@@ -193,6 +186,9 @@ impl Engine {
         }
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let (save, close) = (due(torrent.safety.next_save), due(torrent.safety.next_idle));
+        if save {
+            torrent.safety.next_save = None;
+        }
         if close {
             // One more time after the last use: then all that is left is closed.
             torrent.safety.next_idle = std::mem::take(&mut torrent.safety.used).then(|| now + IDLE);
@@ -200,23 +196,81 @@ impl Engine {
             let _ = self.disk.write(WriteJob::Then(Box::new(move || storage.close_idle())));
         }
         if save {
-            self.save(hash, false);
+            self.sync(hash, true);
         }
     }
 
-    /// Syncs what is written and saves resume data that name it. At a torrent's end (`last`) that is behind
-    /// the writes that are under way, unfinished pieces are written too, and files are closed.
-    pub(super) fn save(&mut self, hash: InfoHash, last: bool) {
+    /// Syncs what is written so far beside further writes; then saves resume data, if they are due.
+    pub(super) fn sync(&mut self, hash: InfoHash, save: bool) {
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        torrent.safety.unflushed = 0;
+        let (storage, have) = (torrent.on_disk.storage.clone(), torrent.have().clone());
+        let (generation, notify) = (torrent.generation, self.notify.clone());
+        let work = move || {
+            let safe = storage.sync().map(|()| have);
+            let _ = notify.send(Notice::Synced(hash, Synced { generation, safe, save }));
+        };
+        // If too much waits there, the next one does it all.
+        let _ = self.disk.sync(Box::new(work));
+    }
+
+    pub(super) fn on_synced(&mut self, now: Instant, hash: InfoHash, synced: Synced) {
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        if torrent.generation != synced.generation {
+            return;
+        }
+        match synced.safe {
+            Err(error) => {
+                torrent.distrust();
+                self.on_storage_error(now, hash, &error);
+            }
+            Ok(safe) => {
+                torrent.safety.synced = safe;
+                if synced.save {
+                    self.take_snapshot(hash);
+                }
+            }
+        }
+        self.touched.insert(hash);
+    }
+
+    /// Looks at what is known, between two writes.
+    fn take_snapshot(&mut self, hash: InfoHash) {
+        let Some(torrent) = self.torrents.get(&hash) else { return };
+        let storage = torrent.on_disk.storage.clone();
+        let (Some(_), Some(resume)) = (&torrent.options.state_dir, torrent.resume(&torrent.safety.synced))
+        else {
+            return;
+        };
+        let notify = self.notify.clone();
+        let work = move || {
+            let _ = notify.send(Notice::Snapshot(hash, resume::snapshot(&storage, &resume)));
+        };
+        let _ = self.disk.write(WriteJob::Then(Box::new(work)));
+    }
+
+    pub(super) fn on_snapshot(&mut self, hash: InfoHash, snapshot: resume::Snapshot) {
+        let Some(torrent) = self.torrents.get(&hash) else { return };
+        let (storage, state_dir) = (torrent.on_disk.storage.clone(), torrent.options.state_dir.clone());
+        let work = move || {
+            // Without resume data the next start reads everything: slower, and as right.
+            let _ = state_dir.map(|state_dir| resume::store(&state_dir, &storage, &snapshot));
+        };
+        let _ = self.disk.sync(Box::new(work));
+    }
+
+    /// Behind the last writes: writes unfinished pieces, if this is the torrent's end, syncs all, saves
+    /// resume data that name it, and closes the files.
+    pub(super) fn save_all(&mut self, hash: InfoHash) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.safety.next_save = None;
         let storage = torrent.on_disk.storage.clone();
         let state_dir = torrent.options.state_dir.clone();
-        let unfinished = match last && torrent.ending.is_some() && torrent.error.is_none() {
+        let unfinished = match torrent.ending.is_some() && torrent.error.is_none() {
             true => std::mem::take(&mut torrent.assembling),
             false => Default::default(),
         };
-        let totals = torrent.swarm().map(|swarm| swarm.totals(Instant::now()));
-        let mut resume = totals.map(|totals| torrent.resume(&totals));
+        let mut resume = torrent.resume(torrent.have());
         let notify = self.notify.clone();
         let work = move || {
             let partial = match state_dir.is_some() {
@@ -227,46 +281,23 @@ impl Engine {
             if let (Ok(()), Some(state_dir), Some(resume)) = (&synced, &state_dir, &mut resume) {
                 resume.partial = partial;
                 // Without resume data the next start reads everything: slower, and as right.
-                let _ = resume::save(state_dir, &storage, resume);
+                let _ = resume::store(state_dir, &storage, &resume::snapshot(&storage, resume));
             }
-            if last {
-                storage.close_all();
-            }
-            let safe = synced.map(|()| resume.map(|resume| resume.have));
-            let _ = notify.send(Notice::Saved(hash, safe));
+            storage.close_all();
+            let _ = notify.send(Notice::SavedAll(hash, synced));
         };
-        // The last words come behind the last writes. What is saved before them has been written already.
-        let work = Box::new(work);
-        let queued = if last { self.disk.write(WriteJob::Then(work)) } else { self.disk.sync(work) };
-        if !queued {
-            self.on_saved(Instant::now(), hash, Ok(None));
+        if !self.disk.write(WriteJob::Then(Box::new(work))) {
+            self.on_saved_all(Instant::now(), hash, Ok(()));
         }
     }
 
-    /// `safe` are pieces that are on the disk now.
-    pub(super) fn on_saved(
-        &mut self,
-        now: Instant,
-        hash: InfoHash,
-        safe: Result<Option<Bitfield>, StorageError>,
-    ) {
+    pub(super) fn on_saved_all(&mut self, now: Instant, hash: InfoHash, result: Result<(), StorageError>) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
-        let error = match safe {
-            Ok(safe) => {
-                safe.iter().flat_map(Bitfield::iter).for_each(|piece| {
-                    torrent.safety.synced.insert(piece);
-                });
-                None
-            }
-            Err(error) => {
-                torrent.distrust();
-                Some(error)
-            }
-        };
         if let Some(ending) = torrent.ending.as_mut() {
-            ending.saved = true;
+            ending.saved = ending.saving;
         }
-        if let Some(error) = error {
+        if let Err(error) = result {
+            torrent.distrust();
             self.on_storage_error(now, hash, &error);
         }
         self.touched.insert(hash);
