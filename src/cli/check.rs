@@ -38,6 +38,8 @@ pub struct Job {
     pub priorities: Vec<u32>,
     /// The pieces to check.
     pub pieces: Bitfield,
+    /// Certain pieces were asked for, so files without any are of no interest.
+    only_pieces: bool,
 }
 
 impl Job {
@@ -65,7 +67,7 @@ impl Job {
                 pieces.remove(piece);
             }
         }
-        Ok(Job { torrent, priorities, pieces })
+        Ok(Job { torrent, priorities, pieces, only_pieces: !asked.is_empty() })
     }
 
     /// Whether a report on this file was asked for: it is wanted, and pieces of it are checked, or
@@ -73,7 +75,7 @@ impl Job {
     fn reports_on(&self, file: FileIndex) -> bool {
         let pieces = self.torrent.metainfo.layout.pieces_of_file(file);
         let wanted = self.priorities[file.0 as usize] > 0;
-        wanted && (pieces.is_empty() || self.pieces.count_in(pieces) > 0)
+        wanted && (pieces.is_empty() && !self.only_pieces || self.pieces.count_in(pieces) > 0)
     }
 }
 
@@ -130,7 +132,7 @@ fn check_one(
     let bytes = bytes_of(metainfo, &job.pieces);
     sink.event(metainfo, Kind::HashcheckStarted { pieces: job.pieces.count(), bytes })?;
 
-    // What lies next to a wanted file is looked for in the part file too.
+    // Bytes of unwanted files that share a piece with wanted ones may be in the part file.
     let options = StorageOptions { priorities: job.priorities.clone(), ..StorageOptions::default() };
     let storage = Storage::new(metainfo, &config.torrent.basedir, options);
     let outcome = thread::scope(|scope| {

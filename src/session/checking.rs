@@ -15,7 +15,7 @@ use crate::disk::OnDisk;
 use crate::layout::PieceIndex;
 use crate::metainfo::InfoHash;
 use crate::storage::resume::{self, Partial, Vouched};
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Storage, StorageError, StorageErrorKind};
 
 /// How far a check is; shared with its thread.
 #[derive(Debug)]
@@ -63,8 +63,10 @@ pub struct Plan {
     pub full: bool,
     /// Make files ready for what is missing.
     pub prepare: bool,
-    /// Pieces that are wanted.
-    pub wanted: Bitfield,
+    /// All blocks are to be set aside: without the room for them nothing is begun.
+    pub all_or_nothing: bool,
+    /// Pieces that the disk may not have though they can be read.
+    pub doubtful: Bitfield,
 }
 
 /// What a check came to.
@@ -74,6 +76,14 @@ pub struct Checked {
     pub torrent: InfoHash,
     /// What is there and good.
     pub have: Bitfield,
+    /// Pieces that resume data vouched for.
+    pub vouched: Bitfield,
+    /// Whether anything was read.
+    pub read: bool,
+    /// Files were made ready for what is missing.
+    pub prepared: bool,
+    /// The disk is too small for what is to be set aside, so nothing was begun.
+    pub refused: bool,
     /// Pieces whose data are all there and wrong.
     pub corrupt: u32,
     /// Pieces that it did not come to, because it was broken off.
@@ -84,8 +94,8 @@ pub struct Checked {
     pub uploaded: u64,
     /// Payload bytes received in earlier runs.
     pub downloaded: u64,
-    /// How making files ready for what is missing went, if that was tried.
-    pub prepared: Option<Result<(), StorageError>>,
+    /// Files could not be made ready for what is missing.
+    pub error: Option<StorageError>,
 }
 
 /// Checks; blocks. `on_piece` is told of each piece that was read.
@@ -95,8 +105,9 @@ pub fn check(
     stop: &AtomicBool,
     on_piece: &(dyn Fn(PieceIndex, PieceResult) + Sync),
 ) -> Checked {
-    let Plan { on_disk, state_dir, full, prepare, wanted } = plan;
+    let Plan { on_disk, state_dir, full, prepare, all_or_nothing, doubtful } = plan;
     let (storage, layout) = (&*on_disk.storage, &on_disk.metainfo.layout);
+    // Before anything is looked at: what moves out of the part file is to be checked too.
     let taken_in = storage.take_in();
     let vouched = match state_dir {
         Some(state_dir) if !full => resume::load(state_dir, storage),
@@ -111,16 +122,19 @@ pub fn check(
         }
         on_piece(piece, result);
     };
-    let keep_going = || !stop.load(Ordering::Relaxed);
+    let error = taken_in.and_then(|()| if *prepare { storage.prepare() } else { Ok(()) }).err();
+    let is_full = |error: &StorageError| match error.kind {
+        StorageErrorKind::TooSmall => true,
+        kind => *all_or_nothing && kind == StorageErrorKind::Full,
+    };
+    let refused = error.as_ref().is_some_and(is_full);
+    storage.drop_caches(doubtful);
+    let keep_going = || !refused && !stop.load(Ordering::Relaxed);
     let options = CheckOptions { pieces: &vouched.to_check, threads: 0, keep_going: &keep_going };
     let outcome = check::check(storage, &on_disk.metainfo, options, &note);
+    // It may have come from memory alone: an earlier run was killed, or another program has just made it.
+    storage.mark_read(&outcome.ok);
     let have = progress.have();
-    let prepared = match taken_in {
-        Err(error) => Some(Err(error)),
-        Ok(()) if !*prepare || !keep_going() => None,
-        Ok(()) if wanted.count_minus(&have) == 0 => Some(storage.prepare_whole()),
-        Ok(()) => Some(storage.prepare()),
-    };
     Checked {
         torrent: on_disk.metainfo.info_hash,
         corrupt: outcome.corrupt.count(),
@@ -128,8 +142,12 @@ pub fn check(
         partial: vouched.partial.iter().filter_map(|partial| read_partial(on_disk, partial)).collect(),
         uploaded: vouched.uploaded,
         downloaded: vouched.downloaded,
+        read: !outcome.ok.is_empty(),
+        prepared: *prepare && error.is_none(),
+        refused,
+        vouched: vouched.have,
         have,
-        prepared,
+        error,
     }
 }
 

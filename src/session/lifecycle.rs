@@ -2,30 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::checking::{self, Checked, Plan, Progress};
 use super::options::TorrentOptions;
+use super::saving::{Safety, storage_options};
 use super::selection::{piece_weights, wanted_pieces};
 use super::torrent::{Ending, FAREWELL, Life, Torrent};
 use super::{Engine, Notice};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::check::PieceResult;
-use crate::disk::{OnDisk, WriteJob};
+use crate::disk::OnDisk;
 use crate::event::{Kind, Pieces, Severity, State};
 use crate::layout::PieceIndex;
 use crate::metainfo::{InfoHash, Metainfo};
-use crate::storage::resume::{self, Resume};
-use crate::storage::{Storage, StorageError, StorageOptions};
+use crate::storage::{Preallocate, Storage};
 use crate::swarm::{Config, Input, Swarm};
-
-/// How long verified pieces may wait until they are synced and named by resume data: what a kill
-/// costs at the most to hash again.
-const SAVE_EVERY: Duration = Duration::from_secs(30);
-
-/// Bytes that are written before they are brought to the disk, beside further writes.
-const FLUSH_EVERY: u64 = 32 << 20;
 
 impl Engine {
     /// False if it is there already.
@@ -36,12 +29,7 @@ impl Engine {
             return false;
         }
         let layout = metainfo.layout.clone();
-        let storage_options = StorageOptions {
-            preallocate: options.preallocate,
-            max_open_files: 0,
-            priorities: options.priorities.clone(),
-            trace: false,
-        };
+        let storage_options = storage_options(&options);
         let storage = Arc::new(Storage::new(&metainfo, &options.basedir, storage_options));
         let added = Kind::TorrentAdded {
             name: metainfo.name.clone(),
@@ -61,9 +49,7 @@ impl Engine {
             state: options.state,
             options,
             assembling: Default::default(),
-            prepared: false,
             unwritten: 0,
-            unflushed: 0,
             began: now,
             completed: None,
             last_new: now,
@@ -71,8 +57,9 @@ impl Engine {
             unchecked: Bitfield::new(layout.num_pieces()),
             ending: None,
             ended: None,
-            next_save: None,
-            next_close: None,
+            safety: Safety::new(layout.num_pieces()),
+            generation: 0,
+            counted: None,
         };
         self.torrents.insert(hash, torrent);
         self.tell(hash, added);
@@ -87,13 +74,16 @@ impl Engine {
         let (pieces, bytes) = (layout.num_pieces(), layout.total());
         let stop = Arc::new(AtomicBool::new(false));
         let progress = Arc::new(Progress::new(now, pieces));
+        torrent.counted = torrent.swarm().map(|swarm| swarm.totals(now)).or(torrent.counted);
         torrent.life = Life::Checking { stop: stop.clone(), progress: progress.clone() };
+        torrent.assembling.clear();
         let plan = Plan {
             on_disk: torrent.on_disk.clone(),
             state_dir: torrent.options.state_dir.clone(),
             full,
             prepare: torrent.state == State::Started,
-            wanted: torrent.wanted.clone(),
+            all_or_nothing: torrent.options.preallocate == Preallocate::Full,
+            doubtful: torrent.safety.doubtful.clone(),
         };
         let notify = self.notify.clone();
         tokio::task::spawn_blocking(move || {
@@ -131,10 +121,26 @@ impl Engine {
         self.begin_check(now, hash, true);
     }
 
+    /// After an error that says that the files are not what they were taken for: looks at them anew,
+    /// with nothing held open and nothing remembered but resume data.
+    fn check_renewed(&mut self, now: Instant, hash: InfoHash) {
+        self.input(now, hash, Input::Enter(State::Stopped));
+        self.perform(now, hash);
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        torrent.on_disk.storage = torrent.new_storage();
+        torrent.safety.renew = false;
+        torrent.safety.prepared = false;
+        self.begin_check(now, hash, false);
+    }
+
     pub(super) fn on_checked(&mut self, now: Instant, checked: Checked) {
         let hash = checked.torrent;
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.checked = checked.have;
+        torrent.generation += 1;
+        torrent.safety.checked(now, checked.vouched, checked.read, checked.prepared);
+        let totals = torrent.counted.map(|totals| (totals.downloaded, totals.uploaded));
+        let (downloaded, uploaded) = totals.unwrap_or((checked.downloaded, checked.uploaded));
         torrent.last_new = now;
         torrent.unchecked = checked.unchecked;
         torrent.assembling = checked.partial;
@@ -152,8 +158,8 @@ impl Engine {
             wanted: torrent.wanted.clone(),
             weights: piece_weights(&torrent.on_disk.metainfo.layout, &torrent.options.priorities),
             partial: torrent.assembling.iter().map(|(&piece, blocks)| (piece, here(blocks))).collect(),
-            downloaded: checked.downloaded,
-            uploaded: checked.uploaded,
+            downloaded,
+            uploaded,
             max_peers: self.options.max_peers,
             upload_slots: torrent.options.upload_slots,
             seed: self.rng.u64(..),
@@ -174,15 +180,30 @@ impl Engine {
             missing_count: missing.count(),
             corrupt_count: checked.corrupt,
         };
+        let all_known = torrent.unchecked.is_empty();
         torrent.life = Life::Running(Box::new(swarm));
         torrent.completed = complete.then_some(now);
-        let (state, ending) = (torrent.state, torrent.ending.is_some());
-        self.tell(hash, finished);
-        match checked.prepared {
-            _ if ending => {}
-            Some(prepared) => self.on_prepared(now, hash, prepared.err()),
-            None if state == State::Started => self.prepare(now, hash),
-            None => self.input(now, hash, Input::Enter(state)),
+        let (state, name) = (torrent.state, torrent.on_disk.metainfo.name.clone());
+        let ending = torrent.ending.is_some();
+        // What a check that was broken off did not come to is not missing: nobody knows.
+        if all_known {
+            self.tell(hash, finished);
+        }
+        self.tell_notes(hash);
+        let error = checked.error.and_then(|error| self.put_up_with(hash, error));
+        if let Some(error) = error {
+            match checked.refused {
+                true => self.refuse(now, hash, &error),
+                false => self.on_storage_error(now, hash, &error),
+            }
+        } else if !ending {
+            self.input(now, hash, Input::Enter(state));
+            if !checked.prepared && state == State::Started {
+                self.prepare(hash);
+            }
+            if complete && state == State::Started {
+                self.tell(hash, Kind::Seeding { name });
+            }
         }
         self.touched.insert(hash);
     }
@@ -191,19 +212,14 @@ impl Engine {
     pub(super) fn on_progress(&mut self, now: Instant, hash: InfoHash, piece: PieceIndex) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.last_new = now;
-        torrent.next_save.get_or_insert(now + SAVE_EVERY);
-        torrent.unflushed += u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
-        if torrent.unflushed >= FLUSH_EVERY {
-            torrent.unflushed = 0;
-            let storage = torrent.on_disk.storage.clone();
-            // If it fails, so does the sync that counts, before resume data are saved.
-            self.disk.sync(Box::new(move || drop(storage.sync())));
-        }
+        torrent.safety.save_soon(now);
+        self.flush(hash, piece);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         if torrent.completed.is_some() || !torrent.is_complete() {
             return;
         }
         torrent.completed = Some(now);
+        torrent.safety.save_now(now);
         let name = torrent.on_disk.metainfo.name.clone();
         let elapsed = now.saturating_duration_since(torrent.began).as_secs_f64();
         let size = torrent.wanted_bytes();
@@ -224,15 +240,19 @@ impl Engine {
             torrent.error = None;
             torrent.last_new = now;
         }
-        let unprepared = state == State::Started && !torrent.prepared && torrent.swarm().is_some();
+        let (renew, prepared) = (torrent.safety.renew, torrent.safety.prepared);
+        let checking = torrent.swarm().is_none();
         self.tell(hash, Kind::StateChanged { from, to: state, reason: reason.to_owned() });
-        match unprepared {
-            true => self.prepare(now, hash),
-            false => self.input(now, hash, Input::Enter(state)),
+        if state == State::Started && renew && !checking {
+            return self.check_renewed(now, hash);
+        }
+        self.input(now, hash, Input::Enter(state));
+        if state == State::Started && !prepared && !checking {
+            self.prepare(hash);
         }
         if state == State::Stopped {
             self.perform(now, hash);
-            self.save(hash, true);
+            self.save_all(hash);
         }
     }
 
@@ -253,7 +273,7 @@ impl Engine {
         let name = torrent.on_disk.metainfo.name.clone();
         let (code, reason) = torrent.verdict();
         self.begin_end(now, hash, code, reason);
-        self.perform(now, hash);
+        self.save_last(hash);
         self.torrents.remove(&hash);
         self.last_totals.remove(&hash);
         self.tell(hash, Kind::TorrentRemoved { name });
@@ -268,15 +288,28 @@ impl Engine {
         if let Life::Checking { stop, .. } = &torrent.life {
             stop.store(true, Ordering::Relaxed);
         }
-        torrent.ending =
-            Some(Ending { code, reason: reason.clone(), deadline: now + FAREWELL, saved: false });
+        torrent.ending = Some(Ending {
+            code,
+            reason: reason.clone(),
+            deadline: now + FAREWELL,
+            saving: false,
+            saved: false,
+        });
         let from = std::mem::replace(&mut torrent.state, State::Stopped);
         if from != State::Stopped {
             self.tell(hash, Kind::StateChanged { from, to: State::Stopped, reason });
         }
         self.input(now, hash, Input::Enter(State::Stopped));
         self.perform(now, hash);
-        self.save(hash, true);
+        self.touched.insert(hash);
+    }
+
+    /// Saves for the last time.
+    fn save_last(&mut self, hash: InfoHash) {
+        let ending = self.torrents.get_mut(&hash).and_then(|torrent| torrent.ending.as_mut());
+        if ending.is_some_and(|ending| !std::mem::replace(&mut ending.saving, true)) {
+            self.save_all(hash);
+        }
     }
 
     /// Ends a torrent whose time has come, and concludes one whose end has been waited for.
@@ -285,19 +318,20 @@ impl Engine {
         if let Some((code, reason)) = torrent.due_to_end(now) {
             self.begin_end(now, hash, code, reason);
         }
+        self.look_after_files(now, hash);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
-        if torrent.next_save.is_some_and(|at| at <= now) {
-            torrent.next_save = None;
-            self.save(hash, false);
+        let Some(ending) = &torrent.ending else { return };
+        // What is verified already is written, and what a check has found is known, before all is saved.
+        if torrent.swarm().is_some() && torrent.safety.writing.is_empty() && !ending.saving {
+            self.save_last(hash);
         }
-        self.close_idle(now, hash);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         let Some(ending) = &torrent.ending else { return };
         let told = torrent.swarm().is_none_or(|swarm| swarm.announcer().is_stopped());
         if torrent.ended.is_some() || (now < ending.deadline && !(ending.saved && told)) {
             return;
         }
-        let (code, reason) = (ending.code, ending.reason.clone());
+        let (code, reason) = torrent.last_verdict(ending);
         torrent.ended = Some((code, reason.clone()));
         let status = torrent.status(now);
         let summary = Kind::Summary {
@@ -315,59 +349,5 @@ impl Engine {
             wanted_pieces: Pieces(status.wanted.ranges()),
         };
         self.tell(hash, summary);
-    }
-
-    /// Syncs what is written, behind the writes that are under way, and saves resume data that name
-    /// it. At a torrent's end (`last`) unfinished pieces are written too, and files are closed.
-    fn save(&mut self, hash: InfoHash, last: bool) {
-        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
-        torrent.next_save = None;
-        let storage = torrent.on_disk.storage.clone();
-        let state_dir = torrent.options.state_dir.clone();
-        let unfinished = match last && torrent.ending.is_some() && torrent.error.is_none() {
-            true => std::mem::take(&mut torrent.assembling),
-            false => Default::default(),
-        };
-        let totals = torrent.swarm().map(|swarm| swarm.totals(Instant::now()));
-        let mut resume = totals.map(|totals| Resume {
-            have: torrent.have().clone(),
-            unchecked: torrent.unchecked.clone(),
-            partial: Vec::new(),
-            uploaded: totals.uploaded,
-            downloaded: totals.downloaded,
-        });
-        let notify = self.notify.clone();
-        let work = move || {
-            let partial = match state_dir.is_some() {
-                true => checking::write_partial(&storage, unfinished).unwrap_or_default(),
-                false => Vec::new(),
-            };
-            let synced = storage.sync();
-            if let (Ok(()), Some(state_dir), Some(resume)) = (&synced, &state_dir, &mut resume) {
-                resume.partial = partial;
-                // Without resume data the next start reads everything: slower, and as right.
-                let _ = resume::save(state_dir, &storage, resume);
-            }
-            if last {
-                storage.close_all();
-            }
-            let _ = notify.send(Notice::Saved(hash, synced.err()));
-        };
-        // The last words come behind the last writes; what is saved meanwhile has been written already.
-        let work = Box::new(work);
-        let queued = if last { self.disk.write(WriteJob::Then(work)) } else { self.disk.sync(work) };
-        if !queued {
-            self.on_saved(Instant::now(), hash, None);
-        }
-    }
-
-    pub(super) fn on_saved(&mut self, now: Instant, hash: InfoHash, error: Option<StorageError>) {
-        if let Some(error) = error {
-            self.on_storage_error(now, hash, &error);
-        }
-        if let Some(ending) = self.torrents.get_mut(&hash).and_then(|torrent| torrent.ending.as_mut()) {
-            ending.saved = true;
-        }
-        self.touched.insert(hash);
     }
 }

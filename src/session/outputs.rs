@@ -63,8 +63,8 @@ impl Engine {
 
     fn serve(&mut self, now: Instant, torrent: InfoHash, blocks: Option<(PeerKey, Vec<Block>)>) {
         let Some((peer, blocks)) = blocks else { return };
-        self.note_use(now, torrent);
-        let Some(owner) = self.torrents.get(&torrent) else { return };
+        let Some(owner) = self.torrents.get_mut(&torrent) else { return };
+        owner.safety.use_files(now);
         let torrent = owner.on_disk.clone();
         let mut run = self.connections.take_buffer();
         connection::lay_out(&blocks, &mut run);
@@ -74,10 +74,11 @@ impl Engine {
     }
 
     fn verify(&mut self, now: Instant, hash: InfoHash, piece: PieceIndex, digests: bool) {
-        self.note_use(now, hash);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         let blocks = torrent.take_whole(piece);
         torrent.unwritten += u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
+        torrent.safety.writing.insert(piece);
+        torrent.safety.use_files(now);
         let job = Verify { torrent: torrent.on_disk.clone(), piece, blocks, digests };
         if !self.disk.write(WriteJob::Verify(job)) {
             self.written(hash, piece);
@@ -89,7 +90,10 @@ impl Engine {
     /// A piece does not wait for the disk any more.
     fn written(&mut self, hash: InfoHash, piece: PieceIndex) {
         if let Some(torrent) = self.torrents.get_mut(&hash) {
-            torrent.unwritten -= u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
+            // Not of one that was removed and added again.
+            if torrent.safety.writing.remove(&piece) {
+                torrent.unwritten -= u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
+            }
         }
         self.set_gate();
     }
@@ -102,7 +106,8 @@ impl Engine {
     }
 
     fn announce(&mut self, hash: InfoHash, announce: Announce) {
-        let Some(swarm) = self.torrents.get(&hash).and_then(|torrent| torrent.swarm()) else { return };
+        let Some(torrent) = self.torrents.get(&hash) else { return };
+        let (Some(swarm), generation) = (torrent.swarm(), torrent.generation) else { return };
         let totals = swarm.totals(Instant::now());
         let Announce { url, event, numwant, tracker_id, token, .. } = announce;
         let request = tracker::Request {
@@ -121,7 +126,7 @@ impl Engine {
         let (notify, options) = (self.notify.clone(), self.tracker_options.clone());
         tokio::task::spawn_blocking(move || {
             let result = tracker::announce(&request, &options);
-            let _ = notify.send(Notice::Announced(hash, token, result));
+            let _ = notify.send(Notice::Announced(hash, generation, token, result));
         });
     }
 
@@ -129,9 +134,13 @@ impl Engine {
         &mut self,
         now: Instant,
         torrent: InfoHash,
+        generation: u32,
         token: Token,
         result: Result<Answer, Failure>,
     ) {
+        if self.torrents.get(&torrent).is_none_or(|torrent| torrent.generation != generation) {
+            return;
+        }
         self.input(now, torrent, Input::Announced { token, result });
     }
 

@@ -54,7 +54,10 @@ impl Storage {
                 base.identity = Some(root.identity());
                 Ok(base.root.get_or_insert(Arc::new(root)).clone())
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && base.identity.is_some() => {
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && (base.identity.is_some() || base.before.is_some()) =>
+            {
                 Err(vanished())
             }
             Err(error) => Err(StorageError::from_io(operation, &self.basedir, error)),
@@ -227,11 +230,6 @@ impl Storage {
         if self.trace {
             gone.iter().for_each(|(file, _)| self.note(Note::Closed(*file)));
         }
-    }
-
-    /// Whether a file is held open.
-    pub fn has_open_files(&self) -> bool {
-        !lock(&self.pool).is_empty()
     }
 
     /// Closes what was not used since the last call.

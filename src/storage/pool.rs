@@ -80,11 +80,6 @@ impl Pool {
             .collect()
     }
 
-    /// Whether none is open.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Lets go of all.
     pub(crate) fn take_all(&mut self) -> Vec<(FileIndex, Arc<Handle>)> {
         self.entries.drain().map(|(file, entry)| (file, entry.handle)).collect()

@@ -32,13 +32,6 @@ impl Storage {
         self.empty_part_file(&root)
     }
 
-    /// [`Storage::prepare`] where all wanted bytes are there: makes what has no bytes.
-    pub fn prepare_whole(&self) -> Result<(), StorageError> {
-        let root = self.make_basedir()?;
-        self.make_empty_files(&root)?;
-        self.make_links(&root)
-    }
-
     /// Moves bytes of files that have become wanted out of the part file, if there is one, and
     /// removes it once nothing needs it. Call before the check: what was moved is to be checked.
     pub fn take_in(&self) -> Result<(), StorageError> {
@@ -50,14 +43,31 @@ impl Storage {
     }
 
     fn make_basedir(&self) -> Result<Arc<Root>, StorageError> {
-        if lock(&self.base).identity.is_none() {
+        let is_known = {
+            let base = lock(&self.base);
+            base.identity.is_some() || base.before.is_some()
+        };
+        if !is_known {
             std::fs::create_dir_all(&self.basedir)
                 .map_err(|error| StorageError::from_io(Operation::Create, &self.basedir, error))?;
         }
+        let vanished = || StorageError::new(StorageErrorKind::Vanished, Operation::Create, &self.basedir);
         let root = self.root(Operation::Create)?;
-        self.look_after_folders(&root)
-            .map_err(|()| StorageError::new(StorageErrorKind::Vanished, Operation::Create, &self.basedir))?;
+        self.look_after_folders(&root).map_err(|()| vanished())?;
+        if self.is_emptied(&root) {
+            return Err(vanished());
+        }
+        lock(&self.base).before = None;
         Ok(root)
+    }
+
+    /// Whether another folder is where this torrent's files were before, and none of them is there.
+    fn is_emptied(&self, root: &Root) -> bool {
+        let Some((basedir, top)) = lock(&self.base).before else { return false };
+        let top_now = self.top.as_ref().and_then(|top| Some(root.find(top).ok()?.identity));
+        let is_another = basedir != root.identity() || (top.is_some() && top_now.is_some() && top != top_now);
+        let mut files = self.slots.iter().filter(|slot| slot.place == Place::File);
+        is_another && !files.any(|slot| root.find(&slot.path).is_ok())
     }
 
     fn files(&self) -> impl Iterator<Item = (FileIndex, &super::Slot)> {

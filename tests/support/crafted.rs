@@ -120,8 +120,12 @@ pub struct Bench {
 impl Bench {
     /// Of a torrent with this `info` and these data, one file after another.
     pub fn new(info: &[u8], stream: Vec<u8>) -> Bench {
+        Bench::new_in(TempDir::new().unwrap(), info, stream)
+    }
+
+    /// [`Bench::new`] in this folder.
+    pub fn new_in(folder: TempDir, info: &[u8], stream: Vec<u8>) -> Bench {
         let tracker = Tracker::start();
-        let folder = TempDir::new().unwrap();
         let top = [b"d", string(b"announce").as_slice(), &string(tracker.url().as_bytes())].concat();
         let torrent = [&top, string(b"info").as_slice(), info, b"e"].concat();
         fs::write(folder.path().join("test.torrent"), torrent).unwrap();

@@ -1,10 +1,11 @@
 //! What tests of the whole program share: torrents to test with, child processes, other clients.
 
-// No test uses all of it.
+// Each test crate uses a part of it.
 #![allow(dead_code, unused_imports)]
 
 pub mod clients;
 pub mod crafted;
 pub mod fixture;
 pub mod process;
+pub mod system;
 pub mod tracker;
