@@ -8,16 +8,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
-use rustix::process::{Resource, Rlimit, Signal, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 
 use support::clients::Btget;
 use support::fixture::{Fixture, Shape};
 use support::process::{PATIENCE, wait_until};
-use support::system::{can_mount, can_trace, script, shell, trial};
+use support::system::{can_mount, can_trace, child_of, script, shell, trial};
 use support::tracker::Tracker;
 
 const NOBODY: &str = "http://127.0.0.1:9/announce";
@@ -38,6 +38,8 @@ fn main() -> ExitCode {
             can_trace(),
             sync_after_a_kill,
         ),
+        trial("a_complete_torrent_is_saved_at_once_and_not_at_the_end_only", can_trace(), saved_at_once),
+        trial("a_disk_that_hangs_is_not_waited_for_at_the_end", can_trace(), hanging_disk),
         trial("what_a_failed_sync_was_to_bring_to_the_disk_is_not_vouched_for", can_trace(), failed_sync),
         trial("a_torrent_goes_on_after_a_failed_sync_when_it_is_started", can_trace(), sync_that_fails_once),
         trial("a_full_disk_pauses_and_it_goes_on_when_there_is_space", can_mount(), full_disk),
@@ -303,12 +305,16 @@ const SYNCS: &str = "trace=pwrite64,pwritev,pwritev2,fdatasync,fsync,syncfs,rena
 /// last written. Gives how often resume data were put in their place.
 fn assert_synced_first(trace: &Path, written_before: bool) -> usize {
     let (mut dirty, mut renames, mut writes) = (written_before, 0, 0);
+    let mut begun = false;
     for line in fs::read_to_string(trace).unwrap().lines() {
         let is_data = line.contains("large.bin>");
         if line.contains(" pwrite") && is_data {
-            (dirty, writes) = (true, writes + 1);
+            (dirty, begun, writes) = (true, false, writes + 1);
         } else if line.contains("fdatasync(") && is_data {
-            dirty = false;
+            begun = line.contains("<unfinished");
+            dirty &= begun;
+        } else if line.contains("fdatasync resumed") {
+            dirty &= !std::mem::take(&mut begun);
         } else if line.contains(" rename") && line.contains(".resume") {
             assert!(!dirty, "resume data come before the sync: {line}");
             renames += 1;
@@ -337,6 +343,37 @@ fn sync_after_a_kill() {
     assert!(assert_synced_first(&trace, true) > 0);
 }
 
+fn saved_at_once() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::single(2 * 1024 * 1024, &tracker.url(), 64);
+    let _seed = seed(&tracker, &fixture, "8M");
+    let folder = fixture.empty_folder("leech");
+    let (leech, trace) = traced(&fixture, &folder, SYNCS, &[]);
+    let story = leech.story();
+    wait_until("resume data", || story.clone(), || resume_file(&folder));
+    kill_process(child_of(leech.pid()), Signal::KILL).unwrap();
+    drop(leech);
+    assert_eq!(assert_synced_first(&trace, false), 1);
+    assert_eq!(read_at_start(&fixture, &folder, &[]), 0, "all is vouched for");
+}
+
+fn hanging_disk() {
+    let fixture = Fixture::single(1024 * 1024, NOBODY, 65);
+    let folder = fixture.full_folder("full");
+    let hang = "inject=fdatasync:delay_enter=40000000";
+    let (mut seed, trace) = traced(&fixture, &folder, hang, &[]);
+    seed.wait_for_event("seeding", |event| is(event, "seeding"));
+    let told = Instant::now();
+    kill_process(child_of(seed.pid()), Signal::TERM).unwrap();
+    seed.wait_for_event("the end", |event| is(event, "summary"));
+    // strace itself lets nothing go before the delay is over.
+    let exits = || fs::read_to_string(&trace).is_ok_and(|calls| calls.contains("exit_group("));
+    wait_until("the exit", String::new, || exits().then_some(()));
+    // 5 s are allowed, 40 s it would take.
+    assert!(told.elapsed() < Duration::from_secs(20));
+    assert!(resume_file(&folder).is_none());
+}
+
 fn failed_sync() {
     let tracker = Tracker::start();
     let fixture = Fixture::single(2 * 1024 * 1024, &tracker.url(), 56);
@@ -356,8 +393,8 @@ fn sync_that_fails_once() {
     let (mut leech, _) = traced(&fixture, &folder, "inject=fdatasync:error=EIO:when=1", &[]);
     leech.wait_for_event("the error", |event| is(event, "file_error"));
     leech.wait_for_event("the pause", |event| event["to"] == "paused");
-    let pid = child_of(leech.pid().as_raw_nonzero().get());
-    rustix::process::kill_process(pid, Signal::USR2).unwrap();
+    let pid = child_of(leech.pid());
+    kill_process(pid, Signal::USR2).unwrap();
     let checks =
         |process: &Btget| process.events().iter().filter(|event| is(event, "hashcheck_finished")).count();
     let story = leech.story();
@@ -366,15 +403,9 @@ fn sync_that_fails_once() {
     let seeds = |process: &Btget| process.events().iter().filter(|event| is(event, "seeding")).count();
     wait_until("it to seed again", || story.clone(), || (seeds(&leech) == 2).then_some(()));
     // strace counts calls of each thread by itself, so the last sync, on another thread, fails too.
-    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
     assert_eq!(leech.wait_for_code(), Some(17), "{}", leech.story());
     assert_eq!(read_at_start(&fixture, &folder, &[]), fixture.pieces(), "nothing is vouched for");
-}
-
-/// strace does not pass signals on.
-fn child_of(pid: i32) -> rustix::process::Pid {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    rustix::process::Pid::from_raw(children.trim().parse().unwrap()).unwrap()
 }
 
 /// A leech on a disk of 4 MiB, half of it filled: `/proc/PID/root` is how to get there.
