@@ -277,6 +277,7 @@ pub enum Kind {
     },
     PeerError {
         address: SocketAddr,
+        peer_id: String,
         reason: String,
     },
     PeerBan {
@@ -286,6 +287,7 @@ pub enum Kind {
     },
     InvalidRequest {
         address: SocketAddr,
+        peer_id: String,
         reason: String,
     },
     FileOpen {
@@ -302,6 +304,10 @@ pub enum Kind {
     FileWrite {
         path: String,
         length: u64,
+    },
+    FileWarning {
+        path: String,
+        reason: String,
     },
     FileError {
         path: String,
@@ -323,6 +329,7 @@ pub enum Kind {
         seeds: usize,
         eta: Option<u64>,
         have: Pieces,
+        wanted_pieces: Pieces,
     },
     Complete {
         name: String,

@@ -20,6 +20,7 @@ impl Kind {
             | TrackerFailure { .. }
             | TrackerWarning { .. }
             | PeerBan { .. }
+            | FileWarning { .. }
             | EventsDropped { .. } => Severity::Warning,
             FileReport { status, .. } if *status != FileStatus::Ok => Severity::Warning,
             ListenSuccess { .. }
@@ -83,6 +84,7 @@ impl Kind {
             | FileClose { .. }
             | FileRead { .. }
             | FileWrite { .. }
+            | FileWarning { .. }
             | FileError { .. } => self.data_message(),
             TrackerAnnounce { .. }
             | TrackerConnect { .. }
@@ -145,7 +147,7 @@ impl Kind {
             }
             Kind::Seeding { name } => format!("seeding {}", escape(name)),
             Kind::EventsDropped { count: missed } => {
-                format!("{} dropped because the reader is too slow", count(*missed, "event"))
+                format!("{} lost: the reader was too slow or could not be written to", count(*missed, "event"))
             }
             Kind::Summary { name, exit_code, reason, done, wanted, uploaded, elapsed, .. } => format!(
                 "{}: {}; {} of {} there, {} uploaded in {}; exit code {exit_code}",
@@ -188,7 +190,7 @@ impl Kind {
             Kind::FileClose { path } => format!("closed {}", escape(path)),
             Kind::FileRead { path, length } => format!("read {length} bytes of {}", escape(path)),
             Kind::FileWrite { path, length } => format!("wrote {length} bytes of {}", escape(path)),
-            Kind::FileError { reason, path } => match reason.contains(path.as_str()) {
+            Kind::FileError { reason, path } | Kind::FileWarning { reason, path } => match reason.contains(path.as_str()) {
                 true => escape(reason).into_owned(),
                 false => format!("{}: {}", escape(path), escape(reason)),
             },
@@ -246,9 +248,9 @@ impl Kind {
             Kind::PeerDataOut { address, length } => format!("{length} bytes to {address}"),
             Kind::PeerPacketIn { address, packet } => format!("{} from {address}", packet_type(packet)),
             Kind::PeerPacketOut { address, packet } => format!("{} to {address}", packet_type(packet)),
-            Kind::PeerError { address, reason } => format!("trouble with {address}: {}", escape(reason)),
+            Kind::PeerError { address, reason, .. } => format!("trouble with {address}: {}", escape(reason)),
             Kind::PeerBan { address, reason, .. } => format!("banned {address}: {}", escape(reason)),
-            Kind::InvalidRequest { address, reason } => {
+            Kind::InvalidRequest { address, reason, .. } => {
                 format!("invalid request from {address}: {}", escape(reason))
             }
             other => unreachable!("{other:?} is not about a peer"),

@@ -50,7 +50,7 @@ pub struct StorageOptions {
     pub max_open_files: usize,
     /// Weight of each file, in order; 0: not wanted, never made. Empty: all are wanted.
     pub priorities: Vec<u32>,
-    /// Whether [`Note::Opened`] and [`Note::Closed`] are told.
+    /// Whether opening, closing, reading and writing are told ([`Storage::set_trace`]).
     pub trace: bool,
 }
 
@@ -80,10 +80,32 @@ pub enum Note {
     },
     /// A file was closed ([`StorageOptions::trace`]).
     Closed(FileIndex),
+    /// So many bytes of a file were read ([`StorageOptions::trace`]).
+    Read {
+        /// The file.
+        file: FileIndex,
+        /// Bytes.
+        length: u64,
+    },
+    /// So many bytes were written to a file ([`StorageOptions::trace`]).
+    Written {
+        /// The file.
+        file: FileIndex,
+        /// Bytes.
+        length: u64,
+    },
+    /// So many notes found no room.
+    Missed(u64),
 }
 
-/// Notes kept until [`Storage::take_notes`]; what comes after that many is dropped.
-const MAX_NOTES: usize = 1024;
+/// Notes kept until [`Storage::take_notes`]; those that come after that many are only counted.
+const MAX_NOTES: usize = 16 * 1024;
+
+#[derive(Debug, Default)]
+struct Notes {
+    kept: Vec<Note>,
+    missed: u64,
+}
 
 /// Bytes in one write call. Small on purpose: larger writes make the page cache allocate larger
 /// folios, and on the virtual machine this was measured on fresh ones cost several times as much
@@ -162,13 +184,13 @@ pub struct Storage {
     /// The torrent's own folder, if it has one.
     top: Option<Box<str>>,
     preallocate: Preallocate,
-    trace: bool,
+    trace: AtomicBool,
     base: Mutex<Base>,
     pool: Mutex<pool::Pool>,
     unsynced: Mutex<Unsynced>,
     /// Read on first use.
     part: Mutex<Option<part::PartFile>>,
-    notes: Mutex<Vec<Note>>,
+    notes: Mutex<Notes>,
 }
 
 impl Storage {
@@ -188,7 +210,7 @@ impl Storage {
             slots,
             top,
             preallocate: options.preallocate,
-            trace: options.trace,
+            trace: AtomicBool::new(options.trace),
             base: Mutex::default(),
             pool: Mutex::new(pool::Pool::new(open::pool_limit(options.max_open_files))),
             unsynced: Mutex::default(),
@@ -219,7 +241,16 @@ impl Storage {
 
     /// What happened since the last call.
     pub fn take_notes(&self) -> Vec<Note> {
-        std::mem::take(&mut *lock(&self.notes))
+        let Notes { mut kept, missed } = std::mem::take(&mut *lock(&self.notes));
+        if missed > 0 {
+            kept.push(Note::Missed(missed));
+        }
+        kept
+    }
+
+    /// Whether opening, closing, reading and writing are told from now on.
+    pub fn set_trace(&self, trace: bool) {
+        self.trace.store(trace, Ordering::Relaxed);
     }
 
     /// Writes bytes of the stream, from `offset` on, to the files they belong to. The bytes must
@@ -257,6 +288,9 @@ impl Storage {
         // After the write: a sync that runs meanwhile must not take the mark away. And after a
         // failed one: some of it may be there.
         self.mark_unsynced(span.file, &handle);
+        if written.is_ok() {
+            self.trace(|| Note::Written { file: span.file, length: span.length });
+        }
         written.map_err(|error| self.io_error(Operation::Write, span.file, error))
     }
 
@@ -288,7 +322,10 @@ impl Storage {
     fn read_span(&self, span: Span, places: &mut [IoSliceMut<'_>]) -> Result<(), StorageError> {
         let handle = self.readable(span.file)?;
         match vectored::read_full(&handle.file, places, span.offset) {
-            Ok(count) if count == span.length => Ok(()),
+            Ok(count) if count == span.length => {
+                self.trace(|| Note::Read { file: span.file, length: count });
+                Ok(())
+            }
             Ok(_) => Err(StorageError::new(StorageErrorKind::Short, Operation::Read, self.path(span.file))),
             Err(error) => Err(self.io_error(Operation::Read, span.file, error)),
         }
@@ -340,8 +377,16 @@ impl Storage {
 
     fn note(&self, note: Note) {
         let mut notes = lock(&self.notes);
-        if notes.len() < MAX_NOTES {
-            notes.push(note);
+        match notes.kept.len() < MAX_NOTES {
+            true => notes.kept.push(note),
+            false => notes.missed += 1,
+        }
+    }
+
+    /// Builds a note only if such are wanted.
+    pub(crate) fn trace(&self, note: impl FnOnce() -> Note) {
+        if self.trace.load(Ordering::Relaxed) {
+            self.note(note());
         }
     }
 
