@@ -11,17 +11,14 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::blocks::{BlockData, Run};
 use crate::hash::{Digest, LANES, sha1, sha1_many};
 use crate::layout::{Block, PieceIndex};
 use crate::metainfo::{InfoHash, Metainfo};
-use crate::net::buffers::BlockData;
-use crate::net::connection::Served;
 use crate::storage::{Storage, StorageError};
-use crate::swarm::PeerKey;
-use crate::wire::{PIECE_HEADER_LENGTH, piece_header};
 
-/// Jobs that may wait for each kind of thread. The swarm hands out no more than
-/// [`MOST_UNWRITTEN`](crate::swarm::MOST_UNWRITTEN) bytes of pieces, and little ahead of each peer.
+/// Jobs that may wait for each kind of thread. Whoever gives them bounds them further: few bytes of
+/// unwritten pieces, little ahead of each peer.
 const MOST_JOBS: usize = 8192;
 
 /// Threads that read for peers: while one waits for a slow disk, another serves from the cache.
@@ -63,17 +60,15 @@ pub enum WriteJob {
     Then(Box<dyn FnOnce() + Send>),
 }
 
-/// Blocks to read for a peer.
+/// Blocks to read.
 #[derive(Debug)]
 pub struct Read {
     /// Whose.
     pub torrent: OnDisk,
-    /// For whom.
-    pub peer: PeerKey,
-    /// Which, in the order asked.
-    pub blocks: Vec<Block>,
-    /// A buffer that may be used again.
-    pub buffer: Served,
+    /// Comes back with them.
+    pub tag: u64,
+    /// Which, and where to.
+    pub run: Run,
 }
 
 /// What became of a job.
@@ -86,9 +81,9 @@ pub enum Done {
     /// The piece matches its hash and could not be written.
     NotWritten { torrent: InfoHash, piece: PieceIndex, error: StorageError, buffers: Vec<BlockData> },
     /// Ready to be sent.
-    Read { peer: PeerKey, served: Served },
+    Read { tag: u64, run: Run },
     /// The blocks could not be read.
-    NotRead { torrent: InfoHash, peer: PeerKey, error: StorageError },
+    NotRead { torrent: InfoHash, tag: u64, error: StorageError },
 }
 
 /// The threads; they end when this is dropped and their jobs are done.
@@ -201,45 +196,35 @@ fn read_loop(jobs: &Mutex<Receiver<Read>>, done: &UnboundedSender<Done>) {
     }
 }
 
-/// Reads blocks to where they stand on the wire, each behind its header: one buffer, one write.
+/// Reads blocks to their places. Those that follow one another in the torrent are read in one call.
 fn read(job: Read) -> Done {
-    let Read { torrent, peer, blocks, buffer: mut served } = job;
-    served.ends.clear();
-    let length: usize = blocks.iter().map(|block| PIECE_HEADER_LENGTH + block.length as usize).sum();
-    // Every byte is written below; what a used buffer holds is overwritten.
-    served.bytes.resize(length, 0);
-    let mut rest = &mut served.bytes[..];
-    let mut end = 0;
-    let mut places: Vec<(Block, IoSliceMut<'_>)> = Vec::with_capacity(blocks.len());
-    for &block in &blocks {
-        let (header, behind) = rest.split_at_mut(PIECE_HEADER_LENGTH);
-        header.copy_from_slice(&piece_header(block));
-        let (data, behind) = behind.split_at_mut(block.length as usize);
-        places.push((block, IoSliceMut::new(data)));
-        rest = behind;
-        end += PIECE_HEADER_LENGTH + block.length as usize;
-        served.ends.push((end, block.length));
-    }
+    let Read { torrent, tag, mut run } = job;
     let layout = &torrent.metainfo.layout;
-    let mut places = places.as_mut_slice();
-    while let Some(&(first, _)) = places.first().map(|(block, data)| (*block, data)).as_ref() {
-        // Blocks that follow one another in the torrent are read in one call.
-        let mut next = layout.block_offset(first);
-        let run = places
-            .iter()
-            .take_while(|(block, _)| {
-                let follows = layout.block_offset(*block) == next;
-                next += u64::from(block.length);
-                follows
-            })
-            .count();
-        let (now, later) = places.split_at_mut(run);
-        let mut slices: Vec<IoSliceMut<'_>> =
-            now.iter_mut().map(|(_, data)| IoSliceMut::new(&mut *data)).collect();
-        if let Err(error) = torrent.storage.read_at(layout.block_offset(first), &mut slices) {
-            return Done::NotRead { torrent: torrent.info_hash(), peer, error };
-        }
-        places = later;
+    let mut rest = &mut run.bytes[..];
+    let mut behind = 0;
+    let mut slices: Vec<(Block, IoSliceMut<'_>)> = Vec::with_capacity(run.places.len());
+    for &(place, block) in &run.places {
+        let (_, from_place) = rest.split_at_mut(place - behind);
+        let (data, from_next) = from_place.split_at_mut(block.length as usize);
+        slices.push((block, IoSliceMut::new(data)));
+        rest = from_next;
+        behind = place + block.length as usize;
     }
-    Done::Read { peer, served }
+    let mut slices = &mut slices[..];
+    while let Some(start) = slices.first().map(|(block, _)| layout.block_offset(*block)) {
+        let mut end = start;
+        let follows = |(block, _): &&(Block, IoSliceMut<'_>)| {
+            let follows = layout.block_offset(*block) == end;
+            end += u64::from(block.length);
+            follows
+        };
+        let count = slices.iter().take_while(follows).count();
+        let (now, later) = slices.split_at_mut(count);
+        let mut now: Vec<IoSliceMut<'_>> = now.iter_mut().map(|(_, data)| IoSliceMut::new(data)).collect();
+        if let Err(error) = torrent.storage.read_at(start, &mut now) {
+            return Done::NotRead { torrent: torrent.info_hash(), tag, error };
+        }
+        slices = later;
+    }
+    Done::Read { tag, run }
 }

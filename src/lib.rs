@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
 
 pub mod bitfield;
+mod blocks;
 pub mod check;
 #[allow(clippy::disallowed_methods, reason = "draws in time")]
 pub mod cli;

@@ -53,6 +53,7 @@ use Need::*;
 const ROOMS: &[Room] = &[
     // The pure rooms: values in, values out.
     Room { name: "layout", knows: &[], may: &[] },
+    Room { name: "blocks", knows: &["layout"], may: &[] },
     Room { name: "text", knows: &[], may: &[] },
     Room { name: "bitfield", knows: &["layout"], may: &[] },
     // The environment may name the kernel (`BTGET_SHA1`), to compare them.
@@ -78,20 +79,21 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "disk",
-        knows: &["bitfield", "event", "hash", "layout", "metainfo", "storage", "text"],
+        knows: &["bitfield", "blocks", "event", "hash", "layout", "metainfo", "storage", "text"],
         may: &[Tokio, Files, Clock, Threads],
     },
     // A `PeerKey` is the core's name for a connection, a plain number.
     Room {
         name: "net",
-        knows: &["bitfield", "event", "layout", "metainfo", "swarm::PeerKey", "text", "wire"],
+        knows: &["bitfield", "blocks", "event", "layout", "metainfo", "swarm::PeerKey", "text", "wire"],
         may: &[Tokio, Sockets, Clock, Threads],
     },
     // It carries what the core wants announced, and brings back the answers, as the core's plain values.
+    // The one file that it reads is that of the certificates that the user trusts.
     Room {
         name: "tracker",
         knows: &["event", "metainfo", "swarm::announce", "text", "wire"],
-        may: &[Tokio, Sockets, Clock, Threads, Chance, Environment],
+        may: &[Tokio, Files, Sockets, Clock, Threads, Chance, Environment],
     },
     Room {
         name: "discovery",
@@ -103,6 +105,7 @@ const ROOMS: &[Room] = &[
         name: "session",
         knows: &[
             "bitfield",
+            "blocks",
             "check",
             "client",
             "discovery",
@@ -123,12 +126,12 @@ const ROOMS: &[Room] = &[
     Room {
         name: "client",
         knows: &["bitfield", "check", "event", "layout", "metainfo", "session", "storage", "text", "wire"],
-        may: &[Clock, Threads, Chance],
+        may: &[Files, Clock, Threads, Chance],
     },
     // What people see. `storage` is named for `Preallocate`, a plain choice.
     Room {
         name: "cli",
-        knows: &["bitfield", "client", "event", "layout", "metainfo", "storage", "text"],
+        knows: &["bitfield", "check", "client", "event", "layout", "metainfo", "storage", "text"],
         may: &[Tokio, Files, Clock, Threads, Environment, Printing, Anyhow, Signals],
     },
     Room { name: "main", knows: &["cli"], may: &[Exit, Environment] },

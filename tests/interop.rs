@@ -1,6 +1,8 @@
 //! btget against real clients, on loopback: each direction, one file and many, IPv4 and IPv6.
 //!
-//! A client that is not installed makes its tests ignored, not passed; tests/run installs them.
+//! A client or a family of addresses that this machine lacks makes its tests ignored, not passed;
+//! tests/run installs the clients.
+//!
 //! The clients meet at a tracker. Who comes second to it learns of the first and dials; so the order
 //! of the starts decides who dials whom.
 
@@ -78,7 +80,7 @@ fn main() -> ExitCode {
         control(Client::Libtorrent, Client::Transmission, false),
     ];
     for case in Case::all() {
-        let ignored = !case.client.is_installed();
+        let ignored = !case.client.is_installed() || !case.family.is_available();
         let downloads = case.label("downloads_from");
         trials.push(trial(downloads, move || btget_downloads(case)).with_ignored_flag(ignored));
         let seeds = case.label("seeds_to");
@@ -105,7 +107,8 @@ fn control(seeder: Client, leecher: Client, seeder_is_first: bool) -> Trial {
     let dialer = if seeder_is_first { leecher } else { seeder };
     let name = format!("control_{}_seeds_to_{}_{}_dials", seeder.name(), leecher.name(), dialer.name());
     let run = move || {
-        for (family, shape) in [(Family::V4, Shape::Multi), (Family::V6, Shape::Single)] {
+        let rounds = [(Family::V4, Shape::Multi), (Family::V6, Shape::Single)];
+        for (family, shape) in rounds.into_iter().filter(|(family, _)| family.is_available()) {
             let tracker = start_tracker(family);
             let fixture = Fixture::new(shape, &tracker.url(), 1);
             let folder = fixture.empty_folder("leech");
@@ -214,8 +217,8 @@ fn eight_leechers() {
     const LEECHERS: usize = 8;
     let family = Family::V4;
     let tracker = start_tracker(family);
-    let fixture = Fixture::single(8 * 1024 * 1024, &tracker.url(), 4);
-    let mut seed = Btget::start(&fixture, family, &fixture.full_folder("seed"), &["--max-upload-rate", "2M"]);
+    let fixture = Fixture::single(16 * 1024 * 1024, &tracker.url(), 4);
+    let mut seed = Btget::start(&fixture, family, &fixture.full_folder("seed"), &["--max-upload-rate", "4M"]);
     wait_for(&tracker, "the seed's announce", |announces| announces.iter().any(|a| a.left == 0));
     let seed_address = tracker.announces()[0].address;
     let folders: Vec<_> =
@@ -236,5 +239,6 @@ fn eight_leechers() {
     }
     let announces = tracker.announces();
     let last = announces.iter().rfind(|a| a.address == seed_address && a.event == "stopped").unwrap();
-    assert!(last.uploaded < 2 * fixture.size(), "the seed uploaded {} of {}", last.uploaded, fixture.size());
+    let copies = last.uploaded as f64 / fixture.size() as f64;
+    assert!((1.0..2.0).contains(&copies), "the seed uploaded {copies:.2} copies");
 }

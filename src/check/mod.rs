@@ -3,7 +3,7 @@
 //! Owns the threads that read and hash, and the verdicts. Writes nothing, prints nothing, and
 //! knows no peers.
 //!
-//! Threads take groups of [`LANES`] consecutive pieces from a counter and read them in file order
+//! Threads take groups of up to [`LANES`] consecutive pieces from a counter and read them in file order
 //! into buffers that are used again, so the disk sees few long streams and memory is bounded
 //! whatever the piece length; large pieces are read and hashed chunk by chunk, side by side.
 
@@ -101,6 +101,8 @@ struct Shared<'a> {
     metainfo: &'a Metainfo,
     options: CheckOptions<'a>,
     on_piece: &'a (dyn Fn(PieceIndex, PieceResult) + Sync),
+    /// Pieces in a group.
+    group: u32,
     next_group: AtomicU32,
     stopped: AtomicBool,
     results: Mutex<Results>,
@@ -130,11 +132,13 @@ pub fn check(
     on_piece: &(dyn Fn(PieceIndex, PieceResult) + Sync),
 ) -> CheckOutcome {
     let empty = || Bitfield::new(metainfo.layout.num_pieces());
+    let threads = threads(&options);
     let shared = Shared {
         storage,
         metainfo,
         options,
         on_piece,
+        group: group(&options, threads),
         next_group: AtomicU32::new(0),
         stopped: AtomicBool::new(false),
         results: Mutex::new(Results { ok: empty(), corrupt: empty(), missing: empty(), unreadable: empty() }),
@@ -142,7 +146,6 @@ pub fn check(
         faults: Mutex::default(),
         zeros: std::sync::OnceLock::new(),
     };
-    let threads = shared.threads();
     std::thread::scope(|scope| {
         for _ in 1..threads {
             // Where no thread can be had, the others do its work.
@@ -152,6 +155,21 @@ pub fn check(
     });
     shared.look_at_the_rest();
     shared.outcome()
+}
+
+/// The fewest pieces that are worth a thread: so many are hashed side by side at a good speed.
+const MIN_GROUP: usize = 4;
+
+fn threads(options: &CheckOptions<'_>) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let asked = if options.threads == 0 { cores() } else { options.threads };
+    asked.min(MAX_THREADS).min((options.pieces.count() as usize).div_ceil(MIN_GROUP)).max(1)
+}
+
+/// Few large pieces are dealt out so that no thread is left without.
+fn group(options: &CheckOptions<'_>, threads: usize) -> u32 {
+    let share = (options.pieces.count() as usize).div_ceil(2 * threads);
+    share.clamp(MIN_GROUP, LANES) as u32
 }
 
 /// A piece that is being hashed, and the place for its bytes.
@@ -164,26 +182,19 @@ struct Lane<'b> {
 }
 
 impl Shared<'_> {
-    fn threads(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let asked = if self.options.threads == 0 { cores() } else { self.options.threads };
-        let groups = (self.options.pieces.count() as usize).div_ceil(LANES);
-        asked.min(MAX_THREADS).min(groups).max(1)
-    }
-
     fn work(&self, threads: usize) {
         let piece_length = self.metainfo.layout.piece_length() as usize;
         let chunk = piece_length.min(MAX_CHUNK).min(MAX_BUFFERS / LANES / threads);
         let mut buffer = Vec::new();
         let mut reader = Reader::new(self.storage, &self.found, &self.faults, threads);
-        let groups = self.metainfo.layout.num_pieces().div_ceil(LANES as u32);
+        let groups = self.metainfo.layout.num_pieces().div_ceil(self.group);
         loop {
             let group = self.next_group.fetch_add(1, Ordering::Relaxed);
             if group >= groups || self.stopped.load(Ordering::Relaxed) {
                 return;
             }
-            let first = group * LANES as u32;
-            let pieces = (first..first + LANES as u32).map(PieceIndex);
+            let first = group * self.group;
+            let pieces = (first..first + self.group).map(PieceIndex);
             let pieces: Vec<PieceIndex> =
                 pieces.filter(|&piece| self.options.pieces.contains(piece)).collect();
             if pieces.is_empty() {

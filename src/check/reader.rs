@@ -10,8 +10,8 @@ use super::{Fault, LANES};
 use crate::layout::{BLOCK_LENGTH, FileIndex, Layout, PieceIndex, Span};
 use crate::storage::{self, Note, Opened, Storage, StorageError, StorageErrorKind};
 
-/// Files held open by all threads of a check together.
-const MAX_OPEN_FILES: usize = 64;
+/// Files held open by all threads of a check together, where the system allows eight times as many.
+const MAX_OPEN_FILES: usize = 32;
 
 /// What became of a read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +52,8 @@ impl<'a> Reader<'a> {
         faults: &'a Mutex<BTreeMap<FileIndex, Fault>>,
         threads: usize,
     ) -> Reader<'a> {
-        let capacity = (MAX_OPEN_FILES / threads).clamp(2, LANES + 1);
+        let together = storage::allowed_files(8).min(MAX_OPEN_FILES);
+        let capacity = (together / threads).clamp(1, LANES);
         Reader { storage, found, faults, entries: VecDeque::new(), capacity }
     }
 
@@ -118,19 +119,24 @@ impl<'a> Reader<'a> {
                 self.entries.push_front(entry);
             }
             None => {
-                let state = self.open(file);
                 self.close_all_but(self.capacity - 1);
+                let state = self.open(file);
                 self.entries.push_front(Entry { file, state, hole: 0..0 });
             }
         }
         &mut self.entries[0]
     }
 
-    fn open(&self, file: FileIndex) -> State {
+    fn open(&mut self, file: FileIndex) -> State {
         if self.storage.is_absent(file) {
             return State::Absent;
         }
-        match self.storage.open_unpooled(file) {
+        let mut opened = self.storage.open_unpooled(file);
+        if opened.as_ref().is_err_and(StorageError::is_out_of_handles) {
+            self.close_all_but(0);
+            opened = self.storage.open_unpooled(file);
+        }
+        match opened {
             Ok(opened) => {
                 self.saw(file, opened.size);
                 self.storage.trace(|| Note::Opened { file, writable: false });

@@ -35,6 +35,18 @@ impl CheckOutcome {
         self.finished && self.corrupt.is_empty() && self.missing.is_empty() && self.unreadable.is_empty()
     }
 
+    /// The pieces of `asked` that have no verdict, because the check was stopped before.
+    pub fn unchecked(&self, asked: &Bitfield) -> Bitfield {
+        let checked = |piece| {
+            [&self.ok, &self.corrupt, &self.missing, &self.unreadable].iter().any(|set| set.contains(piece))
+        };
+        let mut left = Bitfield::new(asked.len());
+        asked.iter().filter(|&piece| !checked(piece)).for_each(|piece| {
+            left.insert(piece);
+        });
+        left
+    }
+
     /// What is known of one file; `None` for pad files. Speaks of the pieces that were checked only.
     ///
     /// A file that is whole but shares a piece with one that is missing is `ok`: what can be

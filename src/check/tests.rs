@@ -255,6 +255,7 @@ fn a_check_can_be_stopped_and_says_what_it_has_done() {
     });
     assert!(!outcome.finished && !outcome.is_ok());
     assert_eq!(outcome.ok.count(), 32);
+    assert_eq!(numbers(&outcome.unchecked(&Bitfield::full(100))), (32..100).collect::<Vec<_>>());
 }
 
 #[test]

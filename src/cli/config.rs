@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::args::{Args, Level, Prealloc, ProgressArg, StateArg, When};
 use super::select::Selector;
-use super::values::Weighted;
+use super::values::{Program, Weighted};
 use crate::client::{SessionOptions, TorrentOptions};
 use crate::event::{Severity, State};
 use crate::storage::Preallocate;
@@ -73,6 +73,10 @@ pub struct Config {
     pub files: Vec<Selector>,
     /// `--priority`.
     pub weights: Vec<Weighted>,
+    /// `--on-complete`.
+    pub on_complete: Option<Program>,
+    /// `--on-error`.
+    pub on_error: Option<Program>,
     /// `--json`, and the least severity asked for.
     pub json: Option<Severity>,
     /// How progress is shown.
@@ -165,6 +169,8 @@ impl Config {
             color_stderr: color(around.stderr_terminal),
             files: args.files,
             weights: args.priority,
+            on_complete: args.on_complete,
+            on_error: args.on_error,
         })
     }
 }
@@ -311,6 +317,8 @@ mod tests {
             ("--state", "running", "started, paused, stopped"),
             ("--bind", "eth0", "e.g. 192.0.2.7"),
             ("--priority", "3", "e.g. 3=10"),
+            ("--on-complete", "mail 'me", "a quote is not closed"),
+            ("--on-error", " ", "e.g. 'notify-send done'"),
         ] {
             let message = config(&[option, value, "x.torrent"], &terminal()).unwrap_err();
             assert!([option, value, allowed].iter().all(|part| message.contains(part)), "{message}");

@@ -174,14 +174,14 @@ impl Writer {
     /// after the session's end. Gives how many events were lost without a word about it because
     /// nothing can be written; a reader that went away wanted no more.
     pub fn finish(self) -> u64 {
-        let mut before = None;
+        let mut before = self.written.load(Ordering::Relaxed);
         loop {
             match self.ended.recv_timeout(PATIENCE) {
                 Ok(unsaid) => return unsaid,
                 Err(RecvTimeoutError::Disconnected) => return 0,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let written = Some(self.written.load(Ordering::Relaxed));
+            let written = self.written.load(Ordering::Relaxed);
             if written == before {
                 return 0;
             }

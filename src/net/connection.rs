@@ -9,8 +9,9 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use super::Shared;
 use super::reader::Reader;
 pub use super::reader::{Incoming, ReadError};
-pub use super::writer::Served;
 use super::writer::Writer;
+pub use super::writer::lay_out;
+use crate::blocks::Run;
 use crate::swarm::PeerKey;
 use crate::wire::{Limits, Message};
 
@@ -29,7 +30,7 @@ pub enum Outgoing {
     /// Any message but a block.
     Message(Message),
     /// Blocks that were read.
-    Blocks(Served),
+    Blocks(Run),
 }
 
 /// From a connection.
@@ -38,7 +39,7 @@ pub enum FromPeer {
     /// What came in one read.
     Received(PeerKey, Vec<Incoming>),
     /// Payload bytes of blocks that went out, and buffers that are free again.
-    Sent(PeerKey, u32, Vec<Served>),
+    Sent(PeerKey, u32, Vec<Run>),
     /// It has ended.
     Closed(PeerKey, String),
 }
@@ -127,7 +128,7 @@ impl Driver {
                     self.reader.on_sent(&message);
                     self.writer.push(&message);
                 }
-                Outgoing::Blocks(served) => self.writer.push_served(served),
+                Outgoing::Blocks(run) => self.writer.push_blocks(run),
             }
             next = self.outbox.try_recv().ok();
         }

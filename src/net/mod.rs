@@ -2,7 +2,6 @@
 //!
 //! All of it runs on the session's one thread; what connections share ([`Shared`]) needs no locks.
 
-pub mod buffers;
 pub mod connection;
 pub mod dial;
 pub mod limit;
@@ -15,7 +14,7 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use buffers::Pool;
+use crate::blocks::Pool;
 use limit::Limit;
 
 /// Bytes that a read takes at the most where it cannot go straight to a block's buffer: requests,

@@ -11,7 +11,7 @@ use std::io::{self, IoSliceMut};
 use tokio::net::TcpStream;
 
 use super::Shared;
-use super::buffers::BlockData;
+use crate::blocks::BlockData;
 use crate::layout::Block;
 use crate::wire::{Frame, Limits, Message, PIECE_HEADER_LENGTH, ProtocolError, next_frame, piece_header};
 

@@ -5,31 +5,38 @@ use std::io::{self, IoSlice};
 
 use tokio::net::TcpStream;
 
-use crate::wire::Message;
+use crate::blocks::Run;
+use crate::layout::Block;
+use crate::wire::{Message, PIECE_HEADER_LENGTH, piece_header};
 
 /// Chunks that one gathered write takes at the most.
 const MOST_GATHERED: usize = 16;
 
-/// Blocks as they go over the wire, each behind its header, in one buffer.
-#[derive(Debug, Default)]
-pub struct Served {
-    /// Headers and data.
-    pub bytes: Vec<u8>,
-    /// Where each block ends in `bytes`, and how many of its bytes are payload.
-    pub ends: Vec<(usize, u32)>,
+/// Lays blocks out in a buffer that may have been used before, each behind its header. Whatever is in
+/// their places is to be overwritten with their data.
+pub fn lay_out(blocks: &[Block], run: &mut Run) {
+    let length = blocks.iter().map(|block| PIECE_HEADER_LENGTH + block.length as usize).sum();
+    run.bytes.resize(length, 0);
+    run.places.clear();
+    let mut at = 0;
+    for &block in blocks {
+        run.bytes[at..at + PIECE_HEADER_LENGTH].copy_from_slice(&piece_header(block));
+        run.places.push((at + PIECE_HEADER_LENGTH, block));
+        at += PIECE_HEADER_LENGTH + block.length as usize;
+    }
 }
 
 #[derive(Debug)]
 enum Chunk {
     Control(Vec<u8>),
-    Served(Served),
+    Blocks(Run),
 }
 
 impl Chunk {
     fn bytes(&self) -> &[u8] {
         match self {
             Chunk::Control(bytes) => bytes,
-            Chunk::Served(served) => &served.bytes,
+            Chunk::Blocks(run) => &run.bytes,
         }
     }
 }
@@ -53,7 +60,7 @@ impl Writer {
     pub fn control_backlog(&self) -> usize {
         let control = |chunk: &Chunk| match chunk {
             Chunk::Control(bytes) => bytes.len(),
-            Chunk::Served(_) => 0,
+            Chunk::Blocks(_) => 0,
         };
         self.chunks.iter().map(control).sum()
     }
@@ -69,8 +76,8 @@ impl Writer {
     }
 
     /// Queues blocks.
-    pub fn push_served(&mut self, served: Served) {
-        self.chunks.push_back(Chunk::Served(served));
+    pub fn push_blocks(&mut self, run: Run) {
+        self.chunks.push_back(Chunk::Blocks(run));
     }
 
     fn control(&mut self) -> &mut Vec<u8> {
@@ -89,7 +96,7 @@ impl Writer {
         &mut self,
         stream: &TcpStream,
         most: usize,
-        done: &mut Vec<Served>,
+        done: &mut Vec<Run>,
     ) -> io::Result<(usize, u32)> {
         let mut slices = [IoSlice::new(&[]); MOST_GATHERED];
         let (mut count, mut room) = (0, most);
@@ -107,23 +114,24 @@ impl Writer {
         Ok((sent, self.advance(sent, done)))
     }
 
-    fn advance(&mut self, mut sent: usize, done: &mut Vec<Served>) -> u32 {
+    fn advance(&mut self, mut sent: usize, done: &mut Vec<Run>) -> u32 {
         let mut payload = 0;
         while let Some(chunk) = self.chunks.front() {
             let before = self.written;
             self.written += sent.min(chunk.bytes().len() - before);
             sent -= self.written - before;
-            if let Chunk::Served(served) = chunk {
-                let reached = |end: usize| before < end && end <= self.written;
-                payload +=
-                    served.ends.iter().filter(|(end, _)| reached(*end)).map(|(_, bytes)| bytes).sum::<u32>();
+            if let Chunk::Blocks(run) = chunk {
+                let ends =
+                    run.places.iter().map(|&(place, block)| (place + block.length as usize, block.length));
+                let reached = ends.filter(|&(end, _)| before < end && end <= self.written);
+                payload += reached.map(|(_, length)| length).sum::<u32>();
             }
             if self.written < chunk.bytes().len() {
                 break;
             }
             self.written = 0;
-            if let Some(Chunk::Served(served)) = self.chunks.pop_front() {
-                done.push(served);
+            if let Some(Chunk::Blocks(run)) = self.chunks.pop_front() {
+                done.push(run);
             }
         }
         payload

@@ -9,11 +9,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::bitfield::Bitfield;
+use crate::blocks::BlockData;
 use crate::check::{self, CheckOptions, CheckOutcome, PieceResult};
 use crate::disk::OnDisk;
 use crate::layout::PieceIndex;
 use crate::metainfo::InfoHash;
-use crate::net::buffers::BlockData;
 use crate::storage::resume::{self, Partial, Vouched};
 use crate::storage::{Storage, StorageError};
 

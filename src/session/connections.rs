@@ -8,9 +8,10 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::{Engine, Keys, Notice};
+use crate::blocks::{BlockData, Run};
 use crate::event::{Direction, Kind, Severity};
 use crate::metainfo::InfoHash;
-use crate::net::connection::{self, FromPeer, Incoming, OUTBOX, Opening, Outgoing, Served};
+use crate::net::connection::{self, FromPeer, Incoming, OUTBOX, Opening, Outgoing};
 use crate::net::dial::{self, Met};
 use crate::swarm::{Hello, Input, Origin, PeerKey};
 use crate::wire::{Handshake, Limits, Message, Reserved};
@@ -45,7 +46,7 @@ pub struct Connections {
     /// Calls under way.
     pub dialing: usize,
     unanswered: usize,
-    spare: Vec<Served>,
+    spare: Vec<Run>,
 }
 
 impl Connections {
@@ -65,7 +66,7 @@ impl Connections {
     }
 
     /// A buffer to serve from.
-    pub fn take_buffer(&mut self) -> Served {
+    pub fn take_buffer(&mut self) -> Run {
         self.spare.pop().unwrap_or_default()
     }
 }
@@ -283,7 +284,7 @@ impl Engine {
     }
 }
 
-fn data_of(incoming: Incoming) -> Option<crate::net::buffers::BlockData> {
+fn data_of(incoming: Incoming) -> Option<BlockData> {
     match incoming {
         Incoming::Block(_, data) => Some(data),
         Incoming::Message(_) => None,

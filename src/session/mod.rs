@@ -6,6 +6,7 @@
 
 pub mod options;
 pub mod subscribers;
+pub mod thread;
 
 mod checking;
 mod connections;
@@ -35,6 +36,8 @@ use crate::net::dial::Met;
 use crate::storage::StorageError;
 use crate::swarm::announce::{Answer, Failure, Token};
 use crate::swarm::{PeerKey, Totals};
+
+pub use crate::swarm::PeerStatus;
 use crate::tracker;
 use crate::wire::PeerId;
 use checking::Checked;

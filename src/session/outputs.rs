@@ -7,7 +7,7 @@ use crate::disk::{Done, Read, Verify, WriteJob};
 use crate::event::{Kind, Severity, State};
 use crate::layout::{Block, PieceIndex};
 use crate::metainfo::InfoHash;
-use crate::net::connection::{FromPeer, Outgoing};
+use crate::net::connection::{self, FromPeer, Outgoing};
 use crate::storage::StorageError;
 use crate::swarm::announce::{Announce, Answer, Failure, Token};
 use crate::swarm::{Input, MOST_UNWRITTEN, Output, PeerKey};
@@ -65,9 +65,10 @@ impl Engine {
     fn serve(&mut self, now: Instant, torrent: InfoHash, blocks: Option<(PeerKey, Vec<Block>)>) {
         let Some((peer, blocks)) = blocks else { return };
         let Some(owner) = self.torrents.get(&torrent) else { return };
-        let torrent_on_disk = owner.on_disk.clone();
-        let buffer = self.connections.take_buffer();
-        if !self.disk.read(Read { torrent: torrent_on_disk, peer, blocks, buffer }) {
+        let torrent = owner.on_disk.clone();
+        let mut run = self.connections.take_buffer();
+        connection::lay_out(&blocks, &mut run);
+        if !self.disk.read(Read { torrent, tag: peer.0, run }) {
             self.on_peer(now, FromPeer::Closed(peer, "the disk cannot keep up".into()));
         }
     }
@@ -152,9 +153,9 @@ impl Engine {
                 self.input(now, torrent, Input::Lost(piece));
                 self.on_storage_error(now, torrent, &error);
             }
-            Done::Read { peer, served } => self.send(now, peer, Outgoing::Blocks(served)),
-            Done::NotRead { torrent, peer, error } => {
-                self.on_peer(now, FromPeer::Closed(peer, error.to_string()));
+            Done::Read { tag, run } => self.send(now, PeerKey(tag), Outgoing::Blocks(run)),
+            Done::NotRead { torrent, tag, error } => {
+                self.on_peer(now, FromPeer::Closed(PeerKey(tag), error.to_string()));
                 self.on_storage_error(now, torrent, &error);
             }
         }

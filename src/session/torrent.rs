@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::options::{Phase, Status, TorrentOptions, TrackerInfo};
 use crate::bitfield::Bitfield;
+use crate::blocks::BlockData;
 use crate::disk::OnDisk;
 use crate::event::State;
 use crate::layout::{Block, PieceIndex};
-use crate::net::buffers::BlockData;
 use crate::storage::{StorageError, StorageErrorKind};
 use crate::swarm::announce::TrackerStatus;
 use crate::swarm::{Swarm, bytes_of};

@@ -82,6 +82,14 @@ impl StorageError {
     }
 }
 
+impl StorageError {
+    /// Whether the process has as many files open as it may.
+    pub(crate) fn is_out_of_handles(&self) -> bool {
+        let errno = self.source.as_ref().and_then(rustix::io::Errno::from_io_error);
+        errno == Some(rustix::io::Errno::MFILE)
+    }
+}
+
 /// The kind of an error of the system.
 pub(crate) fn kind_of(error: &io::Error) -> StorageErrorKind {
     use rustix::io::Errno;
@@ -126,6 +134,9 @@ impl fmt::Display for StorageError {
             StorageErrorKind::NameTooLong => f.write_str(
                 "the name is too long for this file system; choose a shorter --basedir or another disk",
             ),
+            StorageErrorKind::Io if self.is_out_of_handles() => {
+                f.write_str("too many open files; raise the limit (ulimit -n) and start again")
+            }
             StorageErrorKind::Io => match &self.source {
                 Some(source) => write!(f, "{source}; look after the disk and send SIGUSR2"),
                 None => f.write_str("the disk does not do it; look after it and send SIGUSR2"),

@@ -20,12 +20,14 @@ const MAX_OPEN_FILES: usize = 256;
 
 /// How many handles a pool may keep: what was asked for, else a quarter of what the process may have.
 pub(super) fn pool_limit(asked: usize) -> usize {
-    if asked > 0 {
-        return asked;
-    }
+    if asked > 0 { asked } else { allowed_files(4).min(MAX_OPEN_FILES) }
+}
+
+/// A share of the files that this process may have open; at least 1.
+pub(crate) fn allowed_files(part: usize) -> usize {
     let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let allowed = usize::try_from(allowed.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-    (allowed / 4).clamp(1, MAX_OPEN_FILES)
+    (allowed / part).max(1)
 }
 
 /// A file opened for the check, past the pool.

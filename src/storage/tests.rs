@@ -312,6 +312,39 @@ fn many_files_need_few_handles_and_are_synced_after_they_were_closed() {
 }
 
 #[test]
+fn readers_and_a_writer_share_few_handles() {
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..40).map(|n| format!("t/{n}")).collect();
+    let files: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 1000)).collect();
+    let data = stream(40_000);
+    let metainfo = torrent(512, &files, &data);
+    let options = StorageOptions { max_open_files: 2, ..Default::default() };
+    let storage = Storage::new(&metainfo, dir.path(), options);
+    let written = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for offset in (0..40_000).step_by(500) {
+                write(&storage, offset, &data[offset as usize..offset as usize + 500]).unwrap();
+                written.store(offset + 500, Ordering::Release);
+                if offset % 5000 == 0 {
+                    storage.sync().unwrap();
+                    storage.close_idle();
+                }
+            }
+        });
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while written.load(Ordering::Acquire) < 40_000 {
+                    let end = written.load(Ordering::Acquire);
+                    assert_eq!(read(&storage, 0, end).unwrap(), &data[..end as usize]);
+                }
+            });
+        }
+    });
+    assert_eq!(read(&storage, 0, 40_000).unwrap(), data);
+}
+
+#[test]
 fn a_file_that_is_executable_in_the_torrent_is_made_so() {
     let dir = tempfile::tempdir().unwrap();
     let metainfo = torrent(64, &[("t/run.sh", 5), ("t/text", 5)], &stream(10));

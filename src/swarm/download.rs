@@ -28,6 +28,9 @@ const MOST_UNASKED: u64 = 2 << 20;
 /// of the time that the first one needs.
 const END_GAME_GAIN: f64 = 0.5;
 
+/// The same while pieces are missing that nobody has yet: it is not the end, and nothing hurries.
+const WAITING_GAIN: f64 = 0.1;
+
 impl Swarm {
     pub(super) fn on_message(&mut self, now: Instant, key: PeerKey, message: Message) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
@@ -396,7 +399,7 @@ impl Swarm {
         let piece = if peer.peer_choking {
             peer.allowed_fast.iter().copied().find(|&p| peer.pieces.contains(p) && self.picker.contains(p))
         } else if let Some(&piece) =
-            peer.suggested.iter().find(|&&p| peer.pieces.contains(p) && self.picker.contains(p))
+            peer.suggested.iter().find(|&&p| peer.pieces.contains(p) && self.picker.weighs_most(p))
         {
             Some(piece)
         } else if self.have.count() < RANDOM_FIRST {
@@ -420,17 +423,20 @@ impl Swarm {
         }
         let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
         let ours = (peer.in_flight.len() + 1) as f64 * f64::from(crate::layout::BLOCK_LENGTH)
-            / peer.window.rate().max(16384.0);
-        let slower = |other: &&Peer| other.key != key && ours < END_GAME_GAIN * other.queue_seconds(now);
+            / peer.window.expected_rate();
+        let gain = if self.picker.is_empty() { END_GAME_GAIN } else { WAITING_GAIN };
+        let slower = |other: &Peer| other.key != key && ours < gain * other.queue_seconds(now);
+        let layout = &self.config.layout;
         let mut others: Vec<&Peer> =
-            self.peers.values().filter(|other| !other.in_flight.is_empty()).filter(slower).collect();
+            self.peers.values().filter(|other| !other.in_flight.is_empty() && slower(other)).collect();
         others.sort_by(|a, b| b.queue_seconds(now).total_cmp(&a.queue_seconds(now)));
         let blocks =
             others.into_iter().flat_map(|other| other.in_flight.iter().rev().map(|&(block, _)| block));
         let mut tries = blocks.filter(|block| peer.pieces.contains(block.piece)).take(64);
         tries.find(|&block| {
-            peer.in_flight.iter().all(|&(mine, _)| mine != block)
-                && self.pieces.request_too(&self.config.layout, block, key)
+            let is_slower = |other| self.peers.get(&other).is_none_or(slower);
+            let quickest = self.pieces.requesters(layout, block).all(is_slower);
+            quickest && self.pieces.request_too(layout, block, key)
         })
     }
 }

@@ -202,6 +202,6 @@ impl Peer {
     pub fn queue_seconds(&self, now: Instant) -> f64 {
         let bytes: f64 = self.in_flight.len() as f64 * f64::from(crate::layout::BLOCK_LENGTH);
         let age = self.in_flight.front().map_or(0.0, |(_, sent)| (now - sent.at()).as_secs_f64());
-        (bytes / self.window.rate().max(1.0)).max(age / 2.0)
+        (bytes / self.window.expected_rate()).max(age / 2.0)
     }
 }

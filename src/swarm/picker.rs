@@ -67,6 +67,11 @@ impl Picker {
         self.open
     }
 
+    /// Whether none may be picked.
+    pub fn is_empty(&self) -> bool {
+        self.open == 0
+    }
+
     /// Whether no piece may be picked that anybody has.
     pub fn is_exhausted(&self) -> bool {
         let unavailable: usize = self.buckets.iter().filter_map(|class| class.first()).map(Vec::len).sum();
@@ -81,6 +86,13 @@ impl Picker {
     #[cfg(test)]
     pub fn availability(&self, piece: PieceIndex) -> u32 {
         u32::from(self.availability[piece.0 as usize]) + self.seeds
+    }
+
+    /// Whether `piece` may be picked and none that may weighs more.
+    pub fn weighs_most(&self, piece: PieceIndex) -> bool {
+        let is_open = |class: &[Vec<u32>]| class.iter().any(|bucket| !bucket.is_empty());
+        let heavier = &self.buckets[..usize::from(self.class[piece.0 as usize])];
+        self.contains(piece) && !heavier.iter().any(|class| is_open(class))
     }
 
     /// `piece` may be picked (again).

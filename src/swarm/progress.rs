@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use super::PeerKey;
 use crate::layout::{Block, Layout, PieceIndex};
 
-/// Peers that may be asked for one block at the same time, in the end game.
-pub const MOST_REQUESTERS: usize = 3;
+/// Peers that may be asked for one block at the same time, in the end game; each is to be far quicker
+/// than all before it.
+const MOST_REQUESTERS: usize = 6;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -137,6 +138,15 @@ impl Pieces {
         true
     }
 
+    /// Who is asked for `block`.
+    pub fn requesters(&self, layout: &Layout, block: Block) -> impl Iterator<Item = PeerKey> + '_ {
+        let state = layout
+            .block_number(block)
+            .and_then(|number| self.begun.get(&block.piece).map(|progress| progress.blocks[number as usize]));
+        let first = if let Some(State::Requested(first)) = state { Some(first) } else { None };
+        first.into_iter().chain(self.extra.get(&block).into_iter().flatten().copied())
+    }
+
     /// `peer` will not send `block`: rejected, choked, snubbed or gone.
     pub fn give_back(&mut self, layout: &Layout, block: Block, peer: PeerKey) {
         let Some(number) = layout.block_number(block) else { return };
@@ -167,8 +177,8 @@ impl Pieces {
         self.requested -= 1;
         self.open.insert(block.piece);
         if progress.exclusive == Some(Some(peer)) {
-            // What it sent stays; if that is nothing, the next one may still fill it alone.
-            progress.exclusive = (progress.here == 0).then_some(None);
+            // What it sent stays; if it sent nothing and owes nothing, the next may still fill it alone.
+            progress.exclusive = (progress.free as usize == progress.blocks.len()).then_some(None);
         }
     }
 

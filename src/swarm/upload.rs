@@ -17,7 +17,7 @@ const LONGEST_REQUEST: u32 = 128 * 1024;
 const MOST_AHEAD: u64 = 1 << 20;
 
 /// The same for the slowest: what we say to it has to wait behind them.
-const LEAST_AHEAD: u64 = 64 << 10;
+const LEAST_AHEAD: u64 = 32 << 10;
 
 /// Between the two, as many bytes as it takes in so much time.
 const AHEAD: f64 = 0.5;

@@ -24,6 +24,9 @@ pub const LEAST: u32 = 2;
 /// libtorrent's default for others.
 pub const DEFAULT_REQQ: u32 = 250;
 
+/// Bytes a second expected of a peer of which nothing is known yet.
+const UNKNOWN_RATE: f64 = 256.0 * 1024.0;
+
 /// For how long the largest sample counts, at least.
 const MEMORY: Duration = Duration::from_secs(3);
 
@@ -107,9 +110,9 @@ impl Window {
         ((bytes / f64::from(BLOCK_LENGTH)).ceil() as u32).clamp(LEAST, self.reqq.max(LEAST)).min(self.reqq)
     }
 
-    /// Bytes a second that this peer has shown lately.
-    pub fn rate(&self) -> f64 {
-        self.best.max(self.best_before)
+    /// Bytes a second that may be expected of this peer: what it has shown lately.
+    pub fn expected_rate(&self) -> f64 {
+        self.least_delay.map_or(UNKNOWN_RATE, |_| self.best.max(self.best_before).max(1.0))
     }
 }
 

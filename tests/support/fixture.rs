@@ -2,7 +2,7 @@
 //! or nothing of it, and a plain comparison of what arrived.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use btget::hash::sha1;
@@ -33,6 +33,11 @@ impl Family {
             Family::V4 => IpAddr::from([127, 0, 0, 1]),
             Family::V6 => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1u16]),
         }
+    }
+
+    /// Whether this machine has it: containers often lack IPv6.
+    pub fn is_available(self) -> bool {
+        TcpListener::bind((self.loopback(), 0)).is_ok()
     }
 }
 

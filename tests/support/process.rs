@@ -1,6 +1,9 @@
 //! A child process of a test: its output is kept line by line and can be waited for, it has a
 //! deadline for everything, and it is killed, by its own id, when the test lets go of it.
 
+// Other programs are waited for by looking at them again and again, up to a time limit.
+#![allow(clippy::disallowed_methods)]
+
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,10 @@
 //! The swarm as a whole: alone against a hand-made peer, and many of them in a simulated network.
 
+mod alone;
 mod many;
 mod sim;
+mod storm;
+mod table;
 
 use std::collections::BTreeMap;
 

@@ -68,7 +68,7 @@ fn free_port() -> u16 {
         let v4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         let port = v4.local_addr().unwrap().port();
         drop(v4);
-        if TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok() {
+        if !Family::V6.is_available() || TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok() {
             return port;
         }
     }

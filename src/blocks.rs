@@ -1,8 +1,9 @@
-//! Buffers of blocks, used again and again: a download allocates as many as are in memory at once.
+//! The data of blocks in memory, between the network and the disk; used again and again, so that a
+//! download allocates as many buffers as are in use at once.
 
 use std::cell::RefCell;
 
-use crate::layout::BLOCK_LENGTH;
+use crate::layout::{BLOCK_LENGTH, Block};
 
 /// Buffers kept for later; more are given back to the allocator.
 const MOST_SPARE: usize = 1024;
@@ -38,6 +39,15 @@ impl BlockData {
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut self.bytes[..self.length as usize]
     }
+}
+
+/// Blocks in one buffer, as they go over the wire: between them is room for their headers.
+#[derive(Debug, Default)]
+pub struct Run {
+    /// Headers and data.
+    pub bytes: Vec<u8>,
+    /// Where the data of each block begin in `bytes`, ascending.
+    pub places: Vec<(usize, Block)>,
 }
 
 /// Spare buffers.

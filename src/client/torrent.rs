@@ -1,0 +1,293 @@
+//! A handle to one torrent.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{
+    ClientBuilder, Error, FileInfo, PeerStatus, Phase, Session, Status, TorrentOptions, TrackerInfo,
+};
+use crate::bitfield::Bitfield;
+use crate::event::State;
+use crate::layout::FileIndex;
+use crate::metainfo::{InfoHash, Metainfo};
+use crate::session::Command;
+use crate::session::thread::Commands;
+use crate::session::torrent::Torrent;
+use crate::wire::PeerId;
+
+/// What does not change while a torrent lives.
+#[derive(Debug)]
+pub(super) struct Facts {
+    name: String,
+    size: u64,
+    piece_length: u32,
+    basedir: PathBuf,
+    files: Vec<FileInfo>,
+    /// The last picture, for when the session has ended. The lock is held for a copy at a time, by
+    /// the handles that ask.
+    last: Mutex<Option<Status>>,
+}
+
+impl Facts {
+    pub(super) fn new(metainfo: &Metainfo, options: &TorrentOptions) -> Facts {
+        let basedir = std::path::absolute(&options.basedir).unwrap_or_else(|_| options.basedir.clone());
+        let file = |(index, file): (usize, &crate::metainfo::File)| FileInfo {
+            path: basedir.join(&*file.path),
+            length: metainfo.layout.file(FileIndex(index as u32)).length,
+            priority: options.priorities.get(index).copied().unwrap_or(1),
+        };
+        Facts {
+            name: metainfo.name.clone(),
+            size: metainfo.layout.total(),
+            piece_length: metainfo.layout.piece_length(),
+            files: metainfo.files.iter().enumerate().map(file).collect(),
+            basedir,
+            last: Mutex::new(None),
+        }
+    }
+}
+
+/// A handle to one torrent; clones are handles to the same.
+///
+/// Getters that the running session answers give the last known value once it has ended.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let data = b"what everybody wants".repeat(5000);
+/// # let hashes: Vec<_> = data.chunks(16384).map(btget::hash::sha1).collect();
+/// # let torrent = btget::metainfo::create::NewTorrent { name: "wanted.bin",
+/// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 16384,
+/// #     piece_hashes: &hashes, trackers: &[], private: false }.encode();
+/// # std::fs::write(folder.path().join("wanted.torrent"), torrent)?;
+/// # std::fs::create_dir(folder.path().join("seed"))?;
+/// # std::fs::write(folder.path().join("seed/wanted.bin"), &data)?;
+/// use btget::client::{Client, SessionOptions};
+/// use std::time::Duration;
+///
+/// let local = SessionOptions { bind: Some([127, 0, 0, 1].into()), ..SessionOptions::default() };
+/// let seed = Client::builder(folder.path().join("wanted.torrent"))
+///     .basedir(folder.path().join("seed"))
+///     .session_options(local.clone())
+///     .build()?;
+/// let client = Client::builder(folder.path().join("wanted.torrent"))
+///     .basedir(folder.path().join("here"))
+///     .session_options(local)
+///     .build()?;
+/// client.add_peer(([127, 0, 0, 1], seed.port()).into())?;
+/// assert!(client.wait_complete(Duration::from_secs(20)));
+/// assert_eq!(std::fs::read(folder.path().join("here/wanted.bin"))?, data);
+/// assert!(client.seed() && client.left() == 0);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(super) commands: Commands,
+    pub(super) info_hash: InfoHash,
+    pub(super) facts: Arc<Facts>,
+    pub(super) peer_id: PeerId,
+    pub(super) port: u16,
+    /// With a session of its own: kept as long as there is a handle.
+    pub(super) session: Option<Arc<Session>>,
+}
+
+impl Client {
+    /// A client for the .torrent at `path`, with a session of its own.
+    pub fn builder(path: impl Into<PathBuf>) -> ClientBuilder {
+        ClientBuilder::new(path.into())
+    }
+
+    /// The session, if it is this client's own.
+    pub fn session(&self) -> Option<&Session> {
+        self.session.as_deref()
+    }
+
+    /// Peers, requests, announces. After a file error: tries again.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended, like all commands below.
+    pub fn start(&self) -> Result<(), Error> {
+        self.enter(State::Started)
+    }
+
+    /// Peers and announces go on; no request is made or filled.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn pause(&self) -> Result<(), Error> {
+        self.enter(State::Paused)
+    }
+
+    /// No peers; the trackers are told; files are synced and closed. It can be started again.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn stop(&self) -> Result<(), Error> {
+        self.enter(State::Stopped)
+    }
+
+    /// Reads and hashes again all that is on disk. Connections are closed for it; watch
+    /// [`Client::status`] for its progress and result.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn hashcheck(&self) -> Result<(), Error> {
+        self.command(|reply| Command::Hashcheck(self.info_hash, reply))
+    }
+
+    /// Tells the torrent of a peer.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn add_peer(&self, address: SocketAddr) -> Result<(), Error> {
+        self.command(|reply| Command::AddPeer(self.info_hash, address, reply))
+    }
+
+    fn enter(&self, state: State) -> Result<(), Error> {
+        self.command(|reply| Command::Enter(self.info_hash, state, reply))
+    }
+
+    fn command(&self, command: impl FnOnce(SyncSender<()>) -> Command) -> Result<(), Error> {
+        self.commands.ask(command).ok_or(Error::Ended)
+    }
+
+    /// Asks the session about the torrent; `None` once either has ended.
+    fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Torrent) -> T + Send + 'static) -> Option<T> {
+        let question = |reply: SyncSender<Option<T>>| {
+            let question = move |torrent: Option<&Torrent>| drop(reply.send(torrent.map(question)));
+            Command::Ask(self.info_hash, Box::new(question))
+        };
+        self.commands.ask(question).flatten()
+    }
+
+    /// A picture of this moment; after the session's end, the last one that was asked for.
+    pub fn status(&self) -> Option<Status> {
+        let status = self.ask(|torrent| torrent.status(Instant::now()));
+        let mut last = self.facts.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if status.is_some() {
+            last.clone_from(&status);
+        }
+        last.clone()
+    }
+
+    /// Waits until everything wanted is there; false if `limit` passes first or the torrent ends.
+    pub fn wait_complete(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        while Instant::now() < until {
+            let Some(status) = self.status() else { return false };
+            if matches!(status.phase, Phase::Seeding | Phase::Stopped) {
+                return status.left == 0;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+
+    /// SHA-1 of the info dictionary.
+    pub fn infohash(&self) -> InfoHash {
+        self.info_hash
+    }
+
+    /// Ours.
+    pub fn peerid(&self) -> PeerId {
+        self.peer_id
+    }
+
+    /// The port that is listened on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Bytes in the torrent.
+    pub fn size(&self) -> u64 {
+        self.facts.size
+    }
+
+    /// As the torrent says it; escape before printing.
+    pub fn name(&self) -> &str {
+        &self.facts.name
+    }
+
+    /// Bytes in each piece but the last.
+    pub fn piece_length(&self) -> u32 {
+        self.facts.piece_length
+    }
+
+    /// Where its data live, absolute.
+    pub fn basedir(&self) -> &Path {
+        &self.facts.basedir
+    }
+
+    /// The files: length in bytes, absolute path, priority.
+    pub fn files(&self) -> &[FileInfo] {
+        &self.facts.files
+    }
+
+    /// Payload bytes sent.
+    pub fn uploaded(&self) -> u64 {
+        self.status().map_or(0, |status| status.uploaded)
+    }
+
+    /// Payload bytes received, useful or not.
+    pub fn downloaded(&self) -> u64 {
+        self.status().map_or(0, |status| status.downloaded)
+    }
+
+    /// Wanted bytes that are not there.
+    pub fn left(&self) -> u64 {
+        self.status().map_or(0, |status| status.left)
+    }
+
+    /// Pieces that are verified and written.
+    pub fn bitfield(&self) -> Bitfield {
+        self.status().map_or_else(|| Bitfield::new(0), |status| status.have)
+    }
+
+    /// Pieces that are wanted.
+    pub fn wanted(&self) -> Bitfield {
+        self.status().map_or_else(|| Bitfield::new(0), |status| status.wanted)
+    }
+
+    /// Whether all that is wanted is there.
+    pub fn complete(&self) -> bool {
+        self.status().is_some_and(|status| status.left == 0)
+    }
+
+    /// Whether all there is is there.
+    pub fn seed(&self) -> bool {
+        self.status().is_some_and(|status| status.have.is_full())
+    }
+
+    /// As asked for.
+    pub fn state(&self) -> State {
+        self.status().map_or(State::Stopped, |status| status.state)
+    }
+
+    /// The connected peers.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        let peers = |torrent: &Torrent| torrent.swarm().map(|swarm| swarm.peers(Instant::now()));
+        self.ask(peers).flatten().unwrap_or_default()
+    }
+
+    /// The trackers, by tier and in the order in which they are asked.
+    pub fn trackers(&self) -> Vec<TrackerInfo> {
+        self.ask(Torrent::trackers).unwrap_or_default()
+    }
+
+    /// Pieces of which blocks are kept in memory until they are whole, and the numbers of these blocks.
+    pub fn piece_cache(&self) -> Vec<(u32, Vec<u32>)> {
+        let cache = |torrent: &Torrent| {
+            let partial = torrent.swarm().map(|swarm| swarm.partial_pieces()).unwrap_or_default();
+            partial.into_iter().map(|(piece, blocks)| (piece.0, blocks)).collect()
+        };
+        self.ask(cache).unwrap_or_default()
+    }
+}

@@ -1,0 +1,98 @@
+//! The thread that a session runs on, and the way to ask it.
+
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::options::SessionOptions;
+use super::{Command, Engine};
+use crate::wire::PeerId;
+
+/// Threads for announces that may be under way at once; each is blocked for 30 s at the most.
+const MOST_BLOCKING: usize = 64;
+
+/// Asks the session; as many as are wanted may.
+#[derive(Clone, Debug)]
+pub struct Commands(UnboundedSender<Command>);
+
+impl Commands {
+    /// Gives a command and waits for its reply; `None` if the session has ended.
+    pub fn ask<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = sync_channel(1);
+        self.0.send(command(reply)).ok()?;
+        answer.recv().ok()
+    }
+
+    /// Tells every torrent to stop, and the session to end when they have.
+    pub fn shut_down(&self) {
+        // If the session has ended there is nothing to end.
+        let _ = self.0.send(Command::Shutdown);
+    }
+}
+
+/// The session's thread.
+#[derive(Debug)]
+pub struct Thread {
+    commands: Commands,
+    thread: JoinHandle<()>,
+}
+
+impl Thread {
+    /// Starts the thread and the listener; also gives our peer id and the port that is listened on.
+    ///
+    /// # Errors
+    ///
+    /// What a user reads if no port can be listened on or a thread cannot be started.
+    pub fn start(options: SessionOptions) -> Result<(Thread, PeerId, u16), String> {
+        let (commands, received) = unbounded_channel();
+        let (ready, started) = sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("btget-session".into())
+            .spawn(move || run(options, received, &ready))
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        let (peer_id, port) = started.recv().map_err(|_| "the session ended as it began".to_owned())??;
+        Ok((Thread { commands: Commands(commands), thread }, peer_id, port))
+    }
+
+    /// For handles.
+    pub fn commands(&self) -> &Commands {
+        &self.commands
+    }
+
+    /// Stops every torrent and waits until the thread has ended.
+    pub fn end(self) {
+        self.commands.shut_down();
+        // A panic there has been reported already.
+        let _ = self.thread.join();
+    }
+}
+
+type Ready = SyncSender<Result<(PeerId, u16), String>>;
+
+fn run(options: SessionOptions, commands: UnboundedReceiver<Command>, ready: &Ready) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MOST_BLOCKING)
+        .thread_name("btget-blocking")
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = ready.send(Err(format!("cannot start the network loop: {error}")));
+            return;
+        }
+    };
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        // Whoever started the session waits for this, and knows if it never comes.
+        match Engine::start(options, commands) {
+            Ok(engine) => {
+                let _ = ready.send(Ok((engine.peer_id(), engine.port())));
+                engine.run().await;
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        }
+    });
+    // An announce that hangs is not waited for.
+    runtime.shutdown_background();
+}

@@ -1,0 +1,222 @@
+//! One swarm and peers that are played by hand.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::{Config, Hello, Input, Origin, Output, PeerKey, Swarm};
+use crate::bitfield::Bitfield;
+use crate::event::{Direction, State};
+use crate::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
+use crate::metainfo::InfoHash;
+use crate::wire::extension::{self, ExtensionHandshake};
+use crate::wire::{Message, PeerId, Reserved};
+
+pub struct Table {
+    pub swarm: Swarm,
+    pub now: Instant,
+    pub layout: Arc<Layout>,
+    /// Whole pieces pass at once.
+    pub passes: bool,
+    /// What came out since last asked.
+    pub out: Vec<Output>,
+    next: u64,
+}
+
+pub fn pieces(of: &Layout, which: impl IntoIterator<Item = u32>) -> Bitfield {
+    let mut set = Bitfield::new(of.num_pieces());
+    for piece in which {
+        set.insert(PieceIndex(piece));
+    }
+    set
+}
+
+impl Table {
+    /// A started swarm that has nothing of `num` pieces of `blocks` blocks.
+    pub fn new(num: u32, blocks: u32) -> Table {
+        Table::with(num, blocks, |_| {})
+    }
+
+    pub fn seed(num: u32, blocks: u32) -> Table {
+        Table::with(num, blocks, |config| config.have = config.wanted.clone())
+    }
+
+    pub fn with(num: u32, blocks: u32, change: impl FnOnce(&mut Config)) -> Table {
+        let size = u64::from(num * blocks) * u64::from(BLOCK_LENGTH);
+        let layout = Arc::new(Layout::new(blocks * BLOCK_LENGTH, [(size, false)]).unwrap());
+        let mut config = Config {
+            info_hash: InfoHash([7; 20]),
+            layout: layout.clone(),
+            trackers: Vec::new(),
+            peer_id: PeerId([b'm'; 20]),
+            port: 6881,
+            have: Bitfield::new(num),
+            wanted: Bitfield::full(num),
+            weights: Vec::new(),
+            downloaded: 0,
+            uploaded: 0,
+            max_peers: 50,
+            upload_slots: 4,
+            seed: 1,
+        };
+        change(&mut config);
+        let now = Instant::now();
+        let swarm = Swarm::new(now, config);
+        let mut table = Table { swarm, now, layout, passes: true, out: Vec::new(), next: 0 };
+        table.input(Input::Enter(State::Started));
+        table
+    }
+
+    pub fn input(&mut self, input: Input) {
+        self.swarm.handle(self.now, input);
+        self.drain();
+    }
+
+    pub fn drain(&mut self) {
+        while let Some(output) = self.swarm.poll(self.now) {
+            if let (Output::Verify { piece, .. }, true) = (&output, self.passes) {
+                let passed = Input::Passed { piece: *piece, digests: Vec::new() };
+                self.swarm.handle(self.now, passed);
+            }
+            self.out.push(output);
+        }
+        super::check(&self.swarm);
+        assert!(self.swarm.deadline().is_none_or(|at| at > self.now), "woken at once, again and again");
+    }
+
+    /// Lets time pass, waking the swarm when it asks for it; says how often that was.
+    pub fn wait(&mut self, time: Duration) -> u32 {
+        let end = self.now + time;
+        let mut wakes = 0;
+        while let Some(at) = self.swarm.deadline().filter(|&at| at <= end) {
+            self.now = at;
+            wakes += 1;
+            self.drain();
+        }
+        self.now = end;
+        wakes
+    }
+
+    pub fn address(n: u64) -> SocketAddr {
+        SocketAddr::from(([10, 9, (n >> 8) as u8, n as u8], 6881))
+    }
+
+    pub fn hello(&mut self, direction: Direction, id: u8) -> Hello {
+        let peer = PeerKey(self.next);
+        self.next += 1;
+        let mut address = Table::address(peer.0);
+        if direction == Direction::In {
+            address.set_port(40_000);
+        }
+        let mut peer_id = [id; 20];
+        peer_id[12..].copy_from_slice(&peer.0.to_be_bytes());
+        let reserved = Reserved::FAST.with(Reserved::EXTENSION);
+        Hello { peer, address, direction, reserved, peer_id: PeerId(peer_id) }
+    }
+
+    pub fn connect(&mut self) -> PeerKey {
+        let hello = self.hello(Direction::Out, b'p');
+        let peer = hello.peer;
+        self.input(Input::Connected(hello));
+        peer
+    }
+
+    pub fn connect_old(&mut self) -> PeerKey {
+        let hello = Hello { reserved: Reserved::default(), ..self.hello(Direction::Out, b'p') };
+        let peer = hello.peer;
+        self.input(Input::Connected(hello));
+        peer
+    }
+
+    /// A peer that has these pieces.
+    pub fn peer_with(&mut self, which: impl IntoIterator<Item = u32>) -> PeerKey {
+        let peer = self.connect();
+        let set = pieces(&self.layout, which);
+        self.say(peer, Message::Bitfield(set.to_wire()));
+        peer
+    }
+
+    /// A peer that has everything and unchokes us.
+    pub fn giver(&mut self) -> PeerKey {
+        let peer = self.connect();
+        self.say(peer, Message::HaveAll);
+        self.say(peer, Message::Unchoke);
+        peer
+    }
+
+    /// A peer that wants everything.
+    pub fn taker(&mut self) -> PeerKey {
+        let peer = self.connect();
+        self.say(peer, Message::HaveNone);
+        self.say(peer, Message::Interested);
+        peer
+    }
+
+    pub fn reqq(&mut self, peer: PeerKey, reqq: u32) {
+        let handshake = ExtensionHandshake { request_queue: Some(reqq), ..ExtensionHandshake::default() };
+        let payload = handshake.encode();
+        self.say(peer, Message::Extended { id: extension::HANDSHAKE_ID, payload });
+    }
+
+    pub fn say(&mut self, peer: PeerKey, message: Message) {
+        self.input(Input::Message(peer, message));
+    }
+
+    pub fn block(&mut self, peer: PeerKey, block: Block) -> bool {
+        let kept = self.swarm.on_block(self.now, peer, block);
+        self.drain();
+        kept
+    }
+
+    pub fn found(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
+        self.input(Input::Found { addresses: addresses.into_iter().collect(), origin: Origin::Tracker });
+    }
+
+    /// What was said to a peer since the last time anybody asked.
+    pub fn said_to(&mut self, peer: PeerKey) -> Vec<Message> {
+        let mut said = Vec::new();
+        self.out.retain(|output| match output {
+            Output::Send(to, message) if *to == peer => {
+                said.push(message.clone());
+                false
+            }
+            _ => true,
+        });
+        said
+    }
+
+    pub fn requests_to(&mut self, peer: PeerKey) -> Vec<Block> {
+        let block = |message| if let Message::Request(block) = message { Some(block) } else { None };
+        self.said_to(peer).into_iter().filter_map(block).collect()
+    }
+
+    pub fn served_to(&mut self, peer: PeerKey) -> Vec<Block> {
+        let mut served = Vec::new();
+        self.out.retain(|output| match output {
+            Output::Serve(to, block) if *to == peer => {
+                served.push(*block);
+                false
+            }
+            _ => true,
+        });
+        served
+    }
+
+    pub fn dials(&mut self) -> Vec<SocketAddr> {
+        let mut dials = Vec::new();
+        self.out.retain(|output| match output {
+            Output::Dial(address) => {
+                dials.push(*address);
+                false
+            }
+            _ => true,
+        });
+        dials
+    }
+
+    pub fn closed(&self) -> BTreeSet<PeerKey> {
+        let close = |output: &Output| if let Output::Close(peer, _) = output { Some(*peer) } else { None };
+        self.out.iter().filter_map(close).collect()
+    }
+}
