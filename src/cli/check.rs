@@ -239,6 +239,7 @@ fn status(job: &Job) -> Status {
         check: Some((0, bytes, 0)),
         error: None,
         ended: None,
+        exit_code: 7,
     }
 }
 

@@ -216,6 +216,7 @@ fn session_options(args: &Args) -> SessionOptions {
         max_peers: args.max_peers,
         max_download_rate: args.max_download_rate.map(|rate| rate.0),
         max_upload_rate: args.max_upload_rate.map(|rate| rate.0),
+        ip_filter: None,
     }
 }
 
@@ -243,6 +244,7 @@ fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
         seed_ratio: args.seed_ratio,
         seed_time: args.seed_time.map(|time| time.0),
         stall_timeout: args.stall_timeout.map(|time| time.0),
+        piece_cache: Vec::new(),
     }
 }
 

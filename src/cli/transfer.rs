@@ -87,7 +87,7 @@ pub fn run(
 /// Passes events on to the loop: those that it does something with.
 fn forward(subscription: Subscription, wake: SyncSender<Wake>, verbosity: Verbosity) -> std::io::Result<()> {
     let run = move || {
-        for event in subscription.events.iter().filter(|event| matters(&event.kind, verbosity)) {
+        for event in subscription.iter().filter(|event| matters(&event.kind, verbosity)) {
             if wake.send(Wake::Event(event)).is_err() {
                 return;
             }

@@ -6,12 +6,14 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::callbacks::Callback;
 use super::{
-    ClientBuilder, Error, FileInfo, PeerStatus, Phase, Session, Status, TorrentOptions, TrackerInfo,
+    CachedPiece, ClientBuilder, Error, FileInfo, PeerStatus, Phase, Session, Status, Tier, TorrentOptions,
+    Which,
 };
 use crate::bitfield::Bitfield;
-use crate::event::State;
-use crate::layout::FileIndex;
+use crate::event::{Event, Severity, State};
+use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::{InfoHash, Metainfo};
 use crate::session::Command;
 use crate::session::thread::Commands;
@@ -24,6 +26,7 @@ pub(super) struct Facts {
     name: String,
     size: u64,
     piece_length: u32,
+    pieces: u32,
     basedir: PathBuf,
     files: Vec<FileInfo>,
     /// The last picture, for when the session has ended. The lock is held for a copy at a time, by
@@ -43,6 +46,7 @@ impl Facts {
             name: metainfo.name.clone(),
             size: metainfo.layout.total(),
             piece_length: metainfo.layout.piece_length(),
+            pieces: metainfo.layout.num_pieces(),
             files: metainfo.files.iter().enumerate().map(file).collect(),
             basedir,
             last: Mutex::new(None),
@@ -90,6 +94,7 @@ pub struct Client {
     pub(super) facts: Arc<Facts>,
     pub(super) peer_id: PeerId,
     pub(super) port: u16,
+    pub(super) path: Option<Arc<Path>>,
     /// With a session of its own: kept as long as there is a handle.
     pub(super) session: Option<Arc<Session>>,
 }
@@ -132,14 +137,34 @@ impl Client {
         self.enter(State::Stopped)
     }
 
-    /// Reads and hashes again all that is on disk. Connections are closed for it; watch
-    /// [`Client::status`] for its progress and result.
+    /// Reads and hashes again what is on disk: `..` for all, one piece, a range or a list. Connections
+    /// are closed for it and made anew. It goes on in the background: see [`Client::wait_checked`].
+    /// While an earlier check is under way, nothing happens.
     ///
     /// # Errors
     ///
-    /// If the session has ended.
-    pub fn hashcheck(&self) -> Result<(), Error> {
-        self.command(|reply| Command::Hashcheck(self.info_hash, reply))
+    /// If there is no such piece, or the session has ended.
+    pub fn hashcheck(&self, pieces: impl Into<Which>) -> Result<(), Error> {
+        let count = self.facts.pieces;
+        let pieces = match pieces.into() {
+            Which::All => None,
+            Which::These(list) => {
+                let mut set = Bitfield::new(count);
+                for piece in list {
+                    if piece >= count {
+                        return Err(Error::NoPiece { piece, pieces: count });
+                    }
+                    set.insert(PieceIndex(piece));
+                }
+                Some(set)
+            }
+        };
+        self.command(|reply| Command::Hashcheck(self.info_hash, pieces, reply))
+    }
+
+    /// Waits until no check is under way; false if `limit` passes first.
+    pub fn wait_checked(&self, limit: Duration) -> bool {
+        self.wait(limit, |status| (status.phase != Phase::Checking).then_some(())).is_some()
     }
 
     /// Tells the torrent of a peer.
@@ -180,15 +205,43 @@ impl Client {
 
     /// Waits until everything wanted is there; false if `limit` passes first or the torrent ends.
     pub fn wait_complete(&self, limit: Duration) -> bool {
+        let over = |status: &Status| matches!(status.phase, Phase::Seeding | Phase::Stopped);
+        let left = self.wait(limit, |status| over(status).then_some(status.left));
+        left == Some(0)
+    }
+
+    fn wait<T>(&self, limit: Duration, look: impl Fn(&Status) -> Option<T>) -> Option<T> {
         let until = Instant::now() + limit;
-        while Instant::now() < until {
-            let Some(status) = self.status() else { return false };
-            if matches!(status.phase, Phase::Seeding | Phase::Stopped) {
-                return status.left == 0;
+        loop {
+            if let Some(found) = look(&self.status()?) {
+                return Some(found);
+            }
+            if Instant::now() >= until {
+                return None;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        false
+    }
+
+    /// Calls with each event of at least this severity that is about this torrent or about none, from
+    /// now on until the session ends; from a thread made for that. What a slow callback misses is
+    /// told by an `events_dropped`.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended, or a thread cannot be started.
+    pub fn on_event(
+        &self,
+        least: Severity,
+        tell: impl FnMut(&Event) + Send + 'static,
+    ) -> Result<(), Error> {
+        let subscription = self.commands.ask(|reply| Command::Subscribe(least, reply)).ok_or(Error::Ended)?;
+        Callback::new(least, tell).run(self.info_hash, subscription)
+    }
+
+    /// The .torrent that it was built from.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// SHA-1 of the info dictionary.
@@ -277,17 +330,14 @@ impl Client {
         self.ask(peers).flatten().unwrap_or_default()
     }
 
-    /// The trackers, by tier and in the order in which they are asked.
-    pub fn trackers(&self) -> Vec<TrackerInfo> {
+    /// The tiers of trackers, in the order in which they are asked.
+    pub fn trackers(&self) -> Vec<Tier> {
         self.ask(Torrent::trackers).unwrap_or_default()
     }
 
-    /// Pieces of which blocks are kept in memory until they are whole, and the numbers of these blocks.
-    pub fn piece_cache(&self) -> Vec<(u32, Vec<u32>)> {
-        let cache = |torrent: &Torrent| {
-            let partial = torrent.swarm().map(|swarm| swarm.partial_pieces()).unwrap_or_default();
-            partial.into_iter().map(|(piece, blocks)| (piece.0, blocks)).collect()
-        };
-        self.ask(cache).unwrap_or_default()
+    /// Blocks that are kept in memory until their piece is whole, with copies of their data: what
+    /// [`ClientBuilder::piece_cache`] takes.
+    pub fn piece_cache(&self) -> Vec<CachedPiece> {
+        self.ask(Torrent::piece_cache).unwrap_or_default()
     }
 }

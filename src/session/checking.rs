@@ -61,6 +61,8 @@ pub struct Plan {
     pub state_dir: Option<PathBuf>,
     /// Read every byte, whatever the resume data vouch for.
     pub full: bool,
+    /// A check of a torrent that has been running: what it knows, and what is to be read again.
+    pub again: Option<Vouched>,
     /// Make files ready for what is missing.
     pub prepare: bool,
 }
@@ -93,10 +95,11 @@ pub fn check(
     stop: &AtomicBool,
     on_piece: &(dyn Fn(PieceIndex, PieceResult) + Sync),
 ) -> Checked {
-    let Plan { on_disk, state_dir, full, prepare } = plan;
+    let Plan { on_disk, state_dir, full, again, prepare } = plan;
     let (storage, layout) = (&*on_disk.storage, &on_disk.metainfo.layout);
-    let vouched = match state_dir {
-        Some(state_dir) if !full => resume::load(state_dir, storage),
+    let vouched = match (again, state_dir) {
+        (Some(again), _) => again.clone(),
+        (None, Some(state_dir)) if !full => resume::load(state_dir, storage),
         _ => nothing_vouched(layout.num_pieces()),
     };
     progress.have.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&vouched.have);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::checking::{self, Checked, Plan, Progress};
 use super::options::TorrentOptions;
-use super::torrent::{Ending, FAREWELL, Life, Torrent};
+use super::torrent::{Ending, FAREWELL, Life, Torrent, cached_blocks};
 use super::{Engine, Notice};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
@@ -15,9 +15,9 @@ use crate::disk::{OnDisk, WriteJob};
 use crate::event::{Kind, Pieces, Severity, State};
 use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::{InfoHash, Metainfo};
-use crate::storage::resume::{self, Resume};
+use crate::storage::resume::{self, Resume, Vouched};
 use crate::storage::{Storage, StorageError, StorageOptions};
-use crate::swarm::{Config, Input, Swarm};
+use crate::swarm::{Config, Input, Swarm, bytes_of};
 
 /// How long verified pieces may wait until they are synced and named by resume data: what a kill
 /// costs at the most to hash again.
@@ -25,7 +25,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(30);
 
 impl Engine {
     /// False if it is there already.
-    pub(super) fn add(&mut self, now: Instant, metainfo: Metainfo, options: TorrentOptions) -> bool {
+    pub(super) fn add(&mut self, now: Instant, metainfo: Metainfo, mut options: TorrentOptions) -> bool {
         let hash = metainfo.info_hash;
         let full_check = options.full_check;
         if self.torrents.contains_key(&hash) || self.shutting_down {
@@ -36,7 +36,7 @@ impl Engine {
             preallocate: options.preallocate,
             max_open_files: 0,
             priorities: options.priorities.clone(),
-            trace: false,
+            trace: self.subscribers.want(Severity::Debug),
         };
         let storage = Arc::new(Storage::new(&metainfo, &options.basedir, storage_options));
         let added = Kind::TorrentAdded {
@@ -45,6 +45,7 @@ impl Engine {
             pieces: layout.num_pieces(),
             files: metainfo.files.len(),
         };
+        let web_seeds = metainfo.url_list.clone();
         let on_disk = OnDisk { metainfo: Arc::new(metainfo), storage };
         let torrent = Torrent {
             wanted: wanted_pieces(&on_disk.metainfo, &options.priorities),
@@ -55,8 +56,8 @@ impl Engine {
             },
             on_disk,
             state: options.state,
+            assembling: cached_blocks(&layout, std::mem::take(&mut options.piece_cache)),
             options,
-            assembling: Default::default(),
             unwritten: 0,
             began: now,
             completed: None,
@@ -69,22 +70,30 @@ impl Engine {
         };
         self.torrents.insert(hash, torrent);
         self.tell(hash, added);
-        self.begin_check(now, hash, full_check);
+        for url in web_seeds {
+            let reason = "not used: web seeds are not supported yet".to_owned();
+            self.tell_if(Severity::Info, hash, || Kind::UrlSeed { url, reason });
+        }
+        self.begin_check(now, hash, full_check, None);
         true
     }
 
-    fn begin_check(&mut self, now: Instant, hash: InfoHash, full: bool) {
+    fn begin_check(&mut self, now: Instant, hash: InfoHash, full: bool, again: Option<Vouched>) {
         let tell_pieces = self.subscribers.want(Severity::Info);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         let layout = &torrent.on_disk.metainfo.layout;
-        let (pieces, bytes) = (layout.num_pieces(), layout.total());
+        let (pieces, bytes) = match &again {
+            Some(again) => (again.to_check.count(), bytes_of(layout, &again.to_check)),
+            None => (layout.num_pieces(), layout.total()),
+        };
         let stop = Arc::new(AtomicBool::new(false));
-        let progress = Arc::new(Progress::new(now, pieces));
+        let progress = Arc::new(Progress::new(now, layout.num_pieces()));
         torrent.life = Life::Checking { stop: stop.clone(), progress: progress.clone() };
         let plan = Plan {
             on_disk: torrent.on_disk.clone(),
             state_dir: torrent.options.state_dir.clone(),
             full,
+            again,
             prepare: torrent.state == State::Started,
         };
         let notify = self.notify.clone();
@@ -110,17 +119,26 @@ impl Engine {
             // There was nothing to hash.
             PieceResult::Missing => {}
         }
+        self.touched.insert(hash);
     }
 
-    /// Checks what is on disk again: the connections are closed, and made anew afterwards.
-    pub(super) fn check_again(&mut self, now: Instant, hash: InfoHash) {
+    /// Checks again what is on disk of these pieces, all if `None`: the connections are closed, and
+    /// made anew afterwards.
+    pub(super) fn check_again(&mut self, now: Instant, hash: InfoHash, pieces: Option<Bitfield>) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
-        if torrent.swarm().is_none() || torrent.ending.is_some() || torrent.ended.is_some() {
-            return;
-        }
+        let ends = torrent.ending.is_some() || torrent.ended.is_some();
+        let Some(swarm) = torrent.swarm().filter(|_| !ends) else { return };
+        let totals = swarm.totals(now);
+        let to_check = pieces.unwrap_or_else(|| Bitfield::full(swarm.have().len()));
+        let mut have = swarm.have().clone();
+        to_check.iter().for_each(|piece| {
+            have.remove(piece);
+        });
+        let (uploaded, downloaded) = (totals.uploaded, totals.downloaded);
+        let again = Vouched { have, to_check, partial: Vec::new(), uploaded, downloaded };
         self.input(now, hash, Input::Enter(State::Stopped));
         self.perform(now, hash);
-        self.begin_check(now, hash, true);
+        self.begin_check(now, hash, true, Some(again));
     }
 
     pub(super) fn on_checked(&mut self, now: Instant, checked: Checked) {
@@ -129,7 +147,11 @@ impl Engine {
         torrent.checked = checked.have;
         torrent.last_new = now;
         torrent.unchecked = checked.unchecked;
-        torrent.assembling = checked.partial;
+        for (piece, blocks) in checked.partial {
+            torrent.assembling.entry(piece).or_insert(blocks);
+        }
+        let have = &torrent.checked;
+        torrent.assembling.retain(|&piece, _| !have.contains(piece));
         let here = |blocks: &Vec<Option<BlockData>>| {
             let numbers = (0u32..).zip(blocks).filter(|(_, block)| block.is_some());
             numbers.map(|(number, _)| number).collect()
@@ -150,7 +172,8 @@ impl Engine {
             upload_slots: torrent.options.upload_slots,
             seed: self.rng.u64(..),
         };
-        let swarm = Swarm::new(now, config);
+        let mut swarm = Swarm::new(now, config);
+        swarm.want_events(self.subscribers.least());
         let complete = swarm.is_complete();
         let missing: Bitfield = {
             let mut set = Bitfield::new(torrent.checked.len());
@@ -169,13 +192,13 @@ impl Engine {
         torrent.life = Life::Running(Box::new(swarm));
         torrent.completed = complete.then_some(now);
         let (state, name) = (torrent.state, torrent.on_disk.metainfo.name.clone());
-        let ending = torrent.ending.is_some();
+        let (ending, no_seed) = (torrent.ending.is_some(), torrent.options.no_seed);
         self.tell(hash, finished);
         if let Some(error) = checked.error {
             self.on_storage_error(now, hash, &error);
         } else if !ending {
             self.input(now, hash, Input::Enter(state));
-            if complete && state == State::Started {
+            if complete && state == State::Started && !no_seed {
                 self.tell(hash, Kind::Seeding { name });
             }
         }
@@ -235,11 +258,17 @@ impl Engine {
         let Some(torrent) = self.torrents.get(&hash) else { return };
         let name = torrent.on_disk.metainfo.name.clone();
         let (code, reason) = torrent.verdict();
-        self.begin_end(now, hash, code, reason);
+        self.begin_end(now, hash, code, reason.clone());
         self.perform(now, hash);
-        self.torrents.remove(&hash);
+        self.tell_notes(hash);
         self.last_totals.remove(&hash);
-        self.tell(hash, Kind::TorrentRemoved { name });
+        let Some(torrent) = self.torrents.remove(&hash) else { return };
+        self.subscribers.tell(Some(hash), Kind::TorrentRemoved { name });
+        if torrent.ended.is_none() {
+            let elapsed = now.saturating_duration_since(torrent.began).as_secs_f64();
+            let summary = torrent.status(now).summary(code, reason, elapsed);
+            self.subscribers.tell(Some(hash), summary);
+        }
     }
 
     /// No new work; what is written is finished and synced, the tracker is told.
@@ -281,22 +310,9 @@ impl Engine {
         }
         let (code, reason) = (ending.code, ending.reason.clone());
         torrent.ended = Some((code, reason.clone()));
-        let status = torrent.status(now);
-        let summary = Kind::Summary {
-            name: status.name,
-            exit_code: code,
-            reason,
-            done: status.wanted_bytes - status.left,
-            wanted: status.wanted_bytes,
-            left: status.left,
-            downloaded: status.downloaded,
-            uploaded: status.uploaded,
-            wasted: status.wasted,
-            elapsed: now.saturating_duration_since(torrent.began).as_secs_f64(),
-            have: Pieces(status.have.ranges()),
-            wanted_pieces: Pieces(status.wanted.ranges()),
-        };
-        self.tell(hash, summary);
+        let elapsed = now.saturating_duration_since(torrent.began).as_secs_f64();
+        let summary = torrent.status(now).summary(code, reason, elapsed);
+        self.subscribers.tell(Some(hash), summary);
     }
 
     /// Syncs what is written, behind the writes that are under way, and saves resume data that name

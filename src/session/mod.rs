@@ -10,6 +10,7 @@ pub mod thread;
 
 mod checking;
 mod connections;
+mod events;
 mod lifecycle;
 mod outputs;
 pub mod torrent;
@@ -25,6 +26,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
+use crate::bitfield::Bitfield;
 use crate::check::PieceResult;
 use crate::disk::{Disk, Done};
 use crate::event::{Kind, Severity, State};
@@ -37,12 +39,12 @@ use crate::storage::StorageError;
 use crate::swarm::announce::{Answer, Failure, Token};
 use crate::swarm::{PeerKey, Totals};
 
-pub use crate::swarm::PeerStatus;
+pub use crate::swarm::{PeerFlags, PeerStatus};
 use crate::tracker;
 use crate::wire::PeerId;
 use checking::Checked;
 use connections::Connections;
-use options::{SessionOptions, Status, TorrentOptions};
+use options::{SessionOptions, TorrentOptions};
 use subscribers::{Subscribers, Subscription};
 use torrent::Torrent;
 
@@ -51,9 +53,6 @@ const MOST_FROM_PEERS: usize = 64;
 
 /// Inputs of one kind that are taken before the swarms are asked what to do about them.
 const BATCH: usize = 64;
-
-/// Between two `progress` events while something moves.
-const PROGRESS: Duration = Duration::from_secs(1);
 
 /// What is asked about a torrent that may or may not be there.
 pub type Question = Box<dyn FnOnce(Option<&Torrent>) + Send>;
@@ -67,8 +66,8 @@ pub enum Command {
     Remove(InfoHash, SyncSender<()>),
     /// To be in this state.
     Enter(InfoHash, State, SyncSender<()>),
-    /// Checks again what is on disk, whatever resume data say.
-    Hashcheck(InfoHash, SyncSender<()>),
+    /// Checks again what is on disk of these pieces (`None`: all), whatever resume data say.
+    Hashcheck(InfoHash, Option<Bitfield>, SyncSender<()>),
     /// Calls the closure with the torrent.
     Ask(InfoHash, Question),
     /// The torrents.
@@ -91,6 +90,7 @@ pub(crate) enum Notice {
     PieceChecked(InfoHash, PieceIndex, PieceResult),
     Checked(Box<Checked>),
     Saved(InfoHash, Option<StorageError>),
+    Told(InfoHash, Kind),
 }
 
 /// The session's state: see the module's head.
@@ -98,6 +98,8 @@ pub struct Engine {
     options: SessionOptions,
     peer_id: PeerId,
     port: u16,
+    /// Where connections are accepted.
+    listening: Vec<SocketAddr>,
     key: u32,
     torrents: BTreeMap<InfoHash, Torrent>,
     /// Torrents whose swarm may have something to say.
@@ -106,6 +108,10 @@ pub struct Engine {
     shared: Rc<Shared>,
     disk: Disk,
     subscribers: Subscribers,
+    /// What the subscribers wanted when those that build events were last told.
+    least: Option<Severity>,
+    /// Whether any data came or went since the last `progress`.
+    moved: bool,
     rng: fastrand::Rng,
     commands: mpsc::UnboundedReceiver<Command>,
     from_peers: mpsc::Receiver<FromPeer>,
@@ -125,9 +131,9 @@ impl Engine {
     pub fn start(
         options: SessionOptions,
         commands: mpsc::UnboundedReceiver<Command>,
-    ) -> Result<Engine, String> {
+    ) -> Result<Engine, NotStarted> {
         let listeners = crate::net::listen::listen(&options.ports, options.bind)
-            .map_err(|error| listen_error(&options, &error))?;
+            .map_err(|error| not_listening(&options, &error))?;
         let mut rng = fastrand::Rng::new();
         let (to_loop, from_peers) = mpsc::channel(MOST_FROM_PEERS);
         let (notify, notices) = mpsc::unbounded_channel();
@@ -136,6 +142,7 @@ impl Engine {
         let mut engine = Engine {
             peer_id: PeerId::generate(&mut rng),
             port: listeners.port,
+            listening: listeners.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
             key: rng.u32(..),
             torrents: BTreeMap::new(),
             touched: BTreeSet::new(),
@@ -143,6 +150,8 @@ impl Engine {
             shared: Shared::new(options.max_download_rate, options.max_upload_rate),
             disk,
             subscribers: Subscribers::default(),
+            least: None,
+            moved: false,
             rng,
             commands,
             from_peers,
@@ -174,6 +183,11 @@ impl Engine {
     /// The port that is listened on.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where connections are accepted.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
     }
 
     /// The loop; ends after `Command::Shutdown`, or when nobody can send commands any more, once all
@@ -226,8 +240,10 @@ impl Engine {
 
     /// Asks the swarms what to do until none has anything to say, then sees to what is due.
     fn settle(&mut self, now: Instant) {
+        self.pass_on_what_is_wanted();
         while let Some(torrent) = self.touched.pop_first() {
             self.perform(now, torrent);
+            self.tell_notes(torrent);
             self.see_to_the_end(now, torrent);
         }
         self.tell_progress(now);
@@ -245,17 +261,6 @@ impl Engine {
         self.torrents.values().all(|torrent| torrent.ended.is_some())
     }
 
-    fn tell(&mut self, torrent: InfoHash, kind: Kind) {
-        self.subscribers.tell(Some(torrent), kind);
-    }
-
-    /// Builds an event only if somebody wants one of this severity.
-    fn tell_if(&mut self, severity: Severity, torrent: InfoHash, kind: impl FnOnce() -> Kind) {
-        if self.subscribers.want(severity) {
-            self.subscribers.tell(Some(torrent), kind());
-        }
-    }
-
     fn on_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Add(metainfo, options, reply) => {
@@ -269,8 +274,8 @@ impl Engine {
                 self.enter(now, torrent, state, "asked for");
                 let _ = reply.send(());
             }
-            Command::Hashcheck(torrent, reply) => {
-                self.check_again(now, torrent);
+            Command::Hashcheck(torrent, pieces, reply) => {
+                self.check_again(now, torrent, pieces);
                 let _ = reply.send(());
             }
             Command::Ask(torrent, question) => question(self.torrents.get(&torrent)),
@@ -278,11 +283,8 @@ impl Engine {
                 let _ = reply.send(self.torrents.keys().copied().collect());
             }
             Command::Subscribe(least, reply) => {
-                let subscription = self.subscribers.add(least);
+                let subscription = self.subscribers.add(least, self.news());
                 let _ = reply.send(subscription);
-                if self.next_progress.is_none() {
-                    self.next_progress = Some(now + PROGRESS);
-                }
             }
             Command::AddPeer(torrent, address, reply) => {
                 self.add_peer(now, torrent, address);
@@ -300,55 +302,39 @@ impl Engine {
             Notice::Announced(torrent, token, result) => self.on_announced(now, torrent, token, result),
             Notice::Checked(checked) => self.on_checked(now, *checked),
             Notice::Saved(torrent, error) => self.on_saved(now, torrent, error),
+            Notice::Told(torrent, kind) => self.tell(torrent, kind),
             Notice::PieceChecked(torrent, piece, result) => self.on_piece_checked(torrent, piece, result),
         }
     }
+}
 
-    /// A `progress` event for each torrent that moves, each second; none while all is still.
-    fn tell_progress(&mut self, now: Instant) {
-        if self.next_progress.is_none_or(|at| at > now) {
-            return;
-        }
-        let wanted = self.subscribers.want(Severity::Info);
-        self.next_progress = wanted.then(|| now + PROGRESS);
-        if !wanted {
-            return;
-        }
-        let hashes: Vec<InfoHash> = self.torrents.keys().copied().collect();
-        for hash in hashes {
-            let Some(torrent) = self.torrents.get(&hash) else { continue };
-            let Some(swarm) = torrent.swarm().filter(|_| torrent.ended.is_none()) else { continue };
-            let totals = swarm.totals(now);
-            let before = self.last_totals.insert(hash, totals).unwrap_or_default();
-            if (before.downloaded, before.uploaded) == (totals.downloaded, totals.uploaded) {
-                continue;
-            }
-            let kind = progress(&torrent.status(now));
-            self.tell(hash, kind);
-        }
+/// Why there is no session.
+#[derive(Debug)]
+pub struct NotStarted {
+    /// As a user reads it.
+    pub message: String,
+    /// What its subscribers would have been told.
+    pub event: Option<Box<Kind>>,
+}
+
+impl From<String> for NotStarted {
+    fn from(message: String) -> NotStarted {
+        NotStarted { message, event: None }
     }
 }
 
-fn progress(status: &Status) -> Kind {
-    Kind::Progress {
-        done: status.wanted_bytes - status.left,
-        wanted: status.wanted_bytes,
-        left: status.left,
-        downloaded: status.downloaded,
-        uploaded: status.uploaded,
-        down_rate: status.down_rate,
-        up_rate: status.up_rate,
-        peers: status.peers,
-        seeds: status.seeds,
-        eta: status.eta.map(|eta| eta.as_secs()),
-        have: crate::event::Pieces(status.have.ranges()),
-    }
-}
-
-fn listen_error(options: &SessionOptions, error: &std::io::Error) -> String {
+fn not_listening(options: &SessionOptions, error: &std::io::Error) -> NotStarted {
     let ports: Vec<String> = options.ports.iter().take(8).map(u16::to_string).collect();
+    let ports = ports.join(", ");
     let at = options.bind.map_or(String::new(), |ip: IpAddr| format!("{ip} "));
-    format!("cannot listen on {at}port {}: {error}; choose others with --port", ports.join(", "))
+    let message = format!("cannot listen on {at}port {ports}: {error}; choose others with --port");
+    let event = Kind::ListenFailure {
+        address: options.bind.unwrap_or(IpAddr::from([0; 4])).to_string(),
+        ports,
+        protocol: if options.bind.is_some_and(|ip| ip.is_ipv6()) { "tcp6" } else { "tcp4" },
+        reason: error.to_string(),
+    };
+    NotStarted { message, event: Some(Box::new(event)) }
 }
 
 /// Names connections.

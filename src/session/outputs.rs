@@ -103,7 +103,8 @@ impl Engine {
     fn announce(&mut self, hash: InfoHash, announce: Announce) {
         let Some(swarm) = self.torrents.get(&hash).and_then(|torrent| torrent.swarm()) else { return };
         let totals = swarm.totals(Instant::now());
-        let Announce { url, event, numwant, tracker_id, token, .. } = announce;
+        let Announce { url, tier, event, numwant, tracker_id, token, .. } = announce;
+        let watch = self.watch(hash, &url, tier);
         let request = tracker::Request {
             url,
             info_hash: hash,
@@ -117,7 +118,8 @@ impl Engine {
             key: self.key,
             tracker_id,
         };
-        let (notify, options) = (self.notify.clone(), self.tracker_options.clone());
+        let notify = self.notify.clone();
+        let options = tracker::Options { watch, ..(*self.tracker_options).clone() };
         tokio::task::spawn_blocking(move || {
             let result = tracker::announce(&request, &options);
             let _ = notify.send(Notice::Announced(hash, token, result));
@@ -129,8 +131,13 @@ impl Engine {
         now: Instant,
         torrent: InfoHash,
         token: Token,
-        result: Result<Answer, Failure>,
+        mut result: Result<Answer, Failure>,
     ) {
+        if let Ok(answer) = &mut result
+            && self.options.ip_filter.is_some()
+        {
+            answer.peers.retain(|&peer| !self.is_filtered(peer));
+        }
         self.input(now, torrent, Input::Announced { token, result });
     }
 
