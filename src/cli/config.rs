@@ -23,6 +23,16 @@ pub enum Source {
     Path(PathBuf),
 }
 
+impl Source {
+    /// As the user named it.
+    pub fn name(&self) -> String {
+        match self {
+            Source::Stdin => "-".to_owned(),
+            Source::Path(path) => path.to_string_lossy().into_owned(),
+        }
+    }
+}
+
 /// What is to be done with the torrents.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Mode {

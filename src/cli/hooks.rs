@@ -60,6 +60,11 @@ impl About {
         ];
         About { info_hash: Some(metainfo.info_hash), environment }
     }
+
+    /// Its info hash.
+    pub fn info_hash(&self) -> Option<InfoHash> {
+        self.info_hash
+    }
 }
 
 /// The hooks of a run.

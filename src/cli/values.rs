@@ -158,7 +158,10 @@ pub fn program(text: &str) -> Result<Program, String> {
             Ok(Program { words, text: text.to_owned() })
         }
         Some(_) => Err("give a program and its arguments, e.g. 'notify-send done'".to_owned()),
-        None => Err("a quote is not closed; give words as for a shell, e.g. \"notify-send 'it is done'\"".to_owned()),
+        None => {
+            Err("a quote is not closed; give words as for a shell, e.g. \"notify-send 'it is done'\""
+                .to_owned())
+        }
     }
 }
 

@@ -147,7 +147,10 @@ impl Kind {
             }
             Kind::Seeding { name } => format!("seeding {}", escape(name)),
             Kind::EventsDropped { count: missed } => {
-                format!("{} lost: the reader was too slow or could not be written to", count(*missed, "event"))
+                format!(
+                    "{} lost: the reader was too slow or could not be written to",
+                    count(*missed, "event")
+                )
             }
             Kind::Summary { name, exit_code, reason, done, wanted, uploaded, elapsed, .. } => format!(
                 "{}: {}; {} of {} there, {} uploaded in {}; exit code {exit_code}",
@@ -190,10 +193,12 @@ impl Kind {
             Kind::FileClose { path } => format!("closed {}", escape(path)),
             Kind::FileRead { path, length } => format!("read {length} bytes of {}", escape(path)),
             Kind::FileWrite { path, length } => format!("wrote {length} bytes of {}", escape(path)),
-            Kind::FileError { reason, path } | Kind::FileWarning { reason, path } => match reason.contains(path.as_str()) {
-                true => escape(reason).into_owned(),
-                false => format!("{}: {}", escape(path), escape(reason)),
-            },
+            Kind::FileError { reason, path } | Kind::FileWarning { reason, path } => {
+                match reason.contains(path.as_str()) {
+                    true => escape(reason).into_owned(),
+                    false => format!("{}: {}", escape(path), escape(reason)),
+                }
+            }
             other => unreachable!("{other:?} is not about data"),
         }
     }

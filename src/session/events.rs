@@ -8,7 +8,6 @@ use super::options::Status;
 use super::{Engine, Notice};
 use crate::event::{Event, Kind, Pieces, Severity};
 use crate::metainfo::InfoHash;
-use crate::storage::{Note, Storage};
 use crate::tracker::{Step, Watch};
 use crate::wire::extension::HANDSHAKE_ID;
 use crate::wire::{ExtensionHandshake, Handshake, Message};
@@ -71,7 +70,7 @@ impl Engine {
         let Some(torrent) = self.torrents.get(&hash) else { return };
         let storage = torrent.on_disk.storage.clone();
         for note in storage.take_notes() {
-            self.tell(hash, file_event(&storage, note));
+            self.tell(hash, storage.event_of(note));
         }
     }
 
@@ -133,33 +132,6 @@ fn progress(status: &Status) -> Kind {
 /// `tcp4` or `tcp6`.
 pub(super) fn protocol(address: SocketAddr) -> &'static str {
     if address.is_ipv4() { "tcp4" } else { "tcp6" }
-}
-
-fn file_event(storage: &Storage, note: Note) -> Kind {
-    let path = |file| storage.path(file).display().to_string();
-    match note {
-        Note::Opened { file, writable } => {
-            Kind::FileOpen { path: path(file), mode: if writable { "write" } else { "read" } }
-        }
-        Note::Closed(file) => Kind::FileClose { path: path(file) },
-        Note::Read { file, length } => Kind::FileRead { path: path(file), length },
-        Note::Written { file, length } => Kind::FileWrite { path: path(file), length },
-        Note::Cut { file, from, to } => Kind::FileWarning {
-            path: path(file),
-            reason: format!("cut from {from} to {to} bytes, for that is its length in the torrent"),
-        },
-        Note::NotPreallocated => Kind::FileWarning {
-            path: storage.basedir().display().to_string(),
-            reason: "the file system cannot reserve blocks; files are sparse instead".to_owned(),
-        },
-        Note::LinkInTheWay(file) => Kind::FileWarning {
-            path: path(file),
-            reason: "the torrent's symbolic link is not made: something else is in its place, or the file \
-                     system has no links"
-                .to_owned(),
-        },
-        Note::Missed(count) => Kind::EventsDropped { count },
-    }
 }
 
 fn tracker_event(url: String, tier: usize, step: Step) -> Kind {

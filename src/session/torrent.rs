@@ -204,7 +204,8 @@ impl Torrent {
     pub fn trackers(&self) -> Vec<Tier> {
         let mut tiers: BTreeMap<usize, Tier> = BTreeMap::new();
         for tracker in self.swarm().into_iter().flat_map(|swarm| swarm.announcer().trackers()) {
-            let TrackerStatus { complete, incomplete, failures_in_row: failures, peers, peers6, .. } = tracker;
+            let TrackerStatus { complete, incomplete, failures_in_row: failures, peers, peers6, .. } =
+                tracker;
             let (url, number) = (tracker.url.to_owned(), tracker.tier);
             let first = || Tier {
                 complete,

@@ -14,6 +14,7 @@ use crate::layout::{FileIndex, Layout, Span};
 use crate::metainfo::{File, InfoHash, Metainfo};
 
 mod error;
+mod note;
 mod open;
 mod part;
 mod pool;
@@ -26,6 +27,7 @@ mod vectored;
 
 pub(crate) use error::escaped;
 pub use error::{Operation, StorageError, StorageErrorKind};
+pub use note::Note;
 pub(crate) use open::{Opened, allowed_files};
 pub(crate) use vectored::read_full;
 
@@ -52,59 +54,6 @@ pub struct StorageOptions {
     pub priorities: Vec<u32>,
     /// Whether opening, closing, reading and writing are told ([`Storage::set_trace`]).
     pub trace: bool,
-}
-
-/// Something about files that is worth telling.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Note {
-    /// A file was longer than the torrent says and has lost its tail, because it is written to now.
-    Cut {
-        /// The file.
-        file: FileIndex,
-        /// Its length before, in bytes.
-        from: u64,
-        /// Its length now.
-        to: u64,
-    },
-    /// The file system cannot set blocks aside; files are sparse instead.
-    NotPreallocated,
-    /// A symbolic link of the torrent was not made: something else is in its place, or the file
-    /// system has no links.
-    LinkInTheWay(FileIndex),
-    /// A file was opened ([`StorageOptions::trace`]).
-    Opened {
-        /// The file.
-        file: FileIndex,
-        /// For writing too.
-        writable: bool,
-    },
-    /// A file was closed ([`StorageOptions::trace`]).
-    Closed(FileIndex),
-    /// So many bytes of a file were read ([`StorageOptions::trace`]).
-    Read {
-        /// The file.
-        file: FileIndex,
-        /// Bytes.
-        length: u64,
-    },
-    /// So many bytes were written to a file ([`StorageOptions::trace`]).
-    Written {
-        /// The file.
-        file: FileIndex,
-        /// Bytes.
-        length: u64,
-    },
-    /// So many notes found no room.
-    Missed(u64),
-}
-
-/// Notes kept until [`Storage::take_notes`]; those that come after that many are only counted.
-const MAX_NOTES: usize = 16 * 1024;
-
-#[derive(Debug, Default)]
-struct Notes {
-    kept: Vec<Note>,
-    missed: u64,
 }
 
 /// Bytes in one write call. Measured on ext4 with 1 GiB into a new file: from 16 KiB to 256 KiB the
@@ -191,7 +140,7 @@ pub struct Storage {
     unsynced: Mutex<Unsynced>,
     /// Read on first use.
     part: Mutex<Option<part::PartFile>>,
-    notes: Mutex<Notes>,
+    notes: Mutex<note::Notes>,
 }
 
 impl Storage {
@@ -238,20 +187,6 @@ impl Storage {
     /// Whether the file's bytes go to a part file instead of the file.
     pub(crate) fn is_absent(&self, file: FileIndex) -> bool {
         self.slot(file).place == Place::Absent
-    }
-
-    /// What happened since the last call.
-    pub fn take_notes(&self) -> Vec<Note> {
-        let Notes { mut kept, missed } = std::mem::take(&mut *lock(&self.notes));
-        if missed > 0 {
-            kept.push(Note::Missed(missed));
-        }
-        kept
-    }
-
-    /// Whether opening, closing, reading and writing are told from now on.
-    pub fn set_trace(&self, trace: bool) {
-        self.trace.store(trace, Ordering::Relaxed);
     }
 
     /// Writes bytes of the stream, from `offset` on, to the files they belong to. The bytes must
@@ -374,21 +309,6 @@ impl Storage {
 
     fn slot(&self, file: FileIndex) -> &Slot {
         &self.slots[file.0 as usize]
-    }
-
-    fn note(&self, note: Note) {
-        let mut notes = lock(&self.notes);
-        match notes.kept.len() < MAX_NOTES {
-            true => notes.kept.push(note),
-            false => notes.missed += 1,
-        }
-    }
-
-    /// Builds a note only if such are wanted.
-    pub(crate) fn trace(&self, note: impl FnOnce() -> Note) {
-        if self.trace.load(Ordering::Relaxed) {
-            self.note(note());
-        }
     }
 
     fn see(&self, file: FileIndex) {
