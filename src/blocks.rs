@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use crate::layout::{BLOCK_LENGTH, Block};
 
 /// Buffers kept for later; more are given back to the allocator.
-const MOST_SPARE: usize = 1024;
+const MOST_SPARE: usize = 512;
 
 /// The data of a block.
 pub struct BlockData {

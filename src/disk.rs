@@ -2,8 +2,9 @@
 //!
 //! One thread hashes and writes. It drains what waits, up to a batch that fills the hash's lanes,
 //! without waiting for more, so that a busy download is hashed many pieces at a time and a slow one
-//! without delay. Other threads read for the peers that we serve. Knows pieces and files, never
-//! peers' wishes or messages.
+//! without delay. Another brings what is written to the disk while more comes, so that little is left
+//! to wait for at the end. Others read for the peers that we serve. Knows pieces and files, never peers'
+//! wishes or messages.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -56,9 +57,12 @@ pub struct Verify {
 pub enum WriteJob {
     /// Hash and write a piece.
     Verify(Verify),
-    /// Anything that must come after the writes before it: syncing, resume data.
-    Then(Box<dyn FnOnce() + Send>),
+    /// Anything that must come after the writes before it.
+    Then(Work),
 }
+
+/// Work that may take long: syncing, resume data.
+pub type Work = Box<dyn FnOnce() + Send>;
 
 /// Blocks to read.
 #[derive(Debug)]
@@ -90,6 +94,7 @@ pub enum Done {
 #[derive(Debug)]
 pub struct Disk {
     write: SyncSender<WriteJob>,
+    sync: SyncSender<Work>,
     read: SyncSender<Read>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
@@ -98,23 +103,32 @@ impl Disk {
     /// Starts the threads; what they did goes to `done`.
     pub fn start(done: UnboundedSender<Done>) -> std::io::Result<Disk> {
         let (write, writes) = sync_channel(MOST_JOBS);
+        let (sync, syncs) = sync_channel::<Work>(MOST_JOBS);
         let (read, reads) = sync_channel::<Read>(MOST_JOBS);
         // The lock is held while one reader waits for the next job, never while it works.
         let reads = Arc::new(Mutex::new(reads));
-        let mut threads = vec![spawn("write", {
-            let done = done.clone();
-            move || write_loop(&writes, &done)
-        })?];
+        let mut threads = vec![
+            spawn("write", {
+                let done = done.clone();
+                move || write_loop(&writes, &done)
+            })?,
+            spawn("sync", move || syncs.iter().for_each(|work| work()))?,
+        ];
         for _ in 0..READERS {
             let (reads, done) = (reads.clone(), done.clone());
             threads.push(spawn("read", move || read_loop(&reads, &done))?);
         }
-        Ok(Disk { write, read, threads })
+        Ok(Disk { write, sync, read, threads })
     }
 
     /// Queues work for the thread that writes. False if too much waits.
     pub fn write(&self, job: WriteJob) -> bool {
         self.write.try_send(job).is_ok()
+    }
+
+    /// Queues work beside the writes. False if too much waits.
+    pub fn sync(&self, work: Work) -> bool {
+        self.sync.try_send(work).is_ok()
     }
 
     /// Queues a read. False if too much waits.
@@ -124,7 +138,7 @@ impl Disk {
 
     /// Waits until all jobs are done and the threads have ended.
     pub fn finish(self) {
-        drop((self.write, self.read));
+        drop((self.write, self.sync, self.read));
         for thread in self.threads {
             // A thread that panicked has nothing more to finish.
             let _ = thread.join();

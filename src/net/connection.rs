@@ -99,25 +99,29 @@ impl Driver {
         self.reader.drain(&self.shared, &mut batch)?;
         self.report(batch).await;
         let shared = self.shared.clone();
+        // Whether it is this connection's turn under the limits; always, without them.
+        let (mut may_read, mut may_write) = (!shared.download.is_set(), !shared.upload.is_set());
         loop {
-            let may_read = !shared.gate.is_closed() && shared.download.allowance() > 0;
-            let may_write = !self.writer.is_empty() && shared.upload.allowance() > 0;
+            let open = !shared.gate.is_closed();
+            let waits = !self.writer.is_empty();
             tokio::select! {
                 outgoing = self.outbox.recv() => match outgoing {
                     Some(outgoing) => self.queue(outgoing)?,
                     None => return self.farewell(),
                 },
-                ready = self.stream.readable(), if may_read => {
+                ready = self.stream.readable(), if may_read && open => {
                     ready?;
                     self.read().await?;
+                    may_read = !shared.download.is_set();
                 }
-                ready = self.stream.writable(), if may_write => {
+                ready = self.stream.writable(), if may_write && waits => {
                     ready?;
                     self.write().await?;
+                    may_write = !shared.upload.is_set();
                 }
-                () = shared.gate.wait_open(), if shared.gate.is_closed() => {}
-                () = shared.download.wait(), if !may_read && !shared.gate.is_closed() => {}
-                () = shared.upload.wait(), if !may_write && !self.writer.is_empty() => {}
+                () = shared.gate.wait_open(), if !open => {}
+                () = shared.download.wait(), if !may_read && open => may_read = true,
+                () = shared.upload.wait(), if !may_write && waits => may_write = true,
             }
         }
     }
@@ -142,14 +146,10 @@ impl Driver {
     }
 
     async fn read(&mut self) -> Result<(), ReadError> {
-        let mut turn = TURN;
+        let mut turn = TURN.min(self.shared.download.turn());
         while turn > 0 && !self.shared.gate.is_closed() {
-            let most = self.shared.download.allowance().min(turn);
-            if most == 0 {
-                break;
-            }
             let mut batch = Vec::new();
-            match self.reader.read(&self.stream, &self.shared, most, &mut batch) {
+            match self.reader.read(&self.stream, &self.shared, turn, &mut batch) {
                 Ok(count) => {
                     self.shared.download.spend(count);
                     turn = turn.saturating_sub(count);
@@ -168,7 +168,7 @@ impl Driver {
 
     async fn write(&mut self) -> Result<(), ReadError> {
         let mut done = Vec::new();
-        let most = self.shared.upload.allowance().min(2 * TURN);
+        let most = self.shared.upload.turn().min(2 * TURN);
         match self.writer.write(&self.stream, most, &mut done) {
             Ok((sent, payload)) => {
                 self.shared.upload.spend(sent);

@@ -23,6 +23,9 @@ use crate::swarm::{Config, Input, Swarm, bytes_of};
 /// costs at the most to hash again.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 
+/// Bytes that are written before they are brought to the disk, beside further writes.
+const FLUSH_EVERY: u64 = 64 << 20;
+
 impl Engine {
     /// False if it is there already.
     pub(super) fn add(&mut self, now: Instant, metainfo: Metainfo, mut options: TorrentOptions) -> bool {
@@ -59,6 +62,7 @@ impl Engine {
             assembling: cached_blocks(&layout, std::mem::take(&mut options.piece_cache)),
             options,
             unwritten: 0,
+            unflushed: 0,
             began: now,
             completed: None,
             last_new: now,
@@ -205,11 +209,19 @@ impl Engine {
         self.touched.insert(hash);
     }
 
-    /// Something new was verified.
-    pub(super) fn on_progress(&mut self, now: Instant, hash: InfoHash) {
+    /// Something new was verified and written.
+    pub(super) fn on_progress(&mut self, now: Instant, hash: InfoHash, piece: PieceIndex) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.last_new = now;
         torrent.next_save.get_or_insert(now + SAVE_EVERY);
+        torrent.unflushed += u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
+        if torrent.unflushed >= FLUSH_EVERY {
+            torrent.unflushed = 0;
+            let storage = torrent.on_disk.storage.clone();
+            // If it fails, so does the sync that counts, before resume data are saved.
+            self.disk.sync(Box::new(move || drop(storage.sync())));
+        }
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         if torrent.completed.is_some() || !torrent.is_complete() {
             return;
         }
@@ -351,7 +363,10 @@ impl Engine {
             }
             let _ = notify.send(Notice::Saved(hash, synced.err()));
         };
-        if !self.disk.write(WriteJob::Then(Box::new(work))) {
+        // The last words come behind the last writes; what is saved meanwhile has been written already.
+        let work = Box::new(work);
+        let queued = if last { self.disk.write(WriteJob::Then(work)) } else { self.disk.sync(work) };
+        if !queued {
             self.on_saved(Instant::now(), hash, None);
         }
     }

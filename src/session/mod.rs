@@ -48,8 +48,9 @@ use options::{SessionOptions, TorrentOptions};
 use subscribers::{Subscribers, Subscription};
 use torrent::Torrent;
 
-/// Reads of all connections that may wait for the loop; each is at most a turn's worth of blocks.
-const MOST_FROM_PEERS: usize = 64;
+/// Reads of all connections that may wait for the loop. Each is up to half a MiB of blocks, so this
+/// is memory; it is enough to take several connections' at a time.
+const MOST_FROM_PEERS: usize = 8;
 
 /// Inputs of one kind that are taken before the swarms are asked what to do about them.
 const BATCH: usize = 64;

@@ -15,7 +15,7 @@ use crate::tracker;
 
 /// While more than this waits for the disk nothing is read from any socket. The swarms stop
 /// asking earlier; the difference is for what was asked for before.
-const MOST_WAITING: u64 = MOST_UNWRITTEN + (8 << 20);
+const MOST_WAITING: u64 = MOST_UNWRITTEN + (2 << 20);
 
 /// Bytes that are read for a peer in one go.
 const READ_TOGETHER: usize = 512 * 1024;
@@ -147,7 +147,7 @@ impl Engine {
                 self.shared.pool.put(buffers);
                 self.written(torrent, piece);
                 self.input(now, torrent, Input::Passed { piece, digests });
-                self.on_progress(now, torrent);
+                self.on_progress(now, torrent, piece);
             }
             Done::Failed { torrent, piece, digests, buffers } => {
                 self.shared.pool.put(buffers);

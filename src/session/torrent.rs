@@ -69,6 +69,8 @@ pub struct Torrent {
     pub assembling: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
     /// Bytes of whole pieces that wait for the disk.
     pub unwritten: u64,
+    /// Bytes that were written since the last sync was begun.
+    pub unflushed: u64,
     /// When it was added.
     pub began: Instant,
     /// When everything wanted was there.

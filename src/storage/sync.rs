@@ -25,6 +25,7 @@ impl Storage {
     /// After an error what was written since the last good sync may be lost, whatever later calls
     /// say: check those pieces again before they count.
     pub fn sync(&self) -> Result<(), StorageError> {
+        let _one_at_a_time = lock(&self.syncing);
         let taken = std::mem::take(&mut *lock(&self.unsynced));
         let synced = self.sync_files(&taken).and_then(|()| self.sync_part());
         if synced.is_err() {

@@ -147,7 +147,8 @@ impl Swarm {
             let payload = ours.encode();
             self.send(now, key, Message::Extended { id: extension::HANDSHAKE_ID, payload });
         }
-        if fast {
+        // A seed's capacity goes where its slots are: all newcomers at once would fetch the same twice.
+        if fast && !self.have.is_full() {
             let set = allowed_fast_set(ip, self.config.info_hash, self.have.len());
             // Only what we can fill.
             let granted: Vec<PieceIndex> =

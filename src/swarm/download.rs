@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::peer::{MOST_HINTS, MOST_REFUSED, Peer};
+use super::peer::{MOST_HINTS, MOST_REFUSED, MOST_SUGGESTED, Peer};
 use super::progress::Arrival;
 use super::{MOST_UNWRITTEN, Output, PeerKey, Swarm};
 use crate::bitfield::Bitfield;
 use crate::event::{Kind, Severity, State};
 use crate::hash::Digest;
-use crate::layout::{Block, PieceIndex};
+use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
 use crate::wire::{Message, extension};
 
 /// Until so many pieces are here, new pieces are chosen at random (BEP 3, "random first piece").
@@ -64,8 +64,9 @@ impl Swarm {
             Message::Cancel(block) => self.on_cancel(now, key, block),
             Message::Reject(block) if fast => self.on_reject(now, key, block),
             Message::Suggest(piece) if fast => {
-                if self.have.len() > piece.0 && peer.suggested.len() < MOST_HINTS {
-                    peer.suggested.push(piece);
+                if self.have.len() > piece.0 {
+                    peer.suggested.truncate(MOST_SUGGESTED - 1);
+                    peer.suggested.push_front(piece);
                 }
             }
             Message::AllowedFast(piece) if fast => {
@@ -385,32 +386,66 @@ impl Swarm {
         if peer.peer_choking && peer.allowed_fast.is_empty() {
             return None;
         }
-        let layout = &self.config.layout;
         let current = peer.current.filter(|&piece| peer.may_be_asked_for(piece));
+        let layout = &self.config.layout;
         if let Some(block) = current.and_then(|piece| self.pieces.request(layout, piece, key)) {
             return Some(block);
         }
-        let begun = self.pieces.with_free_blocks(key).find(|&piece| peer.may_be_asked_for(piece));
-        if let Some(block) = begun.and_then(|piece| self.pieces.request(layout, piece, key)) {
-            return Some(block);
+        let alone = self.takes_whole_pieces(key);
+        let mut piece = if alone { self.new_piece(key) } else { self.scarce_piece(key) };
+        if piece.is_none() {
+            let (peer, layout) = (self.peers.get(&key)?, &self.config.layout);
+            let begun = self.pieces.with_free_blocks(key).find(|&piece| peer.may_be_asked_for(piece));
+            if let Some(block) = begun.and_then(|piece| self.pieces.request(layout, piece, key)) {
+                return Some(block);
+            }
+            piece = if alone { None } else { self.new_piece(key) };
         }
-        let piece = if peer.peer_choking {
-            peer.allowed_fast.iter().copied().find(|&p| peer.pieces.contains(p) && self.picker.contains(p))
-        } else if let Some(&piece) =
-            peer.suggested.iter().find(|&&p| peer.pieces.contains(p) && self.picker.weighs_most(p))
-        {
-            Some(piece)
-        } else if self.have.count() < RANDOM_FIRST {
-            self.picker.random(&peer.pieces)
-        } else {
-            self.picker.rarest(&peer.pieces, peer.interesting)
-        };
         if let Some(piece) = piece {
             self.picker.take(piece);
-            self.pieces.begin(layout, piece, self.suspects.contains(piece));
-            return self.pieces.request(layout, piece, key);
+            self.pieces.begin(&self.config.layout, piece, self.suspects.contains(piece));
+            return self.pieces.request(&self.config.layout, piece, key);
         }
         self.end_game_block(now, key)
+    }
+
+    /// A peer whose window has room for a whole piece gets one of its own: what several fast peers
+    /// share waits in memory for the last of them. But pieces that were left unfinished come first
+    /// once there are more of them than peers who could be at one.
+    fn takes_whole_pieces(&self, key: PeerKey) -> bool {
+        let Some(peer) = self.peers.get(&key) else { return false };
+        let room = (peer.window.blocks() as usize).saturating_sub(peer.in_flight.len());
+        let blocks = self.config.layout.piece_length().div_ceil(BLOCK_LENGTH) as usize;
+        room >= blocks && self.pieces.open_count() <= self.peers.len()
+    }
+
+    /// A seed is asked for what only seeds have, before anything that others could give: as long as
+    /// the pieces begun, which wait in memory, are few.
+    fn scarce_piece(&mut self, key: PeerKey) -> Option<PieceIndex> {
+        let peer = self.peers.get(&key)?;
+        let begun = self.pieces.len() as u64 * u64::from(self.config.layout.piece_length());
+        if !peer.counted_as_seed || peer.peer_choking || begun >= MOST_UNWRITTEN {
+            return None;
+        }
+        let piece = self.new_piece(key)?;
+        self.picker.only_seeds_have(piece).then_some(piece)
+    }
+
+    /// The piece to begin with a peer.
+    fn new_piece(&mut self, key: PeerKey) -> Option<PieceIndex> {
+        let peer = self.peers.get(&key)?;
+        let may_begin = |piece: &&PieceIndex| peer.pieces.contains(**piece) && self.picker.contains(**piece);
+        if peer.peer_choking {
+            return peer.allowed_fast.iter().find(may_begin).copied();
+        }
+        let suggested = peer.suggested.iter().find(may_begin).copied();
+        if let Some(piece) = suggested.filter(|&piece| self.picker.weighs_most(piece)) {
+            return Some(piece);
+        }
+        match self.have.count() < RANDOM_FIRST {
+            true => self.picker.random(&peer.pieces),
+            false => self.picker.rarest(&peer.pieces, peer.interesting),
+        }
     }
 
     /// When no piece is left to begin, and no free block that this peer has: one that another peer
@@ -420,8 +455,7 @@ impl Swarm {
             return None;
         }
         let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
-        let ours = (peer.in_flight.len() + 1) as f64 * f64::from(crate::layout::BLOCK_LENGTH)
-            / peer.window.expected_rate();
+        let ours = (peer.in_flight.len() + 1) as f64 * f64::from(BLOCK_LENGTH) / peer.window.expected_rate();
         let gain = if self.picker.is_empty() { END_GAME_GAIN } else { WAITING_GAIN };
         let slower = |other: &Peer| other.key != key && ours < gain * other.queue_seconds(now);
         let layout = &self.config.layout;

@@ -20,8 +20,11 @@ pub const REQQ: usize = 2000;
 /// until some are forgotten.
 pub const MOST_REFUSED: usize = 16;
 
-/// Suggested and allowed-fast pieces that are remembered of one peer (BEP 6 lets us ignore any).
+/// Allowed-fast pieces that are remembered of one peer (BEP 6 lets us ignore any).
 pub const MOST_HINTS: usize = 32;
+
+/// Suggested pieces that are remembered of one peer: the latest.
+pub const MOST_SUGGESTED: usize = 8;
 
 /// One peer, for those who ask.
 #[derive(Clone, Debug)]
@@ -104,8 +107,8 @@ pub struct Peer {
     pub current: Option<PieceIndex>,
     /// It lets us ask for these though it chokes us; at most `MOST_HINTS`.
     pub allowed_fast: Vec<PieceIndex>,
-    /// It would like us to ask for these; at most `MOST_HINTS`.
-    pub suggested: Vec<PieceIndex>,
+    /// It would like us to ask for these; at most `MOST_SUGGESTED`.
+    pub suggested: VecDeque<PieceIndex>,
     /// We let it ask for these though we choke it, as long as it is a newcomer.
     pub granted_fast: Vec<PieceIndex>,
     /// Pieces of which it refused a block though it does not choke us, and until when it is not asked
@@ -171,7 +174,7 @@ impl Peer {
             window: Window::new(now),
             current: None,
             allowed_fast: Vec::new(),
-            suggested: Vec::new(),
+            suggested: VecDeque::new(),
             granted_fast: Vec::new(),
             refused: Vec::new(),
             snubbed: false,

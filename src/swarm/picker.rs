@@ -88,6 +88,11 @@ impl Picker {
         u32::from(self.availability[piece.0 as usize]) + self.seeds
     }
 
+    /// Whether nobody but the counted seeds has `piece`.
+    pub fn only_seeds_have(&self, piece: PieceIndex) -> bool {
+        self.availability[piece.0 as usize] == 0
+    }
+
     /// Whether `piece` may be picked and none that may weighs more.
     pub fn weighs_most(&self, piece: PieceIndex) -> bool {
         let is_open = |class: &[Vec<u32>]| class.iter().any(|bucket| !bucket.is_empty());

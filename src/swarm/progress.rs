@@ -73,6 +73,11 @@ impl Pieces {
         self.requested
     }
 
+    /// How many pieces are begun.
+    pub fn len(&self) -> usize {
+        self.begun.len()
+    }
+
     /// The begun pieces.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         self.begun.keys().copied()
@@ -92,6 +97,11 @@ impl Pieces {
         let senders = Vec::new();
         self.begun.insert(piece, Progress { blocks, senders, free, here: 0, cursor: 0, exclusive });
         self.open.insert(piece);
+    }
+
+    /// How many begun pieces have a free block.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
     }
 
     /// The begun pieces that have a free block which `peer` may be asked for, oldest index first.

@@ -258,3 +258,10 @@ fn rare_pieces_spread_before_their_one_owner_has_given_all() {
     let copies = uploaded(&sim, 0) / (f64::from(there.count()) * f64::from(PIECE));
     assert!(copies < 2.0, "{copies:.2} copies of {} pieces", there.count());
 }
+
+#[test]
+fn behind_a_slow_seed_the_last_is_done_soon_after_the_seed_has_given_all_once() {
+    for (seed, seed_up, up, leechers) in [(80, 1.0, 1.0, 50), (81, 2.0, 2.0, 20), (82, 0.5, 2.0, 60)] {
+        assert_near_the_bound(seed, 48 << 20, seed_up * MIB, &vec![up * MIB; leechers]);
+    }
+}

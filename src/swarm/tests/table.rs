@@ -54,6 +54,7 @@ impl Table {
             have: Bitfield::new(num),
             wanted: Bitfield::full(num),
             weights: Vec::new(),
+            partial: Vec::new(),
             downloaded: 0,
             uploaded: 0,
             max_peers: 50,
