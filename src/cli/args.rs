@@ -292,7 +292,7 @@ Exit codes:
   26  not a valid .torrent
   32  --hashcheck-only found corrupt data
  130  exited at once, by a second Ctrl-C
-With several causes the most serious wins: 17, 9, 32, 7.
+With several causes the most serious wins: 17, 9, 32, 7. A hook that fails comes before all.
 
 Examples:
   Download into ./storage, then seed until Ctrl-C:
