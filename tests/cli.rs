@@ -364,7 +364,10 @@ fn hooks_are_told_all_and_their_failure_becomes_the_exit_code() {
 fn a_hook_learns_at_once_of_an_error_that_only_pauses() {
     let dir = folder();
     fs::create_dir_all(dir.path().join("new/set/a.txt")).unwrap();
-    let mut running = Running::start(dir.path(), &["-d", "new", "--on-error", "sh -c 'echo hook $BTGET_EXIT_CODE'"]);
+    let mut running = Running::start(
+        dir.path(),
+        &["-d", "new", "--preallocate", "full", "--on-error", "sh -c 'echo hook $BTGET_EXIT_CODE'"],
+    );
     running.wait_for("hook 17");
     assert_eq!(running.end_by(Signal::INT).0, Some(17));
 }

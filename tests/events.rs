@@ -109,7 +109,8 @@ impl Run {
         std::thread::spawn(move || {
             for line in stdout.lines() {
                 let line = line.expect("events are UTF-8");
-                let value: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                let value: Value =
+                    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
                 if send.send(value).is_err() {
                     return;
                 }
@@ -248,7 +249,7 @@ fn no_port() -> Vec<Value> {
 fn no_file() -> Vec<Value> {
     let fixture = Fixture::new(&[]);
     fs::create_dir_all(fixture.path().join("new/set/a.txt")).unwrap();
-    let mut run = Run::start(&fixture, &["-d", "new"]);
+    let mut run = Run::start(&fixture, &["-d", "new", "--preallocate", "full"]);
     run.until_event("file_error");
     run.until(|event| event["event"] == "state_changed" && event["to"] == "paused");
     run.signal(Signal::TERM);
@@ -407,7 +408,8 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
     let (check, no_port, no_file, library) = (check(), no_port(), no_file(), library());
     let (strangers, sleepy) = (strangers(), sleepy_reader());
     let peers = |event: &Value| event["peers"].as_array().unwrap().len();
-    let is_url = |event: &Value| event["url"].as_str().unwrap().starts_with("http://127.0.0.1:") && event["tier"] == 0;
+    let is_url =
+        |event: &Value| event["url"].as_str().unwrap().starts_with("http://127.0.0.1:") && event["tier"] == 0;
     let moves = |event: &Value| event["length"].as_u64().unwrap() > 0;
     let below_new = |event: &Value| event["path"].as_str().unwrap().contains("new/set/");
     let here = |event: &Value| event["address"].as_str().unwrap().starts_with("127.0.0.1:");
@@ -549,7 +551,8 @@ fn assert_checks_files(check: &[Value]) {
 /// A session that has everything and that the tracker knows.
 fn seed(fixture: &Fixture, tracker: &Tracker) -> Session {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 1)).ip();
-    let session = Session::start(SessionOptions { bind: Some(loopback), ..SessionOptions::default() }).unwrap();
+    let session =
+        Session::start(SessionOptions { bind: Some(loopback), ..SessionOptions::default() }).unwrap();
     let mut metainfo = Metainfo::parse(&fs::read(fixture.path().join("set.torrent")).unwrap()).unwrap();
     metainfo.trackers.clear();
     let options = TorrentOptions { basedir: fixture.path().join("data"), ..TorrentOptions::default() };

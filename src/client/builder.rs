@@ -10,6 +10,43 @@ use crate::event::{Event, Kind, Severity, State};
 use crate::metainfo::Metainfo;
 
 /// Makes a [`Client`] with a session of its own.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let data = b"what everybody wants".repeat(5000);
+/// # let hashes: Vec<_> = data.chunks(32768).map(btget::hash::sha1).collect();
+/// # let bytes = btget::metainfo::create::NewTorrent { name: "wanted.bin",
+/// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 32768,
+/// #     piece_hashes: &hashes, trackers: &[vec!["udp://127.0.0.1:9".into()]], private: false }.encode();
+/// # let torrent = folder.path().join("wanted.torrent");
+/// # std::fs::write(&torrent, bytes)?;
+/// # let local = btget::client::SessionOptions { bind: Some([127, 0, 0, 1].into()), ..Default::default() };
+/// # std::fs::write(folder.path().join("wanted.bin"), [&data[..40000], &[0; 60000]].concat())?;
+/// use btget::client::{Client, TorrentOptions};
+/// use btget::event::{Severity, State};
+/// use std::sync::mpsc::channel;
+/// use std::time::Duration;
+///
+/// let (passed, failed, messages) = (channel(), channel(), channel());
+/// let client = Client::builder(&torrent)
+///     .session_options(local)
+///     .port([6952, 6881, 0])
+///     .torrent_options(TorrentOptions { upload_slots: 4, ..TorrentOptions::default() })
+///     .basedir(folder.path())
+///     .state(State::Stopped)
+///     .on_hash_pass(move |piece| drop(passed.0.send(piece)))
+///     .on_hash_fail(move |piece| drop(failed.0.send(piece)))
+///     .on_event(Severity::Info, move |event| drop(messages.0.send(event.kind.message())))
+///     .build()?;
+/// assert!(client.wait_checked(Duration::from_secs(20)));
+/// client.on_event(Severity::Fatal, |event| eprintln!("{}", event.kind.message()))?;
+/// drop(client);
+/// assert_eq!(passed.1.iter().collect::<Vec<_>>(), [0]);
+/// assert_eq!(failed.1.iter().count(), 3);
+/// assert!(messages.1.iter().any(|message| message.starts_with("listening on 127.0.0.1:")));
+/// # Ok(()) }
+/// ```
 pub struct ClientBuilder {
     path: PathBuf,
     session: SessionOptions,

@@ -84,7 +84,20 @@ impl Facts {
 /// client.add_peer(([127, 0, 0, 1], seed.port()).into())?;
 /// assert!(client.wait_complete(Duration::from_secs(20)));
 /// assert_eq!(std::fs::read(folder.path().join("here/wanted.bin"))?, data);
-/// assert!(client.seed() && client.left() == 0);
+/// assert!(client.seed() && client.complete() && client.left() == 0);
+///
+/// assert_eq!((client.name(), client.size(), client.piece_length()), ("wanted.bin", 100_000, 16384));
+/// assert_eq!(client.infohash(), seed.infohash());
+/// assert!(client.peerid() != seed.peerid() && client.port() != seed.port());
+/// assert!(client.downloaded() >= 100_000 && client.uploaded() == 0);
+/// assert_eq!((client.bitfield().count(), client.wanted().count()), (7, 7));
+/// assert_eq!(client.path(), Some(folder.path().join("wanted.torrent").as_path()));
+/// let file = &client.files()[0];
+/// assert_eq!((&file.path, file.length, file.priority), (&client.basedir().join("wanted.bin"), 100_000, 1));
+/// for peer in seed.peers() {
+///     println!("{} {} {:.0}%", peer.address, peer.client, peer.progress * 100.0);
+///     println!("{} B/s, {} B/s, choked: {}", peer.down_rate, peer.up_rate, peer.flags.am_choking);
+/// }
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
@@ -111,6 +124,35 @@ impl Client {
     }
 
     /// Peers, requests, announces. After a file error: tries again.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let data = b"what everybody wants".repeat(5000);
+    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::hash::sha1).collect();
+    /// # let bytes = btget::metainfo::create::NewTorrent { name: "wanted.bin",
+    /// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 32768,
+    /// #     piece_hashes: &hashes, trackers: &[vec!["udp://127.0.0.1:9".into()]], private: false }.encode();
+    /// # let torrent = folder.path().join("wanted.torrent");
+    /// # std::fs::write(&torrent, bytes)?;
+    /// # let local = btget::client::SessionOptions { bind: Some([127, 0, 0, 1].into()), ..Default::default() };
+    /// use btget::client::Client;
+    /// use btget::event::State;
+    ///
+    /// let client = Client::builder(&torrent)
+    ///     .basedir(folder.path())
+    ///     .session_options(local)
+    ///     .state(State::Paused)
+    ///     .build()?;
+    /// assert_eq!(client.state(), State::Paused);
+    /// client.start()?;
+    /// assert_eq!(client.state(), State::Started);
+    /// client.pause()?;
+    /// client.stop()?;
+    /// assert_eq!(client.state(), State::Stopped);
+    /// client.session().expect("it has its own").begin_shutdown();
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -140,6 +182,40 @@ impl Client {
     /// Reads and hashes again what is on disk: `..` for all, one piece, a range or a list. Connections
     /// are closed for it and made anew. It goes on in the background: see [`Client::wait_checked`].
     /// While an earlier check is under way, nothing happens.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let data = b"what everybody wants".repeat(5000);
+    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::hash::sha1).collect();
+    /// # let bytes = btget::metainfo::create::NewTorrent { name: "wanted.bin",
+    /// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 32768,
+    /// #     piece_hashes: &hashes, trackers: &[vec!["udp://127.0.0.1:9".into()]], private: false }.encode();
+    /// # let torrent = folder.path().join("wanted.torrent");
+    /// # std::fs::write(&torrent, bytes)?;
+    /// # let local = btget::client::SessionOptions { bind: Some([127, 0, 0, 1].into()), ..Default::default() };
+    /// # std::fs::write(folder.path().join("wanted.bin"), &data)?;
+    /// use btget::client::Client;
+    /// use std::time::Duration;
+    ///
+    /// let limit = Duration::from_secs(20);
+    /// let client = Client::builder(&torrent).basedir(folder.path()).session_options(local).build()?;
+    /// assert!(client.wait_checked(limit));
+    /// assert!(client.seed());
+    ///
+    /// std::fs::write(folder.path().join("wanted.bin"), vec![0; 100_000])?;
+    /// client.hashcheck(2)?; // one
+    /// assert!(client.wait_checked(limit));
+    /// assert_eq!(client.bitfield().ranges(), [0..2, 3..4]);
+    /// client.hashcheck([0, 3])?; // a list; ranges do as well
+    /// assert!(client.wait_checked(limit));
+    /// assert_eq!(client.bitfield().ranges(), [1..2]);
+    /// client.hashcheck(..)?; // all
+    /// assert!(client.wait_checked(limit));
+    /// assert_eq!(client.bitfield().count(), 0);
+    /// assert!(client.hashcheck(4).is_err(), "there are only four");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -225,7 +301,7 @@ impl Client {
 
     /// Calls with each event of at least this severity that is about this torrent or about none, from
     /// now on until the session ends; from a thread made for that. What a slow callback misses is
-    /// told by an `events_dropped`.
+    /// told by an `events_dropped`. [`ClientBuilder::on_event`] hears of the first events too.
     ///
     /// # Errors
     ///
@@ -327,12 +403,61 @@ impl Client {
     }
 
     /// The tiers of trackers, in the order in which they are asked.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let data = b"what everybody wants".repeat(5000);
+    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::hash::sha1).collect();
+    /// # let bytes = btget::metainfo::create::NewTorrent { name: "wanted.bin",
+    /// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 32768,
+    /// #     piece_hashes: &hashes, trackers: &[vec!["udp://127.0.0.1:9".into()]], private: false }.encode();
+    /// # let torrent = folder.path().join("wanted.torrent");
+    /// # std::fs::write(&torrent, bytes)?;
+    /// # let local = btget::client::SessionOptions { bind: Some([127, 0, 0, 1].into()), ..Default::default() };
+    /// use btget::client::Client;
+    /// use std::time::Duration;
+    ///
+    /// let client = Client::builder(&torrent).basedir(folder.path()).session_options(local).build()?;
+    /// assert!(client.wait_checked(Duration::from_secs(20)));
+    /// let tier = &client.trackers()[0];
+    /// assert_eq!(tier.urls, ["udp://127.0.0.1:9"]);
+    /// assert_eq!((tier.complete, tier.incomplete, tier.peers, tier.peers6), (None, None, 0, 0));
+    /// println!("failed {} times in a row", tier.failures);
+    /// # Ok(()) }
+    /// ```
     pub fn trackers(&self) -> Vec<Tier> {
         self.ask(Torrent::trackers).unwrap_or_default()
     }
 
     /// Blocks that are kept in memory until their piece is whole, with copies of their data: what
     /// [`ClientBuilder::piece_cache`] takes.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let data = b"what everybody wants".repeat(5000);
+    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::hash::sha1).collect();
+    /// # let bytes = btget::metainfo::create::NewTorrent { name: "wanted.bin",
+    /// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 32768,
+    /// #     piece_hashes: &hashes, trackers: &[vec!["udp://127.0.0.1:9".into()]], private: false }.encode();
+    /// # let torrent = folder.path().join("wanted.torrent");
+    /// # std::fs::write(&torrent, bytes)?;
+    /// # let local = btget::client::SessionOptions { bind: Some([127, 0, 0, 1].into()), ..Default::default() };
+    /// use btget::client::{CachedPiece, Client};
+    /// use std::time::Duration;
+    ///
+    /// // The first 16 KiB of piece 1.
+    /// let cache = vec![CachedPiece { piece: 1, blocks: vec![(0, data[32768..49152].to_vec())] }];
+    /// let client = Client::builder(&torrent)
+    ///     .basedir(folder.path())
+    ///     .session_options(local)
+    ///     .piece_cache(cache.clone())
+    ///     .build()?;
+    /// assert!(client.wait_checked(Duration::from_secs(20)));
+    /// assert_eq!(client.piece_cache(), cache);
+    /// # Ok(()) }
+    /// ```
     pub fn piece_cache(&self) -> Vec<CachedPiece> {
         self.ask(Torrent::piece_cache).unwrap_or_default()
     }

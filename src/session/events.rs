@@ -179,16 +179,16 @@ pub(super) fn packet(message: &Message) -> serde_json::Value {
     }
 }
 
-/// Of the extension handshake (BEP 10), what it says.
+/// Of the extension handshake (BEP 10), what it says. Not by BEP 10's names: every event has a `v`.
 fn extended(kind: &str, id: u8, payload: &[u8]) -> serde_json::Value {
     let mut packet = serde_json::json!({ "type": kind, "id": id, "length": payload.len() });
     if id == HANDSHAKE_ID
         && let Ok(handshake) = ExtensionHandshake::decode(payload)
     {
-        packet["m"] = handshake.extensions.into_iter().collect();
-        packet["v"] = handshake.client.into();
-        packet["p"] = handshake.port.into();
-        packet["reqq"] = handshake.request_queue.into();
+        packet["extensions"] = handshake.extensions.into_iter().collect();
+        packet["client"] = handshake.client.into();
+        packet["port"] = handshake.port.into();
+        packet["request_queue"] = handshake.request_queue.into();
     }
     packet
 }
@@ -216,7 +216,7 @@ mod tests {
         };
         let payload = hello.encode();
         let extended = json!({ "type": "extended", "id": 0, "length": payload.len(),
-            "m": { "ut_pex": 1 }, "v": "x", "p": 6881, "reqq": 250 });
+            "extensions": { "ut_pex": 1 }, "client": "x", "port": 6881, "request_queue": 250 });
         for (message, expected) in [
             (Message::KeepAlive, plain("keep_alive")),
             (Message::Choke, plain("choke")),
