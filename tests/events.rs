@@ -487,7 +487,7 @@ fn assert_messages(leech: &[Value], seed: &[Value], strangers: &[Value]) {
             assert!(found.contains(*kind), "no {kind} in {found:?}");
         }
     };
-    let out = ["handshake", "extended", "interested", "request", "have"];
+    let out = ["handshake", "extended", "have_none", "interested", "request"];
     all(&types(leech, "peer_packet_out"), &out);
     all(&types(seed, "peer_packet_in"), &out);
     let back = ["handshake", "extended", "unchoke", "piece"];

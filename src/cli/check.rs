@@ -39,6 +39,8 @@ pub struct Job {
     pub priorities: Vec<u32>,
     /// The pieces to check.
     pub pieces: Bitfield,
+    /// Certain pieces were asked for, so files without any are of no interest.
+    only_pieces: bool,
 }
 
 impl Job {
@@ -66,7 +68,7 @@ impl Job {
                 pieces.remove(piece);
             }
         }
-        Ok(Job { torrent, priorities, pieces })
+        Ok(Job { torrent, priorities, pieces, only_pieces: !asked.is_empty() })
     }
 
     /// Whether a report on this file was asked for: it is wanted, and pieces of it are checked, or
@@ -74,7 +76,7 @@ impl Job {
     fn reports_on(&self, file: FileIndex) -> bool {
         let pieces = self.torrent.metainfo.layout.pieces_of_file(file);
         let wanted = self.priorities[file.0 as usize] > 0;
-        wanted && (pieces.is_empty() || self.pieces.count_in(pieces) > 0)
+        wanted && (pieces.is_empty() && !self.only_pieces || self.pieces.count_in(pieces) > 0)
     }
 }
 
@@ -148,12 +150,13 @@ fn check_one(
     let bytes = bytes_of(metainfo, &job.pieces);
     sink.event(metainfo, Kind::HashcheckStarted { pieces: job.pieces.count(), bytes })?;
 
-    // All files count as wanted here: what lies next to a wanted file is read where it stands.
-    let storage = Storage::new(
-        metainfo,
-        &config.torrent.basedir,
-        StorageOptions { trace: config.json == Some(Severity::Debug), ..StorageOptions::default() },
-    );
+    // Bytes of unwanted files that share a piece with wanted ones may be in the part file.
+    let options = StorageOptions {
+        priorities: job.priorities.clone(),
+        trace: config.json == Some(Severity::Debug),
+        ..StorageOptions::default()
+    };
+    let storage = Storage::new(metainfo, &config.torrent.basedir, options);
     let outcome = thread::scope(|scope| {
         let (verdicts, received) = sync_channel(MOST_WAITING);
         let storage = &storage;

@@ -26,6 +26,8 @@ pub struct Report {
     finished: Option<Finished>,
     /// Something could not be read.
     unreadable: bool,
+    /// A file without bytes is not there.
+    empty_missing: bool,
 }
 
 #[derive(Debug)]
@@ -48,14 +50,16 @@ const STATUSES: [FileStatus; 6] = [
 impl Report {
     /// Nothing found yet.
     pub fn new() -> Report {
-        Report { files: 0, found: [0; 6], finished: None, unreadable: false }
+        Report { files: 0, found: [0; 6], finished: None, unreadable: false, empty_missing: false }
     }
 
     /// Takes note of an event of the check.
     pub fn take(&mut self, kind: &Kind) {
         match kind {
-            Kind::FileReport { status, .. } => {
+            Kind::FileReport { status, length, .. } => {
                 self.files += 1;
+                // It has no piece that could be missing.
+                self.empty_missing |= *status == FileStatus::Missing && *length == 0;
                 let place = STATUSES.iter().position(|s| s == status).expect("all are listed");
                 self.found[place] += 1;
                 self.unreadable |= *status == FileStatus::Unreadable;
@@ -86,7 +90,7 @@ impl Report {
         let found = |yes, exit| if yes { exit } else { Exit::Complete };
         found(self.unreadable, Exit::Data)
             .worst(found(finished.corrupt_count > 0, Exit::Corrupt))
-            .worst(found(finished.missing_count > 0, Exit::Incomplete))
+            .worst(found(finished.missing_count > 0 || self.empty_missing, Exit::Incomplete))
     }
 
     /// The outcome in words.

@@ -13,7 +13,7 @@ use super::load::{Loaded, cause, load};
 use super::progress::message;
 use super::say::Mark;
 use super::show::{show, show_json};
-use super::signals::{self, Signal};
+use super::signals;
 use super::{json, select, transfer};
 use crate::event::{Event, Kind, Pieces};
 use crate::metainfo::{Metainfo, escape};
@@ -38,12 +38,8 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
             let jobs: Vec<Job> = wanted(config, torrents)?.into_iter().map(job).collect::<Result<_, _>>()?;
             let stop = Arc::new(AtomicBool::new(false));
             let stopped = Arc::clone(&stop);
-            let tell = move |signal| match signal {
-                Signal::Stop => stopped.store(true, Ordering::Relaxed),
-                // There is nothing to pause.
-                Signal::Pause | Signal::Start => {}
-            };
-            signals::listen(exit, tell).map_err(no_signals)?;
+            let stop_it = move || stopped.store(true, Ordering::Relaxed);
+            signals::listen_to_stop_only(exit, stop_it).map_err(no_signals)?;
             let mut out = json::stdout().map_err(no_stdout)?;
             Ok(run_check(config, &jobs, &mut out, &stop))
         }

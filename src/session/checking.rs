@@ -15,7 +15,7 @@ use crate::disk::OnDisk;
 use crate::layout::PieceIndex;
 use crate::metainfo::InfoHash;
 use crate::storage::resume::{self, Partial, Vouched};
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Storage, StorageError, StorageErrorKind};
 
 /// How far a check is; shared with its thread.
 #[derive(Debug)]
@@ -65,6 +65,10 @@ pub struct Plan {
     pub again: Option<Vouched>,
     /// Make files ready for what is missing.
     pub prepare: bool,
+    /// All blocks are to be set aside: without the room for them nothing is begun.
+    pub all_or_nothing: bool,
+    /// Pieces that the disk may not have though they can be read.
+    pub doubtful: Bitfield,
 }
 
 /// What a check came to.
@@ -74,6 +78,16 @@ pub struct Checked {
     pub torrent: InfoHash,
     /// What is there and good.
     pub have: Bitfield,
+    /// Pieces that resume data vouched for, or, checked `again`, that were there and not asked for.
+    pub vouched: Bitfield,
+    /// Of a torrent that had been running.
+    pub again: bool,
+    /// Whether anything was read.
+    pub read: bool,
+    /// Files were made ready for what is missing.
+    pub prepared: bool,
+    /// The disk is too small for what is to be set aside, so nothing was begun.
+    pub refused: bool,
     /// Pieces whose data are all there and wrong.
     pub corrupt: u32,
     /// Pieces that it did not come to, because it was broken off.
@@ -95,7 +109,7 @@ pub fn check(
     stop: &AtomicBool,
     on_piece: &(dyn Fn(PieceIndex, PieceResult) + Sync),
 ) -> Checked {
-    let Plan { on_disk, state_dir, full, again, prepare } = plan;
+    let Plan { on_disk, state_dir, full, again, prepare, all_or_nothing, doubtful } = plan;
     let (storage, layout) = (&*on_disk.storage, &on_disk.metainfo.layout);
     let vouched = match (again, state_dir) {
         (Some(again), _) => again.clone(),
@@ -111,11 +125,17 @@ pub fn check(
         }
         on_piece(piece, result);
     };
-    let keep_going = || !stop.load(Ordering::Relaxed);
+    // Before the check: what moves out of the part file is to be checked too.
+    let error = if *prepare { storage.prepare().err() } else { None };
+    let is_full = |error: &StorageError| error.kind == StorageErrorKind::Full;
+    let refused = *all_or_nothing && error.as_ref().is_some_and(is_full);
+    storage.drop_caches(doubtful);
+    let keep_going = || !refused && !stop.load(Ordering::Relaxed);
     let options = CheckOptions { pieces: &vouched.to_check, threads: 0, keep_going: &keep_going };
     let outcome = check::check(storage, &on_disk.metainfo, options, &note);
+    // It may have come from memory alone: an earlier run was killed, or another program has just made it.
+    storage.mark_read(&outcome.ok);
     let have = progress.have();
-    let error = if *prepare && !have.is_full() && keep_going() { storage.prepare().err() } else { None };
     Checked {
         torrent: on_disk.metainfo.info_hash,
         corrupt: outcome.corrupt.count(),
@@ -123,6 +143,11 @@ pub fn check(
         partial: vouched.partial.iter().filter_map(|partial| read_partial(on_disk, partial)).collect(),
         uploaded: vouched.uploaded,
         downloaded: vouched.downloaded,
+        read: !outcome.ok.is_empty(),
+        prepared: *prepare && error.is_none(),
+        refused,
+        vouched: vouched.have,
+        again: again.is_some(),
         have,
         error,
     }

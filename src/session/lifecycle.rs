@@ -2,45 +2,35 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::checking::{self, Checked, Plan, Progress};
 use super::options::TorrentOptions;
+use super::saving::{Safety, storage_options};
 use super::torrent::{Ending, FAREWELL, Life, Torrent, cached_blocks};
 use super::{Engine, Notice};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::check::PieceResult;
-use crate::disk::{OnDisk, WriteJob};
+use crate::disk::OnDisk;
 use crate::event::{Kind, Pieces, Severity, State};
 use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::{InfoHash, Metainfo};
-use crate::storage::resume::{self, Resume, Vouched};
-use crate::storage::{Storage, StorageError, StorageOptions};
+use crate::storage::resume::Vouched;
+use crate::storage::{Preallocate, Storage, StorageOptions};
 use crate::swarm::{Config, Input, Swarm, bytes_of};
-
-/// How long verified pieces may wait until they are synced and named by resume data: what a kill
-/// costs at the most to hash again.
-const SAVE_EVERY: Duration = Duration::from_secs(30);
-
-/// Bytes that are written before they are brought to the disk, beside further writes.
-const FLUSH_EVERY: u64 = 64 << 20;
 
 impl Engine {
     /// False if it is there already.
-    pub(super) fn add(&mut self, now: Instant, metainfo: Metainfo, mut options: TorrentOptions) -> bool {
+    pub(super) fn add(&mut self, now: Instant, metainfo: Metainfo, options: TorrentOptions) -> bool {
         let hash = metainfo.info_hash;
         let full_check = options.full_check;
         if self.torrents.contains_key(&hash) || self.shutting_down {
             return false;
         }
         let layout = metainfo.layout.clone();
-        let storage_options = StorageOptions {
-            preallocate: options.preallocate,
-            max_open_files: 0,
-            priorities: options.priorities.clone(),
-            trace: self.subscribers.want(Severity::Debug),
-        };
+        let storage_options =
+            StorageOptions { trace: self.subscribers.want(Severity::Debug), ..storage_options(&options) };
         let storage = Arc::new(Storage::new(&metainfo, &options.basedir, storage_options));
         let added = Kind::TorrentAdded {
             name: metainfo.name.clone(),
@@ -59,10 +49,9 @@ impl Engine {
             },
             on_disk,
             state: options.state,
-            assembling: cached_blocks(&layout, std::mem::take(&mut options.piece_cache)),
+            assembling: Default::default(),
             options,
             unwritten: 0,
-            unflushed: 0,
             began: now,
             completed: None,
             last_new: now,
@@ -70,7 +59,9 @@ impl Engine {
             unchecked: Bitfield::new(layout.num_pieces()),
             ending: None,
             ended: None,
-            next_save: None,
+            safety: Safety::new(layout.num_pieces()),
+            generation: 0,
+            counted: None,
         };
         self.torrents.insert(hash, torrent);
         self.tell(hash, added);
@@ -92,13 +83,19 @@ impl Engine {
         };
         let stop = Arc::new(AtomicBool::new(false));
         let progress = Arc::new(Progress::new(now, layout.num_pieces()));
+        torrent.counted = torrent.swarm().map(|swarm| swarm.totals(now)).or(torrent.counted);
         torrent.life = Life::Checking { stop: stop.clone(), progress: progress.clone() };
+        if again.is_none() {
+            torrent.assembling.clear();
+        }
         let plan = Plan {
             on_disk: torrent.on_disk.clone(),
             state_dir: torrent.options.state_dir.clone(),
             full,
             again,
             prepare: torrent.state == State::Started,
+            all_or_nothing: torrent.options.preallocate == Preallocate::Full,
+            doubtful: torrent.safety.doubtful.clone(),
         };
         let notify = self.notify.clone();
         tokio::task::spawn_blocking(move || {
@@ -133,7 +130,10 @@ impl Engine {
         let ends = torrent.ending.is_some() || torrent.ended.is_some();
         let Some(swarm) = torrent.swarm().filter(|_| !ends) else { return };
         let totals = swarm.totals(now);
-        let to_check = pieces.unwrap_or_else(|| Bitfield::full(swarm.have().len()));
+        let mut to_check = pieces.unwrap_or_else(|| Bitfield::full(swarm.have().len()));
+        torrent.safety.doubtful.iter().for_each(|piece| {
+            to_check.insert(piece);
+        });
         let mut have = swarm.have().clone();
         to_check.iter().for_each(|piece| {
             have.remove(piece);
@@ -145,13 +145,37 @@ impl Engine {
         self.begin_check(now, hash, true, Some(again));
     }
 
+    /// After an error that says that the files are not what they were taken for: looks at them anew,
+    /// with nothing held open and nothing remembered but resume data.
+    fn check_renewed(&mut self, now: Instant, hash: InfoHash) {
+        let trace = self.subscribers.want(Severity::Debug);
+        self.input(now, hash, Input::Enter(State::Stopped));
+        self.perform(now, hash);
+        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        torrent.on_disk.storage = torrent.new_storage();
+        torrent.on_disk.storage.set_trace(trace);
+        torrent.safety.renew = false;
+        torrent.safety.prepared = false;
+        self.begin_check(now, hash, false, None);
+    }
+
     pub(super) fn on_checked(&mut self, now: Instant, checked: Checked) {
         let hash = checked.torrent;
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.checked = checked.have;
+        torrent.generation += 1;
+        let synced = match checked.again {
+            true => torrent.safety.synced_of(&checked.vouched),
+            false => checked.vouched,
+        };
+        torrent.safety.checked(now, synced, checked.read, checked.prepared);
+        let totals = torrent.counted.map(|totals| (totals.downloaded, totals.uploaded));
+        let (downloaded, uploaded) = totals.unwrap_or((checked.downloaded, checked.uploaded));
         torrent.last_new = now;
         torrent.unchecked = checked.unchecked;
-        for (piece, blocks) in checked.partial {
+        let cache = std::mem::take(&mut torrent.options.piece_cache);
+        let cached = cached_blocks(&torrent.on_disk.metainfo.layout, cache);
+        for (piece, blocks) in checked.partial.into_iter().chain(cached) {
             torrent.assembling.entry(piece).or_insert(blocks);
         }
         let have = &torrent.checked;
@@ -170,8 +194,8 @@ impl Engine {
             wanted: torrent.wanted.clone(),
             weights: Vec::new(),
             partial: torrent.assembling.iter().map(|(&piece, blocks)| (piece, here(blocks))).collect(),
-            downloaded: checked.downloaded,
-            uploaded: checked.uploaded,
+            downloaded,
+            uploaded,
             max_peers: self.options.max_peers,
             upload_slots: torrent.options.upload_slots,
             seed: self.rng.u64(..),
@@ -193,15 +217,25 @@ impl Engine {
             missing_count: missing.count(),
             corrupt_count: checked.corrupt,
         };
+        let all_known = torrent.unchecked.is_empty();
         torrent.life = Life::Running(Box::new(swarm));
         torrent.completed = complete.then_some(now);
         let (state, name) = (torrent.state, torrent.on_disk.metainfo.name.clone());
         let (ending, no_seed) = (torrent.ending.is_some(), torrent.options.no_seed);
-        self.tell(hash, finished);
+        // What a check that was broken off did not come to is not missing: nobody knows.
+        if all_known {
+            self.tell(hash, finished);
+        }
         if let Some(error) = checked.error {
             self.on_storage_error(now, hash, &error);
+            if checked.refused {
+                self.begin_end(now, hash, super::torrent::exit_code_of(&error), error.to_string());
+            }
         } else if !ending {
             self.input(now, hash, Input::Enter(state));
+            if !checked.prepared && state == State::Started {
+                self.prepare(hash);
+            }
             if complete && state == State::Started && !no_seed {
                 self.tell(hash, Kind::Seeding { name });
             }
@@ -213,19 +247,14 @@ impl Engine {
     pub(super) fn on_progress(&mut self, now: Instant, hash: InfoHash, piece: PieceIndex) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.last_new = now;
-        torrent.next_save.get_or_insert(now + SAVE_EVERY);
-        torrent.unflushed += u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
-        if torrent.unflushed >= FLUSH_EVERY {
-            torrent.unflushed = 0;
-            let storage = torrent.on_disk.storage.clone();
-            // If it fails, so does the sync that counts, before resume data are saved.
-            self.disk.sync(Box::new(move || drop(storage.sync())));
-        }
+        torrent.safety.save_soon(now);
+        self.flush(hash, piece);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         if torrent.completed.is_some() || !torrent.is_complete() {
             return;
         }
         torrent.completed = Some(now);
+        torrent.safety.save_now(now);
         let name = torrent.on_disk.metainfo.name.clone();
         let elapsed = now.saturating_duration_since(torrent.began).as_secs_f64();
         let size = torrent.wanted_bytes();
@@ -246,11 +275,19 @@ impl Engine {
             torrent.error = None;
             torrent.last_new = now;
         }
+        let (renew, prepared) = (torrent.safety.renew, torrent.safety.prepared);
+        let checking = torrent.swarm().is_none();
         self.tell(hash, Kind::StateChanged { from, to: state, reason: reason.to_owned() });
+        if state == State::Started && renew && !checking {
+            return self.check_renewed(now, hash);
+        }
         self.input(now, hash, Input::Enter(state));
+        if state == State::Started && !prepared && !checking {
+            self.prepare(hash);
+        }
         if state == State::Stopped {
             self.perform(now, hash);
-            self.save(hash, true);
+            self.save_all(hash);
         }
     }
 
@@ -271,7 +308,7 @@ impl Engine {
         let name = torrent.on_disk.metainfo.name.clone();
         let (code, reason) = torrent.verdict();
         self.begin_end(now, hash, code, reason.clone());
-        self.perform(now, hash);
+        self.save_last(hash);
         self.tell_notes(hash);
         self.last_totals.remove(&hash);
         let Some(torrent) = self.torrents.remove(&hash) else { return };
@@ -292,15 +329,28 @@ impl Engine {
         if let Life::Checking { stop, .. } = &torrent.life {
             stop.store(true, Ordering::Relaxed);
         }
-        torrent.ending =
-            Some(Ending { code, reason: reason.clone(), deadline: now + FAREWELL, saved: false });
+        torrent.ending = Some(Ending {
+            code,
+            reason: reason.clone(),
+            deadline: now + FAREWELL,
+            saving: false,
+            saved: false,
+        });
         let from = std::mem::replace(&mut torrent.state, State::Stopped);
         if from != State::Stopped {
             self.tell(hash, Kind::StateChanged { from, to: State::Stopped, reason });
         }
         self.input(now, hash, Input::Enter(State::Stopped));
         self.perform(now, hash);
-        self.save(hash, true);
+        self.touched.insert(hash);
+    }
+
+    /// Saves for the last time.
+    fn save_last(&mut self, hash: InfoHash) {
+        let ending = self.torrents.get_mut(&hash).and_then(|torrent| torrent.ending.as_mut());
+        if ending.is_some_and(|ending| !std::mem::replace(&mut ending.saving, true)) {
+            self.save_all(hash);
+        }
     }
 
     /// Ends a torrent whose time has come, and concludes one whose end has been waited for.
@@ -309,10 +359,12 @@ impl Engine {
         if let Some((code, reason)) = torrent.due_to_end(now) {
             self.begin_end(now, hash, code, reason);
         }
+        self.look_after_files(now, hash);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
-        if torrent.next_save.is_some_and(|at| at <= now) {
-            torrent.next_save = None;
-            self.save(hash, false);
+        let Some(ending) = &torrent.ending else { return };
+        // What is verified already is written, and what a check has found is known, before all is saved.
+        if torrent.swarm().is_some() && torrent.safety.writing.is_empty() && !ending.saving {
+            self.save_last(hash);
         }
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         let Some(ending) = &torrent.ending else { return };
@@ -320,65 +372,11 @@ impl Engine {
         if torrent.ended.is_some() || (now < ending.deadline && !(ending.saved && told)) {
             return;
         }
-        let (code, reason) = (ending.code, ending.reason.clone());
+        let (code, reason) = torrent.last_verdict(ending);
         torrent.ended = Some((code, reason.clone()));
         let elapsed = now.saturating_duration_since(torrent.began).as_secs_f64();
         let summary = torrent.status(now).summary(code, reason, elapsed);
         self.subscribers.tell(Some(hash), summary);
-    }
-
-    /// Syncs what is written, behind the writes that are under way, and saves resume data that name
-    /// it. At a torrent's end (`last`) unfinished pieces are written too, and files are closed.
-    fn save(&mut self, hash: InfoHash, last: bool) {
-        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
-        torrent.next_save = None;
-        let storage = torrent.on_disk.storage.clone();
-        let state_dir = torrent.options.state_dir.clone();
-        let unfinished = match last && torrent.ending.is_some() && torrent.error.is_none() {
-            true => std::mem::take(&mut torrent.assembling),
-            false => Default::default(),
-        };
-        let totals = torrent.swarm().map(|swarm| swarm.totals(Instant::now()));
-        let mut resume = totals.map(|totals| Resume {
-            have: torrent.have().clone(),
-            unchecked: torrent.unchecked.clone(),
-            partial: Vec::new(),
-            uploaded: totals.uploaded,
-            downloaded: totals.downloaded,
-        });
-        let notify = self.notify.clone();
-        let work = move || {
-            let partial = match state_dir.is_some() {
-                true => checking::write_partial(&storage, unfinished).unwrap_or_default(),
-                false => Vec::new(),
-            };
-            let synced = storage.sync();
-            if let (Ok(()), Some(state_dir), Some(resume)) = (&synced, &state_dir, &mut resume) {
-                resume.partial = partial;
-                // Without resume data the next start reads everything: slower, and as right.
-                let _ = resume::save(state_dir, &storage, resume);
-            }
-            if last {
-                storage.close_all();
-            }
-            let _ = notify.send(Notice::Saved(hash, synced.err()));
-        };
-        // The last words come behind the last writes; what is saved meanwhile has been written already.
-        let work = Box::new(work);
-        let queued = if last { self.disk.write(WriteJob::Then(work)) } else { self.disk.sync(work) };
-        if !queued {
-            self.on_saved(Instant::now(), hash, None);
-        }
-    }
-
-    pub(super) fn on_saved(&mut self, now: Instant, hash: InfoHash, error: Option<StorageError>) {
-        if let Some(error) = error {
-            self.on_storage_error(now, hash, &error);
-        }
-        if let Some(ending) = self.torrents.get_mut(&hash).and_then(|torrent| torrent.ending.as_mut()) {
-            ending.saved = true;
-        }
-        self.touched.insert(hash);
     }
 }
 

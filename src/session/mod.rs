@@ -13,6 +13,7 @@ mod connections;
 mod events;
 mod lifecycle;
 mod outputs;
+mod saving;
 pub mod torrent;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +36,7 @@ use crate::metainfo::{InfoHash, Metainfo};
 use crate::net::Shared;
 use crate::net::connection::FromPeer;
 use crate::net::dial::Met;
-use crate::storage::StorageError;
+use crate::storage::{StorageError, resume};
 use crate::swarm::announce::{Answer, Failure, Token};
 use crate::swarm::{PeerKey, Totals};
 
@@ -45,6 +46,7 @@ use crate::wire::PeerId;
 use checking::Checked;
 use connections::Connections;
 use options::{SessionOptions, TorrentOptions};
+use saving::Synced;
 use subscribers::{Subscribers, Subscription};
 use torrent::Torrent;
 
@@ -87,10 +89,16 @@ pub(crate) enum Notice {
     /// A peer that called us has said its handshake, or not.
     Answered(SocketAddr, std::io::Result<Met>),
     Dialed(InfoHash, SocketAddr, std::io::Result<Met>),
-    Announced(InfoHash, Token, Result<Answer, Failure>),
+    /// With the number of the swarm that asked.
+    Announced(InfoHash, u32, Token, Result<Answer, Failure>),
     PieceChecked(InfoHash, PieceIndex, PieceResult),
     Checked(Box<Checked>),
-    Saved(InfoHash, Option<StorageError>),
+    Prepared(InfoHash, Result<(), StorageError>),
+    Synced(InfoHash, Synced),
+    /// Resume data to be stored.
+    Snapshot(InfoHash, resume::Snapshot),
+    /// All is synced, resume data are stored, files are closed.
+    SavedAll(InfoHash, Result<(), StorageError>),
     Told(InfoHash, Kind),
 }
 
@@ -226,8 +234,11 @@ impl Engine {
             }
             self.settle(Instant::now());
         }
-        // Writes that are under way are finished, so that nothing on disk is torn.
-        self.disk.finish();
+        // Whoever was too slow to be saved in time is not waited for: what is on the disk is consistent.
+        let saved = |torrent: &Torrent| torrent.ending.as_ref().is_some_and(|ending| ending.saved);
+        if self.torrents.values().all(saved) {
+            self.disk.finish();
+        }
     }
 
     fn on_peers(&mut self, first: FromPeer) {
@@ -300,9 +311,14 @@ impl Engine {
             Notice::Accepted(stream, address) => self.on_accepted(stream, address),
             Notice::Answered(address, met) => self.on_answered(now, address, met),
             Notice::Dialed(torrent, address, met) => self.on_dialed(now, torrent, address, met),
-            Notice::Announced(torrent, token, result) => self.on_announced(now, torrent, token, result),
+            Notice::Announced(torrent, generation, token, result) => {
+                self.on_announced(now, torrent, generation, token, result)
+            }
             Notice::Checked(checked) => self.on_checked(now, *checked),
-            Notice::Saved(torrent, error) => self.on_saved(now, torrent, error),
+            Notice::Prepared(torrent, result) => self.on_prepared(now, torrent, result),
+            Notice::Synced(torrent, synced) => self.on_synced(now, torrent, synced),
+            Notice::Snapshot(torrent, snapshot) => self.on_snapshot(torrent, snapshot),
+            Notice::SavedAll(torrent, result) => self.on_saved_all(now, torrent, result),
             Notice::Told(torrent, kind) => self.tell(torrent, kind),
             Notice::PieceChecked(torrent, piece, result) => self.on_piece_checked(torrent, piece, result),
         }

@@ -4,11 +4,10 @@ use std::time::Instant;
 
 use super::{Engine, Notice};
 use crate::disk::{Done, Read, Verify, WriteJob};
-use crate::event::{Kind, Severity, State};
+use crate::event::{Kind, Severity};
 use crate::layout::{Block, PieceIndex};
 use crate::metainfo::InfoHash;
 use crate::net::connection::{self, FromPeer, Outgoing};
-use crate::storage::StorageError;
 use crate::swarm::announce::{Announce, Answer, Failure, Token};
 use crate::swarm::{Input, MOST_UNWRITTEN, Output, PeerKey};
 use crate::tracker;
@@ -64,7 +63,8 @@ impl Engine {
 
     fn serve(&mut self, now: Instant, torrent: InfoHash, blocks: Option<(PeerKey, Vec<Block>)>) {
         let Some((peer, blocks)) = blocks else { return };
-        let Some(owner) = self.torrents.get(&torrent) else { return };
+        let Some(owner) = self.torrents.get_mut(&torrent) else { return };
+        owner.safety.use_files(now);
         let torrent = owner.on_disk.clone();
         let mut run = self.connections.take_buffer();
         connection::lay_out(&blocks, &mut run);
@@ -77,6 +77,8 @@ impl Engine {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         let blocks = torrent.take_whole(piece);
         torrent.unwritten += u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
+        torrent.safety.writing.insert(piece);
+        torrent.safety.use_files(now);
         let job = Verify { torrent: torrent.on_disk.clone(), piece, blocks, digests };
         if !self.disk.write(WriteJob::Verify(job)) {
             self.written(hash, piece);
@@ -88,7 +90,10 @@ impl Engine {
     /// A piece does not wait for the disk any more.
     fn written(&mut self, hash: InfoHash, piece: PieceIndex) {
         if let Some(torrent) = self.torrents.get_mut(&hash) {
-            torrent.unwritten -= u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
+            // Not of one that was removed and added again.
+            if torrent.safety.writing.remove(&piece) {
+                torrent.unwritten -= u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
+            }
         }
         self.set_gate();
     }
@@ -101,7 +106,8 @@ impl Engine {
     }
 
     fn announce(&mut self, hash: InfoHash, announce: Announce) {
-        let Some(swarm) = self.torrents.get(&hash).and_then(|torrent| torrent.swarm()) else { return };
+        let Some(torrent) = self.torrents.get(&hash) else { return };
+        let (Some(swarm), generation) = (torrent.swarm(), torrent.generation) else { return };
         let totals = swarm.totals(Instant::now());
         let Announce { url, tier, event, numwant, tracker_id, token, .. } = announce;
         let watch = self.watch(hash, &url, tier);
@@ -122,7 +128,7 @@ impl Engine {
         let options = tracker::Options { watch, ..(*self.tracker_options).clone() };
         tokio::task::spawn_blocking(move || {
             let result = tracker::announce(&request, &options);
-            let _ = notify.send(Notice::Announced(hash, token, result));
+            let _ = notify.send(Notice::Announced(hash, generation, token, result));
         });
     }
 
@@ -130,9 +136,13 @@ impl Engine {
         &mut self,
         now: Instant,
         torrent: InfoHash,
+        generation: u32,
         token: Token,
         mut result: Result<Answer, Failure>,
     ) {
+        if self.torrents.get(&torrent).is_none_or(|torrent| torrent.generation != generation) {
+            return;
+        }
         if let Ok(answer) = &mut result
             && self.options.ip_filter.is_some()
         {
@@ -165,21 +175,6 @@ impl Engine {
                 self.on_peer(now, FromPeer::Closed(PeerKey(tag), error.to_string()));
                 self.on_storage_error(now, torrent, &error);
             }
-        }
-    }
-
-    /// The torrent is paused, keeps what it has, and goes on when it is started again.
-    pub(super) fn on_storage_error(&mut self, now: Instant, hash: InfoHash, error: &StorageError) {
-        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
-        if torrent.error.is_some() || torrent.ending.is_some() {
-            return;
-        }
-        let reason = error.to_string();
-        torrent.error = Some((super::torrent::exit_code_of(error), reason.clone()));
-        let path = error.path.display().to_string();
-        self.tell(hash, Kind::FileError { path, reason: reason.clone() });
-        if self.torrents.get(&hash).is_some_and(|torrent| torrent.state == State::Started) {
-            self.enter(now, hash, State::Paused, &reason);
         }
     }
 }

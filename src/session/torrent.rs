@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::options::{CachedPiece, Phase, Status, Tier, TorrentOptions, TrackerInfo};
+use super::saving::Safety;
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::disk::OnDisk;
@@ -14,7 +15,7 @@ use crate::event::State;
 use crate::layout::{Block, Layout, PieceIndex};
 use crate::storage::{StorageError, StorageErrorKind};
 use crate::swarm::announce::TrackerStatus;
-use crate::swarm::{Swarm, bytes_of};
+use crate::swarm::{Swarm, Totals, bytes_of};
 
 use super::checking::Progress as CheckProgress;
 
@@ -44,6 +45,8 @@ pub struct Ending {
     pub reason: String,
     /// When it is over whatever is still under way.
     pub deadline: Instant,
+    /// The last save is under way, or done.
+    pub saving: bool,
     /// What is written has been synced and resume data saved.
     pub saved: bool,
 }
@@ -69,8 +72,6 @@ pub struct Torrent {
     pub assembling: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
     /// Bytes of whole pieces that wait for the disk.
     pub unwritten: u64,
-    /// Bytes that were written since the last sync was begun.
-    pub unflushed: u64,
     /// When it was added.
     pub began: Instant,
     /// When everything wanted was there.
@@ -83,8 +84,12 @@ pub struct Torrent {
     pub ending: Option<Ending>,
     /// Once it has ended.
     pub ended: Option<(u8, String)>,
-    /// When resume data are saved next.
-    pub next_save: Option<Instant>,
+    /// How safe its pieces are.
+    pub safety: Safety,
+    /// Which swarm this is, of those that it had one after another: answers to an earlier one are void.
+    pub generation: u32,
+    /// What an earlier swarm of this run had counted.
+    pub counted: Option<Totals>,
 }
 
 impl Torrent {
@@ -248,7 +253,18 @@ impl Torrent {
         match &self.error {
             Some((code, error)) => (*code, error.clone()),
             None if self.is_complete() => (0, "complete".into()),
+            None if self.swarm().is_none() || !self.unchecked.is_empty() => {
+                (7, "stopped before the check was done".into())
+            }
             None => (7, "stopped with wanted data missing".into()),
+        }
+    }
+
+    /// As [`Torrent::verdict`], of a torrent whose end is over: what went wrong, or right, since it began counts.
+    pub fn last_verdict(&self, ending: &Ending) -> (u8, String) {
+        match ending.code == 7 || self.error.is_some() {
+            true => self.verdict(),
+            false => (ending.code, ending.reason.clone()),
         }
     }
 
@@ -302,7 +318,7 @@ impl Torrent {
             true => self.options.seed_time.and_then(|time| Some(self.completed? + time)),
             false => self.options.stall_timeout.map(|timeout| self.last_new + timeout),
         };
-        timeout.filter(|_| self.state != State::Stopped).into_iter().chain(self.next_save).min()
+        timeout.filter(|_| self.state != State::Stopped).into_iter().chain(self.safety.deadline()).min()
     }
 }
 

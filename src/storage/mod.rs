@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IoSlice, IoSliceMut};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::layout::{FileIndex, Layout, Span};
@@ -119,7 +119,9 @@ struct Unsynced {
 /// Four locks, each held for a few lookups in memory and never while a file is read, written or
 /// synced: whoever needs a file takes a counted handle out and lets the lock go. The exception is
 /// `part`, held while the part file is read, written or synced, because its records follow one another;
-/// few pieces go there. No two are held at once, but for `part`, which is always the first.
+/// few pieces go there. No two are held at once, but for `part`, which is always the first of them.
+/// `syncing` and `stored` see to it that one thread at a time syncs, and stores resume data; nothing else
+/// waits for them, and they come before all others.
 ///
 /// basedir is remembered from its first use on. If another folder stands in its place later (an
 /// unmounted disk, above all), every call that would write fails with
@@ -138,8 +140,13 @@ pub struct Storage {
     base: Mutex<Base>,
     pool: Mutex<pool::Pool>,
     unsynced: Mutex<Unsynced>,
-    /// Held while syncing, so that a sync also waits for what an earlier one has begun to bring to the disk.
-    syncing: Mutex<()>,
+    /// Held while syncing, so that a sync also waits for what an earlier one has begun to bring to the
+    /// disk. What failed, and where, once something has.
+    syncing: Mutex<Option<(StorageErrorKind, PathBuf)>>,
+    /// Snapshots for resume data that were taken.
+    snapshots: AtomicU64,
+    /// The newest of them that was stored. Held while one is stored, so that no older one comes after it.
+    stored: Mutex<u64>,
     /// Read on first use.
     part: Mutex<Option<part::PartFile>>,
     notes: Mutex<note::Notes>,
@@ -167,6 +174,8 @@ impl Storage {
             pool: Mutex::new(pool::Pool::new(open::pool_limit(options.max_open_files))),
             unsynced: Mutex::default(),
             syncing: Mutex::default(),
+            snapshots: AtomicU64::new(0),
+            stored: Mutex::default(),
             part: Mutex::default(),
             notes: Mutex::default(),
         }

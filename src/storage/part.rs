@@ -227,6 +227,11 @@ impl PartFile {
         }
     }
 
+    /// What was read may be in memory only.
+    pub(crate) fn mark_read(&mut self) {
+        self.unsynced |= self.file.is_some() && !self.index.is_empty();
+    }
+
     /// Brings what was written to the disk.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         if let (true, Some(file)) = (self.unsynced, &self.file) {

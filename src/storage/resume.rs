@@ -11,9 +11,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use super::part::PartFile;
-use super::{Operation, Place, Storage, StorageError};
+use super::{Operation, Place, Storage, StorageError, lock};
 use crate::bitfield::Bitfield;
 use crate::hash::{Digest, sha1, sha1_many};
 use crate::layout::{FileIndex, Layout, PieceIndex};
@@ -71,16 +72,34 @@ pub fn path(state_dir: &Path, storage: &Storage) -> PathBuf {
     state_dir.join(format!("{}-{folder}.resume", storage.info_hash))
 }
 
+/// What resume data say of a torrent at one moment, ready to be stored.
+#[derive(Debug)]
+pub struct Snapshot {
+    bytes: Vec<u8>,
+    number: u64,
+}
+
+/// Looks at the files as they are now, so that what `resume` says holds as long as they do not change.
+/// No write may be under way that `resume` does not know of.
+pub fn snapshot(storage: &Storage, resume: &Resume) -> Snapshot {
+    let number = storage.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
+    Snapshot { bytes: encode(storage, resume), number }
+}
+
 /// Writes resume data: a new file, synced, then renamed over the old one, so there is always one
-/// that is whole. Makes `state_dir` if it is missing.
-pub fn save(state_dir: &Path, storage: &Storage, resume: &Resume) -> Result<(), StorageError> {
+/// that is whole. Makes `state_dir` if it is missing. If a newer snapshot was stored, does nothing.
+pub fn store(state_dir: &Path, storage: &Storage, snapshot: &Snapshot) -> Result<(), StorageError> {
+    let mut stored = lock(&storage.stored);
+    if *stored > snapshot.number {
+        return Ok(());
+    }
     let path = path(state_dir, storage);
     let new = path.with_extension(format!("{}.new", std::process::id()));
-    let written = write_whole(state_dir, &new, &encode(storage, resume)).and_then(|()| {
+    let written = write_whole(state_dir, &new, &snapshot.bytes).and_then(|()| {
         fs::rename(&new, &path)?;
         fs::File::open(state_dir)?.sync_all()
     });
-    written.map_err(|error| {
+    written.map(|()| *stored = snapshot.number).map_err(|error| {
         // What could not be finished is of no use; if even this fails, it does no harm.
         let _ = fs::remove_file(&new);
         StorageError::from_io(Operation::Write, path, error)
@@ -300,6 +319,21 @@ mod tests {
     use proptest::prelude::*;
     use std::io::IoSlice;
     use std::os::unix::fs::FileExt;
+
+    fn save(state_dir: &Path, storage: &Storage, resume: &Resume) -> Result<(), StorageError> {
+        store(state_dir, storage, &snapshot(storage, resume))
+    }
+
+    #[test]
+    fn an_older_snapshot_never_replaces_a_newer_one() {
+        let place = Place::new();
+        let storage = place.storage(&[]);
+        let older = snapshot(&storage, &Resume { have: Bitfield::new(5), ..resume() });
+        let newer = snapshot(&storage, &resume());
+        store(&place.state(), &storage, &newer).unwrap();
+        store(&place.state(), &storage, &older).unwrap();
+        assert_eq!(load(&place.state(), &storage).have, resume().have);
+    }
 
     struct Place {
         dir: tempfile::TempDir,

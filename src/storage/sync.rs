@@ -2,7 +2,8 @@
 
 use super::pool::Handle;
 use super::root::{self, Root};
-use super::{Operation, Storage, StorageError, StorageErrorKind, Unsynced, lock};
+use super::{Operation, Place, Storage, StorageError, StorageErrorKind, Unsynced, lock};
+use crate::bitfield::Bitfield;
 use crate::layout::FileIndex;
 
 /// With more files and folders than this to sync, the whole file system is synced in one call:
@@ -19,21 +20,63 @@ impl Storage {
         lock(&self.unsynced).files.insert(file, dev);
     }
 
+    /// Has the next [`Storage::sync`] bring these pieces to the disk too: they were read, and may be
+    /// in memory only.
+    pub fn mark_read(&self, pieces: &Bitfield) {
+        let Ok(root) = self.root(Operation::Read) else { return };
+        for (index, slot) in self.slots.iter().enumerate() {
+            let file = FileIndex(index as u32);
+            if slot.place != Place::File || pieces.count_in(self.layout.pieces_of_file(file)) == 0 {
+                continue;
+            }
+            if let Ok(found) = root.find(&slot.path) {
+                lock(&self.unsynced).files.insert(file, found.identity.dev());
+            }
+        }
+        if let Some(part) = &mut *lock(&self.part) {
+            part.mark_read();
+        }
+    }
+
+    /// Has the system forget what it keeps in memory of the files of these pieces, so that the next
+    /// read shows what the disk has. A request, not an order.
+    pub fn drop_caches(&self, pieces: &Bitfield) {
+        for index in 0..self.slots.len() as u32 {
+            let file = FileIndex(index);
+            if pieces.count_in(self.layout.pieces_of_file(file)) > 0
+                && let Ok(opened) = self.open_unpooled(file)
+            {
+                forget(&opened.file);
+            }
+        }
+    }
+
     /// Returns once everything whose `write_at` had returned before this call is on the disk, with
     /// the folder entries that lead to it.
     ///
-    /// After an error what was written since the last good sync may be lost, whatever later calls
-    /// say: check those pieces again before they count.
+    /// After an error what was written since the last good sync may be lost: check those pieces again, with
+    /// a new `Storage`, before they count. The system tells of it once, so all later calls repeat it.
     pub fn sync(&self) -> Result<(), StorageError> {
-        let _one_at_a_time = lock(&self.syncing);
+        let mut failed = lock(&self.syncing);
+        if let Some((kind, path)) = &*failed {
+            return Err(StorageError::new(*kind, Operation::Write, path));
+        }
         let taken = std::mem::take(&mut *lock(&self.unsynced));
         let synced = self.sync_files(&taken).and_then(|()| self.sync_part());
-        if synced.is_err() {
-            let mut unsynced = lock(&self.unsynced);
-            unsynced.files.extend(taken.files);
-            unsynced.folders.extend(taken.folders);
+        if let Err(error) = &synced {
+            *failed = Some((error.kind, error.path.clone()));
         }
         synced
+    }
+
+    /// What was written to a file that was moved away since is not where it belongs.
+    fn look_after_file(&self, root: &Root, file: FileIndex) -> Result<(), StorageError> {
+        let Some(handle) = lock(&self.pool).get(file, false) else { return Ok(()) };
+        let ours = root::found(&handle.file).map_err(|error| self.io_error(Operation::Write, file, error))?;
+        match root.find(&self.slot(file).path) {
+            Ok(found) if found.identity == ours.identity => Ok(()),
+            _ => Err(StorageError::new(StorageErrorKind::Vanished, Operation::Write, self.path(file))),
+        }
     }
 
     fn sync_part(&self) -> Result<(), StorageError> {
@@ -54,6 +97,7 @@ impl Storage {
         let at_once = sync_at_once(&root, unsynced.files.len() + unsynced.folders.len())
             .map_err(|error| failed(&self.basedir, error))?;
         for (&file, &dev) in &unsynced.files {
+            self.look_after_file(&root, file)?;
             if at_once && dev == root.identity().dev() {
                 continue;
             }
@@ -66,6 +110,15 @@ impl Storage {
         Ok(())
     }
 }
+
+#[cfg(not(any(target_os = "macos", target_os = "ios")))]
+fn forget(file: &std::fs::File) {
+    // Where it is refused, what is read later is no worse than it was.
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+#[cfg(any(target_os = "macos", target_os = "ios"))]
+fn forget(_: &std::fs::File) {}
 
 #[cfg(target_os = "linux")]
 fn sync_at_once(root: &Root, count: usize) -> std::io::Result<bool> {

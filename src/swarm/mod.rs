@@ -51,9 +51,9 @@ pub use peer::{PeerFlags, PeerStatus};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PeerKey(pub u64);
 
-/// Bytes of whole pieces that wait for their hash and write before no more is asked for: two
-/// batches of a typical piece, enough to keep the disk busy and little enough to hold in memory.
-pub const MOST_UNWRITTEN: u64 = 16 << 20;
+/// Bytes of whole pieces that wait for their hash and write before no more is asked for: most of a
+/// batch of large pieces, enough to keep the disk busy and little enough to hold in memory.
+pub const MOST_UNWRITTEN: u64 = 12 << 20;
 
 /// What a swarm is to be.
 #[derive(Clone, Debug)]

@@ -14,6 +14,13 @@ use crate::layout::BLOCK_LENGTH;
 /// two visits of ours.
 pub const SLACK: Duration = Duration::from_millis(300);
 
+/// The same until the rate has stopped growing from one round trip to the next: a long path opens
+/// ten times as wide each round trip instead of four times.
+pub const OPENING_SLACK: Duration = Duration::from_millis(900);
+
+/// How much faster than the last a round trip must be to count as growth.
+const STILL_GROWING: f64 = 1.25;
+
 /// Blocks asked of a peer of which nothing is known yet.
 pub const INITIAL: u32 = 16;
 
@@ -53,6 +60,8 @@ pub struct Window {
     best_before: f64,
     period_began: Instant,
     reqq: u32,
+    /// `delivered` and the best rate when the current round trip began, until the rate stops growing.
+    opening: Option<(u64, f64)>,
 }
 
 impl Window {
@@ -65,6 +74,7 @@ impl Window {
             best_before: 0.0,
             period_began: now,
             reqq: DEFAULT_REQQ,
+            opening: Some((0, 0.0)),
         }
     }
 
@@ -90,6 +100,12 @@ impl Window {
         // A millisecond at the least: on loopback whole batches arrive in no time at all.
         let seconds = delay.as_secs_f64().max(1e-3);
         self.best = self.best.max((self.delivered - sent.delivered) as f64 / seconds);
+        // A round trip is over when what was asked for after its beginning arrives.
+        if let Some((began, rate)) = self.opening
+            && sent.delivered > began
+        {
+            self.opening = (self.best > rate * STILL_GROWING).then_some((self.delivered, self.best));
+        }
     }
 
     /// How long a block may take before something is wrong: several times what this peer needs for
@@ -106,7 +122,8 @@ impl Window {
     pub fn blocks(&self) -> u32 {
         let Some(delay) = self.least_delay else { return INITIAL.min(self.reqq) };
         let rate = self.best.max(self.best_before);
-        let bytes = rate * (delay + SLACK).as_secs_f64();
+        let slack = if self.opening.is_some() { OPENING_SLACK } else { SLACK };
+        let bytes = rate * (delay + slack).as_secs_f64();
         ((bytes / f64::from(BLOCK_LENGTH)).ceil() as u32).clamp(LEAST, self.reqq.max(LEAST)).min(self.reqq)
     }
 

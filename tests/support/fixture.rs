@@ -41,7 +41,8 @@ impl Family {
     }
 }
 
-const PIECE_LENGTH: u32 = 64 * 1024;
+/// Bytes in a piece.
+pub const PIECE_LENGTH: u32 = 64 * 1024;
 
 pub struct Fixture {
     folder: TempDir,
@@ -80,7 +81,8 @@ impl Fixture {
         Fixture::of("large.bin", vec![("", data)], announce)
     }
 
-    fn of(name: &'static str, files: Vec<(&str, Vec<u8>)>, announce: &str) -> Fixture {
+    /// These files; a single one has no path.
+    pub fn of(name: &'static str, files: Vec<(&str, Vec<u8>)>, announce: &str) -> Fixture {
         let lengths: Vec<(&str, u64)> = files.iter().map(|(path, data)| (*path, data.len() as u64)).collect();
         let content =
             if lengths.len() == 1 { Content::File(lengths[0].1) } else { Content::Folder(&lengths) };
@@ -109,6 +111,21 @@ impl Fixture {
     /// Bytes in all.
     pub fn size(&self) -> u64 {
         self.files.iter().map(|(_, data)| data.len() as u64).sum()
+    }
+
+    /// Number of pieces.
+    pub fn pieces(&self) -> usize {
+        self.size().div_ceil(u64::from(PIECE_LENGTH)) as usize
+    }
+
+    /// Which pieces are below this folder as they should be, byte by byte. By itself, without btget.
+    pub fn right_pieces(&self, folder: &Path) -> Vec<bool> {
+        let mut right = Vec::new();
+        for (path, data) in &self.files {
+            let found = fs::read(folder.join(path)).unwrap_or_default();
+            right.extend(data.iter().enumerate().map(|(at, byte)| found.get(at) == Some(byte)));
+        }
+        right.chunks(PIECE_LENGTH as usize).map(|piece| piece.iter().all(|right| *right)).collect()
     }
 
     /// A new, empty folder; gone with the fixture.

@@ -1,6 +1,10 @@
 //! What tests of the whole program share: torrents to test with, child processes, other clients.
 
+// Each test crate uses a part of it.
+#![allow(dead_code)]
+
 pub mod clients;
 pub mod fixture;
 pub mod process;
+pub mod system;
 pub mod tracker;

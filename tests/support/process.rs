@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 /// How long a test waits for anything: far more than it takes on a slow, busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,7 +20,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 /// The last lines of output that are kept.
-const MAX_LINES: usize = 2000;
+const MAX_LINES: usize = 20_000;
 
 /// Waits until `look` finds something; panics with `what` (and whatever `story` tells) if it does
 /// not come in time.
@@ -93,8 +94,44 @@ impl Process {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).expect("our own child can be signalled until it is waited for");
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("our own child can be signalled until it is waited for");
+    }
+
+    /// Its id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// The lines it has said so far, of both outputs.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// The events that a `btget --json` has told so far.
+    pub fn events(&self) -> Vec<Value> {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).filter(Value::is_object).collect()
+    }
+
+    /// Waits for an event that is as asked.
+    pub fn wait_for_event(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        let story = self.story_later();
+        wait_until(what, story, || {
+            let ended = self.ended();
+            let found = self.events().into_iter().find(|event| is_it(event));
+            assert!(found.is_some() || ended.is_none(), "{what}: it ended\n{}", self.story());
+            found
+        })
+    }
+
+    /// Waits for its end; gives its exit code, `None` if a signal ended it.
+    pub fn wait_for_code(&mut self) -> Option<i32> {
+        self.wait().code()
     }
 
     /// Waits for its end and asserts that it succeeded.

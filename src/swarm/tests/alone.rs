@@ -495,7 +495,7 @@ fn nonsense_closes_the_connection_and_nothing_else() {
         vec![Message::Bitfield(vec![0])],
         vec![Message::Bitfield(vec![0, 1])],
         vec![Message::HaveNone, Message::HaveAll],
-        vec![Message::Have(PieceIndex(0)), Message::Bitfield(vec![0, 0])],
+        vec![Message::Have(PieceIndex(0)), Message::HaveAll],
     ];
     for messages in wrong {
         let peer = table.connect();
@@ -506,6 +506,21 @@ fn nonsense_closes_the_connection_and_nothing_else() {
     table.say(old, Message::HaveAll);
     assert!(table.closed().contains(&old));
     assert!(!table.closed().contains(&honest));
+}
+
+#[test]
+fn a_bitfield_that_comes_late_adds_to_what_the_peer_has() {
+    // aria2 sends one in place of many haves.
+    let mut table = Table::new(10, 4);
+    let peer = table.connect();
+    table.say(peer, Message::Have(PieceIndex(9)));
+    table.say(peer, Message::Bitfield(vec![0b1000_0000, 0]));
+    table.say(peer, Message::Unchoke);
+    assert!(!table.closed().contains(&peer));
+    let mut asked: Vec<u32> = table.requests_to(peer).iter().map(|block| block.piece.0).collect();
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!(asked, [0, 9]);
 }
 
 #[test]

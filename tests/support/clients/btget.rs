@@ -1,5 +1,6 @@
 //! btget itself, as a user runs it.
 
+use std::ffi::OsStr;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +15,7 @@ pub struct Btget {
 impl Btget {
     /// Starts it on `folder`, with these options besides those that keep it to loopback.
     pub fn start(fixture: &Fixture, family: Family, folder: &Path, options: &[&str]) -> Btget {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_btget"));
+        let mut command = Btget::command();
         command
             .arg(fixture.torrent())
             .arg("--basedir")
@@ -23,7 +24,32 @@ impl Btget {
             .arg(folder.join("state"))
             .args(["--port", "0", "--progress", "none", "--bind", &family.loopback().to_string()])
             .args(options);
-        Btget { process: Process::start("btget", &mut command) }
+        Btget::run(&mut command)
+    }
+
+    /// Over IPv4 and with all events.
+    pub fn tell(fixture: &Fixture, folder: &Path, options: &[&str]) -> Btget {
+        Btget::start(fixture, Family::V4, folder, &[&["--json"], options].concat())
+    }
+
+    /// With these arguments and nothing else.
+    pub fn with(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Btget {
+        Btget::run(Btget::command().args(arguments))
+    }
+
+    /// Runs a command that ends in running btget: see [`Btget::program`].
+    pub fn run(command: &mut Command) -> Btget {
+        Btget { process: Process::start("btget", command) }
+    }
+
+    /// To be given arguments.
+    pub fn command() -> Command {
+        Command::new(Btget::program())
+    }
+
+    /// The binary.
+    pub fn program() -> &'static str {
+        env!("CARGO_BIN_EXE_btget")
     }
 }
 

@@ -56,7 +56,7 @@ impl Client {
     }
 }
 
-fn is_in_path(program: &str) -> bool {
+pub fn is_in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

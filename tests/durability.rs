@@ -1,0 +1,491 @@
+//! PRODUCT part 7: what a kill, a full disk, a failing sync and a vanished file may cost, and what resume
+//! data may and may not say.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Trial};
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
+use serde_json::Value;
+
+use support::clients::Btget;
+use support::fixture::{Fixture, Shape};
+use support::process::{PATIENCE, wait_until};
+use support::system::{can_mount, can_trace, script, shell, trial};
+use support::tracker::Tracker;
+
+const NOBODY: &str = "http://127.0.0.1:9/announce";
+
+/// The options of a call that a shell makes: `$1` is the .torrent, `$2` the folder, `$3` for the state.
+const CALL: &str =
+    r#"exec "$btget" "$1" --basedir "$2" --state-dir "$3" --bind 127.0.0.1 --json --progress none"#;
+
+fn main() -> ExitCode {
+    let trials: Vec<Trial> = vec![
+        trial("a_kill_at_any_moment_costs_no_verified_piece", true, kills),
+        trial("unfinished_pieces_survive_a_clean_stop", true, partial_pieces),
+        trial("the_next_start_reads_only_what_is_not_vouched_for", true, vouching),
+        trial("damaged_resume_data_are_never_believed", true, damaged_resume_data),
+        trial("data_are_synced_before_resume_data_name_them", can_trace(), sync_comes_first),
+        trial(
+            "data_found_after_a_kill_are_synced_before_resume_data_name_them",
+            can_trace(),
+            sync_after_a_kill,
+        ),
+        trial("what_a_failed_sync_was_to_bring_to_the_disk_is_not_vouched_for", can_trace(), failed_sync),
+        trial("a_torrent_goes_on_after_a_failed_sync_when_it_is_started", can_trace(), sync_that_fails_once),
+        trial("a_full_disk_pauses_and_it_goes_on_when_there_is_space", can_mount(), full_disk),
+        trial("a_full_disk_is_9_if_it_is_stopped_instead", can_mount(), full_disk_stopped),
+        trial("a_limit_on_the_size_of_files_pauses_and_it_goes_on_when_it_is_raised", true, file_size_limit),
+        trial("a_file_removed_during_the_run_is_fetched_again_when_it_is_started", true, removed_file),
+        trial("a_file_moved_away_during_the_run_is_not_called_complete", true, moved_file),
+        trial("a_basedir_moved_away_during_the_run_is_not_made_anew", true, moved_basedir),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn is(event: &Value, name: &str) -> bool {
+    event["event"] == name
+}
+
+fn is_fetched(event: &Value) -> bool {
+    is(event, "piece_hash_passed") && event["peers"].as_array().is_some_and(|peers| !peers.is_empty())
+}
+
+fn fetched(process: &Btget) -> Vec<usize> {
+    let events = process.events();
+    events
+        .iter()
+        .filter(|event| is_fetched(event))
+        .map(|event| event["index"].as_u64().unwrap() as usize)
+        .collect()
+}
+
+/// Pieces that the check at the start read and found right.
+fn read_and_right(process: &Btget) -> usize {
+    let events = process.events();
+    events.iter().filter(|event| is(event, "piece_hash_passed") && !is_fetched(event)).count()
+}
+
+/// `["0-4","9"]` as numbers.
+fn numbers(ranges: &Value) -> BTreeSet<usize> {
+    let ranges = ranges.as_array().unwrap().iter().map(|range| range.as_str().unwrap());
+    let bounds = ranges.map(|range| range.split_once('-').unwrap_or((range, range)));
+    bounds.flat_map(|(from, to)| from.parse::<usize>().unwrap()..=to.parse().unwrap()).collect()
+}
+
+/// What the check at the start said is there; `None` if it did not come to that.
+fn claimed(process: &Btget) -> Option<BTreeSet<usize>> {
+    let events = process.events();
+    let finished = events.iter().find(|event| is(event, "hashcheck_finished"))?;
+    Some(numbers(&finished["have"]))
+}
+
+fn seed(tracker: &Tracker, fixture: &Fixture, rate: &str) -> Btget {
+    let seed = Btget::tell(fixture, &fixture.full_folder("seed"), &["--max-upload-rate", rate]);
+    let known = tracker.wait_for(PATIENCE, |announces| announces.iter().any(|announce| announce.left == 0));
+    assert!(known, "the seed announces itself");
+    seed
+}
+
+fn summary(process: &Btget) -> Value {
+    process.events().into_iter().find(|event| is(event, "summary")).expect("a summary is always told")
+}
+
+/// As many as in `BTGET_KILLS`, in all.
+fn kills() {
+    const RUNS: u64 = 4;
+    let all: u64 = std::env::var("BTGET_KILLS").map_or(56, |kills| kills.parse().expect("a number"));
+    let runs: Vec<_> =
+        (0..RUNS).map(|number| thread::spawn(move || kill_often(number, all.div_ceil(RUNS)))).collect();
+    for run in runs {
+        run.join().expect("each run holds");
+    }
+}
+
+fn kill_often(number: u64, kills: u64) {
+    let mut rng = fastrand::Rng::with_seed(number);
+    let tracker = Tracker::start();
+    let fixture = Fixture::single(6 * 1024 * 1024 + 777, &tracker.url(), 40 + number);
+    let _seed = seed(&tracker, &fixture, "2M");
+    let mut folder = fixture.empty_folder("leech 0");
+    let mut known = BTreeSet::new();
+    for kill in 0..kills {
+        let mut leech = Btget::tell(&fixture, &folder, &[]);
+        kill_at_random(&mut leech, &mut rng);
+        known = assert_life(&fixture, &folder, &leech, known);
+        if known.len() == fixture.pieces() {
+            folder = fixture.empty_folder(&format!("leech {}", kill + 1));
+            known.clear();
+        }
+    }
+    let mut last = Btget::tell(&fixture, &folder, &["--no-seed"]);
+    last.wait_for_success();
+    assert_life(&fixture, &folder, &last, known);
+    fixture.assert_complete(&folder);
+}
+
+fn kill_at_random(leech: &mut Btget, rng: &mut fastrand::Rng) {
+    let pieces = rng.usize(0..10);
+    if pieces > 0 {
+        let what = format!("{pieces} pieces, or all");
+        let story = leech.story();
+        wait_until(
+            &what,
+            || story.clone(),
+            || {
+                leech.assert_alive();
+                let events = leech.events();
+                let enough = events.iter().filter(|event| is_fetched(event)).count() >= pieces;
+                (enough || events.iter().any(|event| is(event, "seeding"))).then_some(())
+            },
+        );
+    }
+    thread::sleep(Duration::from_micros(rng.u64(0..60_000)));
+    if rng.u8(0..3) == 0 {
+        // In the middle of a clean stop, while all is saved.
+        leech.terminate();
+        thread::sleep(Duration::from_micros(rng.u64(0..12_000)));
+    }
+    leech.signal(Signal::KILL);
+    leech.wait();
+}
+
+/// What was ever verified is there and claimed, what is claimed is there, and nothing is fetched twice.
+fn assert_life(fixture: &Fixture, folder: &Path, leech: &Btget, known: BTreeSet<usize>) -> BTreeSet<usize> {
+    let right = fixture.right_pieces(folder);
+    let fetched = fetched(leech);
+    let Some(claimed) = claimed(leech) else {
+        assert!(fetched.is_empty());
+        return known;
+    };
+    for &piece in claimed.iter().chain(&fetched).chain(&known) {
+        assert!(right[piece], "piece {piece} counts and is not right\n{}", leech.story());
+    }
+    let lost: Vec<_> = known.difference(&claimed).collect();
+    assert!(lost.is_empty(), "verified before the kill and not known after it: {lost:?}\n{}", leech.story());
+    let mut now = claimed;
+    for piece in fetched {
+        assert!(now.insert(piece), "piece {piece} was there and is fetched again\n{}", leech.story());
+    }
+    now
+}
+
+fn partial_pieces() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::single(1024 * 1024, &tracker.url(), 51);
+    let _seed = seed(&tracker, &fixture, "512K");
+    let folder = fixture.empty_folder("leech");
+    let mut stops = 0;
+    let downloaded = loop {
+        let mut leech = Btget::tell(&fixture, &folder, &["--no-seed", "--events", "debug"]);
+        // A block that does not end a piece.
+        let is_block = |event: &Value| is(event, "peer_packet_in") && event["type"] == "piece";
+        let story = leech.story();
+        wait_until(
+            "three blocks, or the end",
+            || story.clone(),
+            || {
+                let events = leech.events();
+                let blocks = events.iter().filter(|event| is_block(event)).count();
+                (blocks >= 3 || events.iter().any(|event| is(event, "summary"))).then_some(())
+            },
+        );
+        if !leech.events().iter().any(|event| is(event, "summary")) {
+            leech.terminate();
+        }
+        let code = leech.wait_for_code();
+        let downloaded = summary(&leech)["downloaded"].as_u64().unwrap();
+        if code == Some(0) {
+            break downloaded;
+        }
+        assert_eq!(code, Some(7), "{}", leech.story());
+        stops += 1;
+    };
+    fixture.assert_complete(&folder);
+    assert!(stops >= 3, "it was stopped in between");
+    assert_eq!(downloaded, fixture.size(), "no block is fetched twice in {stops} stops");
+}
+
+/// Runs it on a complete folder until it leaves; gives how many pieces it read.
+fn read_at_start(fixture: &Fixture, folder: &Path, options: &[&str]) -> usize {
+    let mut process = Btget::tell(fixture, folder, &[&["--no-seed"], options].concat());
+    process.wait_for_success();
+    read_and_right(&process)
+}
+
+fn vouching() {
+    let fixture = Fixture::new(Shape::Multi, NOBODY, 52);
+    let folder = fixture.full_folder("full");
+    let all = fixture.pieces();
+    assert_eq!(read_at_start(&fixture, &folder, &[]), all);
+    assert_eq!(read_at_start(&fixture, &folder, &[]), 0, "all is vouched for");
+    assert_eq!(read_at_start(&fixture, &folder, &["--full-check"]), all);
+    let path = folder.join("album/disc 1/02.flac");
+    // One file of a piece's length, across a border: two pieces.
+    let touched = fs::File::options().write(true).open(&path).unwrap();
+    touched.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(read_at_start(&fixture, &folder, &[]), 2, "another time");
+    fs::copy(&path, folder.join("copy")).unwrap();
+    let copy = fs::File::options().write(true).open(folder.join("copy")).unwrap();
+    copy.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    fs::rename(folder.join("copy"), &path).unwrap();
+    assert_eq!(read_at_start(&fixture, &folder, &[]), 2, "another inode");
+    let data = fs::read(&path).unwrap();
+    fs::write(&path, [&data[..], b"tail"].concat()).unwrap();
+    touched.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    assert_eq!(read_at_start(&fixture, &folder, &[]), 2, "another size");
+    // A file that is gone is known to be gone.
+    fs::remove_file(&path).unwrap();
+    let mut process = Btget::tell(&fixture, &folder, &[]);
+    let finished = process.wait_for_event("the check", |event| is(event, "hashcheck_finished"));
+    assert_eq!(finished["missing_count"], 2);
+    process.terminate();
+    assert_eq!(process.wait_for_code(), Some(7));
+}
+
+fn resume_file(folder: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder.join("state")).ok()?.map(|entry| entry.unwrap().path());
+    let mut found = entries.filter(|path| path.extension().is_some_and(|end| end == "resume"));
+    found.next()
+}
+
+fn damaged_resume_data() {
+    let fixture = Fixture::new(Shape::Single, NOBODY, 53);
+    let folder = fixture.full_folder("full");
+    let all = fixture.pieces();
+    read_at_start(&fixture, &folder, &[]);
+    let path = resume_file(&folder).unwrap();
+    let good = fs::read(&path).unwrap();
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 0x10;
+    let other = fixture.full_folder("another folder");
+    read_at_start(&fixture, &other, &[]);
+    let foreign = fs::read(resume_file(&other).unwrap()).unwrap();
+    let damages = [
+        ("flipped", flipped),
+        ("cut", good[..good.len() - 1].to_vec()),
+        ("empty", Vec::new()),
+        ("long", [&good[..], b"x"].concat()),
+        ("foreign", foreign),
+        ("endless", vec![0; 10 << 20]),
+    ];
+    for (what, bytes) in damages {
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(read_at_start(&fixture, &folder, &[]), all, "{what}");
+        assert_eq!(read_at_start(&fixture, &folder, &[]), 0, "{what}: made anew");
+    }
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert_eq!(read_at_start(&fixture, &folder, &[]), all, "a folder in its place");
+}
+
+/// btget on a folder under strace; `calls` are the calls that are written down, with paths.
+fn traced(fixture: &Fixture, folder: &Path, calls: &str, options: &[&str]) -> (Btget, PathBuf) {
+    let trace = fixture.empty_folder(&format!("trace {}", fastrand::u64(..))).join("calls");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-y", "-e", calls, "-o"]).arg(&trace);
+    command.arg(Btget::program()).arg(fixture.torrent()).arg("--basedir").arg(folder);
+    command.arg("--state-dir").arg(folder.join("state"));
+    command.args(["--bind", "127.0.0.1", "--json", "--progress", "none"]).args(options);
+    (Btget::run(&mut command), trace)
+}
+
+const SYNCS: &str = "trace=pwrite64,pwritev,pwritev2,fdatasync,fsync,syncfs,rename,renameat,renameat2";
+
+/// Goes through the calls: at each rename of resume data, all data must have been synced since they were
+/// last written. Gives how often resume data were put in their place.
+fn assert_synced_first(trace: &Path, written_before: bool) -> usize {
+    let (mut dirty, mut renames, mut writes) = (written_before, 0, 0);
+    for line in fs::read_to_string(trace).unwrap().lines() {
+        let is_data = line.contains("large.bin>");
+        if line.contains(" pwrite") && is_data {
+            (dirty, writes) = (true, writes + 1);
+        } else if line.contains("fdatasync(") && is_data {
+            dirty = false;
+        } else if line.contains(" rename") && line.contains(".resume") {
+            assert!(!dirty, "resume data come before the sync: {line}");
+            renames += 1;
+        }
+    }
+    assert!(writes > 0 || written_before, "the trace shows writes");
+    renames
+}
+
+fn sync_comes_first() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::single(2 * 1024 * 1024, &tracker.url(), 54);
+    let _seed = seed(&tracker, &fixture, "8M");
+    let folder = fixture.empty_folder("leech");
+    let (mut leech, trace) = traced(&fixture, &folder, SYNCS, &["--no-seed"]);
+    leech.wait_for_success();
+    assert!(assert_synced_first(&trace, false) > 0);
+}
+
+fn sync_after_a_kill() {
+    let fixture = Fixture::single(2 * 1024 * 1024, NOBODY, 55);
+    // As another process left it: in memory, for all that is known.
+    let folder = fixture.full_folder("killed");
+    let (mut again, trace) = traced(&fixture, &folder, SYNCS, &["--no-seed"]);
+    again.wait_for_success();
+    assert!(assert_synced_first(&trace, true) > 0);
+}
+
+fn failed_sync() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::single(2 * 1024 * 1024, &tracker.url(), 56);
+    let _seed = seed(&tracker, &fixture, "8M");
+    let folder = fixture.empty_folder("leech");
+    let (mut leech, _) = traced(&fixture, &folder, "inject=fdatasync:error=EIO", &["--no-seed"]);
+    assert_eq!(leech.wait_for_code(), Some(17), "{}", leech.story());
+    assert!(resume_file(&folder).is_none());
+    assert_eq!(read_at_start(&fixture, &folder, &[]), fixture.pieces());
+}
+
+fn sync_that_fails_once() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::single(2 * 1024 * 1024, &tracker.url(), 57);
+    let _seed = seed(&tracker, &fixture, "8M");
+    let folder = fixture.empty_folder("leech");
+    let (mut leech, _) = traced(&fixture, &folder, "inject=fdatasync:error=EIO:when=1", &[]);
+    leech.wait_for_event("the error", |event| is(event, "file_error"));
+    leech.wait_for_event("the pause", |event| event["to"] == "paused");
+    let pid = child_of(leech.pid().as_raw_nonzero().get());
+    rustix::process::kill_process(pid, Signal::USR2).unwrap();
+    let checks =
+        |process: &Btget| process.events().iter().filter(|event| is(event, "hashcheck_finished")).count();
+    let story = leech.story();
+    wait_until("another check", || story.clone(), || (checks(&leech) == 2).then_some(()));
+    assert_eq!(read_and_right(&leech), fixture.pieces(), "all that was not synced is read again");
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(leech.wait_for_code(), Some(0), "{}", leech.story());
+    assert_eq!(read_at_start(&fixture, &folder, &[]), 0, "now it is on the disk");
+}
+
+/// strace does not pass signals on.
+fn child_of(pid: i32) -> rustix::process::Pid {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    rustix::process::Pid::from_raw(children.trim().parse().unwrap()).unwrap()
+}
+
+/// A leech on a disk of 4 MiB, half of it filled: `/proc/PID/root` is how to get there.
+fn on_full_disk(fixture: &Fixture) -> (Btget, PathBuf) {
+    let folder = fixture.empty_folder("small");
+    let state = fixture.empty_folder("state");
+    let text = format!(
+        "mount -t tmpfs -o size=4m tmpfs \"$2\"; dd if=/dev/zero of=\"$2/filler\" bs=1M count=2 2>/dev/null; {CALL}"
+    );
+    let mut leech = Btget::run(&mut script(&text, &[&fixture.torrent(), &folder, &state]));
+    let error = leech.wait_for_event("the error", |event| is(event, "file_error"));
+    assert_eq!(error["severity"], "fatal");
+    assert!(error["reason"].as_str().unwrap().contains("disk full"), "{error}");
+    leech.wait_for_event("the pause", |event| event["to"] == "paused");
+    let inside = format!("/proc/{}/root{}", leech.pid().as_raw_nonzero(), folder.display());
+    (leech, inside.into())
+}
+
+fn full_disk() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 58);
+    let _seed = seed(&tracker, &fixture, "4M");
+    let (mut leech, inside) = on_full_disk(&fixture);
+    let right = fixture.right_pieces(&inside);
+    let before = fetched(&leech);
+    assert!(!before.is_empty());
+    assert!(before.iter().all(|&piece| right[piece]), "what is verified is there");
+    fs::remove_file(inside.join("filler")).unwrap();
+    leech.signal(Signal::USR2);
+    leech.wait_for_event("everything", |event| is(event, "complete"));
+    fixture.assert_complete(&inside);
+    let mut pieces = fetched(&leech);
+    pieces.sort_unstable();
+    assert_eq!(pieces, (0..fixture.pieces()).collect::<Vec<_>>(), "each piece is verified once");
+    leech.terminate();
+    assert_eq!(leech.wait_for_code(), Some(0), "{}", leech.story());
+}
+
+fn full_disk_stopped() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 59);
+    let _seed = seed(&tracker, &fixture, "4M");
+    let (mut leech, _) = on_full_disk(&fixture);
+    leech.terminate();
+    assert_eq!(leech.wait_for_code(), Some(9), "{}", leech.story());
+}
+
+fn file_size_limit() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Multi, &tracker.url(), 60);
+    let _seed = seed(&tracker, &fixture, "8M");
+    let (folder, state) = (fixture.empty_folder("leech"), fixture.empty_folder("state"));
+    // Of each file, half a MiB or a MiB: shells differ in their unit.
+    let text = format!("ulimit -S -f 1024; {CALL}");
+    let mut leech = Btget::run(&mut shell(&text, &[&fixture.torrent(), &folder, &state]));
+    let error = leech.wait_for_event("the error", |event| is(event, "file_error"));
+    assert!(error["reason"].as_str().unwrap().contains("ulimit -f"), "{error}");
+    leech.wait_for_event("the pause", |event| event["to"] == "paused");
+    prlimit(Some(leech.pid()), Resource::Fsize, Rlimit { current: None, maximum: None }).unwrap();
+    leech.signal(Signal::USR2);
+    leech.wait_for_event("everything", |event| is(event, "complete"));
+    leech.terminate();
+    assert_eq!(leech.wait_for_code(), Some(0), "{}", leech.story());
+    fixture.assert_complete(&folder);
+}
+
+/// A leech that has some pieces, and will not be done soon.
+fn leech_at_work(fixture: &Fixture, folder: &Path) -> Btget {
+    let mut leech = Btget::tell(fixture, folder, &[]);
+    leech.wait_for_event("a piece", is_fetched);
+    leech
+}
+
+fn removed_file() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::single(4 * 1024 * 1024, &tracker.url(), 61);
+    let _seed = seed(&tracker, &fixture, "2M");
+    let folder = fixture.empty_folder("leech");
+    let mut leech = leech_at_work(&fixture, &folder);
+    fs::remove_file(folder.join("large.bin")).unwrap();
+    leech.wait_for_event("the error", |event| is(event, "file_error"));
+    leech.wait_for_event("the pause", |event| event["to"] == "paused");
+    assert!(!folder.join("large.bin").exists(), "it is not made anew behind the user's back");
+    leech.signal(Signal::USR2);
+    leech.wait_for_event("everything", |event| is(event, "complete"));
+    fixture.assert_complete(&folder);
+    leech.terminate();
+    assert_eq!(leech.wait_for_code(), Some(0), "{}", leech.story());
+}
+
+fn moved_file() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::single(4 * 1024 * 1024, &tracker.url(), 62);
+    let _seed = seed(&tracker, &fixture, "2M");
+    let folder = fixture.empty_folder("leech");
+    let mut leech = Btget::tell(&fixture, &folder, &["--no-seed"]);
+    leech.wait_for_event("a piece", is_fetched);
+    fs::rename(folder.join("large.bin"), folder.join("moved")).unwrap();
+    fs::create_dir(folder.join("large.bin")).unwrap();
+    assert_eq!(leech.wait_for_code(), Some(17), "{}", leech.story());
+    assert!(resume_file(&folder).is_none());
+    assert!(fs::metadata(folder.join("large.bin")).unwrap().is_dir());
+}
+
+fn moved_basedir() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::single(4 * 1024 * 1024, &tracker.url(), 63);
+    let _seed = seed(&tracker, &fixture, "2M");
+    let above = fixture.empty_folder("above");
+    let folder = above.join("leech");
+    fs::create_dir(&folder).unwrap();
+    let mut leech = Btget::tell(&fixture, &folder, &["--no-seed"]);
+    leech.wait_for_event("a piece", is_fetched);
+    fs::rename(&folder, above.join("moved")).unwrap();
+    assert_eq!(leech.wait_for_code(), Some(17), "{}", leech.story());
+    assert!(!folder.join("large.bin").exists());
+}

@@ -1,0 +1,236 @@
+//! PRODUCT part 3: the exit codes, as a script sees them.
+
+mod support;
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
+use btget::metainfo::create::{Content, NewTorrent};
+use rustix::process::Signal;
+
+use support::clients::Btget;
+use support::fixture::{Fixture, Shape};
+use support::tracker::Tracker;
+
+/// A tracker that is not there: nobody comes.
+const NOBODY: &str = "http://127.0.0.1:9/announce";
+
+/// The options of every call: torrents, folder, and what keeps it to itself.
+fn call(torrents: &[&Path], folder: &Path, options: &[&str]) -> Btget {
+    let mut arguments: Vec<OsString> = torrents.iter().map(|path| path.into()).collect();
+    arguments.extend(["--basedir".into(), folder.into()]);
+    arguments.extend(["--state-dir", "", "--progress", "none"].map(OsString::from));
+    arguments.extend(options.iter().map(OsString::from));
+    Btget::with(arguments)
+}
+
+fn transfer(fixture: &Fixture, folder: &Path, options: &[&str]) -> Btget {
+    call(&[&fixture.torrent()], folder, &[&["--bind", "127.0.0.1"], options].concat())
+}
+
+fn check(torrents: &[&Path], folder: &Path, options: &[&str]) -> Option<i32> {
+    call(torrents, folder, &[&["--hashcheck-only"], options].concat()).wait_for_code()
+}
+
+fn fixture(shape: Shape) -> Fixture {
+    Fixture::new(shape, NOBODY, 21)
+}
+
+#[track_caller]
+fn assert_code(mut process: Btget, code: i32) {
+    assert_eq!(process.wait_for_code(), Some(code), "{}", process.story());
+}
+
+#[test]
+fn a_complete_torrent_is_0() {
+    let fixture = fixture(Shape::Multi);
+    let folder = fixture.full_folder("full");
+    assert_eq!(check(&[&fixture.torrent()], &folder, &[]), Some(0));
+    assert_code(transfer(&fixture, &folder, &["--no-seed"]), 0);
+    assert_code(transfer(&fixture, &folder, &["--seed-time", "1s"]), 0);
+    assert_code(transfer(&fixture, &folder, &["--seed-ratio", "0"]), 0);
+}
+
+#[test]
+fn a_seed_leaves_with_0_once_it_has_given_as_much_as_asked() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 22);
+    let seed = transfer(&fixture, &fixture.full_folder("seed"), &["--seed-ratio", "1"]);
+    let folder = fixture.empty_folder("leech");
+    assert_code(transfer(&fixture, &folder, &["--no-seed"]), 0);
+    assert_code(seed, 0);
+    fixture.assert_complete(&folder);
+}
+
+#[test]
+fn a_seed_that_is_stopped_is_0() {
+    let fixture = fixture(Shape::Single);
+    let mut seed = transfer(&fixture, &fixture.full_folder("seed"), &["--json"]);
+    seed.wait_for_event("seeding", |event| event["event"] == "seeding");
+    seed.terminate();
+    assert_code(seed, 0);
+}
+
+#[test]
+fn a_port_in_use_is_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let fixture = fixture(Shape::Single);
+    let folder = fixture.empty_folder("empty");
+    let mut process = transfer(&fixture, &folder, &["--port", &port]);
+    process.wait_for_code();
+    assert!(process.story().contains("--port"), "the remedy is told: {}", process.story());
+    assert_code(process, 1);
+}
+
+#[test]
+fn wrong_options_are_2_and_nothing_is_made() {
+    let fixture = fixture(Shape::Single);
+    let folder = fixture.empty_folder("empty");
+    for options in [
+        &["--max-peers", "none"][..],
+        &["--seed-ratio", "-1"],
+        &["--no-such-option"],
+        &["--files", "99"],
+        &["--pieces", "1"],
+        &["--hashcheck-only", "--pieces", "1-100000"],
+    ] {
+        assert_code(transfer(&fixture, &folder, options), 2);
+    }
+    assert_code(Btget::with(&[] as &[&str]), 2);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+}
+
+#[test]
+fn no_new_data_for_too_long_is_5() {
+    let fixture = fixture(Shape::Single);
+    assert_code(transfer(&fixture, &fixture.empty_folder("empty"), &["--stall-timeout", "1s"]), 5);
+}
+
+#[test]
+fn missing_data_are_7() {
+    let fixture = fixture(Shape::Single);
+    let folder = fixture.empty_folder("empty");
+    assert_eq!(check(&[&fixture.torrent()], &folder, &[]), Some(7));
+    let mut process = transfer(&fixture, &folder, &["--json"]);
+    process.wait_for_event("the check", |event| event["event"] == "hashcheck_finished");
+    process.terminate();
+    assert_code(process, 7);
+}
+
+#[test]
+fn a_missing_empty_file_is_7_until_it_is_made() {
+    let fixture = fixture(Shape::Multi);
+    let folder = fixture.full_folder("full");
+    fs::remove_file(folder.join("album/disc 2/empty")).unwrap();
+    assert_eq!(check(&[&fixture.torrent()], &folder, &[]), Some(7));
+    assert_eq!(check(&[&fixture.torrent()], &folder, &["--pieces", "0-3"]), Some(0));
+    assert_code(transfer(&fixture, &folder, &["--no-seed"]), 0);
+    assert_eq!(check(&[&fixture.torrent()], &folder, &[]), Some(0));
+}
+
+/// A torrent of one file that no disk holds.
+fn enormous(folder: &Path) -> std::path::PathBuf {
+    const PIECE: u32 = 64 << 20;
+    let pieces = 1 << 18;
+    let torrent = NewTorrent {
+        name: "enormous.bin",
+        content: Content::File(u64::from(PIECE) * pieces as u64),
+        piece_length: PIECE,
+        piece_hashes: &vec![[7; 20]; pieces],
+        trackers: &[],
+        private: false,
+    };
+    let path = folder.join("enormous.torrent");
+    fs::write(&path, torrent.encode()).unwrap();
+    path
+}
+
+#[test]
+fn a_disk_too_small_to_set_all_aside_is_9_before_anything_is_made() {
+    let place = tempfile::tempdir().unwrap();
+    let torrent = enormous(place.path());
+    let folder = place.path().join("data");
+    let process = call(&[&torrent], &folder, &["--preallocate", "full", "--bind", "127.0.0.1"]);
+    assert_code(process, 9);
+    assert!(!folder.join("enormous.bin").exists());
+}
+
+#[test]
+fn something_else_in_a_files_place_is_17() {
+    let fixture = fixture(Shape::Single);
+    let folder = fixture.empty_folder("strange");
+    fs::create_dir(folder.join("single file.bin")).unwrap();
+    assert_eq!(check(&[&fixture.torrent()], &folder, &[]), Some(17));
+
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 23);
+    let _seed = transfer(&fixture, &fixture.full_folder("seed"), &[]);
+    let folder = fixture.empty_folder("strange too");
+    fs::create_dir(folder.join("single file.bin")).unwrap();
+    let mut process = transfer(&fixture, &folder, &["--json"]);
+    let error = process.wait_for_event("the error", |event| event["event"] == "file_error");
+    assert_eq!(error["severity"], "fatal");
+    process.wait_for_event("the pause", |event| event["to"] == "paused");
+    process.signal(Signal::INT);
+    assert_code(process, 17);
+}
+
+#[test]
+fn a_file_as_basedir_is_17() {
+    let fixture = fixture(Shape::Single);
+    let folder = fixture.empty_folder("odd");
+    let file = folder.join("a file");
+    fs::write(&file, "").unwrap();
+    assert_eq!(check(&[&fixture.torrent()], &file, &[]), Some(17));
+    let mut process = transfer(&fixture, &file, &["--json"]);
+    process.wait_for_event("the error", |event| event["event"] == "file_error");
+    process.terminate();
+    assert_code(process, 17);
+}
+
+#[test]
+fn no_torrent_is_26() {
+    let place = tempfile::tempdir().unwrap();
+    let garbage = place.path().join("garbage.torrent");
+    fs::write(&garbage, "d8:announce").unwrap();
+    for path in [&garbage, &place.path().join("missing.torrent"), &place.path().to_owned()] {
+        assert_eq!(check(&[path], place.path(), &[]), Some(26), "{path:?}");
+        assert_code(Btget::with([path.as_os_str(), "--show".as_ref()]), 26);
+        assert_code(call(&[path], place.path(), &["--bind", "127.0.0.1"]), 26);
+    }
+}
+
+/// A folder with a wrong byte in the first piece.
+fn corrupt_folder(fixture: &Fixture, label: &str) -> std::path::PathBuf {
+    let folder = fixture.full_folder(label);
+    let path = folder.join("single file.bin");
+    let mut data = fs::read(&path).unwrap();
+    data[1000] ^= 1;
+    fs::write(path, data).unwrap();
+    folder
+}
+
+#[test]
+fn corrupt_data_are_32() {
+    let fixture = fixture(Shape::Single);
+    let folder = corrupt_folder(&fixture, "corrupt");
+    assert_eq!(check(&[&fixture.torrent()], &folder, &[]), Some(32));
+    assert_eq!(check(&[&fixture.torrent()], &folder, &["--json"]), Some(32));
+    assert_eq!(check(&[&fixture.torrent()], &folder, &["--pieces", "1-5"]), Some(0));
+}
+
+#[test]
+fn of_several_torrents_the_most_serious_cause_wins() {
+    let (single, multi) = (fixture(Shape::Single), fixture(Shape::Multi));
+    let torrents = [single.torrent(), multi.torrent()];
+    let torrents = [torrents[0].as_path(), torrents[1].as_path()];
+    let folder = corrupt_folder(&single, "both");
+    assert_eq!(check(&torrents, &folder, &[]), Some(32), "corrupt before missing");
+    fs::create_dir_all(folder.join("album/README")).unwrap();
+    assert_eq!(check(&torrents, &folder, &[]), Some(17), "unreadable before corrupt");
+    let full = single.full_folder("one of two");
+    assert_eq!(check(&torrents, &full, &[]), Some(7), "missing before complete");
+}

@@ -1,0 +1,265 @@
+//! PRODUCT part 4: what `--hashcheck-only` reports, and that it leaves everything as it was.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Trial};
+use serde_json::Value;
+
+use support::clients::Btget;
+use support::fixture::{Fixture, PIECE_LENGTH, Shape};
+use support::system::{can_mount, can_trace, is_root, script, trial};
+
+const NOBODY: &str = "http://127.0.0.1:9/announce";
+
+fn main() -> ExitCode {
+    let trials: Vec<Trial> = vec![
+        trial("each_fault_is_called_by_its_name", true, each_fault),
+        trial("the_table_says_the_same_to_people", true, the_table),
+        trial("pieces_and_files_limit_check_report_and_exit_code", true, limits),
+        trial("what_a_selective_download_left_is_right", true, selective),
+        trial("it_writes_nothing_and_opens_no_socket", can_trace(), traced),
+        trial("it_works_on_a_read_only_mount", can_mount(), read_only_mount),
+        trial("it_works_as_a_user_who_may_only_read", is_root(), as_another_user),
+        trial("a_file_without_permission_is_unreadable", is_root(), no_permission),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Files of three pieces each, at piece borders, one for each fault.
+const NAMES: [&str; 9] =
+    ["ok", "corrupt", "missing", "short", "long", "folder", "pipe", "dangling", "cut to nothing"];
+
+fn faulty() -> (Fixture, PathBuf) {
+    let length = 3 * PIECE_LENGTH as usize;
+    let mut rng = fastrand::Rng::with_seed(31);
+    let mut random = || {
+        let mut data = vec![0; length];
+        rng.fill(&mut data);
+        data
+    };
+    let files = NAMES.map(|name| (name, random()));
+    let fixture = Fixture::of("faults", files.to_vec(), NOBODY);
+    let folder = fixture.full_folder("faulty");
+    let path = |name: &str| folder.join("faults").join(name);
+    let mut data = fs::read(path("corrupt")).unwrap();
+    data[length / 2] ^= 1;
+    fs::write(path("corrupt"), &data).unwrap();
+    for name in ["missing", "folder", "pipe", "dangling"] {
+        fs::remove_file(path(name)).unwrap();
+    }
+    let data = fs::read(path("short")).unwrap();
+    fs::write(path("short"), &data[..length - 10]).unwrap();
+    let data = fs::read(path("long")).unwrap();
+    fs::write(path("long"), [data, vec![1; 10]].concat()).unwrap();
+    fs::write(path("cut to nothing"), "").unwrap();
+    fs::create_dir(path("folder")).unwrap();
+    assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    symlink("nowhere", path("dangling")).unwrap();
+    (fixture, folder)
+}
+
+fn check(fixture: &Fixture, folder: &Path, options: &[&str]) -> Btget {
+    let mut command = Btget::command();
+    command.arg(fixture.torrent()).arg("--hashcheck-only").arg("--basedir").arg(folder).args(options);
+    Btget::run(&mut command)
+}
+
+fn reports(process: &Btget) -> Vec<Value> {
+    process.events().into_iter().filter(|event| event["event"] == "file_report").collect()
+}
+
+fn each_fault() {
+    let (fixture, folder) = faulty();
+    let mut process = check(&fixture, &folder, &["--json"]);
+    assert_eq!(process.wait_for_code(), Some(17), "{}", process.story());
+    let reports = reports(&process);
+    let found: Vec<(&str, &str)> = reports
+        .iter()
+        .map(|report| (report["path"].as_str().unwrap(), report["status"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ("faults/ok", "ok"),
+        ("faults/corrupt", "corrupt"),
+        ("faults/missing", "missing"),
+        ("faults/short", "short"),
+        ("faults/long", "long"),
+        ("faults/folder", "unreadable"),
+        ("faults/pipe", "unreadable"),
+        ("faults/dangling", "unreadable"),
+        ("faults/cut to nothing", "short"),
+    ];
+    assert_eq!(found, expected);
+    let piece = u64::from(PIECE_LENGTH);
+    assert_eq!(reports[1]["pieces"], serde_json::json!(["4"]));
+    assert_eq!(reports[1]["bytes"], serde_json::json!([[piece, 2 * piece]]));
+    assert_eq!(reports[2]["pieces"], serde_json::json!(["6-8"]));
+    assert_eq!(reports[3]["pieces"], serde_json::json!(["11"]));
+    assert_eq!(reports[4]["pieces"], serde_json::json!([]));
+    let events = process.events();
+    let passed = events.iter().filter(|event| event["event"] == "piece_hash_passed").count();
+    let failed = events.iter().filter(|event| event["event"] == "piece_hash_failed").count();
+    assert_eq!((passed, passed + failed), (3 + 2 + 2 + 3, fixture.pieces()));
+    assert_eq!(events.last().unwrap()["event"], "summary");
+    assert_eq!(events.last().unwrap()["exit_code"], 17);
+}
+
+fn the_table() {
+    let (fixture, folder) = faulty();
+    let mut process = check(&fixture, &folder, &["--color", "never", "--progress", "none"]);
+    assert_eq!(process.wait_for_code(), Some(17), "{}", process.story());
+    let lines = process.lines();
+    for (name, status) in NAMES.iter().zip([
+        "ok",
+        "corrupt",
+        "missing",
+        "short",
+        "long",
+        "unreadable",
+        "unreadable",
+        "unreadable",
+        "short",
+    ]) {
+        let row = lines.iter().find(|line| line.contains(&format!("faults/{name}")));
+        assert!(row.is_some_and(|row| row.starts_with(status)), "{name}: {row:?}\n{}", process.story());
+    }
+    assert!(lines.last().unwrap().starts_with("faults: "), "the sum comes last: {}", process.story());
+}
+
+fn limits() {
+    let (fixture, folder) = faulty();
+    for (options, code, files) in [
+        (&["--files", "1"][..], 0, 1),
+        (&["--files", "1-2"], 32, 2),
+        (&["--files", "ok", "--files", "missing"], 7, 2),
+        (&["--pieces", "0-3,5"], 0, 2),
+        (&["--pieces", "4"], 32, 1),
+        (&["--pieces", "6"], 7, 1),
+        (&["--files", "1", "--pieces", "0"], 0, 1),
+    ] {
+        let mut process = check(&fixture, &folder, &[&["--json"], options].concat());
+        assert_eq!(process.wait_for_code(), Some(code), "{options:?}\n{}", process.story());
+        assert_eq!(reports(&process).len(), files, "{options:?}\n{}", process.story());
+    }
+}
+
+/// The wanted file shares its first and last piece with files that are not wanted.
+fn selective() {
+    let tracker = support::tracker::Tracker::start();
+    let fixture = Fixture::new(Shape::Multi, &tracker.url(), 32);
+    let _seed = Btget::tell(&fixture, &fixture.full_folder("seed"), &[]);
+    let folder = fixture.empty_folder("leech");
+    let mut leech = Btget::tell(&fixture, &folder, &["--files", "3", "--no-seed"]);
+    leech.wait_for_success();
+    let mut process = check(&fixture, &folder, &["--files", "3", "--json"]);
+    assert_eq!(process.wait_for_code(), Some(0), "{}", process.story());
+    assert_eq!(check(&fixture, &folder, &[]).wait_for_code(), Some(7));
+}
+
+fn traced() {
+    let (fixture, folder) = faulty();
+    let trace = fixture.empty_folder("trace").join("calls");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-e", "trace=%file,%network,%desc", "-o"]).arg(&trace);
+    command.arg(Btget::program()).arg(fixture.torrent());
+    command.arg("--hashcheck-only").arg("--basedir").arg(&folder);
+    let mut process = Btget::run(&mut command);
+    assert_eq!(process.wait_for_code(), Some(17), "{}", process.story());
+    let calls = fs::read_to_string(trace).unwrap();
+    assert!(calls.contains("faults/corrupt"), "the trace shows what it does");
+    let sockets = ["socket(", "socketpair(", "connect(", "bind(", "listen(", "sendto(", "accept4("];
+    let changes = [
+        "O_WRONLY",
+        "O_RDWR",
+        "O_CREAT",
+        "O_TRUNC",
+        "mkdir",
+        "unlink",
+        "rename",
+        "ftruncate(",
+        "fallocate(",
+        "fsync(",
+        "fdatasync(",
+        "utime",
+        "chmod",
+        "chown",
+        "symlink",
+        "mknod",
+        "flock(",
+        "pwrite",
+    ];
+    for line in calls.lines() {
+        let has = |parts: &[&str]| parts.iter().any(|part| line.contains(part));
+        assert!(!has(&sockets), "it opens a socket: {line}");
+        // The standard library looks whether descriptors 0 to 2 are open, and fills gaps from there.
+        let is_own = line.contains("/dev/") || line.contains("/proc/") || line.contains("/sys/");
+        assert!(is_own || !has(&changes), "it changes something: {line}");
+    }
+}
+
+fn read_only_mount() {
+    let (fixture, folder) = faulty();
+    let text = r#"mount --bind "$2" "$2"; mount -o remount,ro,bind "$2"
+        ! touch "$2/something" 2>/dev/null
+        exec "$btget" "$1" --hashcheck-only --json --basedir "$2" --state-dir "$2/state""#;
+    let mut process = Btget::run(&mut script(text, &[&fixture.torrent(), &folder]));
+    assert_eq!(process.wait_for_code(), Some(17), "{}", process.story());
+    assert_eq!(reports(&process).len(), NAMES.len());
+    let full = fixture.full_folder("full");
+    let mut process = Btget::run(&mut script(text, &[&fixture.torrent(), &full]));
+    assert_eq!(process.wait_for_code(), Some(0), "{}", process.story());
+}
+
+/// Lets everybody read, and nobody write.
+fn open_to_read(path: &Path) {
+    let is_folder = fs::symlink_metadata(path).unwrap().is_dir();
+    fs::set_permissions(path, fs::Permissions::from_mode(if is_folder { 0o555 } else { 0o444 })).unwrap();
+    if is_folder {
+        fs::read_dir(path).unwrap().for_each(|entry| open_to_read(&entry.unwrap().path()));
+    }
+}
+
+/// A command run by a user without any rights, of a copy of the program that anybody may run.
+fn as_nobody(place: &Path) -> Command {
+    use std::os::unix::process::CommandExt;
+    let program = place.join("btget");
+    fs::copy(Btget::program(), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(place, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(program);
+    command.uid(65534).gid(65534).env_remove("HOME").env_remove("XDG_STATE_HOME").current_dir("/");
+    command
+}
+
+fn check_as_nobody(fixture: &Fixture, folder: &Path) -> Btget {
+    let torrent = fixture.torrent();
+    let mut command = as_nobody(torrent.parent().unwrap());
+    command.arg(&torrent).args(["--hashcheck-only", "--json", "--basedir"]).arg(folder);
+    Btget::run(&mut command)
+}
+
+fn as_another_user() {
+    let fixture = Fixture::new(Shape::Multi, NOBODY, 33);
+    let folder = fixture.full_folder("full");
+    open_to_read(&folder);
+    let mut process = check_as_nobody(&fixture, &folder);
+    assert_eq!(process.wait_for_code(), Some(0), "{}", process.story());
+}
+
+fn no_permission() {
+    let fixture = Fixture::new(Shape::Multi, NOBODY, 34);
+    let folder = fixture.full_folder("full");
+    open_to_read(&folder);
+    fs::set_permissions(folder.join("album/disc 2/03.flac"), fs::Permissions::from_mode(0o000)).unwrap();
+    let mut process = check_as_nobody(&fixture, &folder);
+    assert_eq!(process.wait_for_code(), Some(17), "{}", process.story());
+    let reports = reports(&process);
+    let bad: Vec<&Value> = reports.iter().filter(|report| report["status"] != "ok").collect();
+    assert_eq!(bad.len(), 1, "{bad:?}");
+    assert_eq!(bad[0]["status"], "unreadable");
+    assert!(bad[0]["reason"].as_str().unwrap().contains("permission"));
+}

@@ -1,0 +1,239 @@
+//! PRODUCT part 2: what signals do, as a user sends them.
+
+mod support;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use support::clients::Btget;
+use support::fixture::{Fixture, Shape};
+use support::process::PATIENCE;
+use support::tracker::{Announce, Manners, Tracker};
+
+/// Far more than the 5 s that a stop may take, far less than it takes if something is waited for without end.
+const STOPPED_IN_TIME: Duration = Duration::from_secs(15);
+
+/// A seed that gives a MiB a second, for a transfer that lasts.
+fn slow_seed(tracker: &Tracker, fixture: &Fixture) -> Btget {
+    let seed = Btget::tell(fixture, &fixture.full_folder("seed"), &["--max-upload-rate", "1M"]);
+    wait_for(tracker, "the seed's announce", |announces| announces.iter().any(|a| a.left == 0));
+    seed
+}
+
+fn wait_for(tracker: &Tracker, what: &str, is_so: impl Fn(&[Announce]) -> bool) {
+    assert!(tracker.wait_for(PATIENCE, is_so), "no {what}; announced was {:#?}", tracker.announces());
+}
+
+fn is(event: &Value, name: &str) -> bool {
+    event["event"] == name
+}
+
+fn is_state(event: &Value, to: &str) -> bool {
+    is(event, "state_changed") && event["to"] == to
+}
+
+/// A piece came from a peer.
+fn is_fetched(event: &Value) -> bool {
+    is(event, "piece_hash_passed") && event["peers"].as_array().is_some_and(|peers| !peers.is_empty())
+}
+
+fn summary(process: &Btget) -> Value {
+    process.events().into_iter().find(|event| is(event, "summary")).expect("a summary is always told")
+}
+
+fn has_resume_data(folder: &std::path::Path) -> bool {
+    let entries = std::fs::read_dir(folder.join("state")).map(|entries| entries.flatten().collect());
+    let entries: Vec<_> = entries.unwrap_or_default();
+    entries.iter().any(|entry| entry.path().extension().is_some_and(|e| e == "resume"))
+}
+
+#[test]
+fn sigusr1_stops_all_requests_but_keeps_the_peers_and_sigusr2_goes_on() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 11);
+    let _seed = slow_seed(&tracker, &fixture);
+    let folder = fixture.empty_folder("leech");
+    let mut leech = Btget::tell(&fixture, &folder, &["--events", "debug", "--no-seed"]);
+    leech.wait_for_event("a piece", is_fetched);
+    leech.signal(Signal::USR1);
+    leech.wait_for_event("the pause", |event| is_state(event, "paused"));
+    // While another one fetches everything, the paused one asks for nothing and gives nothing.
+    let other = fixture.empty_folder("other");
+    let mut witness = Btget::tell(&fixture, &other, &["--no-seed"]);
+    witness.wait_for_success();
+    leech.assert_alive();
+    leech.signal(Signal::USR2);
+    leech.wait_for_success();
+    fixture.assert_complete(&folder);
+
+    let events = leech.events();
+    let paused = events.iter().position(|event| is_state(event, "paused")).unwrap();
+    let started = events.iter().position(|event| is_state(event, "started")).unwrap();
+    let seed_left = |event: &Value| is(event, "peer_disconnect") && event["reason"] != "stopped";
+    let of_witness: Vec<&Value> =
+        events[paused..started].iter().filter(|event| is(event, "peer_connect")).collect();
+    assert!(!of_witness.is_empty(), "a paused torrent accepts peers");
+    let first = events.iter().find(|event| is(event, "peer_connect")).unwrap();
+    let lost = events[paused..started].iter().filter(|event| seed_left(event));
+    let lost: Vec<_> = lost.filter(|event| event["address"] == first["address"]).collect();
+    assert!(lost.is_empty(), "a pause keeps its peers: {lost:?}");
+    // What the pause itself still sends is said before the event or right behind it: look at the rest.
+    let asked = events[paused..started].iter().filter(|event| {
+        is(event, "peer_packet_out") && (event["type"] == "request" || event["type"] == "piece")
+    });
+    assert_eq!(asked.count(), 0, "a paused torrent makes no request and fills none");
+    assert_eq!(summary(&leech)["uploaded"], 0);
+}
+
+#[test]
+fn int_term_and_hup_stop_and_keep_what_is_there() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 12);
+    let _seed = slow_seed(&tracker, &fixture);
+    let folder = fixture.empty_folder("leech");
+    let mut have = 0;
+    for (number, signal) in [Signal::INT, Signal::TERM, Signal::HUP].into_iter().enumerate() {
+        let mut leech = Btget::tell(&fixture, &folder, &[]);
+        leech.wait_for_event("a piece", is_fetched);
+        let told = Instant::now();
+        leech.signal(signal);
+        assert_eq!(leech.wait_for_code(), Some(7), "{signal:?}\n{}", leech.story());
+        assert!(told.elapsed() < STOPPED_IN_TIME, "{signal:?}");
+        assert!(leech.events().iter().any(|event| is_state(event, "stopped")));
+        let stopped = |announces: &[Announce]| announces.iter().filter(|a| a.event == "stopped").count();
+        assert_eq!(stopped(&tracker.announces()), number + 1);
+        assert!(has_resume_data(&folder));
+        // The resume data name all that was fetched, and it is there.
+        let found = leech.wait_for_event_of_check();
+        assert_eq!(found, have, "what was there before {signal:?}");
+        have = fixture.right_pieces(&folder).iter().filter(|right| **right).count() as u64;
+        assert!(have > found);
+    }
+    let mut last = Btget::tell(&fixture, &folder, &["--no-seed"]);
+    last.wait_for_success();
+    assert_eq!(last.wait_for_event_of_check(), have);
+    fixture.assert_complete(&folder);
+}
+
+trait OfCheck {
+    /// How many pieces the check at the start found.
+    fn wait_for_event_of_check(&mut self) -> u64;
+}
+
+impl OfCheck for Btget {
+    fn wait_for_event_of_check(&mut self) -> u64 {
+        let finished = self.wait_for_event("the check", |event| is(event, "hashcheck_finished"));
+        finished["have_count"].as_u64().unwrap()
+    }
+}
+
+#[test]
+fn a_tracker_that_hangs_is_not_waited_for_at_the_end() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 13);
+    let mut seed = Btget::tell(&fixture, &fixture.full_folder("seed"), &[]);
+    wait_for(&tracker, "announce", |announces| !announces.is_empty());
+    seed.wait_for_event("the answer", |event| is(event, "tracker_success"));
+    tracker.set_manners(Manners::Hang);
+    let told = Instant::now();
+    seed.terminate();
+    assert_eq!(seed.wait_for_code(), Some(0), "{}", seed.story());
+    assert!(told.elapsed() < STOPPED_IN_TIME);
+    wait_for(&tracker, "stopped", |announces| announces.last().is_some_and(|a| a.event == "stopped"));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_with_130() {
+    for (first, second) in
+        [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::INT), (Signal::HUP, Signal::INT)]
+    {
+        let tracker = Tracker::start();
+        let fixture = Fixture::new(Shape::Single, &tracker.url(), 14);
+        let mut seed = Btget::tell(&fixture, &fixture.full_folder("seed"), &[]);
+        seed.wait_for_event("the answer", |event| is(event, "tracker_success"));
+        tracker.set_manners(Manners::Hang);
+        seed.signal(first);
+        seed.wait_for_line(&["again to exit at once"]);
+        seed.signal(second);
+        assert_eq!(seed.wait_for_code(), Some(130), "{}", seed.story());
+    }
+}
+
+/// Enough to hash for a signal to come in between.
+fn large() -> (Fixture, PathBuf) {
+    let fixture = Fixture::single(96 * 1024 * 1024, "http://127.0.0.1:9/announce", 15);
+    let folder = fixture.full_folder("seed");
+    (fixture, folder)
+}
+
+#[test]
+fn a_check_that_is_stopped_goes_on_where_it_was() {
+    let (fixture, folder) = large();
+    let passed = |process: &Btget| {
+        let events = process.events();
+        events.iter().filter(|event| is(event, "piece_hash_passed")).count()
+    };
+    let mut stopped = Btget::tell(&fixture, &folder, &[]);
+    stopped.wait_for_event("a piece", |event| is(event, "piece_hash_passed"));
+    stopped.terminate();
+    let code = stopped.wait_for_code();
+    let first = passed(&stopped);
+    // On a very fast machine it may have been done; then all of it is vouched for.
+    assert_eq!(code, Some(if first == fixture.pieces() { 0 } else { 7 }), "{}", stopped.story());
+    assert!(first > 0);
+    let mut again = Btget::tell(&fixture, &folder, &["--no-seed"]);
+    again.wait_for_success();
+    assert_eq!(first + passed(&again), fixture.pieces(), "each piece is read once in both runs");
+}
+
+#[test]
+fn a_pause_during_the_check_counts_after_it() {
+    let (fixture, folder) = large();
+    let mut paused = Btget::tell(&fixture, &folder, &["--no-seed"]);
+    paused.wait_for_event("the check", |event| is(event, "hashcheck_started"));
+    paused.signal(Signal::USR1);
+    paused.wait_for_event("the pause", |event| is_state(event, "paused"));
+    paused.wait_for_event("the end of the check", |event| is(event, "hashcheck_finished"));
+    paused.assert_alive();
+    paused.signal(Signal::USR2);
+    paused.wait_for_success();
+}
+
+#[test]
+fn a_torrent_that_begins_paused_or_stopped_waits_for_sigusr2() {
+    for state in ["paused", "stopped"] {
+        let tracker = Tracker::start();
+        let fixture = Fixture::new(Shape::Multi, &tracker.url(), 16);
+        let folder = fixture.empty_folder("leech");
+        let mut leech = Btget::tell(&fixture, &folder, &["--state", state, "--no-seed"]);
+        leech.wait_for_event("the check", |event| is(event, "hashcheck_finished"));
+        let _seed = slow_seed(&tracker, &fixture);
+        if state == "paused" {
+            leech.wait_for_event("the seed", |event| is(event, "peer_handshake_complete"));
+        } else {
+            assert_eq!(tracker.announces().len(), 1, "a stopped torrent does not announce itself");
+        }
+        assert!(!leech.events().iter().any(is_fetched));
+        leech.signal(Signal::USR2);
+        leech.wait_for_success();
+        fixture.assert_complete(&folder);
+    }
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_reason_to_end() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 17);
+    let _seed = slow_seed(&tracker, &fixture);
+    let folder = fixture.empty_folder("leech");
+    let text = r#"set -o pipefail 2>/dev/null || exit 0
+        "$btget" "$1" --basedir "$2" --state-dir '' --bind 127.0.0.1 --no-seed --json --progress none | true"#;
+    let mut command = std::process::Command::new("bash");
+    command.args(["-ec", text, "bash"]).arg(fixture.torrent()).arg(&folder).env("btget", Btget::program());
+    let mut leech = Btget::run(&mut command);
+    leech.wait_for_success();
+    fixture.assert_complete(&folder);
+}
