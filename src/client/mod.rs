@@ -42,6 +42,9 @@ pub enum Error {
     /// The torrent is in the session already.
     #[error("torrent {0} is there already")]
     Twice(InfoHash),
+    /// The torrent has been taken out of the session.
+    #[error("torrent {0} has been removed")]
+    Removed(InfoHash),
     /// The torrent has no piece with this index.
     #[error("there is no piece {piece}: the torrent has {pieces}, numbered from 0")]
     NoPiece {

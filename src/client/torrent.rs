@@ -81,6 +81,7 @@ impl Facts {
 ///     .basedir(folder.path().join("here"))
 ///     .session_options(local)
 ///     .build()?;
+/// assert!(seed.wait_checked(Duration::from_secs(20)));
 /// client.add_peer(([127, 0, 0, 1], seed.port()).into())?;
 /// assert!(client.wait_complete(Duration::from_secs(20)));
 /// assert_eq!(std::fs::read(folder.path().join("here/wanted.bin"))?, data);
@@ -156,7 +157,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the session has ended, like all commands below.
+    /// If the torrent has been removed or the session has ended, like all commands below.
     pub fn start(&self) -> Result<(), Error> {
         self.enter(State::Started)
     }
@@ -256,8 +257,11 @@ impl Client {
         self.command(|reply| Command::Enter(self.info_hash, state, reply))
     }
 
-    fn command(&self, command: impl FnOnce(SyncSender<()>) -> Command) -> Result<(), Error> {
-        self.commands.ask(command).ok_or(Error::Ended)
+    fn command(&self, command: impl FnOnce(SyncSender<bool>) -> Command) -> Result<(), Error> {
+        match self.commands.ask(command).ok_or(Error::Ended)? {
+            true => Ok(()),
+            false => Err(Error::Removed(self.info_hash)),
+        }
     }
 
     /// Asks the session about the torrent; `None` once either has ended.

@@ -20,6 +20,9 @@ use crate::wire::{Handshake, Limits, Message, PeerId, Reserved};
 /// Peers that called us and have not said their handshake yet; further ones are closed.
 const MOST_UNANSWERED: usize = 64;
 
+/// Peers that the user names while a torrent is checked; further ones are forgotten.
+const MOST_NAMED: usize = 200;
+
 /// Buffers for serving that are kept for later.
 const MOST_SPARE: usize = 8;
 
@@ -249,9 +252,16 @@ impl Engine {
     }
 
     pub(super) fn add_peer(&mut self, now: Instant, torrent: InfoHash, address: SocketAddr) {
-        if !self.is_filtered(address) {
-            self.input(now, torrent, Input::Found { addresses: vec![address], origin: Origin::User });
+        if self.is_filtered(address) {
+            return;
         }
+        let Some(owner) = self.torrents.get_mut(&torrent) else { return };
+        if owner.swarm().is_none() {
+            // Nobody is called before it is known what is missing.
+            let room = owner.named.len() < MOST_NAMED;
+            return owner.named.extend(room.then_some(address));
+        }
+        self.input(now, torrent, Input::Found { addresses: vec![address], origin: Origin::User });
     }
 
     pub(super) fn on_peer(&mut self, now: Instant, event: FromPeer) {

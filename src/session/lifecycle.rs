@@ -18,7 +18,7 @@ use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::{InfoHash, Metainfo};
 use crate::storage::resume::Vouched;
 use crate::storage::{Preallocate, Storage, StorageOptions};
-use crate::swarm::{Config, Input, Swarm, bytes_of};
+use crate::swarm::{Config, Input, Origin, Swarm, bytes_of};
 
 impl Engine {
     /// False if it is there already.
@@ -50,6 +50,7 @@ impl Engine {
             on_disk,
             state: options.state,
             assembling: Default::default(),
+            named: Vec::new(),
             options,
             unwritten: 0,
             began: now,
@@ -221,6 +222,7 @@ impl Engine {
         torrent.life = Life::Running(Box::new(swarm));
         torrent.completed = complete.then_some(now);
         let (state, name) = (torrent.state, torrent.on_disk.metainfo.name.clone());
+        let named = std::mem::take(&mut torrent.named);
         let (ending, no_seed) = (torrent.ending.is_some(), torrent.options.no_seed);
         // What a check that was broken off did not come to is not missing: nobody knows.
         if all_known {
@@ -232,6 +234,7 @@ impl Engine {
                 self.begin_end(now, hash, super::torrent::exit_code_of(&error), error.to_string());
             }
         } else if !ending {
+            self.input(now, hash, Input::Found { addresses: named, origin: Origin::User });
             self.input(now, hash, Input::Enter(state));
             if !checked.prepared && state == State::Started {
                 self.prepare(hash);

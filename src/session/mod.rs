@@ -68,9 +68,10 @@ pub enum Command {
     /// Ends a torrent and forgets it.
     Remove(InfoHash, SyncSender<()>),
     /// To be in this state.
-    Enter(InfoHash, State, SyncSender<()>),
+    /// Like those below: false if it is not there.
+    Enter(InfoHash, State, SyncSender<bool>),
     /// Checks again what is on disk of these pieces (`None`: all), whatever resume data say.
-    Hashcheck(InfoHash, Option<Bitfield>, SyncSender<()>),
+    Hashcheck(InfoHash, Option<Bitfield>, SyncSender<bool>),
     /// Calls the closure with the torrent.
     Ask(InfoHash, Question),
     /// The torrents.
@@ -78,7 +79,7 @@ pub enum Command {
     /// Subscribes.
     Subscribe(Severity, SyncSender<Subscription>),
     /// A peer's address, from the user.
-    AddPeer(InfoHash, SocketAddr, SyncSender<()>),
+    AddPeer(InfoHash, SocketAddr, SyncSender<bool>),
     /// Ends all torrents, then the session.
     Shutdown,
 }
@@ -284,11 +285,11 @@ impl Engine {
             }
             Command::Enter(torrent, state, reply) => {
                 self.enter(now, torrent, state, "asked for");
-                let _ = reply.send(());
+                let _ = reply.send(self.torrents.contains_key(&torrent));
             }
             Command::Hashcheck(torrent, pieces, reply) => {
                 self.check_again(now, torrent, pieces);
-                let _ = reply.send(());
+                let _ = reply.send(self.torrents.contains_key(&torrent));
             }
             Command::Ask(torrent, question) => question(self.torrents.get(&torrent)),
             Command::List(reply) => {
@@ -300,7 +301,7 @@ impl Engine {
             }
             Command::AddPeer(torrent, address, reply) => {
                 self.add_peer(now, torrent, address);
-                let _ = reply.send(());
+                let _ = reply.send(self.torrents.contains_key(&torrent));
             }
             Command::Shutdown => self.shut_down(now),
         }

@@ -2,6 +2,7 @@
 //! when it is over.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -70,6 +71,8 @@ pub struct Torrent {
     pub unchecked: Bitfield,
     /// Blocks that wait for the rest of their piece. The picker keeps these few.
     pub assembling: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
+    /// Peers that the user has named while it was checked.
+    pub named: Vec<SocketAddr>,
     /// Bytes of whole pieces that wait for the disk.
     pub unwritten: u64,
     /// When it was added.
