@@ -31,6 +31,17 @@ pub struct SessionOptions {
 
 /// Refuses peers by their address, before a byte is sent: those that call, those that trackers name,
 /// and those that the program names. Each refusal is told as `ip_filter`.
+///
+/// ```
+/// use btget::client::{IpFilter, SessionOptions};
+/// use std::net::{IpAddr, Ipv4Addr};
+///
+/// let first = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 0));
+/// let last = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 255));
+/// let filter = IpFilter::ranges([first..=last]);
+/// let options = SessionOptions { ip_filter: Some(filter), ..SessionOptions::default() };
+/// # drop(options);
+/// ```
 #[derive(Clone)]
 pub struct IpFilter(Arc<dyn Fn(IpAddr) -> Option<String> + Send + Sync>);
 

@@ -15,7 +15,26 @@ pub const MOST_WAITING: usize = 8 << 20;
 /// What a plain event counts for; lists count on top.
 const WEIGHT: usize = 512;
 
-/// Events of one subscriber. The queue is bounded: what a slow reader misses is counted.
+/// Events of one subscriber. The queue is bounded: what a slow reader misses is counted. Summaries are
+/// never missed.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use btget::client::{Session, SessionOptions};
+/// use btget::event::{Kind, Severity};
+/// use std::time::Duration;
+///
+/// let local = SessionOptions { bind: Some([127, 0, 0, 1].into()), ..SessionOptions::default() };
+/// let session = Session::start(local)?;
+/// let subscription = session.subscribe(Severity::Info)?;
+/// // What happened before anybody could listen is told first.
+/// let first = subscription.recv().expect("the session runs");
+/// assert!(matches!(first.kind, Kind::ListenSuccess { port, .. } if port == session.port()));
+/// assert!(subscription.recv_timeout(Duration::from_millis(1)).is_err(), "nothing happens");
+/// session.shutdown();
+/// assert_eq!((subscription.iter().count(), subscription.take_dropped()), (0, 0));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Subscription {
     /// Bounded by `backlog`: the sender looks at it first.
