@@ -169,7 +169,6 @@ pub struct Args {
         value_enum,
         hide_possible_values = true,
         requires = "json",
-        conflicts_with = "show",
         help_heading = "Output"
     )]
     pub events: Option<Level>,
