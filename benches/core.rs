@@ -91,10 +91,7 @@ fn join(swarm: &mut Swarm, now: Instant, peer: PeerKey, pieces: u32, half: Optio
     let address = ([10, 0, 0, peer.0 as u8], 6881).into();
     let reserved = Reserved::EXTENSION.with(Reserved::FAST);
     let peer_id = PeerId([peer.0 as u8 + 10; 20]);
-    swarm.handle(
-        now,
-        Input::Connected(Hello { peer, address, direction: Direction::In, reserved, peer_id }),
-    );
+    swarm.handle(now, Input::Connected(Hello { peer, address, direction: Direction::In, reserved, peer_id }));
     let mut has = Bitfield::full(pieces);
     if let Some(number) = half {
         has = Bitfield::new(pieces);
@@ -112,7 +109,8 @@ fn join(swarm: &mut Swarm, now: Instant, peer: PeerKey, pieces: u32, half: Optio
 fn wire() {
     let block = Block { piece: PieceIndex(7), begin: 0, length: BLOCK_LENGTH };
     let limits = Limits { num_pieces: 1000 };
-    for message in [Message::Have(PieceIndex(3)), Message::Request(block), Message::Bitfield(vec![255; 125])] {
+    for message in [Message::Have(PieceIndex(3)), Message::Request(block), Message::Bitfield(vec![255; 125])]
+    {
         let mut bytes = Vec::new();
         message.encode_into(&mut bytes);
         let encode = time(|| {

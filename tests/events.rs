@@ -538,6 +538,8 @@ fn assert_order(leech: &[Value]) {
         "summary",
     ];
     assert!(order.map(place).is_sorted(), "{:?}", order.map(place));
+    let last = leech.iter().rposition(|event| event["event"] == "piece_hash_passed").unwrap();
+    assert!(last < place("complete"));
 }
 
 fn assert_checks_files(check: &[Value]) {

@@ -262,6 +262,8 @@ impl Engine {
         let elapsed = now.saturating_duration_since(torrent.began).as_secs_f64();
         let size = torrent.wanted_bytes();
         let seeds = !torrent.options.no_seed;
+        // The last piece is told before what it completes.
+        self.perform(now, hash);
         self.tell(hash, Kind::Complete { name: name.clone(), size, elapsed });
         if seeds {
             self.tell(hash, Kind::Seeding { name });
