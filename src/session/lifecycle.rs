@@ -115,21 +115,19 @@ impl Engine {
         if torrent.swarm().is_none() || torrent.ending.is_some() || torrent.ended.is_some() {
             return;
         }
-        self.input(now, hash, Input::Enter(State::Stopped));
-        self.perform(now, hash);
-        self.begin_check(now, hash, true);
+        self.check_renewed(now, hash, true);
     }
 
-    /// After an error that says that the files are not what they were taken for: looks at them anew,
-    /// with nothing held open and nothing remembered but resume data.
-    fn check_renewed(&mut self, now: Instant, hash: InfoHash) {
+    /// Looks at the files anew, with nothing held open and nothing remembered; if not `full`, but for
+    /// resume data.
+    fn check_renewed(&mut self, now: Instant, hash: InfoHash, full: bool) {
         self.input(now, hash, Input::Enter(State::Stopped));
         self.perform(now, hash);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.on_disk.storage = torrent.new_storage();
         torrent.safety.renew = false;
         torrent.safety.prepared = false;
-        self.begin_check(now, hash, false);
+        self.begin_check(now, hash, full);
     }
 
     pub(super) fn on_checked(&mut self, now: Instant, checked: Checked) {
@@ -241,7 +239,7 @@ impl Engine {
         let checking = torrent.swarm().is_none();
         self.tell(hash, Kind::StateChanged { from, to: state, reason: reason.to_owned() });
         if state == State::Started && renew && !checking {
-            return self.check_renewed(now, hash);
+            return self.check_renewed(now, hash, false);
         }
         self.input(now, hash, Input::Enter(state));
         if state == State::Started && !prepared && !checking {

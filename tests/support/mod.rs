@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod clients;
+pub mod events;
 pub mod fixture;
 pub mod process;
 pub mod system;
