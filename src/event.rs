@@ -307,6 +307,10 @@ pub enum Kind {
         path: String,
         reason: String,
     },
+    FileWarning {
+        path: String,
+        reason: String,
+    },
     UrlSeed {
         url: String,
         reason: String,

@@ -20,6 +20,7 @@ impl Kind {
             | TrackerFailure { .. }
             | TrackerWarning { .. }
             | PeerBan { .. }
+            | FileWarning { .. }
             | EventsDropped { .. } => Severity::Warning,
             FileReport { status, .. } if *status != FileStatus::Ok => Severity::Warning,
             ListenSuccess { .. }
@@ -83,7 +84,8 @@ impl Kind {
             | FileClose { .. }
             | FileRead { .. }
             | FileWrite { .. }
-            | FileError { .. } => self.data_message(),
+            | FileError { .. }
+            | FileWarning { .. } => self.data_message(),
             TrackerAnnounce { .. }
             | TrackerConnect { .. }
             | TrackerDisconnect { .. }
@@ -188,10 +190,12 @@ impl Kind {
             Kind::FileClose { path } => format!("closed {}", escape(path)),
             Kind::FileRead { path, length } => format!("read {length} bytes of {}", escape(path)),
             Kind::FileWrite { path, length } => format!("wrote {length} bytes of {}", escape(path)),
-            Kind::FileError { reason, path } => match reason.contains(path.as_str()) {
-                true => escape(reason).into_owned(),
-                false => format!("{}: {}", escape(path), escape(reason)),
-            },
+            Kind::FileError { reason, path } | Kind::FileWarning { reason, path } => {
+                match reason.contains(path.as_str()) {
+                    true => escape(reason).into_owned(),
+                    false => format!("{}: {}", escape(path), escape(reason)),
+                }
+            }
             other => unreachable!("{other:?} is not about data"),
         }
     }

@@ -119,6 +119,12 @@ pub const TABLE: &[Row] = &[
         "path, reason",
         "Data cannot be read or written; the torrent is paused and goes on at SIGUSR2.",
     ),
+    row(
+        "file_warning",
+        "warning",
+        "path, reason",
+        "Something about a file that people should know, and the torrent goes on: it was too long and has been cut, a symbolic link could not be made, blocks cannot be reserved.",
+    ),
     row("url_seed", "info", "url, reason", "News of a web seed."),
     row(
         "progress",
@@ -213,6 +219,7 @@ mod tests {
             FileRead { path: path(), length: 1 },
             FileWrite { path: path(), length: 1 },
             FileError { path: path(), reason: reason() },
+            FileWarning { path: path(), reason: reason() },
             UrlSeed { url: url(), reason: reason() },
             Progress {
                 done: 1,

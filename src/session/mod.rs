@@ -11,8 +11,10 @@ pub mod thread;
 mod checking;
 mod connections;
 mod lifecycle;
+mod notes;
 mod outputs;
 mod saving;
+mod selection;
 pub mod torrent;
 
 use std::collections::{BTreeMap, BTreeSet};
