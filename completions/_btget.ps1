@@ -39,6 +39,8 @@ Register-ArgumentCompleter -Native -CommandName 'btget' -ScriptBlock {
             [CompletionResult]::new('--upload-slots', '--upload-slots', [CompletionResultType]::ParameterName, 'Peers of a torrent that are sent data at the same time')
             [CompletionResult]::new('--max-download-rate', '--max-download-rate', [CompletionResultType]::ParameterName, 'Bytes a second, all torrents together: 500K, 2M [default: no limit]')
             [CompletionResult]::new('--max-upload-rate', '--max-upload-rate', [CompletionResultType]::ParameterName, 'Bytes a second, all torrents together: 500K, 2M [default: no limit]')
+            [CompletionResult]::new('--on-complete', '--on-complete', [CompletionResultType]::ParameterName, 'Run CMD when everything wanted is there and verified')
+            [CompletionResult]::new('--on-error', '--on-error', [CompletionResultType]::ParameterName, 'Run CMD when a torrent fails')
             [CompletionResult]::new('--events', '--events', [CompletionResultType]::ParameterName, 'Least severity for --json: debug, info, warning, critical, fatal [default: info]')
             [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Progress on stderr: auto, bars, lines or none')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour: auto, always or never; NO_COLOR is honoured')

@@ -36,6 +36,8 @@ set edit:completion:arg-completer[btget] = {|@words|
             cand --upload-slots 'Peers of a torrent that are sent data at the same time'
             cand --max-download-rate 'Bytes a second, all torrents together: 500K, 2M [default: no limit]'
             cand --max-upload-rate 'Bytes a second, all torrents together: 500K, 2M [default: no limit]'
+            cand --on-complete 'Run CMD when everything wanted is there and verified'
+            cand --on-error 'Run CMD when a torrent fails'
             cand --events 'Least severity for --json: debug, info, warning, critical, fatal [default: info]'
             cand --progress 'Progress on stderr: auto, bars, lines or none'
             cand --color 'Colour: auto, always or never; NO_COLOR is honoured'

@@ -18,6 +18,8 @@ complete -c btget -l max-peers -d 'Connections, all torrents together' -r
 complete -c btget -l upload-slots -d 'Peers of a torrent that are sent data at the same time' -r
 complete -c btget -l max-download-rate -d 'Bytes a second, all torrents together: 500K, 2M [default: no limit]' -r
 complete -c btget -l max-upload-rate -d 'Bytes a second, all torrents together: 500K, 2M [default: no limit]' -r
+complete -c btget -l on-complete -d 'Run CMD when everything wanted is there and verified' -r -f -a "(__fish_complete_command)"
+complete -c btget -l on-error -d 'Run CMD when a torrent fails' -r -f -a "(__fish_complete_command)"
 complete -c btget -l events -d 'Least severity for --json: debug, info, warning, critical, fatal [default: info]' -r -f -a "debug\t''
 info\t''
 warning\t''

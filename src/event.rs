@@ -277,6 +277,7 @@ pub enum Kind {
     },
     PeerError {
         address: SocketAddr,
+        peer_id: String,
         reason: String,
     },
     PeerBan {
@@ -286,6 +287,7 @@ pub enum Kind {
     },
     InvalidRequest {
         address: SocketAddr,
+        peer_id: String,
         reason: String,
     },
     FileOpen {
@@ -327,6 +329,7 @@ pub enum Kind {
         seeds: usize,
         eta: Option<u64>,
         have: Pieces,
+        wanted_pieces: Pieces,
     },
     Complete {
         name: String,

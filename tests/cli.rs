@@ -307,3 +307,98 @@ fn the_same_signal_again_exits_at_once() {
     running.wait_for("again to exit at once");
     assert_eq!(running.end_by(Signal::INT).0, Some(130));
 }
+
+/// A program for hooks: writes what it gets to `FILE`, then ends with `CODE`.
+fn hook(file: &str, code: u8) -> String {
+    format!(
+        "sh -c 'cat > \"$1\" && env | grep ^BTGET_ >> \"$1\"; printf \"%s\\n\" \"$2\" >> \"$1\"; exit {code}' hook {file} '$(touch owned) ; x'"
+    )
+}
+
+#[test]
+fn hooks_are_told_all_and_their_failure_becomes_the_exit_code() {
+    let dir = folder();
+    let (complete, error) = (hook("complete.txt", 0), hook("error.txt", 3));
+    let hooks = ["--on-complete", &complete, "--on-error", &error];
+    let hooks = [&["set.torrent", "--bind", "127.0.0.1"], &hooks[..]].concat();
+    let read = |name: &str| fs::read_to_string(dir.path().join(name)).ok();
+
+    let output = run(dir.path(), &[&hooks[..], &["-d", "data", "--no-seed"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = read("complete.txt").expect("it was complete");
+    let mut lines = said.lines();
+    let summary: Value = serde_json::from_str(lines.next().unwrap()).unwrap();
+    assert_eq!((&summary["event"], &summary["exit_code"]), (&"summary".into(), &0.into()));
+    let path = fs::canonicalize(dir.path()).unwrap().join("data/set");
+    let variables: Vec<&str> = lines.collect();
+    for variable in [
+        "BTGET_EVENT=complete",
+        "BTGET_NAME=set",
+        "BTGET_EXIT_CODE=0",
+        "BTGET_DONE=110000",
+        "BTGET_LEFT=0",
+        &format!("BTGET_PATH={}", path.display()),
+        &format!("BTGET_TORRENT={}", summary["torrent"].as_str().unwrap()),
+    ] {
+        assert!(variables.contains(&variable), "no {variable} in {variables:?}");
+    }
+    assert!(variables.contains(&"$(touch owned) ; x") && read("owned").is_none(), "no shell read it again");
+    assert!(read("error.txt").is_none());
+
+    fs::remove_file(dir.path().join("data/set/a.txt")).unwrap();
+    let output = run(dir.path(), &[&hooks[..], &["-d", "data", "--hashcheck-only", "--json"]].concat());
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("--on-error"), "{}", text(&output.stderr));
+    assert!(read("error.txt").unwrap().contains("BTGET_EXIT_CODE=7\n"));
+    let last: Value = serde_json::from_str(text(&output.stdout).lines().last().unwrap()).unwrap();
+    assert_eq!(last["exit_code"], 7, "the torrent's own");
+
+    fs::write(dir.path().join("bad.torrent"), "no torrent").unwrap();
+    let output = run(dir.path(), &["bad.torrent", "--on-error", "sh -c 'jq . > /dev/null 2>&1; exit 9'"]);
+    assert_eq!(output.status.code(), Some(9), "{}", text(&output.stderr));
+    let output = run(dir.path(), &["bad.torrent", "--on-error", "true"]);
+    assert_eq!(output.status.code(), Some(26), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_hook_learns_at_once_of_an_error_that_only_pauses() {
+    let dir = folder();
+    fs::create_dir_all(dir.path().join("new/set/a.txt")).unwrap();
+    let mut running = Running::start(
+        dir.path(),
+        &["-d", "new", "--preallocate", "full", "--on-error", "sh -c 'echo hook $BTGET_EXIT_CODE'"],
+    );
+    running.wait_for("hook 17");
+    assert_eq!(running.end_by(Signal::INT).0, Some(17));
+}
+
+/// The file under tests/snapshots with this name; written anew where `UPDATE_SNAPSHOTS` is set.
+fn assert_snapshot(name: &str, output: &Output) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &output.stdout).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        expected == text(&output.stdout),
+        "{} differs; if that is meant, run `UPDATE_SNAPSHOTS=1 cargo test --test cli` and commit it. It is now:\n{}",
+        path.display(),
+        text(&output.stdout)
+    );
+}
+
+#[test]
+fn help_and_show_are_as_committed() {
+    let dir = folder();
+    torrent(dir.path(), &[vec!["http://a.example/announce".into()], vec!["udp://b.example:80".into()]]);
+    for (name, args) in [
+        ("help.txt", &["--help"][..]),
+        ("help_short.txt", &["-h"]),
+        ("show.txt", &["--show", "set.torrent"]),
+        ("show.json", &["--show", "--json", "set.torrent"]),
+    ] {
+        assert_snapshot(name, &run(dir.path(), args));
+    }
+}

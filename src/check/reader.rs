@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{Fault, LANES};
 use crate::layout::{BLOCK_LENGTH, FileIndex, Layout, PieceIndex, Span};
-use crate::storage::{self, Opened, Storage, StorageError, StorageErrorKind};
+use crate::storage::{self, Note, Opened, Storage, StorageError, StorageErrorKind};
 
 /// Files held open by all threads of a check together, where the system allows eight times as many.
 const MAX_OPEN_FILES: usize = 32;
@@ -88,7 +88,10 @@ impl<'a> Reader<'a> {
             State::Open(opened) => {
                 let mut places = [IoSliceMut::new(place)];
                 match storage::read_full(&opened.file, &mut places, span.offset) {
-                    Ok(count) if count == span.length => Got::All,
+                    Ok(count) if count == span.length => {
+                        self.storage.trace(|| Note::Read { file: span.file, length: count });
+                        Got::All
+                    }
                     Ok(count) => {
                         // Short, or cut while we read.
                         self.found(span.file).fetch_min(span.offset + count + 2, Ordering::Relaxed);
@@ -116,7 +119,7 @@ impl<'a> Reader<'a> {
                 self.entries.push_front(entry);
             }
             None => {
-                self.entries.truncate(self.capacity - 1);
+                self.close_all_but(self.capacity - 1);
                 let state = self.open(file);
                 self.entries.push_front(Entry { file, state, hole: 0..0 });
             }
@@ -130,15 +133,25 @@ impl<'a> Reader<'a> {
         }
         let mut opened = self.storage.open_unpooled(file);
         if opened.as_ref().is_err_and(StorageError::is_out_of_handles) {
-            self.entries.clear();
+            self.close_all_but(0);
             opened = self.storage.open_unpooled(file);
         }
         match opened {
             Ok(opened) => {
                 self.saw(file, opened.size);
+                self.storage.trace(|| Note::Opened { file, writable: false });
                 State::Open(opened)
             }
             Err(error) => State::Failed(self.failed(file, &error)),
+        }
+    }
+
+    /// Lets go of the files used longest ago.
+    fn close_all_but(&mut self, keep: usize) {
+        for entry in self.entries.drain(keep.min(self.entries.len())..) {
+            if let State::Open(_) = entry.state {
+                self.storage.trace(|| Note::Closed(entry.file));
+            }
         }
     }
 
@@ -226,6 +239,12 @@ impl<'a> Reader<'a> {
             }
             false
         })
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        self.close_all_but(0);
     }
 }
 

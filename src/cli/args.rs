@@ -11,7 +11,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Parser, ValueEnum, ValueHint};
 
 use super::select::Selector;
-use super::values::{self, Amount, Dur, Pieces, Ports, Weighted};
+use super::values::{self, Amount, Dur, Pieces, Ports, Program, Weighted};
 
 /// Download a torrent, verify it, and seed it.
 ///
@@ -133,6 +133,24 @@ pub struct Args {
     #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Network")]
     pub max_upload_rate: Option<Amount>,
 
+    /// Run CMD when everything wanted is there and verified
+    ///
+    /// Also when it was there already. CMD is split into words as a shell would, and run without one;
+    /// for a shell, say so: "sh -c '...'". It gets the torrent's summary event as JSON on its standard
+    /// input, and BTGET_* in its environment, see HOOKS in the man page. If it fails, its exit code
+    /// becomes that of btget. It may take 10 minutes, then it is killed.
+    #[arg(long, value_name = "CMD", value_parser = values::program, conflicts_with = "show",
+          value_hint = ValueHint::CommandString, help_heading = "Hooks")]
+    pub on_complete: Option<Program>,
+
+    /// Run CMD when a torrent fails
+    ///
+    /// That is, when it is paused by an error (disk full) and when it ends with another exit code than 0.
+    /// Otherwise as --on-complete.
+    #[arg(long, value_name = "CMD", value_parser = values::program, conflicts_with = "show",
+          value_hint = ValueHint::CommandString, help_heading = "Hooks")]
+    pub on_error: Option<Program>,
+
     /// Print what the torrent holds, and exit
     #[arg(long, help_heading = "Output")]
     pub show: bool,
@@ -151,7 +169,6 @@ pub struct Args {
         value_enum,
         hide_possible_values = true,
         requires = "json",
-        conflicts_with = "show",
         help_heading = "Output"
     )]
     pub events: Option<Level>,
@@ -274,7 +291,7 @@ Exit codes:
   26  not a valid .torrent
   32  --hashcheck-only found corrupt data
  130  exited at once, by a second Ctrl-C
-With several causes the most serious wins: 17, 9, 32, 7.
+With several causes the most serious wins: 17, 9, 32, 7. A hook that fails comes before all.
 
 Examples:
   Download into ./storage, then seed until Ctrl-C:

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Exit;
 use super::config::Config;
+use super::hooks::{About, Hooks, Occasion};
 use super::json::Stream;
 use super::load::Loaded;
 use super::progress::Screen;
@@ -20,7 +21,7 @@ use crate::bitfield::Bitfield;
 use crate::client::check::check;
 use crate::client::{CheckOptions, CheckOutcome, PieceResult};
 use crate::client::{Phase, Status};
-use crate::event::{Event, Kind, Pieces, State};
+use crate::event::{Event, Kind, Pieces, Severity, State};
 use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::{Metainfo, escape};
 use crate::storage::{Storage, StorageOptions};
@@ -84,13 +85,19 @@ impl Job {
 pub fn run_check(config: &Config, jobs: &[Job], out: &mut impl Write, stop: &AtomicBool) -> Exit {
     let mut screen = Screen::new(config, jobs.len(), Instant::now());
     let mut exit = Exit::Complete;
+    let mut hooks = Hooks::new(config);
+    let mut sink = match config.json {
+        Some(least) => Sink::Json(Stream::new(out, least)),
+        None => Sink::Table(Table::new(out, config.color_stdout, config.verbosity)),
+    };
     for (number, job) in jobs.iter().enumerate() {
-        let mut sink = match config.json {
-            Some(least) => Sink::Json(Stream::new(&mut *out, least)),
-            None => Sink::Table(Table::new(&mut *out, config.color_stdout, config.verbosity)),
-        };
         match check_one(config, job, number, &mut screen, &mut sink, stop) {
-            Ok(one) => exit = exit.worst(one),
+            Ok((one, summary)) => {
+                let occasion = if one == Exit::Complete { Occasion::Complete } else { Occasion::Error };
+                let about = About::torrent(&job.torrent.metainfo, &config.torrent.basedir);
+                hooks.run(occasion, &about, summary);
+                exit = exit.worst(one);
+            }
             Err(message) => {
                 screen.say(Mark::Error, &message);
                 exit = exit.worst(Exit::Failure);
@@ -98,6 +105,17 @@ pub fn run_check(config: &Config, jobs: &[Job], out: &mut impl Write, stop: &Ato
         }
     }
     screen.clear();
+    if let Sink::Json(stream) = sink {
+        let unsaid = stream.finish();
+        if unsaid > 0 {
+            let text = format!("{} could not be written to standard output", count(unsaid, "event"));
+            screen.say(Mark::Warning, &text);
+        }
+    }
+    for failure in hooks.finish() {
+        screen.say(Mark::Error, &failure.text);
+        exit = exit.worst(Exit::Hook(failure.code));
+    }
     exit
 }
 
@@ -126,20 +144,25 @@ fn check_one(
     screen: &mut Screen,
     sink: &mut Sink<impl Write>,
     stop: &AtomicBool,
-) -> Result<Exit, String> {
+) -> Result<(Exit, Kind), String> {
     let metainfo = &job.torrent.metainfo;
     let started = Instant::now();
     let bytes = bytes_of(metainfo, &job.pieces);
     sink.event(metainfo, Kind::HashcheckStarted { pieces: job.pieces.count(), bytes })?;
 
     // Bytes of unwanted files that share a piece with wanted ones may be in the part file.
-    let options = StorageOptions { priorities: job.priorities.clone(), ..StorageOptions::default() };
+    let options = StorageOptions {
+        priorities: job.priorities.clone(),
+        trace: config.json == Some(Severity::Debug),
+        ..StorageOptions::default()
+    };
     let storage = Storage::new(metainfo, &config.torrent.basedir, options);
     let outcome = thread::scope(|scope| {
         let (verdicts, received) = sync_channel(MOST_WAITING);
         let storage = &storage;
         let engine = scope.spawn(move || read(storage, job, stop, verdicts));
-        watch(job, number, screen, sink, &received).map(|()| engine.join().expect("the check does not panic"))
+        watch(job, storage, number, screen, sink, &received)
+            .map(|()| engine.join().expect("the check does not panic"))
     })?;
     screen.hide(number);
 
@@ -152,14 +175,12 @@ fn check_one(
         report.take_unreadable();
     }
     let elapsed = started.elapsed().as_secs_f64();
+    let summary = report.summary(metainfo, elapsed);
     match sink {
         Sink::Table(table) => table.summary(&report, metainfo, elapsed)?,
-        Sink::Json(stream) => {
-            let kind = report.summary(metainfo, elapsed);
-            stream.write(&Event { torrent: Some(metainfo.info_hash), kind });
-        }
+        Sink::Json(_) => sink.event(metainfo, summary.clone())?,
     }
-    Ok(report.exit())
+    Ok((report.exit(), summary))
 }
 
 /// A verdict on a piece.
@@ -178,6 +199,7 @@ fn read(storage: &Storage, job: &Job, stop: &AtomicBool, verdicts: SyncSender<Ve
 /// Passes verdicts on and draws, until the check is done.
 fn watch(
     job: &Job,
+    storage: &Storage,
     number: usize,
     screen: &mut Screen,
     sink: &mut Sink<impl Write>,
@@ -199,6 +221,7 @@ fn watch(
                         Kind::PieceHashFailed { index: piece.0, peers: Vec::new() }
                     }
                 };
+                tell_notes(metainfo, storage, sink)?;
                 sink.event(metainfo, kind)?;
                 let size = u64::from(metainfo.layout.piece_size(piece));
                 if result == PieceResult::Ok {
@@ -211,9 +234,15 @@ fn watch(
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Disconnected) => return tell_notes(metainfo, storage, sink),
         }
     }
+}
+
+/// What happened to the files.
+fn tell_notes(metainfo: &Metainfo, storage: &Storage, sink: &mut Sink<impl Write>) -> Result<(), String> {
+    let notes = storage.take_notes();
+    notes.into_iter().try_for_each(|note| sink.event(metainfo, storage.event_of(note)))
 }
 
 /// The picture of a torrent that is only checked.
@@ -242,6 +271,7 @@ fn status(job: &Job) -> Status {
         check: Some((0, bytes, 0)),
         error: None,
         ended: None,
+        exit_code: 7,
     }
 }
 

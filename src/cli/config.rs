@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::args::{Args, Level, Prealloc, ProgressArg, StateArg, When};
 use super::select::Selector;
-use super::values::Weighted;
+use super::values::{Program, Weighted};
 use crate::client::{SessionOptions, TorrentOptions};
 use crate::event::{Severity, State};
 use crate::storage::Preallocate;
@@ -21,6 +21,16 @@ pub enum Source {
     Stdin,
     /// A file.
     Path(PathBuf),
+}
+
+impl Source {
+    /// As the user named it.
+    pub fn name(&self) -> String {
+        match self {
+            Source::Stdin => "-".to_owned(),
+            Source::Path(path) => path.to_string_lossy().into_owned(),
+        }
+    }
 }
 
 /// What is to be done with the torrents.
@@ -73,6 +83,10 @@ pub struct Config {
     pub files: Vec<Selector>,
     /// `--priority`.
     pub weights: Vec<Weighted>,
+    /// `--on-complete`.
+    pub on_complete: Option<Program>,
+    /// `--on-error`.
+    pub on_error: Option<Program>,
     /// `--json`, and the least severity asked for.
     pub json: Option<Severity>,
     /// How progress is shown.
@@ -165,6 +179,8 @@ impl Config {
             color_stderr: color(around.stderr_terminal),
             files: args.files,
             weights: args.priority,
+            on_complete: args.on_complete,
+            on_error: args.on_error,
         })
     }
 }
@@ -210,6 +226,7 @@ fn session_options(args: &Args) -> SessionOptions {
         max_peers: args.max_peers,
         max_download_rate: args.max_download_rate.map(|rate| rate.0),
         max_upload_rate: args.max_upload_rate.map(|rate| rate.0),
+        ip_filter: None,
     }
 }
 
@@ -237,6 +254,7 @@ fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
         seed_ratio: args.seed_ratio,
         seed_time: args.seed_time.map(|time| time.0),
         stall_timeout: args.stall_timeout.map(|time| time.0),
+        piece_cache: Vec::new(),
     }
 }
 
@@ -311,6 +329,8 @@ mod tests {
             ("--state", "running", "started, paused, stopped"),
             ("--bind", "eth0", "e.g. 192.0.2.7"),
             ("--priority", "3", "e.g. 3=10"),
+            ("--on-complete", "mail 'me", "a quote is not closed"),
+            ("--on-error", " ", "e.g. 'notify-send done'"),
         ] {
             let message = config(&[option, value, "x.torrent"], &terminal()).unwrap_err();
             assert!([option, value, allowed].iter().all(|part| message.contains(part)), "{message}");

@@ -2,28 +2,29 @@
 
 /// The exit codes. What aria2c has a number for has the same number here, but for usage.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[repr(u8)]
 pub enum Exit {
     /// Everything wanted is complete and verified, and seeded as asked.
-    Complete = 0,
+    Complete,
     /// An error with no number of its own.
-    Failure = 1,
+    Failure,
     /// Wrong options.
-    Usage = 2,
+    Usage,
     /// No new data for longer than `--stall-timeout`.
-    Stalled = 5,
+    Stalled,
     /// Stopped, or checked, with wanted data missing, none of it corrupt.
-    Incomplete = 7,
+    Incomplete,
     /// Disk full.
-    DiskFull = 9,
+    DiskFull,
     /// Cannot read or write data.
-    Data = 17,
+    Data,
     /// Not a valid .torrent.
-    Torrent = 26,
+    Torrent,
     /// `--hashcheck-only` found corrupt data.
-    Corrupt = 32,
+    Corrupt,
     /// A second Ctrl-C.
-    Interrupted = 130,
+    Interrupted,
+    /// A hook failed with this code: it takes the place of all others.
+    Hook(u8),
 }
 
 impl Exit {
@@ -44,7 +45,19 @@ impl Exit {
 
     /// The number.
     pub fn code(self) -> u8 {
-        self as u8
+        match self {
+            Exit::Complete => 0,
+            Exit::Failure => 1,
+            Exit::Usage => 2,
+            Exit::Stalled => 5,
+            Exit::Incomplete => 7,
+            Exit::DiskFull => 9,
+            Exit::Data => 17,
+            Exit::Torrent => 26,
+            Exit::Corrupt => 32,
+            Exit::Interrupted => 130,
+            Exit::Hook(code) => code,
+        }
     }
 
     /// The code with this number; anything unknown is a failure with no number of its own.
@@ -56,7 +69,11 @@ impl Exit {
     #[must_use]
     pub fn worst(self, other: Exit) -> Exit {
         let is_one = |exit: &Exit| *exit == self || *exit == other;
-        Self::BY_WEIGHT.into_iter().find(is_one).expect("every code has its weight")
+        match (self, other) {
+            (Exit::Hook(_), _) => self,
+            (_, Exit::Hook(_)) => other,
+            _ => Self::BY_WEIGHT.into_iter().find(is_one).expect("every other code has its weight"),
+        }
     }
 }
 
@@ -84,6 +101,13 @@ mod tests {
             let all = codes.iter().map(|code| Exit::from_code(*code));
             assert_eq!(all.fold(Exit::Complete, Exit::worst).code(), winner, "{codes:?}");
         }
+    }
+
+    #[test]
+    fn a_hooks_failure_becomes_the_exit_code() {
+        assert_eq!(Exit::Complete.worst(Exit::Hook(3)).code(), 3);
+        assert_eq!(Exit::Hook(3).worst(Exit::DiskFull).code(), 3);
+        assert_eq!(Exit::Hook(3).worst(Exit::Hook(4)).code(), 3);
     }
 
     #[test]

@@ -35,7 +35,7 @@ struct Line<'a> {
 }
 
 /// One line of the stream, its end included.
-fn line(event: &Event, now: SystemTime) -> Vec<u8> {
+pub(super) fn line(event: &Event, now: SystemTime) -> Vec<u8> {
     let line = Line {
         v: VERSION,
         time: humantime::format_rfc3339_millis(now).to_string(),
@@ -96,6 +96,17 @@ impl<W: Write> Stream<W> {
         }
     }
 
+    /// Says what was lost since the last event that could be written; gives what could not be said.
+    pub fn finish(mut self) -> u64 {
+        if self.dropped > 0 && !self.gone {
+            let notice = Event { torrent: None, kind: Kind::EventsDropped { count: self.dropped } };
+            if self.write_line(&line(&notice, SystemTime::now())).is_ok() {
+                self.dropped = 0;
+            }
+        }
+        self.dropped
+    }
+
     fn lost(&mut self, error: &io::Error) {
         self.dropped += 1;
         self.gone = error.kind() == io::ErrorKind::BrokenPipe;
@@ -124,8 +135,8 @@ impl<W: Write> Stream<W> {
 
 /// The thread that writes a subscription's events.
 pub struct Writer {
-    /// Takes nothing; its other end goes with the thread.
-    ended: Receiver<()>,
+    /// Events that were lost and of which nothing could be said, at the thread's end.
+    ended: Receiver<u64>,
     /// Events written, to see whether the reader still takes any.
     written: Arc<AtomicU64>,
 }
@@ -139,31 +150,40 @@ impl Writer {
     ) -> io::Result<Writer> {
         let written = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&written);
-        let (end, ended) = mpsc::sync_channel(0);
+        let (end, ended) = mpsc::sync_channel(1);
         let run = move || {
-            let _end = end;
             let mut stream = Stream::new(out, least);
-            while let Ok(event) = subscription.events.recv() {
+            while let Some(event) = subscription.recv() {
                 stream.add_dropped(subscription.take_dropped());
                 stream.write(&event);
                 count.fetch_add(1, Ordering::Relaxed);
                 if stream.is_gone() {
-                    break;
+                    return;
                 }
             }
+            stream.add_dropped(subscription.take_dropped());
+            let unsaid = stream.finish();
+            // Nobody waits any more if it took too long.
+            let _ = end.send(unsaid);
         };
         thread::Builder::new().name("events".to_owned()).spawn(run)?;
         Ok(Writer { ended, written })
     }
 
     /// Waits until everything is written, as long as the reader takes something. To be called
-    /// after the session's end.
-    pub fn finish(self) {
+    /// after the session's end. Gives how many events were lost without a word about it because
+    /// nothing can be written; a reader that went away wanted no more.
+    pub fn finish(self) -> u64 {
         let mut before = self.written.load(Ordering::Relaxed);
-        while self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+        loop {
+            match self.ended.recv_timeout(PATIENCE) {
+                Ok(unsaid) => return unsaid,
+                Err(RecvTimeoutError::Disconnected) => return 0,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
             let written = self.written.load(Ordering::Relaxed);
             if written == before {
-                return;
+                return 0;
             }
             before = written;
         }

@@ -3,11 +3,12 @@
 //! Owns their text. The page itself and the completions are put together by `examples/generate.rs`.
 
 /// `(heading, roff)` in the order of the page.
-pub const SECTIONS: [(&str, &str); 7] = [
+pub const SECTIONS: [(&str, &str); 8] = [
     ("BARS", BARS),
     ("SIGNALS", SIGNALS),
     ("EXIT STATUS", EXIT_STATUS),
     ("EVENTS", EVENTS),
+    ("HOOKS", HOOKS),
     ("FILES", FILES),
     ("ENVIRONMENT", ENVIRONMENT),
     ("EXAMPLES", EXAMPLES),
@@ -91,7 +92,8 @@ found corrupt data.
 .B 130
 Exited at once, by a second SIGINT, SIGTERM or SIGHUP.
 .PP
-With several causes the most serious wins: 17, 9, 32, 7.";
+With several causes the most serious wins: 17, 9, 32, 7. The exit code of a hook that fails takes the place of all
+of them.";
 
 const EVENTS: &str = r"With
 .B \-\-json
@@ -118,7 +120,45 @@ holds up the transfer; what it missed is counted by
 .B summary
 is always the last event of a torrent, whatever
 .B \-\-events
-says.";
+says, also of one that could not be begun (without
+.B torrent
+then, if it could not be read). Only a second SIGINT, SIGTERM or SIGHUP leaves no time for it.";
+
+const HOOKS: &str = r#".B \-\-on\-complete
+and
+.B \-\-on\-error
+run a program for each torrent: the first as soon as everything wanted is there and verified (also when it was there
+already), the second when the torrent is paused by an error and when it ends with another exit code than 0. With
+.B \-\-hashcheck\-only
+one of them runs after the check.
+.PP
+The command is split into words as a shell would, once, and run without one: nothing that a torrent says is ever read
+as a command. Write
+.B "sh \-c '...'"
+for a shell. Standard input is the torrent's
+.B summary
+event, as it stands at that moment, on one line; what the program prints goes to standard error. In its environment are:
+.TP
+.B BTGET_EVENT
+.B complete
+or
+.BR error .
+.TP
+.BR BTGET_TORRENT , \ BTGET_NAME
+The info hash, and the name with control characters escaped.
+.TP
+.BR BTGET_PATH , \ BTGET_BASEDIR
+The torrent's folder, or its one file, and the folder that it is in; absolute.
+.TP
+.BR BTGET_EXIT_CODE , \ BTGET_REASON
+The exit code of the torrent, were it to end now, and why.
+.TP
+.BR BTGET_DONE , \ BTGET_WANTED , \ BTGET_LEFT , \ BTGET_DOWNLOADED , \ BTGET_UPLOADED
+Bytes.
+.PP
+Hooks run beside the transfer, and btget waits for them before it exits. One that takes longer than 10 minutes is
+killed. Of a hook that fails the exit code becomes that of btget: 127 if there is no such program, 126 if it cannot be
+run, 124 if it took too long, 128 and the number of the signal if one killed it."#;
 
 const FILES: &str = r".TP
 .I DIR
@@ -175,6 +215,13 @@ Bad files of a mirror, by a program:
 .nf
     btget some.torrent \-d ./storage \-\-hashcheck\-only \-\-json |
         jq \-r 'select(.event == \(dqfile_report\(dq and .status != \(dqok\(dq) | .path'
+.fi
+.PP
+Tell somebody when it is there, and act on what goes wrong:
+.PP
+.nf
+    btget some.torrent \-d ./storage \-\-on\-complete 'notify\-send \(dqIt is there\(dq' \e
+        \-\-on\-error \(dqsh \-c 'jq \-r .message | mail \-s trouble me'\(dq
 .fi
 .PP
 Pause the download over lunch:

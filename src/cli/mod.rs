@@ -8,6 +8,7 @@ mod bar;
 mod check;
 mod config;
 mod exit;
+mod hooks;
 mod json;
 mod load;
 pub mod manual;

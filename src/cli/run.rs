@@ -7,12 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Exit;
 use super::check::{Job, run_check};
 use super::config::{Config, Mode, Verbosity};
+use super::hooks::{About, Hooks, Occasion};
+use super::json::Stream;
 use super::load::{Loaded, cause, load};
 use super::progress::message;
 use super::say::Mark;
 use super::show::{show, show_json};
 use super::signals;
 use super::{json, select, transfer};
+use crate::event::{Event, Kind, Pieces};
 use crate::metainfo::{Metainfo, escape};
 
 /// Why nothing was done: the exit code, and the message.
@@ -49,7 +52,11 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
 fn torrents(config: &Config) -> Result<Vec<Loaded>, Refusal> {
     let mut torrents: Vec<Loaded> = Vec::new();
     for source in &config.sources {
-        let torrent = load(source).map_err(|text| (Exit::Torrent, text))?;
+        let torrent = load(source).map_err(|text| {
+            let summary = not_begun(source.name(), None, Exit::Torrent, &text);
+            let exit = tell_not_begun(config, None, vec![(About::default(), summary)], Exit::Torrent);
+            (exit, text)
+        })?;
         let same = torrents.iter().find(|other| other.metainfo.info_hash == torrent.metainfo.info_hash);
         match same {
             Some(same) => {
@@ -72,6 +79,54 @@ fn wanted(config: &Config, torrents: Vec<Loaded>) -> Result<Vec<(Loaded, Vec<u32
         }
     }
     Ok(torrents.into_iter().zip(priorities).collect())
+}
+
+/// The summary of a torrent of which nothing was done.
+pub(super) fn not_begun(name: String, metainfo: Option<&Metainfo>, exit: Exit, reason: &str) -> Kind {
+    let size = metainfo.map_or(0, |metainfo| metainfo.layout.total());
+    let pieces = metainfo.map(|metainfo| 0..metainfo.layout.num_pieces()).into_iter().collect();
+    Kind::Summary {
+        name,
+        exit_code: exit.code(),
+        reason: reason.to_owned(),
+        done: 0,
+        wanted: size,
+        left: size,
+        downloaded: 0,
+        uploaded: 0,
+        wasted: 0,
+        elapsed: 0.0,
+        have: Pieces(Vec::new()),
+        wanted_pieces: Pieces(pieces),
+    }
+}
+
+/// Nothing was done: tells programs that and, by `event`, why, and runs the hooks. The exit code is
+/// `exit`, or a hook's.
+pub(super) fn tell_not_begun(
+    config: &Config,
+    event: Option<Kind>,
+    summaries: Vec<(About, Kind)>,
+    exit: Exit,
+) -> Exit {
+    if config.mode == Mode::Show {
+        return exit;
+    }
+    if let (Some(least), Ok(out)) = (config.json, json::stdout()) {
+        let mut stream = Stream::new(out, least);
+        let events = event.into_iter().map(|kind| Event { torrent: None, kind });
+        events.for_each(|event| stream.write(&event));
+        for (about, kind) in &summaries {
+            stream.write(&Event { torrent: about.info_hash(), kind: kind.clone() });
+        }
+    }
+    let mut hooks = Hooks::new(config);
+    for (about, summary) in summaries {
+        hooks.run(Occasion::Error, &about, summary);
+    }
+    let failures = hooks.finish();
+    failures.iter().for_each(|failure| message(Mark::Error, &failure.text, config.color_stderr));
+    failures.iter().fold(exit, |exit, failure| exit.worst(Exit::Hook(failure.code)))
 }
 
 fn show_all(config: &Config, torrents: &[Loaded]) -> Result<(), Refusal> {

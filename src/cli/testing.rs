@@ -61,5 +61,6 @@ pub fn status(name: &str, pieces: u32) -> Status {
         check: None,
         error: None,
         ended: None,
+        exit_code: 7,
     }
 }

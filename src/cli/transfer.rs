@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 
 use super::Exit;
 use super::config::{Config, Verbosity};
+use super::hooks::{About, Hooks, Occasion};
 use super::json::{self, Writer};
 use super::load::{Loaded, cause};
 use super::progress::Screen;
-use super::run::{no_signals, no_stdout};
+use super::run::{no_signals, no_stdout, not_begun, tell_not_begun};
 use super::say::{Mark, mark, outcome};
 use super::signals::{self, Signal};
-use crate::client::{Client, Session, Status, Subscription, TorrentOptions};
+use crate::client::{Client, Error, Session, Status, Subscription, TorrentOptions};
 use crate::event::{Event, Kind, Severity};
 use crate::metainfo::{InfoHash, escape};
+use crate::text::count;
 
 /// What wakes the loop.
 enum Wake {
@@ -36,6 +38,12 @@ struct Torrent {
     completed: Option<f64>,
     /// Once its summary has come.
     exit: Option<Exit>,
+    about: About,
+    began: Instant,
+    /// The hook for what is complete has been run.
+    announced: bool,
+    /// The exit code that the hook for errors was last run for.
+    lamented: Option<u8>,
 }
 
 /// Runs the torrents, each with the weights of its files, until all have ended or a signal says so.
@@ -49,8 +57,9 @@ pub fn run(
     // Nobody listens any more only once the outcome is known.
     signals::listen(exit, move |signal| drop(signalled.send(Wake::Signal(signal)))).map_err(no_signals)?;
 
-    let failure = |error: crate::client::Error| (Exit::Failure, error.to_string());
-    let session = Session::start(config.session.clone()).map_err(failure)?;
+    let failure = |error: Error| (Exit::Failure, error.to_string());
+    let session =
+        Session::start(config.session.clone()).map_err(|error| not_started(config, &torrents, error))?;
     let least = if config.verbosity == Verbosity::Debug { Severity::Debug } else { Severity::Info };
     forward(session.subscribe(least).map_err(failure)?, wake, config.verbosity)
         .map_err(|error| (Exit::Failure, format!("cannot start a thread: {}", cause(&error))))?;
@@ -67,27 +76,59 @@ pub fn run(
     for (torrent, priorities) in torrents {
         let metainfo = torrent.metainfo;
         let (info_hash, name) = (metainfo.info_hash, escape(&metainfo.name).into_owned());
+        let about = About::torrent(&metainfo, &config.torrent.basedir);
         let options = TorrentOptions { priorities, ..config.torrent.clone() };
         let client = session.add(metainfo, options).map_err(failure)?;
-        running.push(Torrent { client, info_hash, name, completed: None, exit: None });
+        running.push(Torrent {
+            client,
+            info_hash,
+            name,
+            completed: None,
+            exit: None,
+            about,
+            began: Instant::now(),
+            announced: false,
+            lamented: None,
+        });
     }
     let screen = Screen::new(config, running.len(), Instant::now());
-    let mut transfer = Transfer { config, screen, torrents: running, wakes };
+    let mut transfer = Transfer { config, screen, torrents: running, wakes, hooks: Hooks::new(config) };
     transfer.until_over();
     session.begin_shutdown();
     transfer.until_told();
     session.shutdown();
     transfer.screen.clear();
-    if let Some(writer) = writer {
-        writer.finish();
+    let unsaid = writer.map_or(0, Writer::finish);
+    if unsaid > 0 {
+        let text = format!("{} could not be written to standard output", count(unsaid, "event"));
+        transfer.say(Mark::Warning, &text);
     }
-    Ok(transfer.exit())
+    let exit = transfer.exit();
+    let failures = transfer.hooks.finish();
+    failures.iter().for_each(|failure| transfer.screen.say(Mark::Error, &failure.text));
+    Ok(failures.iter().fold(exit, |exit, failure| exit.worst(Exit::Hook(failure.code))))
+}
+
+/// There is no session to say so.
+fn not_started(config: &Config, torrents: &[(Loaded, Vec<u32>)], error: Error) -> (Exit, String) {
+    let text = error.to_string();
+    let event = match error {
+        Error::Start { event, .. } => event.map(|kind| *kind),
+        _ => None,
+    };
+    let summary = |(torrent, _): &(Loaded, Vec<u32>)| {
+        let metainfo = &torrent.metainfo;
+        let about = About::torrent(metainfo, &config.torrent.basedir);
+        (about, not_begun(metainfo.name.clone(), Some(metainfo), Exit::Failure, &text))
+    };
+    let summaries = torrents.iter().map(summary).collect();
+    (tell_not_begun(config, event, summaries, Exit::Failure), text)
 }
 
 /// Passes events on to the loop: those that it does something with.
 fn forward(subscription: Subscription, wake: SyncSender<Wake>, verbosity: Verbosity) -> std::io::Result<()> {
     let run = move || {
-        for event in subscription.events.iter().filter(|event| matters(&event.kind, verbosity)) {
+        for event in subscription.iter().filter(|event| matters(&event.kind, verbosity)) {
             if wake.send(Wake::Event(event)).is_err() {
                 return;
             }
@@ -119,6 +160,7 @@ struct Transfer<'a> {
     screen: Screen,
     torrents: Vec<Torrent>,
     wakes: Receiver<Wake>,
+    hooks: Hooks,
 }
 
 impl Transfer<'_> {
@@ -173,7 +215,7 @@ impl Transfer<'_> {
         }
     }
 
-    fn command(&self, what: fn(&Client) -> Result<(), crate::client::Error>) {
+    fn command(&self, what: fn(&Client) -> Result<(), Error>) {
         for torrent in self.torrents.iter().filter(|torrent| torrent.exit.is_none()) {
             // An error means that the session has ended, and that comes as an event.
             let _ = what(&torrent.client);
@@ -188,6 +230,7 @@ impl Transfer<'_> {
             self.screen.say(mark, &self.with_name(number, event.kind.message()));
         }
         let Some(number) = number else { return };
+        self.run_hooks(number, &event.kind);
         let torrent = &mut self.torrents[number];
         match &event.kind {
             Kind::Complete { elapsed, .. } => torrent.completed = Some(*elapsed),
@@ -203,6 +246,31 @@ impl Transfer<'_> {
         if changes_phase(&event.kind) {
             let client = &self.torrents[number].client;
             self.screen.phase_changed(number, Instant::now(), || client.status());
+        }
+    }
+
+    fn run_hooks(&mut self, number: usize, kind: &Kind) {
+        let torrent = &mut self.torrents[number];
+        let elapsed = torrent.began.elapsed().as_secs_f64();
+        let summary = match kind {
+            Kind::Summary { .. } => kind.clone(),
+            Kind::Complete { .. } | Kind::HashcheckFinished { .. } | Kind::FileError { .. } => {
+                let Some(status) = torrent.client.status() else { return };
+                let reason = match &status.error {
+                    Some(error) => error.clone(),
+                    None if status.left == 0 => "complete".to_owned(),
+                    // The check was not the end of it.
+                    None => return,
+                };
+                status.summary(status.exit_code, reason, elapsed)
+            }
+            _ => return,
+        };
+        let Kind::Summary { exit_code, .. } = summary else { return };
+        if exit_code == 0 && !std::mem::replace(&mut torrent.announced, true) {
+            self.hooks.run(Occasion::Complete, &torrent.about, summary);
+        } else if exit_code != 0 && torrent.lamented.replace(exit_code) != Some(exit_code) {
+            self.hooks.run(Occasion::Error, &torrent.about, summary);
         }
     }
 

@@ -25,6 +25,15 @@ pub struct Amount(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Dur(pub Duration);
 
+/// A program and its arguments, split into words once and for all.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Program {
+    /// The program, then its arguments; at least one.
+    pub words: Vec<String>,
+    /// As it was given.
+    pub text: String,
+}
+
 /// Files and their weight.
 #[derive(Clone, Debug)]
 pub struct Weighted {
@@ -140,6 +149,20 @@ pub fn ratio(text: &str) -> Result<f64, String> {
     decimal(text)
         .filter(|ratio| *ratio <= 1e6)
         .ok_or_else(|| "give a number from 0 to 1000000, e.g. 1.5 to upload half as much again".to_owned())
+}
+
+/// `--on-complete`, `--on-error`.
+pub fn program(text: &str) -> Result<Program, String> {
+    match shlex::split(text) {
+        Some(words) if words.first().is_some_and(|word| !word.is_empty()) => {
+            Ok(Program { words, text: text.to_owned() })
+        }
+        Some(_) => Err("give a program and its arguments, e.g. 'notify-send done'".to_owned()),
+        None => {
+            Err("a quote is not closed; give words as for a shell, e.g. \"notify-send 'it is done'\""
+                .to_owned())
+        }
+    }
 }
 
 /// `--bind`.

@@ -5,17 +5,21 @@
 //! commands and wait for its replies, microseconds at most. Use them from any thread.
 
 mod builder;
+mod callbacks;
 mod session;
 mod torrent;
 
 use std::path::PathBuf;
 
+use crate::event::Kind;
 use crate::metainfo::{InfoHash, MetainfoError};
 
 pub use crate::check::{self, CheckOptions, CheckOutcome, PieceResult};
-pub use crate::session::PeerStatus;
-pub use crate::session::options::{FileInfo, Phase, SessionOptions, Status, TorrentOptions, TrackerInfo};
+pub use crate::session::options::{
+    CachedPiece, FileInfo, IpFilter, Phase, SessionOptions, Status, Tier, TorrentOptions, TrackerInfo, Which,
+};
 pub use crate::session::subscribers::Subscription;
+pub use crate::session::{PeerFlags, PeerStatus};
 pub use builder::ClientBuilder;
 pub use session::Session;
 pub use torrent::Client;
@@ -25,14 +29,33 @@ pub use torrent::Client;
 #[non_exhaustive]
 pub enum Error {
     /// No port of the list could be listened on, or a thread could not be started.
-    #[error("{0}")]
-    Start(String),
+    #[error("{message}")]
+    Start {
+        /// As a user reads it.
+        message: String,
+        /// What the session's subscribers would have been told: a `listen_failure`.
+        event: Option<Box<Kind>>,
+    },
     /// The session has ended.
     #[error("the session has ended")]
     Ended,
     /// The torrent is in the session already.
     #[error("torrent {0} is there already")]
     Twice(InfoHash),
+    /// The torrent has been taken out of the session.
+    #[error("torrent {0} has been removed")]
+    Removed(InfoHash),
+    /// The torrent has no piece with this index.
+    #[error("there is no piece {piece}: the torrent has {pieces}, numbered from 0")]
+    NoPiece {
+        /// What was asked for.
+        piece: u32,
+        /// How many there are.
+        pieces: u32,
+    },
+    /// A thread for a callback could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
     /// The .torrent could not be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {

@@ -1,5 +1,6 @@
 //! A running session.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
@@ -7,19 +8,51 @@ use super::torrent::Facts;
 use super::{Client, Error, SessionOptions, Subscription, TorrentOptions};
 use crate::event::Severity;
 use crate::metainfo::{InfoHash, Metainfo};
-use crate::session::Command;
-use crate::session::thread::{Commands, Thread};
+use crate::session::thread::{Commands, Started, Thread};
+use crate::session::{Command, NotStarted};
 use crate::wire::PeerId;
 
 /// A running session: the listener, the limits and the torrents.
 ///
 /// Dropping it stops every torrent as [`Session::shutdown`] does.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let new = |name| btget::metainfo::create::NewTorrent { name,
+/// #     content: btget::metainfo::create::Content::File(7), piece_length: 16384,
+/// #     piece_hashes: &[[7; 20]], trackers: &[], private: false }.encode();
+/// # let (first, second) = (new("first"), new("second"));
+/// use btget::client::{IpFilter, Session, SessionOptions, TorrentOptions};
+/// use btget::event::{Kind, Severity};
+/// use btget::metainfo::Metainfo;
+///
+/// let session = Session::start(SessionOptions {
+///     bind: Some([127, 0, 0, 1].into()),
+///     ip_filter: Some(IpFilter::new(|ip| (!ip.is_loopback()).then(|| "not from here".into()))),
+///     ..SessionOptions::default()
+/// })?;
+/// assert_eq!(session.listening(), [([127, 0, 0, 1], session.port()).into()]);
+/// assert!(session.peer_id().to_string().starts_with("-bg"));
+///
+/// let events = session.subscribe(Severity::Info)?;
+/// let options = TorrentOptions { basedir: folder.path().into(), ..TorrentOptions::default() };
+/// let one = session.add(Metainfo::parse(&first)?, options.clone())?;
+/// let other = session.add(Metainfo::parse(&second)?, options)?;
+/// assert_eq!(session.torrents()?.len(), 2);
+/// session.remove(&one)?;
+/// assert_eq!(session.torrents()?, [other.infohash()]);
+/// one.start().expect_err("it has been removed");
+///
+/// session.shutdown();
+/// assert!(events.iter().any(|event| matches!(event.kind, Kind::TorrentRemoved { .. })));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Session {
     /// `None` once it has ended.
     thread: Option<Thread>,
-    peer_id: PeerId,
-    port: u16,
+    started: Started,
 }
 
 impl Session {
@@ -29,8 +62,9 @@ impl Session {
     ///
     /// If none of the ports can be listened on, or a thread cannot be started.
     pub fn start(options: SessionOptions) -> Result<Session, Error> {
-        let (thread, peer_id, port) = Thread::start(options).map_err(Error::Start)?;
-        Ok(Session { thread: Some(thread), peer_id, port })
+        let not_started = |NotStarted { message, event }| Error::Start { message, event };
+        let (thread, started) = Thread::start(options).map_err(not_started)?;
+        Ok(Session { thread: Some(thread), started })
     }
 
     /// Adds a torrent; its check begins at once, and it goes on to `options.state`.
@@ -47,8 +81,8 @@ impl Session {
         if !added {
             return Err(Error::Twice(info_hash));
         }
-        let (peer_id, port) = (self.peer_id, self.port);
-        Ok(Client { commands, info_hash, facts, peer_id, port, session: None })
+        let Started { peer_id, port, .. } = self.started;
+        Ok(Client { commands, info_hash, facts, peer_id, port, path: None, session: None })
     }
 
     /// Ends a torrent and takes it out; its files stay.
@@ -60,7 +94,7 @@ impl Session {
         self.ask(|reply| Command::Remove(torrent.info_hash, reply))
     }
 
-    /// The torrents.
+    /// The torrents, by info hash.
     ///
     /// # Errors
     ///
@@ -80,12 +114,17 @@ impl Session {
 
     /// Ours, the same for all torrents.
     pub fn peer_id(&self) -> PeerId {
-        self.peer_id
+        self.started.peer_id
     }
 
     /// The port that is listened on.
     pub fn port(&self) -> u16 {
-        self.port
+        self.started.port
+    }
+
+    /// Where connections are accepted: one address, or one of each family.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.started.listening
     }
 
     /// Tells every torrent to stop (finish writing, sync, save resume data, announce `stopped`; 5 s

@@ -6,12 +6,14 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::callbacks::Callback;
 use super::{
-    ClientBuilder, Error, FileInfo, PeerStatus, Phase, Session, Status, TorrentOptions, TrackerInfo,
+    CachedPiece, ClientBuilder, Error, FileInfo, PeerStatus, Phase, Session, Status, Tier, TorrentOptions,
+    Which,
 };
 use crate::bitfield::Bitfield;
-use crate::event::State;
-use crate::layout::FileIndex;
+use crate::event::{Event, Severity, State};
+use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::{InfoHash, Metainfo};
 use crate::session::Command;
 use crate::session::thread::Commands;
@@ -24,6 +26,7 @@ pub(super) struct Facts {
     name: String,
     size: u64,
     piece_length: u32,
+    pieces: u32,
     basedir: PathBuf,
     files: Vec<FileInfo>,
     /// The last picture, for when the session has ended. The lock is held for a copy at a time, by
@@ -43,6 +46,7 @@ impl Facts {
             name: metainfo.name.clone(),
             size: metainfo.layout.total(),
             piece_length: metainfo.layout.piece_length(),
+            pieces: metainfo.layout.num_pieces(),
             files: metainfo.files.iter().enumerate().map(file).collect(),
             basedir,
             last: Mutex::new(None),
@@ -77,10 +81,24 @@ impl Facts {
 ///     .basedir(folder.path().join("here"))
 ///     .session_options(local)
 ///     .build()?;
+/// assert!(seed.wait_checked(Duration::from_secs(20)));
 /// client.add_peer(([127, 0, 0, 1], seed.port()).into())?;
 /// assert!(client.wait_complete(Duration::from_secs(20)));
 /// assert_eq!(std::fs::read(folder.path().join("here/wanted.bin"))?, data);
-/// assert!(client.seed() && client.left() == 0);
+/// assert!(client.seed() && client.complete() && client.left() == 0);
+///
+/// assert_eq!((client.name(), client.size(), client.piece_length()), ("wanted.bin", 100_000, 16384));
+/// assert_eq!(client.infohash(), seed.infohash());
+/// assert!(client.peerid() != seed.peerid() && client.port() != seed.port());
+/// assert!(client.downloaded() >= 100_000 && client.uploaded() == 0);
+/// assert_eq!((client.bitfield().count(), client.wanted().count()), (7, 7));
+/// assert_eq!(client.path(), Some(folder.path().join("wanted.torrent").as_path()));
+/// let file = &client.files()[0];
+/// assert_eq!((&file.path, file.length, file.priority), (&client.basedir().join("wanted.bin"), 100_000, 1));
+/// for peer in seed.peers() {
+///     println!("{} {} {:.0}%", peer.address, peer.client, peer.progress * 100.0);
+///     println!("{} B/s, {} B/s, choked: {}", peer.down_rate, peer.up_rate, peer.flags.am_choking);
+/// }
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
@@ -90,6 +108,7 @@ pub struct Client {
     pub(super) facts: Arc<Facts>,
     pub(super) peer_id: PeerId,
     pub(super) port: u16,
+    pub(super) path: Option<Arc<Path>>,
     /// With a session of its own: kept as long as there is a handle.
     pub(super) session: Option<Arc<Session>>,
 }
@@ -107,9 +126,38 @@ impl Client {
 
     /// Peers, requests, announces. After a file error: tries again.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let data = b"what everybody wants".repeat(5000);
+    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::hash::sha1).collect();
+    /// # let bytes = btget::metainfo::create::NewTorrent { name: "wanted.bin",
+    /// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 32768,
+    /// #     piece_hashes: &hashes, trackers: &[vec!["udp://127.0.0.1:9".into()]], private: false }.encode();
+    /// # let torrent = folder.path().join("wanted.torrent");
+    /// # std::fs::write(&torrent, bytes)?;
+    /// # let local = btget::client::SessionOptions { bind: Some([127, 0, 0, 1].into()), ..Default::default() };
+    /// use btget::client::Client;
+    /// use btget::event::State;
+    ///
+    /// let client = Client::builder(&torrent)
+    ///     .basedir(folder.path())
+    ///     .session_options(local)
+    ///     .state(State::Paused)
+    ///     .build()?;
+    /// assert_eq!(client.state(), State::Paused);
+    /// client.start()?;
+    /// assert_eq!(client.state(), State::Started);
+    /// client.pause()?;
+    /// client.stop()?;
+    /// assert_eq!(client.state(), State::Stopped);
+    /// client.session().expect("it has its own").begin_shutdown();
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// If the session has ended, like all commands below.
+    /// If the torrent has been removed or the session has ended, like all commands below.
     pub fn start(&self) -> Result<(), Error> {
         self.enter(State::Started)
     }
@@ -132,14 +180,68 @@ impl Client {
         self.enter(State::Stopped)
     }
 
-    /// Reads and hashes again all that is on disk. Connections are closed for it; watch
-    /// [`Client::status`] for its progress and result.
+    /// Reads and hashes again what is on disk: `..` for all, one piece, a range or a list. Connections
+    /// are closed for it and made anew. It goes on in the background: see [`Client::wait_checked`].
+    /// While an earlier check is under way, nothing happens.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let data = b"what everybody wants".repeat(5000);
+    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::hash::sha1).collect();
+    /// # let bytes = btget::metainfo::create::NewTorrent { name: "wanted.bin",
+    /// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 32768,
+    /// #     piece_hashes: &hashes, trackers: &[vec!["udp://127.0.0.1:9".into()]], private: false }.encode();
+    /// # let torrent = folder.path().join("wanted.torrent");
+    /// # std::fs::write(&torrent, bytes)?;
+    /// # let local = btget::client::SessionOptions { bind: Some([127, 0, 0, 1].into()), ..Default::default() };
+    /// # std::fs::write(folder.path().join("wanted.bin"), &data)?;
+    /// use btget::client::Client;
+    /// use std::time::Duration;
+    ///
+    /// let limit = Duration::from_secs(20);
+    /// let client = Client::builder(&torrent).basedir(folder.path()).session_options(local).build()?;
+    /// assert!(client.wait_checked(limit));
+    /// assert!(client.seed());
+    ///
+    /// std::fs::write(folder.path().join("wanted.bin"), vec![0; 100_000])?;
+    /// client.hashcheck(2)?; // one
+    /// assert!(client.wait_checked(limit));
+    /// assert_eq!(client.bitfield().ranges(), [0..2, 3..4]);
+    /// client.hashcheck([0, 3])?; // a list; ranges do as well
+    /// assert!(client.wait_checked(limit));
+    /// assert_eq!(client.bitfield().ranges(), [1..2]);
+    /// client.hashcheck(..)?; // all
+    /// assert!(client.wait_checked(limit));
+    /// assert_eq!(client.bitfield().count(), 0);
+    /// assert!(client.hashcheck(4).is_err(), "there are only four");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
-    /// If the session has ended.
-    pub fn hashcheck(&self) -> Result<(), Error> {
-        self.command(|reply| Command::Hashcheck(self.info_hash, reply))
+    /// If there is no such piece, or the session has ended.
+    pub fn hashcheck(&self, pieces: impl Into<Which>) -> Result<(), Error> {
+        let count = self.facts.pieces;
+        let pieces = match pieces.into() {
+            Which::All => None,
+            Which::These(list) => {
+                let mut set = Bitfield::new(count);
+                for piece in list {
+                    if piece >= count {
+                        return Err(Error::NoPiece { piece, pieces: count });
+                    }
+                    set.insert(PieceIndex(piece));
+                }
+                Some(set)
+            }
+        };
+        self.command(|reply| Command::Hashcheck(self.info_hash, pieces, reply))
+    }
+
+    /// Waits until no check is under way; false if `limit` passes first.
+    pub fn wait_checked(&self, limit: Duration) -> bool {
+        self.wait(limit, |status| (status.phase != Phase::Checking).then_some(())).is_some()
     }
 
     /// Tells the torrent of a peer.
@@ -155,8 +257,11 @@ impl Client {
         self.command(|reply| Command::Enter(self.info_hash, state, reply))
     }
 
-    fn command(&self, command: impl FnOnce(SyncSender<()>) -> Command) -> Result<(), Error> {
-        self.commands.ask(command).ok_or(Error::Ended)
+    fn command(&self, command: impl FnOnce(SyncSender<bool>) -> Command) -> Result<(), Error> {
+        match self.commands.ask(command).ok_or(Error::Ended)? {
+            true => Ok(()),
+            false => Err(Error::Removed(self.info_hash)),
+        }
     }
 
     /// Asks the session about the torrent; `None` once either has ended.
@@ -180,15 +285,39 @@ impl Client {
 
     /// Waits until everything wanted is there; false if `limit` passes first or the torrent ends.
     pub fn wait_complete(&self, limit: Duration) -> bool {
+        let over = |status: &Status| matches!(status.phase, Phase::Seeding | Phase::Stopped);
+        let left = self.wait(limit, |status| over(status).then_some(status.left));
+        left == Some(0)
+    }
+
+    fn wait<T>(&self, limit: Duration, look: impl Fn(&Status) -> Option<T>) -> Option<T> {
         let until = Instant::now() + limit;
-        while Instant::now() < until {
-            let Some(status) = self.status() else { return false };
-            if matches!(status.phase, Phase::Seeding | Phase::Stopped) {
-                return status.left == 0;
+        loop {
+            if let Some(found) = look(&self.status()?) {
+                return Some(found);
+            }
+            if Instant::now() >= until {
+                return None;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        false
+    }
+
+    /// Calls with each event of at least this severity that is about this torrent or about none, from
+    /// now on until the session ends; from a thread made for that. What a slow callback misses is
+    /// told by an `events_dropped`. [`ClientBuilder::on_event`] hears of the first events too.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended, or a thread cannot be started.
+    pub fn on_event(&self, least: Severity, tell: impl FnMut(&Event) + Send + 'static) -> Result<(), Error> {
+        let subscription = self.commands.ask(|reply| Command::Subscribe(least, reply)).ok_or(Error::Ended)?;
+        Callback::new(least, tell).run(self.info_hash, subscription)
+    }
+
+    /// The .torrent that it was built from.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// SHA-1 of the info dictionary.
@@ -277,17 +406,63 @@ impl Client {
         self.ask(peers).flatten().unwrap_or_default()
     }
 
-    /// The trackers, by tier and in the order in which they are asked.
-    pub fn trackers(&self) -> Vec<TrackerInfo> {
+    /// The tiers of trackers, in the order in which they are asked.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let data = b"what everybody wants".repeat(5000);
+    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::hash::sha1).collect();
+    /// # let bytes = btget::metainfo::create::NewTorrent { name: "wanted.bin",
+    /// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 32768,
+    /// #     piece_hashes: &hashes, trackers: &[vec!["udp://127.0.0.1:9".into()]], private: false }.encode();
+    /// # let torrent = folder.path().join("wanted.torrent");
+    /// # std::fs::write(&torrent, bytes)?;
+    /// # let local = btget::client::SessionOptions { bind: Some([127, 0, 0, 1].into()), ..Default::default() };
+    /// use btget::client::Client;
+    /// use std::time::Duration;
+    ///
+    /// let client = Client::builder(&torrent).basedir(folder.path()).session_options(local).build()?;
+    /// assert!(client.wait_checked(Duration::from_secs(20)));
+    /// let tier = &client.trackers()[0];
+    /// assert_eq!(tier.urls, ["udp://127.0.0.1:9"]);
+    /// assert_eq!((tier.complete, tier.incomplete, tier.peers, tier.peers6), (None, None, 0, 0));
+    /// println!("failed {} times in a row", tier.failures);
+    /// # Ok(()) }
+    /// ```
+    pub fn trackers(&self) -> Vec<Tier> {
         self.ask(Torrent::trackers).unwrap_or_default()
     }
 
-    /// Pieces of which blocks are kept in memory until they are whole, and the numbers of these blocks.
-    pub fn piece_cache(&self) -> Vec<(u32, Vec<u32>)> {
-        let cache = |torrent: &Torrent| {
-            let partial = torrent.swarm().map(|swarm| swarm.partial_pieces()).unwrap_or_default();
-            partial.into_iter().map(|(piece, blocks)| (piece.0, blocks)).collect()
-        };
-        self.ask(cache).unwrap_or_default()
+    /// Blocks that are kept in memory until their piece is whole, with copies of their data: what
+    /// [`ClientBuilder::piece_cache`] takes.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let data = b"what everybody wants".repeat(5000);
+    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::hash::sha1).collect();
+    /// # let bytes = btget::metainfo::create::NewTorrent { name: "wanted.bin",
+    /// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 32768,
+    /// #     piece_hashes: &hashes, trackers: &[vec!["udp://127.0.0.1:9".into()]], private: false }.encode();
+    /// # let torrent = folder.path().join("wanted.torrent");
+    /// # std::fs::write(&torrent, bytes)?;
+    /// # let local = btget::client::SessionOptions { bind: Some([127, 0, 0, 1].into()), ..Default::default() };
+    /// use btget::client::{CachedPiece, Client};
+    /// use std::time::Duration;
+    ///
+    /// // The first 16 KiB of piece 1.
+    /// let cache = vec![CachedPiece { piece: 1, blocks: vec![(0, data[32768..49152].to_vec())] }];
+    /// let client = Client::builder(&torrent)
+    ///     .basedir(folder.path())
+    ///     .session_options(local)
+    ///     .piece_cache(cache.clone())
+    ///     .build()?;
+    /// assert!(client.wait_checked(Duration::from_secs(20)));
+    /// assert_eq!(client.piece_cache(), cache);
+    /// # Ok(()) }
+    /// ```
+    pub fn piece_cache(&self) -> Vec<CachedPiece> {
+        self.ask(Torrent::piece_cache).unwrap_or_default()
     }
 }

@@ -147,7 +147,10 @@ impl Kind {
             }
             Kind::Seeding { name } => format!("seeding {}", escape(name)),
             Kind::EventsDropped { count: missed } => {
-                format!("{} dropped because the reader is too slow", count(*missed, "event"))
+                format!(
+                    "{} lost: the reader was too slow or could not be written to",
+                    count(*missed, "event")
+                )
             }
             Kind::Summary { name, exit_code, reason, done, wanted, uploaded, elapsed, .. } => format!(
                 "{}: {}; {} of {} there, {} uploaded in {}; exit code {exit_code}",
@@ -250,9 +253,9 @@ impl Kind {
             Kind::PeerDataOut { address, length } => format!("{length} bytes to {address}"),
             Kind::PeerPacketIn { address, packet } => format!("{} from {address}", packet_type(packet)),
             Kind::PeerPacketOut { address, packet } => format!("{} to {address}", packet_type(packet)),
-            Kind::PeerError { address, reason } => format!("trouble with {address}: {}", escape(reason)),
+            Kind::PeerError { address, reason, .. } => format!("trouble with {address}: {}", escape(reason)),
             Kind::PeerBan { address, reason, .. } => format!("banned {address}: {}", escape(reason)),
-            Kind::InvalidRequest { address, reason } => {
+            Kind::InvalidRequest { address, reason, .. } => {
                 format!("invalid request from {address}: {}", escape(reason))
             }
             other => unreachable!("{other:?} is not about a peer"),

@@ -40,8 +40,10 @@ pub enum FromPeer {
     Received(PeerKey, Vec<Incoming>),
     /// Payload bytes of blocks that went out, and buffers that are free again.
     Sent(PeerKey, u32, Vec<Run>),
-    /// It has ended.
+    /// It has ended: one of the two sides closed it.
     Closed(PeerKey, String),
+    /// It has ended: the peer broke the protocol, or the socket failed.
+    Failed(PeerKey, String),
 }
 
 /// What a connection begins with.
@@ -71,12 +73,13 @@ pub async fn drive(
     writer.push_bytes(&opening.send);
     let reader = Reader::new(opening.limits, opening.received);
     let mut driver = Driver { peer, stream: opening.stream, reader, writer, outbox, events, shared };
-    let reason = match driver.run().await {
-        Ok(()) => "closed".to_owned(),
-        Err(error) => error.to_string(),
+    let end = match driver.run().await {
+        Ok(()) => FromPeer::Closed(peer, "closed".to_owned()),
+        Err(error @ ReadError::Eof) => FromPeer::Closed(peer, error.to_string()),
+        Err(error @ (ReadError::Io(_) | ReadError::Protocol(_))) => FromPeer::Failed(peer, error.to_string()),
     };
     // The session may have ended; then nobody needs to know.
-    let _ = driver.events.send(FromPeer::Closed(peer, reason)).await;
+    let _ = driver.events.send(end).await;
 }
 
 struct Driver {

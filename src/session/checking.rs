@@ -61,6 +61,8 @@ pub struct Plan {
     pub state_dir: Option<PathBuf>,
     /// Read every byte, whatever the resume data vouch for.
     pub full: bool,
+    /// A check of a torrent that has been running: what it knows, and what is to be read again.
+    pub again: Option<Vouched>,
     /// Make files ready for what is missing.
     pub prepare: bool,
     /// All blocks are to be set aside: without the room for them nothing is begun.
@@ -76,8 +78,10 @@ pub struct Checked {
     pub torrent: InfoHash,
     /// What is there and good.
     pub have: Bitfield,
-    /// Pieces that resume data vouched for.
+    /// Pieces that resume data vouched for, or, checked `again`, that were there and not asked for.
     pub vouched: Bitfield,
+    /// Of a torrent that had been running.
+    pub again: bool,
     /// Whether anything was read.
     pub read: bool,
     /// Files were made ready for what is missing.
@@ -105,12 +109,13 @@ pub fn check(
     stop: &AtomicBool,
     on_piece: &(dyn Fn(PieceIndex, PieceResult) + Sync),
 ) -> Checked {
-    let Plan { on_disk, state_dir, full, prepare, all_or_nothing, doubtful } = plan;
+    let Plan { on_disk, state_dir, full, again, prepare, all_or_nothing, doubtful } = plan;
     let (storage, layout) = (&*on_disk.storage, &on_disk.metainfo.layout);
     // Before anything is looked at: what moves out of the part file is to be checked too.
     let taken_in = storage.take_in();
-    let vouched = match state_dir {
-        Some(state_dir) if !full => resume::load(state_dir, storage),
+    let vouched = match (again, state_dir) {
+        (Some(again), _) => again.clone(),
+        (None, Some(state_dir)) if !full => resume::load(state_dir, storage),
         _ => nothing_vouched(layout.num_pieces()),
     };
     progress.have.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&vouched.have);
@@ -146,6 +151,7 @@ pub fn check(
         prepared: *prepare && error.is_none(),
         refused,
         vouched: vouched.have,
+        again: again.is_some(),
         have,
         error,
     }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use super::events::{handshake_packet, packet, protocol};
 use super::{Engine, Keys, Notice};
 use crate::blocks::{BlockData, Run};
 use crate::event::{Direction, Kind, Severity};
@@ -14,10 +15,13 @@ use crate::metainfo::InfoHash;
 use crate::net::connection::{self, FromPeer, Incoming, OUTBOX, Opening, Outgoing};
 use crate::net::dial::{self, Met};
 use crate::swarm::{Hello, Input, Origin, PeerKey};
-use crate::wire::{Handshake, Limits, Message, Reserved};
+use crate::wire::{Handshake, Limits, Message, PeerId, Reserved};
 
 /// Peers that called us and have not said their handshake yet; further ones are closed.
 const MOST_UNANSWERED: usize = 64;
+
+/// Peers that the user names while a torrent is checked; further ones are forgotten.
+const MOST_NAMED: usize = 200;
 
 /// Buffers for serving that are kept for later.
 const MOST_SPARE: usize = 8;
@@ -36,6 +40,8 @@ pub struct Connection {
     pub outbox: mpsc::Sender<Outgoing>,
     /// The other end.
     pub address: SocketAddr,
+    /// As its handshake says.
+    pub peer_id: PeerId,
 }
 
 /// All connections.
@@ -90,10 +96,18 @@ impl Engine {
     }
 
     pub(super) fn on_accepted(&mut self, stream: tokio::net::TcpStream, address: SocketAddr) {
+        if self.is_filtered(address) {
+            return; // dropped, and so closed
+        }
         let full = self.connections.count() >= self.options.max_peers;
         if full || self.connections.unanswered >= MOST_UNANSWERED || self.shutting_down {
             return; // dropped, and so closed
         }
+        self.tell_if(Severity::Debug, None, || Kind::PeerConnect {
+            address,
+            direction: Direction::In,
+            transport: "tcp",
+        });
         self.connections.unanswered += 1;
         let notify = self.notify.clone();
         tokio::task::spawn_local(async move {
@@ -104,18 +118,47 @@ impl Engine {
 
     pub(super) fn on_answered(&mut self, now: Instant, address: SocketAddr, met: std::io::Result<Met>) {
         self.connections.unanswered -= 1;
-        let Ok(met) = met else { return };
+        let met = match met {
+            Ok(met) => met,
+            Err(error) => return self.tell_not_met(None, address, &error),
+        };
         let torrent = met.handshake.info_hash;
-        let ours = self.handshake(torrent);
         let known = self.torrents.get(&torrent).is_some_and(|torrent| torrent.swarm().is_some());
-        if known {
-            self.tell_if(Severity::Debug, torrent, || Kind::PeerConnect {
-                address,
-                direction: Direction::In,
-                transport: "tcp",
-            });
-            self.open(now, torrent, address, Direction::In, met, ours.encode().to_vec());
+        let about = known.then_some(torrent);
+        self.tell_if(Severity::Debug, about, || Kind::PeerPacketIn {
+            address,
+            packet: handshake_packet(&met.handshake),
+        });
+        if !known {
+            let reason = "asks for a torrent that is not here".to_owned();
+            return self.tell_if(Severity::Info, None, || Kind::PeerDisconnect { address, reason });
         }
+        let ours = self.handshake(torrent);
+        self.tell_if(Severity::Debug, torrent, || Kind::PeerPacketOut {
+            address,
+            packet: handshake_packet(&ours),
+        });
+        self.open(now, torrent, address, Direction::In, met, ours.encode().to_vec());
+    }
+
+    /// A peer has not said its handshake, or not one that will do.
+    fn tell_not_met(&mut self, torrent: Option<InfoHash>, address: SocketAddr, error: &std::io::Error) {
+        if error.kind() == std::io::ErrorKind::InvalidData {
+            self.tell_if(Severity::Info, torrent, || Kind::PeerError {
+                address,
+                peer_id: String::new(),
+                reason: error.to_string(),
+            });
+        }
+        self.tell_if(Severity::Info, torrent, || Kind::PeerDisconnect { address, reason: error.to_string() });
+    }
+
+    /// Whether the filter refuses a peer; if so, that is told.
+    pub(super) fn is_filtered(&mut self, address: SocketAddr) -> bool {
+        let filter = self.options.ip_filter.as_ref();
+        let Some(rule) = filter.and_then(|filter| filter.refusal(address.ip())) else { return false };
+        self.tell_if(Severity::Info, None, || Kind::IpFilter { address, protocol: protocol(address), rule });
+        true
     }
 
     pub(super) fn dial(&mut self, now: Instant, torrent: InfoHash, address: SocketAddr) {
@@ -143,16 +186,22 @@ impl Engine {
         met: std::io::Result<Met>,
     ) {
         self.connections.dialing -= 1;
+        if let Ok(met) = &met
+            && self.subscribers.want(Severity::Debug)
+        {
+            let (ours, theirs) = (self.handshake(torrent), &met.handshake);
+            self.tell(torrent, Kind::PeerPacketOut { address, packet: handshake_packet(&ours) });
+            self.tell(torrent, Kind::PeerPacketIn { address, packet: handshake_packet(theirs) });
+        }
         match met {
             Ok(met) if met.handshake.peer_id == self.peer_id => {
+                let reason = "it is ourselves".to_owned();
+                self.tell_if(Severity::Info, torrent, || Kind::PeerDisconnect { address, reason });
                 self.input(now, torrent, Input::DialedSelf(address));
             }
             Ok(met) => self.open(now, torrent, address, Direction::Out, met, Vec::new()),
             Err(error) => {
-                self.tell_if(Severity::Debug, torrent, || Kind::PeerDisconnect {
-                    address,
-                    reason: error.to_string(),
-                });
+                self.tell_not_met(Some(torrent), address, &error);
                 self.input(now, torrent, Input::DialFailed(address));
             }
         }
@@ -175,7 +224,8 @@ impl Engine {
         let limits = Limits { num_pieces: torrent.wanted.len() };
         let peer = self.connections.keys.next();
         let (outbox, from_loop) = mpsc::channel(OUTBOX);
-        self.connections.all.insert(peer, Connection { torrent: info_hash, outbox, address });
+        let peer_id = met.handshake.peer_id;
+        self.connections.all.insert(peer, Connection { torrent: info_hash, outbox, address, peer_id });
         let opening = Opening { peer, stream: met.stream, send, received: Vec::new(), limits };
         tokio::task::spawn_local(connection::drive(
             opening,
@@ -183,7 +233,6 @@ impl Engine {
             self.to_loop.clone(),
             self.shared.clone(),
         ));
-        let peer_id = met.handshake.peer_id;
         self.tell_if(Severity::Debug, info_hash, || Kind::PeerId {
             address,
             peer_id: peer_id.to_string(),
@@ -203,6 +252,15 @@ impl Engine {
     }
 
     pub(super) fn add_peer(&mut self, now: Instant, torrent: InfoHash, address: SocketAddr) {
+        if self.is_filtered(address) {
+            return;
+        }
+        let Some(owner) = self.torrents.get_mut(&torrent) else { return };
+        if owner.swarm().is_none() {
+            // Nobody is called before it is known what is missing.
+            let room = owner.named.len() < MOST_NAMED;
+            return owner.named.extend(room.then_some(address));
+        }
         self.input(now, torrent, Input::Found { addresses: vec![address], origin: Origin::User });
     }
 
@@ -214,12 +272,26 @@ impl Engine {
                 self.connections.spare.extend(done.into_iter().take(room));
                 if let Some(connection) = self.connections.get(peer) {
                     let (torrent, address) = (connection.torrent, connection.address);
-                    self.tell_if(Severity::Debug, torrent, || Kind::PeerDataOut {
-                        address,
-                        length: bytes as usize,
-                    });
+                    if bytes > 0 {
+                        self.moved = true;
+                        self.tell_if(Severity::Debug, torrent, || Kind::PeerDataOut {
+                            address,
+                            length: bytes as usize,
+                        });
+                    }
                     self.input(now, torrent, Input::Sent(peer, bytes));
                 }
+            }
+            FromPeer::Failed(peer, reason) => {
+                if let Some(connection) = self.connections.get(peer) {
+                    let Connection { torrent, address, peer_id, .. } = *connection;
+                    self.tell_if(Severity::Info, torrent, || Kind::PeerError {
+                        address,
+                        peer_id: peer_id.to_string(),
+                        reason: reason.clone(),
+                    });
+                }
+                self.on_peer(now, FromPeer::Closed(peer, reason));
             }
             FromPeer::Closed(peer, reason) => {
                 if let Some(Connection { torrent, address, .. }) = self.connections.remove(peer) {
@@ -236,16 +308,14 @@ impl Engine {
         };
         let (info_hash, address) = (connection.torrent, connection.address);
         self.touched.insert(info_hash);
-        let debug = self.subscribers.want(Severity::Debug);
+        self.tell_incoming(info_hash, address, &batch);
         for incoming in batch {
-            if debug {
-                self.tell_incoming(info_hash, address, &incoming);
-            }
             let Some(torrent) = self.torrents.get_mut(&info_hash) else { return };
             let Some(swarm) = torrent.swarm_mut() else { return };
             match incoming {
                 Incoming::Message(message) => swarm.handle(now, Input::Message(peer, message)),
                 Incoming::Block(block, data) => {
+                    self.moved = true;
                     if swarm.on_block(now, peer, block) {
                         torrent.keep(block, data);
                     } else {
@@ -256,27 +326,48 @@ impl Engine {
         }
     }
 
-    fn tell_incoming(&mut self, torrent: InfoHash, address: SocketAddr, incoming: &Incoming) {
-        let packet = match incoming {
-            Incoming::Message(message) => packet(message),
-            Incoming::Block(block, _) => packet(&Message::Piece(*block)),
-        };
-        if let Incoming::Block(block, _) = incoming {
-            self.tell(torrent, Kind::PeerDataIn { address, length: block.length as usize });
+    fn tell_incoming(&mut self, torrent: InfoHash, address: SocketAddr, batch: &[Incoming]) {
+        if !self.subscribers.want(Severity::Debug) {
+            return;
         }
-        self.tell(torrent, Kind::PeerPacketIn { address, packet });
+        let data = batch.iter().map(|incoming| match incoming {
+            Incoming::Message(_) => 0,
+            Incoming::Block(block, _) => block.length as usize,
+        });
+        let length = data.sum();
+        if length > 0 {
+            self.tell(torrent, Kind::PeerDataIn { address, length });
+        }
+        for incoming in batch {
+            let packet = match incoming {
+                Incoming::Message(message) => packet(message),
+                Incoming::Block(block, _) => packet(&Message::Piece(*block)),
+            };
+            self.tell(torrent, Kind::PeerPacketIn { address, packet });
+        }
+    }
+
+    fn tell_outgoing(&mut self, torrent: InfoHash, address: SocketAddr, outgoing: &Outgoing) {
+        if !self.subscribers.want(Severity::Debug) {
+            return;
+        }
+        match outgoing {
+            Outgoing::Message(message) => {
+                self.tell(torrent, Kind::PeerPacketOut { address, packet: packet(message) });
+            }
+            Outgoing::Blocks(run) => {
+                for &(_, block) in &run.places {
+                    let packet = packet(&Message::Piece(block));
+                    self.tell(torrent, Kind::PeerPacketOut { address, packet });
+                }
+            }
+        }
     }
 
     /// Queues a message; a peer that lets too many pile up is closed.
     pub(super) fn send(&mut self, now: Instant, peer: PeerKey, outgoing: Outgoing) {
-        let Some(connection) = self.connections.get(peer) else { return };
-        if self.subscribers.want(Severity::Debug)
-            && let Outgoing::Message(message) = &outgoing
-        {
-            let (torrent, address) = (connection.torrent, connection.address);
-            let packet = packet(message);
-            self.tell(torrent, Kind::PeerPacketOut { address, packet });
-        }
+        let Some(&Connection { torrent, address, .. }) = self.connections.get(peer) else { return };
+        self.tell_outgoing(torrent, address, &outgoing);
         let Some(connection) = self.connections.get(peer) else { return };
         if connection.outbox.try_send(outgoing).is_err() {
             self.on_peer(now, FromPeer::Closed(peer, "does not take what we send".into()));
@@ -288,30 +379,5 @@ fn data_of(incoming: Incoming) -> Option<BlockData> {
     match incoming {
         Incoming::Block(_, data) => Some(data),
         Incoming::Message(_) => None,
-    }
-}
-
-/// A message as the keys of an event; never a block's data.
-fn packet(message: &Message) -> serde_json::Value {
-    use serde_json::json;
-    let kind = message.name();
-    match message {
-        Message::KeepAlive
-        | Message::Choke
-        | Message::Unchoke
-        | Message::Interested
-        | Message::NotInterested
-        | Message::HaveAll
-        | Message::HaveNone => json!({ "type": kind }),
-        Message::Have(piece) | Message::Suggest(piece) | Message::AllowedFast(piece) => {
-            json!({ "type": kind, "index": piece.0 })
-        }
-        Message::Bitfield(bytes) => json!({ "type": kind, "length": bytes.len() }),
-        Message::Request(block) | Message::Piece(block) | Message::Cancel(block) | Message::Reject(block) => {
-            json!({ "type": kind, "index": block.piece.0, "begin": block.begin, "length": block.length })
-        }
-        Message::Port(port) => json!({ "type": kind, "port": port }),
-        Message::Extended { id, payload } => json!({ "type": kind, "id": id, "length": payload.len() }),
-        Message::Unknown { id, length } => json!({ "type": kind, "id": id, "length": length }),
     }
 }

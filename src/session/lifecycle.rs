@@ -8,7 +8,7 @@ use super::checking::{self, Checked, Plan, Progress};
 use super::options::TorrentOptions;
 use super::saving::{Safety, storage_options};
 use super::selection::{piece_weights, wanted_pieces};
-use super::torrent::{Ending, FAREWELL, Life, Torrent};
+use super::torrent::{Ending, FAREWELL, Life, Torrent, cached_blocks};
 use super::{Engine, Notice};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
@@ -17,8 +17,9 @@ use crate::disk::OnDisk;
 use crate::event::{Kind, Pieces, Severity, State};
 use crate::layout::PieceIndex;
 use crate::metainfo::{InfoHash, Metainfo};
-use crate::storage::{Preallocate, Storage};
-use crate::swarm::{Config, Input, Swarm};
+use crate::storage::resume::Vouched;
+use crate::storage::{Preallocate, Storage, StorageOptions};
+use crate::swarm::{Config, Input, Origin, Swarm, bytes_of};
 
 impl Engine {
     /// False if it is there already.
@@ -29,7 +30,8 @@ impl Engine {
             return false;
         }
         let layout = metainfo.layout.clone();
-        let storage_options = storage_options(&options);
+        let storage_options =
+            StorageOptions { trace: self.subscribers.want(Severity::Debug), ..storage_options(&options) };
         let storage = Arc::new(Storage::new(&metainfo, &options.basedir, storage_options));
         let added = Kind::TorrentAdded {
             name: metainfo.name.clone(),
@@ -37,6 +39,7 @@ impl Engine {
             pieces: layout.num_pieces(),
             files: metainfo.files.len(),
         };
+        let web_seeds = metainfo.url_list.clone();
         let on_disk = OnDisk { metainfo: Arc::new(metainfo), storage };
         let torrent = Torrent {
             wanted: wanted_pieces(&layout, &options.priorities),
@@ -47,8 +50,9 @@ impl Engine {
             },
             on_disk,
             state: options.state,
-            options,
             assembling: Default::default(),
+            named: Vec::new(),
+            options,
             unwritten: 0,
             began: now,
             completed: None,
@@ -63,24 +67,34 @@ impl Engine {
         };
         self.torrents.insert(hash, torrent);
         self.tell(hash, added);
-        self.begin_check(now, hash, full_check);
+        for url in web_seeds {
+            let reason = "not used: web seeds are not supported yet".to_owned();
+            self.tell_if(Severity::Info, hash, || Kind::UrlSeed { url, reason });
+        }
+        self.begin_check(now, hash, full_check, None);
         true
     }
 
-    fn begin_check(&mut self, now: Instant, hash: InfoHash, full: bool) {
+    fn begin_check(&mut self, now: Instant, hash: InfoHash, full: bool, again: Option<Vouched>) {
         let tell_pieces = self.subscribers.want(Severity::Info);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         let layout = &torrent.on_disk.metainfo.layout;
-        let (pieces, bytes) = (layout.num_pieces(), layout.total());
+        let (pieces, bytes) = match &again {
+            Some(again) => (again.to_check.count(), bytes_of(layout, &again.to_check)),
+            None => (layout.num_pieces(), layout.total()),
+        };
         let stop = Arc::new(AtomicBool::new(false));
-        let progress = Arc::new(Progress::new(now, pieces));
+        let progress = Arc::new(Progress::new(now, layout.num_pieces()));
         torrent.counted = torrent.swarm().map(|swarm| swarm.totals(now)).or(torrent.counted);
         torrent.life = Life::Checking { stop: stop.clone(), progress: progress.clone() };
-        torrent.assembling.clear();
+        if again.is_none() {
+            torrent.assembling.clear();
+        }
         let plan = Plan {
             on_disk: torrent.on_disk.clone(),
             state_dir: torrent.options.state_dir.clone(),
             full,
+            again,
             prepare: torrent.state == State::Started,
             all_or_nothing: torrent.options.preallocate == Preallocate::Full,
             doubtful: torrent.safety.doubtful.clone(),
@@ -108,27 +122,43 @@ impl Engine {
             // There was nothing to hash.
             PieceResult::Missing => {}
         }
+        self.touched.insert(hash);
     }
 
-    /// Checks what is on disk again: the connections are closed, and made anew afterwards.
-    pub(super) fn check_again(&mut self, now: Instant, hash: InfoHash) {
+    /// Checks again what is on disk of these pieces, all if `None`: the connections are closed, and
+    /// made anew afterwards.
+    pub(super) fn check_again(&mut self, now: Instant, hash: InfoHash, pieces: Option<Bitfield>) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
-        if torrent.swarm().is_none() || torrent.ending.is_some() || torrent.ended.is_some() {
-            return;
-        }
-        self.check_renewed(now, hash, true);
+        let ends = torrent.ending.is_some() || torrent.ended.is_some();
+        let Some(swarm) = torrent.swarm().filter(|_| !ends) else { return };
+        let totals = swarm.totals(now);
+        let mut to_check = pieces.unwrap_or_else(|| Bitfield::full(swarm.have().len()));
+        torrent.safety.doubtful.iter().for_each(|piece| {
+            to_check.insert(piece);
+        });
+        let mut have = swarm.have().clone();
+        to_check.iter().for_each(|piece| {
+            have.remove(piece);
+        });
+        let (uploaded, downloaded) = (totals.uploaded, totals.downloaded);
+        let again = Vouched { have, to_check, partial: Vec::new(), uploaded, downloaded };
+        self.input(now, hash, Input::Enter(State::Stopped));
+        self.perform(now, hash);
+        self.begin_check(now, hash, true, Some(again));
     }
 
-    /// Looks at the files anew, with nothing held open and nothing remembered; if not `full`, but for
-    /// resume data.
-    fn check_renewed(&mut self, now: Instant, hash: InfoHash, full: bool) {
+    /// After an error that says that the files are not what they were taken for: looks at them anew,
+    /// with nothing held open and nothing remembered but resume data.
+    fn check_renewed(&mut self, now: Instant, hash: InfoHash) {
+        let trace = self.subscribers.want(Severity::Debug);
         self.input(now, hash, Input::Enter(State::Stopped));
         self.perform(now, hash);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.on_disk.storage = torrent.new_storage();
+        torrent.on_disk.storage.set_trace(trace);
         torrent.safety.renew = false;
         torrent.safety.prepared = false;
-        self.begin_check(now, hash, full);
+        self.begin_check(now, hash, false, None);
     }
 
     pub(super) fn on_checked(&mut self, now: Instant, checked: Checked) {
@@ -136,12 +166,22 @@ impl Engine {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.checked = checked.have;
         torrent.generation += 1;
-        torrent.safety.checked(now, checked.vouched, checked.read, checked.prepared);
+        let synced = match checked.again {
+            true => torrent.safety.synced_of(&checked.vouched),
+            false => checked.vouched,
+        };
+        torrent.safety.checked(now, synced, checked.read, checked.prepared);
         let totals = torrent.counted.map(|totals| (totals.downloaded, totals.uploaded));
         let (downloaded, uploaded) = totals.unwrap_or((checked.downloaded, checked.uploaded));
         torrent.last_new = now;
         torrent.unchecked = checked.unchecked;
-        torrent.assembling = checked.partial;
+        let cache = std::mem::take(&mut torrent.options.piece_cache);
+        let cached = cached_blocks(&torrent.on_disk.metainfo.layout, cache);
+        for (piece, blocks) in checked.partial.into_iter().chain(cached) {
+            torrent.assembling.entry(piece).or_insert(blocks);
+        }
+        let have = &torrent.checked;
+        torrent.assembling.retain(|&piece, _| !have.contains(piece));
         let here = |blocks: &Vec<Option<BlockData>>| {
             let numbers = (0u32..).zip(blocks).filter(|(_, block)| block.is_some());
             numbers.map(|(number, _)| number).collect()
@@ -162,7 +202,8 @@ impl Engine {
             upload_slots: torrent.options.upload_slots,
             seed: self.rng.u64(..),
         };
-        let swarm = Swarm::new(now, config);
+        let mut swarm = Swarm::new(now, config);
+        swarm.want_events(self.subscribers.least());
         let complete = swarm.is_complete();
         let missing: Bitfield = {
             let mut set = Bitfield::new(torrent.checked.len());
@@ -182,7 +223,8 @@ impl Engine {
         torrent.life = Life::Running(Box::new(swarm));
         torrent.completed = complete.then_some(now);
         let (state, name) = (torrent.state, torrent.on_disk.metainfo.name.clone());
-        let ending = torrent.ending.is_some();
+        let named = std::mem::take(&mut torrent.named);
+        let (ending, no_seed) = (torrent.ending.is_some(), torrent.options.no_seed);
         // What a check that was broken off did not come to is not missing: nobody knows.
         if all_known {
             self.tell(hash, finished);
@@ -195,11 +237,12 @@ impl Engine {
                 false => self.on_storage_error(now, hash, &error),
             }
         } else if !ending {
+            self.input(now, hash, Input::Found { addresses: named, origin: Origin::User });
             self.input(now, hash, Input::Enter(state));
             if !checked.prepared && state == State::Started {
                 self.prepare(hash);
             }
-            if complete && state == State::Started {
+            if complete && state == State::Started && !no_seed {
                 self.tell(hash, Kind::Seeding { name });
             }
         }
@@ -222,6 +265,8 @@ impl Engine {
         let elapsed = now.saturating_duration_since(torrent.began).as_secs_f64();
         let size = torrent.wanted_bytes();
         let seeds = !torrent.options.no_seed;
+        // The last piece is told before what it completes.
+        self.perform(now, hash);
         self.tell(hash, Kind::Complete { name: name.clone(), size, elapsed });
         if seeds {
             self.tell(hash, Kind::Seeding { name });
@@ -242,7 +287,7 @@ impl Engine {
         let checking = torrent.swarm().is_none();
         self.tell(hash, Kind::StateChanged { from, to: state, reason: reason.to_owned() });
         if state == State::Started && renew && !checking {
-            return self.check_renewed(now, hash, false);
+            return self.check_renewed(now, hash);
         }
         self.input(now, hash, Input::Enter(state));
         if state == State::Started && !prepared && !checking {
@@ -270,11 +315,17 @@ impl Engine {
         let Some(torrent) = self.torrents.get(&hash) else { return };
         let name = torrent.on_disk.metainfo.name.clone();
         let (code, reason) = torrent.verdict();
-        self.begin_end(now, hash, code, reason);
+        self.begin_end(now, hash, code, reason.clone());
         self.save_last(hash);
-        self.torrents.remove(&hash);
+        self.tell_notes(hash);
         self.last_totals.remove(&hash);
-        self.tell(hash, Kind::TorrentRemoved { name });
+        let Some(torrent) = self.torrents.remove(&hash) else { return };
+        self.subscribers.tell(Some(hash), Kind::TorrentRemoved { name });
+        if torrent.ended.is_none() {
+            let elapsed = now.saturating_duration_since(torrent.began).as_secs_f64();
+            let summary = torrent.status(now).summary(code, reason, elapsed);
+            self.subscribers.tell(Some(hash), summary);
+        }
     }
 
     /// No new work; what is written is finished and synced, the tracker is told.
@@ -331,21 +382,8 @@ impl Engine {
         }
         let (code, reason) = torrent.last_verdict(ending);
         torrent.ended = Some((code, reason.clone()));
-        let status = torrent.status(now);
-        let summary = Kind::Summary {
-            name: status.name,
-            exit_code: code,
-            reason,
-            done: status.wanted_bytes - status.left,
-            wanted: status.wanted_bytes,
-            left: status.left,
-            downloaded: status.downloaded,
-            uploaded: status.uploaded,
-            wasted: status.wasted,
-            elapsed: now.saturating_duration_since(torrent.began).as_secs_f64(),
-            have: Pieces(status.have.ranges()),
-            wanted_pieces: Pieces(status.wanted.ranges()),
-        };
-        self.tell(hash, summary);
+        let elapsed = now.saturating_duration_since(torrent.began).as_secs_f64();
+        let summary = torrent.status(now).summary(code, reason, elapsed);
+        self.subscribers.tell(Some(hash), summary);
     }
 }

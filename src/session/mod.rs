@@ -10,6 +10,7 @@ pub mod thread;
 
 mod checking;
 mod connections;
+mod events;
 mod lifecycle;
 mod notes;
 mod outputs;
@@ -28,6 +29,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
+use crate::bitfield::Bitfield;
 use crate::check::PieceResult;
 use crate::disk::{Disk, Done};
 use crate::event::{Kind, Severity, State};
@@ -40,12 +42,12 @@ use crate::storage::{StorageError, resume};
 use crate::swarm::announce::{Answer, Failure, Token};
 use crate::swarm::{PeerKey, Totals};
 
-pub use crate::swarm::PeerStatus;
+pub use crate::swarm::{PeerFlags, PeerStatus};
 use crate::tracker;
 use crate::wire::PeerId;
 use checking::Checked;
 use connections::Connections;
-use options::{SessionOptions, Status, TorrentOptions};
+use options::{SessionOptions, TorrentOptions};
 use saving::Synced;
 use subscribers::{Subscribers, Subscription};
 use torrent::Torrent;
@@ -56,9 +58,6 @@ const MOST_FROM_PEERS: usize = 8;
 
 /// Inputs of one kind that are taken before the swarms are asked what to do about them.
 const BATCH: usize = 64;
-
-/// Between two `progress` events while something moves.
-const PROGRESS: Duration = Duration::from_secs(1);
 
 /// What is asked about a torrent that may or may not be there.
 pub type Question = Box<dyn FnOnce(Option<&Torrent>) + Send>;
@@ -71,9 +70,10 @@ pub enum Command {
     /// Ends a torrent and forgets it.
     Remove(InfoHash, SyncSender<()>),
     /// To be in this state.
-    Enter(InfoHash, State, SyncSender<()>),
-    /// Checks again what is on disk, whatever resume data say.
-    Hashcheck(InfoHash, SyncSender<()>),
+    /// Like those below: false if it is not there.
+    Enter(InfoHash, State, SyncSender<bool>),
+    /// Checks again what is on disk of these pieces (`None`: all), whatever resume data say.
+    Hashcheck(InfoHash, Option<Bitfield>, SyncSender<bool>),
     /// Calls the closure with the torrent.
     Ask(InfoHash, Question),
     /// The torrents.
@@ -81,7 +81,7 @@ pub enum Command {
     /// Subscribes.
     Subscribe(Severity, SyncSender<Subscription>),
     /// A peer's address, from the user.
-    AddPeer(InfoHash, SocketAddr, SyncSender<()>),
+    AddPeer(InfoHash, SocketAddr, SyncSender<bool>),
     /// Ends all torrents, then the session.
     Shutdown,
 }
@@ -102,6 +102,7 @@ pub(crate) enum Notice {
     Snapshot(InfoHash, resume::Snapshot),
     /// All is synced, resume data are stored, files are closed.
     SavedAll(InfoHash, Result<(), StorageError>),
+    Told(InfoHash, Kind),
 }
 
 /// The session's state: see the module's head.
@@ -109,6 +110,8 @@ pub struct Engine {
     options: SessionOptions,
     peer_id: PeerId,
     port: u16,
+    /// Where connections are accepted.
+    listening: Vec<SocketAddr>,
     key: u32,
     torrents: BTreeMap<InfoHash, Torrent>,
     /// Torrents whose swarm may have something to say.
@@ -117,6 +120,10 @@ pub struct Engine {
     shared: Rc<Shared>,
     disk: Disk,
     subscribers: Subscribers,
+    /// What the subscribers wanted when those that build events were last told.
+    least: Option<Severity>,
+    /// Whether any data came or went since the last `progress`.
+    moved: bool,
     rng: fastrand::Rng,
     commands: mpsc::UnboundedReceiver<Command>,
     from_peers: mpsc::Receiver<FromPeer>,
@@ -136,9 +143,9 @@ impl Engine {
     pub fn start(
         options: SessionOptions,
         commands: mpsc::UnboundedReceiver<Command>,
-    ) -> Result<Engine, String> {
+    ) -> Result<Engine, NotStarted> {
         let listeners = crate::net::listen::listen(&options.ports, options.bind)
-            .map_err(|error| listen_error(&options, &error))?;
+            .map_err(|error| not_listening(&options, &error))?;
         let mut rng = fastrand::Rng::new();
         let (to_loop, from_peers) = mpsc::channel(MOST_FROM_PEERS);
         let (notify, notices) = mpsc::unbounded_channel();
@@ -147,6 +154,7 @@ impl Engine {
         let mut engine = Engine {
             peer_id: PeerId::generate(&mut rng),
             port: listeners.port,
+            listening: listeners.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
             key: rng.u32(..),
             torrents: BTreeMap::new(),
             touched: BTreeSet::new(),
@@ -154,6 +162,8 @@ impl Engine {
             shared: Shared::new(options.max_download_rate, options.max_upload_rate),
             disk,
             subscribers: Subscribers::default(),
+            least: None,
+            moved: false,
             rng,
             commands,
             from_peers,
@@ -185,6 +195,11 @@ impl Engine {
     /// The port that is listened on.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where connections are accepted.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
     }
 
     /// The loop; ends after `Command::Shutdown`, or when nobody can send commands any more, once all
@@ -240,8 +255,10 @@ impl Engine {
 
     /// Asks the swarms what to do until none has anything to say, then sees to what is due.
     fn settle(&mut self, now: Instant) {
+        self.pass_on_what_is_wanted();
         while let Some(torrent) = self.touched.pop_first() {
             self.perform(now, torrent);
+            self.tell_notes(torrent);
             self.see_to_the_end(now, torrent);
         }
         self.tell_progress(now);
@@ -259,17 +276,6 @@ impl Engine {
         self.torrents.values().all(|torrent| torrent.ended.is_some())
     }
 
-    fn tell(&mut self, torrent: InfoHash, kind: Kind) {
-        self.subscribers.tell(Some(torrent), kind);
-    }
-
-    /// Builds an event only if somebody wants one of this severity.
-    fn tell_if(&mut self, severity: Severity, torrent: InfoHash, kind: impl FnOnce() -> Kind) {
-        if self.subscribers.want(severity) {
-            self.subscribers.tell(Some(torrent), kind());
-        }
-    }
-
     fn on_command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Add(metainfo, options, reply) => {
@@ -281,26 +287,23 @@ impl Engine {
             }
             Command::Enter(torrent, state, reply) => {
                 self.enter(now, torrent, state, "asked for");
-                let _ = reply.send(());
+                let _ = reply.send(self.torrents.contains_key(&torrent));
             }
-            Command::Hashcheck(torrent, reply) => {
-                self.check_again(now, torrent);
-                let _ = reply.send(());
+            Command::Hashcheck(torrent, pieces, reply) => {
+                self.check_again(now, torrent, pieces);
+                let _ = reply.send(self.torrents.contains_key(&torrent));
             }
             Command::Ask(torrent, question) => question(self.torrents.get(&torrent)),
             Command::List(reply) => {
                 let _ = reply.send(self.torrents.keys().copied().collect());
             }
             Command::Subscribe(least, reply) => {
-                let subscription = self.subscribers.add(least);
+                let subscription = self.subscribers.add(least, self.news());
                 let _ = reply.send(subscription);
-                if self.next_progress.is_none() {
-                    self.next_progress = Some(now + PROGRESS);
-                }
             }
             Command::AddPeer(torrent, address, reply) => {
                 self.add_peer(now, torrent, address);
-                let _ = reply.send(());
+                let _ = reply.send(self.torrents.contains_key(&torrent));
             }
             Command::Shutdown => self.shut_down(now),
         }
@@ -319,55 +322,39 @@ impl Engine {
             Notice::Synced(torrent, synced) => self.on_synced(now, torrent, synced),
             Notice::Snapshot(torrent, snapshot) => self.on_snapshot(torrent, snapshot),
             Notice::SavedAll(torrent, result) => self.on_saved_all(now, torrent, result),
+            Notice::Told(torrent, kind) => self.tell(torrent, kind),
             Notice::PieceChecked(torrent, piece, result) => self.on_piece_checked(torrent, piece, result),
         }
     }
+}
 
-    /// A `progress` event for each torrent that moves, each second; none while all is still.
-    fn tell_progress(&mut self, now: Instant) {
-        if self.next_progress.is_none_or(|at| at > now) {
-            return;
-        }
-        let wanted = self.subscribers.want(Severity::Info);
-        self.next_progress = wanted.then(|| now + PROGRESS);
-        if !wanted {
-            return;
-        }
-        let hashes: Vec<InfoHash> = self.torrents.keys().copied().collect();
-        for hash in hashes {
-            let Some(torrent) = self.torrents.get(&hash) else { continue };
-            let Some(swarm) = torrent.swarm().filter(|_| torrent.ended.is_none()) else { continue };
-            let totals = swarm.totals(now);
-            let before = self.last_totals.insert(hash, totals).unwrap_or_default();
-            if (before.downloaded, before.uploaded) == (totals.downloaded, totals.uploaded) {
-                continue;
-            }
-            let kind = progress(&torrent.status(now));
-            self.tell(hash, kind);
-        }
+/// Why there is no session.
+#[derive(Debug)]
+pub struct NotStarted {
+    /// As a user reads it.
+    pub message: String,
+    /// What its subscribers would have been told.
+    pub event: Option<Box<Kind>>,
+}
+
+impl From<String> for NotStarted {
+    fn from(message: String) -> NotStarted {
+        NotStarted { message, event: None }
     }
 }
 
-fn progress(status: &Status) -> Kind {
-    Kind::Progress {
-        done: status.wanted_bytes - status.left,
-        wanted: status.wanted_bytes,
-        left: status.left,
-        downloaded: status.downloaded,
-        uploaded: status.uploaded,
-        down_rate: status.down_rate,
-        up_rate: status.up_rate,
-        peers: status.peers,
-        seeds: status.seeds,
-        eta: status.eta.map(|eta| eta.as_secs()),
-        have: crate::event::Pieces(status.have.ranges()),
-    }
-}
-
-fn listen_error(options: &SessionOptions, error: &std::io::Error) -> String {
+fn not_listening(options: &SessionOptions, error: &std::io::Error) -> NotStarted {
     let ports: Vec<String> = options.ports.iter().take(8).map(u16::to_string).collect();
+    let ports = ports.join(", ");
     let at = options.bind.map_or(String::new(), |ip: IpAddr| format!("{ip} "));
-    format!("cannot listen on {at}port {}: {error}; choose others with --port", ports.join(", "))
+    let message = format!("cannot listen on {at}port {ports}: {error}; choose others with --port");
+    let event = Kind::ListenFailure {
+        address: options.bind.unwrap_or(IpAddr::from([0; 4])).to_string(),
+        ports,
+        protocol: if options.bind.is_some_and(|ip| ip.is_ipv6()) { "tcp6" } else { "tcp4" },
+        reason: error.to_string(),
+    };
+    NotStarted { message, event: Some(Box::new(event)) }
 }
 
 /// Names connections.

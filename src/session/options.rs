@@ -1,11 +1,14 @@
 //! What a session and its torrents are told, and what they tell: plain data.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::ops::{Range, RangeFull, RangeInclusive};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bitfield::Bitfield;
-use crate::event::State;
+use crate::event::{Kind, Pieces, State};
 use crate::metainfo::InfoHash;
 use crate::storage::Preallocate;
 
@@ -22,6 +25,51 @@ pub struct SessionOptions {
     pub max_download_rate: Option<u64>,
     /// Bytes a second, all torrents together.
     pub max_upload_rate: Option<u64>,
+    /// Who is not dealt with.
+    pub ip_filter: Option<IpFilter>,
+}
+
+/// Refuses peers by their address, before a byte is sent: those that call, those that trackers name,
+/// and those that the program names. Each refusal is told as `ip_filter`.
+///
+/// ```
+/// use btget::client::{IpFilter, SessionOptions};
+/// use std::net::{IpAddr, Ipv4Addr};
+///
+/// let first = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 0));
+/// let last = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 255));
+/// let filter = IpFilter::ranges([first..=last]);
+/// let options = SessionOptions { ip_filter: Some(filter), ..SessionOptions::default() };
+/// # drop(options);
+/// ```
+#[derive(Clone)]
+pub struct IpFilter(Arc<dyn Fn(IpAddr) -> Option<String> + Send + Sync>);
+
+impl IpFilter {
+    /// `rule` gives the reason why an address is refused, or `None`. It is asked on the session's
+    /// thread, so it must not block. IPv4 addresses come as such, also from IPv6 sockets.
+    pub fn new(rule: impl Fn(IpAddr) -> Option<String> + Send + Sync + 'static) -> IpFilter {
+        IpFilter(Arc::new(rule))
+    }
+
+    /// Refuses all addresses in these ranges, ends included.
+    pub fn ranges(ranges: impl IntoIterator<Item = RangeInclusive<IpAddr>>) -> IpFilter {
+        let ranges: Vec<_> = ranges.into_iter().collect();
+        IpFilter::new(move |address| {
+            let range = ranges.iter().find(|range| range.contains(&address))?;
+            Some(format!("in {}-{}", range.start(), range.end()))
+        })
+    }
+
+    pub(crate) fn refusal(&self, address: IpAddr) -> Option<String> {
+        (self.0)(address.to_canonical())
+    }
+}
+
+impl fmt::Debug for IpFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IpFilter")
+    }
 }
 
 /// What one torrent is to do.
@@ -49,6 +97,57 @@ pub struct TorrentOptions {
     pub seed_time: Option<Duration>,
     /// Give up when no new data arrived for so long.
     pub stall_timeout: Option<Duration>,
+    /// Blocks of unfinished pieces, as an earlier client's `piece_cache` gave them. They are hashed
+    /// with the rest of their piece, so nothing is trusted; what does not fit the torrent is ignored.
+    pub piece_cache: Vec<CachedPiece>,
+}
+
+/// Blocks that are here of a piece that is not whole yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CachedPiece {
+    /// Its index.
+    pub piece: u32,
+    /// The number of each block in the piece (they are 16 KiB each, the last may be shorter), and its data.
+    pub blocks: Vec<(u32, Vec<u8>)>,
+}
+
+/// Which pieces a hash check is about: `..` for all, `7`, `0..5`, or a list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Which {
+    /// All of them.
+    All,
+    /// These, by index.
+    These(Vec<u32>),
+}
+
+impl From<RangeFull> for Which {
+    fn from(_: RangeFull) -> Which {
+        Which::All
+    }
+}
+
+impl From<u32> for Which {
+    fn from(piece: u32) -> Which {
+        Which::These(vec![piece])
+    }
+}
+
+impl From<Range<u32>> for Which {
+    fn from(pieces: Range<u32>) -> Which {
+        Which::These(pieces.collect())
+    }
+}
+
+impl From<&[u32]> for Which {
+    fn from(pieces: &[u32]) -> Which {
+        Which::These(pieces.to_vec())
+    }
+}
+
+impl<const N: usize> From<[u32; N]> for Which {
+    fn from(pieces: [u32; N]) -> Which {
+        Which::These(pieces.to_vec())
+    }
 }
 
 /// What a torrent is doing, in one word.
@@ -111,6 +210,28 @@ pub struct Status {
     pub error: Option<String>,
     /// Once it has ended: the exit code and the reason.
     pub ended: Option<(u8, String)>,
+    /// The exit code if it were to end as it is.
+    pub exit_code: u8,
+}
+
+impl Status {
+    /// The summary event of a torrent that ends like this, or did; `elapsed` in seconds.
+    pub fn summary(&self, exit_code: u8, reason: String, elapsed: f64) -> Kind {
+        Kind::Summary {
+            name: self.name.clone(),
+            exit_code,
+            reason,
+            done: self.wanted_bytes - self.left,
+            wanted: self.wanted_bytes,
+            left: self.left,
+            downloaded: self.downloaded,
+            uploaded: self.uploaded,
+            wasted: self.wasted,
+            elapsed,
+            have: Pieces(self.have.ranges()),
+            wanted_pieces: Pieces(self.wanted.ranges()),
+        }
+    }
 }
 
 impl Default for SessionOptions {
@@ -122,6 +243,7 @@ impl Default for SessionOptions {
             max_peers: 200,
             max_download_rate: None,
             max_upload_rate: None,
+            ip_filter: None,
         }
     }
 }
@@ -141,6 +263,7 @@ impl Default for TorrentOptions {
             seed_ratio: None,
             seed_time: None,
             stall_timeout: None,
+            piece_cache: Vec::new(),
         }
     }
 }
@@ -156,7 +279,27 @@ pub struct FileInfo {
     pub priority: u32,
 }
 
-/// One tracker of a torrent (the ancestors' `trackers`).
+/// A tier of trackers (the ancestors' `trackers`). Its counters are those of the tracker that is asked
+/// first: the one that answered last, where any has (BEP 12).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tier {
+    /// Seeds, as the last answer said.
+    pub complete: Option<u32>,
+    /// Leechers, as the last answer said.
+    pub incomplete: Option<u32>,
+    /// Announces that came to nothing since the last that did not.
+    pub failures: u32,
+    /// IPv4 peers in the last answer.
+    pub peers: usize,
+    /// IPv6 peers in the last answer.
+    pub peers6: usize,
+    /// The URLs, in the order in which they are asked.
+    pub urls: Vec<String>,
+    /// Each of the trackers, in the same order.
+    pub trackers: Vec<TrackerInfo>,
+}
+
+/// One tracker of a torrent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TrackerInfo {
     /// As the torrent gives it.

@@ -109,7 +109,8 @@ impl Engine {
         let Some(torrent) = self.torrents.get(&hash) else { return };
         let (Some(swarm), generation) = (torrent.swarm(), torrent.generation) else { return };
         let totals = swarm.totals(Instant::now());
-        let Announce { url, event, numwant, tracker_id, token, .. } = announce;
+        let Announce { url, tier, event, numwant, tracker_id, token, .. } = announce;
+        let watch = self.watch(hash, &url, tier);
         let request = tracker::Request {
             url,
             info_hash: hash,
@@ -123,7 +124,8 @@ impl Engine {
             key: self.key,
             tracker_id,
         };
-        let (notify, options) = (self.notify.clone(), self.tracker_options.clone());
+        let notify = self.notify.clone();
+        let options = tracker::Options { watch, ..(*self.tracker_options).clone() };
         tokio::task::spawn_blocking(move || {
             let result = tracker::announce(&request, &options);
             let _ = notify.send(Notice::Announced(hash, generation, token, result));
@@ -136,10 +138,15 @@ impl Engine {
         torrent: InfoHash,
         generation: u32,
         token: Token,
-        result: Result<Answer, Failure>,
+        mut result: Result<Answer, Failure>,
     ) {
         if self.torrents.get(&torrent).is_none_or(|torrent| torrent.generation != generation) {
             return;
+        }
+        if let Ok(answer) = &mut result
+            && self.options.ip_filter.is_some()
+        {
+            answer.peers.retain(|&peer| !self.is_filtered(peer));
         }
         self.input(now, torrent, Input::Announced { token, result });
     }

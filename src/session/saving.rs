@@ -81,6 +81,15 @@ impl Safety {
         }
     }
 
+    /// Those of these pieces that are on the disk for certain.
+    pub fn synced_of(&self, pieces: &Bitfield) -> Bitfield {
+        let mut synced = pieces.clone();
+        pieces.minus(&self.synced).for_each(|piece| {
+            synced.remove(piece);
+        });
+        synced
+    }
+
     /// There is something new to be saved.
     pub fn save_soon(&mut self, now: Instant) {
         self.next_save.get_or_insert(now + SAVE_EVERY);

@@ -1,12 +1,13 @@
 //! The thread that a session runs on, and the way to ask it.
 
+use std::net::SocketAddr;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::options::SessionOptions;
-use super::{Command, Engine};
+use super::{Command, Engine, NotStarted};
 use crate::wire::PeerId;
 
 /// Threads for announces that may be under way at once; each is blocked for 30 s at the most.
@@ -39,20 +40,20 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Starts the thread and the listener; also gives our peer id and the port that is listened on.
+    /// Starts the thread and the listener.
     ///
     /// # Errors
     ///
-    /// What a user reads if no port can be listened on or a thread cannot be started.
-    pub fn start(options: SessionOptions) -> Result<(Thread, PeerId, u16), String> {
+    /// If no port can be listened on or a thread cannot be started.
+    pub fn start(options: SessionOptions) -> Result<(Thread, Started), NotStarted> {
         let (commands, received) = unbounded_channel();
         let (ready, started) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("btget-session".into())
             .spawn(move || run(options, received, &ready))
             .map_err(|error| format!("cannot start a thread: {error}"))?;
-        let (peer_id, port) = started.recv().map_err(|_| "the session ended as it began".to_owned())??;
-        Ok((Thread { commands: Commands(commands), thread }, peer_id, port))
+        let started = started.recv().map_err(|_| "the session ended as it began".to_owned())??;
+        Ok((Thread { commands: Commands(commands), thread }, started))
     }
 
     /// For handles.
@@ -68,7 +69,18 @@ impl Thread {
     }
 }
 
-type Ready = SyncSender<Result<(PeerId, u16), String>>;
+/// What is known of a session once it runs.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// Ours.
+    pub peer_id: PeerId,
+    /// The port that is listened on.
+    pub port: u16,
+    /// Where connections are accepted.
+    pub listening: Vec<SocketAddr>,
+}
+
+type Ready = SyncSender<Result<Started, NotStarted>>;
 
 fn run(options: SessionOptions, commands: UnboundedReceiver<Command>, ready: &Ready) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -79,7 +91,7 @@ fn run(options: SessionOptions, commands: UnboundedReceiver<Command>, ready: &Re
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            let _ = ready.send(Err(format!("cannot start the network loop: {error}")));
+            let _ = ready.send(Err(format!("cannot start the network loop: {error}").into()));
             return;
         }
     };
@@ -87,7 +99,11 @@ fn run(options: SessionOptions, commands: UnboundedReceiver<Command>, ready: &Re
         // Whoever started the session waits for this, and knows if it never comes.
         match Engine::start(options, commands) {
             Ok(engine) => {
-                let _ = ready.send(Ok((engine.peer_id(), engine.port())));
+                let _ = ready.send(Ok(Started {
+                    peer_id: engine.peer_id(),
+                    port: engine.port(),
+                    listening: engine.listening().to_vec(),
+                }));
                 engine.run().await;
             }
             Err(error) => drop(ready.send(Err(error))),

@@ -2,17 +2,18 @@
 //! when it is over.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use super::options::{Phase, Status, TorrentOptions, TrackerInfo};
+use super::options::{CachedPiece, Phase, Status, Tier, TorrentOptions, TrackerInfo};
 use super::saving::Safety;
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::disk::OnDisk;
 use crate::event::State;
-use crate::layout::{Block, PieceIndex};
+use crate::layout::{Block, Layout, PieceIndex};
 use crate::storage::{StorageError, StorageErrorKind};
 use crate::swarm::announce::TrackerStatus;
 use crate::swarm::{Swarm, Totals, bytes_of};
@@ -70,6 +71,8 @@ pub struct Torrent {
     pub unchecked: Bitfield,
     /// Blocks that wait for the rest of their piece. The picker keeps these few.
     pub assembling: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
+    /// Peers that the user has named while it was checked.
+    pub named: Vec<SocketAddr>,
     /// Bytes of whole pieces that wait for the disk.
     pub unwritten: u64,
     /// When it was added.
@@ -203,21 +206,49 @@ impl Torrent {
             check,
             error: self.error.as_ref().map(|(_, error)| error.clone()),
             ended: self.ended.clone(),
+            exit_code: self.ended.as_ref().map_or_else(|| self.verdict().0, |(code, _)| *code),
         }
     }
 
     /// The trackers, by tier and in the order in which they are asked.
-    pub fn trackers(&self) -> Vec<TrackerInfo> {
-        let info = |tracker: TrackerStatus<'_>| TrackerInfo {
-            url: tracker.url.to_owned(),
-            tier: tracker.tier,
-            complete: tracker.complete,
-            incomplete: tracker.incomplete,
-            failures: tracker.failures_in_row,
-            peers: tracker.peers,
-            peers6: tracker.peers6,
+    pub fn trackers(&self) -> Vec<Tier> {
+        let mut tiers: BTreeMap<usize, Tier> = BTreeMap::new();
+        for tracker in self.swarm().into_iter().flat_map(|swarm| swarm.announcer().trackers()) {
+            let TrackerStatus { complete, incomplete, failures_in_row: failures, peers, peers6, .. } =
+                tracker;
+            let (url, number) = (tracker.url.to_owned(), tracker.tier);
+            let first = || Tier {
+                complete,
+                incomplete,
+                failures,
+                peers,
+                peers6,
+                urls: Vec::new(),
+                trackers: Vec::new(),
+            };
+            let tier = tiers.entry(number).or_insert_with(first);
+            tier.urls.push(url.clone());
+            tier.trackers.push(TrackerInfo {
+                url,
+                tier: number,
+                complete,
+                incomplete,
+                failures,
+                peers,
+                peers6,
+            });
+        }
+        tiers.into_values().collect()
+    }
+
+    /// The blocks that wait for the rest of their piece.
+    pub fn piece_cache(&self) -> Vec<CachedPiece> {
+        let cached = |(piece, blocks): (&PieceIndex, &Vec<Option<BlockData>>)| {
+            let here = (0..).zip(blocks).filter_map(|(number, data)| Some((number, data.as_ref()?)));
+            let blocks = here.map(|(number, data)| (number, data.as_slice().to_vec())).collect();
+            CachedPiece { piece: piece.0, blocks }
         };
-        self.swarm().map(|swarm| swarm.announcer().trackers().map(info).collect()).unwrap_or_default()
+        self.assembling.iter().map(cached).collect()
     }
 
     /// The exit code of a torrent that is stopped as it is now, and why.
@@ -292,6 +323,36 @@ impl Torrent {
         };
         timeout.filter(|_| self.state != State::Stopped).into_iter().chain(self.safety.deadline()).min()
     }
+}
+
+/// Blocks of an earlier `piece_cache`, those that fit.
+pub fn cached_blocks(
+    layout: &Layout,
+    cache: Vec<CachedPiece>,
+) -> BTreeMap<PieceIndex, Vec<Option<BlockData>>> {
+    let mut assembling = BTreeMap::new();
+    for cached in cache.into_iter().filter(|cached| cached.piece < layout.num_pieces()) {
+        let piece = PieceIndex(cached.piece);
+        let mut blocks = Vec::new();
+        blocks.resize_with(layout.num_blocks(piece) as usize, || None);
+        for (number, bytes) in cached.blocks {
+            let Some(place) = blocks.get_mut(number as usize) else { continue };
+            let length = layout.block(piece, number).length;
+            if bytes.len() == length as usize {
+                let mut data = BlockData::new(length);
+                data.as_mut_slice().copy_from_slice(&bytes);
+                *place = Some(data);
+            }
+        }
+        // The core hashes a piece when its last block comes, so a whole one leaves one to come.
+        if blocks.iter().all(Option::is_some) {
+            blocks[0] = None;
+        }
+        if blocks.iter().any(Option::is_some) {
+            assembling.insert(piece, blocks);
+        }
+    }
+    assembling
 }
 
 /// The exit code that a failure of the disk stands for.

@@ -14,6 +14,7 @@ use crate::layout::{FileIndex, Layout, Span};
 use crate::metainfo::{File, InfoHash, Metainfo};
 
 mod error;
+mod note;
 mod open;
 mod part;
 mod pool;
@@ -26,6 +27,7 @@ mod vectored;
 
 pub(crate) use error::escaped;
 pub use error::{Operation, StorageError, StorageErrorKind};
+pub use note::Note;
 pub(crate) use open::{Opened, allowed_files};
 pub(crate) use vectored::read_full;
 
@@ -50,40 +52,9 @@ pub struct StorageOptions {
     pub max_open_files: usize,
     /// Weight of each file, in order; 0: not wanted, never made. Empty: all are wanted.
     pub priorities: Vec<u32>,
-    /// Whether [`Note::Opened`] and [`Note::Closed`] are told.
+    /// Whether opening, closing, reading and writing are told ([`Storage::set_trace`]).
     pub trace: bool,
 }
-
-/// Something about files that is worth telling.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Note {
-    /// A file was longer than the torrent says and has lost its tail, because it is written to now.
-    Cut {
-        /// The file.
-        file: FileIndex,
-        /// Its length before, in bytes.
-        from: u64,
-        /// Its length now.
-        to: u64,
-    },
-    /// The file system cannot set blocks aside; files are sparse instead.
-    NotPreallocated,
-    /// A symbolic link of the torrent was not made: something else is in its place, or the file
-    /// system has no links.
-    LinkInTheWay(FileIndex),
-    /// A file was opened ([`StorageOptions::trace`]).
-    Opened {
-        /// The file.
-        file: FileIndex,
-        /// For writing too.
-        writable: bool,
-    },
-    /// A file was closed ([`StorageOptions::trace`]).
-    Closed(FileIndex),
-}
-
-/// Notes kept until [`Storage::take_notes`]; what comes after that many is dropped.
-const MAX_NOTES: usize = 1024;
 
 /// Bytes in one write call. Measured on ext4 with 1 GiB into a new file: from 16 KiB to 256 KiB the
 /// processor time falls from 0.38 to 0.23 s (with blocks set aside, from 0.30 to 0.16 s); with
@@ -167,7 +138,7 @@ pub struct Storage {
     /// The torrent's own folder, if it has one.
     top: Option<Box<str>>,
     preallocate: Preallocate,
-    trace: bool,
+    trace: AtomicBool,
     base: Mutex<Base>,
     pool: Mutex<pool::Pool>,
     unsynced: Mutex<Unsynced>,
@@ -180,7 +151,7 @@ pub struct Storage {
     stored: Mutex<u64>,
     /// Read on first use.
     part: Mutex<Option<part::PartFile>>,
-    notes: Mutex<Vec<Note>>,
+    notes: Mutex<note::Notes>,
 }
 
 impl Storage {
@@ -200,7 +171,7 @@ impl Storage {
             slots,
             top,
             preallocate: options.preallocate,
-            trace: options.trace,
+            trace: AtomicBool::new(options.trace),
             base: Mutex::default(),
             pool: Mutex::new(pool::Pool::new(open::pool_limit(options.max_open_files))),
             unsynced: Mutex::default(),
@@ -242,11 +213,6 @@ impl Storage {
         self.slot(file).place == Place::Absent
     }
 
-    /// What happened since the last call.
-    pub fn take_notes(&self) -> Vec<Note> {
-        std::mem::take(&mut *lock(&self.notes))
-    }
-
     /// Writes bytes of the stream, from `offset` on, to the files they belong to. The bytes must
     /// lie inside the torrent; bytes of pad files are passed over. Folders and files are made as
     /// they are needed. After an error some of the bytes may have been written.
@@ -282,6 +248,9 @@ impl Storage {
         // After the write: a sync that runs meanwhile must not take the mark away. And after a
         // failed one: some of it may be there.
         self.mark_unsynced(span.file, &handle);
+        if written.is_ok() {
+            self.trace(|| Note::Written { file: span.file, length: span.length });
+        }
         written.map_err(|error| self.io_error(Operation::Write, span.file, error))
     }
 
@@ -313,7 +282,10 @@ impl Storage {
     fn read_span(&self, span: Span, places: &mut [IoSliceMut<'_>]) -> Result<(), StorageError> {
         let handle = self.readable(span.file)?;
         match vectored::read_full(&handle.file, places, span.offset) {
-            Ok(count) if count == span.length => Ok(()),
+            Ok(count) if count == span.length => {
+                self.trace(|| Note::Read { file: span.file, length: count });
+                Ok(())
+            }
             Ok(_) => Err(StorageError::new(StorageErrorKind::Short, Operation::Read, self.path(span.file))),
             Err(error) => Err(self.io_error(Operation::Read, span.file, error)),
         }
@@ -361,13 +333,6 @@ impl Storage {
 
     fn slot(&self, file: FileIndex) -> &Slot {
         &self.slots[file.0 as usize]
-    }
-
-    fn note(&self, note: Note) {
-        let mut notes = lock(&self.notes);
-        if notes.len() < MAX_NOTES {
-            notes.push(note);
-        }
     }
 
     fn see(&self, file: FileIndex) {

@@ -220,16 +220,12 @@ impl Storage {
 
     fn keep(&self, file: FileIndex, handle: &Arc<Handle>) {
         let gone = lock(&self.pool).put(file, handle.clone());
-        if self.trace {
-            self.note(Note::Opened { file, writable: handle.writable });
-        }
+        self.trace(|| Note::Opened { file, writable: handle.writable });
         self.closed(gone);
     }
 
     fn closed(&self, gone: Vec<(FileIndex, Arc<Handle>)>) {
-        if self.trace {
-            gone.iter().for_each(|(file, _)| self.note(Note::Closed(*file)));
-        }
+        gone.iter().for_each(|(file, _)| self.trace(|| Note::Closed(*file)));
     }
 
     /// Closes what was not used since the last call.

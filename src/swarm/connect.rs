@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::allowed_fast::{SET_SIZE, allowed_fast_set};
 use super::peer::{Peer, REQQ};
 use super::{Hello, Origin, Output, PeerKey, Swarm};
-use crate::event::{Direction, Kind, State};
+use crate::event::{Direction, Kind, Severity, State};
 use crate::layout::PieceIndex;
 use crate::wire::Message;
 use crate::wire::extension::{self, ExtensionHandshake};
@@ -71,12 +71,12 @@ impl Swarm {
         // After the refusal, which may have closed another connection to it.
         self.candidates.occupy(hello.address);
         let peer = Peer::new(now, &hello, self.have.len());
-        self.outputs.push_back(Output::Event(Kind::PeerHandshakeComplete {
+        self.tell(Severity::Info, || Kind::PeerHandshakeComplete {
             address: hello.address,
             direction: hello.direction,
             peer_id: hello.peer_id.to_string(),
             client: peer.client.clone(),
-        }));
+        });
         self.greet(now, peer);
     }
 
@@ -220,8 +220,12 @@ impl Swarm {
     /// The peer broke the protocol in a way that is not worth closing for.
     pub(super) fn peer_error(&mut self, key: PeerKey, reason: &str) {
         if let Some(peer) = self.peers.get(&key) {
-            let error = Kind::PeerError { address: peer.address, reason: reason.into() };
-            self.outputs.push_back(Output::Event(error));
+            let (address, peer_id) = (peer.address, peer.peer_id);
+            self.tell(Severity::Info, || Kind::PeerError {
+                address,
+                peer_id: peer_id.to_string(),
+                reason: reason.into(),
+            });
         }
     }
 }

@@ -7,7 +7,7 @@ use super::peer::{MOST_HINTS, MOST_REFUSED, MOST_SUGGESTED, Peer};
 use super::progress::Arrival;
 use super::{MOST_UNWRITTEN, Output, PeerKey, Swarm};
 use crate::bitfield::Bitfield;
-use crate::event::{Kind, State};
+use crate::event::{Kind, Severity, State};
 use crate::hash::Digest;
 use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
 use crate::wire::{Message, extension};
@@ -241,8 +241,7 @@ impl Swarm {
         for culprit in self.suspects.on_passed(piece, digests) {
             self.ban(now, culprit, piece);
         }
-        self.outputs
-            .push_back(Output::Event(Kind::PieceHashPassed { index: piece.0, peers: unique(senders) }));
+        self.tell(Severity::Info, || Kind::PieceHashPassed { index: piece.0, peers: unique(senders) });
         let complete = self.is_complete();
         if complete {
             self.announcer.complete(now);
@@ -269,8 +268,7 @@ impl Swarm {
         let Some(senders) = self.verifying.remove(&piece) else { return };
         self.wasted += u64::from(self.config.layout.piece_size(piece));
         let culprit = self.suspects.on_failed(piece, &senders, digests);
-        self.outputs
-            .push_back(Output::Event(Kind::PieceHashFailed { index: piece.0, peers: unique(senders) }));
+        self.tell(Severity::Warning, || Kind::PieceHashFailed { index: piece.0, peers: unique(senders) });
         if self.wanted.contains(piece) {
             self.picker.put(piece);
         }
@@ -297,7 +295,7 @@ impl Swarm {
             .map(|peer| (peer.key, peer.peer_id.to_string()))
             .collect();
         let peer_id = found.first().map_or(String::new(), |(_, peer_id)| peer_id.clone());
-        self.outputs.push_back(Output::Event(Kind::PeerBan { address, peer_id, reason: reason.clone() }));
+        self.tell(Severity::Warning, || Kind::PeerBan { address, peer_id, reason: reason.clone() });
         for (key, _) in found {
             self.close(now, key, reason.clone());
         }

@@ -12,6 +12,7 @@ mod candidates;
 mod choker;
 mod connect;
 mod download;
+mod events;
 mod peer;
 mod picker;
 mod progress;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::bitfield::Bitfield;
-use crate::event::{Direction, Kind, State};
+use crate::event::{Direction, Kind, Severity, State};
 use crate::hash::Digest;
 use crate::layout::{Block, Layout, PieceIndex};
 use crate::metainfo::InfoHash;
@@ -44,6 +45,7 @@ use rate::Rate;
 use suspects::Suspects;
 
 pub use candidates::Origin;
+pub use peer::{PeerFlags, PeerStatus};
 
 /// Names one connection; never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -173,27 +175,6 @@ pub struct Totals {
     pub seeds: usize,
 }
 
-/// One peer, for those who ask.
-#[derive(Clone, Debug)]
-pub struct PeerStatus {
-    /// Its other end.
-    pub address: SocketAddr,
-    /// Who called.
-    pub direction: Direction,
-    /// As its handshake says.
-    pub peer_id: PeerId,
-    /// Its software, as far as can be told; escape before printing.
-    pub client: String,
-    /// (am choking, am interested, peer choking, peer interested).
-    pub flags: (bool, bool, bool, bool),
-    /// Bytes a second from it.
-    pub down_rate: u64,
-    /// Bytes a second to it.
-    pub up_rate: u64,
-    /// Pieces that it has.
-    pub pieces: u32,
-}
-
 /// The transfer of one torrent.
 #[derive(Debug)]
 pub struct Swarm {
@@ -217,6 +198,7 @@ pub struct Swarm {
     /// Peers whose window may have room.
     dirty: BTreeSet<PeerKey>,
     outputs: VecDeque<Output>,
+    wanted_events: events::Wanted,
     downloaded: u64,
     uploaded: u64,
     wasted: u64,
@@ -262,6 +244,7 @@ impl Swarm {
             announcer: Announcer::new(config.trackers.clone(), rng.u64(..)),
             dirty: BTreeSet::new(),
             outputs: VecDeque::new(),
+            wanted_events: events::Wanted::default(),
             downloaded: config.downloaded,
             uploaded: config.uploaded,
             wasted: 0,
@@ -319,11 +302,11 @@ impl Swarm {
         self.dial_candidates(now);
         while let Some(announce) = self.announcer.poll(now, self.wants_peers()) {
             let Announce { url, tier, event, .. } = &announce;
-            self.outputs.push_back(Output::Event(Kind::TrackerAnnounce {
+            self.tell(Severity::Info, || Kind::TrackerAnnounce {
                 url: url.clone(),
                 tier: *tier,
                 announce: event.map_or("", |event| event.as_str()),
-            }));
+            });
             self.outputs.push_back(Output::Announce(announce));
         }
     }
@@ -383,17 +366,7 @@ impl Swarm {
 
     /// The peers.
     pub fn peers(&self, now: Instant) -> Vec<PeerStatus> {
-        let status = |peer: &Peer| PeerStatus {
-            address: peer.address,
-            direction: peer.direction,
-            peer_id: peer.peer_id,
-            client: peer.client.clone(),
-            flags: (peer.am_choking, peer.am_interested, peer.peer_choking, peer.peer_interested),
-            down_rate: peer.down_rate.get(now),
-            up_rate: peer.up_rate.get(now),
-            pieces: peer.pieces.count(),
-        };
-        self.peers.values().map(status).collect()
+        self.peers.values().map(|peer| peer.status(now)).collect()
     }
 
     /// The trackers.
@@ -437,10 +410,10 @@ impl Swarm {
                 ..
             } => {
                 if let Some(reason) = warning {
-                    let warning = Kind::TrackerWarning { url: url.clone(), tier, reason };
-                    self.outputs.push_back(Output::Event(warning));
+                    let url = url.clone();
+                    self.tell(Severity::Warning, || Kind::TrackerWarning { url, tier, reason });
                 }
-                self.outputs.push_back(Output::Event(Kind::TrackerSuccess {
+                self.tell(Severity::Info, || Kind::TrackerSuccess {
                     url,
                     tier,
                     complete,
@@ -448,12 +421,17 @@ impl Swarm {
                     peers: peers.len(),
                     interval: interval.as_secs(),
                     min_interval: Some(min_interval.as_secs()),
-                }));
+                });
                 self.handle(now, Input::Found { addresses: peers, origin: Origin::Tracker });
             }
             Outcome::Failure { url, tier, reason, status_code, times_in_row, .. } => {
-                let failure = Kind::TrackerFailure { url, tier, reason, times_in_row, status_code };
-                self.outputs.push_back(Output::Event(failure));
+                self.tell(Severity::Warning, || Kind::TrackerFailure {
+                    url,
+                    tier,
+                    reason,
+                    times_in_row,
+                    status_code,
+                });
             }
         }
     }

@@ -26,6 +26,44 @@ pub const MOST_HINTS: usize = 32;
 /// Suggested pieces that are remembered of one peer: the latest.
 pub const MOST_SUGGESTED: usize = 8;
 
+/// One peer, for those who ask.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Its other end.
+    pub address: SocketAddr,
+    /// Who called.
+    pub direction: Direction,
+    /// As its handshake says.
+    pub peer_id: PeerId,
+    /// Its software, as far as can be told; escape before printing.
+    pub client: String,
+    /// Who chokes whom and who wants something.
+    pub flags: PeerFlags,
+    /// Bytes a second from it.
+    pub down_rate: u64,
+    /// Bytes a second to it.
+    pub up_rate: u64,
+    /// Payload bytes from it.
+    pub downloaded: u64,
+    /// Payload bytes to it.
+    pub uploaded: u64,
+    /// Pieces that it has.
+    pub pieces: u32,
+    /// The share of all pieces that it has, 0.0 to 1.0.
+    pub progress: f64,
+}
+
+/// The state of a connection (BEP 3), and whether the peer sends what it is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct PeerFlags {
+    pub am_choking: bool,
+    pub am_interested: bool,
+    pub peer_choking: bool,
+    pub peer_interested: bool,
+    pub snubbed: bool,
+}
+
 /// A peer.
 #[derive(Debug)]
 pub struct Peer {
@@ -162,6 +200,29 @@ impl Peer {
     /// Whether it has everything.
     pub fn is_seed(&self) -> bool {
         self.pieces.is_full() && !self.pieces.is_empty()
+    }
+
+    /// A picture of this moment.
+    pub fn status(&self, now: Instant) -> PeerStatus {
+        PeerStatus {
+            address: self.address,
+            direction: self.direction,
+            peer_id: self.peer_id,
+            client: self.client.clone(),
+            flags: PeerFlags {
+                am_choking: self.am_choking,
+                am_interested: self.am_interested,
+                peer_choking: self.peer_choking,
+                peer_interested: self.peer_interested,
+                snubbed: self.snubbed,
+            },
+            down_rate: self.down_rate.get(now),
+            up_rate: self.up_rate.get(now),
+            downloaded: self.downloaded,
+            uploaded: self.uploaded,
+            pieces: self.pieces.count(),
+            progress: f64::from(self.pieces.count()) / f64::from(self.pieces.len().max(1)),
+        }
     }
 
     /// What the choker looks at.

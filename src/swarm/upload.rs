@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::choker::{Contender, RECHOKE};
 use super::peer::REQQ;
 use super::{Output, PeerKey, Swarm};
-use crate::event::{Kind, State};
+use crate::event::{Kind, Severity, State};
 use crate::layout::Block;
 use crate::wire::Message;
 
@@ -107,8 +107,12 @@ impl Swarm {
         if !valid {
             let reason =
                 format!("asks for {} bytes at {} of piece {}", block.length, block.begin, block.piece.0);
-            let event = Kind::InvalidRequest { address: peer.address, reason: reason.clone() };
-            self.outputs.push_back(Output::Event(event));
+            let (address, peer_id) = (peer.address, peer.peer_id);
+            self.tell(Severity::Info, || Kind::InvalidRequest {
+                address,
+                peer_id: peer_id.to_string(),
+                reason: reason.clone(),
+            });
             return self.close(now, key, reason);
         }
         let allowed = !peer.am_choking || peer.is_granted(block.piece);

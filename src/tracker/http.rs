@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use ureq::config::IpFamily;
 use ureq::http::{Uri, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, DefaultConnector};
 
+use super::watch::Tap;
 use super::{MAX_BODY, MAX_REDIRECTS, Options, Request, answer, proxy, url};
 use crate::swarm::announce::{AnnounceEvent, Answer, Failure};
 
@@ -118,7 +121,8 @@ fn agent(uri: &Uri, time: Duration, options: &Options) -> Result<ureq::Agent, Fa
         Some(path) => config.tls_config(TlsConfig::builder().root_certs(read_roots(path)?).build()),
         None => config,
     };
-    Ok(config.build().new_agent())
+    let connector = DefaultConnector::default().chain(Tap(options.watch.clone()));
+    Ok(ureq::Agent::with_parts(config.build(), connector, DefaultResolver::default()))
 }
 
 fn read_roots(path: &Path) -> Result<RootCerts, Failure> {

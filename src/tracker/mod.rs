@@ -9,12 +9,14 @@ mod http;
 mod proxy;
 mod udp;
 mod url;
+mod watch;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use proxy::Proxies;
+pub use watch::{Step, Watch};
 
 use crate::metainfo::InfoHash;
 use crate::swarm::announce::{AnnounceEvent, Answer, Failure};
@@ -70,6 +72,8 @@ pub struct Options {
     pub proxies: Proxies,
     /// PEM file of the authorities that sign trackers' certificates, instead of the bundled ones (Mozilla's).
     pub ca_file: Option<PathBuf>,
+    /// Who is told of connections and lengths.
+    pub watch: Option<Watch>,
 }
 
 impl Options {
@@ -82,7 +86,7 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { timeout: TIMEOUT, bind: None, proxies: Proxies::default(), ca_file: None }
+        Options { timeout: TIMEOUT, bind: None, proxies: Proxies::default(), ca_file: None, watch: None }
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use ureq::http::Uri;
 
+use super::watch::{Line, Step};
 use super::{Options, Request, answer, proxy};
 use crate::swarm::announce::{AnnounceEvent, Answer, Failure};
 
@@ -71,7 +72,7 @@ pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, F
     for (index, &address) in addresses.iter().enumerate() {
         let now = Instant::now();
         let share = (started + time).saturating_duration_since(now) / (addresses.len() - index) as u32;
-        match announce_to(address, request, path, options.bind, now + share) {
+        match announce_to(address, request, path, options, now + share) {
             Ok(answer) => return Ok(answer),
             // Another address of the same tracker would say the same.
             Err(Trouble::Refused(reason)) => return Err(Failure::no_answer(reason)),
@@ -114,16 +115,16 @@ fn announce_to(
     address: SocketAddr,
     request: &Request,
     path: &str,
-    bind: Option<IpAddr>,
+    options: &Options,
     deadline: Instant,
 ) -> Result<Answer, Trouble> {
     let any = match address {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    let socket = UdpSocket::bind((bind.unwrap_or(any), 0))?;
+    let socket = UdpSocket::bind((options.bind.unwrap_or(any), 0))?;
     socket.connect(address)?;
-    let exchange = Exchange { socket, deadline };
+    let exchange = Exchange { socket, deadline, line: Line::new(options.watch.clone()) };
     let mut connect = PROTOCOL.to_be_bytes().to_vec();
     let connected = exchange.run(&mut connect, Action::Connect)?;
     let connection_id = connected.first_chunk::<8>().ok_or_else(too_short)?;
@@ -180,6 +181,7 @@ fn read_answer(body: &[u8], is_ipv6: bool) -> Result<Answer, Trouble> {
 struct Exchange {
     socket: UdpSocket,
     deadline: Instant,
+    line: Line,
 }
 
 impl Exchange {
@@ -192,6 +194,7 @@ impl Exchange {
         packet[12..16].copy_from_slice(&transaction);
         for wait in RESEND {
             self.socket.send(packet)?;
+            self.line.tell(Step::Wrote(packet.len()));
             let until = (Instant::now() + wait).min(self.deadline);
             if let Some(body) = self.receive(transaction, action, until)? {
                 return Ok(body);
@@ -225,6 +228,7 @@ impl Exchange {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
             };
+            self.line.tell(Step::Read(length));
             let Some((head, body)) = buffer[..length].split_at_checked(8) else { continue };
             if head[4..] != transaction {
                 continue;
