@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         true => a_selection_of_nothing_is_refused_before_anything_is_made,
         true => bytes_of_unwanted_files_move_in_when_they_are_wanted,
         true => pieces_are_served_and_checked_from_the_part_file,
+        true => a_lost_or_damaged_part_file_costs_its_pieces_and_no_more,
         true => a_kill_while_the_part_file_is_in_use_loses_no_verified_piece,
         can_trace() => a_kill_while_bytes_move_in_loses_none,
         true => the_heavy_file_comes_first,
@@ -181,6 +182,36 @@ fn pieces_are_served_and_checked_from_the_part_file() {
     let (code, story) = bench.run(&folder, &["--files", "2,4", "--no-seed"]);
     assert_eq!(code, 0, "{story}");
     bench.assert_just(&folder, &[2, 4]);
+}
+
+fn a_lost_or_damaged_part_file_costs_its_pieces_and_no_more() {
+    let bench = five();
+    let _seed = bench.seed(&[]);
+    let folder = bench.empty_folder("leech");
+    let options = ["--files", "3", "--no-seed"];
+    assert_eq!(bench.run(&folder, &options).0, 0);
+    let part = bench.part_file(&folder).unwrap();
+    let whole = fs::read(&part).unwrap();
+    let left_at_start = || {
+        let announces = bench.tracker.announces();
+        announces.iter().rfind(|announce| announce.event == "started").unwrap().left
+    };
+    // c has two pieces in common with its neighbours, one at each end.
+    let shared = 2 * (16 << 10);
+    let flipped: Vec<u8> = whole.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == 100)).collect();
+    let others = [Some(Vec::new()), Some(vec![0xff; 100_000]), Some(flipped), None];
+    for bytes in others.into_iter().chain([Some(whole[..whole.len() / 2].to_vec())]) {
+        match &bytes {
+            Some(bytes) => fs::write(&part, bytes).unwrap(),
+            None => fs::remove_file(&part).unwrap(),
+        }
+        let (code, story) = bench.run(&folder, &options);
+        assert_eq!(code, 0, "{story}");
+        let left = left_at_start();
+        assert!(0 < left && left <= shared, "{left}: {bytes:?}");
+        bench.assert_just(&folder, &[3]);
+        assert_eq!(bench.run(&folder, &["--hashcheck-only", "--files", "3"]).0, 0);
+    }
 }
 
 fn a_kill_while_the_part_file_is_in_use_loses_no_verified_piece() {

@@ -134,11 +134,16 @@ pub fn check(
     };
     let refused = error.as_ref().is_some_and(is_full);
     storage.drop_caches(doubtful);
-    let keep_going = || !refused && !stop.load(Ordering::Relaxed);
+    let is_gone = error.as_ref().is_some_and(|error| error.kind == StorageErrorKind::Vanished);
+    let keep_going = || !refused && !is_gone && !stop.load(Ordering::Relaxed);
     let options = CheckOptions { pieces: &vouched.to_check, threads: 0, keep_going: &keep_going };
     let outcome = check::check(storage, &on_disk.metainfo, options, &note);
     // It may have come from memory alone: an earlier run was killed, or another program has just made it.
     storage.mark_read(&outcome.ok);
+    if is_gone {
+        // Held open, what is in the folder's place could not be unmounted to make way for it.
+        storage.close_all();
+    }
     let have = progress.have();
     Checked {
         torrent: on_disk.metainfo.info_hash,

@@ -54,10 +54,15 @@ impl Storage {
         let vanished = || StorageError::new(StorageErrorKind::Vanished, Operation::Create, &self.basedir);
         let root = self.root(Operation::Create)?;
         self.look_after_folders(&root).map_err(|()| vanished())?;
-        if self.is_emptied(&root) {
+        let is_emptied = self.is_emptied(&root);
+        let mut base = lock(&self.base);
+        if is_emptied {
+            // Held open, it could not be unmounted to make way for the right one.
+            base.root = None;
             return Err(vanished());
         }
-        lock(&self.base).before = None;
+        base.before = None;
+        drop(base);
         Ok(root)
     }
 

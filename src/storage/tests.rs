@@ -308,6 +308,51 @@ fn a_folder_replaced_during_the_run_is_not_filled() {
 }
 
 #[test]
+fn after_an_error_another_folder_is_filled_only_if_it_has_files_of_the_torrent() {
+    let data = stream(100);
+    let metainfo = torrent(64, &[("t/a", 50), ("t/b", 50)], &data);
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base");
+    let first = Storage::new(&metainfo, &base, StorageOptions::default());
+    first.prepare().unwrap();
+    write(&first, 0, &data).unwrap();
+    // Its files were removed: what the user says counts.
+    fs::remove_dir_all(base.join("t")).unwrap();
+    let second = first.renewed(&metainfo, StorageOptions::default());
+    second.prepare().unwrap();
+    write(&second, 0, &data).unwrap();
+    for gone in ["base", "base/t"] {
+        let elsewhere = dir.path().join("elsewhere");
+        fs::rename(dir.path().join(gone), &elsewhere).unwrap();
+        fs::create_dir(dir.path().join(gone)).unwrap();
+        let mut last = second.renewed(&metainfo, StorageOptions::default());
+        for _ in 0..3 {
+            assert_eq!(kind(last.prepare()), StorageErrorKind::Vanished, "{gone}");
+            last = last.renewed(&metainfo, StorageOptions::default());
+        }
+        assert!(tree(&dir.path().join(gone)).is_empty());
+        fs::remove_dir(dir.path().join(gone)).unwrap();
+        if gone == "base" {
+            assert_eq!(kind(last.prepare()), StorageErrorKind::Vanished);
+            assert!(!base.exists());
+        }
+        // The same disk under another number.
+        assert!(
+            std::process::Command::new("cp")
+                .arg("-r")
+                .arg(&elsewhere)
+                .arg(dir.path().join(gone))
+                .status()
+                .unwrap()
+                .success()
+        );
+        last.renewed(&metainfo, StorageOptions::default()).prepare().unwrap();
+        fs::remove_dir_all(dir.path().join(gone)).unwrap();
+        fs::rename(&elsewhere, dir.path().join(gone)).unwrap();
+    }
+}
+
+#[test]
 fn many_files_need_few_handles_and_are_synced_after_they_were_closed() {
     let dir = tempfile::tempdir().unwrap();
     let names: Vec<String> = (0..300).map(|n| format!("t/{}/{n}", n % 7)).collect();
