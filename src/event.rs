@@ -305,11 +305,11 @@ pub enum Kind {
         path: String,
         length: u64,
     },
-    FileWarning {
+    FileError {
         path: String,
         reason: String,
     },
-    FileError {
+    FileWarning {
         path: String,
         reason: String,
     },

@@ -86,6 +86,14 @@ fn main() -> ExitCode {
         let seeds = case.label("seeds_to");
         trials.push(trial(seeds, move || btget_seeds(case)).with_ignored_flag(ignored));
     }
+    for client in Client::ALL {
+        let ignored = !client.is_installed();
+        let name = format!("btget_downloads_selected_files_from_{}", client.name());
+        trials.push(trial(name, move || btget_downloads_selected_files(client)).with_ignored_flag(ignored));
+    }
+    let ignored = !Client::Libtorrent.is_installed();
+    let name = "btget_serves_the_pieces_of_selected_files_to_libtorrent".to_owned();
+    trials.push(trial(name, btget_serves_selected_files).with_ignored_flag(ignored));
     trials.push(trial(
         "eight_leechers_finish_on_less_than_two_copies_from_a_slow_seed".to_owned(),
         eight_leechers,
@@ -208,6 +216,43 @@ fn btget_seeds(case: Case) {
     };
     leech.wait_until_complete();
     fixture.assert_data_complete(&folder);
+    btget.terminate();
+    btget.wait_for_success();
+}
+
+/// Files 2 and 7 of the album; their 18 pieces hold all of 1 and 6 and parts of 3 and 5, too.
+const SELECTED: [&str; 2] = ["album/disc 1/01 - \u{f6}ffnung.flac", "album/cover.jpg"];
+
+fn btget_downloads_selected_files(client: Client) {
+    let tracker = start_tracker(Family::V4);
+    let fixture = Fixture::new(Shape::Multi, &tracker.url(), 5);
+    let folder = fixture.empty_folder("leech");
+    let _seed = start_seed(client, &fixture, Family::V4, &tracker);
+    let mut btget = Btget::start(&fixture, Family::V4, &folder, &["--files", "2,7", "--no-seed"]);
+    btget.wait_for_success();
+    fixture.assert_just(&folder, &SELECTED);
+    // The same folder, and all of it now.
+    let mut btget = Btget::start(&fixture, Family::V4, &folder, &["--no-seed"]);
+    btget.wait_for_success();
+    fixture.assert_complete(&folder);
+}
+
+fn btget_serves_selected_files() {
+    let tracker = start_tracker(Family::V4);
+    let fixture = Fixture::new(Shape::Multi, &tracker.url(), 6);
+    let folder = fixture.empty_folder("partial");
+    {
+        let _seed = start_seed(Client::Libtorrent, &fixture, Family::V4, &tracker);
+        let mut btget = Btget::start(&fixture, Family::V4, &folder, &["--files", "2,7", "--no-seed"]);
+        btget.wait_for_success();
+    }
+    let announced = tracker.announces().len();
+    let mut btget = Btget::start(&fixture, Family::V4, &folder, &["--files", "2,7", "--json"]);
+    wait_for(&tracker, "btget's announce", |announces| announces[announced..].iter().any(|a| a.left == 0));
+    let libtorrent = fixture.empty_folder("leech");
+    let mut leech = Client::Libtorrent.start(&fixture, Family::V4, &libtorrent);
+    leech.wait_until_it_has(18);
+    fixture.assert_there(&libtorrent, &SELECTED);
     btget.terminate();
     btget.wait_for_success();
 }

@@ -164,6 +164,10 @@ const FILES: &str = r".TP
 .I DIR
 (\fB\-\-basedir\fR) A single\-file torrent is one file in it; any other has a folder of its own.
 .TP
+.I DIR/.INFOHASH.parts
+Bytes of files that are not wanted, from pieces that they share with files that are. They move into their files
+once these are wanted; the part file goes when nothing needs it. Without it those pieces are fetched again.
+.TP
 .I $XDG_STATE_HOME/btget
 Resume data, one small file for each torrent and folder. They may be deleted at any time: the next start then reads
 the data again.";

@@ -84,8 +84,8 @@ impl Kind {
             | FileClose { .. }
             | FileRead { .. }
             | FileWrite { .. }
-            | FileWarning { .. }
-            | FileError { .. } => self.data_message(),
+            | FileError { .. }
+            | FileWarning { .. } => self.data_message(),
             TrackerAnnounce { .. }
             | TrackerConnect { .. }
             | TrackerDisconnect { .. }

@@ -111,6 +111,8 @@ pub fn check(
 ) -> Checked {
     let Plan { on_disk, state_dir, full, again, prepare, all_or_nothing, doubtful } = plan;
     let (storage, layout) = (&*on_disk.storage, &on_disk.metainfo.layout);
+    // Before anything is looked at: what moves out of the part file is to be checked too.
+    let taken_in = storage.take_in();
     let vouched = match (again, state_dir) {
         (Some(again), _) => again.clone(),
         (None, Some(state_dir)) if !full => resume::load(state_dir, storage),
@@ -125,10 +127,12 @@ pub fn check(
         }
         on_piece(piece, result);
     };
-    // Before the check: what moves out of the part file is to be checked too.
-    let error = if *prepare { storage.prepare().err() } else { None };
-    let is_full = |error: &StorageError| error.kind == StorageErrorKind::Full;
-    let refused = *all_or_nothing && error.as_ref().is_some_and(is_full);
+    let error = taken_in.and_then(|()| if *prepare { storage.prepare() } else { Ok(()) }).err();
+    let is_full = |error: &StorageError| match error.kind {
+        StorageErrorKind::TooSmall => true,
+        kind => *all_or_nothing && kind == StorageErrorKind::Full,
+    };
+    let refused = error.as_ref().is_some_and(is_full);
     storage.drop_caches(doubtful);
     let keep_going = || !refused && !stop.load(Ordering::Relaxed);
     let options = CheckOptions { pieces: &vouched.to_check, threads: 0, keep_going: &keep_going };

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::checking::{self, Checked, Plan, Progress};
 use super::options::TorrentOptions;
 use super::saving::{Safety, storage_options};
+use super::selection::{piece_weights, wanted_pieces};
 use super::torrent::{Ending, FAREWELL, Life, Torrent, cached_blocks};
 use super::{Engine, Notice};
 use crate::bitfield::Bitfield;
@@ -14,7 +15,7 @@ use crate::blocks::BlockData;
 use crate::check::PieceResult;
 use crate::disk::OnDisk;
 use crate::event::{Kind, Pieces, Severity, State};
-use crate::layout::{FileIndex, PieceIndex};
+use crate::layout::PieceIndex;
 use crate::metainfo::{InfoHash, Metainfo};
 use crate::storage::resume::Vouched;
 use crate::storage::{Preallocate, Storage, StorageOptions};
@@ -41,7 +42,7 @@ impl Engine {
         let web_seeds = metainfo.url_list.clone();
         let on_disk = OnDisk { metainfo: Arc::new(metainfo), storage };
         let torrent = Torrent {
-            wanted: wanted_pieces(&on_disk.metainfo, &options.priorities),
+            wanted: wanted_pieces(&layout, &options.priorities),
             checked: Bitfield::new(layout.num_pieces()),
             life: Life::Checking {
                 stop: Arc::new(AtomicBool::new(false)),
@@ -193,7 +194,7 @@ impl Engine {
             port: self.port,
             have: torrent.checked.clone(),
             wanted: torrent.wanted.clone(),
-            weights: Vec::new(),
+            weights: piece_weights(&torrent.on_disk.metainfo.layout, &torrent.options.priorities),
             partial: torrent.assembling.iter().map(|(&piece, blocks)| (piece, here(blocks))).collect(),
             downloaded,
             uploaded,
@@ -228,10 +229,12 @@ impl Engine {
         if all_known {
             self.tell(hash, finished);
         }
-        if let Some(error) = checked.error {
-            self.on_storage_error(now, hash, &error);
-            if checked.refused {
-                self.begin_end(now, hash, super::torrent::exit_code_of(&error), error.to_string());
+        self.tell_notes(hash);
+        let error = checked.error.and_then(|error| self.put_up_with(hash, error));
+        if let Some(error) = error {
+            match checked.refused {
+                true => self.refuse(now, hash, &error),
+                false => self.on_storage_error(now, hash, &error),
             }
         } else if !ending {
             self.input(now, hash, Input::Found { addresses: named, origin: Origin::User });
@@ -326,7 +329,7 @@ impl Engine {
     }
 
     /// No new work; what is written is finished and synced, the tracker is told.
-    fn begin_end(&mut self, now: Instant, hash: InfoHash, code: u8, reason: String) {
+    pub(super) fn begin_end(&mut self, now: Instant, hash: InfoHash, code: u8, reason: String) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         if torrent.ending.is_some() || torrent.ended.is_some() {
             return;
@@ -383,19 +386,4 @@ impl Engine {
         let summary = torrent.status(now).summary(code, reason, elapsed);
         self.subscribers.tell(Some(hash), summary);
     }
-}
-
-/// A piece is wanted if any file that overlaps it is. Pad files count for nothing.
-fn wanted_pieces(metainfo: &Metainfo, priorities: &[u32]) -> Bitfield {
-    let layout = &metainfo.layout;
-    if priorities.is_empty() {
-        return Bitfield::full(layout.num_pieces());
-    }
-    let mut wanted = Bitfield::new(layout.num_pieces());
-    for (index, extent) in layout.files().iter().enumerate() {
-        if priorities.get(index).is_none_or(|&priority| priority > 0) && !extent.pad {
-            wanted.insert_range(layout.pieces_of_file(FileIndex(index as u32)));
-        }
-    }
-    wanted
 }

@@ -12,8 +12,10 @@ mod checking;
 mod connections;
 mod events;
 mod lifecycle;
+mod notes;
 mod outputs;
 mod saving;
+mod selection;
 pub mod torrent;
 
 use std::collections::{BTreeMap, BTreeSet};

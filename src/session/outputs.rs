@@ -156,6 +156,7 @@ impl Engine {
             Done::Passed { torrent, piece, digests, buffers } => {
                 self.shared.pool.put(buffers);
                 self.written(torrent, piece);
+                self.tell_notes(torrent);
                 self.input(now, torrent, Input::Passed { piece, digests });
                 self.on_progress(now, torrent, piece);
             }

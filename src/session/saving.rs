@@ -143,7 +143,7 @@ impl Torrent {
     /// Files that know nothing of what was there before.
     pub fn new_storage(&self) -> Arc<Storage> {
         let options = storage_options(&self.options);
-        Arc::new(Storage::new(&self.on_disk.metainfo, &self.options.basedir, options))
+        Arc::new(self.on_disk.storage.renewed(&self.on_disk.metainfo, options))
     }
 }
 
@@ -170,11 +170,22 @@ impl Engine {
     }
 
     pub(super) fn on_prepared(&mut self, now: Instant, hash: InfoHash, result: Result<(), StorageError>) {
-        match (result, self.torrents.get_mut(&hash)) {
-            (Ok(()), Some(torrent)) => torrent.safety.prepared = true,
-            (Err(error), _) => self.on_storage_error(now, hash, &error),
-            (Ok(()), None) => {}
+        self.tell_notes(hash);
+        match result.map_err(|error| self.put_up_with(hash, error)) {
+            Err(Some(error)) if error.kind == StorageErrorKind::TooSmall => self.refuse(now, hash, &error),
+            Err(Some(error)) => self.on_storage_error(now, hash, &error),
+            Ok(()) | Err(None) => {
+                if let Some(torrent) = self.torrents.get_mut(&hash) {
+                    torrent.safety.prepared = true;
+                }
+            }
         }
+    }
+
+    /// There is no room for what is to be set aside: the torrent ends before it has begun.
+    pub(super) fn refuse(&mut self, now: Instant, hash: InfoHash, error: &StorageError) {
+        self.on_storage_error(now, hash, error);
+        self.begin_end(now, hash, super::torrent::exit_code_of(error), error.to_string());
     }
 
     /// `piece` was written: now and then what is written is brought to the disk.

@@ -358,7 +358,7 @@ pub fn cached_blocks(
 /// The exit code that a failure of the disk stands for.
 pub fn exit_code_of(error: &StorageError) -> u8 {
     match error.kind {
-        StorageErrorKind::Full => 9,
+        StorageErrorKind::Full | StorageErrorKind::TooSmall => 9,
         _ => 17,
     }
 }

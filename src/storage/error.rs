@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub enum StorageErrorKind {
     /// No space, no quota, or a limit on the size of files: `ENOSPC`, `EDQUOT`, `EFBIG`.
     Full,
+    /// [`Preallocate::Full`](super::Preallocate::Full) was refused: the disk has not the room.
+    TooSmall,
     /// `EACCES`, `EPERM`.
     Denied,
     /// `EROFS`.
@@ -59,7 +61,7 @@ pub struct StorageError {
     pub operation: Operation,
     /// The file or folder, as the user can find it.
     pub path: PathBuf,
-    /// With [`StorageErrorKind::Full`]: bytes to free, where that can be told.
+    /// With [`StorageErrorKind::Full`] or `TooSmall`: bytes to free, where that can be told.
     pub needed: Option<u64>,
     /// What the system said.
     pub source: Option<io::Error>,
@@ -119,6 +121,10 @@ impl fmt::Display for StorageError {
         let errno = self.source.as_ref().and_then(rustix::io::Errno::from_io_error);
         match self.kind {
             StorageErrorKind::Full => self.fmt_full(f, errno),
+            StorageErrorKind::TooSmall => {
+                let missing = human(self.needed.unwrap_or(0));
+                write!(f, "the disk lacks {missing} for all of it; free that or use --preallocate sparse")
+            }
             StorageErrorKind::Denied => f.write_str("no permission; allow it to this user and send SIGUSR2"),
             StorageErrorKind::ReadOnly => {
                 f.write_str("the file system is read-only; mount it writable and send SIGUSR2")

@@ -103,6 +103,8 @@ struct Base {
     identity: Option<root::Identity>,
     /// The torrent's own folder, once it is there.
     top: Option<root::Identity>,
+    /// What both were for the [`Storage`] before this one, until they are found to be right.
+    before: Option<(root::Identity, Option<root::Identity>)>,
 }
 
 /// What was written and made since the last sync. Bounded by the number of files and folders.
@@ -125,7 +127,7 @@ struct Unsynced {
 ///
 /// basedir is remembered from its first use on. If another folder stands in its place later (an
 /// unmounted disk, above all), every call that would write fails with
-/// [`StorageErrorKind::Vanished`]; to go on, make a new `Storage` and check again.
+/// [`StorageErrorKind::Vanished`]; to go on, make a new one with [`Storage::renewed`] and check again.
 #[derive(Debug)]
 pub struct Storage {
     basedir: PathBuf,
@@ -179,6 +181,16 @@ impl Storage {
             part: Mutex::default(),
             notes: Mutex::default(),
         }
+    }
+
+    /// One for the same folder that remembers nothing but which folder that was: if another one without
+    /// any file of this torrent is in its place, it is not filled.
+    pub fn renewed(&self, metainfo: &Metainfo, options: StorageOptions) -> Storage {
+        let storage = Storage::new(metainfo, &self.basedir, options);
+        let known = lock(&self.base);
+        lock(&storage.base).before = known.before.or(known.identity.map(|identity| (identity, known.top)));
+        drop(known);
+        storage
     }
 
     /// The folder that the torrent lives in.

@@ -54,7 +54,10 @@ impl Storage {
                 base.identity = Some(root.identity());
                 Ok(base.root.get_or_insert(Arc::new(root)).clone())
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && base.identity.is_some() => {
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && (base.identity.is_some() || base.before.is_some()) =>
+            {
                 Err(vanished())
             }
             Err(error) => Err(StorageError::from_io(operation, &self.basedir, error)),

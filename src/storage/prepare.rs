@@ -1,6 +1,7 @@
 //! What is made before the first byte is written: only what no write will make.
 
 use std::io;
+use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -16,17 +17,10 @@ impl Storage {
     /// [`Preallocate::Full`] all files with their blocks; moves bytes of files that have become
     /// wanted out of the part file. All else is made when it is written to.
     ///
-    /// With too small a disk [`Preallocate::Full`] fails with [`StorageErrorKind::Full`] and says
-    /// how much is missing, before anything is made. Call before the check: what was moved is to
-    /// be checked.
+    /// With too small a disk [`Preallocate::Full`] fails with [`StorageErrorKind::TooSmall`] and
+    /// says how much is missing, before anything is made.
     pub fn prepare(&self) -> Result<(), StorageError> {
-        if lock(&self.base).identity.is_none() {
-            std::fs::create_dir_all(&self.basedir)
-                .map_err(|error| StorageError::from_io(Operation::Create, &self.basedir, error))?;
-        }
-        let root = self.root(Operation::Create)?;
-        self.look_after_folders(&root)
-            .map_err(|()| StorageError::new(StorageErrorKind::Vanished, Operation::Create, &self.basedir))?;
+        let root = self.make_basedir()?;
         if self.preallocate == Preallocate::Full {
             self.refuse_too_small_a_disk(&root)?;
         }
@@ -36,6 +30,44 @@ impl Storage {
             self.allocate(&root)?;
         }
         self.empty_part_file(&root)
+    }
+
+    /// Moves bytes of files that have become wanted out of the part file, if there is one, and
+    /// removes it once nothing needs it. Call before the check: what was moved is to be checked.
+    pub fn take_in(&self) -> Result<(), StorageError> {
+        match self.root(Operation::Read) {
+            Ok(root) => self.empty_part_file(&root),
+            Err(error) if error.kind == StorageErrorKind::Missing => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn make_basedir(&self) -> Result<Arc<Root>, StorageError> {
+        let is_known = {
+            let base = lock(&self.base);
+            base.identity.is_some() || base.before.is_some()
+        };
+        if !is_known {
+            std::fs::create_dir_all(&self.basedir)
+                .map_err(|error| StorageError::from_io(Operation::Create, &self.basedir, error))?;
+        }
+        let vanished = || StorageError::new(StorageErrorKind::Vanished, Operation::Create, &self.basedir);
+        let root = self.root(Operation::Create)?;
+        self.look_after_folders(&root).map_err(|()| vanished())?;
+        if self.is_emptied(&root) {
+            return Err(vanished());
+        }
+        lock(&self.base).before = None;
+        Ok(root)
+    }
+
+    /// Whether another folder is where this torrent's files were before, and none of them is there.
+    fn is_emptied(&self, root: &Root) -> bool {
+        let Some((basedir, top)) = lock(&self.base).before else { return false };
+        let top_now = self.top.as_ref().and_then(|top| Some(root.find(top).ok()?.identity));
+        let is_another = basedir != root.identity() || (top.is_some() && top_now.is_some() && top != top_now);
+        let mut files = self.slots.iter().filter(|slot| slot.place == Place::File);
+        is_another && !files.any(|slot| root.find(&slot.path).is_ok())
     }
 
     fn files(&self) -> impl Iterator<Item = (FileIndex, &super::Slot)> {
@@ -50,7 +82,7 @@ impl Storage {
         if lacking == 0 {
             return Ok(());
         }
-        let mut error = StorageError::new(StorageErrorKind::Full, Operation::Create, &self.basedir);
+        let mut error = StorageError::new(StorageErrorKind::TooSmall, Operation::Create, &self.basedir);
         error.needed = Some(lacking);
         Err(error)
     }

@@ -131,6 +131,21 @@ proptest! {
         }
         storage.sync().unwrap();
         storage.close_all();
+        // A byte of an unwanted file is in the part file once it was written, and no other byte is.
+        let root = root::Root::open(dir.path()).unwrap();
+        let part = part::PartFile::load(&root, metainfo.info_hash, &metainfo.layout).unwrap();
+        let mut kept = vec![None; total as usize];
+        for range in part.kept(0..total) {
+            let mut bytes = vec![0; (range.end - range.start) as usize];
+            part.read(range.start, &mut bytes).unwrap();
+            range.zip(bytes).for_each(|(at, byte)| kept[at as usize] = Some(byte));
+        }
+        for (extent, (_, kind)) in metainfo.layout.files().iter().zip(&plan.lengths) {
+            for at in extent.offset as usize..extent.end() as usize {
+                let expected = model[at].filter(|_| *kind == 5);
+                prop_assert_eq!(kept[at], expected);
+            }
+        }
         for (file, extent) in metainfo.files.iter().zip(metainfo.layout.files()) {
             let index = metainfo.files.iter().position(|f| f.path == file.path).unwrap();
             let path = dir.path().join(&*file.path);
@@ -209,8 +224,8 @@ fn full_preallocation_of_more_than_there_is_makes_nothing_and_says_how_much_is_m
     metainfo.layout = Arc::new(Layout::new(1 << 30, [(1 << 60, false)]).unwrap());
     let options = StorageOptions { preallocate: Preallocate::Full, ..Default::default() };
     let error = Storage::new(&metainfo, dir.path(), options).prepare().unwrap_err();
-    assert_eq!(error.kind, StorageErrorKind::Full);
-    assert!(error.to_string().contains("disk full; free "), "{error}");
+    assert_eq!(error.kind, StorageErrorKind::TooSmall);
+    assert!(error.to_string().contains("the disk lacks "), "{error}");
     assert!(error.needed.unwrap() > 1 << 59);
     assert!(tree(dir.path()).is_empty());
 }

@@ -17,7 +17,7 @@ pub const MOST_HALF_OPEN: usize = 16;
 impl Swarm {
     /// Whether an announce should ask for peers.
     pub(super) fn wants_peers(&self) -> bool {
-        self.state == State::Started && self.peers.len() < self.config.max_peers / 2
+        self.state != State::Stopped && self.peers.len() < self.config.max_peers / 2
     }
 
     pub(super) fn enter(&mut self, now: Instant, state: State) {

@@ -436,7 +436,11 @@ impl Swarm {
         let peer = self.peers.get(&key)?;
         let may_begin = |piece: &&PieceIndex| peer.pieces.contains(**piece) && self.picker.contains(**piece);
         if peer.peer_choking {
-            return peer.allowed_fast.iter().find(may_begin).copied();
+            return peer
+                .allowed_fast
+                .iter()
+                .copied()
+                .find(|&p| peer.pieces.contains(p) && self.picker.is_due(p));
         }
         let suggested = peer.suggested.iter().find(may_begin).copied();
         if let Some(piece) = suggested.filter(|&piece| self.picker.weighs_most(piece)) {

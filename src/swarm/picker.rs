@@ -13,6 +13,13 @@ const OUT: u32 = u32::MAX;
 /// through the peer's own pieces when these are fewer than one in so many.
 const SPARSE: u32 = 32;
 
+/// A piece that weighs so many times less than another does not come before it, unless the peer has
+/// nothing heavier.
+const FAR: u64 = 1000;
+
+/// Odds of one piece at the most: with as many pieces as a torrent can have, their sum fits 64 bits.
+const MOST_ODDS: u64 = 1 << 40;
+
 /// The pieces that are wanted and not begun.
 #[derive(Debug)]
 pub struct Picker {
@@ -25,6 +32,8 @@ pub struct Picker {
     buckets: Vec<Vec<Vec<u32>>>,
     /// Weight of each class, descending.
     weights: Vec<u32>,
+    /// Pieces that may be picked, of each class.
+    open_in: Vec<u32>,
     open: u32,
     seeds: u32,
     rng: fastrand::Rng,
@@ -51,6 +60,7 @@ impl Picker {
             place: vec![OUT; pieces],
             class,
             buckets: vec![vec![Vec::new()]; weights.len()],
+            open_in: vec![0; weights.len()],
             weights,
             open: 0,
             seeds: 0,
@@ -83,6 +93,18 @@ impl Picker {
         self.place[piece.0 as usize] != OUT
     }
 
+    /// Whether `piece` may be picked, and no piece that is [`FAR`] heavier.
+    pub fn is_due(&self, piece: PieceIndex) -> bool {
+        let weight = self.weights[usize::from(self.class[piece.0 as usize])];
+        self.contains(piece) && u64::from(weight) * FAR > self.heaviest()
+    }
+
+    /// The weight of the heaviest pieces that may be picked.
+    fn heaviest(&self) -> u64 {
+        let class = self.open_in.iter().position(|&open| open > 0);
+        class.map_or(0, |class| u64::from(self.weights[class]))
+    }
+
     #[cfg(test)]
     pub fn availability(&self, piece: PieceIndex) -> u32 {
         u32::from(self.availability[piece.0 as usize]) + self.seeds
@@ -95,9 +117,8 @@ impl Picker {
 
     /// Whether `piece` may be picked and none that may weighs more.
     pub fn weighs_most(&self, piece: PieceIndex) -> bool {
-        let is_open = |class: &[Vec<u32>]| class.iter().any(|bucket| !bucket.is_empty());
-        let heavier = &self.buckets[..usize::from(self.class[piece.0 as usize])];
-        self.contains(piece) && !heavier.iter().any(|class| is_open(class))
+        let heavier = &self.open_in[..usize::from(self.class[piece.0 as usize])];
+        self.contains(piece) && heavier.iter().all(|&open| open == 0)
     }
 
     /// `piece` may be picked (again).
@@ -107,6 +128,7 @@ impl Picker {
             return;
         }
         self.open += 1;
+        self.open_in[usize::from(self.class[index])] += 1;
         let level = usize::from(self.availability[index]);
         let class = &mut self.buckets[usize::from(self.class[index])];
         if class.len() <= level {
@@ -130,6 +152,7 @@ impl Picker {
             return;
         }
         self.open -= 1;
+        self.open_in[usize::from(self.class[index])] -= 1;
         let bucket = &mut self.buckets[usize::from(self.class[index])][usize::from(self.availability[index])];
         bucket.swap_remove(at as usize);
         if let Some(&moved) = bucket.get(at as usize) {
@@ -173,8 +196,8 @@ impl Picker {
     }
 
     /// The piece to begin with a peer that has `pieces`: a weight class drawn with odds that grow
-    /// with the weight (squared, so that a far heavier class is as good as first), then the rarest
-    /// in it. It is not taken out.
+    /// with the number of its pieces and the square of their weight (a class that is [`FAR`] lighter
+    /// than another has none), then the rarest in it. It is not taken out.
     ///
     /// `interesting` is how many of the peer's pieces may be of use: it decides how to look.
     pub fn rarest(&mut self, pieces: &Bitfield, interesting: u32) -> Option<PieceIndex> {
@@ -222,10 +245,13 @@ impl Picker {
         if self.buckets.len() == 1 {
             return 0;
         }
-        let open = |class: usize| self.buckets[class].iter().any(|bucket| !bucket.is_empty());
-        let odds: Vec<u64> = (0..self.buckets.len())
-            .map(|class| if open(class) { u64::from(self.weights[class]).pow(2).min(1 << 52) } else { 0 })
-            .collect();
+        let heaviest = self.heaviest();
+        let odds = |class: usize| {
+            let weight = u64::from(self.weights[class]);
+            let odds = u64::from(self.open_in[class]) * weight.pow(2).min(MOST_ODDS);
+            if weight * FAR > heaviest { odds } else { 0 }
+        };
+        let odds: Vec<u64> = (0..self.weights.len()).map(odds).collect();
         let mut ticket = self.rng.u64(..odds.iter().sum::<u64>().max(1));
         for (class, odds) in odds.into_iter().enumerate() {
             if ticket < odds {
@@ -285,16 +311,57 @@ mod tests {
         assert_eq!(picker.rarest(&peer, 1000), Some(PieceIndex(999)));
     }
 
+    /// What is picked of all that a seed has, in order.
+    fn all_picks(weights: &[u32], seed: u64) -> Vec<u32> {
+        let pieces = weights.len() as u32;
+        let all = Bitfield::full(pieces);
+        let mut picker = Picker::new(&all, &Bitfield::new(pieces), weights, seed);
+        picker.on_join(&all);
+        let next = || {
+            let piece = picker.rarest(&all, pieces)?;
+            picker.take(piece);
+            Some(piece.0)
+        };
+        std::iter::from_fn(next).collect()
+    }
+
     #[test]
-    fn a_far_heavier_class_is_as_good_as_first() {
-        let weights: Vec<u32> = (0..200).map(|i| if i < 100 { 1 } else { 1000 }).collect();
+    fn a_far_heavier_piece_always_comes_first() {
+        let weights: Vec<u32> = (0..3000).map(|piece| if piece % 100 == 7 { 1000 } else { 1 }).collect();
+        for seed in 0..20 {
+            let picks = all_picks(&weights, seed);
+            assert!(picks.len() == 3000 && picks[..30].iter().all(|piece| piece % 100 == 7), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn the_odds_of_a_piece_grow_with_its_weight_however_many_weigh_the_same() {
+        // One piece of weight 1, two of 3, forty of 2.
+        let weights: Vec<u32> = [1, 3, 3].into_iter().chain([2; 40]).collect();
+        let mut firsts = [0; 4];
+        for seed in 0..4000 {
+            firsts[weights[all_picks(&weights, seed)[0] as usize] as usize] += 1;
+        }
+        let each = [f64::from(firsts[1]), f64::from(firsts[2]) / 40.0, f64::from(firsts[3]) / 2.0];
+        assert!(2.0 * each[0] < each[1] && 1.5 * each[1] < each[2], "{each:?}");
+    }
+
+    #[test]
+    fn among_pieces_of_one_weight_the_rarest_comes_first() {
+        let weights: Vec<u32> = (0..200).map(|piece| if piece < 100 { 5000 } else { 2 }).collect();
         let all = Bitfield::full(200);
         let mut picker = Picker::new(&all, &Bitfield::new(200), &weights, 5);
         picker.on_join(&all);
-        for _ in 0..99 {
-            let piece = picker.rarest(&all, 200).unwrap();
-            assert!(piece.0 >= 100);
+        // Whole tens are rare, the heavy ones too.
+        picker.on_join(&set(200, (0..200).filter(|piece| piece % 10 != 0)));
+        let mut picks = Vec::new();
+        while let Some(piece) = picker.rarest(&all, 200) {
             picker.take(piece);
+            picks.push(piece.0);
+        }
+        for (part, heavy) in [(&picks[..100], true), (&picks[100..], false)] {
+            assert!(part.iter().all(|&piece| (piece < 100) == heavy));
+            assert!(part[..10].iter().all(|piece| piece % 10 == 0), "{part:?}");
         }
     }
 

@@ -156,6 +156,21 @@ impl Fixture {
         self.assert_files(folder, |data| !data.is_empty());
     }
 
+    /// Asserts that these files are below this folder, byte by byte.
+    pub fn assert_there(&self, folder: &Path, paths: &[&str]) {
+        for (path, data) in self.files.iter().filter(|(path, _)| paths.contains(&path.as_str())) {
+            assert!(fs::read(folder.join(path)).is_ok_and(|found| found == *data), "{path}");
+        }
+    }
+
+    /// As [`Fixture::assert_there`], and that none of the others are.
+    pub fn assert_just(&self, folder: &Path, paths: &[&str]) {
+        self.assert_there(folder, paths);
+        for (path, _) in self.files.iter().filter(|(path, _)| !paths.contains(&path.as_str())) {
+            assert!(!folder.join(path).exists(), "{path}");
+        }
+    }
+
     fn assert_files(&self, folder: &Path, is_needed: impl Fn(&[u8]) -> bool) {
         for (path, data) in self.files.iter().filter(|(_, data)| is_needed(data)) {
             let found = fs::read(folder.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));

@@ -4,7 +4,7 @@
     ltnode.py TORRENT SAVE_PATH ADDRESS
 
 Seeds or downloads TORRENT in SAVE_PATH, listening on ADDRESS (a port of the system's choice). Says
-on standard output, a line each: `listening PORT`, `progress PERCENT`, `complete` once every piece is
+on standard output, a line each: `listening PORT`, `progress PERCENT`, `pieces COUNT of COUNT`, `complete` once every piece is
 there, `warning TEXT`. Ends when standard input is closed, so that it never outlives its test.
 """
 
@@ -52,7 +52,7 @@ def main():
     params.save_path = save_path
     handle = session.add_torrent(params)
     port_said = complete_said = False
-    last_progress = None
+    last_progress = last_pieces = None
     while True:
         for alert in session.pop_alerts():
             if isinstance(alert, lt.listen_succeeded_alert) and not port_said:
@@ -69,6 +69,9 @@ def main():
         if checked and progress != last_progress:
             say("progress", progress)
             last_progress = progress
+        if checked and status.num_pieces != last_pieces:
+            say("pieces", status.num_pieces, "of", params.ti.num_pieces())
+            last_pieces = status.num_pieces
         if checked and status.is_seeding and not complete_said:
             say("complete")
             complete_said = True

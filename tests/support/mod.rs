@@ -1,9 +1,10 @@
 //! What tests of the whole program share: torrents to test with, child processes, other clients.
 
 // Each test crate uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod clients;
+pub mod crafted;
 pub mod fixture;
 pub mod process;
 pub mod system;

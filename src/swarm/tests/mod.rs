@@ -5,6 +5,7 @@ mod many;
 mod sim;
 mod storm;
 mod table;
+mod weights;
 
 use std::collections::BTreeMap;
 

@@ -54,4 +54,8 @@ impl Node for Libtorrent {
     fn wait_until_complete(&mut self) {
         self.process.wait_for_line(&["complete"]);
     }
+
+    fn wait_until_it_has(&mut self, pieces: usize) {
+        self.process.wait_for_line(&[&format!("pieces {pieces} ")]);
+    }
 }

@@ -24,6 +24,11 @@ pub enum Client {
 pub trait Node {
     /// Waits until it says that it has every piece.
     fn wait_until_complete(&mut self);
+
+    /// Waits until it has this many pieces, where it tells.
+    fn wait_until_it_has(&mut self, pieces: usize) {
+        unimplemented!("this client does not tell when it has {pieces} pieces");
+    }
 }
 
 impl Client {
