@@ -184,6 +184,7 @@ const NEEDS: &[(&str, Need)] = &[
     ("std::process::exit", Exit),
     ("anyhow::*", Anyhow),
     ("ctrlc::*", Signals),
+    ("signal_hook::*", Signals),
     ("tokio::signal::*", Signals),
 ];
 

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Trial};
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
 use support::clients::Btget;
 use support::fixture::{Fixture, PIECE_LENGTH, Shape};
-use support::system::{can_mount, can_trace, is_root, script, trial};
+use support::system::{can_mount, can_trace, child_of, is_root, script, trial};
 
 const NOBODY: &str = "http://127.0.0.1:9/announce";
 
@@ -23,6 +24,9 @@ fn main() -> ExitCode {
         trial("pieces_and_files_limit_check_report_and_exit_code", true, limits),
         trial("what_a_selective_download_left_is_right", true, selective),
         trial("it_writes_nothing_and_opens_no_socket", can_trace(), traced),
+        trial("a_disk_that_fails_during_the_check_is_unreadable", can_trace(), failing_disk),
+        trial("a_file_that_shrinks_during_the_check_is_short", can_trace(), shrinking_file),
+        trial("it_can_be_stopped_and_is_not_paused", can_trace(), stopped),
         trial("it_works_on_a_read_only_mount", can_mount(), read_only_mount),
         trial("it_works_as_a_user_who_may_only_read", is_root(), as_another_user),
         trial("a_file_without_permission_is_unreadable", is_root(), no_permission),
@@ -199,6 +203,57 @@ fn traced() {
         let is_own = line.contains("/dev/") || line.contains("/proc/") || line.contains("/sys/");
         assert!(is_own || !has(&changes), "it changes something: {line}");
     }
+}
+
+/// A check of a whole torrent in which something happens to the calls that read one file: what is
+/// reported of that file, and the exit code.
+fn with_fault(fault: &str) -> (Value, Option<i32>) {
+    let fixture = Fixture::new(Shape::Multi, NOBODY, 35);
+    let folder = fixture.full_folder("full");
+    let file = folder.join("album/disc 2/03.flac");
+    let mut command = Command::new("strace");
+    command
+        .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+        .arg(format!("inject=preadv,pread64,preadv2:{fault}"));
+    command.arg("-P").arg(&file).arg(Btget::program()).arg(fixture.torrent());
+    command.args(["--hashcheck-only", "--json", "--basedir"]).arg(&folder);
+    let mut process = Btget::run(&mut command);
+    let code = process.wait_for_code();
+    let reports = reports(&process);
+    let others = reports.iter().filter(|report| !report["path"].as_str().unwrap().ends_with("03.flac"));
+    assert!(others.clone().all(|report| report["status"] == "ok"), "{}", process.story());
+    (reports[4].clone(), code)
+}
+
+fn failing_disk() {
+    let (report, code) = with_fault("error=EIO");
+    assert_eq!((report["status"].as_str(), code), (Some("unreadable"), Some(17)), "{report}");
+    assert!(report["reason"].as_str().unwrap().contains("Input/output error"));
+}
+
+fn shrinking_file() {
+    let (report, code) = with_fault("retval=0");
+    assert_eq!((report["status"].as_str(), code), (Some("short"), Some(7)), "{report}");
+}
+
+fn stopped() {
+    let fixture = Fixture::single(8 * 1024 * 1024, NOBODY, 36);
+    let folder = fixture.full_folder("full");
+    let mut command = Command::new("strace");
+    // Slow enough for a signal to come in between.
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=preadv:delay_exit=200000"]);
+    command.arg(Btget::program()).arg(fixture.torrent());
+    command.args(["--hashcheck-only", "--json", "--basedir"]).arg(&folder);
+    let mut process = Btget::run(&mut command);
+    process.wait_for_event("a piece", |event| event["event"] == "piece_hash_passed");
+    for signal in [Signal::USR1, Signal::USR2, Signal::TERM] {
+        kill_process(child_of(process.pid()), signal).unwrap();
+    }
+    assert_eq!(process.wait_for_code(), Some(7), "{}", process.story());
+    let events = process.events();
+    assert!(!events.iter().any(|event| event["event"] == "hashcheck_finished"));
+    assert!(reports(&process).is_empty(), "what is not known of a file is not said");
+    assert_eq!(events.last().unwrap()["exit_code"], 7);
 }
 
 fn read_only_mount() {

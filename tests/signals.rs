@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use support::clients::Btget;
 use support::fixture::{Fixture, Shape};
-use support::process::PATIENCE;
+use support::process::{PATIENCE, wait_until};
 use support::tracker::{Announce, Manners, Tracker};
 
 /// Far more than the 5 s that a stop may take, far less than it takes if something is waited for without end.
@@ -192,14 +192,17 @@ fn a_check_that_is_stopped_goes_on_where_it_was() {
 #[test]
 fn a_pause_during_the_check_counts_after_it() {
     let (fixture, folder) = large();
-    let mut paused = Btget::tell(&fixture, &folder, &["--no-seed"]);
+    let mut paused = Btget::tell(&fixture, &folder, &[]);
     paused.wait_for_event("the check", |event| is(event, "hashcheck_started"));
     paused.signal(Signal::USR1);
     paused.wait_for_event("the pause", |event| is_state(event, "paused"));
     paused.wait_for_event("the end of the check", |event| is(event, "hashcheck_finished"));
-    paused.assert_alive();
+    let announces = |process: &Btget| process.events().iter().any(|event| is(event, "tracker_announce"));
+    wait_until("an announce, as in any state but stopped", String::new, || announces(&paused).then_some(()));
     paused.signal(Signal::USR2);
-    paused.wait_for_success();
+    paused.wait_for_event("the start", |event| is_state(event, "started"));
+    paused.terminate();
+    assert_eq!(paused.wait_for_code(), Some(0), "{}", paused.story());
 }
 
 #[test]

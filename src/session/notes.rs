@@ -1,4 +1,4 @@
-//! Errors of the files that are none for the torrent.
+//! Errors of files that are none for the torrent.
 
 use super::Engine;
 use crate::event::Kind;

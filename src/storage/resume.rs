@@ -94,6 +94,9 @@ pub fn store(state_dir: &Path, storage: &Storage, snapshot: &Snapshot) -> Result
         return Ok(());
     }
     let path = path(state_dir, storage);
+    if *stored == 0 {
+        sweep(&path);
+    }
     let new = path.with_extension(format!("{}.new", std::process::id()));
     let written = write_whole(state_dir, &new, &snapshot.bytes).and_then(|()| {
         fs::rename(&new, &path)?;
@@ -104,6 +107,18 @@ pub fn store(state_dir: &Path, storage: &Storage, snapshot: &Snapshot) -> Result
         let _ = fs::remove_file(&new);
         StorageError::from_io(Operation::Write, path, error)
     })
+}
+
+/// Removes what runs that were killed while they stored had not finished.
+fn sweep(path: &Path) {
+    let (Some(folder), Some(stem)) = (path.parent(), path.file_stem()) else { return };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.as_bytes().starts_with(stem.as_bytes()) && name.as_bytes().ends_with(b".new") {
+            // If it cannot be removed, it does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn write_whole(state_dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -322,6 +337,19 @@ mod tests {
 
     fn save(state_dir: &Path, storage: &Storage, resume: &Resume) -> Result<(), StorageError> {
         store(state_dir, storage, &snapshot(storage, resume))
+    }
+
+    #[test]
+    fn what_a_killed_run_left_half_written_is_removed() {
+        let place = Place::new();
+        let storage = place.storage(&[]);
+        let path = path(&place.state(), &storage);
+        fs::create_dir_all(place.state()).unwrap();
+        fs::write(path.with_extension("1.new"), "half").unwrap();
+        fs::write(place.state().join("another.2.new"), "of another torrent").unwrap();
+        save(&place.state(), &storage, &resume()).unwrap();
+        assert!(path.exists() && !path.with_extension("1.new").exists());
+        assert!(place.state().join("another.2.new").exists());
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! What a test may ask of the machine it runs on, and how.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use libtest_mimic::Trial;
+use rustix::process::Pid;
 
 use super::clients::{Btget, is_in_path};
 
@@ -47,4 +49,11 @@ pub fn shell(text: &str, arguments: &[&Path]) -> Command {
     let mut command = Command::new("sh");
     command.args(["-ec", text, "sh"]).args(arguments).env("btget", Btget::program());
     command
+}
+
+/// What a tracing parent runs: strace does not pass signals on.
+pub fn child_of(pid: Pid) -> Pid {
+    let pid = pid.as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    Pid::from_raw(children.trim().parse().unwrap()).unwrap()
 }
