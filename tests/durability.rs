@@ -1,13 +1,11 @@
-//! PRODUCT part 7: what a kill, a full disk, a failing sync and a vanished file may cost, and what resume
+//! PRODUCT part 7: what a full disk, a failing sync and a vanished file may cost, and what resume
 //! data may and may not say.
 
 mod support;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
@@ -15,8 +13,9 @@ use rustix::process::{Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 
 use support::clients::Btget;
+use support::events::{fetched, is, is_fetched, read_and_right, seed, summary};
 use support::fixture::{Fixture, Shape};
-use support::process::{PATIENCE, wait_until};
+use support::process::wait_until;
 use support::system::{can_mount, can_trace, child_of, script, shell, trial};
 use support::tracker::Tracker;
 
@@ -28,7 +27,6 @@ const CALL: &str =
 
 fn main() -> ExitCode {
     let trials: Vec<Trial> = vec![
-        trial("a_kill_at_any_moment_costs_no_verified_piece", true, kills),
         trial("unfinished_pieces_survive_a_clean_stop", true, partial_pieces),
         trial("the_next_start_reads_only_what_is_not_vouched_for", true, vouching),
         trial("damaged_resume_data_are_never_believed", true, damaged_resume_data),
@@ -40,6 +38,7 @@ fn main() -> ExitCode {
         ),
         trial("a_complete_torrent_is_saved_at_once_and_not_at_the_end_only", can_trace(), saved_at_once),
         trial("a_disk_that_hangs_is_not_waited_for_at_the_end", can_trace(), hanging_disk),
+        trial("a_file_system_that_cannot_sync_can_be_seeded_from", can_trace(), no_sync),
         trial("what_a_failed_sync_was_to_bring_to_the_disk_is_not_vouched_for", can_trace(), failed_sync),
         trial("a_torrent_goes_on_after_a_failed_sync_when_it_is_started", can_trace(), sync_that_fails_once),
         trial("a_full_disk_pauses_and_it_goes_on_when_there_is_space", can_mount(), full_disk),
@@ -50,166 +49,6 @@ fn main() -> ExitCode {
         trial("a_basedir_moved_away_during_the_run_is_not_made_anew", true, moved_basedir),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-}
-
-fn is(event: &Value, name: &str) -> bool {
-    event["event"] == name
-}
-
-fn is_fetched(event: &Value) -> bool {
-    is(event, "piece_hash_passed") && event["peers"].as_array().is_some_and(|peers| !peers.is_empty())
-}
-
-fn fetched(process: &Btget) -> Vec<usize> {
-    let events = process.events();
-    events
-        .iter()
-        .filter(|event| is_fetched(event))
-        .map(|event| event["index"].as_u64().unwrap() as usize)
-        .collect()
-}
-
-/// Pieces that the check at the start read and found right.
-fn read_and_right(process: &Btget) -> usize {
-    let events = process.events();
-    events.iter().filter(|event| is(event, "piece_hash_passed") && !is_fetched(event)).count()
-}
-
-/// `["0-4","9"]` as numbers.
-fn numbers(ranges: &Value) -> BTreeSet<usize> {
-    let ranges = ranges.as_array().unwrap().iter().map(|range| range.as_str().unwrap());
-    let bounds = ranges.map(|range| range.split_once('-').unwrap_or((range, range)));
-    bounds.flat_map(|(from, to)| from.parse::<usize>().unwrap()..=to.parse().unwrap()).collect()
-}
-
-/// What the check at the start said is there; `None` if it did not come to that.
-fn claimed(process: &Btget) -> Option<BTreeSet<usize>> {
-    let events = process.events();
-    let finished = events.iter().find(|event| is(event, "hashcheck_finished"))?;
-    Some(numbers(&finished["have"]))
-}
-
-fn seed(tracker: &Tracker, fixture: &Fixture, rate: &str) -> Btget {
-    let seed = Btget::tell(fixture, &fixture.full_folder("seed"), &["--max-upload-rate", rate]);
-    let known = tracker.wait_for(PATIENCE, |announces| announces.iter().any(|announce| announce.left == 0));
-    assert!(known, "the seed announces itself");
-    seed
-}
-
-fn summary(process: &Btget) -> Value {
-    process.events().into_iter().find(|event| is(event, "summary")).expect("a summary is always told")
-}
-
-/// As many as in `BTGET_KILLS`, in all.
-fn kills() {
-    const RUNS: u64 = 4;
-    let all: u64 = std::env::var("BTGET_KILLS").map_or(56, |kills| kills.parse().expect("a number"));
-    let runs: Vec<_> =
-        (0..RUNS).map(|number| thread::spawn(move || kill_often(number, all.div_ceil(RUNS)))).collect();
-    for run in runs {
-        run.join().expect("each run holds");
-    }
-}
-
-/// What is downloaded while it is killed.
-struct Target {
-    fixture: Fixture,
-    options: &'static [&'static str],
-    /// Pieces that lie in wanted files alone: of others, bytes are kept elsewhere.
-    in_files: Vec<bool>,
-}
-
-impl Target {
-    fn new(number: u64, tracker: &Tracker) -> Target {
-        if number.is_multiple_of(2) {
-            let fixture = Fixture::single(6 * 1024 * 1024 + 777, &tracker.url(), 40 + number);
-            let in_files = vec![true; fixture.pieces()];
-            return Target { fixture, options: &[], in_files };
-        }
-        let fixture = Fixture::new(Shape::Multi, &tracker.url(), 40 + number);
-        let wanted = fixture.full_folder("only wanted files");
-        for unwanted in ["README", "disc 1/02.flac", "disc 2/deep/er/notes.txt", "cover.jpg"] {
-            fs::remove_file(wanted.join("album").join(unwanted)).unwrap();
-        }
-        let in_files = fixture.right_pieces(&wanted);
-        Target { fixture, options: &["--files", "2,5"], in_files }
-    }
-
-    fn start(&self, folder: &Path, more: &[&str]) -> Btget {
-        Btget::tell(&self.fixture, folder, &[self.options, more].concat())
-    }
-
-    /// What was ever verified is there and claimed, what is claimed is there, and nothing is fetched twice.
-    fn assert_life(&self, folder: &Path, leech: &Btget, known: BTreeSet<usize>) -> BTreeSet<usize> {
-        let right = self.fixture.right_pieces(folder);
-        let fetched = fetched(leech);
-        let Some(claimed) = claimed(leech) else {
-            assert!(fetched.is_empty());
-            return known;
-        };
-        for &piece in claimed.iter().chain(&fetched).chain(&known).filter(|piece| self.in_files[**piece]) {
-            assert!(right[piece], "piece {piece} counts and is not right\n{}", leech.story());
-        }
-        let lost: Vec<_> = known.difference(&claimed).collect();
-        assert!(lost.is_empty(), "verified before the kill, not known after it: {lost:?}\n{}", leech.story());
-        let mut now = claimed;
-        for piece in fetched {
-            assert!(now.insert(piece), "piece {piece} was there and is fetched again\n{}", leech.story());
-        }
-        now
-    }
-}
-
-fn kill_often(number: u64, kills: u64) {
-    let mut rng = fastrand::Rng::with_seed(number);
-    let tracker = Tracker::start();
-    let target = Target::new(number, &tracker);
-    let fixture = &target.fixture;
-    let _seed = seed(&tracker, fixture, "2M");
-    let mut folder = fixture.empty_folder("leech 0");
-    let mut known = BTreeSet::new();
-    for kill in 0..kills {
-        let mut leech = target.start(&folder, &[]);
-        kill_at_random(&mut leech, &mut rng);
-        known = target.assert_life(&folder, &leech, known);
-        if leech.events().iter().any(|event| is(event, "seeding")) {
-            folder = fixture.empty_folder(&format!("leech {}", kill + 1));
-            known.clear();
-        }
-    }
-    let mut last = target.start(&folder, &["--no-seed"]);
-    last.wait_for_success();
-    target.assert_life(&folder, &last, known);
-    // By the program's own word; and where it can be seen from outside, byte by byte.
-    target.start(&folder, &["--hashcheck-only"]).wait_for_success();
-    let right = fixture.right_pieces(&folder);
-    assert!(right.iter().zip(&target.in_files).all(|(right, in_files)| *right || !in_files));
-}
-
-fn kill_at_random(leech: &mut Btget, rng: &mut fastrand::Rng) {
-    let pieces = rng.usize(0..10);
-    if pieces > 0 {
-        let what = format!("{pieces} pieces, or all");
-        let story = leech.story();
-        wait_until(
-            &what,
-            || story.clone(),
-            || {
-                leech.assert_alive();
-                let events = leech.events();
-                let enough = events.iter().filter(|event| is_fetched(event)).count() >= pieces;
-                (enough || events.iter().any(|event| is(event, "seeding"))).then_some(())
-            },
-        );
-    }
-    thread::sleep(Duration::from_micros(rng.u64(0..60_000)));
-    if rng.u8(0..3) == 0 {
-        // In the middle of a clean stop, while all is saved.
-        leech.terminate();
-        thread::sleep(Duration::from_micros(rng.u64(0..12_000)));
-    }
-    leech.signal(Signal::KILL);
-    leech.wait();
 }
 
 fn partial_pieces() {
@@ -405,6 +244,15 @@ fn hanging_disk() {
     // 5 s are allowed, 40 s it would take.
     assert!(told.elapsed() < Duration::from_secs(20));
     assert!(resume_file(&folder).is_none());
+}
+
+/// As squashfs and ISO 9660 do.
+fn no_sync() {
+    let fixture = Fixture::new(Shape::Multi, NOBODY, 66);
+    let folder = fixture.full_folder("full");
+    let (mut seed, _) = traced(&fixture, &folder, "inject=fdatasync:error=EINVAL", &["--no-seed"]);
+    seed.wait_for_success();
+    assert_eq!(read_at_start(&fixture, &folder, &[]), 0);
 }
 
 fn failed_sync() {

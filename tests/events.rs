@@ -451,8 +451,8 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
         ("file_close", &leech, &below_new),
         ("file_read", &seed, &|e| moves(e) && e["path"].as_str().unwrap().ends_with("data/set/sub/b.bin")),
         ("file_write", &leech, &|e| below_new(e) && moves(e)),
-        ("file_warning", &leech, &|e| e["reason"].as_str().unwrap().contains("from 150001 to 150000")),
         ("file_error", &no_file, &|e| e["path"].as_str().unwrap().ends_with("new/set/a.txt")),
+        ("file_warning", &leech, &|e| e["reason"].as_str().unwrap().contains("was 150001 bytes long")),
         ("url_seed", &leech, &|e| e["url"] == "http://127.0.0.1:1/seed"),
         ("progress", &leech, &|e| {
             let number = |key: &str| e[key].as_u64().unwrap();

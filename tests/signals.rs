@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use support::clients::Btget;
+use support::events::{is, is_fetched, summary};
 use support::fixture::{Fixture, Shape};
 use support::process::{PATIENCE, wait_until};
 use support::tracker::{Announce, Manners, Tracker};
@@ -27,21 +28,8 @@ fn wait_for(tracker: &Tracker, what: &str, is_so: impl Fn(&[Announce]) -> bool) 
     assert!(tracker.wait_for(PATIENCE, is_so), "no {what}; announced was {:#?}", tracker.announces());
 }
 
-fn is(event: &Value, name: &str) -> bool {
-    event["event"] == name
-}
-
 fn is_state(event: &Value, to: &str) -> bool {
     is(event, "state_changed") && event["to"] == to
-}
-
-/// A piece came from a peer.
-fn is_fetched(event: &Value) -> bool {
-    is(event, "piece_hash_passed") && event["peers"].as_array().is_some_and(|peers| !peers.is_empty())
-}
-
-fn summary(process: &Btget) -> Value {
-    process.events().into_iter().find(|event| is(event, "summary")).expect("a summary is always told")
 }
 
 fn has_resume_data(folder: &std::path::Path) -> bool {

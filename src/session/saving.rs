@@ -333,10 +333,12 @@ impl Engine {
         let reason = error.to_string();
         torrent.error = Some((super::torrent::exit_code_of(error), reason.clone()));
         let (state, ending) = (torrent.state, torrent.ending.is_some());
-        let path = error.path.display().to_string();
+        let (path, storage) = (error.path.display().to_string(), torrent.on_disk.storage.clone());
         self.tell(hash, Kind::FileError { path, reason: reason.clone() });
         if state == State::Started && !ending {
             self.enter(now, hash, State::Paused, &reason);
+            // Whoever mends it may have to unmount the disk.
+            self.disk.write(WriteJob::Then(Box::new(move || storage.close_all())));
         }
     }
 }

@@ -101,16 +101,16 @@ impl Storage {
             Note::Written { file, length } => Kind::FileWrite { path: path(file), length },
             Note::Cut { file, from, to } => Kind::FileWarning {
                 path: path(file),
-                reason: format!("cut from {from} to {to} bytes, its length in the torrent"),
+                reason: format!("it was {from} bytes long and is cut to its {to}, now that it is written to"),
             },
             Note::NotPreallocated => Kind::FileWarning {
                 path: self.basedir().display().to_string(),
-                reason: "the file system cannot reserve blocks; files are sparse instead".to_owned(),
+                reason: "this file system cannot reserve blocks; files are sparse instead".to_owned(),
             },
             Note::LinkInTheWay(file) => Kind::FileWarning {
                 path: path(file),
                 reason: "the symbolic link is not made: something else is in its place, or the file system \
-                         has no links"
+                         has none"
                     .to_owned(),
             },
             Note::Missed(count) => Kind::EventsDropped { count },

@@ -30,7 +30,12 @@ impl Storage {
                 continue;
             }
             if let Ok(found) = root.find(&slot.path) {
-                lock(&self.unsynced).files.insert(file, found.identity.dev());
+                let mut unsynced = lock(&self.unsynced);
+                unsynced.files.insert(file, found.identity.dev());
+                let above = slot.path.match_indices('/').map(|(end, _)| &slot.path[..end]);
+                std::iter::once("").chain(above).for_each(|folder| {
+                    unsynced.folders.insert(folder.into());
+                });
             }
         }
         if let Some(part) = &mut *lock(&self.part) {
@@ -102,12 +107,28 @@ impl Storage {
                 continue;
             }
             let handle = self.readable(file)?;
-            handle.file.sync_data().map_err(|error| self.io_error(Operation::Write, file, error))?;
+            as_far_as_can_be(handle.file.sync_data())
+                .map_err(|error| self.io_error(Operation::Write, file, error))?;
         }
         for folder in unsynced.folders.iter().filter(|_| !at_once) {
-            root.sync_folder(folder).map_err(|error| failed(&self.basedir.join(&**folder), error))?;
+            as_far_as_can_be(root.sync_folder(folder))
+                .map_err(|error| failed(&self.basedir.join(&**folder), error))?;
         }
         Ok(())
+    }
+}
+
+/// Read-only file systems have nothing to bring to the disk, and some say so; a folder that we may not
+/// read is none of ours.
+fn as_far_as_can_be(synced: std::io::Result<()>) -> std::io::Result<()> {
+    use rustix::io::Errno;
+    match &synced {
+        Err(error)
+            if matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::ROFS | Errno::ACCESS)) =>
+        {
+            Ok(())
+        }
+        _ => synced,
     }
 }
 

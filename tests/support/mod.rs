@@ -5,6 +5,7 @@
 
 pub mod clients;
 pub mod crafted;
+pub mod events;
 pub mod fixture;
 pub mod process;
 pub mod system;
