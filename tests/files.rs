@@ -470,7 +470,8 @@ fn a_long_file_keeps_its_tail_until_it_is_written_to() {
     let (code, story) = bench.run(&folder, &["--no-seed", "--full-check"]);
     assert_eq!(code, 0, "{story}");
     assert_eq!([&a, &b].map(|path| fs::metadata(path).unwrap().len()), [40_000, 40_006]);
-    assert_eq!(story.matches("cut from 40006 to 40000 bytes").count(), 1, "{story}");
+    let told: Vec<&str> = story.lines().filter(|line| line.contains("40006")).collect();
+    assert!(matches!(told[..], [one] if one.starts_with("warning: ") && one.contains("40000")), "{story}");
 }
 
 fn a_replaced_folder_is_not_filled_and_its_return_is_taken_up() {

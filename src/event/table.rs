@@ -139,16 +139,16 @@ pub const TABLE: &[Row] = &[
     row("file_read", "debug", "path, length", "Data were read."),
     row("file_write", "debug", "path, length", "Data were written."),
     row(
-        "file_warning",
-        "warning",
-        "path, reason",
-        "Something about a file that people should know, and the torrent goes on: it was too long and has been cut, a symbolic link could not be made, blocks cannot be reserved.",
-    ),
-    row(
         "file_error",
         "fatal",
         "path, reason",
         "Data cannot be read or written; the torrent is paused and goes on at SIGUSR2.",
+    ),
+    row(
+        "file_warning",
+        "warning",
+        "path, reason",
+        "Something about a file that people should know, and the torrent goes on: it was too long and has been cut, a symbolic link could not be made, blocks cannot be reserved.",
     ),
     row("url_seed", "info", "url, reason", "News of a web seed; so far: that it is not used."),
     row(
@@ -248,8 +248,8 @@ mod tests {
             FileClose { path: path() },
             FileRead { path: path(), length: 1 },
             FileWrite { path: path(), length: 1 },
-            FileWarning { path: path(), reason: reason() },
             FileError { path: path(), reason: reason() },
+            FileWarning { path: path(), reason: reason() },
             UrlSeed { url: url(), reason: reason() },
             Progress {
                 done: 1,
