@@ -30,6 +30,13 @@ impl BlockData {
         }
     }
 
+    /// A zeroed block in a buffer of its own length: for what nobody asked for, so that a short one
+    /// costs no more memory than it brings.
+    pub fn exact(length: u32) -> BlockData {
+        let length = length.min(BLOCK_LENGTH);
+        BlockData { bytes: vec![0; length as usize].into_boxed_slice(), length }
+    }
+
     /// The data.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.length as usize]
@@ -72,7 +79,7 @@ impl Pool {
     pub fn put(&self, blocks: impl IntoIterator<Item = BlockData>) {
         let mut spare = self.spare.borrow_mut();
         for block in blocks {
-            if spare.len() < MOST_SPARE {
+            if spare.len() < MOST_SPARE && block.bytes.len() == BLOCK_LENGTH as usize {
                 spare.push(block);
             }
         }

@@ -101,6 +101,9 @@ impl Driver {
         let shared = self.shared.clone();
         // Whether it is this connection's turn under the limits; always, without them.
         let (mut may_read, mut may_write) = (!shared.download.is_set(), !shared.upload.is_set());
+        // Kept from round to round: whoever waits for its turn must not lose its place to a message.
+        let (read_turn, write_turn) = (shared.download.wait(), shared.upload.wait());
+        tokio::pin!(read_turn, write_turn);
         loop {
             let open = !shared.gate.is_closed();
             let waits = !self.writer.is_empty();
@@ -120,8 +123,14 @@ impl Driver {
                     may_write = !shared.upload.is_set();
                 }
                 () = shared.gate.wait_open(), if !open => {}
-                () = shared.download.wait(), if !may_read && open => may_read = true,
-                () = shared.upload.wait(), if !may_write && waits => may_write = true,
+                () = &mut read_turn, if !may_read && open => {
+                    may_read = true;
+                    read_turn.set(shared.download.wait());
+                }
+                () = &mut write_turn, if !may_write && waits => {
+                    may_write = true;
+                    write_turn.set(shared.upload.wait());
+                }
             }
         }
     }

@@ -244,13 +244,20 @@ impl Reader {
                     if let Message::Reject(block) = &message {
                         self.forget(*block);
                     }
-                    out.push(Incoming::Message(message));
                     rest = &rest[consumed..];
+                    // Each is 4 bytes on the wire and ten times that here: one stands for a run of them.
+                    let repeats = matches!(message, Message::KeepAlive)
+                        && matches!(out.last(), Some(Incoming::Message(Message::KeepAlive)));
+                    if !repeats {
+                        out.push(Incoming::Message(message));
+                    }
                 }
                 Some(Frame::PieceHeader { block, consumed }) => {
                     rest = &rest[consumed..];
-                    self.skip_to(block);
-                    let mut data = shared.pool.take(block.length);
+                    let mut data = match self.skip_to(block) {
+                        true => shared.pool.take(block.length),
+                        false => BlockData::exact(block.length),
+                    };
                     let filled = rest.len().min(block.length as usize);
                     data.as_mut_slice()[..filled].copy_from_slice(&rest[..filled]);
                     rest = &rest[filled..];
@@ -267,11 +274,12 @@ impl Reader {
         Ok(())
     }
 
-    /// `block` came; those expected before it may still come, but after the others.
-    fn skip_to(&mut self, block: Block) {
-        if let Some(at) = self.expected.iter().position(|&other| other == block) {
-            self.expected.rotate_left(at);
-            self.expected.pop_front();
-        }
+    /// `block` came; those expected before it may still come, but after the others. False if it was not
+    /// expected at all.
+    fn skip_to(&mut self, block: Block) -> bool {
+        let Some(at) = self.expected.iter().position(|&other| other == block) else { return false };
+        self.expected.rotate_left(at);
+        self.expected.pop_front();
+        true
     }
 }

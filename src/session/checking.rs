@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::IoSliceMut;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::bitfield::Bitfield;
@@ -76,6 +76,8 @@ pub struct Plan {
 pub struct Checked {
     /// Whose.
     pub torrent: InfoHash,
+    /// What was checked: another torrent of this name may be there by now.
+    pub storage: Arc<Storage>,
     /// What is there and good.
     pub have: Bitfield,
     /// Pieces that resume data vouched for, or, checked `again`, that were there and not asked for.
@@ -147,6 +149,7 @@ pub fn check(
     let have = progress.have();
     Checked {
         torrent: on_disk.metainfo.info_hash,
+        storage: on_disk.storage.clone(),
         corrupt: outcome.corrupt.count(),
         unchecked: unchecked(&vouched.to_check, &outcome),
         partial: vouched.partial.iter().filter_map(|partial| read_partial(on_disk, partial)).collect(),

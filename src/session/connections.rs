@@ -220,7 +220,9 @@ impl Engine {
         met: Met,
         send: Vec<u8>,
     ) {
-        let Some(torrent) = self.torrents.get(&info_hash) else { return };
+        // While it is checked again there is no swarm that would ever close it.
+        let there = |torrent: &&super::torrent::Torrent| torrent.swarm().is_some();
+        let Some(torrent) = self.torrents.get(&info_hash).filter(there) else { return };
         let limits = Limits { num_pieces: torrent.wanted.len() };
         let peer = self.connections.keys.next();
         let (outbox, from_loop) = mpsc::channel(OUTBOX);

@@ -41,6 +41,7 @@ impl Engine {
         };
         let web_seeds = metainfo.url_list.clone();
         let on_disk = OnDisk { metainfo: Arc::new(metainfo), storage };
+        self.generations += 1;
         let torrent = Torrent {
             wanted: wanted_pieces(&layout, &options.priorities),
             checked: Bitfield::new(layout.num_pieces()),
@@ -62,7 +63,7 @@ impl Engine {
             ending: None,
             ended: None,
             safety: Safety::new(layout.num_pieces()),
-            generation: 0,
+            generation: self.generations,
             counted: None,
         };
         self.torrents.insert(hash, torrent);
@@ -102,7 +103,7 @@ impl Engine {
         let notify = self.notify.clone();
         tokio::task::spawn_blocking(move || {
             let on_piece = |piece, result| {
-                if tell_pieces {
+                if tell_pieces && result != PieceResult::Missing {
                     let _ = notify.send(Notice::PieceChecked(hash, piece, result));
                 }
             };
@@ -163,9 +164,12 @@ impl Engine {
 
     pub(super) fn on_checked(&mut self, now: Instant, checked: Checked) {
         let hash = checked.torrent;
-        let Some(torrent) = self.torrents.get_mut(&hash) else { return };
+        self.generations += 1;
+        let generation = self.generations;
+        let is_meant = |torrent: &&mut Torrent| Arc::ptr_eq(&torrent.on_disk.storage, &checked.storage);
+        let Some(torrent) = self.torrents.get_mut(&hash).filter(is_meant) else { return };
         torrent.checked = checked.have;
-        torrent.generation += 1;
+        torrent.generation = generation;
         let synced = match checked.again {
             true => torrent.safety.synced_of(&checked.vouched),
             false => checked.vouched,

@@ -136,6 +136,8 @@ pub struct Engine {
     next_progress: Option<Instant>,
     last_totals: BTreeMap<InfoHash, Totals>,
     shutting_down: bool,
+    /// Counts swarms, of all torrents alike, so that no answer is taken for another's.
+    generations: u32,
 }
 
 impl Engine {
@@ -173,12 +175,12 @@ impl Engine {
             notify,
             tracker_options: Arc::new(tracker::Options {
                 bind: options.bind,
-                proxies: tracker::Proxies::from_env(),
-                ..tracker::Options::default()
+                ..tracker::Options::from_env()
             }),
             next_progress: None,
             last_totals: BTreeMap::new(),
             shutting_down: false,
+            generations: 0,
             options,
         };
         for socket in listeners.sockets {

@@ -76,8 +76,9 @@ impl Engine {
     fn verify(&mut self, now: Instant, hash: InfoHash, piece: PieceIndex, digests: bool) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         let blocks = torrent.take_whole(piece);
-        torrent.unwritten += u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
-        torrent.safety.writing.insert(piece);
+        if torrent.safety.writing.insert(piece) {
+            torrent.unwritten += u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
+        }
         torrent.safety.use_files(now);
         let job = Verify { torrent: torrent.on_disk.clone(), piece, blocks, digests };
         if !self.disk.write(WriteJob::Verify(job)) {
@@ -108,7 +109,7 @@ impl Engine {
     fn announce(&mut self, hash: InfoHash, announce: Announce) {
         let Some(torrent) = self.torrents.get(&hash) else { return };
         let (Some(swarm), generation) = (torrent.swarm(), torrent.generation) else { return };
-        let totals = swarm.totals(Instant::now());
+        let (downloaded, uploaded) = swarm.since_started();
         let Announce { url, tier, event, numwant, tracker_id, token, .. } = announce;
         let watch = self.watch(hash, &url, tier);
         let request = tracker::Request {
@@ -116,8 +117,8 @@ impl Engine {
             info_hash: hash,
             peer_id: self.peer_id.0,
             port: self.port,
-            uploaded: totals.uploaded,
-            downloaded: totals.downloaded,
+            uploaded,
+            downloaded,
             left: swarm.left(),
             event,
             numwant,

@@ -277,7 +277,7 @@ impl Torrent {
             return None;
         }
         if let Some(timeout) = self.options.stall_timeout
-            && self.state != State::Stopped
+            && self.may_stall()
             && !self.is_complete()
             && self.swarm().is_some()
             && now.saturating_duration_since(self.last_new) >= timeout
@@ -318,10 +318,18 @@ impl Torrent {
             return None;
         }
         let timeout = match self.is_complete() {
+            true if self.state != State::Started || self.unwritten > 0 => None,
             true => self.options.seed_time.and_then(|time| Some(self.completed? + time)),
-            false => self.options.stall_timeout.map(|timeout| self.last_new + timeout),
+            false => {
+                self.options.stall_timeout.filter(|_| self.may_stall()).map(|timeout| self.last_new + timeout)
+            }
         };
-        timeout.filter(|_| self.state != State::Stopped).into_iter().chain(self.safety.deadline()).min()
+        timeout.into_iter().chain(self.safety.deadline()).min()
+    }
+
+    /// Whether time without new data counts: not while the user has paused, but after an error that did.
+    fn may_stall(&self) -> bool {
+        self.state == State::Started || (self.state == State::Paused && self.error.is_some())
     }
 }
 

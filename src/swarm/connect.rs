@@ -17,12 +17,15 @@ pub const MOST_HALF_OPEN: usize = 16;
 impl Swarm {
     /// Whether an announce should ask for peers.
     pub(super) fn wants_peers(&self) -> bool {
-        self.state != State::Stopped && self.peers.len() < self.config.max_peers / 2
+        self.state != State::Stopped && self.peers.len() < self.config.max_peers.div_ceil(2)
     }
 
     pub(super) fn enter(&mut self, now: Instant, state: State) {
         if state == self.state {
             return;
+        }
+        if self.state == State::Stopped {
+            self.before = (self.downloaded, self.uploaded);
         }
         self.state = state;
         match state {
@@ -165,8 +168,8 @@ impl Swarm {
     /// The peer's extension handshake (BEP 10).
     pub(super) fn on_extension_handshake(&mut self, now: Instant, key: PeerKey, payload: &[u8]) {
         let Ok(theirs) = ExtensionHandshake::decode(payload) else {
-            // BEP 10 leaves it to us; nothing else depends on it.
-            return self.peer_error(key, "malformed extension handshake");
+            self.peer_error(key, "malformed extension handshake");
+            return self.close(now, key, "malformed extension handshake");
         };
         let Some(peer) = self.peers.get_mut(&key) else { return };
         if let Some(reqq) = theirs.request_queue {
@@ -175,7 +178,8 @@ impl Swarm {
         if let Some(client) = theirs.client.filter(|client| !client.is_empty()) {
             peer.client = client;
         }
-        if let (Some(port), Direction::In) = (theirs.port, peer.direction) {
+        // Once: each port would take a place among the candidates.
+        if let (Some(port), Direction::In, None) = (theirs.port, peer.direction, peer.callable) {
             let mut callable = peer.address;
             callable.set_port(port);
             peer.callable = Some(callable);

@@ -3,33 +3,25 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::peer::{MOST_HINTS, MOST_REFUSED, MOST_SUGGESTED, Peer};
+use super::peer::{MOST_HINTS, MOST_REFUSED, MOST_SUGGESTED};
 use super::progress::Arrival;
 use super::{MOST_UNWRITTEN, Output, PeerKey, Swarm};
 use crate::bitfield::Bitfield;
 use crate::event::{Kind, Severity, State};
 use crate::hash::Digest;
-use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
+use crate::layout::{Block, PieceIndex};
 use crate::wire::{Message, extension};
 
-/// Until so many pieces are here, new pieces are chosen at random (BEP 3, "random first piece").
-const RANDOM_FIRST: u32 = 4;
-
-/// After a peer has refused a block, so long it is not asked for any of that piece.
-const REFUSED: Duration = Duration::from_secs(10);
+/// After a peer has refused a block, so long it is not asked for any of that piece; doubled with each
+/// further refusal without a block in between, up to 16 times. Some refuse what is beyond their queue
+/// by one, and take it the next second.
+const REFUSED: Duration = Duration::from_secs(1);
 
 /// After a peer was snubbed, it is asked for one block after so long; doubles each time.
 const FIRST_PROBE: Duration = Duration::from_secs(10);
 
 /// A peer that sends more than this unasked, and more than half of all it sends, is closed.
 const MOST_UNASKED: u64 = 2 << 20;
-
-/// In the end game a block is asked of a second peer if that one should have it in this fraction
-/// of the time that the first one needs.
-const END_GAME_GAIN: f64 = 0.5;
-
-/// The same while pieces are missing that nobody has yet: it is not the end, and nothing hurries.
-const WAITING_GAIN: f64 = 0.1;
 
 impl Swarm {
     pub(super) fn on_message(&mut self, now: Instant, key: PeerKey, message: Message) {
@@ -42,9 +34,10 @@ impl Swarm {
             Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } | Message::Piece(_) => {}
             Message::Choke => self.on_choke(key),
             Message::Unchoke => {
-                peer.peer_choking = false;
+                if std::mem::replace(&mut peer.peer_choking, false) {
+                    peer.waiting_since = now;
+                }
                 peer.refused.clear();
-                peer.waiting_since = now;
                 self.dirty.insert(key);
             }
             Message::Interested => self.on_interested(now, key, true),
@@ -90,10 +83,12 @@ impl Swarm {
     }
 
     /// The peer has these pieces, besides those that it has said before.
-    fn on_pieces(&mut self, now: Instant, key: PeerKey, mut pieces: Bitfield) {
+    fn on_pieces(&mut self, now: Instant, key: PeerKey, pieces: Bitfield) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        for piece in peer.pieces.iter() {
-            pieces.insert(piece);
+        if !peer.pieces.is_empty() && !pieces.is_full() {
+            // Not the first: only what it adds costs anything.
+            let news: Vec<PieceIndex> = pieces.minus(&peer.pieces).collect();
+            return news.into_iter().for_each(|piece| self.on_have(now, key, piece));
         }
         self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
         peer.counted_as_seed = pieces.is_full();
@@ -165,7 +160,9 @@ impl Swarm {
         peer.allowed_fast.retain(|&piece| piece != block.piece);
         if !peer.peer_choking && peer.may_be_asked_for(block.piece) {
             // Asked again at once, it would refuse again at once.
-            peer.refused.push((block.piece, now + REFUSED));
+            let pause = REFUSED * 2u32.pow(peer.refusals.min(4));
+            peer.refusals += 1;
+            peer.refused.push((block.piece, now + pause));
         }
         self.pieces.give_back(&self.config.layout, block, key);
         self.wake_idle();
@@ -186,6 +183,7 @@ impl Swarm {
         let asked = sent.is_some() || peer.take_late(block);
         if let Some(sent) = sent {
             peer.window.on_block(now, sent, block.length);
+            peer.refusals = 0;
             peer.waiting_since = now;
         }
         if asked {
@@ -377,103 +375,6 @@ impl Swarm {
             peer.in_flight.push_back((block, peer.window.on_request(now)));
             self.send(now, key, Message::Request(block));
         }
-    }
-
-    /// The next block to ask a peer for: of the piece it is at, of a piece that is begun, of a new
-    /// piece, of somebody else in the end game.
-    fn next_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
-        let peer = self.peers.get(&key)?;
-        if peer.peer_choking && peer.allowed_fast.is_empty() {
-            return None;
-        }
-        let current = peer.current.filter(|&piece| peer.may_be_asked_for(piece));
-        let layout = &self.config.layout;
-        if let Some(block) = current.and_then(|piece| self.pieces.request(layout, piece, key)) {
-            return Some(block);
-        }
-        let alone = self.takes_whole_pieces(key);
-        let mut piece = if alone { self.new_piece(key) } else { self.scarce_piece(key) };
-        if piece.is_none() {
-            let (peer, layout) = (self.peers.get(&key)?, &self.config.layout);
-            let begun = self.pieces.with_free_blocks(key).find(|&piece| peer.may_be_asked_for(piece));
-            if let Some(block) = begun.and_then(|piece| self.pieces.request(layout, piece, key)) {
-                return Some(block);
-            }
-            piece = if alone { None } else { self.new_piece(key) };
-        }
-        if let Some(piece) = piece {
-            self.picker.take(piece);
-            self.pieces.begin(&self.config.layout, piece, self.suspects.contains(piece));
-            return self.pieces.request(&self.config.layout, piece, key);
-        }
-        self.end_game_block(now, key)
-    }
-
-    /// A peer whose window has room for a whole piece gets one of its own: what several fast peers
-    /// share waits in memory for the last of them. But pieces that were left unfinished come first
-    /// once there are more of them than peers who could be at one.
-    fn takes_whole_pieces(&self, key: PeerKey) -> bool {
-        let Some(peer) = self.peers.get(&key) else { return false };
-        let room = (peer.window.blocks() as usize).saturating_sub(peer.in_flight.len());
-        let blocks = self.config.layout.piece_length().div_ceil(BLOCK_LENGTH) as usize;
-        room >= blocks && self.pieces.open_count() <= self.peers.len()
-    }
-
-    /// A seed is asked for what only seeds have, before anything that others could give: as long as
-    /// the pieces begun, which wait in memory, are few.
-    fn scarce_piece(&mut self, key: PeerKey) -> Option<PieceIndex> {
-        let peer = self.peers.get(&key)?;
-        let begun = self.pieces.len() as u64 * u64::from(self.config.layout.piece_length());
-        if !peer.counted_as_seed || peer.peer_choking || begun >= MOST_UNWRITTEN {
-            return None;
-        }
-        let piece = self.new_piece(key)?;
-        self.picker.only_seeds_have(piece).then_some(piece)
-    }
-
-    /// The piece to begin with a peer.
-    fn new_piece(&mut self, key: PeerKey) -> Option<PieceIndex> {
-        let peer = self.peers.get(&key)?;
-        let may_begin = |piece: &&PieceIndex| peer.pieces.contains(**piece) && self.picker.contains(**piece);
-        if peer.peer_choking {
-            return peer
-                .allowed_fast
-                .iter()
-                .copied()
-                .find(|&p| peer.pieces.contains(p) && self.picker.is_due(p));
-        }
-        let suggested = peer.suggested.iter().find(may_begin).copied();
-        if let Some(piece) = suggested.filter(|&piece| self.picker.weighs_most(piece)) {
-            return Some(piece);
-        }
-        match self.have.count() < RANDOM_FIRST {
-            true => self.picker.random(&peer.pieces),
-            false => self.picker.rarest(&peer.pieces, peer.interesting),
-        }
-    }
-
-    /// When no piece is left to begin, and no free block that this peer has: one that another peer
-    /// will take far longer for.
-    fn end_game_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
-        if !self.picker.is_exhausted() {
-            return None;
-        }
-        let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
-        let ours = (peer.in_flight.len() + 1) as f64 * f64::from(BLOCK_LENGTH) / peer.window.expected_rate();
-        let gain = if self.picker.is_empty() { END_GAME_GAIN } else { WAITING_GAIN };
-        let slower = |other: &Peer| other.key != key && ours < gain * other.queue_seconds(now);
-        let layout = &self.config.layout;
-        let mut others: Vec<&Peer> =
-            self.peers.values().filter(|other| !other.in_flight.is_empty() && slower(other)).collect();
-        others.sort_by(|a, b| b.queue_seconds(now).total_cmp(&a.queue_seconds(now)));
-        let blocks =
-            others.into_iter().flat_map(|other| other.in_flight.iter().rev().map(|&(block, _)| block));
-        let mut tries = blocks.filter(|block| peer.pieces.contains(block.piece)).take(64);
-        tries.find(|&block| {
-            let is_slower = |other| self.peers.get(&other).is_none_or(slower);
-            let quickest = self.pieces.requesters(layout, block).all(is_slower);
-            quickest && self.pieces.request_too(layout, block, key)
-        })
     }
 }
 

@@ -17,6 +17,7 @@ mod peer;
 mod picker;
 mod progress;
 mod rate;
+mod requests;
 mod suspects;
 #[cfg(test)]
 mod tests;
@@ -201,6 +202,8 @@ pub struct Swarm {
     wanted_events: events::Wanted,
     downloaded: u64,
     uploaded: u64,
+    /// Both when the trackers were last told `started`.
+    before: (u64, u64),
     wasted: u64,
     down_rate: Rate,
     up_rate: Rate,
@@ -245,6 +248,7 @@ impl Swarm {
             dirty: BTreeSet::new(),
             outputs: VecDeque::new(),
             wanted_events: events::Wanted::default(),
+            before: (config.downloaded, config.uploaded),
             downloaded: config.downloaded,
             uploaded: config.uploaded,
             wasted: 0,
@@ -349,6 +353,11 @@ impl Swarm {
     pub fn left(&self) -> u64 {
         let missing = self.wanted.minus(&self.have);
         missing.map(|piece| u64::from(self.config.layout.piece_size(piece))).sum()
+    }
+
+    /// Payload bytes received and sent since the trackers were told `started` (BEP 3).
+    pub fn since_started(&self) -> (u64, u64) {
+        (self.downloaded - self.before.0, self.uploaded - self.before.1)
     }
 
     /// The counters.

@@ -114,6 +114,8 @@ pub struct Peer {
     /// Pieces of which it refused a block though it does not choke us, and until when it is not asked
     /// for them; at most `MOST_REFUSED`.
     pub refused: Vec<(PieceIndex, Instant)>,
+    /// How often it has refused since it last sent a block.
+    pub refusals: u32,
     /// It does not send what it was asked for.
     pub snubbed: bool,
     /// Times in a row that it was snubbed.
@@ -177,6 +179,7 @@ impl Peer {
             suggested: VecDeque::new(),
             granted_fast: Vec::new(),
             refused: Vec::new(),
+            refusals: 0,
             snubbed: false,
             snubs: 0,
             probe_at: now,

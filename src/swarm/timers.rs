@@ -24,6 +24,9 @@ const SILENCE: Duration = Duration::from_secs(150);
 /// A connection of which neither side wants anything for so long makes room.
 const USELESS: Duration = Duration::from_secs(600);
 
+/// A block may be in flight for so long, whatever else its peer sends meanwhile.
+const OVERDUE: Duration = Duration::from_secs(120);
+
 impl Swarm {
     /// When to call [`Swarm::poll`] though nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
@@ -40,7 +43,8 @@ impl Swarm {
             self.rechoke(now);
         }
         // Something may have come into flight since an idle patrol was set.
-        let busy = self.pieces.requested_blocks() > 0;
+        let refused = self.peers.values().any(|peer| !peer.refused.is_empty());
+        let busy = self.pieces.requested_blocks() > 0 || refused;
         if busy {
             self.next_patrol = self.next_patrol.min(now + PATROL);
         }
@@ -66,7 +70,8 @@ impl Swarm {
                 let Some(peer) = self.peers.get_mut(&key) else { continue };
                 peer.refused.retain(|&(_, until)| until > now);
                 let patience = peer.window.patience(peer.in_flight.len());
-                if !peer.in_flight.is_empty() && since(peer.waiting_since) > patience {
+                let oldest = peer.in_flight.front().map_or(Duration::ZERO, |(_, sent)| since(sent.at()));
+                if !peer.in_flight.is_empty() && (since(peer.waiting_since) > patience || oldest > OVERDUE) {
                     self.snub(now, key);
                 }
             }

@@ -2,7 +2,7 @@
 //!
 //! Every block that arrives samples the delivery rate: the bytes that came between its request and
 //! its arrival, over that time. With W bytes in flight and a delay of T that is W/T, so a window of
-//! rate x (T + [`SLACK`]) grows by (T + SLACK)/T each round trip as long as it is the window that
+//! rate x (T + slack) grows by (T + slack)/T each round trip as long as it is the window that
 //! limits, and stands still when it is the path or the peer. The largest sample of the last
 //! seconds counts, so noise does not shrink it. (The idea of a delivery-rate sample is BBR's.)
 
@@ -10,9 +10,14 @@ use std::time::{Duration, Instant};
 
 use crate::layout::BLOCK_LENGTH;
 
-/// What a peer should have queued beyond the delay of the path, so that it never runs dry between
-/// two visits of ours.
-pub const SLACK: Duration = Duration::from_millis(300);
+/// What a peer should have queued beyond the delay of the path, so that it never runs dry: twice the
+/// longest silence between two of its blocks lately, and this much at the least. A peer that serves in
+/// pulses, as some clients do each half second, has enough to do until the next; one that sends
+/// steadily is not burdened with a long queue, which costs some clients dear.
+pub const LEAST_SLACK: Duration = Duration::from_millis(10);
+
+/// And this much at the most.
+pub const MOST_SLACK: Duration = Duration::from_millis(600);
 
 /// The same until the rate has stopped growing from one round trip to the next: a long path opens
 /// ten times as wide each round trip instead of four times.
@@ -58,6 +63,10 @@ pub struct Window {
     least_delay: Option<Duration>,
     best: f64,
     best_before: f64,
+    last_block: Option<Instant>,
+    /// The longest silence while something was asked for, in this period and in the one before.
+    silence: Duration,
+    silence_before: Duration,
     period_began: Instant,
     reqq: u32,
     /// `delivered` and the best rate when the current round trip began, until the rate stops growing.
@@ -72,6 +81,9 @@ impl Window {
             least_delay: None,
             best: 0.0,
             best_before: 0.0,
+            last_block: None,
+            silence: Duration::ZERO,
+            silence_before: Duration::ZERO,
             period_began: now,
             reqq: DEFAULT_REQQ,
             opening: Some((0, 0.0)),
@@ -95,8 +107,12 @@ impl Window {
         self.least_delay = Some(self.least_delay.map_or(delay, |least| least.min(delay)));
         if now.saturating_duration_since(self.period_began) > MEMORY.max(delay * 4) {
             self.best_before = std::mem::replace(&mut self.best, 0.0);
+            self.silence_before = std::mem::take(&mut self.silence);
             self.period_began = now;
         }
+        let since = self.last_block.map_or(sent.at, |last| last.max(sent.at));
+        self.silence = self.silence.max(now.saturating_duration_since(since));
+        self.last_block = Some(now);
         // A millisecond at the least: on loopback whole batches arrive in no time at all.
         let seconds = delay.as_secs_f64().max(1e-3);
         self.best = self.best.max((self.delivered - sent.delivered) as f64 / seconds);
@@ -122,9 +138,14 @@ impl Window {
     pub fn blocks(&self) -> u32 {
         let Some(delay) = self.least_delay else { return INITIAL.min(self.reqq) };
         let rate = self.best.max(self.best_before);
-        let slack = if self.opening.is_some() { OPENING_SLACK } else { SLACK };
+        let slack = if self.opening.is_some() { OPENING_SLACK } else { self.slack(delay) };
         let bytes = rate * (delay + slack).as_secs_f64();
         ((bytes / f64::from(BLOCK_LENGTH)).ceil() as u32).clamp(LEAST, self.reqq.max(LEAST)).min(self.reqq)
+    }
+
+    fn slack(&self, delay: Duration) -> Duration {
+        let silence = self.silence.max(self.silence_before) * 2;
+        silence.max(delay / 2).clamp(LEAST_SLACK, MOST_SLACK)
     }
 
     /// Bytes a second that may be expected of this peer: what it has shown lately.
@@ -178,6 +199,33 @@ mod tests {
     fn a_slow_peer_holds_few_blocks() {
         let (blocks, _) = run(20e3, 0.05, 2000, 60.0);
         assert!(blocks <= 3, "{blocks}");
+    }
+
+    #[test]
+    fn a_peer_that_serves_in_pulses_has_enough_to_do_until_the_next() {
+        let start = Instant::now();
+        let mut window = Window::new(start);
+        window.set_reqq(2000);
+        // One quick answer, then everything that waits, 100 blocks at the most, every half second.
+        let sent = window.on_request(start);
+        window.on_block(start + Duration::from_millis(1), sent, BLOCK_LENGTH);
+        let mut queue: VecDeque<Sent> = VecDeque::new();
+        for pulse in 0..60u32 {
+            let now = start + Duration::from_millis(500) * pulse + Duration::from_millis(2);
+            while queue.len() < window.blocks() as usize {
+                queue.push_back(window.on_request(now));
+            }
+            let served: Vec<Sent> = queue.drain(..queue.len().min(100)).collect();
+            assert!(pulse < 20 || served.len() == 100, "only {} blocks in pulse {pulse}", served.len());
+            let then = now + Duration::from_millis(498);
+            served.into_iter().for_each(|sent| window.on_block(then, sent, BLOCK_LENGTH));
+        }
+    }
+
+    #[test]
+    fn a_near_and_fast_peer_is_not_burdened_with_a_long_queue() {
+        let (blocks, _) = run(500e6, 0.0005, 2000, 20.0);
+        assert!(blocks < 600, "{blocks}");
     }
 
     #[test]

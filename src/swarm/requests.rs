@@ -1,0 +1,131 @@
+//! Which block to ask a peer for next.
+
+use std::time::Instant;
+
+use super::peer::Peer;
+use super::{MOST_UNWRITTEN, PeerKey, Swarm};
+use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
+
+/// Until so many pieces are here, new pieces are chosen at random (BEP 3, "random first piece").
+const RANDOM_FIRST: u32 = 4;
+
+/// Bytes of begun pieces beyond which further ones are begun only if there is nothing else to ask for.
+const MOST_BEGUN: u64 = 64 << 20;
+
+/// In the end game a block is asked of a second peer if that one should have it in this fraction
+/// of the time that the first one needs.
+const END_GAME_GAIN: f64 = 0.5;
+
+/// The same while pieces are missing that nobody has yet: it is not the end, and nothing hurries.
+const WAITING_GAIN: f64 = 0.1;
+
+impl Swarm {
+    /// The next block to ask a peer for: of the piece it is at, of a piece that is begun, of a new
+    /// piece, of somebody else in the end game.
+    pub(super) fn next_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
+        let peer = self.peers.get(&key)?;
+        if peer.peer_choking && peer.allowed_fast.is_empty() {
+            return None;
+        }
+        let current = peer.current.filter(|&piece| peer.may_be_asked_for(piece));
+        let layout = &self.config.layout;
+        if let Some(block) = current.and_then(|piece| self.pieces.request(layout, piece, key)) {
+            return Some(block);
+        }
+        let crowded = self.is_crowded();
+        let alone = !crowded && self.takes_whole_pieces(key);
+        let mut piece = if alone { self.new_piece(key) } else { self.scarce_piece(key) };
+        if piece.is_none() {
+            let (peer, layout) = (self.peers.get(&key)?, &self.config.layout);
+            let begun = self.pieces.with_free_blocks(key).find(|&piece| peer.may_be_asked_for(piece));
+            if let Some(block) = begun.and_then(|piece| self.pieces.request(layout, piece, key)) {
+                return Some(block);
+            }
+            if crowded && let Some(block) = self.end_game_block(now, key) {
+                return Some(block);
+            }
+            piece = if alone { None } else { self.new_piece(key) };
+        }
+        if let Some(piece) = piece {
+            self.picker.take(piece);
+            self.pieces.begin(&self.config.layout, piece, self.suspects.contains(piece));
+            return self.pieces.request(&self.config.layout, piece, key);
+        }
+        self.end_game_block(now, key)
+    }
+
+    /// So many pieces are begun that what holds them up is better asked of others than more begun: their
+    /// blocks wait in memory.
+    fn is_crowded(&self) -> bool {
+        let length = u64::from(self.config.layout.piece_length());
+        self.pieces.len() as u64 * length >= MOST_BEGUN.max(4 * length)
+    }
+
+    /// A peer whose window has room for a whole piece gets one of its own: what several fast peers
+    /// share waits in memory for the last of them. But pieces that were left unfinished come first
+    /// once there are more of them than peers who could be at one.
+    fn takes_whole_pieces(&self, key: PeerKey) -> bool {
+        let Some(peer) = self.peers.get(&key) else { return false };
+        let room = (peer.window.blocks() as usize).saturating_sub(peer.in_flight.len());
+        let blocks = self.config.layout.piece_length().div_ceil(BLOCK_LENGTH) as usize;
+        room >= blocks && self.pieces.open_count() <= self.peers.len()
+    }
+
+    /// A seed is asked for what only seeds have, before anything that others could give: as long as
+    /// the pieces begun, which wait in memory, are few.
+    fn scarce_piece(&mut self, key: PeerKey) -> Option<PieceIndex> {
+        let peer = self.peers.get(&key)?;
+        let begun = self.pieces.len() as u64 * u64::from(self.config.layout.piece_length());
+        if !peer.counted_as_seed || peer.peer_choking || begun >= MOST_UNWRITTEN {
+            return None;
+        }
+        let piece = self.new_piece(key)?;
+        self.picker.only_seeds_have(piece).then_some(piece)
+    }
+
+    /// The piece to begin with a peer.
+    fn new_piece(&mut self, key: PeerKey) -> Option<PieceIndex> {
+        let peer = self.peers.get(&key)?;
+        let may_begin = |piece: &&PieceIndex| peer.pieces.contains(**piece) && self.picker.contains(**piece);
+        if peer.peer_choking {
+            return peer
+                .allowed_fast
+                .iter()
+                .copied()
+                .find(|&p| peer.pieces.contains(p) && self.picker.is_due(p));
+        }
+        let suggested = peer.suggested.iter().find(may_begin).copied();
+        if let Some(piece) = suggested.filter(|&piece| self.picker.weighs_most(piece)) {
+            return Some(piece);
+        }
+        match self.have.count() < RANDOM_FIRST {
+            true => self.picker.random(&peer.pieces),
+            false => self.picker.rarest(&peer.pieces, peer.interesting),
+        }
+    }
+
+    /// When no piece is left to begin, and no free block that this peer has: one that another peer
+    /// will take far longer for.
+    fn end_game_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
+        let crowded = self.is_crowded();
+        if !crowded && !self.picker.is_exhausted() {
+            return None;
+        }
+        let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
+        let ours = (peer.in_flight.len() + 1) as f64 * f64::from(BLOCK_LENGTH) / peer.window.expected_rate();
+        let gain = if crowded || self.picker.is_empty() { END_GAME_GAIN } else { WAITING_GAIN };
+        let slower = |other: &Peer| other.key != key && ours < gain * other.queue_seconds(now);
+        let layout = &self.config.layout;
+        let mut others: Vec<&Peer> =
+            self.peers.values().filter(|other| !other.in_flight.is_empty() && slower(other)).collect();
+        others.sort_by(|a, b| b.queue_seconds(now).total_cmp(&a.queue_seconds(now)));
+        let blocks =
+            others.into_iter().flat_map(|other| other.in_flight.iter().rev().map(|&(block, _)| block));
+        let mut tries = blocks.filter(|block| peer.pieces.contains(block.piece)).take(64);
+        tries.find(|&block| {
+            let is_slower = |other| self.peers.get(&other).is_none_or(slower);
+            let quickest = self.pieces.requesters(layout, block).all(is_slower);
+            quickest && self.pieces.request_too(layout, block, key)
+        })
+    }
+}
