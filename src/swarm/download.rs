@@ -151,11 +151,14 @@ impl Swarm {
     fn on_reject(&mut self, now: Instant, key: PeerKey, block: Block) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         if peer.take_in_flight(block).is_none() {
-            if peer.take_late(block) {
-                self.pieces.end_lateness(&self.config.layout, block, key, false);
+            if !peer.take_late(block) {
+                return; // cancelled a moment ago
             }
-            return; // late, or cancelled a moment ago
+            self.pieces.end_lateness(&self.config.layout, block, key, false);
+            // No block, but an answer: it is not silent.
+            self.end_snub(now, key);
         }
+        let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.waiting_since = now;
         peer.allowed_fast.retain(|&piece| piece != block.piece);
         if !peer.peer_choking && peer.may_be_asked_for(block.piece) {

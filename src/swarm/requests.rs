@@ -61,14 +61,13 @@ impl Swarm {
         self.pieces.len() as u64 * length >= MOST_BEGUN.max(4 * length)
     }
 
-    /// A peer whose window has room for a whole piece gets one of its own: what several fast peers
+    /// A peer whose window holds a whole piece gets one of its own: what several fast peers
     /// share waits in memory for the last of them. But pieces that were left unfinished come first
     /// once there are more of them than peers who could be at one.
     fn takes_whole_pieces(&self, key: PeerKey) -> bool {
         let Some(peer) = self.peers.get(&key) else { return false };
-        let room = (peer.window.blocks() as usize).saturating_sub(peer.in_flight.len());
-        let blocks = self.config.layout.piece_length().div_ceil(BLOCK_LENGTH) as usize;
-        room >= blocks && self.pieces.open_count() <= self.peers.len()
+        let blocks = self.config.layout.piece_length().div_ceil(BLOCK_LENGTH);
+        peer.window.blocks() >= blocks && self.pieces.open_count() <= self.peers.len()
     }
 
     /// A seed is asked for what only seeds have, before anything that others could give: as long as

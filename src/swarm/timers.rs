@@ -43,10 +43,15 @@ impl Swarm {
             self.rechoke(now);
         }
         // Something may have come into flight since an idle patrol was set.
-        let refused = self.peers.values().any(|peer| !peer.refused.is_empty());
-        let busy = self.pieces.requested_blocks() > 0 || refused;
+        let in_flight = self.pieces.requested_blocks() > 0;
+        let busy = in_flight || self.peers.values().any(|peer| !peer.refused.is_empty());
         if busy {
             self.next_patrol = self.next_patrol.min(now + PATROL);
+        }
+        if !in_flight {
+            let silent = self.peers.values().filter(|peer| peer.snubbed && peer.am_interested);
+            let probe = silent.map(|peer| peer.probe_at).filter(|&at| at > now).min();
+            self.next_patrol = self.next_patrol.min(probe.unwrap_or(self.next_patrol));
         }
         if self.next_patrol <= now && !self.peers.is_empty() {
             self.next_patrol = now + if busy { PATROL } else { PATROL_IDLE };

@@ -524,6 +524,44 @@ fn a_bitfield_that_comes_late_adds_to_what_the_peer_has() {
 }
 
 #[test]
+fn a_block_that_a_silent_peer_refuses_at_last_is_asked_for_again_soon() {
+    // Transmission loses a request now and then, and refuses it ten seconds later.
+    let mut table = Table::new(1, 2);
+    let peer = table.giver();
+    let blocks = table.requests_to(peer);
+    table.block(peer, blocks[0]);
+    table.wait(Duration::from_secs(12));
+    table.said_to(peer);
+    table.say(peer, Message::Reject(blocks[1]));
+    table.wait(Duration::from_secs(3));
+    assert!(table.requests_to(peer).contains(&blocks[1]), "not within three seconds");
+}
+
+#[test]
+fn a_silent_peer_is_asked_again_though_nothing_else_happens() {
+    let mut table = Table::new(1, 2);
+    let peer = table.giver();
+    let blocks = table.requests_to(peer);
+    table.wait(Duration::from_secs(32));
+    assert!(table.requests_to(peer).iter().any(|block| blocks.contains(block)));
+}
+
+#[test]
+fn chatter_does_not_keep_a_block_that_never_comes() {
+    let mut table = Table::new(2, 4);
+    let liar = table.giver();
+    let held = table.requests_to(liar);
+    let honest = table.giver();
+    let mut asked = table.requests_to(honest);
+    for _ in 0..70 {
+        table.wait(Duration::from_secs(2));
+        table.say(liar, Message::Unchoke);
+        asked.extend(table.requests_to(honest));
+    }
+    assert!(held.iter().all(|block| asked.contains(block)), "some of {held:?} were never asked of another");
+}
+
+#[test]
 fn an_idle_seed_with_fifty_peers_hardly_wakes() {
     let mut table = Table::seed(10, 4);
     let peers: Vec<PeerKey> = (0..50).map(|_| table.peer_with([0])).collect();
