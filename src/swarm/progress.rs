@@ -65,6 +65,7 @@ pub struct Pieces {
     late: BTreeMap<Block, Vec<PeerKey>>,
     free: u64,
     requested: u64,
+    here: u64,
 }
 
 impl Pieces {
@@ -97,6 +98,11 @@ impl Pieces {
         let senders = Vec::new();
         self.begun.insert(piece, Progress { blocks, senders, free, here: 0, cursor: 0, exclusive });
         self.open.insert(piece);
+    }
+
+    /// Blocks of begun pieces that are here: what waits in memory.
+    pub fn blocks_waiting(&self) -> u64 {
+        self.here
     }
 
     /// How many begun pieces have a free block.
@@ -265,6 +271,7 @@ impl Pieces {
         });
         progress.blocks[number as usize] = State::Here(sender as u32);
         progress.here += 1;
+        self.here += 1;
         if let Some(only) = &mut progress.exclusive {
             *only = Some(peer);
         }
@@ -287,6 +294,7 @@ impl Pieces {
         self.open.remove(&piece);
         self.free -= u64::from(progress.free);
         self.requested -= u64::from(progress.blocks.len() as u32 - progress.free - progress.here);
+        self.here -= u64::from(progress.here);
         let (from, to) = (Block { piece, begin: 0, length: 0 }, PieceIndex(piece.0 + 1));
         let gone: Vec<Block> =
             self.extra.range(from..).map(|(&block, _)| block).take_while(|block| block.piece < to).collect();
@@ -378,6 +386,8 @@ mod tests {
                 prop_assert_eq!(pieces.free, states().filter(|&&s| s == State::Free).count() as u64);
                 let requested = states().filter(|s| matches!(s, State::Requested(_))).count();
                 prop_assert_eq!(pieces.requested, requested as u64);
+                let here = states().filter(|s| matches!(s, State::Here(..))).count();
+                prop_assert_eq!(pieces.blocks_waiting(), here as u64);
                 prop_assert!(pieces.extra.len() <= requested);
                 let open = pieces.begun.iter().filter(|(_, progress)| progress.free > 0);
                 prop_assert!(open.map(|(piece, _)| piece).eq(&pieces.open));

@@ -9,8 +9,10 @@ use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
 /// Until so many pieces are here, new pieces are chosen at random (BEP 3, "random first piece").
 const RANDOM_FIRST: u32 = 4;
 
-/// Bytes of begun pieces beyond which further ones are begun only if there is nothing else to ask for.
-const MOST_BEGUN: u64 = 64 << 20;
+/// Bytes of unfinished pieces that are here beyond which further ones are begun only if there is nothing
+/// else to ask for; and those of so many whole pieces, where pieces are large.
+const MOST_UNFINISHED: u64 = 16 << 20;
+const MOST_UNFINISHED_PIECES: u64 = 4;
 
 /// In the end game a block is asked of a second peer if that one should have it in this fraction
 /// of the time that the first one needs.
@@ -54,11 +56,11 @@ impl Swarm {
         self.end_game_block(now, key)
     }
 
-    /// So many pieces are begun that what holds them up is better asked of others than more begun: their
-    /// blocks wait in memory.
+    /// So much of unfinished pieces waits in memory that what holds them up is better asked of others than
+    /// more begun.
     fn is_crowded(&self) -> bool {
-        let length = u64::from(self.config.layout.piece_length());
-        self.pieces.len() as u64 * length >= MOST_BEGUN.max(4 * length)
+        let most = MOST_UNFINISHED_PIECES * u64::from(self.config.layout.piece_length());
+        self.pieces.blocks_waiting() * u64::from(BLOCK_LENGTH) >= most.max(MOST_UNFINISHED)
     }
 
     /// A peer whose window holds a whole piece gets one of its own: what several fast peers
