@@ -9,6 +9,9 @@ use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
 /// Until so many pieces are here, new pieces are chosen at random (BEP 3, "random first piece").
 const RANDOM_FIRST: u32 = 4;
 
+/// Blocks in flight with a peer that is called fast: a MiB.
+const FAST: u32 = 64;
+
 /// Bytes of unfinished pieces that are here beyond which further ones are begun only if there is nothing
 /// else to ask for; and those of so many whole pieces, where pieces are large.
 const MOST_UNFINISHED: u64 = 16 << 20;
@@ -63,13 +66,13 @@ impl Swarm {
         self.pieces.blocks_waiting() * u64::from(BLOCK_LENGTH) >= most.max(MOST_UNFINISHED)
     }
 
-    /// A peer whose window holds a whole piece gets one of its own: what several fast peers
+    /// A fast peer whose window holds a whole piece gets one of its own: what several fast peers
     /// share waits in memory for the last of them. But pieces that were left unfinished come first
     /// once there are more of them than peers who could be at one.
     fn takes_whole_pieces(&self, key: PeerKey) -> bool {
         let Some(peer) = self.peers.get(&key) else { return false };
         let blocks = self.config.layout.piece_length().div_ceil(BLOCK_LENGTH);
-        peer.window.blocks() >= blocks && self.pieces.open_count() <= self.peers.len()
+        peer.window.blocks() >= blocks.max(FAST) && self.pieces.open_count() <= self.peers.len()
     }
 
     /// A seed is asked for what only seeds have, before anything that others could give: as long as

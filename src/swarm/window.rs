@@ -19,9 +19,16 @@ pub const LEAST_SLACK: Duration = Duration::from_millis(10);
 /// And this much at the most.
 pub const MOST_SLACK: Duration = Duration::from_millis(600);
 
+/// Bytes that a near peer has queued at the most beyond what is on the path. Some clients look through
+/// their queue for each request, and a machine that is busy otherwise makes silences that look like pulses.
+pub const MOST_QUEUE: f64 = 8.0 * 1024.0 * 1024.0;
+
 /// The same until the rate has stopped growing from one round trip to the next: a long path opens
 /// ten times as wide each round trip instead of four times.
 pub const OPENING_SLACK: Duration = Duration::from_millis(900);
+
+/// How much wider the window opens in a round trip at the most, beyond [`MOST_QUEUE`].
+const OPENING_GAIN: f64 = 9.0;
 
 /// How much faster than the last a round trip must be to count as growth.
 const STILL_GROWING: f64 = 1.25;
@@ -138,8 +145,12 @@ impl Window {
     pub fn blocks(&self) -> u32 {
         let Some(delay) = self.least_delay else { return INITIAL.min(self.reqq) };
         let rate = self.best.max(self.best_before);
-        let slack = if self.opening.is_some() { OPENING_SLACK } else { self.slack(delay) };
-        let bytes = rate * (delay + slack).as_secs_f64();
+        let path = rate * delay.as_secs_f64();
+        let (slack, most) = match self.opening {
+            Some(_) => (OPENING_SLACK, path * OPENING_GAIN),
+            None => (self.slack(delay), path),
+        };
+        let bytes = path + (rate * slack.as_secs_f64()).min(most.max(MOST_QUEUE));
         ((bytes / f64::from(BLOCK_LENGTH)).ceil() as u32).clamp(LEAST, self.reqq.max(LEAST)).min(self.reqq)
     }
 
