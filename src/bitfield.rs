@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::layout::PieceIndex;
+use crate::layout::{Layout, PieceIndex};
 
 /// A set of the pieces `0..len`.
 ///
@@ -161,6 +161,17 @@ impl Bitfield {
         count
     }
 
+    /// Bytes of the pieces in the set, in a torrent of this shape; costs the same whatever their number.
+    pub fn bytes(&self, layout: &Layout) -> u64 {
+        debug_assert_eq!(self.len, layout.num_pieces());
+        let whole = u64::from(self.ones) * u64::from(layout.piece_length());
+        let last = PieceIndex(self.len.saturating_sub(1));
+        match self.contains(last) {
+            true => whole - u64::from(layout.piece_length() - layout.piece_size(last)),
+            false => whole,
+        }
+    }
+
     /// The set as ascending, disjoint, non-touching ranges.
     pub fn ranges(&self) -> Vec<Range<u32>> {
         let mut ranges: Vec<Range<u32>> = Vec::new();
@@ -215,6 +226,19 @@ mod tests {
             }
             prop_assert_eq!(full.minus(&set).count() as u32, len - set.count());
         }
+    }
+
+    #[test]
+    fn the_bytes_of_a_set_are_those_of_its_pieces() {
+        let layout = Layout::new(1000, [(4_321, false)]).unwrap();
+        let mut set = Bitfield::new(5);
+        for piece in [1, 4, 3] {
+            set.insert(PieceIndex(piece));
+            let plain: u64 = set.iter().map(|piece| u64::from(layout.piece_size(piece))).sum();
+            assert_eq!(set.bytes(&layout), plain);
+        }
+        assert_eq!(Bitfield::full(5).bytes(&layout), 4_321);
+        assert_eq!(Bitfield::new(0).bytes(&Layout::new(1, []).unwrap()), 0);
     }
 
     #[test]

@@ -147,7 +147,7 @@ fn check_one(
 ) -> Result<(Exit, Kind), String> {
     let metainfo = &job.torrent.metainfo;
     let started = Instant::now();
-    let bytes = bytes_of(metainfo, &job.pieces);
+    let bytes = job.pieces.bytes(&metainfo.layout);
     sink.event(metainfo, Kind::HashcheckStarted { pieces: job.pieces.count(), bytes })?;
 
     // Bytes of unwanted files that share a piece with wanted ones may be in the part file.
@@ -248,7 +248,7 @@ fn tell_notes(metainfo: &Metainfo, storage: &Storage, sink: &mut Sink<impl Write
 /// The picture of a torrent that is only checked.
 fn status(job: &Job) -> Status {
     let metainfo = &job.torrent.metainfo;
-    let bytes = bytes_of(metainfo, &job.pieces);
+    let bytes = job.pieces.bytes(&metainfo.layout);
     Status {
         info_hash: metainfo.info_hash,
         name: metainfo.name.clone(),
@@ -273,10 +273,6 @@ fn status(job: &Job) -> Status {
         ended: None,
         exit_code: 7,
     }
-}
-
-fn bytes_of(metainfo: &Metainfo, pieces: &Bitfield) -> u64 {
-    pieces.iter().map(|piece| u64::from(metainfo.layout.piece_size(piece))).sum()
 }
 
 /// The events that say what was found: a report for each file, and the sum, unless the check was

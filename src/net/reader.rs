@@ -188,7 +188,7 @@ impl Reader {
         out: &mut Vec<Incoming>,
     ) -> Result<(), ReadError> {
         let mut spare = data.into_iter();
-        for header in headers {
+        for (first, header) in headers.iter().enumerate() {
             if left == 0 {
                 break;
             }
@@ -196,7 +196,6 @@ impl Reader {
             let predicted = self.expected.front().is_some_and(|&block| *header == piece_header(block));
             if left < PIECE_HEADER_LENGTH || !predicted {
                 // Not what was predicted: from here on in one run, and the plain way.
-                let first = headers.iter().position(|other| std::ptr::eq(other, header)).unwrap_or(0);
                 let mut bytes = Vec::with_capacity(left);
                 let rest = std::iter::once(&data).chain(spare.as_slice());
                 for (header, data) in headers[first..].iter().zip(rest) {

@@ -121,7 +121,7 @@ pub fn check(
         _ => nothing_vouched(layout.num_pieces()),
     };
     progress.have.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&vouched.have);
-    progress.total.store(crate::swarm::bytes_of(layout, &vouched.to_check), Ordering::Relaxed);
+    progress.total.store(vouched.to_check.bytes(layout), Ordering::Relaxed);
     let note = |piece: PieceIndex, result: PieceResult| {
         progress.done.fetch_add(u64::from(layout.piece_size(piece)), Ordering::Relaxed);
         if result == PieceResult::Ok {

@@ -19,7 +19,7 @@ use crate::layout::PieceIndex;
 use crate::metainfo::{InfoHash, Metainfo};
 use crate::storage::resume::Vouched;
 use crate::storage::{Preallocate, Storage, StorageOptions};
-use crate::swarm::{Config, Input, Origin, Swarm, bytes_of};
+use crate::swarm::{Config, Input, Origin, Swarm};
 
 impl Engine {
     /// False if it is there already.
@@ -81,7 +81,7 @@ impl Engine {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         let layout = &torrent.on_disk.metainfo.layout;
         let (pieces, bytes) = match &again {
-            Some(again) => (again.to_check.count(), bytes_of(layout, &again.to_check)),
+            Some(again) => (again.to_check.count(), again.to_check.bytes(layout)),
             None => (layout.num_pieces(), layout.total()),
         };
         let stop = Arc::new(AtomicBool::new(false));

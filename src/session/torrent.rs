@@ -16,7 +16,7 @@ use crate::event::State;
 use crate::layout::{Block, Layout, PieceIndex};
 use crate::storage::{StorageError, StorageErrorKind};
 use crate::swarm::announce::TrackerStatus;
-use crate::swarm::{Swarm, Totals, bytes_of};
+use crate::swarm::{Swarm, Totals};
 
 use super::checking::Progress as CheckProgress;
 
@@ -132,19 +132,13 @@ impl Torrent {
 
     /// Bytes that are wanted.
     pub fn wanted_bytes(&self) -> u64 {
-        bytes_of(&self.on_disk.metainfo.layout, &self.wanted)
+        self.wanted.bytes(&self.on_disk.metainfo.layout)
     }
 
     /// Bytes that are wanted and not there.
     pub fn left(&self) -> u64 {
-        match self.swarm() {
-            Some(swarm) => swarm.left(),
-            None => self
-                .wanted
-                .minus(&self.checked)
-                .map(|piece| u64::from(self.on_disk.metainfo.layout.piece_size(piece)))
-                .sum(),
-        }
+        let layout = &self.on_disk.metainfo.layout;
+        self.wanted.minus(self.have()).map(|piece| u64::from(layout.piece_size(piece))).sum()
     }
 
     /// What is verified and there.

@@ -344,11 +344,6 @@ impl Swarm {
         set
     }
 
-    /// Bytes of `pieces`.
-    pub fn bytes_of(&self, pieces: &Bitfield) -> u64 {
-        bytes_of(&self.config.layout, pieces)
-    }
-
     /// Bytes that are wanted and not there: the tracker's `left`.
     pub fn left(&self) -> u64 {
         let missing = self.wanted.minus(&self.have);
@@ -443,15 +438,5 @@ impl Swarm {
                 });
             }
         }
-    }
-}
-
-/// Bytes of `pieces`.
-pub fn bytes_of(layout: &Layout, pieces: &Bitfield) -> u64 {
-    let whole = u64::from(pieces.count()) * u64::from(layout.piece_length());
-    let last = PieceIndex(layout.num_pieces().saturating_sub(1));
-    match pieces.contains(last) {
-        true => whole - u64::from(layout.piece_length() - layout.piece_size(last)),
-        false => whole,
     }
 }
