@@ -184,7 +184,7 @@ const NEEDS: &[(&str, Need)] = &[
     ("std::process::exit", Exit),
     ("anyhow::*", Anyhow),
     ("ctrlc::*", Signals),
-    ("signal_hook::*", Signals),
+    ("nix::*", Signals),
     ("tokio::signal::*", Signals),
 ];
 

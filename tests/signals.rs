@@ -1,8 +1,13 @@
 //! PRODUCT part 2: what signals do, as a user sends them.
 
+// Between two signals nothing happens that could be waited for.
+#![allow(clippy::disallowed_methods)]
+
 mod support;
 
 use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -16,6 +21,9 @@ use support::tracker::{Announce, Manners, Tracker};
 
 /// Far more than the 5 s that a stop may take, far less than it takes if something is waited for without end.
 const STOPPED_IN_TIME: Duration = Duration::from_secs(15);
+
+/// Longer than the time in which two signals are taken for one request.
+const SAME_REQUEST: Duration = Duration::from_millis(400);
 
 /// A seed that gives a MiB a second, for a transfer that lasts.
 fn slow_seed(tracker: &Tracker, fixture: &Fixture) -> Btget {
@@ -145,9 +153,46 @@ fn a_second_signal_ends_it_at_once_with_130() {
         tracker.set_manners(Manners::Hang);
         seed.signal(first);
         seed.wait_for_line(&["again to exit at once"]);
+        thread::sleep(SAME_REQUEST);
         seed.signal(second);
         assert_eq!(seed.wait_for_code(), Some(130), "{}", seed.story());
     }
+}
+
+#[test]
+fn two_signals_in_one_breath_are_one_request_as_timeout_sends_them() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 18);
+    let _seed = slow_seed(&tracker, &fixture);
+    let folder = fixture.empty_folder("leech");
+    let mut leech = Btget::tell(&fixture, &folder, &["--no-seed"]);
+    leech.wait_for_event("a piece", is_fetched);
+    for signal in [Signal::TERM, Signal::TERM, Signal::HUP] {
+        leech.signal(signal);
+    }
+    assert_eq!(leech.wait_for_code(), Some(7), "{}", leech.story());
+    assert_eq!(summary(&leech)["exit_code"], 7);
+    assert!(has_resume_data(&folder));
+}
+
+#[test]
+fn a_hangup_that_is_ignored_from_the_start_stays_ignored_as_under_nohup() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 19);
+    let folder = fixture.full_folder("seed");
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"trap "" HUP; exec "$@""#, "sh", Btget::program()]).arg(fixture.torrent());
+    command.arg("--basedir").arg(&folder).arg("--state-dir").arg(folder.join("state"));
+    command.args(["--json", "--port", "0", "--progress", "none", "--bind", "127.0.0.1"]);
+    let mut seed = Btget::run(&mut command);
+    seed.wait_for_event("the seeding", |event| is(event, "seeding"));
+    seed.signal(Signal::HUP);
+    // The next signal would come after it.
+    seed.signal(Signal::USR1);
+    seed.wait_for_event("the pause", |event| is_state(event, "paused"));
+    thread::sleep(SAME_REQUEST);
+    seed.terminate();
+    assert_eq!(seed.wait_for_code(), Some(0), "{}", seed.story());
 }
 
 /// Enough to hash for a signal to come in between.

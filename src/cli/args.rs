@@ -279,6 +279,7 @@ Signals:
   SIGINT, SIGTERM, SIGHUP
             stop: sync what is written, save resume data, tell the tracker (5 s at the
             most), exit. The same again exits at once; what is on disk stays consistent.
+            Under nohup, SIGHUP stays ignored.
 
 Exit codes:
    0  everything wanted is complete and verified, and seeded as asked

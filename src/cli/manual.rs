@@ -50,14 +50,15 @@ Start, also after a disk was full:
 .TP
 .BR SIGINT , \ SIGTERM , \ SIGHUP
 Stop: no new work, finish and sync what is written, save resume data, tell the tracker (5 s at the most in all), exit.
-This holds under
+Under
 .BR nohup (1)
-as well; start with
-.BR setsid (1)
-to outlive a terminal.
+SIGHUP stays ignored.
 .TP
 .B The same again
-Exit at once with 130; what is on disk is still consistent.";
+Exit at once with 130; what is on disk is still consistent.
+Two within a quarter of a second are one:
+.BR timeout (1)
+sends two.";
 
 const EXIT_STATUS: &str = r".TP
 .B 0

@@ -30,6 +30,9 @@ pub fn run(config: &Config, exit: fn(i32) -> !) -> Exit {
 }
 
 fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
+    if !matches!(config.mode, Mode::Show) {
+        signals::hold().map_err(no_signals)?;
+    }
     let torrents = torrents(config)?;
     match &config.mode {
         Mode::Show => show_all(config, &torrents).map(|()| Exit::Complete),
@@ -39,7 +42,7 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
             let stop = Arc::new(AtomicBool::new(false));
             let stopped = Arc::clone(&stop);
             let stop_it = move || stopped.store(true, Ordering::Relaxed);
-            signals::listen_to_stop_only(exit, stop_it).map_err(no_signals)?;
+            signals::listen_to_stop(exit, stop_it).map_err(no_signals)?;
             let mut out = json::stdout().map_err(no_stdout)?;
             Ok(run_check(config, &jobs, &mut out, &stop))
         }

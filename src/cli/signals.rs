@@ -1,16 +1,17 @@
 //! Signals, as values.
 //!
 //! SIGINT, SIGTERM and SIGHUP stop; the same again ends the process at once. SIGUSR1 pauses,
-//! SIGUSR2 starts. SIGXFSZ is caught so that a file-size limit becomes an error of the write
-//! (EFBIG) instead of the end; SIGPIPE is ignored by the Rust runtime already.
+//! SIGUSR2 starts. All but SIGINT are blocked and waited for, so that none interrupts anything; a
+//! blocked SIGXFSZ makes a file-size limit an error of the write (EFBIG) instead of the end.
+//! SIGPIPE is ignored by the Rust runtime already. Programs that are started get none of this: the
+//! standard library clears their mask.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::process::Signal as Number;
-use tokio::signal::unix::{SignalKind, signal};
+use nix::sys::signal::{SigSet, Signal as Number};
 
 use super::Exit;
 
@@ -25,53 +26,92 @@ pub enum Signal {
     Start,
 }
 
-/// Listens from now on: `tell` is called from threads of this module, one signal at a time.
-/// `exit` ends the process; it is called at the second request to stop, whatever `tell` is doing.
+/// A request to stop that follows another so soon is the same one: timeout(1) signals its child and
+/// then its child's group, a terminal that closes does as much, and nobody means "at once" by that.
+const SAME_REQUEST: Duration = Duration::from_millis(250);
+
+/// Keeps signals that do not stop for [`listen`]; until then, and for good if nobody listens, they do
+/// nothing. To be called before any thread is started, as each inherits what is blocked.
+pub fn hold() -> io::Result<()> {
+    block(&[Number::SIGUSR1, Number::SIGUSR2, Number::SIGXFSZ]).map(drop)
+}
+
+/// Listens from now on: `tell` is called from threads of this module, for pauses and starts one at a
+/// time. `exit` ends the process; it is called at the second request to stop, whatever `tell` is doing.
 pub fn listen(exit: fn(i32) -> !, tell: impl Fn(Signal) + Clone + Send + 'static) -> io::Result<()> {
     let stop = tell.clone();
-    // Before tokio's: a handler that tokio had put there for the same signal would be lost.
     listen_to_stop(exit, move || stop(Signal::Stop))?;
-
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let (mut pause, mut start, mut limit) = {
-        let _inside = runtime.enter();
-        let kind = |number: Number| signal(SignalKind::from_raw(number.as_raw()));
-        (kind(Number::USR1)?, kind(Number::USR2)?, kind(Number::XFSZ)?)
-    };
-    let wait = async move {
-        loop {
-            tokio::select! {
-                Some(()) = pause.recv() => tell(Signal::Pause),
-                Some(()) = start.recv() => tell(Signal::Start),
-                // The write that hit the limit reports it.
-                Some(()) = limit.recv() => {}
-                else => break,
-            }
-        }
-    };
-    thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(wait))?;
-    Ok(())
-}
-
-/// As [`listen`], for who has nothing to pause: signals that do not stop are ignored. Opens no socket,
-/// as tokio does to wake itself.
-pub fn listen_to_stop_only(exit: fn(i32) -> !, stop: impl Fn() + Clone + Send + 'static) -> io::Result<()> {
-    let ignored = Arc::new(AtomicBool::new(false));
-    for number in [Number::USR1, Number::USR2, Number::XFSZ] {
-        signal_hook::flag::register(number.as_raw(), ignored.clone())?;
-    }
-    listen_to_stop(exit, stop)
-}
-
-fn listen_to_stop(exit: fn(i32) -> !, stop: impl Fn() + Clone + Send + 'static) -> io::Result<()> {
-    let stopping = AtomicBool::new(false);
-    ctrlc::set_handler(move || {
-        if stopping.swap(true, Ordering::Relaxed) {
-            exit(i32::from(Exit::Interrupted.code()));
-        }
-        // On a thread of its own: this one must be free for the second signal.
-        let stop = stop.clone();
-        thread::spawn(stop);
+    wait_for(block(&[Number::SIGUSR1, Number::SIGUSR2])?, move |number| {
+        tell(if number == Number::SIGUSR1 { Signal::Pause } else { Signal::Start })
     })
-    .map_err(io::Error::other)
+}
+
+/// As [`listen`], for who has nothing to pause. Opens no socket.
+pub fn listen_to_stop(exit: fn(i32) -> !, stop: impl Fn() + Clone + Send + 'static) -> io::Result<()> {
+    let first: Arc<Mutex<Option<Instant>>> = Arc::default();
+    let on_request = move || {
+        let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+        match *first {
+            None => {
+                *first = Some(Instant::now());
+                // On a thread of its own: this one must be free for the second request.
+                let stop = stop.clone();
+                thread::spawn(stop);
+            }
+            Some(first) if first.elapsed() < SAME_REQUEST => {}
+            Some(_) => exit(i32::from(Exit::Interrupted.code())),
+        }
+    };
+    let numbers: &[Number] = match hangups_are_ignored() {
+        true => &[Number::SIGTERM],
+        false => &[Number::SIGTERM, Number::SIGHUP],
+    };
+    // First: ctrlc starts a thread.
+    let blocked = block(numbers)?;
+    ctrlc::set_handler(on_request.clone()).map_err(io::Error::other)?;
+    wait_for(blocked, move |_| on_request())
+}
+
+/// Blocks the signals in this thread and those that it starts.
+fn block(numbers: &[Number]) -> io::Result<SigSet> {
+    let set: SigSet = numbers.iter().copied().collect();
+    set.thread_block()?;
+    Ok(set)
+}
+
+fn wait_for(set: SigSet, tell: impl Fn(Number) + Send + 'static) -> io::Result<()> {
+    let wait = move || {
+        while let Ok(number) = set.wait() {
+            tell(number);
+        }
+    };
+    thread::Builder::new().name("btget-signals".to_owned()).spawn(wait).map(drop)
+}
+
+/// Whether we were started to outlive the terminal, as nohup(1) does it. Elsewhere than on Linux
+/// there is no way to see it without `unsafe`.
+fn hangups_are_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    is_ignored(&status, Number::SIGHUP)
+}
+
+/// Whether proc_pid_status(5) says so: `SigIgn` is a mask of 64 bits in hexadecimal.
+fn is_ignored(status: &str, number: Number) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (number as i32 - 1) & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_ignored_signals_is_read() {
+        let status = "Name:\tbtget\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
+        assert!(is_ignored(status, Number::SIGHUP));
+        assert!(is_ignored(status, Number::SIGPIPE));
+        assert!(!is_ignored(status, Number::SIGINT));
+        assert!(!is_ignored("", Number::SIGHUP) && !is_ignored("SigIgn:\tx", Number::SIGHUP));
+    }
 }
