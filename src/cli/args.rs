@@ -42,8 +42,9 @@ pub struct Args {
 
     /// How files are made: none, sparse or full [default: sparse]
     ///
-    /// `none` lets files grow, `sparse` gives them their size but no blocks, `full` reserves all
-    /// blocks first and refuses before it starts when the disk is too small (exit 9).
+    /// `none` lets files grow, `sparse` gives them their size and blocks as data come (on ext4 16 MiB at a
+    /// time, if the disk has room for all), `full` reserves all blocks first and refuses before it starts
+    /// when the disk is too small (exit 9).
     #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true, help_heading = "Data")]
     pub preallocate: Option<Prealloc>,
 

@@ -272,6 +272,8 @@ impl Engine {
         // The last piece is told before what it completes.
         self.perform(now, hash);
         self.tell(hash, Kind::Complete { name: name.clone(), size, elapsed });
+        // Seeding needs none of them; whoever still downloads makes its own again.
+        self.shared.pool.clear();
         if seeds {
             self.tell(hash, Kind::Seeding { name });
         }

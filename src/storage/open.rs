@@ -11,8 +11,9 @@ use rustix::io::Errno;
 
 use super::part::PartFile;
 use super::pool::Handle;
+use super::reserve::Stretches;
 use super::root::{self, Found, Identity, Root};
-use super::{Note, Operation, Place, Preallocate, Storage, StorageError, StorageErrorKind, lock};
+use super::{Note, Operation, Place, Preallocate, Storage, StorageError, StorageErrorKind, WRITE_UNIT, lock};
 use crate::layout::{FileIndex, Span};
 
 /// Files held open by one torrent at the most, where the system allows more.
@@ -95,7 +96,7 @@ impl Storage {
             return Ok(handle);
         }
         let Opened { file: opened, .. } = self.open_unpooled(file)?;
-        let handle = Arc::new(Handle { file: opened, writable: false });
+        let handle = Arc::new(Handle { file: opened, writable: false, reserved: None });
         self.keep(file, &handle);
         Ok(handle)
     }
@@ -155,7 +156,10 @@ impl Storage {
         let (opened, found) = self.open_for_writing(file)?;
         self.give_size(span, &opened, found.size)
             .map_err(|error| self.io_error(Operation::Create, file, error))?;
-        let handle = Arc::new(Handle { file: opened, writable: true });
+        // Files of a block or two gain nothing.
+        let reserves = self.preallocate == Preallocate::Sparse && self.layout.file(file).length > WRITE_UNIT;
+        let reserved = reserves.then(|| Stretches::of(&opened)).flatten();
+        let handle = Arc::new(Handle { file: opened, writable: true, reserved });
         self.keep(file, &handle);
         Ok(handle)
     }

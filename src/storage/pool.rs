@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 
+use super::reserve::Stretches;
 use crate::layout::FileIndex;
 
 /// An open file. Whoever holds it may read and write without asking the pool again; the file
@@ -14,6 +15,8 @@ pub(crate) struct Handle {
     pub file: File,
     /// Whether it was opened for writing too.
     pub writable: bool,
+    /// For a file of which blocks are set aside before they are written.
+    pub reserved: Option<Stretches>,
 }
 
 #[derive(Debug)]
@@ -91,7 +94,7 @@ mod tests {
     use super::*;
 
     fn handle(writable: bool) -> Arc<Handle> {
-        Arc::new(Handle { file: tempfile::tempfile().unwrap(), writable })
+        Arc::new(Handle { file: tempfile::tempfile().unwrap(), writable, reserved: None })
     }
 
     #[test]
