@@ -224,11 +224,11 @@ impl Storage {
         let length = data.iter().map(|slice| slice.len() as u64).sum();
         debug_assert!(offset + length <= self.layout.total(), "bytes past the end of the torrent");
         let mut source = vectored::Source::new(data);
-        let mut at = offset;
+        let (mut at, mut root) = (offset, None);
         for span in self.layout.spans(offset, length) {
             let bytes = source.take(span.length);
             match self.slot(span.file).place {
-                Place::File => self.write_span(span, &bytes)?,
+                Place::File => self.write_span(span, &bytes, &mut root)?,
                 Place::Absent => self.write_part(span.file, at, &bytes)?,
                 Place::Pad | Place::Link => {}
             }
@@ -237,8 +237,13 @@ impl Storage {
         Ok(())
     }
 
-    fn write_span(&self, span: Span, bytes: &[&[u8]]) -> Result<(), StorageError> {
-        let handle = self.writable(span)?;
+    fn write_span(
+        &self,
+        span: Span,
+        bytes: &[&[u8]],
+        root: &mut Option<Arc<root::Root>>,
+    ) -> Result<(), StorageError> {
+        let handle = self.writable(span, root)?;
         if let Some(stretches) = &handle.reserved {
             let size = self.layout.file(span.file).length;
             self.reserve.make(&handle.file, stretches, span.offset, span.length, size);

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::part::PartFile;
 use super::pool::Handle;
 use super::reserve::Stretches;
-use super::root::{self, Found, Identity, Root};
+use super::root::{self, Finder, Found, Identity, Root};
 use super::{Note, Operation, Place, Preallocate, Storage, StorageError, StorageErrorKind, WRITE_UNIT, lock};
 use crate::layout::{FileIndex, Span};
 
@@ -38,6 +38,8 @@ pub(crate) struct Opened {
     pub file: File,
     /// Its length in bytes when it was opened.
     pub size: u64,
+    /// The device that it is on.
+    pub dev: u64,
 }
 
 impl Storage {
@@ -69,9 +71,12 @@ impl Storage {
     /// empty mount point must not be filled.
     pub(super) fn root_for_writing(&self, file: FileIndex) -> Result<Arc<Root>, StorageError> {
         let root = self.root(Operation::Write)?;
-        self.look_after_folders(&root)
-            .map_err(|()| StorageError::new(StorageErrorKind::Vanished, Operation::Write, self.path(file)))?;
+        self.look_after_folders(&root).map_err(|()| self.vanished(file))?;
         Ok(root)
+    }
+
+    fn vanished(&self, file: FileIndex) -> StorageError {
+        StorageError::new(StorageErrorKind::Vanished, Operation::Write, self.path(file))
     }
 
     pub(super) fn look_after_folders(&self, root: &Root) -> Result<(), ()> {
@@ -95,8 +100,8 @@ impl Storage {
         if let Some(handle) = lock(&self.pool).get(file, false) {
             return Ok(handle);
         }
-        let Opened { file: opened, .. } = self.open_unpooled(file)?;
-        let handle = Arc::new(Handle { file: opened, writable: false, reserved: None });
+        let Opened { file: opened, dev, .. } = self.open_unpooled(file)?;
+        let handle = Arc::new(Handle { file: opened, writable: false, dev, reserved: None });
         self.keep(file, &handle);
         Ok(handle)
     }
@@ -107,7 +112,7 @@ impl Storage {
         match self.open_below(&root, file, OFlags::RDONLY, 0) {
             Ok((opened, found)) => {
                 self.see(file);
-                Ok(Opened { file: opened, size: found.size })
+                Ok(Opened { file: opened, size: found.size, dev: found.identity.dev() })
             }
             Err(error) => Err(self.open_error(Operation::Read, file, error)),
         }
@@ -139,8 +144,12 @@ impl Storage {
         found.map_err(|error| StorageError::from_io(Operation::Read, self.path(file), error))
     }
 
-    /// A handle to write the bytes of `span` to.
-    pub(super) fn writable(&self, span: Span) -> Result<Arc<Handle>, StorageError> {
+    /// A handle to write the bytes of `span` to. `root` is basedir, once it was looked at for this piece.
+    pub(super) fn writable(
+        &self,
+        span: Span,
+        root: &mut Option<Arc<Root>>,
+    ) -> Result<Arc<Handle>, StorageError> {
         let file = span.file;
         let pooled = lock(&self.pool).get(file, true);
         if let Some(handle) = pooled {
@@ -151,47 +160,62 @@ impl Storage {
                 return Ok(handle);
             }
             lock(&self.pool).remove(file);
-            return Err(StorageError::new(StorageErrorKind::Vanished, Operation::Write, self.path(file)));
+            return Err(self.vanished(file));
         }
-        let (opened, found) = self.open_for_writing(file)?;
+        let root = match root {
+            Some(root) => root,
+            None => root.insert(self.root_for_writing(file)?),
+        };
+        let (opened, found) = self.open_for_writing(root, file)?;
         self.give_size(span, &opened, found.size)
             .map_err(|error| self.io_error(Operation::Create, file, error))?;
         // Files of a block or two gain nothing.
         let reserves = self.preallocate == Preallocate::Sparse && self.layout.file(file).length > WRITE_UNIT;
         let reserved = reserves.then(|| Stretches::of(&opened)).flatten();
-        let handle = Arc::new(Handle { file: opened, writable: true, reserved });
+        let handle = Arc::new(Handle { file: opened, writable: true, dev: found.identity.dev(), reserved });
         self.keep(file, &handle);
         Ok(handle)
     }
 
     /// Opens a file for reading and writing; makes it, and its folders, if it never was there.
-    pub(super) fn open_for_writing(&self, file: FileIndex) -> Result<(File, Found), StorageError> {
+    /// `root` is from [`Storage::root_for_writing`], a short time ago.
+    pub(super) fn open_for_writing(
+        &self,
+        root: &Root,
+        file: FileIndex,
+    ) -> Result<(File, Found), StorageError> {
         let slot = self.slot(file);
-        let root = self.root_for_writing(file)?;
-        let opened = match self.open_below(&root, file, OFlags::RDWR, 0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !slot.seen.load(Ordering::Relaxed) => {
-                let made = self.make_file(&root, file);
-                made.map_err(|error| self.io_error(Operation::Create, file, error))?
+        let opened = match slot.seen.load(Ordering::Relaxed) {
+            true => {
+                let opened = self.open_below(root, file, OFlags::RDWR, 0);
+                opened.map_err(|error| self.open_error(Operation::Write, file, error))?
             }
-            Err(error) => return Err(self.open_error(Operation::Write, file, error)),
-            Ok(opened) => opened,
+            false => self.make_file(root, file)?,
         };
         self.see(file);
         Ok(opened)
     }
 
-    fn make_file(&self, root: &Root, file: FileIndex) -> io::Result<(File, Found)> {
+    /// Opens a file that may not be there yet.
+    fn make_file(&self, root: &Root, file: FileIndex) -> Result<(File, Found), StorageError> {
         let slot = self.slot(file);
         let mode = if slot.executable { 0o777 } else { 0o666 };
-        let flags = OFlags::RDWR | OFlags::CREATE;
-        let opened = match self.open_below(root, file, flags, mode) {
+        let open = || self.open_below(root, file, OFlags::RDWR | OFlags::CREATE, mode);
+        let opened = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.make_folders(root, &slot.path)?;
-                self.open_below(root, file, flags, mode)?
+                self.look_after_folders(root).map_err(|()| self.vanished(file))?;
+                self.make_folders(root, &slot.path).and_then(|()| open())
             }
-            other => other?,
+            opened => opened,
         };
-        lock(&self.unsynced).folders.insert(parent(&slot.path).into());
+        let opened = opened.map_err(|error| {
+            let is_there = root.find(&slot.path).is_ok();
+            self.io_error(if is_there { Operation::Write } else { Operation::Create }, file, error)
+        })?;
+        let (folder, folders) = (parent(&slot.path), &mut lock(&self.unsynced).folders);
+        if !folders.contains(folder) {
+            folders.insert(folder.into());
+        }
         Ok(opened)
     }
 
@@ -296,9 +320,10 @@ impl Storage {
 
     /// Bytes of the wanted files that have no blocks on the disk yet.
     pub(super) fn bytes_to_allocate(&self, root: &Root) -> u64 {
+        let mut finder = Finder::new(root);
         let lacking = |(slot, extent): (&super::Slot, &crate::layout::Extent)| {
             let wanted = slot.place == Place::File && extent.length > 0;
-            let there = || root.find(&slot.path).map_or(0, |found| found.allocated);
+            let mut there = || finder.find(&slot.path).map_or(0, |found| found.allocated);
             if wanted { extent.length.saturating_sub(there()) } else { 0 }
         };
         self.slots.iter().zip(self.layout.files()).map(lacking).sum()

@@ -15,6 +15,8 @@ pub(crate) struct Handle {
     pub file: File,
     /// Whether it was opened for writing too.
     pub writable: bool,
+    /// The device that it is on.
+    pub dev: u64,
     /// For a file of which blocks are set aside before they are written.
     pub reserved: Option<Stretches>,
 }
@@ -94,7 +96,7 @@ mod tests {
     use super::*;
 
     fn handle(writable: bool) -> Arc<Handle> {
-        Arc::new(Handle { file: tempfile::tempfile().unwrap(), writable, reserved: None })
+        Arc::new(Handle { file: tempfile::tempfile().unwrap(), writable, dev: 0, reserved: None })
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::open::parent;
 use super::part::PartFile;
-use super::root::Root;
+use super::root::{Finder, Root};
 use super::{Note, Operation, Place, Preallocate, Storage, StorageError, StorageErrorKind, lock};
 use crate::layout::FileIndex;
 
@@ -72,7 +72,8 @@ impl Storage {
         let top_now = self.top.as_ref().and_then(|top| Some(root.find(top).ok()?.identity));
         let is_another = basedir != root.identity() || (top.is_some() && top_now.is_some() && top != top_now);
         let mut files = self.slots.iter().filter(|slot| slot.place == Place::File);
-        is_another && !files.any(|slot| root.find(&slot.path).is_ok())
+        let mut finder = Finder::new(root);
+        is_another && !files.any(|slot| finder.find(&slot.path).is_ok())
     }
 
     fn files(&self) -> impl Iterator<Item = (FileIndex, &super::Slot)> {
@@ -93,11 +94,12 @@ impl Storage {
     }
 
     fn make_empty_files(&self, root: &Root) -> Result<(), StorageError> {
+        let mut finder = Finder::new(root);
         for (file, slot) in self.files() {
             // What is there is not opened: it may lie on a read-only file system, and need no more.
-            let is_there = || root.find(&slot.path).is_ok_and(|found| found.is_file);
+            let mut is_there = || finder.find(&slot.path).is_ok_and(|found| found.is_file);
             if slot.place == Place::File && self.layout.file(file).length == 0 && !is_there() {
-                self.open_for_writing(file)?;
+                self.open_for_writing(&*self.root_for_writing(file)?, file)?;
             }
         }
         Ok(())
@@ -127,14 +129,16 @@ impl Storage {
 
     fn allocate(&self, root: &Root) -> Result<(), StorageError> {
         let mut told = false;
+        let mut finder = Finder::new(root);
         for (file, slot) in self.files() {
             let length = self.layout.file(file).length;
-            let whole =
-                || root.find(&slot.path).is_ok_and(|found| found.allocated >= length && found.size >= length);
+            let mut whole = || {
+                finder.find(&slot.path).is_ok_and(|found| found.allocated >= length && found.size >= length)
+            };
             if slot.place != Place::File || length == 0 || whole() {
                 continue;
             }
-            let (opened, found) = self.open_for_writing(file)?;
+            let (opened, found) = self.open_for_writing(&*self.root_for_writing(file)?, file)?;
             let allocated = rustix::fs::fallocate(&opened, FallocateFlags::empty(), 0, length);
             let allocated = match allocated {
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
@@ -187,7 +191,7 @@ impl Storage {
                         let read = self.part(Operation::Read)?;
                         let read = read.as_ref().map_or(Ok(()), |part| part.read(here.start, &mut buffer));
                         read.map_err(|error| self.part_error(Operation::Read, error))?;
-                        self.write_span(span, &[&buffer])?;
+                        self.write_span(span, &[&buffer], &mut None)?;
                     }
                 }
                 moved.push(here);

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::part::PartFile;
+use super::root::Finder;
 use super::{Operation, Place, Storage, StorageError, lock};
 use crate::bitfield::Bitfield;
 use crate::hash::{Digest, sha1, sha1_many};
@@ -296,8 +297,9 @@ fn fingerprints(storage: &Storage) -> Vec<Fingerprint> {
     let Ok(root) = storage.root(Operation::Read) else {
         return vec![NONE; storage.slots.len() + 1];
     };
-    let of = |path: &str, kind: u8| {
-        let Ok(found) = root.find(path) else { return NONE };
+    let mut finder = Finder::new(&root);
+    let mut of = |path: &str, kind: u8| {
+        let Ok(found) = finder.find(path) else { return NONE };
         let identity = found.identity;
         let facts = [
             &[kind, u8::from(found.is_file)][..],
@@ -316,7 +318,9 @@ fn fingerprints(storage: &Storage) -> Vec<Fingerprint> {
         Place::Absent => of(&slot.path, b'a'),
         Place::Pad | Place::Link => NONE,
     });
-    files.chain(std::iter::once(of(&PartFile::name(storage.info_hash), b'p'))).collect()
+    let mut fingerprints: Vec<Fingerprint> = files.collect();
+    fingerprints.push(of(&PartFile::name(storage.info_hash), b'p'));
+    fingerprints
 }
 
 /// The folder's name with links resolved, as far as it is there.

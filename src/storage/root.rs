@@ -238,6 +238,34 @@ impl Root {
     }
 }
 
+/// Looks at many paths, one after the other. The folder of the last one is kept open, so that those in one
+/// folder, which mostly follow one another, cost one call each.
+#[derive(Debug)]
+pub(crate) struct Finder<'r> {
+    root: &'r Root,
+    path: String,
+    folder: Result<OwnedFd, Errno>,
+}
+
+impl<'r> Finder<'r> {
+    /// Nothing is opened yet.
+    pub(crate) fn new(root: &'r Root) -> Finder<'r> {
+        Finder { root, path: String::new(), folder: Err(Errno::NOENT) }
+    }
+
+    /// What is at `path`: see [`Root::find`].
+    pub(crate) fn find(&mut self, path: &str) -> io::Result<Found> {
+        let Some((folder, name)) = path.rsplit_once('/') else { return self.root.find(path) };
+        if folder != self.path {
+            self.path.replace_range(.., folder);
+            let opened = self.root.open_below(folder, FOLDER | OFlags::DIRECTORY, 0);
+            self.folder = opened.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        }
+        let folder = self.folder.as_ref().map_err(|&errno| errno)?;
+        Ok(Found::of(&rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?))
+    }
+}
+
 enum Folder<'r> {
     Root(BorrowedFd<'r>),
     Below(OwnedFd),
@@ -272,6 +300,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
+    type Find<'f> = Box<dyn FnMut(&str) -> io::Result<Found> + 'f>;
+
     fn roots() -> (tempfile::TempDir, [Root; 2]) {
         let dir = tempfile::tempdir().unwrap();
         let roots = [Root::open(dir.path()).unwrap(), Root::open(dir.path()).unwrap()];
@@ -295,8 +325,15 @@ mod tests {
                 assert!(matches!(errno, Errno::LOOP | Errno::NOTDIR), "{path}: {errno:?}");
             }
             assert!(root.make_parents("folder/new/file").is_err());
-            assert!(!root.find("real/file").unwrap().is_file);
-            assert!(root.find("folder/secret").is_err());
+            let mut finder = Finder::new(root);
+            for mut find in
+                [Box::new(|path: &str| root.find(path)) as Find, Box::new(|path| finder.find(path))]
+            {
+                assert!(!find("real/file").unwrap().is_file);
+                assert!(find("folder/secret").is_err());
+                assert!(find("folder/secret").is_err());
+                assert!(!find("dangling").unwrap().is_file);
+            }
         }
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
     }
@@ -309,6 +346,13 @@ mod tests {
         for root in &roots {
             let (_, found) = root.open_file("a/b/c", OFlags::RDWR | OFlags::CREATE, 0o666).unwrap();
             assert_eq!(root.find("a/b/c").unwrap().identity, found.identity);
+            let mut finder = Finder::new(root);
+            for (path, there) in
+                [("a/b/c", true), ("a/b/x", false), ("a/x/c", false), ("a/x/d", false), ("a", true)]
+            {
+                assert_eq!(finder.find(path).is_ok(), there, "{path}");
+            }
+            assert_eq!(finder.find("a/b/c").unwrap().identity, found.identity);
             root.sync_folder("a/b").unwrap();
             root.sync_folder("").unwrap();
         }

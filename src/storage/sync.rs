@@ -1,7 +1,7 @@
 //! Bringing what was written to the disk.
 
 use super::pool::Handle;
-use super::root::{self, Root};
+use super::root::{self, Finder, Root};
 use super::{Operation, Place, Storage, StorageError, StorageErrorKind, Unsynced, lock};
 use crate::bitfield::Bitfield;
 use crate::layout::FileIndex;
@@ -13,23 +13,20 @@ const MANY: usize = 64;
 
 impl Storage {
     pub(super) fn mark_unsynced(&self, file: FileIndex, handle: &Handle) {
-        if lock(&self.unsynced).files.contains_key(&file) {
-            return;
-        }
-        let dev = root::found(&handle.file).map_or(0, |found| found.identity.dev());
-        lock(&self.unsynced).files.insert(file, dev);
+        lock(&self.unsynced).files.insert(file, handle.dev);
     }
 
     /// Has the next [`Storage::sync`] bring these pieces to the disk too: they were read, and may be
     /// in memory only.
     pub fn mark_read(&self, pieces: &Bitfield) {
         let Ok(root) = self.root(Operation::Read) else { return };
+        let mut finder = Finder::new(&root);
         for (index, slot) in self.slots.iter().enumerate() {
             let file = FileIndex(index as u32);
             if slot.place != Place::File || pieces.count_in(self.layout.pieces_of_file(file)) == 0 {
                 continue;
             }
-            if let Ok(found) = root.find(&slot.path) {
+            if let Ok(found) = finder.find(&slot.path) {
                 let mut unsynced = lock(&self.unsynced);
                 unsynced.files.insert(file, found.identity.dev());
                 let above = slot.path.match_indices('/').map(|(end, _)| &slot.path[..end]);
@@ -75,10 +72,10 @@ impl Storage {
     }
 
     /// What was written to a file that was moved away since is not where it belongs.
-    fn look_after_file(&self, root: &Root, file: FileIndex) -> Result<(), StorageError> {
+    fn look_after_file(&self, finder: &mut Finder<'_>, file: FileIndex) -> Result<(), StorageError> {
         let Some(handle) = lock(&self.pool).get(file, false) else { return Ok(()) };
         let ours = root::found(&handle.file).map_err(|error| self.io_error(Operation::Write, file, error))?;
-        match root.find(&self.slot(file).path) {
+        match finder.find(&self.slot(file).path) {
             Ok(found) if found.identity == ours.identity => Ok(()),
             _ => Err(StorageError::new(StorageErrorKind::Vanished, Operation::Write, self.path(file))),
         }
@@ -101,8 +98,9 @@ impl Storage {
             .map_err(|()| StorageError::new(StorageErrorKind::Vanished, Operation::Write, &self.basedir))?;
         let at_once = sync_at_once(&root, unsynced.files.len() + unsynced.folders.len())
             .map_err(|error| failed(&self.basedir, error))?;
+        let mut finder = Finder::new(&root);
         for (&file, &dev) in &unsynced.files {
-            self.look_after_file(&root, file)?;
+            self.look_after_file(&mut finder, file)?;
             if at_once && dev == root.identity().dev() {
                 continue;
             }
