@@ -322,15 +322,17 @@ impl Shared<'_> {
     /// Files without bytes, and files that no read came to because one before them in the piece was
     /// missing, are there or not all the same.
     fn look_at_the_rest(&self) {
-        let mut reader = Reader::new(self.storage, &self.found, &self.faults, 1);
-        for (index, extent) in self.metainfo.layout.files().iter().enumerate() {
+        let reader = Reader::new(self.storage, &self.found, &self.faults, 1);
+        let layout = &self.metainfo.layout;
+        let unknown = layout.files().iter().enumerate().filter_map(|(index, extent)| {
             let file = FileIndex(index as u32);
-            let pieces = self.metainfo.layout.pieces_of_file(file);
-            let asked = extent.length == 0 || self.options.pieces.count_in(pieces) > 0;
-            if asked && !extent.pad && self.found[index].load(Ordering::Relaxed) == 0 {
-                reader.look_at(file, self.metainfo.files[index].symlink.is_some());
-            }
-        }
+            let asked = extent.length == 0 || self.options.pieces.count_in(layout.pieces_of_file(file)) > 0;
+            let known = extent.pad || self.found[index].load(Ordering::Relaxed) != 0;
+            (asked && !known).then_some(file)
+        });
+        self.storage.find_each(unknown, |file, found| {
+            reader.look_at(file, found, self.metainfo.files[file.0 as usize].symlink.is_some());
+        });
     }
 
     fn outcome(self) -> CheckOutcome {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{Fault, LANES};
 use crate::layout::{BLOCK_LENGTH, FileIndex, Layout, PieceIndex, Span};
-use crate::storage::{self, Note, Opened, Storage, StorageError, StorageErrorKind};
+use crate::storage::{self, InPlace, Note, Opened, Storage, StorageError, StorageErrorKind};
 
 /// Files held open by all threads of a check together, where the system allows eight times as many.
 const MAX_OPEN_FILES: usize = 32;
@@ -178,9 +178,9 @@ impl<'a> Reader<'a> {
         Got::Unreadable
     }
 
-    /// Looks whether a file without bytes is there.
-    pub(super) fn look_at(&mut self, file: FileIndex, link: bool) {
-        match self.storage.find(file) {
+    /// What is in the place of a file that is not read: a link, maybe.
+    pub(super) fn look_at(&self, file: FileIndex, found: Result<InPlace, StorageError>, link: bool) {
+        match found {
             Ok(found) if found.is_file || link => self.saw(file, if link { 0 } else { found.size }),
             Ok(_) => {
                 let path = self.storage.path(file);

@@ -108,12 +108,13 @@ impl Kernels {
 
     /// The kernel that gets through `messages` messages in the least time.
     ///
-    /// The bounds are from `benches/hash.rs` on Zen 5: a wide kernel takes as long for one message
-    /// as for all of its lanes, so with few it loses to SHA-NI, which takes what it is given.
+    /// The bounds are from `benches/hash.rs` on Zen 4 and Zen 5: a wide kernel takes as long for one
+    /// message as for all of its lanes, so with few it loses to SHA-NI, which takes what it is given. (From
+    /// 9 messages on it does not on Zen 5, from 12 on on Zen 4.)
     pub(super) fn best_for(self, messages: usize) -> Kernel {
         if self.plain && messages == 1 {
             Kernel::Plain
-        } else if self.avx512 && (messages > 8 || !self.sha_ni) {
+        } else if self.avx512 && (messages > 10 || !self.sha_ni) {
             Kernel::Avx512
         } else if self.sha_ni {
             Kernel::ShaNi

@@ -29,6 +29,7 @@ pub(crate) use error::escaped;
 pub use error::{Operation, StorageError, StorageErrorKind};
 pub use note::Note;
 pub(crate) use open::{Opened, allowed_files};
+pub(crate) use root::Found as InPlace;
 pub(crate) use vectored::read_full;
 
 /// How files are made.

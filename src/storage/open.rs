@@ -137,11 +137,23 @@ impl Storage {
         }
     }
 
-    /// What is in the file's place.
-    pub(crate) fn find(&self, file: FileIndex) -> Result<Found, StorageError> {
-        let root = self.root(Operation::Read)?;
-        let found = root.find(&self.slot(file).path);
-        found.map_err(|error| StorageError::from_io(Operation::Read, self.path(file), error))
+    /// What is in the files' places, one after the other.
+    pub(crate) fn find_each(
+        &self,
+        files: impl Iterator<Item = FileIndex>,
+        mut tell: impl FnMut(FileIndex, Result<Found, StorageError>),
+    ) {
+        let root = self.root(Operation::Read).ok();
+        let mut finder = root.as_deref().map(Finder::new);
+        for file in files {
+            let path = &self.slot(file).path;
+            let found = match &mut finder {
+                Some(finder) => Ok(finder.find(path)),
+                None => self.root(Operation::Read).map(|root| root.find(path)),
+            };
+            let failed = |error| StorageError::from_io(Operation::Read, self.path(file), error);
+            tell(file, found.and_then(|found| found.map_err(failed)));
+        }
     }
 
     /// A handle to write the bytes of `span` to. `root` is basedir, once it was looked at for this piece.
