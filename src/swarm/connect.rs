@@ -1,7 +1,7 @@
 //! Who is connected: calls, greetings, farewells, states.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::allowed_fast::{SET_SIZE, allowed_fast_set};
 use super::peer::{Peer, REQQ};
@@ -13,6 +13,9 @@ use crate::wire::extension::{self, ExtensionHandshake};
 
 /// Calls under way at the same time; routers of homes lose track of many more.
 pub const MOST_HALF_OPEN: usize = 16;
+
+/// Two clients that call each other at the same time know of both connections within this.
+const CROSSING: Duration = Duration::from_secs(10);
 
 impl Swarm {
     /// Whether an announce should ask for peers.
@@ -102,8 +105,12 @@ impl Swarm {
             // the larger peer id, so that they do not close both.
             let ours_is_larger = self.config.peer_id > hello.peer_id;
             let keep = if ours_is_larger { Direction::Out } else { Direction::In };
+            // Peer ids are no secret: whoever borrows one elsewhere must not have its owner closed.
+            let settled = now.saturating_duration_since(twin.connected) > CROSSING
+                && twin.address.ip() != hello.address.ip();
+            let stays = settled || twin.direction == hello.direction || hello.direction != keep;
             let twin = twin.key;
-            if self.peers[&twin].direction == hello.direction || hello.direction != keep {
+            if stays {
                 if let (Some(twin), Direction::Out) = (self.peers.get_mut(&twin), hello.direction) {
                     twin.callable = Some(hello.address);
                 }

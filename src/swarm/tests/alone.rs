@@ -123,6 +123,19 @@ fn a_client_that_is_connected_twice_is_not_called_again_while_it_is_connected() 
 }
 
 #[test]
+fn a_borrowed_peer_id_does_not_close_its_owner() {
+    let mut table = Table::new(10, 4);
+    let owner = table.hello(Direction::Out, b'z');
+    table.input(Input::Connected(owner.clone()));
+    table.wait(30 * SECOND);
+    let stranger = table.hello(Direction::In, b'z');
+    let elsewhere = std::net::SocketAddr::from(([127, 9, 9, 9], 1000));
+    let stranger = Hello { peer_id: owner.peer_id, address: elsewhere, ..stranger };
+    table.input(Input::Connected(stranger.clone()));
+    assert_eq!(table.closed(), [stranger.peer].into());
+}
+
+#[test]
 fn a_connection_to_ourselves_is_closed_and_its_address_never_called_again() {
     let mut table = Table::new(10, 4);
     let ours = Hello { peer_id: PeerId([b'm'; 20]), ..table.hello(Direction::Out, b'm') };
