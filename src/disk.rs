@@ -1,14 +1,14 @@
 //! The threads that hash, write and read: the session gives them jobs and gets told of the results.
 //!
-//! One thread hashes and writes. It drains what waits, up to a batch that fills the hash's lanes,
-//! without waiting for more, so that a busy download is hashed many pieces at a time and a slow one
-//! without delay. Another brings what is written to the disk while more comes, so that little is left
-//! to wait for at the end. Others read for the peers that we serve. Knows pieces and files, never peers'
-//! wishes or messages.
+//! One thread hashes and writes. It drains what waits, up to a batch that fills the hash's lanes, so that
+//! a busy download is hashed many pieces at a time and a slow one without delay. Another brings what is
+//! written to the disk while more comes, so that little is left to wait for at the end. Others read for the
+//! peers that we serve. Knows pieces and files, never peers' wishes or messages.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -21,6 +21,13 @@ use crate::storage::{Storage, StorageError};
 /// Jobs that may wait for each kind of thread. Whoever gives them bounds them further: few bytes of
 /// unwritten pieces, little ahead of each peer.
 const MOST_JOBS: usize = 8192;
+
+/// Pieces that follow one another more closely than this wait for more, and never longer: four side by side
+/// are hashed in less than twice the time of one. Where they come more slowly none waits.
+const LINGER: Duration = Duration::from_millis(8);
+
+/// Bytes that are not kept waiting for more.
+const ENOUGH: u64 = 8 << 20;
 
 /// Threads that read for peers: while one waits for a slow disk, another serves from the cache.
 const READERS: usize = 2;
@@ -151,23 +158,55 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<st
 }
 
 fn write_loop(jobs: &Receiver<WriteJob>, done: &UnboundedSender<Done>) {
-    let mut batch = Vec::with_capacity(LANES);
+    let mut batch = Batch::default();
     while let Ok(first) = jobs.recv() {
+        batch.begin(Instant::now());
         let mut next = Some(first);
         while let Some(job) = next.take() {
             match job {
-                WriteJob::Verify(piece) => batch.push(piece),
+                WriteJob::Verify(piece) => batch.add(Instant::now(), piece),
                 WriteJob::Then(work) => {
-                    verify(&mut batch, done);
+                    verify(&mut batch.pieces, done);
                     work();
                     break;
                 }
             }
-            if batch.len() < LANES {
-                next = jobs.try_recv().ok();
+            if batch.pieces.len() < LANES {
+                let later = || jobs.recv_timeout(batch.patience(Instant::now())?).ok();
+                next = jobs.try_recv().ok().or_else(later);
             }
         }
-        verify(&mut batch, done);
+        verify(&mut batch.pieces, done);
+    }
+}
+
+/// Pieces that are hashed together.
+#[derive(Default)]
+struct Batch {
+    pieces: Vec<Verify>,
+    bytes: u64,
+    /// When the last piece came, of this batch or of one before.
+    last: Option<Instant>,
+    /// If pieces follow close upon each other: until when this batch waits for more.
+    until: Option<Instant>,
+}
+
+impl Batch {
+    fn begin(&mut self, now: Instant) {
+        let follows = self.last.is_some_and(|last| now.saturating_duration_since(last) < LINGER);
+        self.until = follows.then(|| now + LINGER);
+        self.bytes = 0;
+    }
+
+    fn add(&mut self, now: Instant, piece: Verify) {
+        self.last = Some(now);
+        self.bytes += piece.blocks.iter().map(|block| block.as_slice().len() as u64).sum::<u64>();
+        self.pieces.push(piece);
+    }
+
+    /// How long to wait for one more piece; `None` if what is here is to be hashed.
+    fn patience(&self, now: Instant) -> Option<Duration> {
+        self.until.filter(|_| self.bytes < ENOUGH)?.checked_duration_since(now)
     }
 }
 
@@ -241,4 +280,53 @@ fn read(job: Read) -> Done {
         slices = later;
     }
     Done::Read { tag, run }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: Duration = Duration::from_millis(2);
+
+    fn piece(blocks: usize) -> Verify {
+        let metainfo = crate::storage::tests::torrent(16, &[("file", 100)], &[0; 100]);
+        let storage = Storage::new(&metainfo, std::path::Path::new("."), Default::default());
+        let torrent = OnDisk { metainfo: Arc::new(metainfo), storage: Arc::new(storage) };
+        let blocks = (0..blocks).map(|_| BlockData::new(crate::layout::BLOCK_LENGTH)).collect();
+        Verify { torrent, piece: PieceIndex(0), blocks, digests: false }
+    }
+
+    #[test]
+    fn a_piece_waits_for_more_only_close_behind_another_and_not_for_long() {
+        let start = Instant::now();
+        let mut batch = Batch::default();
+        batch.begin(start);
+        batch.add(start, piece(1));
+        assert_eq!(batch.patience(start), None, "the first waits for none");
+        batch.pieces.clear();
+
+        let next = start + STEP;
+        batch.begin(next);
+        batch.add(next, piece(1));
+        assert_eq!(batch.patience(next + STEP), Some(LINGER - STEP));
+        assert_eq!(batch.patience(next + LINGER + STEP), None);
+        batch.pieces.clear();
+
+        let late = next + LINGER;
+        batch.begin(late);
+        batch.add(late, piece(1));
+        assert_eq!(batch.patience(late), None, "pieces come too slowly");
+    }
+
+    #[test]
+    fn many_bytes_wait_for_none() {
+        let start = Instant::now();
+        let mut batch = Batch::default();
+        batch.add(start, piece(1));
+        batch.begin(start);
+        batch.add(start, piece(1));
+        assert!(batch.patience(start).is_some());
+        batch.add(start, piece(512));
+        assert_eq!(batch.patience(start), None);
+    }
 }

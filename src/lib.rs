@@ -13,6 +13,7 @@ pub mod check;
 pub mod cli;
 #[allow(clippy::disallowed_methods, reason = "waits for whom it is asked to")]
 pub mod client;
+#[allow(clippy::disallowed_methods, reason = "waits for what follows close behind, not longer")]
 mod disk;
 pub mod event;
 pub mod hash;

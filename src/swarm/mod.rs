@@ -54,7 +54,7 @@ pub struct PeerKey(pub u64);
 
 /// Bytes of whole pieces that wait for their hash and write before no more is asked for: most of a
 /// batch of large pieces, enough to keep the disk busy and little enough to hold in memory.
-pub const MOST_UNWRITTEN: u64 = 12 << 20;
+pub const MOST_UNWRITTEN: u64 = 16 << 20;
 
 /// What a swarm is to be.
 #[derive(Clone, Debug)]
