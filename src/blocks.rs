@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use crate::layout::{BLOCK_LENGTH, Block};
 
 /// Buffers kept for later; more are given back to the allocator. As many as a fast download has in use at
-/// once: with half of them it gave back and took again a quarter of what came.
+/// once, 24 MiB.
 const MOST_SPARE: usize = 1536;
 
 /// The data of a block.

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use support::clients::Btget;
 use support::events::{is, is_fetched, summary};
-use support::fixture::{Fixture, Shape};
+use support::fixture::{Family, Fixture, Shape};
 use support::process::{PATIENCE, wait_until};
 use support::tracker::{Announce, Manners, Tracker};
 
@@ -179,12 +179,10 @@ fn two_signals_in_one_breath_are_one_request_as_timeout_sends_them() {
 fn a_hangup_that_is_ignored_from_the_start_stays_ignored_as_under_nohup() {
     let tracker = Tracker::start();
     let fixture = Fixture::new(Shape::Single, &tracker.url(), 19);
-    let folder = fixture.full_folder("seed");
     let mut command = Command::new("sh");
-    command.args(["-c", r#"trap "" HUP; exec "$@""#, "sh", Btget::program()]).arg(fixture.torrent());
-    command.arg("--basedir").arg(&folder).arg("--state-dir").arg(folder.join("state"));
-    command.args(["--json", "--port", "0", "--progress", "none", "--bind", "127.0.0.1"]);
-    let mut seed = Btget::run(&mut command);
+    command.args(["-c", r#"trap "" HUP; exec "$@""#, "sh", Btget::program()]);
+    let folder = fixture.full_folder("seed");
+    let mut seed = Btget::start_by(command, &fixture, Family::V4, &folder, &["--json"]);
     seed.wait_for_event("the seeding", |event| is(event, "seeding"));
     seed.signal(Signal::HUP);
     // The next signal would come after it.

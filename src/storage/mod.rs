@@ -119,7 +119,7 @@ struct Unsynced {
 
 /// The files of one torrent. Shared by the threads that write, read and check.
 ///
-/// Four locks, each held for a few lookups in memory and never while a file is read, written or
+/// Five locks, each held for a few lookups in memory and never while a file is read, written or
 /// synced: whoever needs a file takes a counted handle out and lets the lock go. The exception is
 /// `part`, held while the part file is read, written or synced, because its records follow one another;
 /// few pieces go there. No two are held at once, but for `part`, which is always the first of them.
@@ -245,9 +245,10 @@ impl Storage {
         root: &mut Option<Arc<root::Root>>,
     ) -> Result<(), StorageError> {
         let handle = self.writable(span, root)?;
-        if let Some(stretches) = &handle.reserved {
-            let size = self.layout.file(span.file).length;
-            self.reserve.make(&handle.file, stretches, span.offset, span.length, size);
+        let extent = self.layout.file(span.file);
+        // Files of a block or two gain nothing.
+        if self.preallocate == Preallocate::Sparse && extent.length > WRITE_UNIT {
+            self.reserve.make(&handle.file, &extent, span);
         }
         let slices: Vec<IoSlice<'_>> = bytes.iter().map(|bytes| IoSlice::new(bytes)).collect();
         let mut source = vectored::Source::new(&slices);

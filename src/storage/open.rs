@@ -11,9 +11,8 @@ use rustix::io::Errno;
 
 use super::part::PartFile;
 use super::pool::Handle;
-use super::reserve::Stretches;
 use super::root::{self, Finder, Found, Identity, Root};
-use super::{Note, Operation, Place, Preallocate, Storage, StorageError, StorageErrorKind, WRITE_UNIT, lock};
+use super::{Note, Operation, Place, Preallocate, Storage, StorageError, StorageErrorKind, lock};
 use crate::layout::{FileIndex, Span};
 
 /// Files held open by one torrent at the most, where the system allows more.
@@ -101,7 +100,7 @@ impl Storage {
             return Ok(handle);
         }
         let Opened { file: opened, dev, .. } = self.open_unpooled(file)?;
-        let handle = Arc::new(Handle { file: opened, writable: false, dev, reserved: None });
+        let handle = Arc::new(Handle { file: opened, writable: false, dev });
         self.keep(file, &handle);
         Ok(handle)
     }
@@ -181,10 +180,7 @@ impl Storage {
         let (opened, found) = self.open_for_writing(root, file)?;
         self.give_size(span, &opened, found.size)
             .map_err(|error| self.io_error(Operation::Create, file, error))?;
-        // Files of a block or two gain nothing.
-        let reserves = self.preallocate == Preallocate::Sparse && self.layout.file(file).length > WRITE_UNIT;
-        let reserved = reserves.then(|| Stretches::of(&opened)).flatten();
-        let handle = Arc::new(Handle { file: opened, writable: true, dev: found.identity.dev(), reserved });
+        let handle = Arc::new(Handle { file: opened, writable: true, dev: found.identity.dev() });
         self.keep(file, &handle);
         Ok(handle)
     }

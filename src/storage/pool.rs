@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 
-use super::reserve::Stretches;
 use crate::layout::FileIndex;
 
 /// An open file. Whoever holds it may read and write without asking the pool again; the file
@@ -17,8 +16,6 @@ pub(crate) struct Handle {
     pub writable: bool,
     /// The device that it is on.
     pub dev: u64,
-    /// For a file of which blocks are set aside before they are written.
-    pub reserved: Option<Stretches>,
 }
 
 #[derive(Debug)]
@@ -96,7 +93,7 @@ mod tests {
     use super::*;
 
     fn handle(writable: bool) -> Arc<Handle> {
-        Arc::new(Handle { file: tempfile::tempfile().unwrap(), writable, dev: 0, reserved: None })
+        Arc::new(Handle { file: tempfile::tempfile().unwrap(), writable, dev: 0 })
     }
 
     #[test]

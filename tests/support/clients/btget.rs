@@ -15,7 +15,17 @@ pub struct Btget {
 impl Btget {
     /// Starts it on `folder`, with these options besides those that keep it to loopback.
     pub fn start(fixture: &Fixture, family: Family, folder: &Path, options: &[&str]) -> Btget {
-        let mut command = Btget::command();
+        Btget::start_by(Btget::command(), fixture, family, folder, options)
+    }
+
+    /// By a command that runs btget with the arguments that it is given: see [`Btget::program`].
+    pub fn start_by(
+        mut command: Command,
+        fixture: &Fixture,
+        family: Family,
+        folder: &Path,
+        options: &[&str],
+    ) -> Btget {
         command
             .arg(fixture.torrent())
             .arg("--basedir")
