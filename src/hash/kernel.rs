@@ -11,11 +11,11 @@ use std::sync::OnceLock;
 /// A way to compute SHA-1.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Kernel {
-    /// 16 messages side by side in AVX-512 registers.
+    /// 8 or 16 messages side by side by AVX-512, in registers of 256 or 512 bits.
     Avx512,
     /// Up to 4 messages, interleaved, by the SHA instructions of x86.
     ShaNi,
-    /// 8 messages side by side in AVX2 registers.
+    /// 8 messages side by side by AVX2.
     Avx2,
     /// One message at a time by the `sha1` crate, which itself uses the SHA instructions of x86
     /// and ARM where there are any.
@@ -48,7 +48,12 @@ impl Kernel {
     #[cfg(target_arch = "x86_64")]
     fn is_available(self) -> bool {
         match self {
-            Kernel::Avx512 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw"),
+            Kernel::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx2")
+            }
             Kernel::Avx2 => is_x86_feature_detected!("avx2"),
             Kernel::ShaNi => is_x86_feature_detected!("sha") && is_x86_feature_detected!("sse4.1"),
             Kernel::Plain => true,
@@ -109,12 +114,11 @@ impl Kernels {
     /// The kernel that gets through `messages` messages in the least time.
     ///
     /// The bounds are from `benches/hash.rs` on Zen 4 and Zen 5: a wide kernel takes as long for one
-    /// message as for all of its lanes, so with few it loses to SHA-NI, which takes what it is given. (From
-    /// 9 messages on it does not on Zen 5, from 12 on on Zen 4.)
+    /// message as for all of its lanes, so with few it loses to SHA-NI, which takes what it is given.
     pub(super) fn best_for(self, messages: usize) -> Kernel {
         if self.plain && messages == 1 {
             Kernel::Plain
-        } else if self.avx512 && (messages > 10 || !self.sha_ni) {
+        } else if self.avx512 && (messages > 5 || !self.sha_ni) {
             Kernel::Avx512
         } else if self.sha_ni {
             Kernel::ShaNi
@@ -128,7 +132,8 @@ impl Kernels {
     /// How many of `messages` messages (at least 1) to give to [`Kernels::compress`] together.
     pub(super) fn group(self, messages: usize) -> usize {
         match self.best_for(messages) {
-            Kernel::Avx512 => messages.min(16),
+            // 8 and then up to 4 others are sooner done than 16 lanes that are not filled.
+            Kernel::Avx512 => messages.min(if messages > 12 { 16 } else { 8 }),
             Kernel::Avx2 => messages.min(8),
             // Even groups, as 3 + 3 is faster than 4 + 2.
             Kernel::ShaNi => messages.div_ceil(messages.div_ceil(4)),
@@ -141,10 +146,14 @@ impl Kernels {
     pub(super) fn compress(self, states: &mut [State], runs: &[&[Block]]) -> usize {
         #[cfg(target_arch = "x86_64")]
         match self.best_for(states.len()) {
+            // SAFETY: `avx512` is set only if the processor has AVX-512 F and VL, and AVX2.
+            Kernel::Avx512 if states.len() <= 8 => {
+                return padded(states, runs, |s, r| unsafe { x86::ymm::avx512(s, r) });
+            }
             // SAFETY: `avx512` is set only if the processor has AVX-512 F and BW.
-            Kernel::Avx512 => return padded(states, runs, |s, r| unsafe { x86::avx512::compress(s, r) }),
+            Kernel::Avx512 => return padded(states, runs, |s, r| unsafe { x86::zmm::avx512(s, r) }),
             // SAFETY: `avx2` is set only if the processor has AVX2.
-            Kernel::Avx2 => return padded(states, runs, |s, r| unsafe { x86::avx2::compress(s, r) }),
+            Kernel::Avx2 => return padded(states, runs, |s, r| unsafe { x86::ymm::avx2(s, r) }),
             // SAFETY: `sha_ni` is set only if the processor has SHA and SSE4.1, which brings those before it.
             Kernel::ShaNi => return unsafe { x86::ni::compress(states, runs) },
             Kernel::Plain => {}

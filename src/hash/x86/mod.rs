@@ -5,9 +5,9 @@
 //! written as for one message; what is left to do is to bring word `t` of all messages into one
 //! register, by transposing.
 
-pub(super) mod avx2;
-pub(super) mod avx512;
 pub(super) mod ni;
+pub(super) mod ymm;
+pub(super) mod zmm;
 
 /// The round constants, one for each 20 rounds (FIPS 180-4, 4.2.1).
 const K: [i32; 4] = [0x5a827999, 0x6ed9eba1, 0x8f1bbcdc_u32 as i32, 0xca62c1d6_u32 as i32];

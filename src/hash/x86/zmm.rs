@@ -1,4 +1,4 @@
-//! 16 messages side by side by AVX-512 F and BW.
+//! 16 messages side by side in 512-bit registers, by AVX-512 F and BW.
 
 use super::super::kernel::shortest;
 use super::super::{Block, State};
@@ -38,7 +38,7 @@ macro_rules! xor4 {
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(in super::super) fn compress(states: &mut [State; 16], runs: &[&[Block]; 16]) -> usize {
+pub(in super::super) fn avx512(states: &mut [State; 16], runs: &[&[Block]; 16]) -> usize {
     let blocks = shortest(runs);
     let column = |word: usize| std::array::from_fn::<u32, 16, _>(|lane| states[lane][word]);
     let mut v: [__m512i; 5] = std::array::from_fn(|word| {
