@@ -29,6 +29,9 @@ const LINGER: Duration = Duration::from_millis(8);
 /// Bytes that are not kept waiting for more.
 const ENOUGH: u64 = 8 << 20;
 
+/// Pieces that are hashed about as fast as [`LANES`] of them: more of large ones only delay the first.
+const MANY: usize = 8;
+
 /// Threads that read for peers: while one waits for a slow disk, another serves from the cache.
 const READERS: usize = 2;
 
@@ -171,7 +174,7 @@ fn write_loop(jobs: &Receiver<WriteJob>, done: &UnboundedSender<Done>) {
                     break;
                 }
             }
-            if batch.pieces.len() < LANES {
+            if !batch.is_full() {
                 let later = || jobs.recv_timeout(batch.patience(Instant::now())?).ok();
                 next = jobs.try_recv().ok().or_else(later);
             }
@@ -202,6 +205,10 @@ impl Batch {
         self.last = Some(now);
         self.bytes += piece.blocks.iter().map(|block| block.as_slice().len() as u64).sum::<u64>();
         self.pieces.push(piece);
+    }
+
+    fn is_full(&self) -> bool {
+        self.pieces.len() >= LANES || self.pieces.len() >= MANY && self.bytes >= ENOUGH
     }
 
     /// How long to wait for one more piece; `None` if what is here is to be hashed.

@@ -49,6 +49,11 @@ pub(super) fn line(event: &Event, now: SystemTime) -> Vec<u8> {
     bytes
 }
 
+/// Whether an event goes to a reader who asked for those of at least this severity: summaries go to every one.
+pub fn wanted(kind: &Kind, least: Severity) -> bool {
+    kind.severity() >= least || matches!(kind, Kind::Summary { .. })
+}
+
 /// Writes events as lines, whole or not at all.
 pub struct Stream<W> {
     out: W,
@@ -80,8 +85,7 @@ impl<W: Write> Stream<W> {
     /// Writes an event, and before it how many were lost. An error is kept for later: the next
     /// event tries again.
     pub fn write(&mut self, event: &Event) {
-        let wanted = event.kind.severity() >= self.least || matches!(event.kind, Kind::Summary { .. });
-        if self.gone || !wanted {
+        if self.gone || !wanted(&event.kind, self.least) {
             return;
         }
         if self.dropped > 0 {

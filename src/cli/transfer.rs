@@ -61,13 +61,16 @@ pub fn run(
     let session =
         Session::start(config.session.clone()).map_err(|error| not_started(config, &torrents, error))?;
     let least = if config.verbosity == Verbosity::Debug { Severity::Debug } else { Severity::Info };
-    forward(session.subscribe(least).map_err(failure)?, wake, config.verbosity)
+    let verbosity = config.verbosity;
+    let subscription = session.subscribe_to(least, move |kind| matters(kind, verbosity));
+    forward(subscription.map_err(failure)?, wake)
         .map_err(|error| (Exit::Failure, format!("cannot start a thread: {}", cause(&error))))?;
     let writer = match config.json {
         None => None,
         Some(asked) => {
-            // Summaries are for every reader, and they are `info`.
-            let subscription = session.subscribe(asked.min(Severity::Info)).map_err(failure)?;
+            // Summaries are `info`.
+            let wanted = move |kind: &Kind| json::wanted(kind, asked);
+            let subscription = session.subscribe_to(asked.min(Severity::Info), wanted).map_err(failure)?;
             let out = json::stdout().map_err(no_stdout)?;
             Some(Writer::spawn(subscription, asked, out).map_err(no_stdout)?)
         }
@@ -125,10 +128,10 @@ fn not_started(config: &Config, torrents: &[(Loaded, Vec<u32>)], error: Error) -
     (tell_not_begun(config, event, summaries, Exit::Failure), text)
 }
 
-/// Passes events on to the loop: those that it does something with.
-fn forward(subscription: Subscription, wake: SyncSender<Wake>, verbosity: Verbosity) -> std::io::Result<()> {
+/// Passes events on to the loop.
+fn forward(subscription: Subscription, wake: SyncSender<Wake>) -> std::io::Result<()> {
     let run = move || {
-        for event in subscription.iter().filter(|event| matters(&event.kind, verbosity)) {
+        for event in subscription.iter() {
             if wake.send(Wake::Event(event)).is_err() {
                 return;
             }
@@ -139,6 +142,7 @@ fn forward(subscription: Subscription, wake: SyncSender<Wake>, verbosity: Verbos
     thread::Builder::new().name("wakes".to_owned()).spawn(run).map(drop)
 }
 
+/// Whether the loop does something with it.
 fn matters(kind: &Kind, verbosity: Verbosity) -> bool {
     changes_phase(kind) || matches!(kind, Kind::Summary { .. }) || mark(kind, verbosity).is_some()
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::SyncSender;
 
 use super::torrent::Facts;
 use super::{Client, Error, SessionOptions, Subscription, TorrentOptions};
-use crate::event::Severity;
+use crate::event::{Kind, Severity};
 use crate::metainfo::{InfoHash, Metainfo};
 use crate::session::thread::{Commands, Started, Thread};
 use crate::session::{Command, NotStarted};
@@ -109,7 +109,21 @@ impl Session {
     ///
     /// If the session has ended.
     pub fn subscribe(&self, least: Severity) -> Result<Subscription, Error> {
-        self.ask(|reply| Command::Subscribe(least, reply))
+        self.subscribe_to(least, |_| true)
+    }
+
+    /// [`Session::subscribe`] for those events alone that `interest` is true of: for others no thread wakes up.
+    /// It is asked on the session's own thread, so it must be quick.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn subscribe_to(
+        &self,
+        least: Severity,
+        interest: impl Fn(&Kind) -> bool + Send + 'static,
+    ) -> Result<Subscription, Error> {
+        self.ask(|reply| Command::Subscribe(least, Box::new(interest), reply))
     }
 
     /// Ours, the same for all torrents.

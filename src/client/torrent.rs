@@ -311,7 +311,10 @@ impl Client {
     ///
     /// If the session has ended, or a thread cannot be started.
     pub fn on_event(&self, least: Severity, tell: impl FnMut(&Event) + Send + 'static) -> Result<(), Error> {
-        let subscription = self.commands.ask(|reply| Command::Subscribe(least, reply)).ok_or(Error::Ended)?;
+        let subscription = self
+            .commands
+            .ask(|reply| Command::Subscribe(least, Box::new(|_| true), reply))
+            .ok_or(Error::Ended)?;
         Callback::new(least, tell).run(self.info_hash, subscription)
     }
 

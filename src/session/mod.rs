@@ -49,7 +49,7 @@ use checking::Checked;
 use connections::Connections;
 use options::{SessionOptions, TorrentOptions};
 use saving::Synced;
-use subscribers::{Subscribers, Subscription};
+use subscribers::{Interest, Subscribers, Subscription};
 use torrent::Torrent;
 
 /// Reads of all connections that may wait for the loop. Each is up to half a MiB of blocks, so this
@@ -79,7 +79,7 @@ pub enum Command {
     /// The torrents.
     List(SyncSender<Vec<InfoHash>>),
     /// Subscribes.
-    Subscribe(Severity, SyncSender<Subscription>),
+    Subscribe(Severity, Interest, SyncSender<Subscription>),
     /// A peer's address, from the user.
     AddPeer(InfoHash, SocketAddr, SyncSender<bool>),
     /// Ends all torrents, then the session.
@@ -299,8 +299,8 @@ impl Engine {
             Command::List(reply) => {
                 let _ = reply.send(self.torrents.keys().copied().collect());
             }
-            Command::Subscribe(least, reply) => {
-                let subscription = self.subscribers.add(least, self.news());
+            Command::Subscribe(least, interest, reply) => {
+                let subscription = self.subscribers.add(least, interest, self.news());
                 let _ = reply.send(subscription);
             }
             Command::AddPeer(torrent, address, reply) => {

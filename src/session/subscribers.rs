@@ -79,14 +79,27 @@ impl Subscription {
     }
 }
 
-#[derive(Debug)]
+/// Which events a subscriber is interested in, beyond their severity.
+pub type Interest = Box<dyn Fn(&Kind) -> bool + Send>;
+
 struct Subscriber {
     least: Severity,
+    interest: Interest,
     queue: Sender<Event>,
     backlog: Arc<Backlog>,
 }
 
+impl std::fmt::Debug for Subscriber {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscriber").field("least", &self.least).finish_non_exhaustive()
+    }
+}
+
 impl Subscriber {
+    fn wants(&self, kind: &Kind) -> bool {
+        kind.severity() >= self.least && (self.interest)(kind)
+    }
+
     /// False if nobody listens any more.
     fn tell(&self, event: Event) -> bool {
         let weight = weight(&event.kind);
@@ -109,13 +122,18 @@ pub struct Subscribers {
 }
 
 impl Subscribers {
-    /// A new one, for events of at least this severity; `first` are told to it alone.
-    pub fn add(&mut self, least: Severity, first: impl IntoIterator<Item = Event>) -> Subscription {
+    /// A new one, for events of at least this severity that `interest` is true of; `first` are told to
+    /// it alone. Others are not sent, so that nobody wakes up for them.
+    pub fn add(
+        &mut self,
+        least: Severity,
+        interest: Interest,
+        first: impl IntoIterator<Item = Event>,
+    ) -> Subscription {
         let (queue, events) = channel();
         let backlog = Arc::new(Backlog::default());
-        let subscriber = Subscriber { least, queue, backlog: backlog.clone() };
-        let heard = |event: &Event| event.kind.severity() >= least;
-        first.into_iter().filter(heard).for_each(|event| {
+        let subscriber = Subscriber { least, interest, queue, backlog: backlog.clone() };
+        first.into_iter().filter(|event| subscriber.wants(&event.kind)).for_each(|event| {
             subscriber.tell(event);
         });
         self.all.push(subscriber);
@@ -134,9 +152,8 @@ impl Subscribers {
 
     /// Tells everyone who wants to know. Never blocks.
     pub fn tell(&mut self, torrent: Option<InfoHash>, kind: Kind) {
-        let severity = kind.severity();
         let event = Event { torrent, kind };
-        self.all.retain(|subscriber| severity < subscriber.least || subscriber.tell(event.clone()));
+        self.all.retain(|subscriber| !subscriber.wants(&event.kind) || subscriber.tell(event.clone()));
     }
 }
 
@@ -200,10 +217,14 @@ mod tests {
         }
     }
 
+    fn anything() -> Interest {
+        Box::new(|_| true)
+    }
+
     #[test]
     fn a_reader_that_takes_nothing_costs_bounded_memory_and_still_gets_the_summary() {
         let mut subscribers = Subscribers::default();
-        let subscription = subscribers.add(Severity::Debug, []);
+        let subscription = subscribers.add(Severity::Debug, anything(), []);
         (0..100_000).for_each(|index| subscribers.tell(None, piece(index)));
         (0..100).for_each(|_| subscribers.tell(None, progress(10_000)));
         subscribers.tell(None, summary());
@@ -217,9 +238,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_of_no_interest_is_not_sent() {
+        let mut subscribers = Subscribers::default();
+        let first = [3, 7].map(|index| Event { torrent: None, kind: piece(index) });
+        let seven = Box::new(|kind: &Kind| matches!(kind, Kind::PieceHashPassed { index: 7, .. }));
+        let subscription = subscribers.add(Severity::Info, seven, first);
+        (0..9).for_each(|index| subscribers.tell(None, piece(index)));
+        drop(subscribers);
+        let told =
+            subscription.iter().filter(|event| matches!(event.kind, Kind::PieceHashPassed { index: 7, .. }));
+        assert_eq!((told.count(), subscription.take_dropped()), (2, 0));
+    }
+
+    #[test]
     fn room_that_a_reader_makes_is_used_again() {
         let mut subscribers = Subscribers::default();
-        let subscription = subscribers.add(Severity::Debug, []);
+        let subscription = subscribers.add(Severity::Debug, anything(), []);
         (0..100_000).for_each(|index| {
             subscribers.tell(None, piece(index));
             assert!(subscription.recv().is_some());
@@ -232,7 +266,7 @@ mod tests {
         let mut subscribers = Subscribers::default();
         assert_eq!(subscribers.least(), None);
         let first = [Event { torrent: None, kind: piece(7) }];
-        let subscription = subscribers.add(Severity::Warning, first);
+        let subscription = subscribers.add(Severity::Warning, anything(), first);
         assert!(subscribers.want(Severity::Warning) && !subscribers.want(Severity::Info));
         subscribers.tell(None, piece(1));
         subscribers.tell(None, Kind::EventsDropped { count: 3 });
