@@ -38,6 +38,11 @@ impl BlockData {
         BlockData { bytes: vec![0; length as usize].into_boxed_slice(), length }
     }
 
+    /// Bytes that the buffer takes in memory.
+    pub fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The data.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.length as usize]
@@ -85,7 +90,7 @@ impl Pool {
     pub fn put(&self, blocks: impl IntoIterator<Item = BlockData>) {
         let mut spare = self.spare.borrow_mut();
         for block in blocks {
-            if spare.len() < MOST_SPARE && block.bytes.len() == BLOCK_LENGTH as usize {
+            if spare.len() < MOST_SPARE && block.capacity() == BLOCK_LENGTH as usize {
                 spare.push(block);
             }
         }

@@ -1,9 +1,9 @@
 //! From the bytes of a connection to messages and blocks.
 //!
-//! Blocks are read straight into their buffers: the replies to our requests come in the order of the
-//! requests, so one scattered read takes `header, block, header, block, …`. Where something else
-//! comes (a have, another order), the bytes are taken out again and go the plain way. A connection
-//! that is idle holds no buffer.
+//! Blocks are read straight into their buffers: the replies to our requests come one after the other, mostly
+//! in the order of the requests, so one scattered read takes `header, block, header, block, …`. Blocks of
+//! one length may come in any order. Where something else comes (a have), the bytes are taken out again and
+//! go the plain way. A connection that is idle holds no buffer.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::Shared;
 use crate::blocks::BlockData;
 use crate::layout::Block;
-use crate::wire::{Frame, Limits, Message, PIECE_HEADER_LENGTH, ProtocolError, next_frame, piece_header};
+use crate::wire::{Frame, Limits, Message, PIECE_HEADER_LENGTH, ProtocolError, next_frame};
 
 /// Blocks that one scattered read takes at the most.
 const MOST_SCATTERED: usize = 32;
@@ -59,7 +59,7 @@ pub struct Reader {
     /// The beginning of a message; bounded by the limits of its kind.
     carry: Vec<u8>,
     partial: Option<Partial>,
-    /// Requests that were sent and not answered, in order: a prediction, nothing depends on it.
+    /// Requests that were sent and not answered, in order, as far as we know: a prediction, nothing depends on it.
     /// At most [`MOST_EXPECTED`].
     expected: VecDeque<Block>,
 }
@@ -193,8 +193,9 @@ impl Reader {
                 break;
             }
             let Some(data) = spare.next() else { break };
-            let predicted = self.expected.front().is_some_and(|&block| *header == piece_header(block));
-            if left < PIECE_HEADER_LENGTH || !predicted {
+            let whole = left >= PIECE_HEADER_LENGTH;
+            let announced = if whole { self.announced_by(header, data.as_slice().len()) } else { None };
+            let Some((at, block)) = announced else {
                 // Not what was predicted: from here on in one run, and the plain way.
                 let mut bytes = Vec::with_capacity(left);
                 let rest = std::iter::once(&data).chain(spare.as_slice());
@@ -205,8 +206,8 @@ impl Reader {
                 }
                 shared.pool.put(std::iter::once(data).chain(spare));
                 return self.take_plain(&bytes, shared, out);
-            }
-            let Some(block) = self.expected.pop_front() else { break };
+            };
+            self.take_expected(at);
             let filled = (left - PIECE_HEADER_LENGTH).min(block.length as usize);
             left -= PIECE_HEADER_LENGTH + filled;
             if filled == block.length as usize {
@@ -217,6 +218,17 @@ impl Reader {
         }
         shared.pool.put(spare);
         Ok(())
+    }
+
+    /// The block that a header announces and its place among the expected ones, if it is one of them and
+    /// `length` bytes long.
+    fn announced_by(&self, header: &[u8; PIECE_HEADER_LENGTH], length: usize) -> Option<(usize, Block)> {
+        match next_frame(header, &self.limits) {
+            Ok(Some(Frame::PieceHeader { block, .. })) if block.length as usize == length => {
+                Some((self.expected.iter().position(|&other| other == block)?, block))
+            }
+            _ => None,
+        }
     }
 
     /// Takes messages out of a run of bytes; the beginning of a further one is carried over.
@@ -273,12 +285,18 @@ impl Reader {
         Ok(())
     }
 
-    /// `block` came; those expected before it may still come, but after the others. False if it was not
-    /// expected at all.
+    /// `block` came. False if it was not expected at all.
     fn skip_to(&mut self, block: Block) -> bool {
-        let Some(at) = self.expected.iter().position(|&other| other == block) else { return false };
+        let at = self.expected.iter().position(|&other| other == block);
+        at.inspect(|&at| self.take_expected(at)).is_some()
+    }
+
+    /// The one at `at` came; those expected before it may still come, but after the others.
+    fn take_expected(&mut self, at: usize) {
         self.expected.rotate_left(at);
         self.expected.pop_front();
-        true
     }
 }
+
+#[cfg(test)]
+mod tests;
