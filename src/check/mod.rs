@@ -149,13 +149,18 @@ pub fn check(
         faults: Mutex::default(),
         zeros: std::sync::OnceLock::new(),
     };
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            // Where no thread can be had, the others do its work.
-            let _ = std::thread::Builder::new().spawn_scoped(scope, || shared.work(threads));
-        }
-        shared.work(threads);
-    });
+    // Pad files need not be there to be right.
+    if storage.has_nothing() && !metainfo.layout.files().iter().any(|extent| extent.pad) {
+        shared.miss_all();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                // Where no thread can be had, the others do its work.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, || shared.work(threads));
+            }
+            shared.work(threads);
+        });
+    }
     shared.look_at_the_rest();
     shared.outcome()
 }
@@ -209,6 +214,17 @@ impl Shared<'_> {
                 self.stopped.store(true, Ordering::Relaxed);
                 return;
             }
+        }
+    }
+
+    /// What a first download finds, without a look at each piece.
+    fn miss_all(&self) {
+        for piece in self.options.pieces.iter() {
+            if !(self.options.keep_going)() {
+                return;
+            }
+            self.results.lock().unwrap_or_else(PoisonError::into_inner).missing.insert(piece);
+            (self.on_piece)(piece, PieceResult::Missing);
         }
     }
 

@@ -301,6 +301,28 @@ fn a_missing_folder_is_all_missing_and_stays_so() {
 }
 
 #[test]
+fn where_there_is_nothing_each_piece_is_missing_but_those_that_need_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = [stream(2500), vec![0; 2500]].concat();
+    let one = torrent(1000, &[("a", 2500)], &data[..2500]);
+    let outcome = run(dir.path(), &one, 1);
+    assert_eq!(numbers(&outcome.missing), [0, 1, 2]);
+    assert_eq!(report(&outcome, &one, 0).status, FileStatus::Missing);
+
+    let padded = torrent(1000, &[("t/a", 2500), ("t/empty", 0), ("t/.pad/2500", 2500)], &data);
+    let outcome = run(dir.path(), &padded, 2);
+    assert_eq!((numbers(&outcome.ok), numbers(&outcome.missing)), (vec![3, 4], vec![0, 1, 2]));
+    assert_eq!(report(&outcome, &padded, 1).status, FileStatus::Missing);
+
+    let storage = Storage::new(&one, dir.path(), StorageOptions::default());
+    assert!(storage.has_nothing());
+    let options = CheckOptions { pieces: &Bitfield::full(3), threads: 1, keep_going: &|| false };
+    assert!(!check(&storage, &one, options, &|piece, _| panic!("{piece:?}")).finished);
+    symlink("nowhere", dir.path().join("a")).unwrap();
+    assert!(!storage.has_nothing(), "a link is something");
+}
+
+#[test]
 fn zeros_have_the_hash_of_zeros() {
     for length in [0, 1, 16383, 16384, 16385, 100_000] {
         assert_eq!(sha1_of_zeros(length), crate::hash::sha1(&vec![0; length as usize]));
