@@ -1,5 +1,5 @@
 //! GiB/s of one core for each SHA-1 kernel, for the numbers and shapes of messages that downloads
-//! and hash checks bring: `cargo bench --bench hash [KERNEL]...`.
+//! and hash checks bring: `cargo bench --bench hash -- [KERNEL]...`.
 //!
 //! `contiguous` are pieces in one buffer, end to end, as a hash check reads them; `16 KiB` are pieces
 //! of blocks in buffers of their own, as a download brings them; `streamed` goes through `MultiSha1`

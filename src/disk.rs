@@ -326,6 +326,24 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_full_with_many_large_pieces_or_as_many_as_there_are_lanes() {
+        let now = Instant::now();
+        let mut batch = Batch::default();
+        batch.begin(now);
+        (0..MANY - 1).for_each(|_| batch.add(now, piece(128)));
+        assert!(!batch.is_full());
+        batch.add(now, piece(128));
+        assert!(batch.is_full());
+
+        batch.pieces.clear();
+        batch.begin(now);
+        (0..LANES - 1).for_each(|_| batch.add(now, piece(1)));
+        assert!(!batch.is_full());
+        batch.add(now, piece(1));
+        assert!(batch.is_full());
+    }
+
+    #[test]
     fn many_bytes_wait_for_none() {
         let start = Instant::now();
         let mut batch = Batch::default();

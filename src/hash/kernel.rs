@@ -113,8 +113,9 @@ impl Kernels {
 
     /// The kernel that gets through `messages` messages in the least time.
     ///
-    /// The bounds are from `benches/hash.rs` on Zen 4 and Zen 5: a wide kernel takes as long for one
-    /// message as for all of its lanes, so with few it loses to SHA-NI, which takes what it is given.
+    /// The bounds are from `benches/hash.rs` on Zen 4 and Zen 5 (for 256-bit registers on Zen 4 alone): a
+    /// wide kernel takes as long for one message as for all of its lanes, so with few it loses to SHA-NI,
+    /// which takes what it is given.
     pub(super) fn best_for(self, messages: usize) -> Kernel {
         if self.plain && messages == 1 {
             Kernel::Plain
@@ -146,8 +147,8 @@ impl Kernels {
     pub(super) fn compress(self, states: &mut [State], runs: &[&[Block]]) -> usize {
         #[cfg(target_arch = "x86_64")]
         match self.best_for(states.len()) {
-            // SAFETY: `avx512` is set only if the processor has AVX-512 F and VL, and AVX2.
             Kernel::Avx512 if states.len() <= 8 => {
+                // SAFETY: `avx512` is set only if the processor has AVX-512 F and VL, and AVX2.
                 return padded(states, runs, |s, r| unsafe { x86::ymm::avx512(s, r) });
             }
             // SAFETY: `avx512` is set only if the processor has AVX-512 F and BW.
