@@ -332,6 +332,9 @@ fn full_disk_stopped() {
     let (mut leech, _) = on_full_disk(&fixture);
     leech.terminate();
     assert_eq!(leech.wait_for_code(), Some(9), "{}", leech.story());
+    // When it happens, and not as the reason of the pause too.
+    let said = |line: &&String| !line.starts_with('{') && line.contains("disk full");
+    assert_eq!(leech.lines().iter().filter(said).count(), 1, "{}", leech.story());
 }
 
 fn file_size_limit() {

@@ -14,7 +14,7 @@ use super::run::{no_signals, no_stdout, not_begun, tell_not_begun};
 use super::say::{Mark, mark, outcome};
 use super::signals::{self, Signal};
 use crate::client::{Client, Error, Session, Status, Subscription, TorrentOptions};
-use crate::event::{Event, Kind, Severity};
+use crate::event::{Event, Kind, Severity, State};
 use crate::metainfo::{InfoHash, escape};
 use crate::text::count;
 
@@ -44,6 +44,27 @@ struct Torrent {
     announced: bool,
     /// The exit code that the hook for errors was last run for.
     lamented: Option<u8>,
+    /// The last error with its files, as it was said.
+    fault: Option<String>,
+}
+
+impl Torrent {
+    /// Whether another line says the same.
+    fn is_said_otherwise(&mut self, kind: &Kind, no_seed: bool) -> bool {
+        match kind {
+            // The last line.
+            Kind::Complete { .. } => no_seed,
+            Kind::FileError { reason, .. } => {
+                self.fault = Some(reason.clone());
+                false
+            }
+            // The error itself.
+            Kind::StateChanged { to: State::Paused, reason, .. } => {
+                self.fault.take().as_ref() == Some(reason)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Runs the torrents, each with the weights of its files, until all have ended or a signal says so.
@@ -92,6 +113,7 @@ pub fn run(
             began: Instant::now(),
             announced: false,
             lamented: None,
+            fault: None,
         });
     }
     let screen = Screen::new(config, running.len(), Instant::now());
@@ -228,9 +250,9 @@ impl Transfer<'_> {
 
     fn on_event(&mut self, event: &Event) {
         let number = self.torrents.iter().position(|torrent| Some(torrent.info_hash) == event.torrent);
-        // The last line says it anyway.
-        let said_later = self.config.torrent.no_seed && matches!(event.kind, Kind::Complete { .. });
-        if let (Some(mark), false) = (mark(&event.kind, self.config.verbosity), said_later) {
+        let no_seed = self.config.torrent.no_seed;
+        let said = number.is_some_and(|number| self.torrents[number].is_said_otherwise(&event.kind, no_seed));
+        if let (Some(mark), false) = (mark(&event.kind, self.config.verbosity), said) {
             self.screen.say(mark, &self.with_name(number, event.kind.message()));
         }
         let Some(number) = number else { return };

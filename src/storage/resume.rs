@@ -17,7 +17,7 @@ use super::part::PartFile;
 use super::root::Finder;
 use super::{Operation, Place, Storage, StorageError, lock};
 use crate::bitfield::Bitfield;
-use crate::hash::{Digest, sha1, sha1_many};
+use crate::hash::{Digest, sha1};
 use crate::layout::{FileIndex, Layout, PieceIndex};
 
 /// Name and version of the format. Another version is read as if there were nothing.
@@ -297,20 +297,18 @@ fn fingerprints(storage: &Storage) -> Vec<Fingerprint> {
     let Ok(root) = storage.root(Operation::Read) else {
         return vec![NONE; storage.slots.len() + 1];
     };
-    let mut finder = Finder::new(&root);
+    let (mut finder, mut facts) = (Finder::new(&root), Vec::new());
     let mut of = |path: &str, kind: u8| {
         let Ok(found) = finder.find(path) else { return NONE };
         let identity = found.identity;
-        let facts = [
-            &[kind, u8::from(found.is_file)][..],
-            &found.size.to_be_bytes(),
-            &found.mtime.to_be_bytes(),
-            &identity.ino().to_be_bytes(),
-            &identity.dev().to_be_bytes(),
-        ];
-        let digest = sha1_many(&[&facts]);
+        facts.clear();
+        facts.extend([kind, u8::from(found.is_file)]);
+        facts.extend(found.size.to_be_bytes());
+        facts.extend(found.mtime.to_be_bytes());
+        facts.extend(identity.ino().to_be_bytes());
+        facts.extend(identity.dev().to_be_bytes());
         // Never NONE but once in 2^64 times, and then the file is hashed again.
-        digest[0][..8].try_into().expect("a digest has 20 bytes")
+        sha1(&facts)[..8].try_into().expect("a digest has 20 bytes")
     };
     let files = storage.slots.iter().map(|slot| match slot.place {
         Place::File => of(&slot.path, b'f'),
