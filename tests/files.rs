@@ -493,7 +493,7 @@ fn a_replaced_folder_is_not_filled_and_its_return_is_taken_up() {
     wait_until(
         "a second refusal",
         || leech.story(),
-        || (leech.story().matches("it was there and is gone").count() >= 3).then_some(()),
+        || (leech.story().matches("it was there and is gone").count() >= 2).then_some(()),
     );
     assert!(tree(&folder).is_empty());
     fs::remove_dir(&folder).unwrap();
@@ -528,7 +528,7 @@ fn a_file_system_mounted_over_the_folder_is_not_filled() {
     wait_until(
         "a second refusal",
         || leech.story(),
-        || (leech.story().matches("it was there and is gone").count() >= 3).then_some(()),
+        || (leech.story().matches("it was there and is gone").count() >= 2).then_some(()),
     );
     assert!(tree(Path::new(&format!("/proc/{pid}/root{}", folder.display()))).is_empty());
     inside(&["umount"]);
