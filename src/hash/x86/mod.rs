@@ -46,3 +46,41 @@ macro_rules! rounds {
     )*};
 }
 use rounds;
+
+/// A kernel: `$lanes` messages side by side, a word of each in a `$register`. `$words` brings the 16 words of
+/// a block of all of them.
+macro_rules! kernel {
+    ($name:ident, $features:literal, $lanes:literal, $register:ty, $words:ident;
+     $load:ident, $store:ident, $set:ident, $add:ident;
+     $rol:ident, $xor4:ident, $choose:ident, $parity:ident, $majority:ident) => {
+        #[target_feature(enable = $features)]
+        pub(in super::super) fn $name(states: &mut [State; $lanes], runs: &[&[Block]; $lanes]) -> usize {
+            const { assert!(size_of::<$register>() == size_of::<[u32; $lanes]>()) };
+            let blocks = shortest(runs);
+            let mut v: [$register; 5] = std::array::from_fn(|word| {
+                let column: [u32; $lanes] = std::array::from_fn(|lane| states[lane][word]);
+                // SAFETY: reads as many bytes as the local array has; the load needs no alignment.
+                unsafe { $load(column.as_ptr().cast()) }
+            });
+            let k = K.map(|k| $set(k));
+            for block in 0..blocks {
+                let mut w = $words(runs, block);
+                let before = v;
+                rounds!(v, w, k; $add, $rol, $xor4, $choose, $parity, $majority);
+                for (word, before) in v.iter_mut().zip(before) {
+                    *word = $add(*word, before);
+                }
+            }
+            for (word, register) in v.into_iter().enumerate() {
+                let mut column = [0u32; $lanes];
+                // SAFETY: writes as many bytes as the local array has; the store needs no alignment.
+                unsafe { $store(column.as_mut_ptr().cast(), register) };
+                for (state, value) in states.iter_mut().zip(column) {
+                    state[word] = value;
+                }
+            }
+            blocks
+        }
+    };
+}
+use kernel;

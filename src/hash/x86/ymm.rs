@@ -3,42 +3,8 @@
 
 use super::super::kernel::shortest;
 use super::super::{Block, State};
-use super::{K, SWAP, rounds};
+use super::{K, SWAP, kernel, rounds};
 use std::arch::x86_64::*;
-
-macro_rules! compress {
-    ($name:ident, $features:literal; $rol:ident, $xor4:ident, $choose:ident, $parity:ident, $majority:ident) => {
-        #[target_feature(enable = $features)]
-        pub(in super::super) fn $name(states: &mut [State; 8], runs: &[&[Block]; 8]) -> usize {
-            let blocks = shortest(runs);
-            let column = |word: usize| std::array::from_fn::<u32, 8, _>(|lane| states[lane][word]);
-            let mut v: [__m256i; 5] = std::array::from_fn(|word| {
-                let column = column(word);
-                // SAFETY: reads 32 bytes of a local array of that size; the load needs no alignment.
-                unsafe { _mm256_loadu_si256(column.as_ptr().cast()) }
-            });
-            let k = K.map(|k| _mm256_set1_epi32(k));
-            for block in 0..blocks {
-                let [low, high] = [load(runs, block, 0), load(runs, block, 1)];
-                let mut w: [__m256i; 16] = std::array::from_fn(|t| if t < 8 { low[t] } else { high[t - 8] });
-                let before = v;
-                rounds!(v, w, k; _mm256_add_epi32, $rol, $xor4, $choose, $parity, $majority);
-                for (word, before) in v.iter_mut().zip(before) {
-                    *word = _mm256_add_epi32(*word, before);
-                }
-            }
-            for (word, register) in v.into_iter().enumerate() {
-                let mut column = [0u32; 8];
-                // SAFETY: writes 32 bytes of a local array of that size; the store needs no alignment.
-                unsafe { _mm256_storeu_si256(column.as_mut_ptr().cast(), register) };
-                for (state, value) in states.iter_mut().zip(column) {
-                    state[word] = value;
-                }
-            }
-            blocks
-        }
-    };
-}
 
 macro_rules! rol {
     ($x:expr, $by:literal) => {{
@@ -66,7 +32,11 @@ macro_rules! xor4 {
         _mm256_xor_si256(parity!($q, $r, $s), $p)
     };
 }
-compress!(avx2, "avx2"; rol, xor4, choose, parity, majority);
+kernel!(
+    avx2, "avx2", 8, __m256i, words;
+    _mm256_loadu_si256, _mm256_storeu_si256, _mm256_set1_epi32, _mm256_add_epi32;
+    rol, xor4, choose, parity, majority
+);
 
 macro_rules! rol_vl {
     ($x:expr, $by:literal) => {
@@ -94,7 +64,19 @@ macro_rules! xor4_vl {
         _mm256_xor_si256(parity_vl!($q, $r, $s), $p)
     };
 }
-compress!(avx512, "avx2,avx512f,avx512vl"; rol_vl, xor4_vl, choose_vl, parity_vl, majority_vl);
+kernel!(
+    avx512, "avx2,avx512f,avx512vl", 8, __m256i, words;
+    _mm256_loadu_si256, _mm256_storeu_si256, _mm256_set1_epi32, _mm256_add_epi32;
+    rol_vl, xor4_vl, choose_vl, parity_vl, majority_vl
+);
+
+/// The words of the `block`th block of all runs: register `t` has word `t` of each.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn words(runs: &[&[Block]; 8], block: usize) -> [__m256i; 16] {
+    let [low, high] = [load(runs, block, 0), load(runs, block, 1)];
+    std::array::from_fn(|t| if t < 8 { low[t] } else { high[t - 8] })
+}
 
 /// Words 0 to 7, or for `half` 1 words 8 to 15, of the `block`th block of all runs: register `t` has
 /// the `t`th of them of each.

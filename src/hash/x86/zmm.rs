@@ -2,7 +2,7 @@
 
 use super::super::kernel::shortest;
 use super::super::{Block, State};
-use super::{K, SWAP, rounds};
+use super::{K, SWAP, kernel, rounds};
 use std::arch::x86_64::*;
 
 /// How far ahead of the block in work to ask for memory, in bytes. The processor fetches ahead by
@@ -37,39 +37,16 @@ macro_rules! xor4 {
     };
 }
 
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(in super::super) fn avx512(states: &mut [State; 16], runs: &[&[Block]; 16]) -> usize {
-    let blocks = shortest(runs);
-    let column = |word: usize| std::array::from_fn::<u32, 16, _>(|lane| states[lane][word]);
-    let mut v: [__m512i; 5] = std::array::from_fn(|word| {
-        let column = column(word);
-        // SAFETY: reads 64 bytes of a local array of that size; the load needs no alignment.
-        unsafe { _mm512_loadu_si512(column.as_ptr().cast()) }
-    });
-    let k = K.map(|k| _mm512_set1_epi32(k));
-    for block in 0..blocks {
-        let mut w = load(runs, block);
-        let before = v;
-        rounds!(v, w, k; _mm512_add_epi32, rol, xor4, choose, parity, majority);
-        for (word, before) in v.iter_mut().zip(before) {
-            *word = _mm512_add_epi32(*word, before);
-        }
-    }
-    for (word, register) in v.into_iter().enumerate() {
-        let mut column = [0u32; 16];
-        // SAFETY: writes 64 bytes of a local array of that size; the store needs no alignment.
-        unsafe { _mm512_storeu_si512(column.as_mut_ptr().cast(), register) };
-        for (state, value) in states.iter_mut().zip(column) {
-            state[word] = value;
-        }
-    }
-    blocks
-}
+kernel!(
+    avx512, "avx512f,avx512bw", 16, __m512i, words;
+    _mm512_loadu_si512, _mm512_storeu_si512, _mm512_set1_epi32, _mm512_add_epi32;
+    rol, xor4, choose, parity, majority
+);
 
 /// The words of the `block`th block of all runs: register `t` has word `t` of each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn load(runs: &[&[Block]; 16], block: usize) -> [__m512i; 16] {
+fn words(runs: &[&[Block]; 16], block: usize) -> [__m512i; 16] {
     let swap = _mm512_broadcast_i32x4(_mm_set_epi64x(SWAP.0, SWAP.1));
     let rows: [__m512i; 16] = std::array::from_fn(|lane| {
         let row = runs[lane][block].as_ptr();
