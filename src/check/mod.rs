@@ -149,18 +149,13 @@ pub fn check(
         faults: Mutex::default(),
         zeros: std::sync::OnceLock::new(),
     };
-    // Pad files need not be there to be right.
-    if storage.has_nothing() && !metainfo.layout.files().iter().any(|extent| extent.pad) {
-        shared.miss_all();
-    } else {
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                // Where no thread can be had, the others do its work.
-                let _ = std::thread::Builder::new().spawn_scoped(scope, || shared.work(threads));
-            }
-            shared.work(threads);
-        });
-    }
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            // Where no thread can be had, the others do its work.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, || shared.work(threads));
+        }
+        shared.work(threads);
+    });
     shared.look_at_the_rest();
     shared.outcome()
 }
@@ -208,23 +203,15 @@ impl Shared<'_> {
             if pieces.is_empty() {
                 continue;
             }
-            // Grows once, to what the largest group needs.
-            buffer.resize(buffer.len().max((chunk + STAGGER) * pieces.len()), 0);
+            // Grows once, to what the largest group needs. Made anew, it costs nothing until it is read into.
+            let needed = (chunk + STAGGER) * pieces.len();
+            if buffer.len() < needed {
+                buffer = vec![0; needed];
+            }
             if !self.check_group(&pieces, &mut buffer, chunk, &mut reader) {
                 self.stopped.store(true, Ordering::Relaxed);
                 return;
             }
-        }
-    }
-
-    /// What a first download finds, without a look at each piece.
-    fn miss_all(&self) {
-        for piece in self.options.pieces.iter() {
-            if !(self.options.keep_going)() {
-                return;
-            }
-            self.results.lock().unwrap_or_else(PoisonError::into_inner).missing.insert(piece);
-            (self.on_piece)(piece, PieceResult::Missing);
         }
     }
 

@@ -136,19 +136,6 @@ impl Storage {
         }
     }
 
-    /// Whether nothing of the torrent is in basedir: neither its folder, or its one file, nor a part file.
-    pub(crate) fn has_nothing(&self) -> bool {
-        let Ok(root) = self.root(Operation::Read) else { return false };
-        let own = match (&self.top, &self.slots[..]) {
-            (Some(folder), _) => folder,
-            (None, [file]) => &file.path,
-            (None, _) => return false,
-        };
-        [&**own, &PartFile::name(self.info_hash)]
-            .iter()
-            .all(|path| root.find(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound))
-    }
-
     /// What is in the files' places, one after the other.
     pub(crate) fn find_each(
         &self,
