@@ -44,27 +44,6 @@ struct Torrent {
     announced: bool,
     /// The exit code that the hook for errors was last run for.
     lamented: Option<u8>,
-    /// The last error with its files, as it was said.
-    fault: Option<String>,
-}
-
-impl Torrent {
-    /// Whether another line says the same.
-    fn is_said_otherwise(&mut self, kind: &Kind, no_seed: bool) -> bool {
-        match kind {
-            // The last line.
-            Kind::Complete { .. } => no_seed,
-            Kind::FileError { reason, .. } => {
-                self.fault = Some(reason.clone());
-                false
-            }
-            // The error itself.
-            Kind::StateChanged { to: State::Paused, reason, .. } => {
-                self.fault.take().as_ref() == Some(reason)
-            }
-            _ => false,
-        }
-    }
 }
 
 /// Runs the torrents, each with the weights of its files, until all have ended or a signal says so.
@@ -113,7 +92,6 @@ pub fn run(
             began: Instant::now(),
             announced: false,
             lamented: None,
-            fault: None,
         });
     }
     let screen = Screen::new(config, running.len(), Instant::now());
@@ -250,8 +228,16 @@ impl Transfer<'_> {
 
     fn on_event(&mut self, event: &Event) {
         let number = self.torrents.iter().position(|torrent| Some(torrent.info_hash) == event.torrent);
-        let no_seed = self.config.torrent.no_seed;
-        let said = number.is_some_and(|number| self.torrents[number].is_said_otherwise(&event.kind, no_seed));
+        let said = match (&event.kind, number) {
+            // The last line says it.
+            (Kind::Complete { .. }, _) => self.config.torrent.no_seed,
+            // The error that was the reason has said it.
+            (Kind::StateChanged { to: State::Paused, reason, .. }, Some(number)) => {
+                let status = self.torrents[number].client.status();
+                status.and_then(|status| status.error).as_ref() == Some(reason)
+            }
+            _ => false,
+        };
         if let (Some(mark), false) = (mark(&event.kind, self.config.verbosity), said) {
             self.screen.say(mark, &self.with_name(number, event.kind.message()));
         }

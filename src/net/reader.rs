@@ -59,8 +59,8 @@ pub struct Reader {
     /// The beginning of a message; bounded by the limits of its kind.
     carry: Vec<u8>,
     partial: Option<Partial>,
-    /// Requests that were sent and not answered, in order, as far as we know: a prediction, nothing depends on it.
-    /// At most [`MOST_EXPECTED`].
+    /// Requests that were sent and not answered, in order, as far as we know: a prediction, nothing depends
+    /// on it. At most [`MOST_EXPECTED`].
     expected: VecDeque<Block>,
 }
 
@@ -85,9 +85,14 @@ impl Reader {
     }
 
     fn forget(&mut self, block: Block) {
-        if let Some(at) = self.expected.iter().position(|&other| other == block) {
+        if let Some(at) = self.place_of(block) {
             self.expected.remove(at);
         }
+    }
+
+    /// Where it stands among the expected ones.
+    fn place_of(&self, block: Block) -> Option<usize> {
+        self.expected.iter().position(|&other| other == block)
     }
 
     /// What came with the handshake.
@@ -225,7 +230,7 @@ impl Reader {
     fn announced_by(&self, header: &[u8; PIECE_HEADER_LENGTH], length: usize) -> Option<(usize, Block)> {
         match next_frame(header, &self.limits) {
             Ok(Some(Frame::PieceHeader { block, .. })) if block.length as usize == length => {
-                Some((self.expected.iter().position(|&other| other == block)?, block))
+                Some((self.place_of(block)?, block))
             }
             _ => None,
         }
@@ -287,8 +292,7 @@ impl Reader {
 
     /// `block` came. False if it was not expected at all.
     fn skip_to(&mut self, block: Block) -> bool {
-        let at = self.expected.iter().position(|&other| other == block);
-        at.inspect(|&at| self.take_expected(at)).is_some()
+        self.place_of(block).inspect(|&at| self.take_expected(at)).is_some()
     }
 
     /// The one at `at` came; those expected before it may still come, but after the others.
