@@ -17,7 +17,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use btget::client::{Client, SessionOptions};
-use btget::hash::{Digest, sha1};
+use btget::hash::{Sha1, sha1};
 use btget::metainfo::create::{Content, NewTorrent};
 use sha1::Digest as _;
 
@@ -123,7 +123,7 @@ fn check(status: ExitStatus, what: &str) -> Result<(), Box<dyn Error>> {
 }
 
 /// Writes random data and gives the hashes of its pieces.
-fn make_data(path: &Path, mib: usize) -> std::io::Result<Vec<Digest>> {
+fn make_data(path: &Path, mib: usize) -> std::io::Result<Vec<Sha1>> {
     let mut random = fastrand::Rng::new();
     let mut file = fs::File::create(path)?;
     let mut piece = vec![0; PIECE_LENGTH];

@@ -116,6 +116,41 @@ impl Bitfield {
         }
     }
 
+    /// Adds the pieces of `other`. Both must have the same length, here and below.
+    pub fn union_with(&mut self, other: &Bitfield) {
+        self.combine(other, |a, b| a | b);
+    }
+
+    /// Takes the pieces of `other` out.
+    pub fn subtract(&mut self, other: &Bitfield) {
+        self.combine(other, |a, b| a & !b);
+    }
+
+    /// Takes out the pieces that are not in `other`.
+    pub fn intersect_with(&mut self, other: &Bitfield) {
+        self.combine(other, |a, b| a & b);
+    }
+
+    fn combine(&mut self, other: &Bitfield, of_words: impl Fn(u64, u64) -> u64) {
+        debug_assert_eq!(self.len, other.len);
+        for (word, &other) in self.words.iter_mut().zip(&other.words) {
+            *word = of_words(*word, other);
+        }
+        self.ones = self.words.iter().map(|word| word.count_ones()).sum();
+    }
+
+    /// The pieces that are in this set and not in `other`, as a set; see [`Bitfield::minus`].
+    pub fn difference(&self, other: &Bitfield) -> Bitfield {
+        let mut difference = self.clone();
+        difference.subtract(other);
+        difference
+    }
+
+    /// The pieces that are not in the set.
+    pub fn complement(&self) -> Bitfield {
+        Bitfield::full(self.len).difference(self)
+    }
+
     /// The pieces in the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         self.words.iter().enumerate().flat_map(|(number, &word)| ones(number, word))
@@ -165,11 +200,9 @@ impl Bitfield {
     pub fn bytes(&self, layout: &Layout) -> u64 {
         debug_assert_eq!(self.len, layout.num_pieces());
         let whole = u64::from(self.ones) * u64::from(layout.piece_length());
-        let last = PieceIndex(self.len.saturating_sub(1));
-        match self.contains(last) {
-            true => whole - u64::from(layout.piece_length() - layout.piece_size(last)),
-            false => whole,
-        }
+        let short = layout.short_pieces().filter(|&piece| self.contains(piece));
+        let lacking = short.map(|piece| u64::from(layout.piece_length() - layout.piece_size(piece)));
+        whole - lacking.sum::<u64>()
     }
 
     /// The set as ascending, disjoint, non-touching ranges.
@@ -182,6 +215,15 @@ impl Bitfield {
             }
         }
         ranges
+    }
+}
+
+impl Extend<PieceIndex> for Bitfield {
+    /// Adds pieces; those past the end are left out.
+    fn extend<T: IntoIterator<Item = PieceIndex>>(&mut self, pieces: T) {
+        for piece in pieces {
+            self.insert(piece);
+        }
     }
 }
 
@@ -225,6 +267,34 @@ mod tests {
                 prop_assert_eq!(full.count_minus_in(&set, range.clone()), inside - set.count_in(range));
             }
             prop_assert_eq!(full.minus(&set).count() as u32, len - set.count());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_algebra_agrees_with_that_of_plain_sets(
+            len in 1u32..200, a in prop::collection::btree_set(0u32..200, 0..100),
+            b in prop::collection::btree_set(0u32..200, 0..100),
+        ) {
+            let of = |indices: &BTreeSet<u32>| {
+                let mut set = Bitfield::new(len);
+                set.extend(indices.iter().copied().map(PieceIndex));
+                set
+            };
+            let inside = |indices: &BTreeSet<u32>| indices.range(..len).copied().collect::<BTreeSet<u32>>();
+            let (set, other, a, b) = (of(&a), of(&b), inside(&a), inside(&b));
+            let plain = |set: &Bitfield| set.iter().map(|piece| piece.0).collect::<BTreeSet<u32>>();
+            let (mut union, mut both) = (set.clone(), set.clone());
+            union.union_with(&other);
+            both.intersect_with(&other);
+            let difference = set.difference(&other);
+            prop_assert_eq!(plain(&union), &a | &b);
+            prop_assert_eq!(plain(&both), &a & &b);
+            prop_assert_eq!(plain(&difference), &a - &b);
+            prop_assert_eq!(plain(&set.complement()), &(0..len).collect::<BTreeSet<u32>>() - &a);
+            for result in [&union, &both, &difference] {
+                prop_assert_eq!(result.count() as usize, plain(result).len());
+            }
         }
     }
 

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::blocks::{BlockData, Run};
-use crate::hash::{Digest, LANES, sha1, sha1_many};
+use crate::hash::{LANES, Sha1, sha1, sha1_many};
+use crate::ids::InfoHashes;
 use crate::layout::{Block, PieceIndex};
-use crate::metainfo::{InfoHash, Metainfo};
+use crate::metainfo::Metainfo;
 use crate::storage::{Storage, StorageError};
 
 /// Jobs that may wait for each kind of thread. Whoever gives them bounds them further: few bytes of
@@ -45,7 +46,7 @@ pub struct OnDisk {
 }
 
 impl OnDisk {
-    fn info_hash(&self) -> InfoHash {
+    fn info_hash(&self) -> InfoHashes {
         self.metainfo.info_hash
     }
 }
@@ -89,15 +90,15 @@ pub struct Read {
 #[derive(Debug)]
 pub enum Done {
     /// The piece matches its hash and is written.
-    Passed { torrent: InfoHash, piece: PieceIndex, digests: Vec<Digest>, buffers: Vec<BlockData> },
+    Passed { torrent: InfoHashes, piece: PieceIndex, digests: Vec<Sha1>, buffers: Vec<BlockData> },
     /// The piece does not match its hash; nothing was written.
-    Failed { torrent: InfoHash, piece: PieceIndex, digests: Vec<Digest>, buffers: Vec<BlockData> },
+    Failed { torrent: InfoHashes, piece: PieceIndex, digests: Vec<Sha1>, buffers: Vec<BlockData> },
     /// The piece matches its hash and could not be written.
-    NotWritten { torrent: InfoHash, piece: PieceIndex, error: StorageError, buffers: Vec<BlockData> },
+    NotWritten { torrent: InfoHashes, piece: PieceIndex, error: StorageError, buffers: Vec<BlockData> },
     /// Ready to be sent.
     Read { tag: u64, run: Run },
     /// The blocks could not be read.
-    NotRead { torrent: InfoHash, tag: u64, error: StorageError },
+    NotRead { torrent: InfoHashes, tag: u64, error: StorageError },
 }
 
 /// The threads; they end when this is dropped and their jobs are done.
@@ -227,7 +228,7 @@ fn verify(batch: &mut Vec<Verify>, done: &UnboundedSender<Done>) {
     }
 }
 
-fn settle(job: Verify, found: Digest) -> Done {
+fn settle(job: Verify, found: Sha1) -> Done {
     let Verify { torrent, piece, blocks: buffers, digests } = job;
     let passed = found == torrent.metainfo.piece_hash(piece);
     let digests = match digests || !passed {

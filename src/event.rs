@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use serde::{Serialize, Serializer};
 
-use crate::metainfo::InfoHash;
+use crate::ids::InfoHashes;
 
 mod describe;
 mod table;
@@ -33,7 +33,7 @@ pub enum Severity {
 #[derive(Clone, Debug)]
 pub struct Event {
     /// The torrent.
-    pub torrent: Option<InfoHash>,
+    pub torrent: Option<InfoHashes>,
     /// What happened.
     pub kind: Kind,
 }

@@ -129,6 +129,12 @@ impl Layout {
         left.min(u64::from(self.piece_length)) as u32
     }
 
+    /// The pieces with fewer bytes than the others: in a torrent of version 1 the last at most.
+    pub fn short_pieces(&self) -> impl Iterator<Item = PieceIndex> {
+        let is_short = !self.total.is_multiple_of(u64::from(self.piece_length));
+        is_short.then(|| PieceIndex(self.num_pieces() - 1)).into_iter()
+    }
+
     /// How many blocks `piece` has.
     pub fn num_blocks(&self, piece: PieceIndex) -> u32 {
         self.piece_size(piece).div_ceil(BLOCK_LENGTH)

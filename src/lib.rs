@@ -6,6 +6,7 @@
 // the rooms below that say so may read the clock or wait; nobody but `cli` prints, and no room exits.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
 
+pub mod bencode;
 pub mod bitfield;
 mod blocks;
 pub mod check;
@@ -17,6 +18,7 @@ pub mod client;
 mod disk;
 pub mod event;
 pub mod hash;
+pub mod ids;
 pub mod layout;
 pub mod metainfo;
 mod net;

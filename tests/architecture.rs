@@ -56,20 +56,18 @@ const ROOMS: &[Room] = &[
     Room { name: "blocks", knows: &["layout"], may: &[] },
     Room { name: "text", knows: &[], may: &[] },
     Room { name: "bitfield", knows: &["layout"], may: &[] },
+    Room { name: "ids", knows: &["hash"], may: &[] },
+    Room { name: "bencode", knows: &[], may: &[] },
     // The environment may name the kernel (`BTGET_SHA1`), to compare them.
     Room { name: "hash", knows: &[], may: &[Environment] },
-    Room { name: "metainfo", knows: &["hash", "layout", "text"], may: &[] },
-    Room { name: "event", knows: &["bitfield", "layout", "metainfo", "text"], may: &[] },
-    Room { name: "wire", knows: &["bitfield", "layout", "metainfo", "text"], may: &[] },
-    Room {
-        name: "swarm",
-        knows: &["bitfield", "event", "hash", "layout", "metainfo", "text", "wire"],
-        may: &[],
-    },
+    Room { name: "metainfo", knows: &["bencode", "hash", "ids", "layout", "text"], may: &[] },
+    Room { name: "event", knows: &["bencode", "bitfield", "ids", "layout", "metainfo", "text"], may: &[] },
+    Room { name: "wire", knows: &["bencode", "bitfield", "ids", "layout", "metainfo", "text"], may: &[] },
+    Room { name: "swarm", knows: &["bitfield", "event", "hash", "ids", "layout", "text", "wire"], may: &[] },
     // The edges. Those of the disk know no peers; those of the network decide nothing.
     Room {
         name: "storage",
-        knows: &["bitfield", "event", "hash", "layout", "metainfo", "text"],
+        knows: &["bitfield", "event", "hash", "ids", "layout", "metainfo", "text"],
         may: &[Files, Clock, Threads, Chance, Environment],
     },
     Room {
@@ -79,20 +77,19 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "disk",
-        knows: &["bitfield", "blocks", "event", "hash", "layout", "metainfo", "storage", "text"],
+        knows: &["bitfield", "blocks", "event", "hash", "ids", "layout", "metainfo", "storage", "text"],
         may: &[Tokio, Files, Clock, Threads],
     },
-    // A `PeerKey` is the core's name for a connection, a plain number.
     Room {
         name: "net",
-        knows: &["bitfield", "blocks", "event", "layout", "metainfo", "swarm::PeerKey", "text", "wire"],
+        knows: &["bitfield", "blocks", "event", "ids", "layout", "metainfo", "text", "wire"],
         may: &[Tokio, Sockets, Clock, Threads],
     },
     // It carries what the core wants announced, and brings back the answers, as the core's plain values.
     // The one file that it reads is that of the certificates that the user trusts.
     Room {
         name: "tracker",
-        knows: &["event", "metainfo", "swarm::announce", "text", "wire"],
+        knows: &["bencode", "event", "ids", "metainfo", "swarm::announce", "text", "wire"],
         may: &[Tokio, Files, Sockets, Clock, Threads, Chance, Environment],
     },
     Room {
@@ -112,6 +109,7 @@ const ROOMS: &[Room] = &[
             "disk",
             "event",
             "hash",
+            "ids",
             "layout",
             "metainfo",
             "net",
@@ -125,13 +123,15 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "client",
-        knows: &["bitfield", "check", "event", "layout", "metainfo", "session", "storage", "text", "wire"],
+        knows: &[
+            "bitfield", "check", "event", "ids", "layout", "metainfo", "session", "storage", "text", "wire",
+        ],
         may: &[Files, Clock, Threads, Chance],
     },
     // What people see. `storage` is named for `Preallocate`, a plain choice.
     Room {
         name: "cli",
-        knows: &["bitfield", "check", "client", "event", "layout", "metainfo", "storage", "text"],
+        knows: &["bitfield", "check", "client", "event", "ids", "layout", "metainfo", "storage", "text"],
         may: &[Tokio, Files, Clock, Threads, Environment, Printing, Anyhow, Signals],
     },
     Room { name: "main", knows: &["cli"], may: &[Exit, Environment] },

@@ -31,7 +31,7 @@ fn text(bytes: &[u8]) -> &str {
 fn torrent(dir: &Path, trackers: &[Vec<String>]) {
     let files = [("a.txt", vec![b'a'; 50_000]), ("sub/b.bin", vec![b'b'; 60_000])];
     let all: Vec<u8> = files.iter().flat_map(|(_, data)| data.clone()).collect();
-    let hashes: Vec<[u8; 20]> = all.chunks(PIECE as usize).map(sha1).collect();
+    let hashes: Vec<btget::hash::Sha1> = all.chunks(PIECE as usize).map(sha1).collect();
     for (path, data) in &files {
         let path = dir.join("data/set").join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -16,8 +16,9 @@ use std::time::Duration;
 use btget::client::{IpFilter, Session, SessionOptions, TorrentOptions};
 use btget::event::{Severity, TABLE};
 use btget::hash::sha1;
+use btget::ids::InfoHashes;
+use btget::metainfo::Metainfo;
 use btget::metainfo::create::{Content, NewTorrent};
-use btget::metainfo::{InfoHash, Metainfo};
 use btget::wire::{Handshake, PeerId, Reserved};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -32,7 +33,7 @@ const PIECE: u32 = 16384;
 /// A folder with `set.torrent` and, below `data`, what it describes.
 struct Fixture {
     dir: TempDir,
-    info_hash: InfoHash,
+    info_hash: InfoHashes,
 }
 
 impl Fixture {
@@ -52,7 +53,7 @@ impl Fixture {
             fs::write(path, &data).unwrap();
             all.extend(data);
         }
-        let hashes: Vec<[u8; 20]> = all.chunks(piece_length as usize).map(sha1).collect();
+        let hashes: Vec<btget::hash::Sha1> = all.chunks(piece_length as usize).map(sha1).collect();
         let torrent = NewTorrent {
             name: "set",
             content: Content::Folder(files),
@@ -292,7 +293,7 @@ fn library() -> Vec<Value> {
 struct Peer(TcpStream);
 
 impl Peer {
-    fn connect(port: u16, info_hash: InfoHash, number: u8) -> Peer {
+    fn connect(port: u16, info_hash: InfoHashes, number: u8) -> Peer {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let peer_id = PeerId(*b"-XX0001-00000000000\0").0.map(|byte| if byte == 0 { number } else { byte });

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use btget::metainfo::InfoHash;
+use btget::ids::WireHash;
 use btget::swarm::announce::{AnnounceEvent, Announcer, Answer, Failure};
 use btget::tracker::{MAX_BODY, Options, Proxies, Request, announce};
 use flate2::{Compression, write::GzEncoder};
@@ -26,7 +26,7 @@ const SHORT: Duration = Duration::from_millis(400);
 fn request(url: &str) -> Request {
     Request {
         url: url.into(),
-        info_hash: InfoHash(HASH),
+        info_hash: WireHash(HASH),
         peer_id: PEER_ID,
         port: 6881,
         uploaded: 1,

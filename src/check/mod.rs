@@ -12,7 +12,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::bitfield::Bitfield;
-use crate::hash::{Digest, LANES, MultiSha1, sha1_many};
+use crate::hash::{LANES, MultiSha1, Sha1, sha1_many};
 use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::storage::{Storage, StorageErrorKind};
@@ -113,7 +113,7 @@ struct Shared<'a> {
     found: Vec<AtomicU64>,
     /// One entry for each file that cannot be read.
     faults: Mutex<std::collections::BTreeMap<FileIndex, Fault>>,
-    zeros: std::sync::OnceLock<Digest>,
+    zeros: std::sync::OnceLock<Sha1>,
 }
 
 struct Results {
@@ -283,7 +283,7 @@ impl Shared<'_> {
         true
     }
 
-    fn verdict(&self, piece: PieceIndex, digest: &Digest, reader: &mut Reader<'_>) -> PieceResult {
+    fn verdict(&self, piece: PieceIndex, digest: &Sha1, reader: &mut Reader<'_>) -> PieceResult {
         if *digest == self.metainfo.piece_hash(piece) {
             PieceResult::Ok
         } else if reader.has_hole(&self.metainfo.layout, piece) {
@@ -363,7 +363,7 @@ impl Shared<'_> {
 }
 
 /// SHA-1 of `length` zero bytes.
-fn sha1_of_zeros(length: u32) -> Digest {
+fn sha1_of_zeros(length: u32) -> Sha1 {
     const ZEROS: [u8; 16 << 10] = [0; 16 << 10];
     let mut segments = vec![&ZEROS[..]; length as usize / ZEROS.len()];
     segments.push(&ZEROS[..length as usize % ZEROS.len()]);

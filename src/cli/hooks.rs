@@ -20,7 +20,8 @@ use super::json;
 use super::load::cause;
 use super::values::Program;
 use crate::event::{Event, Kind};
-use crate::metainfo::{InfoHash, Metainfo, escape};
+use crate::ids::InfoHashes;
+use crate::metainfo::{Metainfo, escape};
 
 /// How long a hook may take; then it is killed, with what it started.
 pub const LONGEST: Duration = Duration::from_secs(600);
@@ -42,7 +43,7 @@ pub enum Occasion {
 /// Which torrent it is about, as far as that is known.
 #[derive(Clone, Debug, Default)]
 pub struct About {
-    info_hash: Option<InfoHash>,
+    info_hash: Option<InfoHashes>,
     environment: Vec<(&'static str, String)>,
 }
 
@@ -62,7 +63,7 @@ impl About {
     }
 
     /// Its info hash.
-    pub fn info_hash(&self) -> Option<InfoHash> {
+    pub fn info_hash(&self) -> Option<InfoHashes> {
         self.info_hash
     }
 }

@@ -203,11 +203,15 @@ pub fn stdout() -> io::Result<std::fs::File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metainfo::InfoHash;
+    use crate::hash::Sha1;
+    use crate::ids::InfoHashes;
     use std::io::ErrorKind;
 
     fn piece(index: u32) -> Event {
-        Event { torrent: Some(InfoHash([0xab; 20])), kind: Kind::PieceHashPassed { index, peers: vec![] } }
+        Event {
+            torrent: Some(InfoHashes::V1(Sha1([0xab; 20]))),
+            kind: Kind::PieceHashPassed { index, peers: vec![] },
+        }
     }
 
     fn parsed(bytes: &[u8]) -> Vec<serde_json::Value> {

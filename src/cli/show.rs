@@ -201,6 +201,7 @@ fn numbered<S: Serializer>(files: &[File], serializer: S) -> Result<S::Ok, S::Er
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::Sha1;
     use crate::metainfo::create::{Content, NewTorrent};
 
     fn shown(json: bool, bytes: &[u8]) -> String {
@@ -215,7 +216,7 @@ mod tests {
             name: "album",
             content: Content::Folder(&[("one.flac", 40_000), ("art/cover.png", 0), ("two.flac", 30_000)]),
             piece_length: 65_536,
-            piece_hashes: &[[1; 20], [2; 20]],
+            piece_hashes: &[Sha1([1; 20]), Sha1([2; 20])],
             trackers: &[vec!["http://a.example/announce".to_owned()], vec!["udp://b.example:80".to_owned()]],
             private: false,
         };

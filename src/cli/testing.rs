@@ -5,8 +5,10 @@ use std::sync::Arc;
 use crate::bitfield::Bitfield;
 use crate::client::{Phase, Status};
 use crate::event::State;
+use crate::hash::Sha1;
+use crate::ids::InfoHashes;
 use crate::layout::Layout;
-use crate::metainfo::{File, InfoHash, Metainfo};
+use crate::metainfo::{File, Metainfo};
 
 /// A torrent of files of 100 bytes each, in pieces of 64.
 pub fn metainfo(name: &str, paths: &[&str]) -> Metainfo {
@@ -19,9 +21,9 @@ pub fn metainfo(name: &str, paths: &[&str]) -> Metainfo {
         symlink: None,
     };
     Metainfo {
-        info_hash: InfoHash([7; 20]),
+        info_hash: InfoHashes::V1(Sha1([7; 20])),
         name: name.to_owned(),
-        piece_hashes: vec![[0; 20]; layout.num_pieces() as usize].into(),
+        piece_hashes: vec![Sha1([0; 20]); layout.num_pieces() as usize].into(),
         layout: Arc::new(layout),
         files: paths.iter().map(file).collect(),
         private: false,
@@ -40,7 +42,7 @@ pub fn metainfo(name: &str, paths: &[&str]) -> Metainfo {
 pub fn status(name: &str, pieces: u32) -> Status {
     let bytes = u64::from(pieces) << 20;
     Status {
-        info_hash: InfoHash([7; 20]),
+        info_hash: InfoHashes::V1(Sha1([7; 20])),
         name: name.to_owned(),
         state: State::Started,
         phase: Phase::Downloading,

@@ -15,13 +15,14 @@ use super::say::{Mark, mark, outcome};
 use super::signals::{self, Signal};
 use crate::client::{Client, Error, Session, Status, Subscription, TorrentOptions};
 use crate::event::{Event, Kind, Severity, State};
-use crate::metainfo::{InfoHash, escape};
+use crate::ids::InfoHashes;
+use crate::metainfo::escape;
 use crate::text::count;
 
 /// What wakes the loop.
 enum Wake {
     Signal(Signal),
-    Event(Event),
+    Event(Box<Event>),
     /// The session has ended: no event will come any more.
     Ended,
 }
@@ -32,7 +33,7 @@ const MOST_WAITING: usize = 64;
 /// One torrent of the session.
 struct Torrent {
     client: Client,
-    info_hash: InfoHash,
+    info_hash: InfoHashes,
     name: String,
     /// Seconds from its start until everything wanted was there.
     completed: Option<f64>,
@@ -132,7 +133,7 @@ fn not_started(config: &Config, torrents: &[(Loaded, Vec<u32>)], error: Error) -
 fn forward(subscription: Subscription, wake: SyncSender<Wake>) -> std::io::Result<()> {
     let run = move || {
         for event in subscription.iter() {
-            if wake.send(Wake::Event(event)).is_err() {
+            if wake.send(Wake::Event(Box::new(event))).is_err() {
                 return;
             }
         }

@@ -4,7 +4,7 @@ use std::thread;
 
 use super::{Error, Subscription};
 use crate::event::{Event, Kind, Severity};
-use crate::metainfo::InfoHash;
+use crate::ids::InfoHashes;
 
 /// What is to be called, and from which severity on.
 pub(super) struct Callback {
@@ -18,7 +18,7 @@ impl Callback {
     }
 
     /// Called with each event about this torrent or about none, until the session has ended.
-    pub fn run(mut self, torrent: InfoHash, subscription: Subscription) -> Result<(), Error> {
+    pub fn run(mut self, torrent: InfoHashes, subscription: Subscription) -> Result<(), Error> {
         let run = move || {
             while let Some(event) = subscription.recv() {
                 let dropped = subscription.take_dropped();

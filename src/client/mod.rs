@@ -12,7 +12,8 @@ mod torrent;
 use std::path::PathBuf;
 
 use crate::event::Kind;
-use crate::metainfo::{InfoHash, MetainfoError};
+use crate::ids::InfoHashes;
+use crate::metainfo::MetainfoError;
 
 pub use crate::check::{self, CheckOptions, CheckOutcome, PieceResult};
 pub use crate::session::options::{
@@ -41,10 +42,10 @@ pub enum Error {
     Ended,
     /// The torrent is in the session already.
     #[error("torrent {0} is there already")]
-    Twice(InfoHash),
+    Twice(InfoHashes),
     /// The torrent has been taken out of the session.
     #[error("torrent {0} has been removed")]
-    Removed(InfoHash),
+    Removed(InfoHashes),
     /// The torrent has no piece with this index.
     #[error("there is no piece {piece}: the torrent has {pieces}, numbered from 0")]
     NoPiece {

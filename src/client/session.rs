@@ -7,7 +7,8 @@ use std::sync::mpsc::SyncSender;
 use super::torrent::Facts;
 use super::{Client, Error, SessionOptions, Subscription, TorrentOptions};
 use crate::event::{Kind, Severity};
-use crate::metainfo::{InfoHash, Metainfo};
+use crate::ids::InfoHashes;
+use crate::metainfo::Metainfo;
 use crate::session::thread::{Commands, Started, Thread};
 use crate::session::{Command, NotStarted};
 use crate::wire::PeerId;
@@ -99,7 +100,7 @@ impl Session {
     /// # Errors
     ///
     /// If the session has ended.
-    pub fn torrents(&self) -> Result<Vec<InfoHash>, Error> {
+    pub fn torrents(&self) -> Result<Vec<InfoHashes>, Error> {
         self.ask(Command::List)
     }
 

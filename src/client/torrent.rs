@@ -13,8 +13,9 @@ use super::{
 };
 use crate::bitfield::Bitfield;
 use crate::event::{Event, Severity, State};
+use crate::ids::InfoHashes;
 use crate::layout::{FileIndex, PieceIndex};
-use crate::metainfo::{InfoHash, Metainfo};
+use crate::metainfo::Metainfo;
 use crate::session::Command;
 use crate::session::thread::Commands;
 use crate::session::torrent::Torrent;
@@ -104,7 +105,7 @@ impl Facts {
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(super) commands: Commands,
-    pub(super) info_hash: InfoHash,
+    pub(super) info_hash: InfoHashes,
     pub(super) facts: Arc<Facts>,
     pub(super) peer_id: PeerId,
     pub(super) port: u16,
@@ -324,7 +325,7 @@ impl Client {
     }
 
     /// SHA-1 of the info dictionary.
-    pub fn infohash(&self) -> InfoHash {
+    pub fn infohash(&self) -> InfoHashes {
         self.info_hash
     }
 

@@ -4,7 +4,7 @@
 //! Owns the state, the odd bytes and the padding of each message; never looks at how a kernel works.
 
 use super::kernel::Kernels;
-use super::{Block, Digest, LANES, State};
+use super::{Block, LANES, Sha1, State};
 
 const BLOCK: usize = size_of::<Block>();
 
@@ -31,12 +31,12 @@ impl Default for Lane {
 
 impl Lane {
     /// The digest; of the message, if it was padded.
-    pub(super) fn digest(&self) -> Digest {
+    pub(super) fn digest(&self) -> Sha1 {
         let mut digest = [0; 20];
         for (bytes, word) in digest.as_chunks_mut().0.iter_mut().zip(self.state) {
             *bytes = word.to_be_bytes();
         }
-        digest
+        Sha1(digest)
     }
 
     /// Appends the padding (FIPS 180-4, 5.1.1) to the odd bytes; returns how many blocks that makes.

@@ -19,8 +19,49 @@ mod x86;
 pub use kernel::{Kernel, Kernels, kernel_names};
 use lanes::{Feed, Lane, drive};
 
-/// A SHA-1 digest.
-pub type Digest = [u8; 20];
+/// A SHA-1 digest (FIPS 180-4).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sha1(pub [u8; 20]);
+
+impl std::fmt::Display for Sha1 {
+    /// In hexadecimal digits.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl AsRef<[u8]> for Sha1 {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Sha1 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// A SHA-256 digest (FIPS 180-4).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sha256(pub [u8; 32]);
+
+impl std::fmt::Display for Sha256 {
+    /// In hexadecimal digits.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl std::fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+fn write_hex(f: &mut std::fmt::Formatter<'_>, bytes: &[u8]) -> std::fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
 
 /// The words that a SHA-1 computation hands on from block to block (FIPS 180-4, 6.1).
 type State = [u32; 5];
@@ -32,9 +73,9 @@ type Block = [u8; 64];
 pub const LANES: usize = 16;
 
 /// SHA-1 of one message.
-pub fn sha1(message: &[u8]) -> Digest {
+pub fn sha1(message: &[u8]) -> Sha1 {
     use sha1::Digest as _;
-    sha1::Sha1::digest(message).into()
+    Sha1(sha1::Sha1::digest(message).into())
 }
 
 /// SHA-1 of many messages at once, each given as the segments it is made of, in order; the digests
@@ -43,12 +84,12 @@ pub fn sha1(message: &[u8]) -> Digest {
 /// Up to [`LANES`] messages are hashed side by side, and the next takes the place of one that
 /// ends, so lengths may differ; but the fewer are left, the slower each byte is. Segments may have
 /// any length; those that are not multiples of 64 bytes cost a copy of 64 bytes each.
-pub fn sha1_many(messages: &[&[&[u8]]]) -> Vec<Digest> {
+pub fn sha1_many(messages: &[&[&[u8]]]) -> Vec<Sha1> {
     sha1_many_with(Kernels::chosen(), messages)
 }
 
 /// [`sha1_many`] by given kernels.
-pub fn sha1_many_with(kernels: Kernels, messages: &[&[&[u8]]]) -> Vec<Digest> {
+pub fn sha1_many_with(kernels: Kernels, messages: &[&[&[u8]]]) -> Vec<Sha1> {
     let mut lanes = vec![Lane::default(); messages.len()];
     drive(
         kernels,
@@ -101,7 +142,7 @@ impl MultiSha1 {
 
     /// Ends all messages; the digests come in the order of the lanes. A lane that was fed nothing
     /// gives the digest of the empty message.
-    pub fn finish(mut self) -> Vec<Digest> {
+    pub fn finish(mut self) -> Vec<Sha1> {
         drive(self.kernels, self.lanes.iter_mut().map(|lane| Feed::last(lane, &[])).collect());
         self.lanes.iter().map(Lane::digest).collect()
     }

@@ -1,8 +1,8 @@
 //! Where a torrent says that peers are found: trackers (BEP 3, 12), web seeds (BEP 19), DHT nodes
 //! (BEP 5). All of it is optional, so what is malformed is left out with a note, never fatal.
 
-use super::bencode::Value;
 use super::notes::{Notes, quote};
+use crate::bencode::Value;
 
 /// Trackers kept, all tiers together; the longest public lists have some hundred.
 const MAX_TRACKERS: usize = 1000;

@@ -4,7 +4,7 @@
 
 use bendy::encoding::{Encoder, Error, SingleItemEncoder};
 
-use crate::hash::Digest;
+use crate::hash::Sha1;
 
 /// What goes into a new .torrent.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,7 @@ pub struct NewTorrent<'a> {
     /// Bytes in a piece; more than 0.
     pub piece_length: u32,
     /// SHA-1 of each piece.
-    pub piece_hashes: &'a [Digest],
+    pub piece_hashes: &'a [Sha1],
     /// Tiers of tracker URLs (BEP 12); the first of all is also `announce`.
     pub trackers: &'a [Vec<String>],
     /// BEP 27.
@@ -60,7 +60,10 @@ impl NewTorrent<'_> {
             }
             info.emit_pair(b"name", self.name)?;
             info.emit_pair(b"piece length", self.piece_length)?;
-            info.emit_pair_with(b"pieces", |pieces| pieces.emit_bytes(self.piece_hashes.as_flattened()))?;
+            info.emit_pair_with(b"pieces", |pieces| {
+                let bytes: Vec<u8> = self.piece_hashes.iter().flat_map(|hash| hash.0).collect();
+                pieces.emit_bytes(&bytes)
+            })?;
             if self.private {
                 info.emit_pair(b"private", 1)?;
             }

@@ -1,7 +1,8 @@
 //! Why a .torrent is refused, as its user reads it.
 
-use super::bencode::{DecodeError, Kind, Value};
-use super::{MAX_LENGTH, bencode};
+use super::MAX_LENGTH;
+use crate::bencode;
+use crate::bencode::{DecodeError, Value, ValueKind};
 
 /// Why a .torrent is refused. It reads on after `cannot read X.torrent: `.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -56,26 +57,26 @@ pub(super) fn length(key: &str, value: Value<'_>) -> Result<u64, MetainfoError> 
 pub(super) fn integer(key: &str, value: Value<'_>) -> Result<i64, MetainfoError> {
     match (value.kind(), value.as_int()) {
         (_, Some(number)) => Ok(number),
-        (bencode::Kind::Integer, None) => Err(MetainfoError::at(key, "does not fit 64 bits")),
-        (kind, None) => Err(unexpected(key, kind, Kind::Integer)),
+        (bencode::ValueKind::Integer, None) => Err(MetainfoError::at(key, "does not fit 64 bits")),
+        (kind, None) => Err(unexpected(key, kind, ValueKind::Integer)),
     }
 }
 
 /// A string of any bytes.
 pub(super) fn string<'a>(key: &str, value: Value<'a>) -> Result<&'a [u8], MetainfoError> {
-    value.as_bytes().ok_or_else(|| unexpected(key, value.kind(), Kind::String))
+    value.as_bytes().ok_or_else(|| unexpected(key, value.kind(), ValueKind::String))
 }
 
 /// A list.
 pub(super) fn list<'a>(key: &str, value: Value<'a>) -> Result<bencode::List<'a>, MetainfoError> {
-    value.as_list().ok_or_else(|| unexpected(key, value.kind(), Kind::List))
+    value.as_list().ok_or_else(|| unexpected(key, value.kind(), ValueKind::List))
 }
 
 /// A dictionary.
 pub(super) fn dict<'a>(key: &str, value: Value<'a>) -> Result<bencode::Dict<'a>, MetainfoError> {
-    value.as_dict().ok_or_else(|| unexpected(key, value.kind(), Kind::Dictionary))
+    value.as_dict().ok_or_else(|| unexpected(key, value.kind(), ValueKind::Dictionary))
 }
 
-fn unexpected(key: &str, is: Kind, should: Kind) -> MetainfoError {
+fn unexpected(key: &str, is: ValueKind, should: ValueKind) -> MetainfoError {
     MetainfoError::at(key, format!("{is}, should be {should}"))
 }

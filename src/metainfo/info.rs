@@ -4,12 +4,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::bencode::{Dict, List, Value};
 use super::error::{MetainfoError, dict, length, list, string};
 use super::notes::{Notes, quote};
 use super::path::{MAX_FOLDERS, Mapper, TooManyFolders};
 use super::{File, MAX_FILES, MAX_PIECE_LENGTH, MAX_PIECES, pick};
-use crate::hash::Digest;
+use crate::bencode::{Dict, List, Value};
+use crate::hash::Sha1;
 use crate::layout::Layout;
 
 /// Components of one path that are looked at; disks take far fewer.
@@ -23,7 +23,7 @@ const MAX_NAME_SHOWN: usize = 1024;
 pub(super) struct Info {
     pub(super) name: String,
     pub(super) layout: Arc<Layout>,
-    pub(super) piece_hashes: Arc<[Digest]>,
+    pub(super) piece_hashes: Arc<[Sha1]>,
     pub(super) files: Vec<File>,
     pub(super) private: bool,
 }
@@ -91,7 +91,7 @@ pub(super) fn parse(info: Value<'_>, notes: &mut Notes) -> Result<Info, Metainfo
     Ok(Info {
         name: String::from_utf8_lossy(&name[..name.len().min(MAX_NAME_SHOWN)]).into_owned(),
         layout: Arc::new(layout),
-        piece_hashes: hashes.into(),
+        piece_hashes: hashes,
         files,
         private: private.is_some_and(|private| private.as_int() != Some(0)),
     })
@@ -115,7 +115,7 @@ fn piece_length(value: Option<Value<'_>>) -> Result<u32, MetainfoError> {
     }
 }
 
-fn piece_hashes(pieces: Option<Value<'_>>) -> Result<&[Digest], MetainfoError> {
+fn piece_hashes(pieces: Option<Value<'_>>) -> Result<Arc<[Sha1]>, MetainfoError> {
     let pieces = string("pieces", pieces.ok_or_else(|| MetainfoError::missing("pieces"))?)?;
     let (hashes, rest) = pieces.as_chunks();
     if !rest.is_empty() {
@@ -125,7 +125,7 @@ fn piece_hashes(pieces: Option<Value<'_>>) -> Result<&[Digest], MetainfoError> {
         let problem = format!("{} pieces; up to {MAX_PIECES} can be handled", hashes.len());
         return Err(MetainfoError::at("pieces", problem));
     }
-    Ok(hashes)
+    Ok(hashes.iter().copied().map(Sha1).collect())
 }
 
 fn lay_out(piece_length: u32, files: &[File], hashes: usize) -> Result<Layout, MetainfoError> {

@@ -5,7 +5,6 @@
 //! is in [`Metainfo::notes`].
 
 mod announce;
-pub mod bencode;
 mod byteset;
 pub mod create;
 mod error;
@@ -21,7 +20,9 @@ use std::sync::Arc;
 pub use error::MetainfoError;
 pub use escape::escape;
 
-use crate::hash::{Digest, sha1};
+use crate::bencode;
+use crate::hash::{Sha1, sha1};
+use crate::ids::InfoHashes;
 use crate::layout::{Layout, PieceIndex};
 
 /// Bytes in a .torrent that is read.
@@ -40,22 +41,6 @@ pub const MAX_PIECE_LENGTH: u32 = 1 << 28;
 
 /// Bytes kept of `comment` and of `created by`.
 const MAX_TEXT: usize = 64 << 10;
-
-/// SHA-1 of the `info` dictionary over the bytes as they stand: the torrent's identity.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InfoHash(pub [u8; 20]);
-
-impl std::fmt::Display for InfoHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl std::fmt::Debug for InfoHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self}")
-    }
-}
 
 /// One file of a torrent.
 #[derive(Clone, Debug)]
@@ -78,13 +63,13 @@ pub struct File {
 #[derive(Clone, Debug)]
 pub struct Metainfo {
     /// Identity.
-    pub info_hash: InfoHash,
+    pub info_hash: InfoHashes,
     /// The suggested name, decoded; may hold anything, escape it before printing.
     pub name: String,
     /// Sizes and places; `layout.files()` and `files` have the same order and length.
     pub layout: Arc<Layout>,
     /// SHA-1 of each piece.
-    pub piece_hashes: Arc<[Digest]>,
+    pub piece_hashes: Arc<[Sha1]>,
     /// The files, in order.
     pub files: Vec<File>,
     /// BEP 27: use the torrent's own trackers alone.
@@ -149,7 +134,7 @@ impl Metainfo {
         let mut notes = notes::Notes::default();
         let parsed = info::parse(info, &mut notes)?;
         Ok(Metainfo {
-            info_hash: InfoHash(sha1(info.span())),
+            info_hash: InfoHashes::V1(sha1(info.span())),
             name: parsed.name,
             layout: parsed.layout,
             piece_hashes: parsed.piece_hashes,
@@ -167,7 +152,7 @@ impl Metainfo {
     }
 
     /// The hash that `piece` must have.
-    pub fn piece_hash(&self, piece: PieceIndex) -> Digest {
+    pub fn piece_hash(&self, piece: PieceIndex) -> Sha1 {
         self.piece_hashes[piece.0 as usize]
     }
 }

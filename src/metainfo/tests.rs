@@ -6,7 +6,7 @@ use super::create::{Content, NewTorrent};
 use super::*;
 
 fn torrent(content: Content<'_>) -> Vec<u8> {
-    let hashes = [[1; 20], [2; 20]];
+    let hashes = [Sha1([1; 20]), Sha1([2; 20])];
     let trackers = [vec!["http://a.example/announce".to_owned(), "udp://b.example:80".to_owned()]];
     let torrent = NewTorrent {
         name: "name",
@@ -52,8 +52,8 @@ fn what_we_make_we_read() {
     assert_eq!(single.files.len(), 1);
     assert_eq!(&*single.files[0].path, "name");
     assert_eq!(single.layout.total(), 150);
-    assert_eq!(single.piece_hashes[..], [[1; 20], [2; 20]]);
-    assert_eq!(single.piece_hash(PieceIndex(1)), [2; 20]);
+    assert_eq!(single.piece_hashes[..], [Sha1([1; 20]), Sha1([2; 20])]);
+    assert_eq!(single.piece_hash(PieceIndex(1)), Sha1([2; 20]));
     assert_eq!(single.trackers, [["http://a.example/announce", "udp://b.example:80"]]);
     assert!(single.private);
     assert!(single.notes.is_empty());
@@ -69,7 +69,7 @@ fn what_we_make_is_canonical() {
         name: "n",
         content: Content::Folder(&[("b/c", 3)]),
         piece_length: 4,
-        piece_hashes: &[[b'h'; 20]],
+        piece_hashes: &[Sha1([b'h'; 20])],
         trackers: &[vec!["http://t".to_owned()]],
         private: true,
     };
@@ -89,7 +89,7 @@ fn the_info_hash_is_that_of_the_bytes_as_they_stand() {
         b"d6:pieces20:aaaaaaaaaaaaaaaaaaaa4:name5:first4:name6:second12:piece lengthi064e6:lengthi7e1:zlee";
     let bytes = join(&[b"d8:url-list0:4:info", info, b"8:announce17:http://x.example/e"]);
     let torrent = Metainfo::parse(&bytes).unwrap();
-    assert_eq!(torrent.info_hash, InfoHash(sha1(info)));
+    assert_eq!(torrent.info_hash, InfoHashes::V1(sha1(info)));
     assert_eq!(torrent.info_bytes[..], info[..]);
     assert_eq!((&*torrent.name, torrent.layout.piece_length()), ("first", 64));
     assert_eq!(torrent.trackers, [["http://x.example/"]]);

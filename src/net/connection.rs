@@ -12,7 +12,7 @@ pub use super::reader::{Incoming, ReadError};
 use super::writer::Writer;
 pub use super::writer::lay_out;
 use crate::blocks::Run;
-use crate::swarm::PeerKey;
+use crate::ids::PeerKey;
 use crate::wire::{Limits, Message};
 
 /// Messages that may wait for a connection's driver; a peer that lets more pile up is closed.

@@ -12,8 +12,8 @@ use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::check::{self, CheckOptions, CheckOutcome, PieceResult};
 use crate::disk::OnDisk;
+use crate::ids::InfoHashes;
 use crate::layout::PieceIndex;
-use crate::metainfo::InfoHash;
 use crate::storage::resume::{self, Partial, Vouched};
 use crate::storage::{Storage, StorageError, StorageErrorKind};
 
@@ -75,7 +75,7 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Checked {
     /// Whose.
-    pub torrent: InfoHash,
+    pub torrent: InfoHashes,
     /// What was checked: another torrent of this name may be there by now.
     pub storage: Arc<Storage>,
     /// What is there and good.

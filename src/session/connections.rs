@@ -11,10 +11,11 @@ use super::events::{handshake_packet, packet, protocol};
 use super::{Engine, Keys, Notice};
 use crate::blocks::{BlockData, Run};
 use crate::event::{Direction, Kind, Severity};
-use crate::metainfo::InfoHash;
+use crate::ids::InfoHashes;
+use crate::ids::PeerKey;
 use crate::net::connection::{self, FromPeer, Incoming, OUTBOX, Opening, Outgoing};
 use crate::net::dial::{self, Met};
-use crate::swarm::{Hello, Input, Origin, PeerKey};
+use crate::swarm::{Hello, Input, Origin};
 use crate::wire::{Handshake, Limits, Message, PeerId, Reserved};
 
 /// Peers that called us and have not said their handshake yet; further ones are closed.
@@ -35,7 +36,7 @@ fn our_reserved() -> Reserved {
 #[derive(Debug)]
 pub struct Connection {
     /// Whose it is.
-    pub torrent: InfoHash,
+    pub torrent: InfoHashes,
     /// Dropping it closes the connection.
     pub outbox: mpsc::Sender<Outgoing>,
     /// The other end.
@@ -122,17 +123,18 @@ impl Engine {
             Ok(met) => met,
             Err(error) => return self.tell_not_met(None, address, &error),
         };
-        let torrent = met.handshake.info_hash;
-        let known = self.torrents.get(&torrent).is_some_and(|torrent| torrent.swarm().is_some());
-        let about = known.then_some(torrent);
+        let asked_for = met.handshake.info_hash;
+        let is_meant =
+            |torrent: &&super::torrent::Torrent| torrent.swarm().is_some() && torrent.is_called(asked_for);
+        let about = self.torrents.values().find(is_meant).map(|torrent| torrent.on_disk.metainfo.info_hash);
         self.tell_if(Severity::Debug, about, || Kind::PeerPacketIn {
             address,
             packet: handshake_packet(&met.handshake),
         });
-        if !known {
+        let Some(torrent) = about else {
             let reason = "asks for a torrent that is not here".to_owned();
             return self.tell_if(Severity::Info, None, || Kind::PeerDisconnect { address, reason });
-        }
+        };
         let ours = self.handshake(torrent);
         self.tell_if(Severity::Debug, torrent, || Kind::PeerPacketOut {
             address,
@@ -142,7 +144,7 @@ impl Engine {
     }
 
     /// A peer has not said its handshake, or not one that will do.
-    fn tell_not_met(&mut self, torrent: Option<InfoHash>, address: SocketAddr, error: &std::io::Error) {
+    fn tell_not_met(&mut self, torrent: Option<InfoHashes>, address: SocketAddr, error: &std::io::Error) {
         if error.kind() == std::io::ErrorKind::InvalidData {
             self.tell_if(Severity::Info, torrent, || Kind::PeerError {
                 address,
@@ -161,7 +163,7 @@ impl Engine {
         true
     }
 
-    pub(super) fn dial(&mut self, now: Instant, torrent: InfoHash, address: SocketAddr) {
+    pub(super) fn dial(&mut self, now: Instant, torrent: InfoHashes, address: SocketAddr) {
         if self.connections.count() >= self.options.max_peers {
             return self.input(now, torrent, Input::DialPostponed(address));
         }
@@ -181,7 +183,7 @@ impl Engine {
     pub(super) fn on_dialed(
         &mut self,
         now: Instant,
-        torrent: InfoHash,
+        torrent: InfoHashes,
         address: SocketAddr,
         met: std::io::Result<Met>,
     ) {
@@ -207,14 +209,14 @@ impl Engine {
         }
     }
 
-    fn handshake(&self, info_hash: InfoHash) -> Handshake {
-        Handshake { reserved: our_reserved(), info_hash, peer_id: self.peer_id }
+    fn handshake(&self, torrent: InfoHashes) -> Handshake {
+        Handshake { reserved: our_reserved(), info_hash: torrent.wire(), peer_id: self.peer_id }
     }
 
     fn open(
         &mut self,
         now: Instant,
-        info_hash: InfoHash,
+        info_hash: InfoHashes,
         address: SocketAddr,
         direction: Direction,
         met: Met,
@@ -246,14 +248,14 @@ impl Engine {
     }
 
     /// Gives a swarm an input; what it says about it is done when the loop settles.
-    pub(super) fn input(&mut self, now: Instant, torrent: InfoHash, input: Input) {
+    pub(super) fn input(&mut self, now: Instant, torrent: InfoHashes, input: Input) {
         if let Some(swarm) = self.torrents.get_mut(&torrent).and_then(|torrent| torrent.swarm_mut()) {
             swarm.handle(now, input);
             self.touched.insert(torrent);
         }
     }
 
-    pub(super) fn add_peer(&mut self, now: Instant, torrent: InfoHash, address: SocketAddr) {
+    pub(super) fn add_peer(&mut self, now: Instant, torrent: InfoHashes, address: SocketAddr) {
         if self.is_filtered(address) {
             return;
         }
@@ -328,7 +330,7 @@ impl Engine {
         }
     }
 
-    fn tell_incoming(&mut self, torrent: InfoHash, address: SocketAddr, batch: &[Incoming]) {
+    fn tell_incoming(&mut self, torrent: InfoHashes, address: SocketAddr, batch: &[Incoming]) {
         if !self.subscribers.want(Severity::Debug) {
             return;
         }
@@ -349,7 +351,7 @@ impl Engine {
         }
     }
 
-    fn tell_outgoing(&mut self, torrent: InfoHash, address: SocketAddr, outgoing: &Outgoing) {
+    fn tell_outgoing(&mut self, torrent: InfoHashes, address: SocketAddr, outgoing: &Outgoing) {
         if !self.subscribers.want(Severity::Debug) {
             return;
         }

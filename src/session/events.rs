@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::options::Status;
 use super::{Engine, Notice};
 use crate::event::{Event, Kind, Pieces, Severity};
-use crate::metainfo::InfoHash;
+use crate::ids::InfoHashes;
 use crate::tracker::{Step, Watch};
 use crate::wire::extension::HANDSHAKE_ID;
 use crate::wire::{ExtensionHandshake, Handshake, Message};
@@ -17,7 +17,7 @@ const PROGRESS: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Tells of a torrent; nothing comes after its summary.
-    pub(super) fn tell(&mut self, torrent: InfoHash, kind: Kind) {
+    pub(super) fn tell(&mut self, torrent: InfoHashes, kind: Kind) {
         if self.torrents.get(&torrent).is_none_or(|torrent| torrent.ended.is_none()) {
             self.subscribers.tell(Some(torrent), kind);
         }
@@ -27,7 +27,7 @@ impl Engine {
     pub(super) fn tell_if(
         &mut self,
         severity: Severity,
-        torrent: impl Into<Option<InfoHash>>,
+        torrent: impl Into<Option<InfoHashes>>,
         kind: impl FnOnce() -> Kind,
     ) {
         if self.subscribers.want(severity) {
@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// What happened to a torrent's files.
-    pub(super) fn tell_notes(&mut self, hash: InfoHash) {
+    pub(super) fn tell_notes(&mut self, hash: InfoHashes) {
         let Some(torrent) = self.torrents.get(&hash) else { return };
         let storage = torrent.on_disk.storage.clone();
         for note in storage.take_notes() {
@@ -75,7 +75,7 @@ impl Engine {
     }
 
     /// Watches an announce, if somebody wants to know.
-    pub(super) fn watch(&self, hash: InfoHash, url: &str, tier: usize) -> Option<Watch> {
+    pub(super) fn watch(&self, hash: InfoHashes, url: &str, tier: usize) -> Option<Watch> {
         if !self.subscribers.want(Severity::Debug) {
             return None;
         }
@@ -98,7 +98,7 @@ impl Engine {
             }
         }
         (self.next_progress, self.moved) = (None, false);
-        let hashes: Vec<InfoHash> = self.torrents.keys().copied().collect();
+        let hashes: Vec<InfoHashes> = self.torrents.keys().copied().collect();
         for hash in hashes {
             let Some(torrent) = self.torrents.get(&hash) else { continue };
             let Some(swarm) = torrent.swarm().filter(|_| torrent.ended.is_none()) else { continue };
@@ -196,6 +196,7 @@ fn extended(kind: &str, id: u8, payload: &[u8]) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::WireHash;
     use crate::layout::{Block, PieceIndex};
     use crate::wire::{PeerId, Reserved};
     use serde_json::json;
@@ -245,7 +246,7 @@ mod tests {
         }
         let handshake = Handshake {
             reserved: Reserved::FAST,
-            info_hash: InfoHash([0xab; 20]),
+            info_hash: WireHash([0xab; 20]),
             peer_id: PeerId(*b"-bg010U-abcdefghijkl"),
         };
         let expected = json!({ "type": "handshake", "reserved": "0000000000000004",

@@ -15,8 +15,9 @@ use crate::blocks::BlockData;
 use crate::check::PieceResult;
 use crate::disk::OnDisk;
 use crate::event::{Kind, Pieces, Severity, State};
+use crate::ids::InfoHashes;
 use crate::layout::PieceIndex;
-use crate::metainfo::{InfoHash, Metainfo};
+use crate::metainfo::Metainfo;
 use crate::storage::resume::Vouched;
 use crate::storage::{Preallocate, Storage, StorageOptions};
 use crate::swarm::{Config, Input, Origin, Swarm};
@@ -76,7 +77,7 @@ impl Engine {
         true
     }
 
-    fn begin_check(&mut self, now: Instant, hash: InfoHash, full: bool, again: Option<Vouched>) {
+    fn begin_check(&mut self, now: Instant, hash: InfoHashes, full: bool, again: Option<Vouched>) {
         let tell_pieces = self.subscribers.want(Severity::Info);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         let layout = &torrent.on_disk.metainfo.layout;
@@ -113,7 +114,7 @@ impl Engine {
         self.tell(hash, Kind::HashcheckStarted { pieces, bytes });
     }
 
-    pub(super) fn on_piece_checked(&mut self, hash: InfoHash, piece: PieceIndex, result: PieceResult) {
+    pub(super) fn on_piece_checked(&mut self, hash: InfoHashes, piece: PieceIndex, result: PieceResult) {
         let (index, peers) = (piece.0, Vec::new());
         match result {
             PieceResult::Ok => self.tell(hash, Kind::PieceHashPassed { index, peers }),
@@ -128,19 +129,14 @@ impl Engine {
 
     /// Checks again what is on disk of these pieces, all if `None`: the connections are closed, and
     /// made anew afterwards.
-    pub(super) fn check_again(&mut self, now: Instant, hash: InfoHash, pieces: Option<Bitfield>) {
+    pub(super) fn check_again(&mut self, now: Instant, hash: InfoHashes, pieces: Option<Bitfield>) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         let ends = torrent.ending.is_some() || torrent.ended.is_some();
         let Some(swarm) = torrent.swarm().filter(|_| !ends) else { return };
         let totals = swarm.totals(now);
         let mut to_check = pieces.unwrap_or_else(|| Bitfield::full(swarm.have().len()));
-        torrent.safety.doubtful.iter().for_each(|piece| {
-            to_check.insert(piece);
-        });
-        let mut have = swarm.have().clone();
-        to_check.iter().for_each(|piece| {
-            have.remove(piece);
-        });
+        to_check.union_with(&torrent.safety.doubtful);
+        let have = swarm.have().difference(&to_check);
         let (uploaded, downloaded) = (totals.uploaded, totals.downloaded);
         let again = Vouched { have, to_check, partial: Vec::new(), uploaded, downloaded };
         self.input(now, hash, Input::Enter(State::Stopped));
@@ -150,7 +146,7 @@ impl Engine {
 
     /// After an error that says that the files are not what they were taken for: looks at them anew,
     /// with nothing held open and nothing remembered but resume data.
-    fn check_renewed(&mut self, now: Instant, hash: InfoHash) {
+    fn check_renewed(&mut self, now: Instant, hash: InfoHashes) {
         let trace = self.subscribers.want(Severity::Debug);
         self.input(now, hash, Input::Enter(State::Stopped));
         self.perform(now, hash);
@@ -191,7 +187,7 @@ impl Engine {
             numbers.map(|(number, _)| number).collect()
         };
         let config = Config {
-            info_hash: hash,
+            info_hash: hash.wire(),
             layout: torrent.on_disk.metainfo.layout.clone(),
             trackers: torrent.on_disk.metainfo.trackers.clone(),
             peer_id: self.peer_id,
@@ -209,13 +205,7 @@ impl Engine {
         let mut swarm = Swarm::new(now, config);
         swarm.want_events(self.subscribers.least());
         let complete = swarm.is_complete();
-        let missing: Bitfield = {
-            let mut set = Bitfield::new(torrent.checked.len());
-            Bitfield::full(set.len()).minus(&torrent.checked).for_each(|piece| {
-                set.insert(piece);
-            });
-            set
-        };
+        let missing = torrent.checked.complement();
         let finished = Kind::HashcheckFinished {
             have: Pieces(torrent.checked.ranges()),
             missing: Pieces(missing.ranges()),
@@ -254,7 +244,7 @@ impl Engine {
     }
 
     /// Something new was verified and written.
-    pub(super) fn on_progress(&mut self, now: Instant, hash: InfoHash, piece: PieceIndex) {
+    pub(super) fn on_progress(&mut self, now: Instant, hash: InfoHashes, piece: PieceIndex) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.last_new = now;
         torrent.safety.save_soon(now);
@@ -279,7 +269,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn enter(&mut self, now: Instant, hash: InfoHash, state: State, reason: &str) {
+    pub(super) fn enter(&mut self, now: Instant, hash: InfoHashes, state: State, reason: &str) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         if torrent.state == state || torrent.ending.is_some() || torrent.ended.is_some() {
             return;
@@ -307,7 +297,7 @@ impl Engine {
 
     pub(super) fn shut_down(&mut self, now: Instant) {
         self.shutting_down = true;
-        let hashes: Vec<InfoHash> = self.torrents.keys().copied().collect();
+        let hashes: Vec<InfoHashes> = self.torrents.keys().copied().collect();
         for hash in hashes {
             let verdict = self.torrents.get(&hash).map(Torrent::verdict);
             if let Some((code, reason)) = verdict {
@@ -317,7 +307,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn remove(&mut self, now: Instant, hash: InfoHash) {
+    pub(super) fn remove(&mut self, now: Instant, hash: InfoHashes) {
         let Some(torrent) = self.torrents.get(&hash) else { return };
         let name = torrent.on_disk.metainfo.name.clone();
         let (code, reason) = torrent.verdict();
@@ -335,7 +325,7 @@ impl Engine {
     }
 
     /// No new work; what is written is finished and synced, the tracker is told.
-    pub(super) fn begin_end(&mut self, now: Instant, hash: InfoHash, code: u8, reason: String) {
+    pub(super) fn begin_end(&mut self, now: Instant, hash: InfoHashes, code: u8, reason: String) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         if torrent.ending.is_some() || torrent.ended.is_some() {
             return;
@@ -360,7 +350,7 @@ impl Engine {
     }
 
     /// Saves for the last time.
-    fn save_last(&mut self, hash: InfoHash) {
+    fn save_last(&mut self, hash: InfoHashes) {
         let ending = self.torrents.get_mut(&hash).and_then(|torrent| torrent.ending.as_mut());
         if ending.is_some_and(|ending| !std::mem::replace(&mut ending.saving, true)) {
             self.save_all(hash);
@@ -368,7 +358,7 @@ impl Engine {
     }
 
     /// Ends a torrent whose time has come, and concludes one whose end has been waited for.
-    pub(super) fn see_to_the_end(&mut self, now: Instant, hash: InfoHash) {
+    pub(super) fn see_to_the_end(&mut self, now: Instant, hash: InfoHashes) {
         let Some(torrent) = self.torrents.get(&hash) else { return };
         if let Some((code, reason)) = torrent.due_to_end(now) {
             self.begin_end(now, hash, code, reason);

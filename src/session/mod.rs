@@ -33,14 +33,16 @@ use crate::bitfield::Bitfield;
 use crate::check::PieceResult;
 use crate::disk::{Disk, Done};
 use crate::event::{Kind, Severity, State};
+use crate::ids::InfoHashes;
+use crate::ids::PeerKey;
 use crate::layout::PieceIndex;
-use crate::metainfo::{InfoHash, Metainfo};
+use crate::metainfo::Metainfo;
 use crate::net::Shared;
 use crate::net::connection::FromPeer;
 use crate::net::dial::Met;
 use crate::storage::{StorageError, resume};
+use crate::swarm::Totals;
 use crate::swarm::announce::{Answer, Failure, Token};
-use crate::swarm::{PeerKey, Totals};
 
 pub use crate::swarm::{PeerFlags, PeerStatus};
 use crate::tracker;
@@ -68,20 +70,20 @@ pub enum Command {
     /// Adds a torrent, unless it is there.
     Add(Box<Metainfo>, TorrentOptions, SyncSender<bool>),
     /// Ends a torrent and forgets it.
-    Remove(InfoHash, SyncSender<()>),
+    Remove(InfoHashes, SyncSender<()>),
     /// To be in this state.
     /// Like those below: false if it is not there.
-    Enter(InfoHash, State, SyncSender<bool>),
+    Enter(InfoHashes, State, SyncSender<bool>),
     /// Checks again what is on disk of these pieces (`None`: all), whatever resume data say.
-    Hashcheck(InfoHash, Option<Bitfield>, SyncSender<bool>),
+    Hashcheck(InfoHashes, Option<Bitfield>, SyncSender<bool>),
     /// Calls the closure with the torrent.
-    Ask(InfoHash, Question),
+    Ask(InfoHashes, Question),
     /// The torrents.
-    List(SyncSender<Vec<InfoHash>>),
+    List(SyncSender<Vec<InfoHashes>>),
     /// Subscribes.
     Subscribe(Severity, Interest, SyncSender<Subscription>),
     /// A peer's address, from the user.
-    AddPeer(InfoHash, SocketAddr, SyncSender<bool>),
+    AddPeer(InfoHashes, SocketAddr, SyncSender<bool>),
     /// Ends all torrents, then the session.
     Shutdown,
 }
@@ -91,18 +93,18 @@ pub(crate) enum Notice {
     Accepted(TcpStream, SocketAddr),
     /// A peer that called us has said its handshake, or not.
     Answered(SocketAddr, std::io::Result<Met>),
-    Dialed(InfoHash, SocketAddr, std::io::Result<Met>),
+    Dialed(InfoHashes, SocketAddr, std::io::Result<Met>),
     /// With the number of the swarm that asked.
-    Announced(InfoHash, u32, Token, Result<Answer, Failure>),
-    PieceChecked(InfoHash, PieceIndex, PieceResult),
+    Announced(InfoHashes, u32, Token, Result<Answer, Failure>),
+    PieceChecked(InfoHashes, PieceIndex, PieceResult),
     Checked(Box<Checked>),
-    Prepared(InfoHash, Result<(), StorageError>),
-    Synced(InfoHash, Synced),
+    Prepared(InfoHashes, Result<(), StorageError>),
+    Synced(InfoHashes, Synced),
     /// Resume data to be stored.
-    Snapshot(InfoHash, resume::Snapshot),
+    Snapshot(InfoHashes, resume::Snapshot),
     /// All is synced, resume data are stored, files are closed.
-    SavedAll(InfoHash, Result<(), StorageError>),
-    Told(InfoHash, Kind),
+    SavedAll(InfoHashes, Result<(), StorageError>),
+    Told(InfoHashes, Kind),
 }
 
 /// The session's state: see the module's head.
@@ -113,9 +115,9 @@ pub struct Engine {
     /// Where connections are accepted.
     listening: Vec<SocketAddr>,
     key: u32,
-    torrents: BTreeMap<InfoHash, Torrent>,
+    torrents: BTreeMap<InfoHashes, Torrent>,
     /// Torrents whose swarm may have something to say.
-    touched: BTreeSet<InfoHash>,
+    touched: BTreeSet<InfoHashes>,
     connections: Connections,
     shared: Rc<Shared>,
     disk: Disk,
@@ -134,7 +136,7 @@ pub struct Engine {
     notify: mpsc::UnboundedSender<Notice>,
     tracker_options: Arc<tracker::Options>,
     next_progress: Option<Instant>,
-    last_totals: BTreeMap<InfoHash, Totals>,
+    last_totals: BTreeMap<InfoHashes, Totals>,
     shutting_down: bool,
     /// Counts swarms, of all torrents alike, so that no answer is taken for another's.
     generations: u32,

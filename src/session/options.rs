@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::bitfield::Bitfield;
 use crate::event::{Kind, Pieces, State};
-use crate::metainfo::InfoHash;
+use crate::ids::InfoHashes;
 use crate::storage::Preallocate;
 
 /// What all torrents of a session share.
@@ -169,7 +169,7 @@ pub enum Phase {
 #[derive(Clone, Debug)]
 pub struct Status {
     /// Identity.
-    pub info_hash: InfoHash,
+    pub info_hash: InfoHashes,
     /// As the torrent says it; escape before printing.
     pub name: String,
     /// As asked for.

@@ -5,11 +5,12 @@ use std::time::Instant;
 use super::{Engine, Notice};
 use crate::disk::{Done, Read, Verify, WriteJob};
 use crate::event::{Kind, Severity};
+use crate::ids::InfoHashes;
+use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
-use crate::metainfo::InfoHash;
 use crate::net::connection::{self, FromPeer, Outgoing};
 use crate::swarm::announce::{Announce, Answer, Failure, Token};
-use crate::swarm::{Input, MOST_UNWRITTEN, Output, PeerKey};
+use crate::swarm::{Input, MOST_UNWRITTEN, Output};
 use crate::tracker;
 
 /// While more than this waits for the disk nothing is read from any socket. The swarms stop
@@ -21,7 +22,7 @@ const READ_TOGETHER: usize = 512 * 1024;
 
 impl Engine {
     /// Does all that the swarm of a torrent has to say.
-    pub(super) fn perform(&mut self, now: Instant, torrent: InfoHash) {
+    pub(super) fn perform(&mut self, now: Instant, torrent: InfoHashes) {
         let mut serving: Option<(PeerKey, Vec<Block>)> = None;
         while let Some(output) = self.next_output(now, torrent) {
             if let Output::Serve(peer, block) = output {
@@ -50,18 +51,18 @@ impl Engine {
         self.serve(now, torrent, serving);
     }
 
-    fn next_output(&mut self, now: Instant, torrent: InfoHash) -> Option<Output> {
+    fn next_output(&mut self, now: Instant, torrent: InfoHashes) -> Option<Output> {
         self.torrents.get_mut(&torrent)?.swarm_mut()?.poll(now)
     }
 
-    fn close(&mut self, torrent: InfoHash, peer: PeerKey, reason: String) {
+    fn close(&mut self, torrent: InfoHashes, peer: PeerKey, reason: String) {
         if let Some(connection) = self.connections.remove(peer) {
             let address = connection.address;
             self.tell_if(Severity::Info, torrent, || Kind::PeerDisconnect { address, reason });
         }
     }
 
-    fn serve(&mut self, now: Instant, torrent: InfoHash, blocks: Option<(PeerKey, Vec<Block>)>) {
+    fn serve(&mut self, now: Instant, torrent: InfoHashes, blocks: Option<(PeerKey, Vec<Block>)>) {
         let Some((peer, blocks)) = blocks else { return };
         let Some(owner) = self.torrents.get_mut(&torrent) else { return };
         owner.safety.use_files(now);
@@ -73,7 +74,7 @@ impl Engine {
         }
     }
 
-    fn verify(&mut self, now: Instant, hash: InfoHash, piece: PieceIndex, digests: bool) {
+    fn verify(&mut self, now: Instant, hash: InfoHashes, piece: PieceIndex, digests: bool) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         let blocks = torrent.take_whole(piece);
         if torrent.safety.writing.insert(piece) {
@@ -89,7 +90,7 @@ impl Engine {
     }
 
     /// A piece does not wait for the disk any more.
-    fn written(&mut self, hash: InfoHash, piece: PieceIndex) {
+    fn written(&mut self, hash: InfoHashes, piece: PieceIndex) {
         if let Some(torrent) = self.torrents.get_mut(&hash) {
             // Not of one that was removed and added again.
             if torrent.safety.writing.remove(&piece) {
@@ -106,7 +107,7 @@ impl Engine {
         self.shared.gate.set_closed(waiting > MOST_WAITING.max(4 * u64::from(longest.unwrap_or(0))));
     }
 
-    fn announce(&mut self, hash: InfoHash, announce: Announce) {
+    fn announce(&mut self, hash: InfoHashes, announce: Announce) {
         let Some(torrent) = self.torrents.get(&hash) else { return };
         let (Some(swarm), generation) = (torrent.swarm(), torrent.generation) else { return };
         let (downloaded, uploaded) = swarm.since_started();
@@ -114,7 +115,7 @@ impl Engine {
         let watch = self.watch(hash, &url, tier);
         let request = tracker::Request {
             url,
-            info_hash: hash,
+            info_hash: hash.wire(),
             peer_id: self.peer_id.0,
             port: self.port,
             uploaded,
@@ -136,7 +137,7 @@ impl Engine {
     pub(super) fn on_announced(
         &mut self,
         now: Instant,
-        torrent: InfoHash,
+        torrent: InfoHashes,
         generation: u32,
         token: Token,
         mut result: Result<Answer, Failure>,

@@ -15,8 +15,8 @@ use super::{Engine, Notice};
 use crate::bitfield::Bitfield;
 use crate::disk::WriteJob;
 use crate::event::{Kind, State};
+use crate::ids::InfoHashes;
 use crate::layout::PieceIndex;
-use crate::metainfo::InfoHash;
 use crate::storage::resume::{self, Resume};
 use crate::storage::{Storage, StorageError, StorageErrorKind, StorageOptions};
 
@@ -84,9 +84,7 @@ impl Safety {
     /// Those of these pieces that are on the disk for certain.
     pub fn synced_of(&self, pieces: &Bitfield) -> Bitfield {
         let mut synced = pieces.clone();
-        pieces.minus(&self.synced).for_each(|piece| {
-            synced.remove(piece);
-        });
+        synced.intersect_with(&self.synced);
         synced
     }
 
@@ -128,9 +126,7 @@ impl Torrent {
     fn resume(&self, safe: &Bitfield) -> Option<Resume> {
         let totals = self.swarm()?.totals(Instant::now());
         let mut unchecked = self.unchecked.clone();
-        for piece in self.have().minus(safe).chain(self.safety.writing.iter().copied()) {
-            unchecked.insert(piece);
-        }
+        unchecked.extend(self.have().minus(safe).chain(self.safety.writing.iter().copied()));
         Some(Resume {
             have: safe.clone(),
             unchecked,
@@ -159,7 +155,7 @@ pub fn storage_options(options: &TorrentOptions) -> StorageOptions {
 
 impl Engine {
     /// Makes files ready for what is missing, on the thread that will write them.
-    pub(super) fn prepare(&mut self, hash: InfoHash) {
+    pub(super) fn prepare(&mut self, hash: InfoHashes) {
         let Some(torrent) = self.torrents.get(&hash) else { return };
         let (storage, notify) = (torrent.on_disk.storage.clone(), self.notify.clone());
         let work = move || {
@@ -169,7 +165,7 @@ impl Engine {
         let _ = self.disk.write(WriteJob::Then(Box::new(work)));
     }
 
-    pub(super) fn on_prepared(&mut self, now: Instant, hash: InfoHash, result: Result<(), StorageError>) {
+    pub(super) fn on_prepared(&mut self, now: Instant, hash: InfoHashes, result: Result<(), StorageError>) {
         self.tell_notes(hash);
         match result.map_err(|error| self.put_up_with(hash, error)) {
             Err(Some(error)) if error.kind == StorageErrorKind::TooSmall => self.refuse(now, hash, &error),
@@ -183,13 +179,13 @@ impl Engine {
     }
 
     /// There is no room for what is to be set aside: the torrent ends before it has begun.
-    pub(super) fn refuse(&mut self, now: Instant, hash: InfoHash, error: &StorageError) {
+    pub(super) fn refuse(&mut self, now: Instant, hash: InfoHashes, error: &StorageError) {
         self.on_storage_error(now, hash, error);
         self.begin_end(now, hash, super::torrent::exit_code_of(error), error.to_string());
     }
 
     /// `piece` was written: now and then what is written is brought to the disk.
-    pub(super) fn flush(&mut self, hash: InfoHash, piece: PieceIndex) {
+    pub(super) fn flush(&mut self, hash: InfoHashes, piece: PieceIndex) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.safety.unflushed += u64::from(torrent.on_disk.metainfo.layout.piece_size(piece));
         if torrent.safety.unflushed < FLUSH_EVERY {
@@ -199,7 +195,7 @@ impl Engine {
     }
 
     /// Saves what waits for it, closes files that nobody uses.
-    pub(super) fn look_after_files(&mut self, now: Instant, hash: InfoHash) {
+    pub(super) fn look_after_files(&mut self, now: Instant, hash: InfoHashes) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         if torrent.ending.is_some() || torrent.ended.is_some() {
             return;
@@ -221,7 +217,7 @@ impl Engine {
     }
 
     /// Syncs what is written so far beside further writes; then saves resume data, if they are due.
-    pub(super) fn sync(&mut self, hash: InfoHash, save: bool) {
+    pub(super) fn sync(&mut self, hash: InfoHashes, save: bool) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.safety.unflushed = 0;
         let (storage, have) = (torrent.on_disk.storage.clone(), torrent.have().clone());
@@ -234,7 +230,7 @@ impl Engine {
         let _ = self.disk.sync(Box::new(work));
     }
 
-    pub(super) fn on_synced(&mut self, now: Instant, hash: InfoHash, synced: Synced) {
+    pub(super) fn on_synced(&mut self, now: Instant, hash: InfoHashes, synced: Synced) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         if torrent.generation != synced.generation {
             return;
@@ -255,7 +251,7 @@ impl Engine {
     }
 
     /// Looks at what is known, between two writes.
-    fn take_snapshot(&mut self, hash: InfoHash) {
+    fn take_snapshot(&mut self, hash: InfoHashes) {
         let Some(torrent) = self.torrents.get(&hash) else { return };
         let storage = torrent.on_disk.storage.clone();
         let (Some(_), Some(resume)) = (&torrent.options.state_dir, torrent.resume(&torrent.safety.synced))
@@ -269,7 +265,7 @@ impl Engine {
         let _ = self.disk.write(WriteJob::Then(Box::new(work)));
     }
 
-    pub(super) fn on_snapshot(&mut self, hash: InfoHash, snapshot: resume::Snapshot) {
+    pub(super) fn on_snapshot(&mut self, hash: InfoHashes, snapshot: resume::Snapshot) {
         let Some(torrent) = self.torrents.get(&hash) else { return };
         let (storage, state_dir) = (torrent.on_disk.storage.clone(), torrent.options.state_dir.clone());
         let work = move || {
@@ -281,7 +277,7 @@ impl Engine {
 
     /// Behind the last writes: writes unfinished pieces, if this is the torrent's end, syncs all, saves
     /// resume data that name it, and closes the files.
-    pub(super) fn save_all(&mut self, hash: InfoHash) {
+    pub(super) fn save_all(&mut self, hash: InfoHashes) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.safety.next_save = None;
         let storage = torrent.on_disk.storage.clone();
@@ -311,7 +307,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_saved_all(&mut self, now: Instant, hash: InfoHash, result: Result<(), StorageError>) {
+    pub(super) fn on_saved_all(&mut self, now: Instant, hash: InfoHashes, result: Result<(), StorageError>) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         if let Some(ending) = torrent.ending.as_mut() {
             ending.saved = ending.saving;
@@ -324,7 +320,7 @@ impl Engine {
     }
 
     /// The torrent is paused, keeps what it has, and goes on when it is started again.
-    pub(super) fn on_storage_error(&mut self, now: Instant, hash: InfoHash, error: &StorageError) {
+    pub(super) fn on_storage_error(&mut self, now: Instant, hash: InfoHashes, error: &StorageError) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         torrent.safety.renew |= is_news(error.kind);
         if torrent.error.is_some() || torrent.ended.is_some() {
@@ -346,12 +342,8 @@ impl Engine {
 impl Torrent {
     /// A sync has failed: what was written since the last good one may be lost.
     fn distrust(&mut self) {
-        let mut doubtful = std::mem::replace(&mut self.safety.doubtful, Bitfield::new(0));
-        let lost: Vec<PieceIndex> = self.have().minus(&self.safety.synced).collect();
-        lost.into_iter().for_each(|piece| {
-            doubtful.insert(piece);
-        });
-        self.safety.doubtful = doubtful;
+        let lost = self.have().difference(&self.safety.synced);
+        self.safety.doubtful.union_with(&lost);
         self.safety.renew = true;
     }
 }

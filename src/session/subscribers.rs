@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use crate::event::{Event, Kind, Severity};
-use crate::metainfo::InfoHash;
+use crate::ids::InfoHashes;
 
 /// Memory that events may take, roughly, while they wait for one subscriber: 16,384 plain ones. What
 /// a slower subscriber misses is counted.
@@ -151,7 +151,7 @@ impl Subscribers {
     }
 
     /// Tells everyone who wants to know. Never blocks.
-    pub fn tell(&mut self, torrent: Option<InfoHash>, kind: Kind) {
+    pub fn tell(&mut self, torrent: Option<InfoHashes>, kind: Kind) {
         let event = Event { torrent, kind };
         self.all.retain(|subscriber| !subscriber.wants(&event.kind) || subscriber.tell(event.clone()));
     }

@@ -13,6 +13,7 @@ use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::disk::OnDisk;
 use crate::event::State;
+use crate::ids::WireHash;
 use crate::layout::{Block, Layout, PieceIndex};
 use crate::storage::{StorageError, StorageErrorKind};
 use crate::swarm::announce::TrackerStatus;
@@ -96,6 +97,11 @@ pub struct Torrent {
 }
 
 impl Torrent {
+    /// Whether peers of a swarm by this name are meant for it.
+    pub fn is_called(&self, name: WireHash) -> bool {
+        self.on_disk.metainfo.info_hash.wire_hashes().any(|ours| ours == name)
+    }
+
     /// The swarm, once the check is done.
     pub fn swarm(&self) -> Option<&Swarm> {
         match &self.life {

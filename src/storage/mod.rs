@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::ids::WireHash;
 use crate::layout::{FileIndex, Layout, Span};
-use crate::metainfo::{File, InfoHash, Metainfo};
+use crate::metainfo::{File, Metainfo};
 
 mod error;
 mod note;
@@ -132,7 +133,7 @@ struct Unsynced {
 #[derive(Debug)]
 pub struct Storage {
     basedir: PathBuf,
-    info_hash: InfoHash,
+    info_hash: WireHash,
     layout: Arc<Layout>,
     slots: Vec<Slot>,
     links: Vec<(FileIndex, Box<str>)>,
@@ -169,7 +170,7 @@ impl Storage {
         let top = slots.first().and_then(|slot| slot.path.split_once('/')).map(|(top, _)| Box::from(top));
         Storage {
             basedir: basedir.to_owned(),
-            info_hash: metainfo.info_hash,
+            info_hash: metainfo.info_hash.wire(),
             layout: metainfo.layout.clone(),
             links: links.collect(),
             slots,

@@ -16,8 +16,8 @@ use rustix::fs::OFlags;
 
 use super::root::{Root, is_unlinked};
 use crate::hash;
+use crate::ids::WireHash;
 use crate::layout::Layout;
-use crate::metainfo::InfoHash;
 
 /// "btget", version 1.
 const MAGIC: [u8; 8] = *b"btgprt\x001";
@@ -53,12 +53,12 @@ pub(crate) struct PartFile {
 
 impl PartFile {
     /// The name below basedir. It holds the info hash, so it cannot be the name of one of the torrent's files.
-    pub(crate) fn name(info_hash: InfoHash) -> String {
+    pub(crate) fn name(info_hash: WireHash) -> String {
         format!(".{info_hash}.parts")
     }
 
     /// Reads the part file, if there is one. Makes nothing and writes nothing.
-    pub(crate) fn load(root: &Root, info_hash: InfoHash, layout: &Layout) -> io::Result<PartFile> {
+    pub(crate) fn load(root: &Root, info_hash: WireHash, layout: &Layout) -> io::Result<PartFile> {
         let mut part = PartFile::empty(PartFile::name(info_hash), info_hash, layout);
         match root.open_file(&part.name, OFlags::RDONLY, 0) {
             Ok((file, _)) => {
@@ -71,7 +71,7 @@ impl PartFile {
         Ok(part)
     }
 
-    fn empty(name: String, info_hash: InfoHash, layout: &Layout) -> PartFile {
+    fn empty(name: String, info_hash: WireHash, layout: &Layout) -> PartFile {
         let mut header = [0; HEADER as usize];
         header[..8].copy_from_slice(&MAGIC);
         header[8..28].copy_from_slice(&info_hash.0);
@@ -287,7 +287,7 @@ impl PartFile {
 fn checksum(head: &[u8], data: &[&[u8]]) -> [u8; 8] {
     let message: Vec<&[u8]> = std::iter::once(head).chain(data.iter().copied()).collect();
     let digest = hash::sha1_many(&[&message]);
-    digest[0][..8].try_into().expect("a digest has 20 bytes")
+    digest[0].0[..8].try_into().expect("a digest has 20 bytes")
 }
 
 fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -308,7 +308,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const HASH: InfoHash = InfoHash([7; 20]);
+    const HASH: WireHash = WireHash([7; 20]);
 
     fn setup(total: u64) -> (tempfile::TempDir, Root, Layout) {
         let dir = tempfile::tempdir().unwrap();

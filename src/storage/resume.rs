@@ -17,7 +17,7 @@ use super::part::PartFile;
 use super::root::Finder;
 use super::{Operation, Place, Storage, StorageError, lock};
 use crate::bitfield::Bitfield;
-use crate::hash::{Digest, sha1};
+use crate::hash::{Sha1, sha1};
 use crate::layout::{FileIndex, Layout, PieceIndex};
 
 /// Name and version of the format. Another version is read as if there were nothing.
@@ -69,7 +69,7 @@ pub struct Vouched {
 /// Where the resume data of a torrent lie: named by its info hash and by the folder, links resolved.
 pub fn path(state_dir: &Path, storage: &Storage) -> PathBuf {
     let basedir = basedir_digest(storage.basedir());
-    let folder: String = basedir[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let folder: String = basedir.0[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     state_dir.join(format!("{}-{folder}.resume", storage.info_hash))
 }
 
@@ -176,7 +176,7 @@ fn header(storage: &Storage) -> Vec<u8> {
     let layout = &storage.layout;
     let mut bytes = MAGIC.to_vec();
     bytes.extend(storage.info_hash.0);
-    bytes.extend(basedir_digest(storage.basedir()));
+    bytes.extend(basedir_digest(storage.basedir()).0);
     bytes.extend(layout.total().to_be_bytes());
     bytes.extend(layout.piece_length().to_be_bytes());
     bytes.extend((layout.files().len() as u32).to_be_bytes());
@@ -199,7 +199,7 @@ fn encode(storage: &Storage, resume: &Resume) -> Vec<u8> {
         bytes.extend(blocks);
     }
     let checksum = sha1(&bytes);
-    bytes.extend(checksum);
+    bytes.extend(checksum.0);
     bytes
 }
 
@@ -218,7 +218,7 @@ struct Saved {
 fn decode(storage: &Storage, bytes: &[u8]) -> Option<Saved> {
     let layout = &storage.layout;
     let (body, checksum) = bytes.split_last_chunk::<20>()?;
-    if sha1(body) != *checksum {
+    if sha1(body) != Sha1(*checksum) {
         return None;
     }
     let mut rest = body.strip_prefix(header(storage).as_slice())?;
@@ -262,20 +262,14 @@ impl Saved {
         for (index, (then, now)) in self.fingerprints.iter().zip(fingerprints(storage)).enumerate() {
             let file = FileIndex(index as u32);
             if *then != now {
-                storage.pieces_of(file).for_each(|piece| {
-                    to_check.insert(piece);
-                });
+                to_check.extend(storage.pieces_of(file));
             } else if now == NONE && index < storage.slots.len() && storage.slots[index].place == Place::File
             {
                 // It is not there and was not: no piece of it can be ours, whatever is said.
-                storage.pieces_of(file).filter(|&piece| have.contains(piece)).for_each(|piece| {
-                    to_check.insert(piece);
-                });
+                to_check.extend(storage.pieces_of(file).filter(|&piece| have.contains(piece)));
             }
         }
-        to_check.iter().for_each(|piece| {
-            have.remove(piece);
-        });
+        have.subtract(&to_check);
         partial.retain(|partial| !to_check.contains(partial.piece) && !have.contains(partial.piece));
         Vouched { have, to_check, partial, uploaded, downloaded }
     }
@@ -308,7 +302,7 @@ fn fingerprints(storage: &Storage) -> Vec<Fingerprint> {
         facts.extend(identity.ino().to_be_bytes());
         facts.extend(identity.dev().to_be_bytes());
         // Never NONE but once in 2^64 times, and then the file is hashed again.
-        sha1(&facts)[..8].try_into().expect("a digest has 20 bytes")
+        sha1(&facts).0[..8].try_into().expect("a digest has 20 bytes")
     };
     let files = storage.slots.iter().map(|slot| match slot.place {
         Place::File => of(&slot.path, b'f'),
@@ -322,7 +316,7 @@ fn fingerprints(storage: &Storage) -> Vec<Fingerprint> {
 }
 
 /// The folder's name with links resolved, as far as it is there.
-fn basedir_digest(basedir: &Path) -> Digest {
+fn basedir_digest(basedir: &Path) -> Sha1 {
     let absolute = fs::canonicalize(basedir).or_else(|_| std::path::absolute(basedir));
     sha1(absolute.unwrap_or_else(|_| basedir.to_owned()).as_os_str().as_bytes())
 }
@@ -330,6 +324,7 @@ fn basedir_digest(basedir: &Path) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::InfoHashes;
     use crate::metainfo::Metainfo;
     use crate::storage::StorageOptions;
     use crate::storage::tests::{stream, torrent};
@@ -509,7 +504,7 @@ mod tests {
         save(&state, &storage, &Resume { have: set(&[0, 1]), partial: Vec::new(), ..resume() }).unwrap();
         let fresh = Storage::new(&metainfo, dir.path(), options());
         assert_eq!(load(&state, &fresh).have, set(&[0, 1]));
-        fs::remove_file(dir.path().join(PartFile::name(metainfo.info_hash))).unwrap();
+        fs::remove_file(dir.path().join(PartFile::name(metainfo.info_hash.wire()))).unwrap();
         assert_eq!(load(&state, &fresh).have, set(&[0]));
     }
 
@@ -523,7 +518,7 @@ mod tests {
         fs::write(other.resume_file(), &bytes).unwrap();
         assert!(everything_again(&other.load()));
         let mut metainfo = place.metainfo.clone();
-        metainfo.info_hash.0[0] ^= 1;
+        metainfo.info_hash = InfoHashes::V1(Sha1([0xaa; 20]));
         let storage = Storage::new(&metainfo, &place.dir.path().join("base"), StorageOptions::default());
         fs::write(path(&place.state(), &storage), &bytes).unwrap();
         assert!(everything_again(&load(&place.state(), &storage)));
@@ -590,7 +585,7 @@ mod tests {
                 bytes.truncate(cut.index(bytes.len()));
             }
             let sum = sha1(&bytes);
-            bytes.extend(sum);
+            bytes.extend(sum.0);
             if let Some(saved) = decode(&storage, &bytes) {
                 let vouched = saved.vouch(&storage);
                 prop_assert!(vouched.have.iter().all(|piece| !vouched.to_check.contains(piece)));

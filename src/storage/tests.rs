@@ -1,5 +1,7 @@
 use super::*;
 use crate::hash;
+use crate::hash::Sha1;
+use crate::ids::InfoHashes;
 use proptest::prelude::*;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -18,7 +20,7 @@ pub(crate) fn torrent(piece_length: u32, files: &[(&str, u64)], data: &[u8]) -> 
     let layout = Layout::new(piece_length, files.iter().map(|file| (file.length, file.pad))).unwrap();
     assert_eq!(layout.total(), data.len() as u64);
     Metainfo {
-        info_hash: InfoHash([0xab; 20]),
+        info_hash: InfoHashes::V1(Sha1([0xab; 20])),
         name: "t".into(),
         layout: Arc::new(layout),
         piece_hashes: data.chunks(piece_length as usize).map(hash::sha1).collect(),
@@ -133,7 +135,7 @@ proptest! {
         storage.close_all();
         // A byte of an unwanted file is in the part file once it was written, and no other byte is.
         let root = root::Root::open(dir.path()).unwrap();
-        let part = part::PartFile::load(&root, metainfo.info_hash, &metainfo.layout).unwrap();
+        let part = part::PartFile::load(&root, metainfo.info_hash.wire(), &metainfo.layout).unwrap();
         let mut kept = vec![None; total as usize];
         for range in part.kept(0..total) {
             let mut bytes = vec![0; (range.end - range.start) as usize];

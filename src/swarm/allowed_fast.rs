@@ -3,15 +3,15 @@
 use std::net::IpAddr;
 
 use crate::hash::sha1;
+use crate::ids::WireHash;
 use crate::layout::PieceIndex;
-use crate::metainfo::InfoHash;
 
 /// Pieces in the set; BEP 6 suggests 10.
 pub const SET_SIZE: usize = 10;
 
 /// The set for a peer at `ip`: the same whenever it comes back, from anywhere in its /24. BEP 6
 /// defines it for IPv4 alone; for IPv6 it is empty.
-pub fn allowed_fast_set(ip: IpAddr, info_hash: InfoHash, num_pieces: u32) -> Vec<PieceIndex> {
+pub fn allowed_fast_set(ip: IpAddr, info_hash: WireHash, num_pieces: u32) -> Vec<PieceIndex> {
     let IpAddr::V4(v4) = ip.to_canonical() else { return Vec::new() };
     let [a, b, c, _] = v4.octets();
     let size = SET_SIZE.min(num_pieces as usize);
@@ -19,14 +19,14 @@ pub fn allowed_fast_set(ip: IpAddr, info_hash: InfoHash, num_pieces: u32) -> Vec
     let mut x = [&[a, b, c, 0][..], &info_hash.0].concat();
     while set.len() < size {
         let digest = sha1(&x);
-        for chunk in digest.chunks_exact(4) {
+        for chunk in digest.0.chunks_exact(4) {
             let number = chunk.iter().fold(0u32, |number, &byte| number << 8 | u32::from(byte));
             let piece = PieceIndex(number % num_pieces);
             if set.len() < size && !set.contains(&piece) {
                 set.push(piece);
             }
         }
-        x = digest.to_vec();
+        x = digest.0.to_vec();
     }
     set
 }
@@ -38,10 +38,10 @@ mod tests {
     #[test]
     fn it_gives_the_sets_of_the_bep() {
         let ip = "80.4.4.200".parse().unwrap();
-        let set = allowed_fast_set(ip, InfoHash([0xaa; 20]), 1313);
+        let set = allowed_fast_set(ip, WireHash([0xaa; 20]), 1313);
         let indices: Vec<u32> = set.iter().map(|piece| piece.0).collect();
         // BEP 6's example lists the first seven and nine of the same sequence.
         assert_eq!(indices[..9], [1059, 431, 808, 1217, 287, 376, 1188, 353, 508]);
-        assert_eq!(allowed_fast_set(ip, InfoHash([0xaa; 20]), 3).len(), 3);
+        assert_eq!(allowed_fast_set(ip, WireHash([0xaa; 20]), 3).len(), 3);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::PeerKey;
+use crate::ids::PeerKey;
 
 /// Between two looks at all peers. BEP 3: long enough for a choice to show its effect.
 pub const RECHOKE: Duration = Duration::from_secs(10);

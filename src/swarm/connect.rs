@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::allowed_fast::{SET_SIZE, allowed_fast_set};
 use super::peer::{Peer, REQQ};
-use super::{Hello, Origin, Output, PeerKey, Swarm};
+use super::{Hello, Origin, Output, Swarm};
 use crate::event::{Direction, Kind, Severity, State};
+use crate::ids::PeerKey;
 use crate::layout::PieceIndex;
 use crate::wire::Message;
 use crate::wire::extension::{self, ExtensionHandshake};

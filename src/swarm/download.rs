@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::peer::{MOST_HINTS, MOST_REFUSED, MOST_SUGGESTED};
 use super::progress::Arrival;
-use super::{MOST_UNWRITTEN, Output, PeerKey, Swarm};
+use super::{MOST_UNWRITTEN, Output, Swarm};
 use crate::bitfield::Bitfield;
 use crate::event::{Kind, Severity, State};
-use crate::hash::Digest;
+use crate::hash::Sha1;
+use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
 use crate::wire::{Message, extension};
 
@@ -235,7 +236,7 @@ impl Swarm {
         self.outputs.push_back(Output::Verify { piece, digests });
     }
 
-    pub(super) fn on_passed(&mut self, now: Instant, piece: PieceIndex, digests: &[Digest]) {
+    pub(super) fn on_passed(&mut self, now: Instant, piece: PieceIndex, digests: &[Sha1]) {
         let Some(senders) = self.verifying.remove(&piece) else { return };
         self.have.insert(piece);
         self.missing -= u32::from(self.wanted.contains(piece));
@@ -265,7 +266,7 @@ impl Swarm {
         }
     }
 
-    pub(super) fn on_failed(&mut self, now: Instant, piece: PieceIndex, digests: Vec<Digest>) {
+    pub(super) fn on_failed(&mut self, now: Instant, piece: PieceIndex, digests: Vec<Sha1>) {
         let Some(senders) = self.verifying.remove(&piece) else { return };
         self.wasted += u64::from(self.config.layout.piece_size(piece));
         let culprit = self.suspects.on_failed(piece, &senders, digests);

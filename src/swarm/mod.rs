@@ -32,9 +32,9 @@ use std::time::Instant;
 
 use crate::bitfield::Bitfield;
 use crate::event::{Direction, Kind, Severity, State};
-use crate::hash::Digest;
+use crate::hash::Sha1;
+use crate::ids::{PeerKey, WireHash};
 use crate::layout::{Block, Layout, PieceIndex};
-use crate::metainfo::InfoHash;
 use crate::wire::{Message, PeerId, Reserved};
 use announce::{Announce, Announcer, Answer, Failure, Outcome, Token};
 use candidates::Candidates;
@@ -48,10 +48,6 @@ use suspects::Suspects;
 pub use candidates::Origin;
 pub use peer::{PeerFlags, PeerStatus};
 
-/// Names one connection; never used again.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct PeerKey(pub u64);
-
 /// Bytes of whole pieces that wait for their hash and write before no more is asked for: most of a
 /// batch of large pieces, enough to keep the disk busy and little enough to hold in memory.
 pub const MOST_UNWRITTEN: u64 = 16 << 20;
@@ -60,7 +56,7 @@ pub const MOST_UNWRITTEN: u64 = 16 << 20;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The torrent.
-    pub info_hash: InfoHash,
+    pub info_hash: WireHash,
     /// Its shape.
     pub layout: Arc<Layout>,
     /// Its trackers.
@@ -125,12 +121,12 @@ pub enum Input {
     /// The piece matches its hash and is written. `digests` of its blocks, if they were asked for.
     Passed {
         piece: PieceIndex,
-        digests: Vec<Digest>,
+        digests: Vec<Sha1>,
     },
     /// The piece does not match its hash. `digests` of its blocks.
     Failed {
         piece: PieceIndex,
-        digests: Vec<Digest>,
+        digests: Vec<Sha1>,
     },
     /// The piece could not be written, its data are gone.
     Lost(PieceIndex),

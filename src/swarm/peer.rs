@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::Hello;
 use super::choker::Contender;
 use super::rate::Rate;
 use super::window::{Sent, Window};
-use super::{Hello, PeerKey};
 use crate::bitfield::Bitfield;
 use crate::event::Direction;
+use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
 use crate::wire::{PeerId, Reserved};
 

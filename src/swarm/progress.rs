@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::PeerKey;
+use crate::ids::PeerKey;
 use crate::layout::{Block, Layout, PieceIndex};
 
 /// Peers that may be asked for one block at the same time, in the end game; each is to be far quicker

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::peer::Peer;
-use super::{MOST_UNWRITTEN, PeerKey, Swarm};
+use super::{MOST_UNWRITTEN, Swarm};
+use crate::ids::PeerKey;
 use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
 
 /// Until so many pieces are here, new pieces are chosen at random (BEP 3, "random first piece").

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::hash::Digest;
+use crate::hash::Sha1;
 use crate::layout::PieceIndex;
 
 /// Pieces that are remembered; the evidence of further ones is not kept.
@@ -20,7 +20,7 @@ const MOST_ATTEMPTS: usize = 4;
 #[derive(Clone, Debug)]
 struct Attempt {
     senders: Vec<SocketAddr>,
-    digests: Vec<Digest>,
+    digests: Vec<Sha1>,
 }
 
 /// The evidence.
@@ -41,7 +41,7 @@ impl Suspects {
         &mut self,
         piece: PieceIndex,
         senders: &[SocketAddr],
-        digests: Vec<Digest>,
+        digests: Vec<Sha1>,
     ) -> Option<SocketAddr> {
         let first = *senders.first()?;
         if senders.iter().all(|&sender| sender == first) {
@@ -57,7 +57,7 @@ impl Suspects {
     }
 
     /// `piece` passed with blocks of these digests: the culprits of the attempts before.
-    pub fn on_passed(&mut self, piece: PieceIndex, digests: &[Digest]) -> Vec<SocketAddr> {
+    pub fn on_passed(&mut self, piece: PieceIndex, digests: &[Sha1]) -> Vec<SocketAddr> {
         let attempts = self.pieces.remove(&piece).unwrap_or_default();
         let mut culprits = Vec::new();
         for attempt in attempts {
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_one_sender_of_a_corrupt_piece_is_convicted_at_once() {
-        let got = Suspects::default().on_failed(PieceIndex(0), &[A.into(), A.into()], vec![[0; 20]; 2]);
+        let got = Suspects::default().on_failed(PieceIndex(0), &[A.into(), A.into()], vec![Sha1([0; 20]); 2]);
         assert_eq!(got, Some(A.into()));
     }
 
@@ -91,9 +91,15 @@ mod tests {
         let mut suspects = Suspects::default();
         let piece = PieceIndex(3);
         let senders = [A.into(), B.into(), A.into()];
-        assert_eq!(suspects.on_failed(piece, &senders, vec![[1; 20], [9; 20], [3; 20]]), None);
+        assert_eq!(
+            suspects.on_failed(piece, &senders, vec![Sha1([1; 20]), Sha1([9; 20]), Sha1([3; 20])]),
+            None
+        );
         assert!(suspects.contains(piece));
-        assert_eq!(suspects.on_passed(piece, &[[1; 20], [2; 20], [3; 20]]), vec![SocketAddr::from(B)]);
+        assert_eq!(
+            suspects.on_passed(piece, &[Sha1([1; 20]), Sha1([2; 20]), Sha1([3; 20])]),
+            vec![SocketAddr::from(B)]
+        );
         assert!(!suspects.contains(piece));
     }
 }

@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{PeerKey, Swarm};
+use super::Swarm;
 use crate::event::State;
+use crate::ids::PeerKey;
 use crate::wire::Message;
 
 /// Between two looks for slow peers while something is in flight.

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use super::choker::{Contender, RECHOKE};
 use super::peer::REQQ;
-use super::{Output, PeerKey, Swarm};
+use super::{Output, Swarm};
 use crate::event::{Kind, Severity, State};
+use crate::ids::PeerKey;
 use crate::layout::Block;
 use crate::wire::Message;
 

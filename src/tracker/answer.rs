@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::MAX_PEERS;
-use crate::metainfo::bencode::{self, Value};
+use crate::bencode::{self, Value};
 use crate::swarm::announce::{Answer, Failure, RetryIn};
 
 /// What is said of a refusal without words.

@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use proxy::Proxies;
 pub use watch::{Step, Watch};
 
-use crate::metainfo::InfoHash;
+use crate::ids::WireHash;
 use crate::swarm::announce::{AnnounceEvent, Answer, Failure};
 
 /// Peers kept of one answer.
@@ -39,7 +39,7 @@ pub struct Request {
     /// The tracker's URL, as the torrent gives it.
     pub url: String,
     /// Which torrent.
-    pub info_hash: InfoHash,
+    pub info_hash: WireHash,
     /// Who we are to peers.
     pub peer_id: [u8; 20],
     /// Where we listen. The address is that of the connection.

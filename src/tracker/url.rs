@@ -79,13 +79,13 @@ fn encode_byte(byte: u8, into: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metainfo::InfoHash;
+    use crate::ids::WireHash;
     use crate::swarm::announce::AnnounceEvent;
 
     fn request(url: &str) -> Request {
         Request {
             url: url.into(),
-            info_hash: InfoHash(*b"\x00 &=?/%~ABCDEFGHIJ\xfe\xff"),
+            info_hash: WireHash(*b"\x00 &=?/%~ABCDEFGHIJ\xfe\xff"),
             peer_id: *b"-bg010U-abcdefghijkl",
             port: 6881,
             uploaded: 1,

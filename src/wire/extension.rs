@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use bendy::encoding::Encoder;
 
 use super::ProtocolError;
-use crate::metainfo::bencode;
+use crate::bencode;
 use crate::metainfo::escape;
 
 /// The id of the extension handshake among the extension messages.

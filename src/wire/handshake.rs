@@ -1,7 +1,7 @@
 //! The 68 bytes that each side sends first (BEP 3), and the reserved bits in them.
 
 use super::{PeerId, ProtocolError};
-use crate::metainfo::InfoHash;
+use crate::ids::WireHash;
 
 /// Bytes in a handshake.
 pub const HANDSHAKE_LENGTH: usize = 68;
@@ -39,7 +39,7 @@ pub struct Handshake {
     /// What the sender can do.
     pub reserved: Reserved,
     /// The torrent that this connection is about.
-    pub info_hash: InfoHash,
+    pub info_hash: WireHash,
     /// Who the sender says it is.
     pub peer_id: PeerId,
 }
@@ -74,7 +74,7 @@ impl Handshake {
         peer_id.copy_from_slice(&bytes[48..]);
         Ok(Some(Handshake {
             reserved: Reserved(reserved),
-            info_hash: InfoHash(info_hash),
+            info_hash: WireHash(info_hash),
             peer_id: PeerId(peer_id),
         }))
     }
@@ -91,7 +91,7 @@ mod tests {
             reserved: [u8; 8], info_hash: [u8; 20], peer_id: [u8; 20], tail: [u8; 5],
         ) {
             let handshake = Handshake {
-                reserved: Reserved(reserved), info_hash: InfoHash(info_hash), peer_id: PeerId(peer_id),
+                reserved: Reserved(reserved), info_hash: WireHash(info_hash), peer_id: PeerId(peer_id),
             };
             let bytes = [&handshake.encode()[..], &tail].concat();
             for end in 0..HANDSHAKE_LENGTH {

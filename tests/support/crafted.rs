@@ -80,7 +80,7 @@ pub fn names(components: &[Vec<u8>]) -> Vec<u8> {
 
 /// The SHA-1 of all pieces of these data.
 pub fn hashes(data: &[u8], piece_length: usize) -> Vec<u8> {
-    data.chunks(piece_length).flat_map(sha1).collect()
+    data.chunks(piece_length).flat_map(|piece| sha1(piece).0).collect()
 }
 
 /// An `info` of these files; with `single`, of the first one's data alone.

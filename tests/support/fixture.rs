@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use btget::hash::sha1;
+use btget::hash::{Sha1, sha1};
 use btget::metainfo::create::{Content, NewTorrent};
 use tempfile::TempDir;
 
@@ -87,7 +87,7 @@ impl Fixture {
         let content =
             if lengths.len() == 1 { Content::File(lengths[0].1) } else { Content::Folder(&lengths) };
         let stream: Vec<u8> = files.iter().flat_map(|(_, data)| data).copied().collect();
-        let hashes: Vec<[u8; 20]> = stream.chunks(PIECE_LENGTH as usize).map(sha1).collect();
+        let hashes: Vec<Sha1> = stream.chunks(PIECE_LENGTH as usize).map(sha1).collect();
         let torrent = NewTorrent {
             name,
             content,

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::super::{Hello, Input, Output, PeerKey};
+use super::super::{Hello, Input, Output};
 use super::table::{Table, pieces};
 use crate::event::{Direction, Kind, State};
+use crate::hash::Sha1;
+use crate::ids::PeerKey;
 use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
 use crate::wire::{Message, PeerId};
 
@@ -395,7 +397,10 @@ fn a_piece_that_failed_is_not_held_by_a_peer_that_chokes() {
     table.block(two, all[3]);
     table.said_to(one);
     table.said_to(two);
-    table.input(Input::Failed { piece: PieceIndex(0), digests: vec![[1; 20], [2; 20], [3; 20], [4; 20]] });
+    table.input(Input::Failed {
+        piece: PieceIndex(0),
+        digests: vec![Sha1([1; 20]), Sha1([2; 20]), Sha1([3; 20]), Sha1([4; 20])],
+    });
     let (mine, yours) = (table.requests_to(one), table.requests_to(two));
     assert!(mine.is_empty() != yours.is_empty(), "one of them fills it alone");
     let (holder, other) = if mine.is_empty() { (two, one) } else { (one, two) };
@@ -673,7 +678,7 @@ fn a_liar_that_left_is_still_banned_when_the_hash_is_known() {
         table.block(liar, block);
     }
     table.input(Input::Closed(liar));
-    table.input(Input::Failed { piece: PieceIndex(0), digests: vec![[0; 20]; 4] });
+    table.input(Input::Failed { piece: PieceIndex(0), digests: vec![Sha1([0; 20]); 4] });
     let banned = table.out.iter().any(
         |output| matches!(output, Output::Event(Kind::PeerBan { address, .. }) if *address == Table::address(0)),
     );

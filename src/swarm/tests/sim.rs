@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::announce::{AnnounceEvent, Answer, Token};
-use super::super::{Config, Hello, Input, Output, PeerKey, Swarm};
+use super::super::{Config, Hello, Input, Output, Swarm};
 use crate::bitfield::Bitfield;
 use crate::event::{Direction, Kind, State};
-use crate::hash::Digest;
+use crate::hash::Sha1;
+use crate::ids::PeerKey;
+use crate::ids::WireHash;
 use crate::layout::{Block, Layout, PieceIndex};
-use crate::metainfo::InfoHash;
 use crate::wire::{Message, PeerId, Reserved};
 
 /// What is wrong with a node.
@@ -214,7 +215,7 @@ impl Sim {
         let mut peer_id = [b'x'; 20];
         peer_id[..8].copy_from_slice(&self.rng.u64(..).to_le_bytes());
         let mut config = Config {
-            info_hash: InfoHash([7; 20]),
+            info_hash: WireHash([7; 20]),
             layout: self.layout.clone(),
             trackers: vec![vec!["http://tracker.test/announce".into()]],
             peer_id: PeerId(peer_id),
@@ -412,12 +413,12 @@ impl Sim {
     fn verified(&mut self, node: usize, piece: PieceIndex, digests: bool) {
         let bad = self.nodes[node].kept.remove(&piece).unwrap_or_default();
         let passed = bad.iter().all(|&bad| bad == 0);
-        let digest = |bad: &u32| -> Digest {
+        let digest = |bad: &u32| -> Sha1 {
             let mut digest = [0; 20];
             digest[..4].copy_from_slice(&bad.to_le_bytes());
-            digest
+            Sha1(digest)
         };
-        let all: Vec<Digest> = bad.iter().map(digest).collect();
+        let all: Vec<Sha1> = bad.iter().map(digest).collect();
         if passed {
             self.nodes[node].passed.push(piece);
             self.input(node, Input::Passed { piece, digests: if digests { all } else { Vec::new() } });

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::{Hello, Input, Output, PeerKey};
+use super::super::{Hello, Input, Output};
 use super::table::{Table, pieces};
 use crate::event::{Direction, State};
+use crate::hash::Sha1;
+use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
 use crate::wire::Message;
 
@@ -88,7 +90,7 @@ fn answer_verify(table: &mut Table, number: u32) {
     let at = table.out.iter().position(|output| matches!(output, Output::Verify { .. }));
     let Some(Output::Verify { piece, .. }) = at.map(|at| table.out.swap_remove(at)) else { return };
     let blocks = table.layout.num_blocks(piece);
-    let digests = (0..blocks).map(|block| [(number >> block & 1) as u8; 20]).collect();
+    let digests = (0..blocks).map(|block| Sha1([(number >> block & 1) as u8; 20])).collect();
     table.input(match number % 4 {
         0 => Input::Failed { piece, digests },
         1 => Input::Lost(piece),

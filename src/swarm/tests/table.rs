@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{Config, Hello, Input, Origin, Output, PeerKey, Swarm};
+use super::super::{Config, Hello, Input, Origin, Output, Swarm};
 use crate::bitfield::Bitfield;
 use crate::event::{Direction, State};
+use crate::ids::PeerKey;
+use crate::ids::WireHash;
 use crate::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
-use crate::metainfo::InfoHash;
 use crate::wire::extension::{self, ExtensionHandshake};
 use crate::wire::{Message, PeerId, Reserved};
 
@@ -46,7 +47,7 @@ impl Table {
         let size = u64::from(num * blocks) * u64::from(BLOCK_LENGTH);
         let layout = Arc::new(Layout::new(blocks * BLOCK_LENGTH, [(size, false)]).unwrap());
         let mut config = Config {
-            info_hash: InfoHash([7; 20]),
+            info_hash: WireHash([7; 20]),
             layout: layout.clone(),
             trackers: Vec::new(),
             peer_id: PeerId([b'm'; 20]),

@@ -86,20 +86,20 @@ pub fn decode_prefix(bytes: &[u8]) -> Result<(Value<'_>, &[u8]), DecodeError> {
 /// The four kinds of value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
-pub enum Kind {
+pub enum ValueKind {
     Integer,
     String,
     List,
     Dictionary,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ValueKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Integer => "an integer",
-            Kind::String => "a string",
-            Kind::List => "a list",
-            Kind::Dictionary => "a dictionary",
+            ValueKind::Integer => "an integer",
+            ValueKind::String => "a string",
+            ValueKind::List => "a list",
+            ValueKind::Dictionary => "a dictionary",
         })
     }
 }
@@ -118,12 +118,12 @@ impl<'a> Value<'a> {
     }
 
     /// Which kind of value it is.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ValueKind {
         match self.span.first() {
-            Some(b'i') => Kind::Integer,
-            Some(b'l') => Kind::List,
-            Some(b'd') => Kind::Dictionary,
-            _ => Kind::String,
+            Some(b'i') => ValueKind::Integer,
+            Some(b'l') => ValueKind::List,
+            Some(b'd') => ValueKind::Dictionary,
+            _ => ValueKind::String,
         }
     }
 
@@ -136,8 +136,8 @@ impl<'a> Value<'a> {
     /// The bytes of the string, if it is one.
     pub fn as_bytes(&self) -> Option<&'a [u8]> {
         match self.kind() {
-            Kind::String => split_string(self.span).map(|(string, _)| string),
-            Kind::Integer | Kind::List | Kind::Dictionary => None,
+            ValueKind::String => split_string(self.span).map(|(string, _)| string),
+            ValueKind::Integer | ValueKind::List | ValueKind::Dictionary => None,
         }
     }
 
@@ -462,7 +462,7 @@ mod tests {
         assert_eq!(value.get(b"b").unwrap().as_int(), Some(7));
         assert_eq!(value.get(b"a").unwrap().as_int(), Some(0));
         let huge = value.get(b"cc").unwrap();
-        assert_eq!((huge.kind(), huge.as_int()), (Kind::Integer, None));
+        assert_eq!((huge.kind(), huge.as_int()), (ValueKind::Integer, None));
         assert_eq!(value.get(b"none"), None);
     }
 }
