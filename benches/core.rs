@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use btget::bitfield::Bitfield;
 use btget::event::{Direction, State};
-use btget::ids::InfoHashes;
+use btget::ids::{PeerKey, WireHash};
 use btget::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
-use btget::swarm::{Config, Hello, Input, Output, PeerKey, Swarm};
+use btget::swarm::{Config, Hello, Input, Output, Swarm};
 use btget::wire::extension::{self, ExtensionHandshake};
 use btget::wire::{Limits, Message, PeerId, Reserved, next_frame};
 
@@ -43,7 +43,7 @@ fn download(pieces: u32, peers: u64, half: bool) -> f64 {
     let mut swarm = Swarm::new(
         now,
         Config {
-            info_hash: InfoHashes::V1(Sha1([1; 20])),
+            info_hash: WireHash([1; 20]),
             layout: layout.clone(),
             trackers: Vec::new(),
             peer_id: PeerId([2; 20]),

@@ -14,8 +14,10 @@ use crate::ids::InfoHashes;
 
 mod describe;
 mod table;
+mod verdict;
 
 pub use table::{Row, TABLE};
+pub use verdict::Verdict;
 
 /// How much an event matters; `Fatal` means that this torrent cannot go on by itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -346,7 +348,9 @@ pub enum Kind {
     /// Always the last about a torrent.
     Summary {
         name: String,
-        exit_code: u8,
+        /// Not a key: the command line puts an exit code, made of it, in its place.
+        #[serde(skip)]
+        verdict: Verdict,
         reason: String,
         done: u64,
         wanted: u64,

@@ -298,7 +298,7 @@ impl Peer {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let peer_id = PeerId(*b"-XX0001-00000000000\0").0.map(|byte| if byte == 0 { number } else { byte });
         let reserved = Reserved::EXTENSION.with(Reserved::FAST);
-        let ours = Handshake { reserved, info_hash, peer_id: PeerId(peer_id) };
+        let ours = Handshake { reserved, info_hash: info_hash.wire(), peer_id: PeerId(peer_id) };
         stream.write_all(&ours.encode()).unwrap();
         stream.read_exact(&mut [0; 68]).unwrap();
         Peer(stream)
@@ -561,7 +561,7 @@ fn seed(fixture: &Fixture, tracker: &Tracker) -> Session {
     let options = TorrentOptions { basedir: fixture.path().join("data"), ..TorrentOptions::default() };
     let client = session.add(metainfo, options).unwrap();
     assert!(client.wait_complete(PATIENCE));
-    tracker.add_peer(&fixture.info_hash.0, &session.peer_id().0, (loopback, session.port()).into(), 0);
+    tracker.add_peer(&fixture.info_hash.wire().0, &session.peer_id().0, (loopback, session.port()).into(), 0);
     session
 }
 

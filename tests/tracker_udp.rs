@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use btget::ids::InfoHashes;
+use btget::ids::WireHash;
 use btget::swarm::announce::{AnnounceEvent, Answer, Failure};
 use btget::tracker::{Options, Request, announce};
 
@@ -14,7 +14,7 @@ const CONNECTION_ID: [u8; 8] = *b"connect!";
 fn request(url: String) -> Request {
     Request {
         url,
-        info_hash: InfoHashes::V1(Sha1([7; 20])),
+        info_hash: WireHash([7; 20]),
         peer_id: *b"-bg010U-abcdefghijkl",
         port: 6881,
         uploaded: 1,

@@ -21,6 +21,7 @@ use crate::bitfield::Bitfield;
 use crate::client::check::check;
 use crate::client::{CheckOptions, CheckOutcome, PieceResult};
 use crate::client::{Phase, Status};
+use crate::event::Verdict;
 use crate::event::{Event, Kind, Pieces, Severity, State};
 use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::{Metainfo, escape};
@@ -180,13 +181,13 @@ fn check_one(
         Sink::Table(table) => table.summary(&report, metainfo, elapsed)?,
         Sink::Json(_) => sink.event(metainfo, summary.clone())?,
     }
-    Ok((report.exit(), summary))
+    Ok((report.verdict().into(), summary))
 }
 
 /// A verdict on a piece.
-type Verdict = (PieceIndex, PieceResult);
+type PieceVerdict = (PieceIndex, PieceResult);
 
-fn read(storage: &Storage, job: &Job, stop: &AtomicBool, verdicts: SyncSender<Verdict>) -> CheckOutcome {
+fn read(storage: &Storage, job: &Job, stop: &AtomicBool, verdicts: SyncSender<PieceVerdict>) -> CheckOutcome {
     let keep_going = || !stop.load(Ordering::Relaxed);
     let options = CheckOptions { pieces: &job.pieces, threads: 0, keep_going: &keep_going };
     // Nobody listens any more only if the report could not be written; the check ends soon then.
@@ -203,7 +204,7 @@ fn watch(
     number: usize,
     screen: &mut Screen,
     sink: &mut Sink<impl Write>,
-    verdicts: &Receiver<Verdict>,
+    verdicts: &Receiver<PieceVerdict>,
 ) -> Result<(), String> {
     let metainfo = &job.torrent.metainfo;
     let started = Instant::now();
@@ -271,7 +272,7 @@ fn status(job: &Job) -> Status {
         check: Some((0, bytes, 0)),
         error: None,
         ended: None,
-        exit_code: 7,
+        verdict: Verdict::Incomplete,
     }
 }
 

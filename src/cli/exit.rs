@@ -1,5 +1,7 @@
 //! Exit codes, and which of several wins.
 
+use crate::event::Verdict;
+
 /// The exit codes. What aria2c has a number for has the same number here, but for usage.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Exit {
@@ -60,11 +62,6 @@ impl Exit {
         }
     }
 
-    /// The code with this number; anything unknown is a failure with no number of its own.
-    pub fn from_code(code: u8) -> Exit {
-        Self::BY_WEIGHT.into_iter().find(|exit| exit.code() == code).unwrap_or(Exit::Failure)
-    }
-
     /// The more serious of two.
     #[must_use]
     pub fn worst(self, other: Exit) -> Exit {
@@ -73,6 +70,21 @@ impl Exit {
             (Exit::Hook(_), _) => self,
             (_, Exit::Hook(_)) => other,
             _ => Self::BY_WEIGHT.into_iter().find(is_one).expect("every other code has its weight"),
+        }
+    }
+}
+
+impl From<Verdict> for Exit {
+    fn from(verdict: Verdict) -> Exit {
+        match verdict {
+            Verdict::Complete => Exit::Complete,
+            Verdict::Incomplete => Exit::Incomplete,
+            Verdict::Stalled => Exit::Stalled,
+            Verdict::DiskFull => Exit::DiskFull,
+            Verdict::FileError => Exit::Data,
+            Verdict::Corrupt => Exit::Corrupt,
+            Verdict::NotATorrent => Exit::Torrent,
+            Verdict::Failed => Exit::Failure,
         }
     }
 }
@@ -98,7 +110,8 @@ mod tests {
             (&[0, 0], 0),
             (&[], 0),
         ] {
-            let all = codes.iter().map(|code| Exit::from_code(*code));
+            let with_code = |code: &u8| Exit::BY_WEIGHT.into_iter().find(|exit| exit.code() == *code);
+            let all = codes.iter().map(|code| with_code(code).expect("a code of ours"));
             assert_eq!(all.fold(Exit::Complete, Exit::worst).code(), winner, "{codes:?}");
         }
     }
@@ -113,9 +126,7 @@ mod tests {
     #[test]
     fn every_code_has_its_weight() {
         for exit in Exit::BY_WEIGHT {
-            assert_eq!(Exit::from_code(exit.code()), exit);
             assert_eq!(exit.worst(Exit::Complete), exit);
         }
-        assert_eq!(Exit::from_code(99), Exit::Failure);
     }
 }

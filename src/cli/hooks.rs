@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::config::Config;
 use super::json;
+use super::json::exit_code;
 use super::load::cause;
 use super::values::Program;
 use crate::event::{Event, Kind};
@@ -129,11 +130,13 @@ fn environment(occasion: Occasion, about: &About, summary: &Kind) -> Vec<(&'stat
     let mut environment = about.environment.clone();
     let occasion = if occasion == Occasion::Complete { "complete" } else { "error" };
     environment.push(("BTGET_EVENT", occasion.to_owned()));
-    if let Kind::Summary { name, exit_code, reason, done, wanted, left, downloaded, uploaded, .. } = summary {
+    if let (Some(code), Kind::Summary { name, reason, done, wanted, left, downloaded, uploaded, .. }) =
+        (exit_code(summary), summary)
+    {
         environment.extend([
             // Escaped: a shell script is likely to print it, and a NUL would not go through.
             ("BTGET_NAME", escape(name).into_owned()),
-            ("BTGET_EXIT_CODE", exit_code.to_string()),
+            ("BTGET_EXIT_CODE", code.to_string()),
             ("BTGET_REASON", escape(reason).into_owned()),
             ("BTGET_DONE", done.to_string()),
             ("BTGET_WANTED", wanted.to_string()),

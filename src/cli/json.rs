@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::exit::Exit;
 use crate::client::Subscription;
 use crate::event::{Event, Kind, Severity};
 
@@ -31,7 +32,26 @@ struct Line<'a> {
     torrent: Option<String>,
     #[serde(flatten)]
     kind: &'a Kind,
+    /// Of a summary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<u8>,
     message: String,
+}
+
+/// The exit code of a torrent, if the event is its summary.
+pub(super) fn exit_code(kind: &Kind) -> Option<u8> {
+    match kind {
+        Kind::Summary { verdict, .. } => Some(Exit::from(*verdict).code()),
+        _ => None,
+    }
+}
+
+/// What an event says in plain English.
+pub(super) fn message(kind: &Kind) -> String {
+    match exit_code(kind) {
+        Some(code) => format!("{}; exit code {code}", kind.message()),
+        None => kind.message(),
+    }
 }
 
 /// One line of the stream, its end included.
@@ -42,7 +62,8 @@ pub(super) fn line(event: &Event, now: SystemTime) -> Vec<u8> {
         severity: event.kind.severity(),
         torrent: event.torrent.map(|hash| hash.to_string()),
         kind: &event.kind,
-        message: event.kind.message(),
+        exit_code: exit_code(&event.kind),
+        message: message(&event.kind),
     };
     let mut bytes = serde_json::to_vec(&line).expect("events have string keys and nothing that fails");
     bytes.push(b'\n');
@@ -287,7 +308,7 @@ mod tests {
         stream.write(&piece(1));
         let summary = Kind::Summary {
             name: "x".into(),
-            exit_code: 0,
+            verdict: crate::event::Verdict::Complete,
             reason: "complete".into(),
             done: 1,
             wanted: 1,

@@ -6,9 +6,9 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use super::Exit;
 use super::config::Verbosity;
 use super::load::cause;
+use crate::event::Verdict;
 use crate::event::{FileStatus, Kind, Pieces};
 use crate::metainfo::{Metainfo, escape};
 use crate::text::{Size, count, percent};
@@ -82,24 +82,24 @@ impl Report {
         self.unreadable = true;
     }
 
-    /// What the exit code is, of this torrent alone.
-    pub fn exit(&self) -> Exit {
-        let Some(finished) = &self.finished else {
-            return if self.unreadable { Exit::Data } else { Exit::Incomplete };
-        };
-        let found = |yes, exit| if yes { exit } else { Exit::Complete };
-        found(self.unreadable, Exit::Data)
-            .worst(found(finished.corrupt_count > 0, Exit::Corrupt))
-            .worst(found(finished.missing_count > 0 || self.empty_missing, Exit::Incomplete))
+    /// The worst that was found.
+    pub fn verdict(&self) -> Verdict {
+        match &self.finished {
+            _ if self.unreadable => Verdict::FileError,
+            None => Verdict::Incomplete,
+            Some(finished) if finished.corrupt_count > 0 => Verdict::Corrupt,
+            Some(finished) if finished.missing_count > 0 || self.empty_missing => Verdict::Incomplete,
+            Some(_) => Verdict::Complete,
+        }
     }
 
     /// The outcome in words.
     fn reason(&self) -> String {
-        match (&self.finished, self.exit()) {
-            (None, Exit::Incomplete) => "stopped before the check was done".to_owned(),
-            (_, Exit::Complete) => "every piece is right".to_owned(),
-            (_, Exit::Data) => "some data cannot be read".to_owned(),
-            (_, Exit::Corrupt) => "some data are corrupt".to_owned(),
+        match (&self.finished, self.verdict()) {
+            (None, Verdict::Incomplete) => "stopped before the check was done".to_owned(),
+            (_, Verdict::Complete) => "every piece is right".to_owned(),
+            (_, Verdict::FileError) => "some data cannot be read".to_owned(),
+            (_, Verdict::Corrupt) => "some data are corrupt".to_owned(),
             (..) => "some data are missing".to_owned(),
         }
     }
@@ -138,7 +138,7 @@ impl Report {
         });
         Kind::Summary {
             name: metainfo.name.clone(),
-            exit_code: self.exit().code(),
+            verdict: self.verdict(),
             reason: self.reason(),
             done,
             wanted,
@@ -201,7 +201,7 @@ impl<W: Write> Table<W> {
                 parts.push(format!("{found} {status}"));
             }
         }
-        let status = if report.exit() == Exit::Complete { FileStatus::Ok } else { FileStatus::Corrupt };
+        let status = if report.verdict() == Verdict::Complete { FileStatus::Ok } else { FileStatus::Corrupt };
         let line = format!(
             "{}: {}; {}: {}; {:.1}% of {} is right ({elapsed:.1}s)",
             escape(&metainfo.name),
@@ -255,6 +255,7 @@ fn byte_ranges(bytes: &[(u64, u64)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Exit;
     use crate::cli::testing::metainfo;
 
     fn file(path: &str, status: FileStatus, bad: &[std::ops::Range<u32>]) -> Kind {
@@ -300,7 +301,7 @@ mod tests {
             (&[unreadable], Exit::Data),
             (&[], Exit::Incomplete),
         ] {
-            assert_eq!(report(events).exit(), exit, "{events:?}");
+            assert_eq!(Exit::from(report(events).verdict()), exit, "{events:?}");
         }
     }
 
@@ -344,12 +345,11 @@ mod tests {
     fn the_summary_event_counts_the_pieces_that_were_asked_for() {
         let torrent = metainfo("T", &["T/a", "T/b", "T/c"]);
         let report = report(&[finished(&[0..1], &[1..2, 4..5], 0)]);
-        let Kind::Summary { exit_code, done, wanted, left, wanted_pieces, .. } =
-            report.summary(&torrent, 1.0)
+        let Kind::Summary { verdict, done, wanted, left, wanted_pieces, .. } = report.summary(&torrent, 1.0)
         else {
             panic!("a summary is a summary")
         };
-        assert_eq!((exit_code, done, wanted, left), (7, 64, 64 + 64 + 44, 108));
+        assert_eq!((Exit::from(verdict).code(), done, wanted, left), (7, 64, 64 + 64 + 44, 108));
         assert_eq!(wanted_pieces, Pieces(vec![0..2, 4..5]));
     }
 }

@@ -15,7 +15,7 @@ use super::say::Mark;
 use super::show::{show, show_json};
 use super::signals;
 use super::{json, select, transfer};
-use crate::event::{Event, Kind, Pieces};
+use crate::event::{Event, Kind, Pieces, Verdict};
 use crate::metainfo::{Metainfo, escape};
 
 /// Why nothing was done: the exit code, and the message.
@@ -56,7 +56,7 @@ fn torrents(config: &Config) -> Result<Vec<Loaded>, Refusal> {
     let mut torrents: Vec<Loaded> = Vec::new();
     for source in &config.sources {
         let torrent = load(source).map_err(|text| {
-            let summary = not_begun(source.name(), None, Exit::Torrent, &text);
+            let summary = not_begun(source.name(), None, Verdict::NotATorrent, &text);
             let exit = tell_not_begun(config, None, vec![(About::default(), summary)], Exit::Torrent);
             (exit, text)
         })?;
@@ -85,12 +85,12 @@ fn wanted(config: &Config, torrents: Vec<Loaded>) -> Result<Vec<(Loaded, Vec<u32
 }
 
 /// The summary of a torrent of which nothing was done.
-pub(super) fn not_begun(name: String, metainfo: Option<&Metainfo>, exit: Exit, reason: &str) -> Kind {
+pub(super) fn not_begun(name: String, metainfo: Option<&Metainfo>, verdict: Verdict, reason: &str) -> Kind {
     let size = metainfo.map_or(0, |metainfo| metainfo.layout.total());
     let pieces = metainfo.map(|metainfo| 0..metainfo.layout.num_pieces()).into_iter().collect();
     Kind::Summary {
         name,
-        exit_code: exit.code(),
+        verdict,
         reason: reason.to_owned(),
         done: 0,
         wanted: size,

@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
+use super::Exit;
 use super::bar::{done_percent, time_left};
 use super::config::Verbosity;
 use crate::client::{Phase, Status};
+use crate::event::Verdict;
 use crate::event::{Kind, Severity, State};
 use crate::metainfo::escape;
 use crate::text::{Rate, Size, Time, count, percent};
@@ -87,19 +89,20 @@ pub fn plain_line(status: &Status) -> String {
 /// The line that remains when a torrent has ended. `completed` is when everything wanted was
 /// there, in seconds since its start; `None` if it never was. `None` for other events.
 pub fn outcome(summary: &Kind, completed: Option<f64>) -> Option<String> {
-    let Kind::Summary { name, exit_code, reason, done, wanted, left, downloaded, uploaded, elapsed, .. } =
+    let Kind::Summary { name, verdict, reason, done, wanted, left, downloaded, uploaded, elapsed, .. } =
         summary
     else {
         return None;
     };
     let name = escape(name);
-    if *left > 0 || *exit_code != 0 {
+    if *left > 0 || *verdict != Verdict::Complete {
         return Some(format!(
-            "{name}  {:.1}% of {} there, up {}: {} (exit code {exit_code})",
+            "{name}  {:.1}% of {} there, up {}: {} (exit code {})",
             percent(*done, *wanted),
             Size(*wanted),
             Size(*uploaded),
-            escape(reason)
+            escape(reason),
+            Exit::from(*verdict).code()
         ));
     }
     let completed = completed.unwrap_or(*elapsed).min(*elapsed);
@@ -131,10 +134,10 @@ mod tests {
     use crate::cli::testing::status;
     use crate::event::Pieces;
 
-    fn summary(exit_code: u8, left: u64, downloaded: u64, uploaded: u64, elapsed: f64) -> Kind {
+    fn summary(verdict: Verdict, left: u64, downloaded: u64, uploaded: u64, elapsed: f64) -> Kind {
         Kind::Summary {
             name: "ubuntu.iso\n".into(),
-            exit_code,
+            verdict,
             reason: "stopped by a signal".into(),
             done: 4096 - left,
             wanted: 4096,
@@ -152,12 +155,12 @@ mod tests {
     fn the_last_line_says_how_it_ended() {
         let line = |kind, completed| outcome(&kind, completed).unwrap();
         assert_eq!(
-            line(summary(0, 0, 4096, 1024, 240.0), Some(4.0)),
+            line(summary(Verdict::Complete, 0, 4096, 1024, 240.0), Some(4.0)),
             "ubuntu.iso\\n  complete, 4.00 KiB in 4.0s (1.00 KiB/s), up 1.00 KiB, seeded 3m 56s"
         );
-        assert_eq!(line(summary(0, 0, 0, 0, 0.5), None), "ubuntu.iso\\n  complete, 4.00 KiB");
+        assert_eq!(line(summary(Verdict::Complete, 0, 0, 0, 0.5), None), "ubuntu.iso\\n  complete, 4.00 KiB");
         assert_eq!(
-            line(summary(7, 1024, 3072, 0, 9.0), None),
+            line(summary(Verdict::Incomplete, 1024, 3072, 0, 9.0), None),
             "ubuntu.iso\\n  75.0% of 4.00 KiB there, up 0 B: stopped by a signal (exit code 7)"
         );
         assert_eq!(outcome(&Kind::Seeding { name: "x".into() }, None), None);
@@ -202,7 +205,7 @@ mod tests {
             (failure(1), [None, Some(Mark::Warning), Some(Mark::Warning), Some(Mark::Warning)]),
             (failure(2), [None, None, Some(Mark::Warning), Some(Mark::Warning)]),
             (open, [None, None, None, Some(Mark::Plain)]),
-            (summary(0, 0, 0, 0, 0.0), [None; 4]),
+            (summary(Verdict::Complete, 0, 0, 0, 0.0), [None; 4]),
         ] {
             assert_eq!([Quiet, Normal, Verbose, Debug].map(|v| mark(&kind, v)), heard, "{kind:?}");
         }

@@ -63,6 +63,6 @@ pub fn status(name: &str, pieces: u32) -> Status {
         check: None,
         error: None,
         ended: None,
-        exit_code: 7,
+        verdict: crate::event::Verdict::Incomplete,
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Exit;
 use super::config::{Config, Verbosity};
 use super::hooks::{About, Hooks, Occasion};
+use super::json::message;
 use super::json::{self, Writer};
 use super::load::{Loaded, cause};
 use super::progress::Screen;
@@ -14,6 +15,7 @@ use super::run::{no_signals, no_stdout, not_begun, tell_not_begun};
 use super::say::{Mark, mark, outcome};
 use super::signals::{self, Signal};
 use crate::client::{Client, Error, Session, Status, Subscription, TorrentOptions};
+use crate::event::Verdict;
 use crate::event::{Event, Kind, Severity, State};
 use crate::ids::InfoHashes;
 use crate::metainfo::escape;
@@ -43,8 +45,8 @@ struct Torrent {
     began: Instant,
     /// The hook for what is complete has been run.
     announced: bool,
-    /// The exit code that the hook for errors was last run for.
-    lamented: Option<u8>,
+    /// What the hook for errors was last run for.
+    lamented: Option<Verdict>,
 }
 
 /// Runs the torrents, each with the weights of its files, until all have ended or a signal says so.
@@ -123,7 +125,7 @@ fn not_started(config: &Config, torrents: &[(Loaded, Vec<u32>)], error: Error) -
     let summary = |(torrent, _): &(Loaded, Vec<u32>)| {
         let metainfo = &torrent.metainfo;
         let about = About::torrent(metainfo, &config.torrent.basedir);
-        (about, not_begun(metainfo.name.clone(), Some(metainfo), Exit::Failure, &text))
+        (about, not_begun(metainfo.name.clone(), Some(metainfo), Verdict::Failed, &text))
     };
     let summaries = torrents.iter().map(summary).collect();
     (tell_not_begun(config, event, summaries, Exit::Failure), text)
@@ -240,15 +242,15 @@ impl Transfer<'_> {
             _ => false,
         };
         if let (Some(mark), false) = (mark(&event.kind, self.config.verbosity), said) {
-            self.screen.say(mark, &self.with_name(number, event.kind.message()));
+            self.screen.say(mark, &self.with_name(number, message(&event.kind)));
         }
         let Some(number) = number else { return };
         self.run_hooks(number, &event.kind);
         let torrent = &mut self.torrents[number];
         match &event.kind {
             Kind::Complete { elapsed, .. } => torrent.completed = Some(*elapsed),
-            Kind::Summary { exit_code, .. } => {
-                torrent.exit = Some(Exit::from_code(*exit_code));
+            Kind::Summary { verdict, .. } => {
+                torrent.exit = Some(Exit::from(*verdict));
                 if let Some(line) = outcome(&event.kind, torrent.completed) {
                     self.screen.finish(number, &line);
                 }
@@ -275,14 +277,14 @@ impl Transfer<'_> {
                     // The check was not the end of it.
                     None => return,
                 };
-                status.summary(status.exit_code, reason, elapsed)
+                status.summary(status.verdict, reason, elapsed)
             }
             _ => return,
         };
-        let Kind::Summary { exit_code, .. } = summary else { return };
-        if exit_code == 0 && !std::mem::replace(&mut torrent.announced, true) {
+        let Kind::Summary { verdict, .. } = summary else { return };
+        if verdict == Verdict::Complete && !std::mem::replace(&mut torrent.announced, true) {
             self.hooks.run(Occasion::Complete, &torrent.about, summary);
-        } else if exit_code != 0 && torrent.lamented.replace(exit_code) != Some(exit_code) {
+        } else if verdict != Verdict::Complete && torrent.lamented.replace(verdict) != Some(verdict) {
             self.hooks.run(Occasion::Error, &torrent.about, summary);
         }
     }
@@ -307,7 +309,7 @@ impl Transfer<'_> {
     fn exit(&self) -> Exit {
         let one = |torrent: &Torrent| {
             torrent.exit.unwrap_or_else(|| match torrent.client.status() {
-                Some(Status { ended: Some((code, _)), .. }) => Exit::from_code(code),
+                Some(Status { ended: Some((verdict, _)), .. }) => Exit::from(verdict),
                 Some(Status { left: 0, .. }) => Exit::Complete,
                 Some(_) => Exit::Incomplete,
                 None => Exit::Failure,

@@ -152,8 +152,8 @@ impl Kind {
                     count(*missed, "event")
                 )
             }
-            Kind::Summary { name, exit_code, reason, done, wanted, uploaded, elapsed, .. } => format!(
-                "{}: {}; {} of {} there, {} uploaded in {}; exit code {exit_code}",
+            Kind::Summary { name, reason, done, wanted, uploaded, elapsed, .. } => format!(
+                "{}: {}; {} of {} there, {} uploaded in {}",
                 escape(name),
                 escape(reason),
                 Size(*done),

@@ -14,7 +14,7 @@ use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::check::PieceResult;
 use crate::disk::OnDisk;
-use crate::event::{Kind, Pieces, Severity, State};
+use crate::event::{Kind, Pieces, Severity, State, Verdict};
 use crate::ids::InfoHashes;
 use crate::layout::PieceIndex;
 use crate::metainfo::Metainfo;
@@ -300,8 +300,8 @@ impl Engine {
         let hashes: Vec<InfoHashes> = self.torrents.keys().copied().collect();
         for hash in hashes {
             let verdict = self.torrents.get(&hash).map(Torrent::verdict);
-            if let Some((code, reason)) = verdict {
-                self.begin_end(now, hash, code, reason);
+            if let Some((verdict, reason)) = verdict {
+                self.begin_end(now, hash, verdict, reason);
             }
             self.touched.insert(hash);
         }
@@ -310,8 +310,8 @@ impl Engine {
     pub(super) fn remove(&mut self, now: Instant, hash: InfoHashes) {
         let Some(torrent) = self.torrents.get(&hash) else { return };
         let name = torrent.on_disk.metainfo.name.clone();
-        let (code, reason) = torrent.verdict();
-        self.begin_end(now, hash, code, reason.clone());
+        let (verdict, reason) = torrent.verdict();
+        self.begin_end(now, hash, verdict, reason.clone());
         self.save_last(hash);
         self.tell_notes(hash);
         self.last_totals.remove(&hash);
@@ -319,13 +319,13 @@ impl Engine {
         self.subscribers.tell(Some(hash), Kind::TorrentRemoved { name });
         if torrent.ended.is_none() {
             let elapsed = now.saturating_duration_since(torrent.began).as_secs_f64();
-            let summary = torrent.status(now).summary(code, reason, elapsed);
+            let summary = torrent.status(now).summary(verdict, reason, elapsed);
             self.subscribers.tell(Some(hash), summary);
         }
     }
 
     /// No new work; what is written is finished and synced, the tracker is told.
-    pub(super) fn begin_end(&mut self, now: Instant, hash: InfoHashes, code: u8, reason: String) {
+    pub(super) fn begin_end(&mut self, now: Instant, hash: InfoHashes, verdict: Verdict, reason: String) {
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
         if torrent.ending.is_some() || torrent.ended.is_some() {
             return;
@@ -334,7 +334,7 @@ impl Engine {
             stop.store(true, Ordering::Relaxed);
         }
         torrent.ending = Some(Ending {
-            code,
+            verdict,
             reason: reason.clone(),
             deadline: now + FAREWELL,
             saving: false,
@@ -360,8 +360,8 @@ impl Engine {
     /// Ends a torrent whose time has come, and concludes one whose end has been waited for.
     pub(super) fn see_to_the_end(&mut self, now: Instant, hash: InfoHashes) {
         let Some(torrent) = self.torrents.get(&hash) else { return };
-        if let Some((code, reason)) = torrent.due_to_end(now) {
-            self.begin_end(now, hash, code, reason);
+        if let Some((verdict, reason)) = torrent.due_to_end(now) {
+            self.begin_end(now, hash, verdict, reason);
         }
         self.look_after_files(now, hash);
         let Some(torrent) = self.torrents.get_mut(&hash) else { return };
@@ -376,10 +376,10 @@ impl Engine {
         if torrent.ended.is_some() || (now < ending.deadline && !(ending.saved && told)) {
             return;
         }
-        let (code, reason) = torrent.last_verdict(ending);
-        torrent.ended = Some((code, reason.clone()));
+        let (verdict, reason) = torrent.last_verdict(ending);
+        torrent.ended = Some((verdict, reason.clone()));
         let elapsed = now.saturating_duration_since(torrent.began).as_secs_f64();
-        let summary = torrent.status(now).summary(code, reason, elapsed);
+        let summary = torrent.status(now).summary(verdict, reason, elapsed);
         self.subscribers.tell(Some(hash), summary);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bitfield::Bitfield;
-use crate::event::{Kind, Pieces, State};
+use crate::event::{Kind, Pieces, State, Verdict};
 use crate::ids::InfoHashes;
 use crate::storage::Preallocate;
 
@@ -208,18 +208,18 @@ pub struct Status {
     pub check: Option<(u64, u64, u64)>,
     /// What stands in the way, as a user reads it (disk full, ...).
     pub error: Option<String>,
-    /// Once it has ended: the exit code and the reason.
-    pub ended: Option<(u8, String)>,
-    /// The exit code if it were to end as it is.
-    pub exit_code: u8,
+    /// Once it has ended: how, and the reason for people.
+    pub ended: Option<(Verdict, String)>,
+    /// How it ended, or would if it were stopped now.
+    pub verdict: Verdict,
 }
 
 impl Status {
     /// The summary event of a torrent that ends like this, or did; `elapsed` in seconds.
-    pub fn summary(&self, exit_code: u8, reason: String, elapsed: f64) -> Kind {
+    pub fn summary(&self, verdict: Verdict, reason: String, elapsed: f64) -> Kind {
         Kind::Summary {
             name: self.name.clone(),
-            exit_code,
+            verdict,
             reason,
             done: self.wanted_bytes - self.left,
             wanted: self.wanted_bytes,

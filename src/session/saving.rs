@@ -181,7 +181,7 @@ impl Engine {
     /// There is no room for what is to be set aside: the torrent ends before it has begun.
     pub(super) fn refuse(&mut self, now: Instant, hash: InfoHashes, error: &StorageError) {
         self.on_storage_error(now, hash, error);
-        self.begin_end(now, hash, super::torrent::exit_code_of(error), error.to_string());
+        self.begin_end(now, hash, super::torrent::verdict_of(error), error.to_string());
     }
 
     /// `piece` was written: now and then what is written is brought to the disk.
@@ -327,7 +327,7 @@ impl Engine {
             return;
         }
         let reason = error.to_string();
-        torrent.error = Some((super::torrent::exit_code_of(error), reason.clone()));
+        torrent.error = Some((super::torrent::verdict_of(error), reason.clone()));
         let (state, ending) = (torrent.state, torrent.ending.is_some());
         let (path, storage) = (error.path.display().to_string(), torrent.on_disk.storage.clone());
         self.tell(hash, Kind::FileError { path, reason: reason.clone() });

@@ -203,7 +203,7 @@ mod tests {
     fn summary() -> Kind {
         Kind::Summary {
             name: String::new(),
-            exit_code: 0,
+            verdict: crate::event::Verdict::Complete,
             reason: String::new(),
             done: 0,
             wanted: 0,

@@ -12,7 +12,7 @@ use super::saving::Safety;
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::disk::OnDisk;
-use crate::event::State;
+use crate::event::{State, Verdict};
 use crate::ids::WireHash;
 use crate::layout::{Block, Layout, PieceIndex};
 use crate::storage::{StorageError, StorageErrorKind};
@@ -41,8 +41,8 @@ pub enum Life {
 /// Why and how a torrent ends.
 #[derive(Clone, Debug)]
 pub struct Ending {
-    /// The exit code.
-    pub code: u8,
+    /// How it ends.
+    pub verdict: Verdict,
     /// For people.
     pub reason: String,
     /// When it is over whatever is still under way.
@@ -82,12 +82,12 @@ pub struct Torrent {
     pub completed: Option<Instant>,
     /// When something new was last verified, or the wait for it began.
     pub last_new: Instant,
-    /// What stands in the way: its exit code, and for people.
-    pub error: Option<(u8, String)>,
+    /// What stands in the way: how the torrent would end because of it, and for people.
+    pub error: Option<(Verdict, String)>,
     /// While it ends.
     pub ending: Option<Ending>,
     /// Once it has ended.
-    pub ended: Option<(u8, String)>,
+    pub ended: Option<(Verdict, String)>,
     /// How safe its pieces are.
     pub safety: Safety,
     /// Which swarm this is, of those that it had one after another: answers to an earlier one are void.
@@ -206,7 +206,7 @@ impl Torrent {
             check,
             error: self.error.as_ref().map(|(_, error)| error.clone()),
             ended: self.ended.clone(),
-            exit_code: self.ended.as_ref().map_or_else(|| self.verdict().0, |(code, _)| *code),
+            verdict: self.ended.as_ref().map_or_else(|| self.verdict().0, |&(verdict, _)| verdict),
         }
     }
 
@@ -251,28 +251,28 @@ impl Torrent {
         self.assembling.iter().map(cached).collect()
     }
 
-    /// The exit code of a torrent that is stopped as it is now, and why.
-    pub fn verdict(&self) -> (u8, String) {
+    /// How it would end if it were stopped as it is now, and why.
+    pub fn verdict(&self) -> (Verdict, String) {
         match &self.error {
-            Some((code, error)) => (*code, error.clone()),
-            None if self.is_complete() => (0, "complete".into()),
+            Some((verdict, error)) => (*verdict, error.clone()),
+            None if self.is_complete() => (Verdict::Complete, "complete".into()),
             None if self.swarm().is_none() || !self.unchecked.is_empty() => {
-                (7, "stopped before the check was done".into())
+                (Verdict::Incomplete, "stopped before the check was done".into())
             }
-            None => (7, "stopped with wanted data missing".into()),
+            None => (Verdict::Incomplete, "stopped with wanted data missing".into()),
         }
     }
 
     /// As [`Torrent::verdict`], of a torrent whose end is over: what went wrong, or right, since it began counts.
-    pub fn last_verdict(&self, ending: &Ending) -> (u8, String) {
-        match ending.code == 7 || self.error.is_some() {
+    pub fn last_verdict(&self, ending: &Ending) -> (Verdict, String) {
+        match ending.verdict == Verdict::Incomplete || self.error.is_some() {
             true => self.verdict(),
-            false => (ending.code, ending.reason.clone()),
+            false => (ending.verdict, ending.reason.clone()),
         }
     }
 
     /// The policies that end a torrent: why it should end now, if it should.
-    pub fn due_to_end(&self, now: Instant) -> Option<(u8, String)> {
+    pub fn due_to_end(&self, now: Instant) -> Option<(Verdict, String)> {
         if self.ending.is_some() || self.ended.is_some() {
             return None;
         }
@@ -282,29 +282,29 @@ impl Torrent {
             && self.swarm().is_some()
             && now.saturating_duration_since(self.last_new) >= timeout
         {
-            let (code, reason) = match &self.error {
-                Some((code, error)) => (*code, error.clone()),
-                None => (5, format!("no new data for {} s", timeout.as_secs())),
+            let (verdict, reason) = match &self.error {
+                Some((verdict, error)) => (*verdict, error.clone()),
+                None => (Verdict::Stalled, format!("no new data for {} s", timeout.as_secs())),
             };
-            return Some((code, reason));
+            return Some((verdict, reason));
         }
         if !self.is_complete() || self.unwritten > 0 || self.state != State::Started {
             return None;
         }
         if self.options.no_seed {
-            return Some((0, "complete".into()));
+            return Some((Verdict::Complete, "complete".into()));
         }
         let uploaded = self.swarm().map_or(0, |swarm| swarm.totals(now).uploaded);
         if let Some(ratio) = self.options.seed_ratio
             && uploaded as f64 >= ratio * self.wanted_bytes() as f64
         {
-            return Some((0, format!("complete, and uploaded {ratio} times its size")));
+            return Some((Verdict::Complete, format!("complete, and uploaded {ratio} times its size")));
         }
         let seeded = self.completed.map(|at| now.saturating_duration_since(at));
         if let (Some(time), Some(seeded)) = (self.options.seed_time, seeded)
             && seeded >= time
         {
-            return Some((0, format!("complete, and seeded for {} s", time.as_secs())));
+            return Some((Verdict::Complete, format!("complete, and seeded for {} s", time.as_secs())));
         }
         None
     }
@@ -363,10 +363,10 @@ pub fn cached_blocks(
     assembling
 }
 
-/// The exit code that a failure of the disk stands for.
-pub fn exit_code_of(error: &StorageError) -> u8 {
+/// How a torrent ends that cannot go on because of this failure of the disk.
+pub fn verdict_of(error: &StorageError) -> Verdict {
     match error.kind {
-        StorageErrorKind::Full | StorageErrorKind::TooSmall => 9,
-        _ => 17,
+        StorageErrorKind::Full | StorageErrorKind::TooSmall => Verdict::DiskFull,
+        _ => Verdict::FileError,
     }
 }

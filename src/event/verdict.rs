@@ -1,0 +1,23 @@
+//! How a torrent ended.
+
+/// How a torrent ended, or would if it were stopped as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Everything wanted is there and verified, and was seeded as asked.
+    Complete,
+    /// Stopped, or checked, with wanted data missing, none of it corrupt.
+    Incomplete,
+    /// No new data came for longer than the stall timeout.
+    Stalled,
+    /// The disk is full, or too small for what is to be set aside.
+    DiskFull,
+    /// Data cannot be read or written.
+    FileError,
+    /// A hash check found corrupt data.
+    Corrupt,
+    /// It is not a valid torrent, and so was not begun.
+    NotATorrent,
+    /// It was not begun, or broken off, for a reason that is none of the above.
+    Failed,
+}
