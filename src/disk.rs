@@ -14,7 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::blocks::{BlockData, Run};
 use crate::hash::{LANES, Sha1, sha1, sha1_many};
-use crate::ids::InfoHashes;
+use crate::ids::{PeerKey, TorrentId};
 use crate::layout::{Block, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::storage::{Storage, StorageError};
@@ -39,16 +39,12 @@ const READERS: usize = 2;
 /// A torrent, as the threads need it.
 #[derive(Clone, Debug)]
 pub struct OnDisk {
+    /// Which torrent of this process.
+    pub torrent: TorrentId,
     /// What its hashes are.
     pub metainfo: Arc<Metainfo>,
     /// Where its bytes are.
     pub storage: Arc<Storage>,
-}
-
-impl OnDisk {
-    fn info_hash(&self) -> InfoHashes {
-        self.metainfo.info_hash
-    }
 }
 
 /// A piece to hash and write.
@@ -80,8 +76,8 @@ pub type Work = Box<dyn FnOnce() + Send>;
 pub struct Read {
     /// Whose.
     pub torrent: OnDisk,
-    /// Comes back with them.
-    pub tag: u64,
+    /// The connection that they are for.
+    pub peer: PeerKey,
     /// Which, and where to.
     pub run: Run,
 }
@@ -90,15 +86,28 @@ pub struct Read {
 #[derive(Debug)]
 pub enum Done {
     /// The piece matches its hash and is written.
-    Passed { torrent: InfoHashes, piece: PieceIndex, digests: Vec<Sha1>, buffers: Vec<BlockData> },
+    Passed { torrent: TorrentId, piece: PieceIndex, digests: Vec<Sha1>, buffers: Vec<BlockData> },
     /// The piece does not match its hash; nothing was written.
-    Failed { torrent: InfoHashes, piece: PieceIndex, digests: Vec<Sha1>, buffers: Vec<BlockData> },
+    Failed { torrent: TorrentId, piece: PieceIndex, digests: Vec<Sha1>, buffers: Vec<BlockData> },
     /// The piece matches its hash and could not be written.
-    NotWritten { torrent: InfoHashes, piece: PieceIndex, error: StorageError, buffers: Vec<BlockData> },
+    NotWritten { torrent: TorrentId, piece: PieceIndex, error: StorageError, buffers: Vec<BlockData> },
     /// Ready to be sent.
-    Read { tag: u64, run: Run },
+    Read { torrent: TorrentId, peer: PeerKey, run: Run },
     /// The blocks could not be read.
-    NotRead { torrent: InfoHashes, tag: u64, error: StorageError },
+    NotRead { torrent: TorrentId, peer: PeerKey, error: StorageError },
+}
+
+impl Done {
+    /// The torrent that the job was for.
+    pub fn torrent(&self) -> TorrentId {
+        match *self {
+            Done::Passed { torrent, .. }
+            | Done::Failed { torrent, .. }
+            | Done::NotWritten { torrent, .. }
+            | Done::Read { torrent, .. }
+            | Done::NotRead { torrent, .. } => torrent,
+        }
+    }
 }
 
 /// The threads; they end when this is dropped and their jobs are done.
@@ -235,14 +244,14 @@ fn settle(job: Verify, found: Sha1) -> Done {
         true => buffers.iter().map(|block| sha1(block.as_slice())).collect(),
         false => Vec::new(),
     };
-    let info_hash = torrent.info_hash();
+    let id = torrent.torrent;
     if !passed {
-        return Done::Failed { torrent: info_hash, piece, digests, buffers };
+        return Done::Failed { torrent: id, piece, digests, buffers };
     }
     let slices: Vec<IoSlice<'_>> = buffers.iter().map(|block| IoSlice::new(block.as_slice())).collect();
     match torrent.storage.write_at(torrent.metainfo.layout.piece_offset(piece), &slices) {
-        Ok(()) => Done::Passed { torrent: info_hash, piece, digests, buffers },
-        Err(error) => Done::NotWritten { torrent: info_hash, piece, error, buffers },
+        Ok(()) => Done::Passed { torrent: id, piece, digests, buffers },
+        Err(error) => Done::NotWritten { torrent: id, piece, error, buffers },
     }
 }
 
@@ -259,7 +268,7 @@ fn read_loop(jobs: &Mutex<Receiver<Read>>, done: &UnboundedSender<Done>) {
 
 /// Reads blocks to their places. Those that follow one another in the torrent are read in one call.
 fn read(job: Read) -> Done {
-    let Read { torrent, tag, mut run } = job;
+    let Read { torrent, peer, mut run } = job;
     let layout = &torrent.metainfo.layout;
     let mut rest = &mut run.bytes[..];
     let mut behind = 0;
@@ -283,11 +292,11 @@ fn read(job: Read) -> Done {
         let (now, later) = slices.split_at_mut(count);
         let mut now: Vec<IoSliceMut<'_>> = now.iter_mut().map(|(_, data)| IoSliceMut::new(data)).collect();
         if let Err(error) = torrent.storage.read_at(start, &mut now) {
-            return Done::NotRead { torrent: torrent.info_hash(), tag, error };
+            return Done::NotRead { torrent: torrent.torrent, peer, error };
         }
         slices = later;
     }
-    Done::Read { tag, run }
+    Done::Read { torrent: torrent.torrent, peer, run }
 }
 
 #[cfg(test)]
@@ -299,7 +308,11 @@ mod tests {
     fn piece(blocks: usize) -> Verify {
         let metainfo = crate::storage::tests::torrent(16, &[("file", 100)], &[0; 100]);
         let storage = Storage::new(&metainfo, std::path::Path::new("."), Default::default());
-        let torrent = OnDisk { metainfo: Arc::new(metainfo), storage: Arc::new(storage) };
+        let torrent = OnDisk {
+            torrent: crate::ids::Counter::default().torrent(),
+            metainfo: Arc::new(metainfo),
+            storage: Arc::new(storage),
+        };
         let blocks = (0..blocks).map(|_| BlockData::new(crate::layout::BLOCK_LENGTH)).collect();
         Verify { torrent, piece: PieceIndex(0), blocks, digests: false }
     }

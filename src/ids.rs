@@ -17,7 +17,12 @@ pub struct TorrentId(u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PeerKey(pub u64);
 
-/// Gives out ids of one kind, each once.
+/// One hash check of a torrent and the transfer that follows it, until the next check; never used again. What was begun
+/// in an earlier round is void in a later one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Round(u64);
+
+/// Gives out the ids of one process, each once.
 #[derive(Clone, Debug, Default)]
 pub struct Counter(u64);
 
@@ -30,6 +35,11 @@ impl Counter {
     /// An id for a torrent that has just been added.
     pub fn torrent(&mut self) -> TorrentId {
         TorrentId(self.next())
+    }
+
+    /// An id for a hash check that begins.
+    pub fn round(&mut self) -> Round {
+        Round(self.next())
     }
 
     /// A key for a connection that has just been made.
@@ -138,5 +148,6 @@ mod tests {
         let mut counter = Counter::default();
         assert!(counter.torrent() < counter.torrent());
         assert!(counter.peer() < counter.peer());
+        assert!(counter.round() < counter.round());
     }
 }

@@ -79,11 +79,9 @@ impl Session {
         let commands = self.commands()?.clone();
         let add = |reply| Command::Add(Box::new(metainfo), options, reply);
         let added = commands.ask(add).ok_or(Error::Ended)?;
-        if !added {
-            return Err(Error::Twice(info_hash));
-        }
+        let id = added.ok_or(Error::Twice(info_hash))?;
         let Started { peer_id, port, .. } = self.started;
-        Ok(Client { commands, info_hash, facts, peer_id, port, path: None, session: None })
+        Ok(Client { commands, id, info_hash, facts, peer_id, port, path: None, session: None })
     }
 
     /// Ends a torrent and takes it out; its files stay.
@@ -92,10 +90,10 @@ impl Session {
     ///
     /// If the session has ended.
     pub fn remove(&self, torrent: &Client) -> Result<(), Error> {
-        self.ask(|reply| Command::Remove(torrent.info_hash, reply))
+        self.ask(|reply| Command::Remove(torrent.id, reply))
     }
 
-    /// The torrents, by info hash.
+    /// The info hashes of all torrents, in the order in which they were added.
     ///
     /// # Errors
     ///

@@ -13,12 +13,12 @@ use super::{
 };
 use crate::bitfield::Bitfield;
 use crate::event::{Event, Severity, State};
-use crate::ids::InfoHashes;
+use crate::ids::{InfoHashes, TorrentId};
 use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::session::Command;
+use crate::session::Torrent;
 use crate::session::thread::Commands;
-use crate::session::torrent::Torrent;
 use crate::wire::PeerId;
 
 /// What does not change while a torrent lives.
@@ -105,6 +105,7 @@ impl Facts {
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(super) commands: Commands,
+    pub(super) id: TorrentId,
     pub(super) info_hash: InfoHashes,
     pub(super) facts: Arc<Facts>,
     pub(super) peer_id: PeerId,
@@ -237,7 +238,7 @@ impl Client {
                 Some(set)
             }
         };
-        self.command(|reply| Command::Hashcheck(self.info_hash, pieces, reply))
+        self.command(|reply| Command::Hashcheck(self.id, pieces, reply))
     }
 
     /// Waits until no check is under way; false if `limit` passes first.
@@ -251,11 +252,11 @@ impl Client {
     ///
     /// If the session has ended.
     pub fn add_peer(&self, address: SocketAddr) -> Result<(), Error> {
-        self.command(|reply| Command::AddPeer(self.info_hash, address, reply))
+        self.command(|reply| Command::AddPeer(self.id, address, reply))
     }
 
     fn enter(&self, state: State) -> Result<(), Error> {
-        self.command(|reply| Command::Enter(self.info_hash, state, reply))
+        self.command(|reply| Command::Enter(self.id, state, reply))
     }
 
     fn command(&self, command: impl FnOnce(SyncSender<bool>) -> Command) -> Result<(), Error> {
@@ -269,7 +270,7 @@ impl Client {
     fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Torrent) -> T + Send + 'static) -> Option<T> {
         let question = |reply: SyncSender<Option<T>>| {
             let question = move |torrent: Option<&Torrent>| drop(reply.send(torrent.map(question)));
-            Command::Ask(self.info_hash, Box::new(question))
+            Command::Ask(self.id, Box::new(question))
         };
         self.commands.ask(question).flatten()
     }

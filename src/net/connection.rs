@@ -46,6 +46,18 @@ pub enum FromPeer {
     Failed(PeerKey, String),
 }
 
+impl FromPeer {
+    /// The connection that this comes from.
+    pub fn peer(&self) -> PeerKey {
+        match *self {
+            FromPeer::Received(peer, _)
+            | FromPeer::Sent(peer, ..)
+            | FromPeer::Closed(peer, _)
+            | FromPeer::Failed(peer, _) => peer,
+        }
+    }
+}
+
 /// What a connection begins with.
 #[derive(Debug)]
 pub struct Opening {

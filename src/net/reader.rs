@@ -30,6 +30,16 @@ pub enum Incoming {
     Block(Block, BlockData),
 }
 
+impl Incoming {
+    /// The data of a block.
+    pub fn into_data(self) -> Option<BlockData> {
+        match self {
+            Incoming::Block(_, data) => Some(data),
+            Incoming::Message(_) => None,
+        }
+    }
+}
+
 /// Why reading ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::io::IoSliceMut;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::check::{self, CheckOptions, CheckOutcome, PieceResult};
 use crate::disk::OnDisk;
-use crate::ids::InfoHashes;
 use crate::layout::PieceIndex;
 use crate::storage::resume::{self, Partial, Vouched};
 use crate::storage::{Storage, StorageError, StorageErrorKind};
@@ -74,10 +73,6 @@ pub struct Plan {
 /// What a check came to.
 #[derive(Debug)]
 pub struct Checked {
-    /// Whose.
-    pub torrent: InfoHashes,
-    /// What was checked: another torrent of this name may be there by now.
-    pub storage: Arc<Storage>,
     /// What is there and good.
     pub have: Bitfield,
     /// Pieces that resume data vouched for, or, checked `again`, that were there and not asked for.
@@ -148,8 +143,6 @@ pub fn check(
     }
     let have = progress.have();
     Checked {
-        torrent: on_disk.metainfo.info_hash,
-        storage: on_disk.storage.clone(),
         corrupt: outcome.corrupt.count(),
         unchecked: unchecked(&vouched.to_check, &outcome),
         partial: vouched.partial.iter().filter_map(|partial| read_partial(on_disk, partial)).collect(),

@@ -72,7 +72,7 @@ impl Thread {
 /// What is known of a session once it runs.
 #[derive(Clone, Debug)]
 pub struct Started {
-    /// Ours.
+    /// Our peer id.
     pub peer_id: PeerId,
     /// The port that is listened on.
     pub port: u16,
@@ -100,8 +100,8 @@ fn run(options: SessionOptions, commands: UnboundedReceiver<Command>, ready: &Re
         match Engine::start(options, commands) {
             Ok(engine) => {
                 let _ = ready.send(Ok(Started {
-                    peer_id: engine.peer_id(),
-                    port: engine.port(),
+                    peer_id: engine.identity().peer_id,
+                    port: engine.identity().port,
                     listening: engine.listening().to_vec(),
                 }));
                 engine.run().await;

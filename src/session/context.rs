@@ -1,0 +1,135 @@
+//! What all torrents of a session share, as one of them needs it to see to its affairs.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::Notice;
+use super::connections::Connections;
+use super::options::SessionOptions;
+use super::subscribers::Subscribers;
+use crate::disk::Disk;
+use crate::event::{Kind, Severity};
+use crate::ids::Counter;
+use crate::net::Gate;
+use crate::swarm::MOST_UNWRITTEN;
+use crate::tracker;
+use crate::wire::PeerId;
+
+/// While more bytes than this wait for the disk nothing is read from any socket. The swarms stop
+/// asking earlier; the difference is for what was asked for before.
+const MAX_UNWRITTEN: u64 = MOST_UNWRITTEN + (2 << 20);
+
+/// What all torrents share.
+pub struct Context {
+    /// What the user asked of the session as a whole.
+    pub options: SessionOptions,
+    /// Who we are to peers and trackers.
+    pub identity: Identity,
+    /// The threads that hash, write, sync and read.
+    pub disk: Disk,
+    /// The way back to the loop for tasks and threads. Bounded by what is under way: calls, handshakes, announces and
+    /// checks each end in one notice.
+    pub notify: mpsc::UnboundedSender<Notice>,
+    /// Who is told of events.
+    pub subscribers: Subscribers,
+    /// The connections of all torrents.
+    pub connections: Connections,
+    /// Bytes that wait for the disk.
+    pub budget: WriteBudget,
+    /// Gives out ids of torrents, connections and rounds.
+    pub counter: Counter,
+    /// Seeds the random choices of each swarm.
+    pub rng: fastrand::Rng,
+    /// How trackers are reached.
+    pub tracker_options: Arc<tracker::Options>,
+}
+
+/// Who we are to peers and trackers.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// Our peer id (BEP 20).
+    pub peer_id: PeerId,
+    /// The port that is listened on.
+    pub port: u16,
+    /// What trackers recognise us by after our address has changed (BEP 7).
+    pub key: u32,
+}
+
+impl Context {
+    /// Builds an event about no torrent, if somebody wants one of this severity.
+    pub fn tell_if(&mut self, severity: Severity, kind: impl FnOnce() -> Kind) {
+        if self.subscribers.want(severity) {
+            let kind = kind();
+            debug_assert_eq!(kind.severity(), severity, "{kind:?}");
+            self.subscribers.tell(None, kind);
+        }
+    }
+
+    /// Whether the filter refuses a peer; if so, that is told.
+    pub fn is_filtered(&mut self, address: SocketAddr) -> bool {
+        let filter = self.options.ip_filter.as_ref();
+        let Some(rule) = filter.and_then(|filter| filter.refusal(address.ip())) else { return false };
+        self.tell_if(Severity::Info, || Kind::IpFilter { address, protocol: protocol(address), rule });
+        true
+    }
+}
+
+/// `tcp4` or `tcp6`.
+pub fn protocol(address: SocketAddr) -> &'static str {
+    if address.is_ipv4() { "tcp4" } else { "tcp6" }
+}
+
+/// The bytes of whole pieces that wait for the disk, all torrents together; closes the gate before all sockets while there
+/// are too many.
+#[derive(Debug, Default)]
+pub struct WriteBudget {
+    unwritten: u64,
+    /// The longest pieces of all torrents: a few of them may always wait.
+    longest_piece: u32,
+}
+
+impl WriteBudget {
+    /// A piece of so many bytes waits for the disk from now on.
+    pub fn take(&mut self, bytes: u64, gate: &Gate) {
+        self.unwritten += bytes;
+        self.set(gate);
+    }
+
+    /// So many bytes do not wait any more.
+    pub fn give_back(&mut self, bytes: u64, gate: &Gate) {
+        self.unwritten -= bytes;
+        self.set(gate);
+    }
+
+    /// The session's torrents have changed: `longest_piece` is the longest piece of all.
+    pub fn fit(&mut self, longest_piece: u32, gate: &Gate) {
+        self.longest_piece = longest_piece;
+        self.set(gate);
+    }
+
+    fn set(&self, gate: &Gate) {
+        gate.set_closed(self.unwritten > MAX_UNWRITTEN.max(4 * u64::from(self.longest_piece)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_is_closed_while_too_much_waits_but_four_pieces_may_always() {
+        let (mut budget, gate) = (WriteBudget::default(), Gate::default());
+        budget.take(MAX_UNWRITTEN, &gate);
+        assert!(!gate.is_closed());
+        budget.take(1, &gate);
+        assert!(gate.is_closed());
+        budget.fit(64 << 20, &gate);
+        assert!(!gate.is_closed());
+        budget.take(256 << 20, &gate);
+        assert!(gate.is_closed());
+        budget.give_back(MAX_UNWRITTEN + 1, &gate);
+        assert!(!gate.is_closed());
+    }
+}

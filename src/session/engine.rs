@@ -1,0 +1,230 @@
+//! The session's state and its loop.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+
+use super::connections::Connections;
+use super::context::{Context, Identity, WriteBudget, protocol};
+use super::options::SessionOptions;
+use super::schedule::Schedule;
+use super::subscribers::Subscribers;
+use super::{Command, Notice, Torrent};
+use crate::disk::{Disk, Done};
+use crate::event::{Event, Kind, Severity};
+use crate::ids::{Counter, TorrentId, WireHash};
+use crate::net::Shared;
+use crate::net::connection::FromPeer;
+use crate::tracker;
+use crate::wire::PeerId;
+
+/// Inputs of one kind that are taken before the torrents are asked what to do about them.
+const BATCH: usize = 64;
+
+/// How long the loop sleeps if nothing is due at all.
+const FAR: Duration = Duration::from_secs(3600);
+
+/// The session's state: what is about a torrent goes to that torrent.
+pub struct Engine {
+    /// All torrents, in the order in which they were added.
+    pub(super) torrents: BTreeMap<TorrentId, Torrent>,
+    /// The torrents by the names that peers call them by.
+    pub(super) by_hash: HashMap<WireHash, TorrentId>,
+    /// When which torrent has something to do though nothing happens.
+    schedule: Schedule,
+    /// Torrents to which something has happened in this turn of the loop.
+    pub(super) touched: BTreeSet<TorrentId>,
+    /// What the torrents share.
+    pub(super) context: Context,
+    /// Where connections are accepted.
+    listening: Vec<SocketAddr>,
+    /// The least severity that any subscriber wanted when the torrents were last told.
+    least: Option<Severity>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    from_peers: mpsc::Receiver<FromPeer>,
+    done: mpsc::UnboundedReceiver<Done>,
+    notices: mpsc::UnboundedReceiver<Notice>,
+    pub(super) shutting_down: bool,
+}
+
+impl Engine {
+    /// On the session's thread, inside its runtime: listens, starts the disk's threads.
+    pub fn start(
+        options: SessionOptions,
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Result<Engine, NotStarted> {
+        let listeners = crate::net::listen::listen(&options.ports, options.bind)
+            .map_err(|error| not_listening(&options, &error))?;
+        let mut rng = fastrand::Rng::new();
+        let (notify, notices) = mpsc::unbounded_channel();
+        let (to_done, done) = mpsc::unbounded_channel();
+        let disk = Disk::start(to_done).map_err(|error| format!("cannot start a thread: {error}"))?;
+        let shared = Shared::new(options.max_download_rate, options.max_upload_rate);
+        let (connections, from_peers) = Connections::new(shared);
+        let identity =
+            Identity { peer_id: PeerId::generate(&mut rng), port: listeners.port, key: rng.u32(..) };
+        let tracker_options =
+            Arc::new(tracker::Options { bind: options.bind, ..tracker::Options::from_env() });
+        let context = Context {
+            options,
+            identity,
+            disk,
+            notify,
+            subscribers: Subscribers::default(),
+            connections,
+            budget: WriteBudget::default(),
+            counter: Counter::default(),
+            rng,
+            tracker_options,
+        };
+        let mut engine = Engine {
+            torrents: BTreeMap::new(),
+            by_hash: HashMap::new(),
+            schedule: Schedule::default(),
+            touched: BTreeSet::new(),
+            context,
+            listening: listeners.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
+            least: None,
+            commands,
+            from_peers,
+            done,
+            notices,
+            shutting_down: false,
+        };
+        for socket in listeners.sockets {
+            engine.accept_from(socket);
+        }
+        Ok(engine)
+    }
+
+    /// Who we are to peers and trackers.
+    pub fn identity(&self) -> Identity {
+        self.context.identity
+    }
+
+    /// Where connections are accepted.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    /// The loop; ends after `Command::Shutdown`, or when nobody can send commands any more, once all
+    /// torrents have ended.
+    pub async fn run(mut self) {
+        let timer = sleep_until((Instant::now() + FAR).into());
+        tokio::pin!(timer);
+        while !(self.shutting_down && self.torrents.values().all(Torrent::has_ended)) {
+            let deadline = self.schedule.next().unwrap_or_else(|| Instant::now() + FAR);
+            if timer.deadline() != deadline.into() {
+                timer.as_mut().reset(deadline.into());
+            }
+            tokio::select! {
+                Some(event) = self.from_peers.recv() => {
+                    let now = Instant::now();
+                    self.on_peer(now, event);
+                    for _ in 0..BATCH {
+                        let Ok(event) = self.from_peers.try_recv() else { break };
+                        self.on_peer(now, event);
+                    }
+                }
+                Some(done) = self.done.recv() => {
+                    let now = Instant::now();
+                    self.on_done(now, done);
+                    for _ in 0..BATCH {
+                        let Ok(done) = self.done.try_recv() else { break };
+                        self.on_done(now, done);
+                    }
+                }
+                Some(notice) = self.notices.recv() => self.on_notice(Instant::now(), notice),
+                command = self.commands.recv(), if !self.shutting_down => match command {
+                    Some(command) => self.on_command(Instant::now(), command),
+                    None => self.shut_down(Instant::now()),
+                },
+                () = &mut timer => self.touched.extend(self.schedule.due(Instant::now())),
+            }
+            self.end_turn(Instant::now());
+        }
+        // Whoever was too slow to be saved in time is not waited for: what is on the disk is consistent.
+        if self.torrents.values().all(Torrent::is_saved) {
+            self.context.disk.finish();
+        }
+    }
+
+    /// Has each torrent to which something has happened do what is due.
+    fn end_turn(&mut self, now: Instant) {
+        self.tell_what_is_wanted();
+        while let Some(id) = self.touched.pop_first() {
+            let Some(torrent) = self.torrents.get_mut(&id) else { continue };
+            torrent.advance(now, &mut self.context);
+            self.schedule.set(id, torrent.deadline());
+        }
+    }
+
+    /// Those that build events themselves learn what is wanted, if that has changed.
+    fn tell_what_is_wanted(&mut self) {
+        let least = self.context.subscribers.least();
+        if std::mem::replace(&mut self.least, least) == least {
+            return;
+        }
+        let trace = self.context.subscribers.want(Severity::Debug);
+        self.torrents.values_mut().for_each(|torrent| torrent.want_events(least, trace));
+    }
+
+    /// Lets a torrent see to something, if it is there: the one place where torrents are looked up.
+    pub(super) fn with<T>(
+        &mut self,
+        id: TorrentId,
+        act: impl FnOnce(&mut Torrent, &mut Context) -> T,
+    ) -> Option<T> {
+        let torrent = self.torrents.get_mut(&id)?;
+        self.touched.insert(id);
+        Some(act(torrent, &mut self.context))
+    }
+
+    /// Forgets when a torrent that is not there any more was due.
+    pub(super) fn unschedule(&mut self, id: TorrentId) {
+        self.schedule.set(id, None);
+    }
+
+    /// What everyone is told first: what happened before anyone could listen.
+    pub(super) fn news(&self) -> Vec<Event> {
+        let listening = self.listening.iter().map(|&address| Kind::ListenSuccess {
+            address,
+            port: address.port(),
+            protocol: protocol(address),
+        });
+        listening.map(|kind| Event { torrent: None, kind }).collect()
+    }
+}
+
+/// Why there is no session.
+#[derive(Debug)]
+pub struct NotStarted {
+    /// As a user reads it.
+    pub message: String,
+    /// What its subscribers would have been told.
+    pub event: Option<Box<Kind>>,
+}
+
+impl From<String> for NotStarted {
+    fn from(message: String) -> NotStarted {
+        NotStarted { message, event: None }
+    }
+}
+
+fn not_listening(options: &SessionOptions, error: &std::io::Error) -> NotStarted {
+    let ports: Vec<String> = options.ports.iter().take(8).map(u16::to_string).collect();
+    let ports = ports.join(", ");
+    let at = options.bind.map_or(String::new(), |ip: IpAddr| format!("{ip} "));
+    let message = format!("cannot listen on {at}port {ports}: {error}; choose others with --port");
+    let event = Kind::ListenFailure {
+        address: options.bind.unwrap_or(IpAddr::from([0; 4])).to_string(),
+        ports,
+        protocol: if options.bind.is_some_and(|ip| ip.is_ipv6()) { "tcp6" } else { "tcp4" },
+        reason: error.to_string(),
+    };
+    NotStarted { message, event: Some(Box::new(event)) }
+}

@@ -1,0 +1,130 @@
+//! Finds the torrent that something is about.
+
+use std::time::Instant;
+
+use super::options::TorrentOptions;
+use super::{Command, Engine, Notice, Torrent};
+use crate::disk::Done;
+use crate::ids::TorrentId;
+use crate::metainfo::Metainfo;
+use crate::net::connection::FromPeer;
+
+impl Engine {
+    pub(super) fn on_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Add(metainfo, options, reply) => {
+                let _ = reply.send(self.add(now, *metainfo, options));
+            }
+            Command::Remove(id, reply) => {
+                self.remove(now, id);
+                let _ = reply.send(());
+            }
+            Command::Enter(id, state, reply) => {
+                let done = self.with(id, |torrent, context| torrent.enter(now, state, "asked for", context));
+                let _ = reply.send(done.is_some());
+            }
+            Command::Hashcheck(id, pieces, reply) => {
+                let done = self.with(id, |torrent, context| torrent.check_again(now, pieces, context));
+                let _ = reply.send(done.is_some());
+            }
+            Command::Ask(id, question) => question(self.torrents.get(&id)),
+            Command::List(reply) => {
+                let _ = reply.send(self.torrents.values().map(Torrent::info_hash).collect());
+            }
+            Command::Subscribe(least, interest, reply) => {
+                let news = self.news();
+                let _ = reply.send(self.context.subscribers.add(least, interest, news));
+            }
+            Command::AddPeer(id, address, reply) => {
+                let done = self.with(id, |torrent, context| torrent.add_peer(now, address, context));
+                let _ = reply.send(done.is_some());
+            }
+            Command::Shutdown => self.shut_down(now),
+        }
+    }
+
+    pub(super) fn on_notice(&mut self, now: Instant, notice: Notice) {
+        match notice {
+            Notice::Accepted(stream, address) => self.on_accepted(stream, address),
+            Notice::Answered(address, met) => self.on_answered(now, address, met),
+            Notice::Dialed(id, address, met) => {
+                self.context.connections.dialing -= 1;
+                self.with(id, |torrent, context| torrent.on_dialed(now, address, met, context));
+            }
+            Notice::Announced(id, round, token, result) => {
+                self.with(id, |torrent, context| torrent.on_announced(now, round, token, result, context));
+            }
+            Notice::PieceChecked(id, piece, result) => {
+                self.with(id, |torrent, context| torrent.on_piece_checked(piece, result, context));
+            }
+            Notice::Checked(id, round, checked) => {
+                self.with(id, |torrent, context| torrent.on_checked(now, round, *checked, context));
+            }
+            Notice::Prepared(id, result) => {
+                self.with(id, |torrent, context| torrent.on_prepared(now, result, context));
+            }
+            Notice::Synced(id, synced) => {
+                self.with(id, |torrent, context| torrent.on_synced(now, synced, context));
+            }
+            Notice::Snapshot(id, snapshot) => {
+                self.with(id, |torrent, context| torrent.on_snapshot(snapshot, context));
+            }
+            Notice::SavedAll { torrent, is_last, result } => {
+                self.with(torrent, |torrent, context| torrent.on_saved_all(now, is_last, result, context));
+            }
+            Notice::Told(id, kind) => {
+                self.with(id, |torrent, context| torrent.tell(context, kind));
+            }
+        }
+    }
+
+    pub(super) fn on_peer(&mut self, now: Instant, event: FromPeer) {
+        let Some(connection) = self.context.connections.get(event.peer()) else {
+            return self.context.connections.give_back(event);
+        };
+        let torrent = connection.torrent;
+        self.with(torrent, |torrent, context| torrent.on_peer(now, event, context));
+    }
+
+    pub(super) fn on_done(&mut self, now: Instant, done: Done) {
+        self.with(done.torrent(), |torrent, context| torrent.on_done(now, done, context));
+    }
+
+    /// Adds a torrent and begins its check. `None` if it is there already.
+    fn add(&mut self, now: Instant, metainfo: Metainfo, options: TorrentOptions) -> Option<TorrentId> {
+        let names = metainfo.info_hash.wire_hashes();
+        if self.shutting_down || names.into_iter().any(|name| self.by_hash.contains_key(&name)) {
+            return None;
+        }
+        let id = self.context.counter.torrent();
+        self.by_hash.extend(metainfo.info_hash.wire_hashes().map(|name| (name, id)));
+        let torrent = Torrent::new(now, id, metainfo, options, &mut self.context);
+        self.torrents.insert(id, torrent);
+        self.fit_budget();
+        self.with(id, |torrent, context| torrent.begin(now, context));
+        Some(id)
+    }
+
+    fn remove(&mut self, now: Instant, id: TorrentId) {
+        let Some(torrent) = self.torrents.remove(&id) else { return };
+        self.by_hash.retain(|_, named| *named != id);
+        self.unschedule(id);
+        torrent.on_removed(now, &mut self.context);
+        self.fit_budget();
+    }
+
+    fn fit_budget(&mut self) {
+        let longest = self.torrents.values().map(Torrent::piece_length).max();
+        let gate = &self.context.connections.shared.gate;
+        self.context.budget.fit(longest.unwrap_or(0), gate);
+    }
+
+    /// Ends all torrents, and the loop once they have ended.
+    pub(super) fn shut_down(&mut self, now: Instant) {
+        self.shutting_down = true;
+        for (&id, torrent) in &mut self.torrents {
+            torrent.stop_for_good(now, &mut self.context);
+            self.touched.insert(id);
+        }
+    }
+}

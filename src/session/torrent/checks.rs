@@ -1,0 +1,272 @@
+//! A torrent's hash checks: begun, followed, and what becomes of what they find.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::{Activity, Torrent};
+use crate::bitfield::Bitfield;
+use crate::blocks::BlockData;
+use crate::check::PieceResult;
+use crate::event::{Kind, Pieces, Severity, State};
+use crate::ids::Round;
+use crate::layout::{Layout, PieceIndex};
+use crate::session::Notice;
+use crate::session::checking::{self, Checked, Plan, Progress};
+use crate::session::context::Context;
+use crate::session::options::CachedPiece;
+use crate::session::selection::piece_weights;
+use crate::storage::Preallocate;
+use crate::storage::resume::Vouched;
+use crate::swarm::{Config, Input, Origin, Swarm};
+
+/// A check under way.
+#[derive(Debug)]
+pub(super) struct Check {
+    /// Which check of this process.
+    pub round: Round,
+    /// Set to break it off.
+    stop: Arc<AtomicBool>,
+    /// How far it is; shared with its thread.
+    pub progress: Arc<Progress>,
+    /// Pieces that were there when it began, as far as was known.
+    pub known: Bitfield,
+    /// Peers that the user has named meanwhile.
+    pub named: Vec<SocketAddr>,
+    /// Bytes received and sent that an earlier swarm of this torrent had counted, if there was one.
+    counted: Option<(u64, u64)>,
+}
+
+impl Check {
+    /// A check that begins now.
+    pub fn new(now: Instant, round: Round, known: Bitfield) -> Check {
+        Check {
+            round,
+            stop: Arc::new(AtomicBool::new(false)),
+            progress: Arc::new(Progress::new(now, known.len())),
+            known,
+            named: Vec::new(),
+            counted: None,
+        }
+    }
+
+    /// Tells its thread to end soon.
+    pub fn break_off(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Torrent {
+    /// Begins a check; `again` is what a torrent that has been running knows, and what is to be read anew.
+    pub(super) fn begin_check(
+        &mut self,
+        now: Instant,
+        full: bool,
+        again: Option<Vouched>,
+        context: &mut Context,
+    ) {
+        let layout = self.layout();
+        let (pieces, bytes) = match &again {
+            Some(again) => (again.to_check.count(), again.to_check.bytes(layout)),
+            None => (layout.num_pieces(), layout.total()),
+        };
+        let mut check = Check::new(now, context.counter.round(), self.have().clone());
+        let totals = self.swarm().map(|swarm| swarm.totals(now));
+        check.counted = totals.map(|totals| (totals.downloaded, totals.uploaded));
+        if again.is_none() {
+            self.assembling.clear();
+        }
+        let plan = Plan {
+            on_disk: self.on_disk.clone(),
+            state_dir: self.options.state_dir.clone(),
+            full,
+            again,
+            prepare: self.state == State::Started,
+            all_or_nothing: self.options.preallocate == Preallocate::Full,
+            doubtful: self.durability.doubtful.clone(),
+        };
+        let (id, round, notify) = (self.id, check.round, context.notify.clone());
+        let (progress, stop) = (check.progress.clone(), check.stop.clone());
+        let tell_pieces = context.subscribers.want(Severity::Info);
+        tokio::task::spawn_blocking(move || {
+            let on_piece = |piece, result| {
+                if tell_pieces && result != PieceResult::Missing {
+                    let _ = notify.send(Notice::PieceChecked(id, piece, result));
+                }
+            };
+            let checked = checking::check(&plan, &progress, &stop, &on_piece);
+            let _ = notify.send(Notice::Checked(id, round, Box::new(checked)));
+        });
+        self.activity = Activity::Checking(check);
+        self.tell(context, Kind::HashcheckStarted { pieces, bytes });
+    }
+
+    /// A check has come to a verdict on a piece.
+    pub fn on_piece_checked(&self, piece: PieceIndex, result: PieceResult, context: &mut Context) {
+        let (index, peers) = (piece.0, Vec::new());
+        match result {
+            PieceResult::Ok => self.tell(context, Kind::PieceHashPassed { index, peers }),
+            PieceResult::Corrupt | PieceResult::Unreadable => {
+                self.tell(context, Kind::PieceHashFailed { index, peers });
+            }
+            // There was nothing to hash.
+            PieceResult::Missing => {}
+        }
+    }
+
+    /// Checks again what is on disk of these pieces, all if `None`: the connections are closed, and
+    /// made anew afterwards. Does nothing while a check is under way, or once the torrent ends.
+    pub fn check_again(&mut self, now: Instant, pieces: Option<Bitfield>, context: &mut Context) {
+        let Some(swarm) = self.swarm().filter(|_| self.goes_on()) else { return };
+        let totals = swarm.totals(now);
+        let mut to_check = pieces.unwrap_or_else(|| Bitfield::full(swarm.have().len()));
+        to_check.union_with(&self.durability.doubtful);
+        let have = swarm.have().difference(&to_check);
+        let (uploaded, downloaded) = (totals.uploaded, totals.downloaded);
+        let again = Vouched { have, to_check, partial: Vec::new(), uploaded, downloaded };
+        self.input(now, Input::Enter(State::Stopped));
+        self.perform(now, context);
+        self.begin_check(now, true, Some(again), context);
+    }
+
+    /// After an error that says that the files are not what they were taken for: looks at them anew,
+    /// with nothing held open and nothing remembered but resume data.
+    pub(super) fn check_renewed(&mut self, now: Instant, context: &mut Context) {
+        self.input(now, Input::Enter(State::Stopped));
+        self.perform(now, context);
+        self.on_disk.storage = self.new_storage();
+        self.on_disk.storage.set_trace(context.subscribers.want(Severity::Debug));
+        self.durability.renew = false;
+        self.durability.prepared = false;
+        self.begin_check(now, false, None, context);
+    }
+
+    /// A check has ended: the torrent goes on with a new swarm. What another than the last one says is void.
+    pub fn on_checked(&mut self, now: Instant, round: Round, checked: Checked, context: &mut Context) {
+        let named = match &mut self.activity {
+            Activity::Checking(check) if check.round == round => std::mem::take(&mut check.named),
+            Activity::Checking(_) | Activity::Running { .. } => return,
+        };
+        let Checked {
+            have, vouched, again, read, prepared, refused, corrupt, unchecked, partial, error, ..
+        } = checked;
+        let synced = if again { self.durability.synced_of(&vouched) } else { vouched };
+        self.durability.on_checked(now, synced, read, prepared);
+        self.last_new = now;
+        self.take_over_blocks(&have, partial);
+        let finished = Kind::HashcheckFinished {
+            have: Pieces(have.ranges()),
+            missing: Pieces(have.complement().ranges()),
+            have_count: have.count(),
+            missing_count: have.len() - have.count(),
+            corrupt_count: corrupt,
+        };
+        // What a check that was broken off did not come to is not missing: nobody knows.
+        let all_known = unchecked.is_empty();
+        self.run(now, have, unchecked, (checked.downloaded, checked.uploaded), context);
+        self.completed = self.is_complete().then_some(now);
+        if all_known {
+            self.tell(context, finished);
+        }
+        self.tell_notes(context);
+        match error.and_then(|error| self.tolerate(error, context)) {
+            Some(error) if refused => self.refuse(now, &error, context),
+            Some(error) => self.on_storage_error(now, &error, context),
+            None if !self.goes_on() => {}
+            None => self.go_on(now, named, prepared, context),
+        }
+    }
+
+    /// Blocks of unfinished pieces: those that the check found on the disk, and those that the program brought along.
+    fn take_over_blocks(&mut self, have: &Bitfield, partial: BTreeMap<PieceIndex, Vec<Option<BlockData>>>) {
+        let cache = std::mem::take(&mut self.options.piece_cache);
+        let cached = cached_blocks(self.layout(), cache);
+        for (piece, blocks) in partial.into_iter().chain(cached) {
+            self.assembling.entry(piece).or_insert(blocks);
+        }
+        self.assembling.retain(|&piece, _| !have.contains(piece));
+    }
+
+    /// Begins the transfer of what a check has not found. `counted` are the bytes received and sent in earlier runs, for the
+    /// case that no earlier swarm of this run has counted on from there.
+    fn run(
+        &mut self,
+        now: Instant,
+        have: Bitfield,
+        unchecked: Bitfield,
+        counted: (u64, u64),
+        context: &mut Context,
+    ) {
+        let here = |blocks: &Vec<Option<BlockData>>| {
+            let numbers = (0u32..).zip(blocks).filter(|(_, block)| block.is_some());
+            numbers.map(|(number, _)| number).collect()
+        };
+        let counted_before = self.check_mut().and_then(|check| check.counted);
+        let (downloaded, uploaded) = counted_before.unwrap_or(counted);
+        let metainfo = &self.on_disk.metainfo;
+        let config = Config {
+            info_hash: metainfo.info_hash.wire(),
+            layout: metainfo.layout.clone(),
+            trackers: metainfo.trackers.clone(),
+            peer_id: context.identity.peer_id,
+            port: context.identity.port,
+            have,
+            wanted: self.wanted.clone(),
+            weights: piece_weights(&metainfo.layout, &self.options.priorities),
+            partial: self.assembling.iter().map(|(&piece, blocks)| (piece, here(blocks))).collect(),
+            downloaded,
+            uploaded,
+            max_peers: context.options.max_peers,
+            upload_slots: self.options.upload_slots,
+            seed: context.rng.u64(..),
+        };
+        let mut swarm = Swarm::new(now, config);
+        swarm.want_events(context.subscribers.least());
+        self.activity = Activity::Running { round: self.round(), swarm: Box::new(swarm), unchecked };
+    }
+
+    /// Goes into the state that the user asked for.
+    fn go_on(&mut self, now: Instant, named: Vec<SocketAddr>, prepared: bool, context: &mut Context) {
+        self.input(now, Input::Found { addresses: named, origin: Origin::User });
+        self.input(now, Input::Enter(self.state));
+        if self.state != State::Started {
+            return;
+        }
+        if !prepared {
+            self.prepare(context);
+        }
+        if self.is_complete() && !self.options.no_seed {
+            let name = self.on_disk.metainfo.name.clone();
+            self.tell(context, Kind::Seeding { name });
+        }
+    }
+}
+
+/// Blocks of an earlier `piece_cache`, those that fit.
+fn cached_blocks(layout: &Layout, cache: Vec<CachedPiece>) -> BTreeMap<PieceIndex, Vec<Option<BlockData>>> {
+    let mut assembling = BTreeMap::new();
+    for cached in cache.into_iter().filter(|cached| cached.piece < layout.num_pieces()) {
+        let piece = PieceIndex(cached.piece);
+        let mut blocks = Vec::new();
+        blocks.resize_with(layout.num_blocks(piece) as usize, || None);
+        for (number, bytes) in cached.blocks {
+            let Some(place) = blocks.get_mut(number as usize) else { continue };
+            let length = layout.block(piece, number).length;
+            if bytes.len() == length as usize {
+                let mut data = BlockData::new(length);
+                data.as_mut_slice().copy_from_slice(&bytes);
+                *place = Some(data);
+            }
+        }
+        // The core hashes a piece when its last block comes, so a whole one leaves one to come.
+        if blocks.iter().all(Option::is_some) {
+            blocks[0] = None;
+        }
+        if blocks.iter().any(Option::is_some) {
+            assembling.insert(piece, blocks);
+        }
+    }
+    assembling
+}

@@ -1,0 +1,319 @@
+//! A torrent's way through its life: started and paused, complete, ending, ended.
+
+use std::time::{Duration, Instant};
+
+use super::{Activity, Torrent, verdict_of};
+use crate::event::{Kind, State, Verdict};
+use crate::layout::PieceIndex;
+use crate::session::context::Context;
+use crate::storage::StorageError;
+use crate::swarm::Input;
+
+/// For how long an ending torrent waits for its trackers and its data.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Whether a torrent goes on.
+#[derive(Debug)]
+pub(super) enum Life {
+    /// Until the user or a policy ends it.
+    Going,
+    /// No new work; what is written is finished and synced, the trackers are told.
+    Ending(Ending),
+    /// It has had its summary.
+    Ended {
+        /// How it ended.
+        verdict: Verdict,
+        /// The reason for people.
+        reason: String,
+        /// Its last save is done.
+        saved: bool,
+    },
+}
+
+/// How a torrent ends.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// How it ends, unless something goes wrong, or right, before it is over.
+    verdict: Verdict,
+    /// The reason for people.
+    reason: String,
+    /// When it is over, whatever is still under way.
+    deadline: Instant,
+    /// How far its data are safe.
+    save: LastSave,
+}
+
+/// The last save of an ending torrent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum LastSave {
+    /// Waits for pieces that are being written, or for the check to be broken off.
+    Waiting,
+    /// Under way.
+    Saving,
+    /// What is written is synced, resume data are stored, the files are closed.
+    Saved,
+}
+
+impl Torrent {
+    /// Whether it has had its summary.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.life, Life::Ended { .. })
+    }
+
+    /// Whether it goes on: it neither ends nor has ended.
+    pub(super) fn goes_on(&self) -> bool {
+        matches!(self.life, Life::Going)
+    }
+
+    /// Whether it ends, and what it has is to be written out for a later run.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.life, Life::Ending(_))
+    }
+
+    /// Goes into a state, as the user or an error wants it.
+    pub fn enter(&mut self, now: Instant, state: State, reason: &str, context: &mut Context) {
+        if self.state == state || !self.goes_on() {
+            return;
+        }
+        let from = std::mem::replace(&mut self.state, state);
+        if state == State::Started {
+            self.obstacle = None;
+            self.last_new = now;
+        }
+        self.tell(context, Kind::StateChanged { from, to: state, reason: reason.to_owned() });
+        if state == State::Started && self.durability.renew && self.is_running() {
+            return self.check_renewed(now, context);
+        }
+        self.input(now, Input::Enter(state));
+        if state == State::Started && !self.durability.prepared && self.is_running() {
+            self.prepare(context);
+        }
+        if state == State::Stopped {
+            self.perform(now, context);
+            self.save_all(now, context);
+        }
+    }
+
+    /// A piece was verified and written.
+    pub(super) fn on_new_piece(&mut self, now: Instant, piece: PieceIndex, context: &mut Context) {
+        self.last_new = now;
+        self.durability.save_soon(now);
+        self.flush(piece, context);
+        if self.completed.is_some() || !self.is_complete() {
+            return;
+        }
+        self.completed = Some(now);
+        self.durability.save_now(now);
+        // The last piece is told before what it completes.
+        self.perform(now, context);
+        let name = self.on_disk.metainfo.name.clone();
+        let elapsed = now.saturating_duration_since(self.began).as_secs_f64();
+        self.tell(context, Kind::Complete { name: name.clone(), size: self.wanted_bytes(), elapsed });
+        // Seeding needs no spare buffers; whoever still downloads makes its own again.
+        context.connections.shared.pool.clear();
+        if !self.options.no_seed {
+            self.tell(context, Kind::Seeding { name });
+        }
+    }
+
+    /// The torrent is paused, keeps what it has, and goes on when it is started again.
+    pub(super) fn on_storage_error(&mut self, now: Instant, error: &StorageError, context: &mut Context) {
+        self.durability.on_error(error.kind);
+        if self.obstacle.is_some() || self.has_ended() {
+            return;
+        }
+        let reason = error.to_string();
+        self.obstacle = Some((verdict_of(error), reason.clone()));
+        let path = error.path.display().to_string();
+        self.tell(context, Kind::FileError { path, reason: reason.clone() });
+        if self.state == State::Started && self.goes_on() {
+            self.enter(now, State::Paused, &reason, context);
+            // Whoever mends it may have to unmount the disk.
+            self.close_files(context);
+        }
+    }
+
+    /// There is no room for what is to be set aside: the torrent ends before it has begun.
+    pub(super) fn refuse(&mut self, now: Instant, error: &StorageError, context: &mut Context) {
+        self.on_storage_error(now, error, context);
+        self.begin_end(now, verdict_of(error), error.to_string(), context);
+    }
+
+    /// How it would end if it were stopped as it is now, and why.
+    pub(super) fn verdict(&self) -> (Verdict, String) {
+        let all_known = match &self.activity {
+            Activity::Checking(_) => false,
+            Activity::Running { unchecked, .. } => unchecked.is_empty(),
+        };
+        match &self.obstacle {
+            Some((verdict, reason)) => (*verdict, reason.clone()),
+            None if self.is_complete() => (Verdict::Complete, "complete".into()),
+            None if !all_known => (Verdict::Incomplete, "stopped before the check was done".into()),
+            None => (Verdict::Incomplete, "stopped with wanted data missing".into()),
+        }
+    }
+
+    /// Ends it because the user wants so.
+    pub fn stop_for_good(&mut self, now: Instant, context: &mut Context) {
+        let (verdict, reason) = self.verdict();
+        self.begin_end(now, verdict, reason, context);
+    }
+
+    /// No new work; what is written is finished and synced, the trackers are told.
+    fn begin_end(&mut self, now: Instant, verdict: Verdict, reason: String, context: &mut Context) {
+        if !self.goes_on() {
+            return;
+        }
+        if let Some(check) = self.check_mut() {
+            check.break_off();
+        }
+        let deadline = now + FAREWELL;
+        self.life =
+            Life::Ending(Ending { verdict, reason: reason.clone(), deadline, save: LastSave::Waiting });
+        let from = std::mem::replace(&mut self.state, State::Stopped);
+        if from != State::Stopped {
+            self.tell(context, Kind::StateChanged { from, to: State::Stopped, reason });
+        }
+        self.input(now, Input::Enter(State::Stopped));
+        self.perform(now, context);
+    }
+
+    /// Ends it if a policy says so.
+    pub(super) fn end_if_due(&mut self, now: Instant, context: &mut Context) {
+        if let Some((verdict, reason)) = self.due_to_end(now) {
+            self.begin_end(now, verdict, reason, context);
+        }
+    }
+
+    /// The policies that end a torrent: why it should end now, if it should.
+    fn due_to_end(&self, now: Instant) -> Option<(Verdict, String)> {
+        if !self.goes_on() {
+            return None;
+        }
+        if let Some(timeout) = self.options.stall_timeout
+            && self.may_stall()
+            && !self.is_complete()
+            && self.is_running()
+            && now.saturating_duration_since(self.last_new) >= timeout
+        {
+            let stalled = || (Verdict::Stalled, format!("no new data for {} s", timeout.as_secs()));
+            return Some(self.obstacle.clone().unwrap_or_else(stalled));
+        }
+        if !self.is_complete() || self.durability.is_writing() || self.state != State::Started {
+            return None;
+        }
+        if self.options.no_seed {
+            return Some((Verdict::Complete, "complete".into()));
+        }
+        let uploaded = self.swarm().map_or(0, |swarm| swarm.totals(now).uploaded);
+        if let Some(ratio) = self.options.seed_ratio
+            && uploaded as f64 >= ratio * self.wanted_bytes() as f64
+        {
+            return Some((Verdict::Complete, format!("complete, and uploaded {ratio} times its size")));
+        }
+        let seeded = self.completed.map(|at| now.saturating_duration_since(at));
+        if let (Some(time), Some(seeded)) = (self.options.seed_time, seeded)
+            && seeded >= time
+        {
+            return Some((Verdict::Complete, format!("complete, and seeded for {} s", time.as_secs())));
+        }
+        None
+    }
+
+    /// When a policy or an end has something to do though nothing happens.
+    pub(super) fn policy_deadline(&self) -> Option<Instant> {
+        match &self.life {
+            Life::Ended { .. } => return None,
+            Life::Ending(ending) => return Some(ending.deadline),
+            Life::Going if !self.is_running() => return None,
+            Life::Going => {}
+        }
+        let policy = match self.is_complete() {
+            true if self.state != State::Started || self.durability.is_writing() => None,
+            true => self.options.seed_time.and_then(|time| Some(self.completed? + time)),
+            false => {
+                self.options.stall_timeout.filter(|_| self.may_stall()).map(|timeout| self.last_new + timeout)
+            }
+        };
+        policy.into_iter().chain(self.durability.deadline()).min()
+    }
+
+    /// Whether time without new data counts: not while the user has paused, but after an error that did.
+    fn may_stall(&self) -> bool {
+        self.state == State::Started || (self.state == State::Paused && self.obstacle.is_some())
+    }
+
+    /// Begins the last save, unless it has begun.
+    pub fn begin_last_save(&mut self, now: Instant, context: &mut Context) {
+        if let Life::Ending(ending) = &mut self.life
+            && ending.save == LastSave::Waiting
+        {
+            ending.save = LastSave::Saving;
+            self.save_all(now, context);
+        }
+    }
+
+    /// The last save is done, if only after the end.
+    pub(super) fn end_last_save(&mut self) {
+        match &mut self.life {
+            Life::Going => {}
+            Life::Ending(ending) => ending.save = LastSave::Saved,
+            Life::Ended { saved, .. } => *saved = true,
+        }
+    }
+
+    /// Whether the last save is done, so that the disk's threads may be waited for.
+    pub fn is_saved(&self) -> bool {
+        match &self.life {
+            Life::Going => false,
+            Life::Ending(ending) => ending.save == LastSave::Saved,
+            Life::Ended { saved, .. } => *saved,
+        }
+    }
+
+    /// The next step of an end: the last save, and the summary once all is saved and told, or too late.
+    pub(super) fn advance_ending(&mut self, now: Instant, context: &mut Context) {
+        if !self.is_ending() {
+            return;
+        }
+        // What is verified already is written, and what a check has found is known, before all is saved.
+        if self.is_running() && !self.durability.is_writing() {
+            self.begin_last_save(now, context);
+        }
+        let Life::Ending(ending) = &self.life else { return };
+        let told = self.swarm().is_none_or(|swarm| swarm.announcer().is_stopped());
+        let saved = ending.save == LastSave::Saved;
+        if now < ending.deadline && !(saved && told) {
+            return;
+        }
+        // What went wrong, or right, since the end began counts.
+        let (verdict, reason) = match ending.verdict == Verdict::Incomplete || self.obstacle.is_some() {
+            true => self.verdict(),
+            false => (ending.verdict, ending.reason.clone()),
+        };
+        self.tell_summary(now, verdict, reason.clone(), context);
+        self.life = Life::Ended { verdict, reason, saved };
+    }
+
+    /// Tells the summary: the last about this torrent.
+    fn tell_summary(&self, now: Instant, verdict: Verdict, reason: String, context: &mut Context) {
+        let elapsed = now.saturating_duration_since(self.began).as_secs_f64();
+        let summary = self.status(now).summary(verdict, reason, elapsed);
+        context.subscribers.tell(Some(self.info_hash()), summary);
+    }
+
+    /// The user takes it out of the session: the last that it does.
+    pub fn on_removed(mut self, now: Instant, context: &mut Context) {
+        let (verdict, reason) = self.verdict();
+        self.begin_end(now, verdict, reason.clone(), context);
+        self.begin_last_save(now, context);
+        self.tell_notes(context);
+        let name = self.on_disk.metainfo.name.clone();
+        context.subscribers.tell(Some(self.info_hash()), Kind::TorrentRemoved { name });
+        if !self.has_ended() {
+            self.tell_summary(now, verdict, reason, context);
+        }
+        let unwritten = self.durability.unwritten();
+        context.budget.give_back(unwritten, &context.connections.shared.gate);
+    }
+}

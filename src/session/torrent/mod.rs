@@ -1,0 +1,293 @@
+//! One torrent of a session: sees to all of its own affairs, from its first check to its summary.
+//!
+//! Owns the swarm, the blocks that wait for their piece, what is known of its data on the disk, and where it stands in
+//! its life. What it shares with other torrents it is handed as a [`Context`] with each call. The session's loop tells it what has
+//! happened (`on_…`), then calls [`Torrent::advance`] once, and again when [`Torrent::deadline`] has come.
+
+mod checks;
+mod durability;
+mod life;
+mod peers;
+mod perform;
+mod progress;
+mod status;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::context::Context;
+use super::options::TorrentOptions;
+use super::selection::wanted_pieces;
+use crate::bitfield::Bitfield;
+use crate::blocks::BlockData;
+use crate::disk::OnDisk;
+use crate::event::{Kind, Severity, State, Verdict};
+use crate::ids::{InfoHashes, Round, TorrentId};
+use crate::layout::{Block, Layout, PieceIndex};
+use crate::metainfo::Metainfo;
+use crate::storage::{Storage, StorageError, StorageErrorKind, StorageOptions};
+use crate::swarm::Swarm;
+use checks::Check;
+use durability::{Durability, storage_options};
+use life::Life;
+use progress::ProgressReports;
+
+pub use durability::Synced;
+
+/// A torrent.
+#[derive(Debug)]
+pub struct Torrent {
+    /// Which torrent of this process.
+    pub id: TorrentId,
+    /// Its hashes and files.
+    on_disk: OnDisk,
+    /// What the user asked of it.
+    options: TorrentOptions,
+    /// The state that the user asked for; entered once the check is done.
+    state: State,
+    /// What it does.
+    activity: Activity,
+    /// Whether it goes on, ends, or has ended.
+    life: Life,
+    /// Pieces that the user wants.
+    wanted: Bitfield,
+    /// Blocks that wait for the rest of their piece. The picker keeps these few.
+    assembling: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
+    /// What stands in the way: how the torrent would end because of it, and the reason for people.
+    obstacle: Option<(Verdict, String)>,
+    /// When it was added.
+    began: Instant,
+    /// When everything wanted was there.
+    completed: Option<Instant>,
+    /// When something new was last verified, or the wait for it began.
+    last_new: Instant,
+    /// How safe its pieces are on the disk.
+    durability: Durability,
+    /// Its `progress` events.
+    progress: ProgressReports,
+    /// The swarm has been given an input, and not been asked yet what to do about it.
+    has_input: bool,
+}
+
+/// What a torrent does. An ending torrent does it still: a check has to be broken off, a swarm says goodbye.
+#[derive(Debug)]
+enum Activity {
+    /// Reading what is on disk.
+    Checking(Check),
+    /// Transferring, or ready to.
+    Running {
+        /// The check that it began with.
+        round: Round,
+        /// The transfer.
+        swarm: Box<Swarm>,
+        /// Pieces that the check did not come to because it was broken off.
+        unchecked: Bitfield,
+    },
+}
+
+impl Torrent {
+    /// A torrent that is about to be checked for the first time.
+    pub fn new(
+        now: Instant,
+        id: TorrentId,
+        metainfo: Metainfo,
+        options: TorrentOptions,
+        context: &mut Context,
+    ) -> Torrent {
+        let layout = metainfo.layout.clone();
+        let trace = context.subscribers.want(Severity::Debug);
+        let storage_options = StorageOptions { trace, ..storage_options(&options) };
+        let storage = Arc::new(Storage::new(&metainfo, &options.basedir, storage_options));
+        let nothing = Bitfield::new(layout.num_pieces());
+        Torrent {
+            id,
+            on_disk: OnDisk { torrent: id, metainfo: Arc::new(metainfo), storage },
+            state: options.state,
+            activity: Activity::Checking(Check::new(now, context.counter.round(), nothing)),
+            life: Life::Going,
+            wanted: wanted_pieces(&layout, &options.priorities),
+            assembling: BTreeMap::new(),
+            obstacle: None,
+            began: now,
+            completed: None,
+            last_new: now,
+            durability: Durability::new(layout.num_pieces()),
+            progress: ProgressReports::default(),
+            has_input: false,
+            options,
+        }
+    }
+
+    /// Tells that it was added, and begins its first check.
+    pub fn begin(&mut self, now: Instant, context: &mut Context) {
+        let metainfo = self.on_disk.metainfo.clone();
+        self.tell(
+            context,
+            Kind::TorrentAdded {
+                name: metainfo.name.clone(),
+                size: metainfo.layout.total(),
+                pieces: metainfo.layout.num_pieces(),
+                files: metainfo.files.len(),
+            },
+        );
+        for url in metainfo.url_list.clone() {
+            let reason = "not used: web seeds are not supported yet".to_owned();
+            self.tell_if(context, Severity::Info, || Kind::UrlSeed { url, reason });
+        }
+        self.begin_check(now, self.options.full_check, None, context);
+    }
+
+    /// Does what is due: all that the swarm has to say, the events, the next step of an end. Call it after each turn in
+    /// which something has happened.
+    pub fn advance(&mut self, now: Instant, context: &mut Context) {
+        loop {
+            self.perform(now, context);
+            self.tell_notes(context);
+            self.end_if_due(now, context);
+            self.save_and_close_if_due(now, context);
+            self.advance_ending(now, context);
+            if !self.has_input {
+                break;
+            }
+        }
+        self.tell_progress(now, context);
+    }
+
+    /// When [`Torrent::advance`] has something to do though nothing happens.
+    pub fn deadline(&self) -> Option<Instant> {
+        let swarm = self.swarm().and_then(|swarm| swarm.deadline());
+        [swarm, self.policy_deadline(), self.progress.deadline()].into_iter().flatten().min()
+    }
+
+    /// The identity of its content.
+    pub fn info_hash(&self) -> InfoHashes {
+        self.on_disk.metainfo.info_hash
+    }
+
+    /// Bytes in its pieces but for short ones.
+    pub fn piece_length(&self) -> u32 {
+        self.layout().piece_length()
+    }
+
+    fn layout(&self) -> &Layout {
+        &self.on_disk.metainfo.layout
+    }
+
+    fn round(&self) -> Round {
+        match &self.activity {
+            Activity::Checking(check) => check.round,
+            Activity::Running { round, .. } => *round,
+        }
+    }
+
+    /// Whether the check is done, so that there is a swarm.
+    pub fn is_running(&self) -> bool {
+        self.swarm().is_some()
+    }
+
+    /// The swarm, once the check is done.
+    pub fn swarm(&self) -> Option<&Swarm> {
+        match &self.activity {
+            Activity::Running { swarm, .. } => Some(swarm),
+            Activity::Checking(_) => None,
+        }
+    }
+
+    fn swarm_mut(&mut self) -> Option<&mut Swarm> {
+        match &mut self.activity {
+            Activity::Running { swarm, .. } => Some(swarm),
+            Activity::Checking(_) => None,
+        }
+    }
+
+    fn check_mut(&mut self) -> Option<&mut Check> {
+        match &mut self.activity {
+            Activity::Checking(check) => Some(check),
+            Activity::Running { .. } => None,
+        }
+    }
+
+    /// Keeps a block until its piece is whole.
+    fn keep(&mut self, block: Block, data: BlockData) {
+        let layout = &self.on_disk.metainfo.layout;
+        let Some(number) = layout.block_number(block) else { return };
+        let count = layout.num_blocks(block.piece) as usize;
+        let blocks = self.assembling.entry(block.piece).or_insert_with(|| {
+            let mut blocks = Vec::new();
+            blocks.resize_with(count, || None);
+            blocks
+        });
+        blocks[number as usize] = Some(data);
+    }
+
+    /// The blocks of a whole piece.
+    fn take_whole(&mut self, piece: PieceIndex) -> Vec<BlockData> {
+        self.assembling.remove(&piece).unwrap_or_default().into_iter().flatten().collect()
+    }
+
+    /// Pieces that are verified and there, as far as is known.
+    fn have(&self) -> &Bitfield {
+        match &self.activity {
+            Activity::Checking(check) => &check.known,
+            Activity::Running { swarm, .. } => swarm.have(),
+        }
+    }
+
+    /// Whether everything wanted is there and that is known.
+    fn is_complete(&self) -> bool {
+        self.swarm().is_some_and(Swarm::is_complete)
+    }
+
+    /// Tells of the torrent; nothing comes after its summary.
+    pub fn tell(&self, context: &mut Context, kind: Kind) {
+        if !self.has_ended() {
+            context.subscribers.tell(Some(self.info_hash()), kind);
+        }
+    }
+
+    /// Builds an event only if somebody wants one of this severity.
+    fn tell_if(&self, context: &mut Context, severity: Severity, kind: impl FnOnce() -> Kind) {
+        if context.subscribers.want(severity) {
+            let kind = kind();
+            debug_assert_eq!(kind.severity(), severity, "{kind:?}");
+            self.tell(context, kind);
+        }
+    }
+
+    /// Tells what happened to the torrent's files.
+    fn tell_notes(&self, context: &mut Context) {
+        let storage = &self.on_disk.storage;
+        for note in storage.take_notes() {
+            self.tell(context, storage.event_of(note));
+        }
+    }
+
+    /// Those that build events themselves learn what is wanted.
+    pub fn want_events(&mut self, least: Option<Severity>, trace: bool) {
+        self.on_disk.storage.set_trace(trace);
+        if let Some(swarm) = self.swarm_mut() {
+            swarm.want_events(least);
+        }
+    }
+
+    /// Takes an error for a warning, and tells it, if it only keeps what has no bytes from being made:
+    /// a torrent whose data are all there can be shared from where nothing may be written.
+    fn tolerate(&self, error: StorageError, context: &mut Context) -> Option<StorageError> {
+        if !self.is_complete() || !matches!(error.kind, StorageErrorKind::ReadOnly | StorageErrorKind::Denied)
+        {
+            return Some(error);
+        }
+        let path = error.path.display().to_string();
+        self.tell(context, Kind::FileWarning { path, reason: error.to_string() });
+        None
+    }
+}
+
+/// How a torrent ends that cannot go on because of this failure of the disk.
+fn verdict_of(error: &StorageError) -> Verdict {
+    match error.kind {
+        StorageErrorKind::Full | StorageErrorKind::TooSmall => Verdict::DiskFull,
+        _ => Verdict::FileError,
+    }
+}

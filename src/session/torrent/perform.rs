@@ -1,0 +1,198 @@
+//! Does what a torrent's swarm says, and tells it what became of it.
+
+use std::time::Instant;
+
+use super::{Activity, Torrent};
+use crate::disk::{Done, Read, Verify, WriteJob};
+use crate::event::{Kind, Severity};
+use crate::ids::{PeerKey, Round};
+use crate::layout::{Block, PieceIndex};
+use crate::net::connection::{self, Outgoing};
+use crate::session::Notice;
+use crate::session::context::Context;
+use crate::swarm::announce::{Announce, Answer, Failure, Token};
+use crate::swarm::{Input, Output};
+use crate::tracker::{self, Step, Watch};
+
+/// Bytes that are read for a peer in one go.
+const READ_TOGETHER: usize = 512 * 1024;
+
+impl Torrent {
+    /// Gives the swarm an input; what it says about it is done when the loop's turn ends.
+    pub(super) fn input(&mut self, now: Instant, input: Input) {
+        if let Some(swarm) = self.swarm_mut() {
+            swarm.handle(now, input);
+            self.has_input = true;
+        }
+    }
+
+    /// Does all that the swarm has to say.
+    pub(super) fn perform(&mut self, now: Instant, context: &mut Context) {
+        self.has_input = false;
+        let mut serving: Option<(PeerKey, Vec<Block>)> = None;
+        while let Some(output) = self.swarm_mut().and_then(|swarm| swarm.poll(now)) {
+            if let Output::Serve(peer, block) = output {
+                match &mut serving {
+                    Some((same, blocks)) if *same == peer && length(blocks) < READ_TOGETHER => {
+                        blocks.push(block)
+                    }
+                    _ => {
+                        let before = serving.replace((peer, vec![block]));
+                        self.serve(now, before, context);
+                    }
+                }
+                continue;
+            }
+            // The order among the messages to a peer matters, also with its blocks.
+            match output {
+                Output::Send(peer, message) => self.send(now, peer, Outgoing::Message(message), context),
+                Output::Close(peer, reason) => self.close(peer, reason, context),
+                Output::Dial(address) => self.dial(now, address, context),
+                Output::Verify { piece, digests } => self.verify(now, piece, digests, context),
+                Output::Announce(announce) => self.announce(announce, context),
+                Output::Event(kind) => self.tell(context, kind),
+                Output::Serve(..) => {}
+            }
+        }
+        self.serve(now, serving, context);
+    }
+
+    fn close(&self, peer: PeerKey, reason: String, context: &mut Context) {
+        if let Some(connection) = context.connections.close(peer) {
+            let address = connection.address;
+            self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, reason });
+        }
+    }
+
+    fn serve(&mut self, now: Instant, blocks: Option<(PeerKey, Vec<Block>)>, context: &mut Context) {
+        let Some((peer, blocks)) = blocks else { return };
+        self.durability.use_files(now);
+        let mut run = context.connections.take_buffer();
+        connection::lay_out(&blocks, &mut run);
+        if !context.disk.read(Read { torrent: self.on_disk.clone(), peer, run }) {
+            self.on_closed(now, peer, "the disk cannot keep up".into(), context);
+        }
+    }
+
+    fn verify(&mut self, now: Instant, piece: PieceIndex, digests: bool, context: &mut Context) {
+        let blocks = self.take_whole(piece);
+        let size = u64::from(self.layout().piece_size(piece));
+        if self.durability.begin_write(piece, size) {
+            context.budget.take(size, &context.connections.shared.gate);
+        }
+        self.durability.use_files(now);
+        let job = Verify { torrent: self.on_disk.clone(), piece, blocks, digests };
+        if !context.disk.write(WriteJob::Verify(job)) {
+            self.end_write(piece, context);
+            self.input(now, Input::Lost(piece));
+        }
+    }
+
+    /// A piece does not wait for the disk any more.
+    fn end_write(&mut self, piece: PieceIndex, context: &mut Context) {
+        let size = u64::from(self.layout().piece_size(piece));
+        if self.durability.end_write(piece, size) {
+            context.budget.give_back(size, &context.connections.shared.gate);
+        }
+    }
+
+    /// What the disk's threads have done.
+    pub fn on_done(&mut self, now: Instant, done: Done, context: &mut Context) {
+        match done {
+            Done::Passed { piece, digests, buffers, .. } => {
+                context.connections.shared.pool.put(buffers);
+                self.end_write(piece, context);
+                self.tell_notes(context);
+                self.input(now, Input::Passed { piece, digests });
+                self.on_new_piece(now, piece, context);
+            }
+            Done::Failed { piece, digests, buffers, .. } => {
+                context.connections.shared.pool.put(buffers);
+                self.end_write(piece, context);
+                self.input(now, Input::Failed { piece, digests });
+            }
+            Done::NotWritten { piece, error, buffers, .. } => {
+                context.connections.shared.pool.put(buffers);
+                self.end_write(piece, context);
+                self.input(now, Input::Lost(piece));
+                self.on_storage_error(now, &error, context);
+            }
+            Done::Read { peer, run, .. } => self.send(now, peer, Outgoing::Blocks(run), context),
+            Done::NotRead { peer, error, .. } => {
+                self.on_closed(now, peer, error.to_string(), context);
+                self.on_storage_error(now, &error, context);
+            }
+        }
+    }
+
+    fn announce(&self, announce: Announce, context: &Context) {
+        let Activity::Running { round, swarm, .. } = &self.activity else { return };
+        let (downloaded, uploaded) = swarm.since_started();
+        let Announce { url, tier, event, numwant, tracker_id, token, .. } = announce;
+        let watch = self.watch_announce(&url, tier, context);
+        let request = tracker::Request {
+            url,
+            info_hash: self.info_hash().wire(),
+            peer_id: context.identity.peer_id.0,
+            port: context.identity.port,
+            uploaded,
+            downloaded,
+            left: swarm.left(),
+            event,
+            numwant,
+            key: context.identity.key,
+            tracker_id,
+        };
+        let (id, round, notify) = (self.id, *round, context.notify.clone());
+        let options = tracker::Options { watch, ..(*context.tracker_options).clone() };
+        tokio::task::spawn_blocking(move || {
+            let result = tracker::announce(&request, &options);
+            let _ = notify.send(Notice::Announced(id, round, token, result));
+        });
+    }
+
+    /// Watches an announce, if somebody wants to know.
+    fn watch_announce(&self, url: &str, tier: usize, context: &Context) -> Option<Watch> {
+        if !context.subscribers.want(Severity::Debug) {
+            return None;
+        }
+        let (id, notify, url) = (self.id, context.notify.clone(), url.to_owned());
+        Some(Watch::new(move |step| {
+            // The session may have ended; then nobody needs to know.
+            let _ = notify.send(Notice::Told(id, tracker_event(url.clone(), tier, step)));
+        }))
+    }
+
+    /// A tracker has answered, or failed. What an earlier round asked is void.
+    pub fn on_announced(
+        &mut self,
+        now: Instant,
+        asked_in: Round,
+        token: Token,
+        mut result: Result<Answer, Failure>,
+        context: &mut Context,
+    ) {
+        if self.round() != asked_in {
+            return;
+        }
+        if let Ok(answer) = &mut result
+            && context.options.ip_filter.is_some()
+        {
+            answer.peers.retain(|&peer| !context.is_filtered(peer));
+        }
+        self.input(now, Input::Announced { token, result });
+    }
+}
+
+fn length(blocks: &[Block]) -> usize {
+    blocks.iter().map(|block| block.length as usize).sum()
+}
+
+fn tracker_event(url: String, tier: usize, step: Step) -> Kind {
+    match step {
+        Step::Connected => Kind::TrackerConnect { url, tier },
+        Step::Disconnected => Kind::TrackerDisconnect { url, tier },
+        Step::Read(length) => Kind::TrackerRead { url, tier, length },
+        Step::Wrote(length) => Kind::TrackerWrite { url, tier, length },
+    }
+}

@@ -1,0 +1,118 @@
+//! Pictures of a torrent for whoever asks.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::life::Life;
+use super::{Activity, Torrent};
+use crate::bitfield::Bitfield;
+use crate::blocks::BlockData;
+use crate::event::State;
+use crate::layout::PieceIndex;
+use crate::session::options::{CachedPiece, Phase, Status, Tier, TrackerInfo};
+use crate::swarm::Swarm;
+use crate::swarm::announce::TrackerStatus;
+
+impl Torrent {
+    /// Bytes that are wanted.
+    pub(super) fn wanted_bytes(&self) -> u64 {
+        self.wanted.bytes(self.layout())
+    }
+
+    /// What it does, in one word.
+    fn phase(&self) -> Phase {
+        match (&self.life, &self.activity) {
+            (Life::Ending(_) | Life::Ended { .. }, _) => Phase::Stopped,
+            (Life::Going, Activity::Checking(_)) => Phase::Checking,
+            (Life::Going, Activity::Running { swarm, .. }) => match swarm.state() {
+                State::Stopped => Phase::Stopped,
+                State::Paused => Phase::Paused,
+                State::Started if swarm.is_complete() => Phase::Seeding,
+                State::Started => Phase::Downloading,
+            },
+        }
+    }
+
+    /// A picture of this moment.
+    pub fn status(&self, now: Instant) -> Status {
+        let totals = self.swarm().map(|swarm| swarm.totals(now)).unwrap_or_default();
+        let left = self.wanted.difference(self.have()).bytes(self.layout());
+        let phase = self.phase();
+        let eta = (phase == Phase::Downloading && totals.down_rate > 0)
+            .then(|| Duration::from_secs(left.div_ceil(totals.down_rate)));
+        let (check, have) = match &self.activity {
+            Activity::Checking(check) => (Some(check.progress.get(now)), check.progress.have()),
+            Activity::Running { swarm, .. } => (None, swarm.have().clone()),
+        };
+        let (verdict, ended) = match &self.life {
+            Life::Ended { verdict, reason, .. } => (*verdict, Some((*verdict, reason.clone()))),
+            Life::Going | Life::Ending(_) => (self.verdict().0, None),
+        };
+        let metainfo = &self.on_disk.metainfo;
+        Status {
+            info_hash: metainfo.info_hash,
+            name: metainfo.name.clone(),
+            state: self.state,
+            phase,
+            total: metainfo.layout.total(),
+            wanted_bytes: self.wanted_bytes(),
+            left,
+            downloaded: totals.downloaded,
+            uploaded: totals.uploaded,
+            wasted: totals.wasted,
+            down_rate: totals.down_rate,
+            up_rate: totals.up_rate,
+            peers: totals.peers,
+            seeds: totals.seeds,
+            eta,
+            have,
+            wanted: self.wanted.clone(),
+            in_flight: self.swarm().map_or_else(|| Bitfield::new(self.wanted.len()), Swarm::in_flight),
+            check,
+            error: self.obstacle.as_ref().map(|(_, reason)| reason.clone()),
+            ended,
+            verdict,
+        }
+    }
+
+    /// The trackers, by tier and in the order in which they are asked.
+    pub fn trackers(&self) -> Vec<Tier> {
+        let mut tiers: BTreeMap<usize, Tier> = BTreeMap::new();
+        for tracker in self.swarm().into_iter().flat_map(|swarm| swarm.announcer().trackers()) {
+            let TrackerStatus { complete, incomplete, failures_in_row: failures, peers, peers6, .. } =
+                tracker;
+            let (url, number) = (tracker.url.to_owned(), tracker.tier);
+            let first = || Tier {
+                complete,
+                incomplete,
+                failures,
+                peers,
+                peers6,
+                urls: Vec::new(),
+                trackers: Vec::new(),
+            };
+            let tier = tiers.entry(number).or_insert_with(first);
+            tier.urls.push(url.clone());
+            tier.trackers.push(TrackerInfo {
+                url,
+                tier: number,
+                complete,
+                incomplete,
+                failures,
+                peers,
+                peers6,
+            });
+        }
+        tiers.into_values().collect()
+    }
+
+    /// The blocks that wait for the rest of their piece.
+    pub fn piece_cache(&self) -> Vec<CachedPiece> {
+        let cached = |(piece, blocks): (&PieceIndex, &Vec<Option<BlockData>>)| {
+            let here = (0..).zip(blocks).filter_map(|(number, data)| Some((number, data.as_ref()?)));
+            let blocks = here.map(|(number, data)| (number, data.as_slice().to_vec())).collect();
+            CachedPiece { piece: piece.0, blocks }
+        };
+        self.assembling.iter().map(cached).collect()
+    }
+}
