@@ -45,7 +45,6 @@ fn download(pieces: u32, peers: u64, half: bool) -> f64 {
         Config {
             info_hash: WireHash([1; 20]),
             layout: layout.clone(),
-            trackers: Vec::new(),
             peer_id: PeerId([2; 20]),
             port: 1,
             have: Bitfield::new(pieces),

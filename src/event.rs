@@ -15,9 +15,11 @@ use crate::ids::InfoHashes;
 mod describe;
 mod table;
 mod verdict;
+mod wanted;
 
 pub use table::{Row, TABLE};
 pub use verdict::Verdict;
+pub use wanted::WantedEvents;
 
 /// How much an event matters; `Fatal` means that this torrent cannot go on by itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]

@@ -5,7 +5,7 @@
 //! hashes, and a new id.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::hash::{Sha1, Sha256};
 
@@ -47,6 +47,11 @@ impl Counter {
         PeerKey(self.next())
     }
 }
+
+/// The 20 bytes by which a client calls itself, on the wire and to the tracker. Anything can stand
+/// in them, and anyone can copy them: a hint for people, never a proof.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub [u8; 20]);
 
 /// What a torrent is called in 20 bytes: in handshakes (BEP 3), announces, the DHT (BEP 5) and local discovery (BEP 14).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,6 +123,19 @@ impl fmt::Debug for InfoHashes {
     }
 }
 
+/// A machine, as far as its address tells: the address without its port, but on loopback, where many clients share one
+/// address, with it. An IPv4 address counts as such also behind an IPv6 socket.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Machine(IpAddr, u16);
+
+impl Machine {
+    /// The machine at this address.
+    pub fn at(address: SocketAddr) -> Machine {
+        let ip = address.ip().to_canonical();
+        Machine(ip, if ip.is_loopback() { address.port() } else { 0 })
+    }
+}
+
 /// Who gave us a block.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Source {
@@ -141,6 +159,14 @@ mod tests {
         assert_eq!(InfoHashes::Hybrid(v1, v2).to_string(), "01".repeat(20));
         assert_eq!(InfoHashes::V2(v2).to_string(), "02".repeat(32));
         assert_eq!(InfoHashes::V2(v2).wire(), WireHash([2; 20]));
+    }
+
+    #[test]
+    fn a_machine_is_its_address_and_on_loopback_its_port_too() {
+        let machine = |address: &str| Machine::at(address.parse().unwrap());
+        assert_eq!(machine("192.0.2.1:1"), machine("[::ffff:192.0.2.1]:2"));
+        assert_ne!(machine("192.0.2.1:1"), machine("192.0.2.2:1"));
+        assert_ne!(machine("127.0.0.1:1"), machine("127.0.0.1:2"));
     }
 
     #[test]

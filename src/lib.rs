@@ -17,6 +17,7 @@ pub mod client;
 #[allow(clippy::disallowed_methods, reason = "waits for what follows close behind, not longer")]
 mod disk;
 pub mod event;
+pub mod finder;
 pub mod hash;
 pub mod ids;
 pub mod layout;
@@ -29,4 +30,5 @@ pub mod swarm;
 pub mod text;
 #[allow(clippy::disallowed_methods, reason = "limits how long an announce takes")]
 pub mod tracker;
+mod transfer;
 pub mod wire;

@@ -46,6 +46,14 @@ enum Need {
     Anyhow,
     /// Signals.
     Signals,
+    /// Naming a type of socket: elsewhere a connection is a `Link`.
+    SocketTypes,
+    /// Exit codes: elsewhere there is a `Verdict`.
+    ExitCodes,
+    /// `unsafe`.
+    Unsafe,
+    /// `[u8; 20]` and `[u8; 32]`: elsewhere hashes and peer ids have types.
+    Bytes,
 }
 
 use Need::*;
@@ -56,14 +64,21 @@ const ROOMS: &[Room] = &[
     Room { name: "blocks", knows: &["layout"], may: &[] },
     Room { name: "text", knows: &[], may: &[] },
     Room { name: "bitfield", knows: &["layout"], may: &[] },
-    Room { name: "ids", knows: &["hash"], may: &[] },
+    Room { name: "ids", knows: &["hash"], may: &[Bytes] },
     Room { name: "bencode", knows: &[], may: &[] },
-    // The environment may name the kernel (`BTGET_SHA1`), to compare them.
-    Room { name: "hash", knows: &[], may: &[Environment] },
+    // The environment may name the kernel (`BTGET_SHA1`), to compare them; SIMD needs `unsafe`.
+    Room { name: "hash", knows: &[], may: &[Environment, Unsafe, Bytes] },
     Room { name: "metainfo", knows: &["bencode", "hash", "ids", "layout", "text"], may: &[] },
     Room { name: "event", knows: &["bencode", "bitfield", "ids", "layout", "metainfo", "text"], may: &[] },
     Room { name: "wire", knows: &["bencode", "bitfield", "ids", "layout", "metainfo", "text"], may: &[] },
-    Room { name: "swarm", knows: &["bitfield", "event", "hash", "ids", "layout", "text", "wire"], may: &[] },
+    Room { name: "finder", knows: &["event", "ids"], may: &[] },
+    // Of the finder it knows the plain words for how a connection ends.
+    Room {
+        name: "swarm",
+        knows: &["bitfield", "event", "finder::Parting", "hash", "ids", "layout", "text", "wire"],
+        may: &[],
+    },
+    Room { name: "transfer", knows: &["event", "finder", "ids", "layout", "swarm"], may: &[] },
     // The edges. Those of the disk know no peers; those of the network decide nothing.
     Room {
         name: "storage",
@@ -83,48 +98,38 @@ const ROOMS: &[Room] = &[
     Room {
         name: "net",
         knows: &["bitfield", "blocks", "event", "ids", "layout", "metainfo", "text", "wire"],
-        may: &[Tokio, Sockets, Clock, Threads],
+        may: &[Tokio, Sockets, SocketTypes, Clock, Threads],
     },
     // It carries what the core wants announced, and brings back the answers, as the core's plain values.
     // The one file that it reads is that of the certificates that the user trusts.
     Room {
         name: "tracker",
-        knows: &["bencode", "event", "ids", "metainfo", "swarm::announce", "text", "wire"],
-        may: &[Tokio, Files, Sockets, Clock, Threads, Chance, Environment],
-    },
-    Room {
-        name: "discovery",
-        knows: &["event", "metainfo", "text", "wire"],
-        may: &[Tokio, Sockets, Clock, Threads, Chance],
+        knows: &["bencode", "event", "finder::announce", "ids", "metainfo", "text", "wire"],
+        may: &[Tokio, Files, Sockets, SocketTypes, Clock, Threads, Chance, Environment],
     },
     // The loop that joins them, and its face.
     Room {
         name: "session",
         knows: &[
-            "bitfield",
-            "blocks",
-            "check",
-            "client",
-            "discovery",
-            "disk",
-            "event",
-            "hash",
-            "ids",
-            "layout",
-            "metainfo",
-            "net",
-            "storage",
-            "swarm",
-            "text",
-            "tracker",
-            "wire",
+            "bitfield", "blocks", "check", "client", "disk", "event", "finder", "hash", "ids", "layout",
+            "metainfo", "net", "storage", "swarm", "text", "tracker", "transfer", "wire",
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],
     },
     Room {
         name: "client",
         knows: &[
-            "bitfield", "check", "event", "ids", "layout", "metainfo", "session", "storage", "text", "wire",
+            "bitfield",
+            "check",
+            "event",
+            "finder::IpFilter",
+            "ids",
+            "layout",
+            "metainfo",
+            "session",
+            "storage",
+            "text",
+            "wire",
         ],
         may: &[Files, Clock, Threads, Chance],
     },
@@ -132,9 +137,9 @@ const ROOMS: &[Room] = &[
     Room {
         name: "cli",
         knows: &["bitfield", "check", "client", "event", "ids", "layout", "metainfo", "storage", "text"],
-        may: &[Tokio, Files, Clock, Threads, Environment, Printing, Anyhow, Signals],
+        may: &[Tokio, Files, Clock, Threads, Environment, Printing, Anyhow, Signals, ExitCodes],
     },
-    Room { name: "main", knows: &["cli"], may: &[Exit, Environment] },
+    Room { name: "main", knows: &["cli"], may: &[Exit, ExitCodes, Environment] },
     Room { name: "lib", knows: &["client", "event", "metainfo"], may: &[] },
 ];
 
@@ -186,6 +191,16 @@ const NEEDS: &[(&str, Need)] = &[
     ("ctrlc::*", Signals),
     ("nix::*", Signals),
     ("tokio::signal::*", Signals),
+    ("*::TcpStream", SocketTypes),
+    ("*::TcpListener", SocketTypes),
+    ("*::TcpSocket", SocketTypes),
+    ("*::UdpSocket", SocketTypes),
+    ("*::exit_code", ExitCodes),
+    ("*::ExitCode", ExitCodes),
+    ("*::Exit", ExitCodes),
+    ("unsafe", Unsafe),
+    ("[u8; 20]", Bytes),
+    ("[u8; 32]", Bytes),
 ];
 
 fn matches(pattern: &str, path: &str) -> bool {
@@ -296,6 +311,17 @@ fn what_is_forbidden_is_found_with_file_and_line() {
             "fn f() -> u32 { fastrand::u32(..) }",
             "f.rs:1: `swarm` must not use fastrand::u32 (Chance)",
         ),
+        (
+            "session",
+            "use tokio::net::TcpStream;",
+            "f.rs:1: `session` must not use tokio::net::TcpStream (SocketTypes)",
+        ),
+        ("swarm", "fn f(s: &UdpSocket) {}", "f.rs:1: `swarm` must not use UdpSocket (SocketTypes)"),
+        ("event", "pub struct E { exit_code: u8 }", "f.rs:1: `event` must not use exit_code (ExitCodes)"),
+        ("client", "fn f() -> ExitCode {}", "f.rs:1: `client` must not use ExitCode (ExitCodes)"),
+        ("wire", "fn f() { unsafe { g() } }", "f.rs:1: `wire` must not use unsafe (Unsafe)"),
+        ("tracker", "\nfn f(id: &[u8; 20]) {}", "f.rs:2: `tracker` must not use [u8; 20] (Bytes)"),
+        ("storage", "struct S([ u8;32 ]);", "f.rs:1: `storage` must not use [u8; 32] (Bytes)"),
     ] {
         assert_eq!(faults_of(room(name), "f.rs", source), [expected]);
     }
@@ -315,8 +341,11 @@ fn what_is_allowed_is_left_alone() {
         ("wire", "fn f() {}\n#[cfg(test)]\nmod tests { use std::fs::File; use crate::net; }"),
         ("swarm", "use crate::{bitfield::Bitfield, layout::{Block, PieceIndex}}; use fastrand::Rng;"),
         ("session", "use crate::{net::Dial, swarm::Swarm}; use tokio::sync::mpsc;"),
-        ("tracker", "use crate::swarm::announce::{self, Answer};"),
-        ("cli", "use crate::client::Session; fn f() { eprintln!(\"x\"); }"),
+        ("tracker", "use crate::finder::announce::{self, Answer};"),
+        ("net", "use tokio::net::TcpStream; const A: [u8; 8] = [0; 8];"),
+        ("hash", "pub struct Sha1(pub [u8; 20]); fn f() { unsafe {} }"),
+        ("event", "const KEYS: &str = \"exit_code\"; // unsafe, TcpStream, [u8; 20]"),
+        ("cli", "use crate::client::Session; fn exit_code() {} fn f() { eprintln!(\"x\"); }"),
     ] {
         assert_eq!(faults_of(room(name), "f.rs", source), [""; 0], "{source}");
     }

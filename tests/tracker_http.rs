@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use btget::ids::WireHash;
-use btget::swarm::announce::{AnnounceEvent, Announcer, Answer, Failure};
+use btget::finder::announce::{AnnounceEvent, Announcer, Answer, Failure};
+use btget::ids::{PeerId, WireHash};
 use btget::tracker::{MAX_BODY, Options, Proxies, Request, announce};
 use flate2::{Compression, write::GzEncoder};
 use tracker::{Manners, Tracker};
@@ -27,7 +27,7 @@ fn request(url: &str) -> Request {
     Request {
         url: url.into(),
         info_hash: WireHash(HASH),
-        peer_id: PEER_ID,
+        peer_id: PeerId(PEER_ID),
         port: 6881,
         uploaded: 1,
         downloaded: 2,

@@ -4,8 +4,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use btget::ids::WireHash;
-use btget::swarm::announce::{AnnounceEvent, Answer, Failure};
+use btget::finder::announce::{AnnounceEvent, Answer, Failure};
+use btget::ids::{PeerId, WireHash};
 use btget::tracker::{Options, Request, announce};
 
 const TIME: Duration = Duration::from_secs(14);
@@ -15,7 +15,7 @@ fn request(url: String) -> Request {
     Request {
         url,
         info_hash: WireHash([7; 20]),
-        peer_id: *b"-bg010U-abcdefghijkl",
+        peer_id: PeerId(*b"-bg010U-abcdefghijkl"),
         port: 6881,
         uploaded: 1,
         downloaded: 2,

@@ -16,8 +16,9 @@ use crate::ids::InfoHashes;
 use crate::metainfo::MetainfoError;
 
 pub use crate::check::{self, CheckOptions, CheckOutcome, PieceResult};
+pub use crate::finder::IpFilter;
 pub use crate::session::options::{
-    CachedPiece, FileInfo, IpFilter, Phase, SessionOptions, Status, Tier, TorrentOptions, TrackerInfo, Which,
+    CachedPiece, FileInfo, Phase, SessionOptions, Status, Tier, TorrentOptions, TrackerInfo, Which,
 };
 pub use crate::session::subscribers::Subscription;
 pub use crate::session::{PeerFlags, PeerStatus};

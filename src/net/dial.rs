@@ -1,4 +1,4 @@
-//! Calls to peers, and both sides of the handshake.
+//! Calls to peers, calls from peers, and both sides of the handshake (BEP 3).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::wire::{HANDSHAKE_LENGTH, Handshake};
+use super::link::Link;
+use crate::wire::{HANDSHAKE_LENGTH, Handshake, ProtocolError};
 
 /// Until a peer answers a call.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -16,60 +17,92 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Until a connected peer has said its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// A connection whose peer has said its handshake.
+/// A connection whose peer has said its handshake, whoever called. What the peer sent behind it is still to be read.
 #[derive(Debug)]
-pub struct Met {
-    /// The socket.
-    pub stream: TcpStream,
+pub struct Established {
+    /// The connection.
+    pub link: Link,
     /// What the peer said.
     pub handshake: Handshake,
 }
 
-/// Calls `address`, says our handshake and takes the peer's.
-pub async fn dial(address: SocketAddr, bind: Option<IpAddr>, ours: Handshake) -> io::Result<Met> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(bind) = bind {
-        if bind.is_ipv4() != address.is_ipv4() {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "not of the family that we are bound to"));
+/// Why a call did not become a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// We are bound to an address of the other family, IPv4 or IPv6.
+    #[error("not of the family that we are bound to")]
+    OtherFamily,
+    /// The peer speaks another protocol.
+    #[error("{0}")]
+    Protocol(#[from] ProtocolError),
+    /// The peer answers for a torrent that it was not asked for.
+    #[error("answers for another torrent")]
+    OtherTorrent,
+    /// The socket failed, nobody answered in time, or the peer closed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl DialError {
+    /// Whether the peer broke the protocol, as against not having been there.
+    pub fn is_peers_fault(&self) -> bool {
+        match self {
+            DialError::Protocol(_) | DialError::OtherTorrent => true,
+            DialError::OtherFamily | DialError::Io(_) => false,
         }
-        socket.bind(SocketAddr::new(bind, 0))?;
     }
-    let mut stream = in_time(CONNECT, socket.connect(address)).await?;
-    stream.set_nodelay(true)?;
-    stream.write_all(&ours.encode()).await?;
-    let handshake = hear(&mut stream).await?;
-    if handshake.info_hash != ours.info_hash {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "answers for another torrent"));
+}
+
+/// How peers are called.
+#[derive(Clone, Copy, Debug)]
+pub struct Dialer {
+    /// The local address that calls come from.
+    pub bind: Option<IpAddr>,
+}
+
+impl Dialer {
+    /// Calls `address`, says our handshake and takes the peer's; 20 s at the most.
+    pub async fn dial(self, address: SocketAddr, ours: Handshake) -> Result<Established, DialError> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(bind) = self.bind {
+            if bind.is_ipv4() != address.is_ipv4() {
+                return Err(DialError::OtherFamily);
+            }
+            socket.bind(SocketAddr::new(bind, 0))?;
+        }
+        let connect = timeout(CONNECT, socket.connect(address));
+        let mut stream = connect.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        stream.set_nodelay(true)?;
+        stream.write_all(&ours.encode()).await?;
+        let handshake = read_handshake(&mut stream).await?;
+        if handshake.info_hash != ours.info_hash {
+            return Err(DialError::OtherTorrent);
+        }
+        Ok(Established { link: Link::Tcp(stream), handshake })
     }
-    Ok(Met { stream, handshake })
 }
 
 /// Takes the handshake of a peer that called us. Ours is said by whoever knows the torrent.
-pub async fn answer(mut stream: TcpStream) -> io::Result<Met> {
+pub async fn answer(link: Link) -> Result<Established, DialError> {
+    let Link::Tcp(mut stream) = link;
     stream.set_nodelay(true)?;
-    let handshake = hear(&mut stream).await?;
-    Ok(Met { stream, handshake })
+    let handshake = read_handshake(&mut stream).await?;
+    Ok(Established { link: Link::Tcp(stream), handshake })
 }
 
-async fn hear(stream: &mut TcpStream) -> io::Result<Handshake> {
+async fn read_handshake(stream: &mut TcpStream) -> Result<Handshake, DialError> {
     let mut bytes = [0; HANDSHAKE_LENGTH];
     let mut count = 0;
     let read = async {
         loop {
-            match Handshake::decode(&bytes[..count]) {
-                Ok(Some(handshake)) => return Ok(handshake),
-                Ok(None) => {}
-                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
+            if let Some(handshake) = Handshake::decode(&bytes[..count])? {
+                return Ok(handshake);
             }
             match stream.read(&mut bytes[count..]).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                 more => count += more,
             }
         }
     };
-    in_time(HANDSHAKE, read).await
-}
-
-async fn in_time<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(limit, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    timeout(HANDSHAKE, read).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
 }

@@ -2,9 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::net::{TcpListener, TcpSocket};
+
+use super::link::Link;
 
 /// Connections that the kernel keeps until we take them.
 const BACKLOG: u32 = 128;
@@ -12,13 +15,42 @@ const BACKLOG: u32 = 128;
 /// How often a port that the system picked for one family is tried for the other.
 const ATTEMPTS: usize = 16;
 
-/// The listening sockets, all on one port.
+/// How long to wait before connections are accepted again after that has failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// The listening sockets, one or two, all on one port.
 #[derive(Debug)]
 pub struct Listeners {
-    /// One or two.
-    pub sockets: Vec<TcpListener>,
+    sockets: Vec<TcpListener>,
     /// Their port.
     pub port: u16,
+}
+
+impl Listeners {
+    /// Where connections are accepted.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+
+    /// Accepts connections in tasks of this thread, until `on_accepted` says false.
+    pub fn accept(self, on_accepted: impl Fn(Link, SocketAddr) -> bool + Clone + 'static) {
+        for socket in self.sockets {
+            let on_accepted = on_accepted.clone();
+            tokio::task::spawn_local(async move {
+                loop {
+                    match socket.accept().await {
+                        Ok((stream, address)) => {
+                            if !on_accepted(Link::Tcp(stream), address) {
+                                return;
+                            }
+                        }
+                        // Out of file handles, or the peer is gone already: others may still come.
+                        Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
+                    }
+                }
+            });
+        }
+    }
 }
 
 /// Listens on the first port of `ports` that is free in all families that this machine has, or at

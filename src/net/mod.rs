@@ -2,9 +2,10 @@
 //!
 //! All of it runs on the session's one thread; what connections share ([`Shared`]) needs no locks.
 
-pub mod connection;
 pub mod dial;
+pub mod driver;
 pub mod limit;
+pub mod link;
 pub mod listen;
 mod reader;
 mod writer;

@@ -8,18 +8,17 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 
-use tokio::net::TcpStream;
-
 use super::Shared;
+use super::link::Link;
 use crate::blocks::BlockData;
 use crate::layout::Block;
 use crate::wire::{Frame, Limits, Message, PIECE_HEADER_LENGTH, ProtocolError, next_frame};
 
 /// Blocks that one scattered read takes at the most.
-const MOST_SCATTERED: usize = 32;
+const MAX_SCATTERED: usize = 32;
 
 /// Requests that are remembered as unanswered; some are never answered.
-const MOST_EXPECTED: usize = 8192;
+const MAX_EXPECTED: usize = 8192;
 
 /// What came.
 #[derive(Debug)]
@@ -70,21 +69,21 @@ pub struct Reader {
     carry: Vec<u8>,
     partial: Option<Partial>,
     /// Requests that were sent and not answered, in order, as far as we know: a prediction, nothing depends
-    /// on it. At most [`MOST_EXPECTED`].
+    /// on it. At most [`MAX_EXPECTED`].
     expected: VecDeque<Block>,
 }
 
 impl Reader {
-    /// For a torrent with so many pieces; `received` are bytes that came behind the handshake.
-    pub fn new(limits: Limits, received: Vec<u8>) -> Reader {
-        Reader { limits, carry: received, partial: None, expected: VecDeque::new() }
+    /// For a connection on which no message has come yet.
+    pub fn new(limits: Limits) -> Reader {
+        Reader { limits, carry: Vec::new(), partial: None, expected: VecDeque::new() }
     }
 
     /// A request or cancel goes out.
     pub fn on_sent(&mut self, message: &Message) {
         match message {
             Message::Request(block) => {
-                if self.expected.len() == MOST_EXPECTED {
+                if self.expected.len() == MAX_EXPECTED {
                     self.expected.pop_front();
                 }
                 self.expected.push_back(*block);
@@ -105,39 +104,32 @@ impl Reader {
         self.expected.iter().position(|&other| other == block)
     }
 
-    /// What came with the handshake.
-    pub fn drain(&mut self, shared: &Shared, out: &mut Vec<Incoming>) -> Result<(), ReadError> {
-        let bytes = std::mem::take(&mut self.carry);
-        self.take_plain(&bytes, shared, out)?;
-        Ok(())
-    }
-
     /// One read of at most about `most` bytes. Says how many came; `WouldBlock` if none.
     pub fn read(
         &mut self,
-        stream: &TcpStream,
+        link: &Link,
         shared: &Shared,
         most: usize,
         out: &mut Vec<Incoming>,
     ) -> Result<usize, ReadError> {
         let scattered = self.carry.is_empty() && (self.partial.is_some() || !self.expected.is_empty());
         let count = match scattered {
-            true => self.read_scattered(stream, shared, most, out)?,
-            false => self.read_plain(stream, shared, most, out)?,
+            true => self.read_scattered(link, shared, most, out)?,
+            false => self.read_plain(link, shared, most, out)?,
         };
         if count == 0 { Err(ReadError::Eof) } else { Ok(count) }
     }
 
     fn read_plain(
         &mut self,
-        stream: &TcpStream,
+        link: &Link,
         shared: &Shared,
         most: usize,
         out: &mut Vec<Incoming>,
     ) -> Result<usize, ReadError> {
         let mut scratch = shared.scratch.borrow_mut();
         let most = most.clamp(1, scratch.len());
-        let count = stream.try_read(&mut scratch[..most])?;
+        let count = link.try_read(&mut scratch[..most])?;
         if self.carry.is_empty() {
             self.take_plain(&scratch[..count], shared, out)?;
         } else {
@@ -150,13 +142,13 @@ impl Reader {
 
     fn read_scattered(
         &mut self,
-        stream: &TcpStream,
+        link: &Link,
         shared: &Shared,
         most: usize,
         out: &mut Vec<Incoming>,
     ) -> Result<usize, ReadError> {
-        let blocks = (most / 16384).clamp(1, MOST_SCATTERED).min(self.expected.len());
-        let mut headers = [[0u8; PIECE_HEADER_LENGTH]; MOST_SCATTERED];
+        let blocks = (most / 16384).clamp(1, MAX_SCATTERED).min(self.expected.len());
+        let mut headers = [[0u8; PIECE_HEADER_LENGTH]; MAX_SCATTERED];
         let mut data: Vec<BlockData> =
             self.expected.iter().take(blocks).map(|block| shared.pool.take(block.length)).collect();
         let mut slices: Vec<IoSliceMut<'_>> = Vec::with_capacity(2 * blocks + 1);
@@ -167,7 +159,7 @@ impl Reader {
             slices.push(IoSliceMut::new(header));
             slices.push(IoSliceMut::new(data.as_mut_slice()));
         }
-        let result = stream.try_read_vectored(&mut slices);
+        let result = link.try_read_vectored(&mut slices);
         let count = match result {
             Ok(count) => count,
             Err(error) => {

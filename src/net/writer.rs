@@ -3,14 +3,13 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
-use tokio::net::TcpStream;
-
+use super::link::Link;
 use crate::blocks::Run;
 use crate::layout::Block;
 use crate::wire::{Message, PIECE_HEADER_LENGTH, piece_header};
 
 /// Chunks that one gathered write takes at the most.
-const MOST_GATHERED: usize = 16;
+const MAX_GATHERED: usize = 16;
 
 /// Lays blocks out in a buffer that may have been used before, each behind its header. Whatever is in
 /// their places is to be overwritten with their data.
@@ -92,13 +91,8 @@ impl Writer {
 
     /// One write of at most about `most` bytes. Says how many bytes went and how many of them were
     /// payload of blocks that went whole; buffers that are done with go to `done`.
-    pub fn write(
-        &mut self,
-        stream: &TcpStream,
-        most: usize,
-        done: &mut Vec<Run>,
-    ) -> io::Result<(usize, u32)> {
-        let mut slices = [IoSlice::new(&[]); MOST_GATHERED];
+    pub fn write(&mut self, link: &Link, most: usize, done: &mut Vec<Run>) -> io::Result<(usize, u32)> {
+        let mut slices = [IoSlice::new(&[]); MAX_GATHERED];
         let (mut count, mut room) = (0, most);
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
             let bytes = if count == 0 { &chunk.bytes()[self.written..] } else { chunk.bytes() };
@@ -110,7 +104,7 @@ impl Writer {
             room -= part.len();
             count += 1;
         }
-        let sent = stream.try_write_vectored(&slices[..count])?;
+        let sent = link.try_write_vectored(&slices[..count])?;
         Ok((sent, self.advance(sent, done)))
     }
 

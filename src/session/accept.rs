@@ -3,35 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use tokio::net::TcpListener;
-
 use super::packets::handshake_packet;
-use super::{Engine, Notice, tell_not_met};
+use super::{Engine, Notice, tell_not_established};
 use crate::event::{Direction, Kind, Severity};
-use crate::net::dial::{self, Met};
+use crate::net::dial::{self, DialError, Established};
+use crate::net::link::Link;
 
 /// Peers that called us and have not said their handshake yet; further ones are closed.
 const MAX_PENDING_HANDSHAKES: usize = 64;
 
 impl Engine {
-    pub(super) fn accept_from(&mut self, socket: TcpListener) {
-        let notify = self.context.notify.clone();
-        tokio::task::spawn_local(async move {
-            loop {
-                match socket.accept().await {
-                    Ok((stream, address)) => {
-                        if notify.send(Notice::Accepted(stream, address)).is_err() {
-                            return;
-                        }
-                    }
-                    // Out of file handles, or the peer is gone already: others may still come.
-                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
-                }
-            }
-        });
-    }
-
-    pub(super) fn on_accepted(&mut self, stream: tokio::net::TcpStream, address: SocketAddr) {
+    pub(super) fn on_accepted(&mut self, link: Link, address: SocketAddr) {
         let context = &mut self.context;
         if context.is_filtered(address) {
             return; // dropped, and so closed
@@ -48,32 +30,37 @@ impl Engine {
         context.connections.pending_handshakes += 1;
         let notify = context.notify.clone();
         tokio::task::spawn_local(async move {
-            let met = dial::answer(stream).await;
-            let _ = notify.send(Notice::Answered(address, met));
+            let end = dial::answer(link).await;
+            let _ = notify.send(Notice::Answered(address, end));
         });
     }
 
-    pub(super) fn on_answered(&mut self, now: Instant, address: SocketAddr, met: std::io::Result<Met>) {
+    pub(super) fn on_answered(
+        &mut self,
+        now: Instant,
+        address: SocketAddr,
+        end: Result<Established, DialError>,
+    ) {
         self.context.connections.pending_handshakes -= 1;
-        let met = match met {
-            Ok(met) => met,
+        let established = match end {
+            Ok(established) => established,
             Err(error) => {
                 let tell = |kind| self.context.tell_if(Severity::Info, || kind);
-                return tell_not_met(&error, address, tell);
+                return tell_not_established(&error, address, tell);
             }
         };
-        let asked_for = self.by_hash.get(&met.handshake.info_hash).copied();
+        let asked_for = self.by_hash.get(&established.handshake.info_hash).copied();
         let torrent =
             asked_for.and_then(|id| self.torrents.get_mut(&id)).filter(|torrent| torrent.is_running());
         let Some(torrent) = torrent else {
             self.context.tell_if(Severity::Debug, || Kind::PeerPacketIn {
                 address,
-                packet: handshake_packet(&met.handshake),
+                packet: handshake_packet(&established.handshake),
             });
             let reason = "asks for a torrent that is not here".to_owned();
             return self.context.tell_if(Severity::Info, || Kind::PeerDisconnect { address, reason });
         };
-        torrent.on_answered(now, address, met, &mut self.context);
+        torrent.on_answered(now, address, established, &mut self.context);
         self.touched.insert(torrent.id);
     }
 }

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use crate::blocks::Run;
 use crate::ids::{PeerKey, TorrentId};
 use crate::net::Shared;
-use crate::net::connection::{self, FromPeer, Incoming, OUTBOX, Opening, Outgoing};
-use crate::net::dial::Met;
+use crate::net::dial::Established;
+use crate::net::driver::{self, FromPeer, Incoming, OUTBOX, Opening, Outgoing};
 use crate::wire::{Limits, PeerId};
 
 /// Reads of all connections that may wait for the loop. Each is up to half a MiB of blocks, so this
@@ -68,15 +68,15 @@ impl Connections {
         peer: PeerKey,
         torrent: TorrentId,
         address: SocketAddr,
-        met: Met,
+        established: Established,
         first: Vec<u8>,
         limits: Limits,
     ) {
         let (outbox, from_loop) = mpsc::channel(OUTBOX);
-        let peer_id = met.handshake.peer_id;
-        self.all.insert(peer, Connection { torrent, outbox, address, peer_id });
-        let opening = Opening { peer, stream: met.stream, send: first, received: Vec::new(), limits };
-        let driver = connection::drive(opening, from_loop, self.to_loop.clone(), self.shared.clone());
+        let Established { link, handshake } = established;
+        self.all.insert(peer, Connection { torrent, outbox, address, peer_id: handshake.peer_id });
+        let opening = Opening { peer, link, first, limits };
+        let driver = driver::drive(opening, from_loop, self.to_loop.clone(), self.shared.clone());
         tokio::task::spawn_local(driver);
     }
 

@@ -13,6 +13,7 @@ use crate::disk::Disk;
 use crate::event::{Kind, Severity};
 use crate::ids::Counter;
 use crate::net::Gate;
+use crate::net::dial::Dialer;
 use crate::swarm::MOST_UNWRITTEN;
 use crate::tracker;
 use crate::wire::PeerId;
@@ -42,6 +43,8 @@ pub struct Context {
     pub counter: Counter,
     /// Seeds the random choices of each swarm.
     pub rng: fastrand::Rng,
+    /// How peers are called.
+    pub dialer: Dialer,
     /// How trackers are reached.
     pub tracker_options: Arc<tracker::Options>,
 }
@@ -67,12 +70,18 @@ impl Context {
         }
     }
 
-    /// Whether the filter refuses a peer; if so, that is told.
+    /// Whether the filter refuses a peer that calls us; if so, that is told. (Those that we may call pass the gate of each
+    /// torrent's finder.)
     pub fn is_filtered(&mut self, address: SocketAddr) -> bool {
         let filter = self.options.ip_filter.as_ref();
         let Some(rule) = filter.and_then(|filter| filter.refusal(address.ip())) else { return false };
-        self.tell_if(Severity::Info, || Kind::IpFilter { address, protocol: protocol(address), rule });
+        self.tell_filtered(address, rule);
         true
+    }
+
+    /// Tells that the filter has refused a peer, by this rule.
+    pub fn tell_filtered(&mut self, address: SocketAddr, rule: String) {
+        self.tell_if(Severity::Info, || Kind::IpFilter { address, protocol: protocol(address), rule });
     }
 }
 

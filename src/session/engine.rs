@@ -18,7 +18,8 @@ use crate::disk::{Disk, Done};
 use crate::event::{Event, Kind, Severity};
 use crate::ids::{Counter, TorrentId, WireHash};
 use crate::net::Shared;
-use crate::net::connection::FromPeer;
+use crate::net::dial::Dialer;
+use crate::net::driver::FromPeer;
 use crate::tracker;
 use crate::wire::PeerId;
 
@@ -70,6 +71,7 @@ impl Engine {
         let tracker_options =
             Arc::new(tracker::Options { bind: options.bind, ..tracker::Options::from_env() });
         let context = Context {
+            dialer: Dialer { bind: options.bind },
             options,
             identity,
             disk,
@@ -81,13 +83,13 @@ impl Engine {
             rng,
             tracker_options,
         };
-        let mut engine = Engine {
+        let engine = Engine {
             torrents: BTreeMap::new(),
             by_hash: HashMap::new(),
             schedule: Schedule::default(),
             touched: BTreeSet::new(),
             context,
-            listening: listeners.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
+            listening: listeners.addresses(),
             least: None,
             commands,
             from_peers,
@@ -95,9 +97,8 @@ impl Engine {
             notices,
             shutting_down: false,
         };
-        for socket in listeners.sockets {
-            engine.accept_from(socket);
-        }
+        let notify = engine.context.notify.clone();
+        listeners.accept(move |link, address| notify.send(Notice::Accepted(link, address)).is_ok());
         Ok(engine)
     }
 

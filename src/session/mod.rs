@@ -23,17 +23,16 @@ mod torrent;
 use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
 
-use tokio::net::TcpStream;
-
 use crate::bitfield::Bitfield;
 use crate::check::PieceResult;
 use crate::event::{Kind, Severity, State};
+use crate::finder::announce::{Answer, Failure, Token};
 use crate::ids::{InfoHashes, Round, TorrentId};
 use crate::layout::PieceIndex;
 use crate::metainfo::Metainfo;
-use crate::net::dial::Met;
+use crate::net::dial::{DialError, Established};
+use crate::net::link::Link;
 use crate::storage::{StorageError, resume};
-use crate::swarm::announce::{Answer, Failure, Token};
 use checking::Checked;
 use options::TorrentOptions;
 use subscribers::{Interest, Subscription};
@@ -73,11 +72,11 @@ pub enum Command {
 /// What tasks and threads of the session tell the loop, beside the connections and the disk.
 pub(crate) enum Notice {
     /// A peer calls us.
-    Accepted(TcpStream, SocketAddr),
+    Accepted(Link, SocketAddr),
     /// A peer that called us has said its handshake, or not.
-    Answered(SocketAddr, std::io::Result<Met>),
+    Answered(SocketAddr, Result<Established, DialError>),
     /// A peer that we called has said its handshake, or not.
-    Dialed(TorrentId, SocketAddr, std::io::Result<Met>),
+    Dialed(TorrentId, SocketAddr, Result<Established, DialError>),
     /// A tracker has answered, or not, what was asked in a round.
     Announced(TorrentId, Round, Token, Result<Answer, Failure>),
     /// A check has come to a verdict on a piece.
@@ -102,8 +101,8 @@ pub(crate) enum Notice {
 }
 
 /// Tells that a peer has not said its handshake, or not one that will do. Both events are of severity info.
-fn tell_not_met(error: &std::io::Error, address: SocketAddr, mut tell: impl FnMut(Kind)) {
-    if error.kind() == std::io::ErrorKind::InvalidData {
+fn tell_not_established(error: &DialError, address: SocketAddr, mut tell: impl FnMut(Kind)) {
+    if error.is_peers_fault() {
         tell(Kind::PeerError { address, peer_id: String::new(), reason: error.to_string() });
     }
     tell(Kind::PeerDisconnect { address, reason: error.to_string() });

@@ -1,14 +1,13 @@
 //! What a session and its torrents are told, and what they tell: plain data.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::ops::{Range, RangeFull, RangeInclusive};
+use std::ops::{Range, RangeFull};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bitfield::Bitfield;
 use crate::event::{Kind, Pieces, State, Verdict};
+use crate::finder::IpFilter;
 use crate::ids::InfoHashes;
 use crate::storage::Preallocate;
 
@@ -27,49 +26,6 @@ pub struct SessionOptions {
     pub max_upload_rate: Option<u64>,
     /// Who is not dealt with.
     pub ip_filter: Option<IpFilter>,
-}
-
-/// Refuses peers by their address, before a byte is sent: those that call, those that trackers name,
-/// and those that the program names. Each refusal is told as `ip_filter`.
-///
-/// ```
-/// use btget::client::{IpFilter, SessionOptions};
-/// use std::net::{IpAddr, Ipv4Addr};
-///
-/// let first = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 0));
-/// let last = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 255));
-/// let filter = IpFilter::ranges([first..=last]);
-/// let options = SessionOptions { ip_filter: Some(filter), ..SessionOptions::default() };
-/// # drop(options);
-/// ```
-#[derive(Clone)]
-pub struct IpFilter(Arc<dyn Fn(IpAddr) -> Option<String> + Send + Sync>);
-
-impl IpFilter {
-    /// `rule` gives the reason why an address is refused, or `None`. It is asked on the session's
-    /// thread, so it must not block. IPv4 addresses come as such, also from IPv6 sockets.
-    pub fn new(rule: impl Fn(IpAddr) -> Option<String> + Send + Sync + 'static) -> IpFilter {
-        IpFilter(Arc::new(rule))
-    }
-
-    /// Refuses all addresses in these ranges, ends included.
-    pub fn ranges(ranges: impl IntoIterator<Item = RangeInclusive<IpAddr>>) -> IpFilter {
-        let ranges: Vec<_> = ranges.into_iter().collect();
-        IpFilter::new(move |address| {
-            let range = ranges.iter().find(|range| range.contains(&address))?;
-            Some(format!("in {}-{}", range.start(), range.end()))
-        })
-    }
-
-    pub(crate) fn refusal(&self, address: IpAddr) -> Option<String> {
-        (self.0)(address.to_canonical())
-    }
-}
-
-impl fmt::Debug for IpFilter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("IpFilter")
-    }
 }
 
 /// What one torrent is to do.

@@ -7,7 +7,7 @@ use super::{Command, Engine, Notice, Torrent};
 use crate::disk::Done;
 use crate::ids::TorrentId;
 use crate::metainfo::Metainfo;
-use crate::net::connection::FromPeer;
+use crate::net::driver::FromPeer;
 
 impl Engine {
     pub(super) fn on_command(&mut self, now: Instant, command: Command) {
@@ -36,7 +36,7 @@ impl Engine {
                 let _ = reply.send(self.context.subscribers.add(least, interest, news));
             }
             Command::AddPeer(id, address, reply) => {
-                let done = self.with(id, |torrent, context| torrent.add_peer(now, address, context));
+                let done = self.with(id, |torrent, _| torrent.add_peer(now, address));
                 let _ = reply.send(done.is_some());
             }
             Command::Shutdown => self.shut_down(now),
@@ -45,14 +45,14 @@ impl Engine {
 
     pub(super) fn on_notice(&mut self, now: Instant, notice: Notice) {
         match notice {
-            Notice::Accepted(stream, address) => self.on_accepted(stream, address),
-            Notice::Answered(address, met) => self.on_answered(now, address, met),
-            Notice::Dialed(id, address, met) => {
+            Notice::Accepted(link, address) => self.on_accepted(link, address),
+            Notice::Answered(address, end) => self.on_answered(now, address, end),
+            Notice::Dialed(id, address, end) => {
                 self.context.connections.dialing -= 1;
-                self.with(id, |torrent, context| torrent.on_dialed(now, address, met, context));
+                self.with(id, |torrent, context| torrent.on_dialed(now, address, end, context));
             }
             Notice::Announced(id, round, token, result) => {
-                self.with(id, |torrent, context| torrent.on_announced(now, round, token, result, context));
+                self.with(id, |torrent, _| torrent.on_announced(now, round, token, result));
             }
             Notice::PieceChecked(id, piece, result) => {
                 self.with(id, |torrent, context| torrent.on_piece_checked(piece, result, context));

@@ -1,27 +1,30 @@
-//! Who is connected: calls, greetings, farewells, states.
+//! Who is connected: greetings, farewells, states.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::allowed_fast::{SET_SIZE, allowed_fast_set};
 use super::peer::{Peer, REQQ};
-use super::{Hello, Origin, Output, Swarm};
+use super::{Hello, Output, PeerReport, Swarm};
 use crate::event::{Direction, Kind, Severity, State};
+use crate::finder::Parting;
 use crate::ids::PeerKey;
 use crate::layout::PieceIndex;
 use crate::wire::Message;
 use crate::wire::extension::{self, ExtensionHandshake};
 
-/// Calls under way at the same time; routers of homes lose track of many more.
-pub const MOST_HALF_OPEN: usize = 16;
-
 /// Two clients that call each other at the same time know of both connections within this.
 const CROSSING: Duration = Duration::from_secs(10);
 
 impl Swarm {
-    /// Whether an announce should ask for peers.
-    pub(super) fn wants_peers(&self) -> bool {
-        self.state != State::Stopped && self.peers.len() < self.config.max_peers.div_ceil(2)
+    /// Whether addresses of more peers would help.
+    pub fn wants_addresses(&self) -> bool {
+        self.peers.len() < self.config.max_peers.div_ceil(2)
+    }
+
+    /// How many more connections there may be.
+    pub fn room(&self) -> usize {
+        self.config.max_peers.saturating_sub(self.peers.len())
     }
 
     pub(super) fn enter(&mut self, now: Instant, state: State) {
@@ -34,12 +37,10 @@ impl Swarm {
         self.state = state;
         match state {
             State::Started => {
-                self.announcer.start(now);
                 self.dirty.extend(self.peers.keys());
                 self.fill_slots(now);
             }
             State::Paused => {
-                self.announcer.start(now);
                 let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
                 for peer in peers {
                     self.cancel_all(now, peer);
@@ -48,35 +49,23 @@ impl Swarm {
                 }
             }
             State::Stopped => {
-                self.announcer.stop(now);
                 let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
                 peers.into_iter().for_each(|peer| self.close(now, peer, "stopped"));
             }
         }
     }
 
-    pub(super) fn dial_candidates(&mut self, now: Instant) {
-        while self.state != State::Stopped
-            && self.half_open.len() < MOST_HALF_OPEN
-            && self.peers.len() + self.half_open.len() < self.config.max_peers
-            && let Some(address) = self.candidates.take(now)
-        {
-            self.half_open.insert(address);
-            self.outputs.push_back(Output::Dial(address));
-        }
-    }
-
-    pub(super) fn on_connected(&mut self, now: Instant, hello: Hello) {
-        self.half_open.remove(&hello.address);
-        if let Some(reason) = self.refusal(now, &hello) {
+    /// A connection's handshakes are done. One from a machine that is banned is refused.
+    pub fn on_connected(&mut self, now: Instant, hello: Hello, is_banned: bool) {
+        if let Some(reason) = self.refusal(now, &hello, is_banned) {
             self.outputs.push_back(Output::Close(hello.peer, reason.into()));
             if hello.direction == Direction::Out && !self.is_connected_to(hello.address) {
-                self.candidates.postpone(now, hello.address);
+                self.reports.push(PeerReport::Refused(hello.address));
             }
             return;
         }
         // After the refusal, which may have closed another connection to it.
-        self.candidates.occupy(hello.address);
+        self.reports.push(PeerReport::Connected(hello.address));
         let peer = Peer::new(now, &hello, self.have.len());
         self.tell(Severity::Info, || Kind::PeerHandshakeComplete {
             address: hello.address,
@@ -88,16 +77,16 @@ impl Swarm {
     }
 
     /// Why a connection is not wanted.
-    fn refusal(&mut self, now: Instant, hello: &Hello) -> Option<&'static str> {
+    fn refusal(&mut self, now: Instant, hello: &Hello, is_banned: bool) -> Option<&'static str> {
         if self.state == State::Stopped {
             return Some("stopped");
         }
-        if self.candidates.is_banned(hello.address) {
+        if is_banned {
             return Some("banned");
         }
         if hello.peer_id == self.config.peer_id {
             if hello.direction == Direction::Out {
-                self.candidates.is_own(hello.address);
+                self.reports.push(PeerReport::Own(hello.address));
             }
             return Some("connected to ourselves");
         }
@@ -122,17 +111,9 @@ impl Swarm {
         (self.peers.len() >= self.config.max_peers).then_some("too many peers")
     }
 
-    fn is_connected_to(&self, callable: SocketAddr) -> bool {
+    /// Whether there is a connection with the peer that can be called at this address.
+    pub fn is_connected_to(&self, callable: SocketAddr) -> bool {
         self.peers.values().any(|peer| peer.callable == Some(callable))
-    }
-
-    /// A call came to nothing.
-    pub(super) fn on_dial_failed(&mut self, now: Instant, address: SocketAddr) {
-        self.half_open.remove(&address);
-        // It may have called us meanwhile.
-        if !self.is_connected_to(address) {
-            self.candidates.on_failure(now, address);
-        }
     }
 
     fn greet(&mut self, now: Instant, peer: Peer) {
@@ -191,8 +172,7 @@ impl Swarm {
             let mut callable = peer.address;
             callable.set_port(port);
             peer.callable = Some(callable);
-            self.candidates.add(now, callable, Origin::Incoming);
-            self.candidates.occupy(callable);
+            self.reports.push(PeerReport::Listens(callable));
         }
         self.dirty.insert(key);
     }
@@ -208,13 +188,12 @@ impl Swarm {
         self.pieces.release_exclusive(key);
         self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
         if let Some(callable) = peer.callable {
-            let useless = peer.is_seed() && self.is_complete();
-            if useless || peer.downloaded + peer.uploaded > 0 {
-                self.candidates.on_disconnect(now, callable, useless);
-            } else {
-                // It may be one that hangs up on everybody, or on us: less and less often.
-                self.candidates.on_failure(now, callable);
-            }
+            let how = match peer.downloaded + peer.uploaded > 0 {
+                _ if peer.is_seed() && self.is_complete() => Parting::Useless,
+                true => Parting::Useful,
+                false => Parting::Fruitless,
+            };
+            self.reports.push(PeerReport::Parted(callable, how));
         }
         self.dirty.remove(&key);
         self.wake_idle();

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::peer::{MOST_HINTS, MOST_REFUSED, MOST_SUGGESTED};
 use super::progress::Arrival;
-use super::{MOST_UNWRITTEN, Output, Swarm};
+use super::{MOST_UNWRITTEN, Output, PeerReport, Swarm};
 use crate::bitfield::Bitfield;
 use crate::event::{Kind, Severity, State};
 use crate::hash::Sha1;
-use crate::ids::PeerKey;
+use crate::ids::{Machine, PeerKey};
 use crate::layout::{Block, PieceIndex};
 use crate::wire::{Message, extension};
 
@@ -245,9 +245,6 @@ impl Swarm {
         }
         self.tell(Severity::Info, || Kind::PieceHashPassed { index: piece.0, peers: unique(senders) });
         let complete = self.is_complete();
-        if complete {
-            self.announcer.complete(now);
-        }
         let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in peers {
             let Some(peer) = self.peers.get_mut(&key) else { continue };
@@ -288,12 +285,13 @@ impl Swarm {
     }
 
     fn ban(&mut self, now: Instant, address: SocketAddr, piece: PieceIndex) {
-        self.candidates.ban(address);
+        self.reports.push(PeerReport::Banned(address));
+        let machine = Machine::at(address);
         let reason = format!("sent corrupt data of piece {}", piece.0);
         let found: Vec<(PeerKey, String)> = self
             .peers
             .values()
-            .filter(|peer| self.candidates.is_banned(peer.address))
+            .filter(|peer| Machine::at(peer.address) == machine)
             .map(|peer| (peer.key, peer.peer_id.to_string()))
             .collect();
         let peer_id = found.first().map_or(String::new(), |(_, peer_id)| peer_id.clone());

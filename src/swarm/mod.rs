@@ -5,14 +5,10 @@
 //! [`Swarm::poll`] says what to do about it, [`Swarm::deadline`] when to ask again though nothing
 //! happened. The same inputs with the same seed give the same outputs.
 
-pub mod announce;
-
 mod allowed_fast;
-mod candidates;
 mod choker;
 mod connect;
 mod download;
-mod events;
 mod peer;
 mod picker;
 mod progress;
@@ -31,13 +27,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::bitfield::Bitfield;
-use crate::event::{Direction, Kind, Severity, State};
+use crate::event::{Direction, Kind, Severity, State, WantedEvents};
+use crate::finder::Parting;
 use crate::hash::Sha1;
 use crate::ids::{PeerKey, WireHash};
 use crate::layout::{Block, Layout, PieceIndex};
 use crate::wire::{Message, PeerId, Reserved};
-use announce::{Announce, Announcer, Answer, Failure, Outcome, Token};
-use candidates::Candidates;
 use choker::Choker;
 use peer::Peer;
 use picker::Picker;
@@ -45,7 +40,6 @@ use progress::Pieces;
 use rate::Rate;
 use suspects::Suspects;
 
-pub use candidates::Origin;
 pub use peer::{PeerFlags, PeerStatus};
 
 /// Bytes of whole pieces that wait for their hash and write before no more is asked for: most of a
@@ -59,8 +53,6 @@ pub struct Config {
     pub info_hash: WireHash,
     /// Its shape.
     pub layout: Arc<Layout>,
-    /// Its trackers.
-    pub trackers: Vec<Vec<String>>,
     /// Ours.
     pub peer_id: PeerId,
     /// Where we listen; told to peers (BEP 10 `p`).
@@ -107,12 +99,6 @@ pub enum Input {
     /// To be in this state from now on.
     Enter(State),
     Connected(Hello),
-    /// A call of ours came to nothing.
-    DialFailed(SocketAddr),
-    /// A call of ours could not be made: no room among all connections.
-    DialPostponed(SocketAddr),
-    /// A call of ours reached ourselves.
-    DialedSelf(SocketAddr),
     Closed(PeerKey),
     /// Any message but a block.
     Message(PeerKey, Message),
@@ -130,21 +116,12 @@ pub enum Input {
     },
     /// The piece could not be written, its data are gone.
     Lost(PieceIndex),
-    Found {
-        addresses: Vec<SocketAddr>,
-        origin: Origin,
-    },
-    Announced {
-        token: Token,
-        result: Result<Answer, Failure>,
-    },
 }
 
 /// What to do.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub enum Output {
-    Dial(SocketAddr),
     Send(PeerKey, Message),
     /// Read this block and send it.
     Serve(PeerKey, Block),
@@ -155,8 +132,24 @@ pub enum Output {
         piece: PieceIndex,
         digests: bool,
     },
-    Announce(Announce),
     Event(Kind),
+}
+
+/// What has become of a connection, for whoever decides whom to call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PeerReport {
+    /// There is a connection with this address.
+    Connected(SocketAddr),
+    /// We called this address, and refused the connection for the time being.
+    Refused(SocketAddr),
+    /// We called this address, and reached ourselves.
+    Own(SocketAddr),
+    /// A peer that called us can be called at this address (BEP 10 `p`).
+    Listens(SocketAddr),
+    /// The connection with the peer that can be called at this address has ended.
+    Parted(SocketAddr, Parting),
+    /// The machine at this address has sent corrupt data.
+    Banned(SocketAddr),
 }
 
 /// Counters of a swarm; bytes and bytes a second.
@@ -189,13 +182,12 @@ pub struct Swarm {
     verifying: BTreeMap<PieceIndex, Vec<SocketAddr>>,
     suspects: Suspects,
     choker: Choker,
-    candidates: Candidates,
-    half_open: BTreeSet<SocketAddr>,
-    announcer: Announcer,
     /// Peers whose window may have room.
     dirty: BTreeSet<PeerKey>,
     outputs: VecDeque<Output>,
-    wanted_events: events::Wanted,
+    /// See [`Swarm::take_reports`].
+    reports: Vec<PeerReport>,
+    wanted_events: WantedEvents,
     downloaded: u64,
     uploaded: u64,
     /// Both when the trackers were last told `started`.
@@ -238,12 +230,10 @@ impl Swarm {
             verifying: BTreeMap::new(),
             suspects: Suspects::default(),
             choker: Choker::new(rng.u64(..)),
-            candidates: Candidates::new(rng.u64(..)),
-            half_open: BTreeSet::new(),
-            announcer: Announcer::new(config.trackers.clone(), rng.u64(..)),
             dirty: BTreeSet::new(),
             outputs: VecDeque::new(),
-            wanted_events: events::Wanted::default(),
+            reports: Vec::new(),
+            wanted_events: WantedEvents::default(),
             before: (config.downloaded, config.uploaded),
             downloaded: config.downloaded,
             uploaded: config.uploaded,
@@ -261,28 +251,13 @@ impl Swarm {
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Enter(state) => self.enter(now, state),
-            Input::Connected(hello) => self.on_connected(now, hello),
-            Input::DialFailed(address) => self.on_dial_failed(now, address),
-            Input::DialPostponed(address) => {
-                self.half_open.remove(&address);
-                self.candidates.postpone(now, address);
-            }
-            Input::DialedSelf(address) => {
-                self.half_open.remove(&address);
-                self.candidates.is_own(address);
-            }
+            Input::Connected(hello) => self.on_connected(now, hello, false),
             Input::Closed(peer) => self.on_closed(now, peer),
             Input::Message(peer, message) => self.on_message(now, peer, message),
             Input::Sent(peer, bytes) => self.on_sent(now, peer, bytes),
             Input::Passed { piece, digests } => self.on_passed(now, piece, &digests),
             Input::Failed { piece, digests } => self.on_failed(now, piece, digests),
             Input::Lost(piece) => self.on_lost(piece),
-            Input::Found { addresses, origin } => {
-                for address in addresses {
-                    self.candidates.add(now, address, origin);
-                }
-            }
-            Input::Announced { token, result } => self.on_announced(now, token, result),
         }
     }
 
@@ -299,16 +274,22 @@ impl Swarm {
         while let Some(peer) = self.dirty.pop_first() {
             self.fill_window(now, peer);
         }
-        self.dial_candidates(now);
-        while let Some(announce) = self.announcer.poll(now, self.wants_peers()) {
-            let Announce { url, tier, event, .. } = &announce;
-            self.tell(Severity::Info, || Kind::TrackerAnnounce {
-                url: url.clone(),
-                tier: *tier,
-                announce: event.map_or("", |event| event.as_str()),
-            });
-            self.outputs.push_back(Output::Announce(announce));
-        }
+    }
+
+    /// What has become of connections since the last call.
+    pub fn take_reports(&mut self) -> Vec<PeerReport> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// From now on, these events are told by [`Output::Event`].
+    pub fn want_events(&mut self, wanted: WantedEvents) {
+        self.wanted_events = wanted;
+    }
+
+    /// Builds an event if one of this severity is wanted.
+    fn tell(&mut self, severity: Severity, kind: impl FnOnce() -> Kind) {
+        let event = self.wanted_events.build(severity, kind);
+        self.outputs.extend(event.map(Output::Event));
     }
 
     /// What is verified and written.
@@ -334,16 +315,13 @@ impl Swarm {
     /// The pieces of which blocks are asked for or here.
     pub fn in_flight(&self) -> Bitfield {
         let mut set = Bitfield::new(self.have.len());
-        for piece in self.pieces.iter().chain(self.verifying.keys().copied()) {
-            set.insert(piece);
-        }
+        set.extend(self.pieces.iter().chain(self.verifying.keys().copied()));
         set
     }
 
     /// Bytes that are wanted and not there: the tracker's `left`.
     pub fn left(&self) -> u64 {
-        let missing = self.wanted.minus(&self.have);
-        missing.map(|piece| u64::from(self.config.layout.piece_size(piece))).sum()
+        self.wanted.difference(&self.have).bytes(&self.config.layout)
     }
 
     /// Payload bytes received and sent since the trackers were told `started` (BEP 3).
@@ -369,11 +347,6 @@ impl Swarm {
         self.peers.values().map(|peer| peer.status(now)).collect()
     }
 
-    /// The trackers.
-    pub fn announcer(&self) -> &Announcer {
-        &self.announcer
-    }
-
     /// Begun pieces and the blocks of them that were kept, by number: what a clean stop saves.
     pub fn partial_pieces(&self) -> Vec<(PieceIndex, Vec<u32>)> {
         let with_blocks = self.pieces.iter().map(|piece| (piece, self.pieces.blocks_here(piece)));
@@ -392,47 +365,6 @@ impl Swarm {
         if self.peers.contains_key(&peer) {
             self.outputs.push_back(Output::Close(peer, reason.into()));
             self.on_closed(now, peer);
-        }
-    }
-
-    fn on_announced(&mut self, now: Instant, token: Token, result: Result<Answer, Failure>) {
-        let Some(outcome) = self.announcer.on_answer(now, token, result) else { return };
-        match outcome {
-            Outcome::Success {
-                url,
-                tier,
-                complete,
-                incomplete,
-                interval,
-                min_interval,
-                warning,
-                peers,
-                ..
-            } => {
-                if let Some(reason) = warning {
-                    let url = url.clone();
-                    self.tell(Severity::Warning, || Kind::TrackerWarning { url, tier, reason });
-                }
-                self.tell(Severity::Info, || Kind::TrackerSuccess {
-                    url,
-                    tier,
-                    complete,
-                    incomplete,
-                    peers: peers.len(),
-                    interval: interval.as_secs(),
-                    min_interval: Some(min_interval.as_secs()),
-                });
-                self.handle(now, Input::Found { addresses: peers, origin: Origin::Tracker });
-            }
-            Outcome::Failure { url, tier, reason, status_code, times_in_row, .. } => {
-                self.tell(Severity::Warning, || Kind::TrackerFailure {
-                    url,
-                    tier,
-                    reason,
-                    times_in_row,
-                    status_code,
-                });
-            }
         }
     }
 }

@@ -1,12 +1,10 @@
-//! What is due though nothing happened: the choker's rounds, silent peers, slow peers, calls.
+//! What is due though nothing happened: the choker's rounds, silent peers, slow peers.
 //!
-//! No timer runs while it has nothing to watch: a swarm without peers wakes for its trackers and
-//! candidates alone, a seed with idle peers every [`PATROL_IDLE`].
+//! No timer runs while it has nothing to watch: a swarm without peers never wakes, a seed with idle peers every [`PATROL_IDLE`].
 
 use std::time::{Duration, Instant};
 
 use super::Swarm;
-use crate::event::State;
 use crate::ids::PeerKey;
 use crate::wire::Message;
 
@@ -31,12 +29,8 @@ const OVERDUE: Duration = Duration::from_secs(120);
 impl Swarm {
     /// When to call [`Swarm::poll`] though nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
-        let room = self.state != State::Stopped
-            && self.half_open.len() < super::connect::MOST_HALF_OPEN
-            && self.peers.len() + self.half_open.len() < self.config.max_peers;
-        let dial = if room { self.candidates.next_ready() } else { None };
         let patrol = (!self.peers.is_empty()).then_some(self.next_patrol);
-        [dial, patrol, self.next_rechoke, self.announcer.deadline()].into_iter().flatten().min()
+        [patrol, self.next_rechoke].into_iter().flatten().min()
     }
 
     pub(super) fn run_timers(&mut self, now: Instant) {

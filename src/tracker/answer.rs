@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::MAX_PEERS;
 use crate::bencode::{self, Value};
-use crate::swarm::announce::{Answer, Failure, RetryIn};
+use crate::finder::announce::{Answer, Failure, RetryIn};
 
 /// What is said of a refusal without words.
 pub(super) const REFUSED: &str = "refused without a reason";

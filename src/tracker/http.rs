@@ -16,7 +16,7 @@ use ureq::unversioned::transport::{Connector, DefaultConnector};
 
 use super::watch::Tap;
 use super::{MAX_BODY, MAX_REDIRECTS, Options, Request, answer, proxy, url};
-use crate::swarm::announce::{AnnounceEvent, Answer, Failure};
+use crate::finder::announce::{AnnounceEvent, Answer, Failure};
 
 const USER_AGENT: &str = concat!("btget/", env!("CARGO_PKG_VERSION"));
 

@@ -2,7 +2,7 @@
 //!
 //! Everything here blocks and is to be run on a thread made for that; each call ends within
 //! [`Options::timeout`], whatever the tracker does. Decides nothing: when and where to announce is
-//! [`crate::swarm::announce`]'s, whose [`Answer`] and [`Failure`] it fills.
+//! [`crate::finder::announce`]'s, whose [`Answer`] and [`Failure`] it fills.
 
 pub mod answer;
 mod http;
@@ -18,8 +18,8 @@ use std::time::Duration;
 pub use proxy::Proxies;
 pub use watch::{Step, Watch};
 
-use crate::ids::WireHash;
-use crate::swarm::announce::{AnnounceEvent, Answer, Failure};
+use crate::finder::announce::{AnnounceEvent, Answer, Failure};
+use crate::ids::{PeerId, WireHash};
 
 /// Peers kept of one answer.
 pub const MAX_PEERS: usize = 1000;
@@ -41,7 +41,7 @@ pub struct Request {
     /// Which torrent.
     pub info_hash: WireHash,
     /// Who we are to peers.
-    pub peer_id: [u8; 20],
+    pub peer_id: PeerId,
     /// Where we listen. The address is that of the connection.
     pub port: u16,
     /// Payload bytes sent since `started`.

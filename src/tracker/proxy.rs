@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use crate::swarm::announce::Failure;
+use crate::finder::announce::Failure;
 
 /// Proxy settings; the default is none.
 #[derive(Clone, Default, Debug)]

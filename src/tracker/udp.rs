@@ -13,7 +13,7 @@ use ureq::http::Uri;
 
 use super::watch::{Line, Step};
 use super::{Options, Request, answer, proxy};
-use crate::swarm::announce::{AnnounceEvent, Answer, Failure};
+use crate::finder::announce::{AnnounceEvent, Answer, Failure};
 
 /// The longest that an announce takes.
 const MAX_TIME: Duration = Duration::from_secs(15);
@@ -138,7 +138,7 @@ fn announce_to(
 /// What follows connection id, action and transaction id.
 fn write_announce(request: &Request, path: &str, packet: &mut Vec<u8>) {
     packet.extend(request.info_hash.0);
-    packet.extend(request.peer_id);
+    packet.extend(request.peer_id.0);
     packet.extend(request.downloaded.to_be_bytes());
     packet.extend(request.left.to_be_bytes());
     packet.extend(request.uploaded.to_be_bytes());

@@ -11,7 +11,7 @@ pub(super) fn announce_url(request: &Request) -> String {
     url.push_str("info_hash=");
     percent_encode(&request.info_hash.0, &mut url);
     url.push_str("&peer_id=");
-    percent_encode(&request.peer_id, &mut url);
+    percent_encode(&request.peer_id.0, &mut url);
     let Request { port, uploaded, downloaded, left, numwant, key, .. } = request;
     let _ = write!(url, "&port={port}&uploaded={uploaded}&downloaded={downloaded}&left={left}");
     let _ = write!(url, "&compact=1&numwant={numwant}&key={key:08x}");
@@ -79,14 +79,14 @@ fn encode_byte(byte: u8, into: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finder::announce::AnnounceEvent;
     use crate::ids::WireHash;
-    use crate::swarm::announce::AnnounceEvent;
 
     fn request(url: &str) -> Request {
         Request {
             url: url.into(),
             info_hash: WireHash(*b"\x00 &=?/%~ABCDEFGHIJ\xfe\xff"),
-            peer_id: *b"-bg010U-abcdefghijkl",
+            peer_id: crate::wire::PeerId(*b"-bg010U-abcdefghijkl"),
             port: 6881,
             uploaded: 1,
             downloaded: 2,

@@ -7,7 +7,7 @@ use crate::ids::WireHash;
 pub const HANDSHAKE_LENGTH: usize = 68;
 
 /// What every handshake begins with: the length of the protocol's name, and the name.
-pub const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
+pub const PROTOCOL: &[u8] = b"\x13BitTorrent protocol";
 
 /// The eight reserved bytes: what the sender can do.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -25,6 +25,12 @@ impl Reserved {
     #[must_use]
     pub const fn with(self, other: Reserved) -> Reserved {
         Reserved((u64::from_be_bytes(self.0) | u64::from_be_bytes(other.0)).to_be_bytes())
+    }
+
+    /// The bits that both sides have set: what counts between them.
+    #[must_use]
+    pub const fn shared_with(self, other: Reserved) -> Reserved {
+        Reserved((u64::from_be_bytes(self.0) & u64::from_be_bytes(other.0)).to_be_bytes())
     }
 
     /// Whether all of these bits are set.
@@ -122,5 +128,6 @@ mod tests {
         assert_eq!(ours.0, [0, 0, 0, 0, 0, 0x10, 0, 4]);
         assert!(ours.has(Reserved::EXTENSION) && ours.has(Reserved::FAST) && !ours.has(Reserved::DHT));
         assert!(!Reserved::default().has(Reserved::FAST));
+        assert_eq!(ours.shared_with(Reserved::FAST.with(Reserved::DHT)), Reserved::FAST);
     }
 }

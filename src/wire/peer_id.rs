@@ -2,10 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// The 20 bytes by which a client calls itself, on the wire and to the tracker. Anything can stand
-/// in them, and anyone can copy them: a hint for people, never a proof.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerId(pub [u8; 20]);
+pub use crate::ids::PeerId;
 
 impl std::fmt::Debug for PeerId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

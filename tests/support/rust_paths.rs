@@ -1,4 +1,4 @@
-//! Finds the paths (`a::b::c`, `name!`) that a Rust source names, with `use` trees spelled out.
+//! Finds the paths (`a::b::c`, `name!`) and the arrays of bytes (`[u8; 20]`) that a Rust source names, with `use` trees spelled out.
 //! It knows tokens, not types: enough to see who is named where, comments and strings aside.
 
 /// A path and the line it stands on, from 1.
@@ -26,7 +26,13 @@ pub fn paths(source: &str) -> Vec<Found> {
     let mut found = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
-        if tokens[at].text == "use" {
+        let next = |n: usize| tokens.get(at + n).map(|token| token.text.as_str());
+        if let (Some("["), Some("u8"), Some(";"), Some(length), Some("]")) =
+            (next(0), next(1), next(2), next(3), next(4))
+        {
+            found.push(Found { line: tokens[at].line, path: format!("[u8; {length}]") });
+            at += 5;
+        } else if tokens[at].text == "use" {
             at = use_tree(&tokens, at + 1, "", &mut found);
         } else {
             at = plain_path(&tokens, at, &mut found);

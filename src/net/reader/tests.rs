@@ -45,8 +45,8 @@ fn read_all(
         peer.set_nodelay(true).unwrap();
         let stream = listener.accept().unwrap().0;
         stream.set_nonblocking(true).unwrap();
-        let stream = TcpStream::from_std(stream).unwrap();
-        let mut reader = Reader::new(Limits { num_pieces: 100 }, Vec::new());
+        let link = Link::Tcp(tokio::net::TcpStream::from_std(stream).unwrap());
+        let mut reader = Reader::new(Limits { num_pieces: 100 });
         expected.iter().for_each(|&block| reader.on_sent(&Message::Request(block)));
         let (mut sent, mut received, mut came) = (0, 0, Vec::new());
         let mut parts = parts.iter().copied();
@@ -57,8 +57,8 @@ fn read_all(
             peer.write_all(&bytes[sent..end]).unwrap();
             sent = end;
             while received < sent {
-                stream.readable().await.unwrap();
-                match reader.read(&stream, shared, 1 << 19, &mut came) {
+                link.readable().await.unwrap();
+                match reader.read(&link, shared, 1 << 19, &mut came) {
                     Ok(count) => received += count,
                     Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => panic!("{error}"),
@@ -89,12 +89,12 @@ fn a_block_that_nobody_asked_for_keeps_no_full_buffer() {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let stream = listener.accept().unwrap().0;
         stream.set_nonblocking(true).unwrap();
-        let stream = TcpStream::from_std(stream).unwrap();
-        let mut reader = Reader::new(Limits { num_pieces: 100 }, Vec::new());
+        let link = Link::Tcp(tokio::net::TcpStream::from_std(stream).unwrap());
+        let mut reader = Reader::new(Limits { num_pieces: 100 });
         [block(0), block(1)].into_iter().for_each(|block| reader.on_sent(&Message::Request(block)));
         while came.len() < 3 {
-            stream.readable().await.unwrap();
-            let _ = reader.read(&stream, &shared, 1 << 19, &mut came);
+            link.readable().await.unwrap();
+            let _ = reader.read(&link, &shared, 1 << 19, &mut came);
         }
     });
     let blocks: Vec<(Block, BlockData)> = came

@@ -11,6 +11,7 @@ use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::check::PieceResult;
 use crate::event::{Kind, Pieces, Severity, State};
+use crate::finder::{Finder, Origin, Rules};
 use crate::ids::Round;
 use crate::layout::{Layout, PieceIndex};
 use crate::session::Notice;
@@ -20,7 +21,8 @@ use crate::session::options::CachedPiece;
 use crate::session::selection::piece_weights;
 use crate::storage::Preallocate;
 use crate::storage::resume::Vouched;
-use crate::swarm::{Config, Input, Origin, Swarm};
+use crate::swarm::{Config, Input, Swarm};
+use crate::transfer::Transfer;
 
 /// A check under way.
 #[derive(Debug)]
@@ -143,7 +145,7 @@ impl Torrent {
         self.begin_check(now, false, None, context);
     }
 
-    /// A check has ended: the torrent goes on with a new swarm. What another than the last one says is void.
+    /// A check has ended: the torrent goes on with a new transfer. What another than the last one says is void.
     pub fn on_checked(&mut self, now: Instant, round: Round, checked: Checked, context: &mut Context) {
         let named = match &mut self.activity {
             Activity::Checking(check) if check.round == round => std::mem::take(&mut check.named),
@@ -209,7 +211,6 @@ impl Torrent {
         let config = Config {
             info_hash: metainfo.info_hash.wire(),
             layout: metainfo.layout.clone(),
-            trackers: metainfo.trackers.clone(),
             peer_id: context.identity.peer_id,
             port: context.identity.port,
             have,
@@ -222,14 +223,16 @@ impl Torrent {
             upload_slots: self.options.upload_slots,
             seed: context.rng.u64(..),
         };
-        let mut swarm = Swarm::new(now, config);
-        swarm.want_events(context.subscribers.least());
-        self.activity = Activity::Running { round: self.round(), swarm: Box::new(swarm), unchecked };
+        let rules = Rules { private: metainfo.private, filter: context.options.ip_filter.clone() };
+        let finder = Finder::new(metainfo.trackers.clone(), rules, context.rng.u64(..));
+        let mut transfer = Transfer::new(Swarm::new(now, config), finder);
+        transfer.want_events(context.subscribers.least());
+        self.activity = Activity::Running { round: self.round(), transfer: Box::new(transfer), unchecked };
     }
 
     /// Goes into the state that the user asked for.
     fn go_on(&mut self, now: Instant, named: Vec<SocketAddr>, prepared: bool, context: &mut Context) {
-        self.input(now, Input::Found { addresses: named, origin: Origin::User });
+        self.with_transfer(|transfer| transfer.found(now, named, Origin::User));
         self.input(now, Input::Enter(self.state));
         if self.state != State::Started {
             return;

@@ -157,8 +157,8 @@ impl Torrent {
     /// What may be vouched for, once all that was given to the thread that writes so far is done. What
     /// is there and not `safe`ly on the disk, or under way, is to be hashed again.
     fn resume(&self, safe: &Bitfield) -> Option<Resume> {
-        let Activity::Running { swarm, unchecked, .. } = &self.activity else { return None };
-        let (totals, mut unchecked) = (swarm.totals(Instant::now()), unchecked.clone());
+        let Activity::Running { transfer, unchecked, .. } = &self.activity else { return None };
+        let (totals, mut unchecked) = (transfer.swarm().totals(Instant::now()), unchecked.clone());
         unchecked.extend(self.have().minus(safe).chain(self.durability.writing.iter().copied()));
         Some(Resume {
             have: safe.clone(),

@@ -281,7 +281,7 @@ impl Torrent {
             self.begin_last_save(now, context);
         }
         let Life::Ending(ending) = &self.life else { return };
-        let told = self.swarm().is_none_or(|swarm| swarm.announcer().is_stopped());
+        let told = self.transfer().is_none_or(|transfer| transfer.finder().announcer().is_stopped());
         let saved = ending.save == LastSave::Saved;
         if now < ending.deadline && !(saved && told) {
             return;

@@ -1,6 +1,6 @@
 //! One torrent of a session: sees to all of its own affairs, from its first check to its summary.
 //!
-//! Owns the swarm, the blocks that wait for their piece, what is known of its data on the disk, and where it stands in
+//! Owns the transfer, the blocks that wait for their piece, what is known of its data on the disk, and where it stands in
 //! its life. What it shares with other torrents it is handed as a [`Context`] with each call. The session's loop tells it what has
 //! happened (`on_…`), then calls [`Torrent::advance`] once, and again when [`Torrent::deadline`] has come.
 
@@ -28,6 +28,7 @@ use crate::layout::{Block, Layout, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::storage::{Storage, StorageError, StorageErrorKind, StorageOptions};
 use crate::swarm::Swarm;
+use crate::transfer::Transfer;
 use checks::Check;
 use durability::{Durability, storage_options};
 use life::Life;
@@ -66,11 +67,11 @@ pub struct Torrent {
     durability: Durability,
     /// Its `progress` events.
     progress: ProgressReports,
-    /// The swarm has been given an input, and not been asked yet what to do about it.
+    /// The transfer has been told of something, and not been asked yet what to do about it.
     has_input: bool,
 }
 
-/// What a torrent does. An ending torrent does it still: a check has to be broken off, a swarm says goodbye.
+/// What a torrent does. An ending torrent does it still: a check has to be broken off, trackers are told.
 #[derive(Debug)]
 enum Activity {
     /// Reading what is on disk.
@@ -79,8 +80,8 @@ enum Activity {
     Running {
         /// The check that it began with.
         round: Round,
-        /// The transfer.
-        swarm: Box<Swarm>,
+        /// The connected peers, and whom to call.
+        transfer: Box<Transfer>,
         /// Pieces that the check did not come to because it was broken off.
         unchecked: Bitfield,
     },
@@ -138,7 +139,7 @@ impl Torrent {
         self.begin_check(now, self.options.full_check, None, context);
     }
 
-    /// Does what is due: all that the swarm has to say, the events, the next step of an end. Call it after each turn in
+    /// Does what is due: all that the transfer has to say, the events, the next step of an end. Call it after each turn in
     /// which something has happened.
     pub fn advance(&mut self, now: Instant, context: &mut Context) {
         loop {
@@ -156,8 +157,8 @@ impl Torrent {
 
     /// When [`Torrent::advance`] has something to do though nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
-        let swarm = self.swarm().and_then(|swarm| swarm.deadline());
-        [swarm, self.policy_deadline(), self.progress.deadline()].into_iter().flatten().min()
+        let transfer = self.transfer().and_then(Transfer::deadline);
+        [transfer, self.policy_deadline(), self.progress.deadline()].into_iter().flatten().min()
     }
 
     /// The identity of its content.
@@ -181,24 +182,29 @@ impl Torrent {
         }
     }
 
-    /// Whether the check is done, so that there is a swarm.
+    /// Whether the check is done, so that there is a transfer.
     pub fn is_running(&self) -> bool {
-        self.swarm().is_some()
+        self.transfer().is_some()
     }
 
-    /// The swarm, once the check is done.
-    pub fn swarm(&self) -> Option<&Swarm> {
+    /// The transfer, once the check is done.
+    fn transfer(&self) -> Option<&Transfer> {
         match &self.activity {
-            Activity::Running { swarm, .. } => Some(swarm),
+            Activity::Running { transfer, .. } => Some(transfer),
             Activity::Checking(_) => None,
         }
     }
 
-    fn swarm_mut(&mut self) -> Option<&mut Swarm> {
+    fn transfer_mut(&mut self) -> Option<&mut Transfer> {
         match &mut self.activity {
-            Activity::Running { swarm, .. } => Some(swarm),
+            Activity::Running { transfer, .. } => Some(transfer),
             Activity::Checking(_) => None,
         }
+    }
+
+    /// The connected peers, once the check is done.
+    pub fn swarm(&self) -> Option<&Swarm> {
+        self.transfer().map(Transfer::swarm)
     }
 
     fn check_mut(&mut self) -> Option<&mut Check> {
@@ -230,7 +236,7 @@ impl Torrent {
     fn have(&self) -> &Bitfield {
         match &self.activity {
             Activity::Checking(check) => &check.known,
-            Activity::Running { swarm, .. } => swarm.have(),
+            Activity::Running { transfer, .. } => transfer.swarm().have(),
         }
     }
 
@@ -266,8 +272,8 @@ impl Torrent {
     /// Those that build events themselves learn what is wanted.
     pub fn want_events(&mut self, least: Option<Severity>, trace: bool) {
         self.on_disk.storage.set_trace(trace);
-        if let Some(swarm) = self.swarm_mut() {
-            swarm.want_events(least);
+        if let Some(transfer) = self.transfer_mut() {
+            transfer.want_events(least);
         }
     }
 

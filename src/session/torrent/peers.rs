@@ -5,33 +5,34 @@ use std::time::Instant;
 
 use super::Torrent;
 use crate::event::{Direction, Kind, Severity};
+use crate::finder::{DialEnd, Origin};
 use crate::ids::PeerKey;
-use crate::net::connection::{FromPeer, Incoming, Outgoing};
-use crate::net::dial::{self, Met};
+use crate::net::dial::{DialError, Established};
+use crate::net::driver::{FromPeer, Incoming, Outgoing};
 use crate::session::context::Context;
 use crate::session::packets::{handshake_packet, packet};
-use crate::session::{Notice, tell_not_met};
-use crate::swarm::{Hello, Input, Origin};
+use crate::session::{Notice, tell_not_established};
+use crate::swarm::{Hello, Input};
 use crate::wire::{Handshake, Limits, Message, Reserved};
 
 /// Peers that the user names while a torrent is checked; further ones are forgotten.
 const MAX_NAMED: usize = 200;
 
-/// What we offer peers: the fast extension (BEP 6) and the extension protocol (BEP 10).
-fn our_reserved() -> Reserved {
-    Reserved::EXTENSION.with(Reserved::FAST)
-}
-
 impl Torrent {
+    /// What we offer the peers of this torrent: the fast extension (BEP 6) and the extension protocol (BEP 10).
+    fn offer(&self) -> Reserved {
+        Reserved::EXTENSION.with(Reserved::FAST)
+    }
+
     fn handshake(&self, context: &Context) -> Handshake {
         let (info_hash, peer_id) = (self.info_hash().wire(), context.identity.peer_id);
-        Handshake { reserved: our_reserved(), info_hash, peer_id }
+        Handshake { reserved: self.offer(), info_hash, peer_id }
     }
 
     /// Calls a peer.
     pub(super) fn dial(&mut self, now: Instant, address: SocketAddr, context: &mut Context) {
         if context.connections.count() >= context.options.max_peers {
-            return self.input(now, Input::DialPostponed(address));
+            return self.dial_ended(now, address, DialEnd::Postponed);
         }
         self.tell_if(context, Severity::Debug, || Kind::PeerConnect {
             address,
@@ -39,12 +40,16 @@ impl Torrent {
             transport: "tcp",
         });
         context.connections.dialing += 1;
-        let (id, notify, bind) = (self.id, context.notify.clone(), context.options.bind);
+        let (id, notify, dialer) = (self.id, context.notify.clone(), context.dialer);
         let ours = self.handshake(context);
         tokio::task::spawn_local(async move {
-            let met = dial::dial(address, bind, ours).await;
-            let _ = notify.send(Notice::Dialed(id, address, met));
+            let end = dialer.dial(address, ours).await;
+            let _ = notify.send(Notice::Dialed(id, address, end));
         });
+    }
+
+    fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd) {
+        self.with_transfer(|transfer| transfer.dial_ended(now, address, how));
     }
 
     /// A call has been answered, or not.
@@ -52,42 +57,48 @@ impl Torrent {
         &mut self,
         now: Instant,
         address: SocketAddr,
-        met: std::io::Result<Met>,
+        end: Result<Established, DialError>,
         context: &mut Context,
     ) {
-        if let Ok(met) = &met
+        if let Ok(established) = &end
             && context.subscribers.want(Severity::Debug)
         {
-            let (ours, theirs) = (self.handshake(context), &met.handshake);
+            let (ours, theirs) = (self.handshake(context), &established.handshake);
             self.tell(context, Kind::PeerPacketOut { address, packet: handshake_packet(&ours) });
             self.tell(context, Kind::PeerPacketIn { address, packet: handshake_packet(theirs) });
         }
-        match met {
-            Ok(met) if met.handshake.peer_id == context.identity.peer_id => {
+        match end {
+            Ok(established) if established.handshake.peer_id == context.identity.peer_id => {
                 let reason = "it is ourselves".to_owned();
                 self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, reason });
-                self.input(now, Input::DialedSelf(address));
+                self.dial_ended(now, address, DialEnd::Own);
             }
-            Ok(met) => self.open(now, address, Direction::Out, met, Vec::new(), context),
+            Ok(established) => self.open(now, address, Direction::Out, established, Vec::new(), context),
             Err(error) => {
-                tell_not_met(&error, address, |kind| self.tell_if(context, Severity::Info, || kind));
-                self.input(now, Input::DialFailed(address));
+                tell_not_established(&error, address, |kind| self.tell_if(context, Severity::Info, || kind));
+                self.dial_ended(now, address, DialEnd::Failed);
             }
         }
     }
 
     /// A peer has called us and asked for this torrent.
-    pub fn on_answered(&mut self, now: Instant, address: SocketAddr, met: Met, context: &mut Context) {
+    pub fn on_answered(
+        &mut self,
+        now: Instant,
+        address: SocketAddr,
+        established: Established,
+        context: &mut Context,
+    ) {
         let ours = self.handshake(context);
         self.tell_if(context, Severity::Debug, || Kind::PeerPacketIn {
             address,
-            packet: handshake_packet(&met.handshake),
+            packet: handshake_packet(&established.handshake),
         });
         self.tell_if(context, Severity::Debug, || Kind::PeerPacketOut {
             address,
             packet: handshake_packet(&ours),
         });
-        self.open(now, address, Direction::In, met, ours.encode().to_vec(), context);
+        self.open(now, address, Direction::In, established, ours.encode().to_vec(), context);
     }
 
     fn open(
@@ -95,37 +106,34 @@ impl Torrent {
         now: Instant,
         address: SocketAddr,
         direction: Direction,
-        met: Met,
+        established: Established,
         first: Vec<u8>,
         context: &mut Context,
     ) {
-        // While it is checked again there is no swarm that would ever close it.
+        // While it is checked again there is no transfer that would ever close it.
         if !self.is_running() {
             return;
         }
         let limits = Limits { num_pieces: self.wanted.len() };
-        let (peer, theirs) = (context.counter.peer(), met.handshake);
-        context.connections.open(peer, self.id, address, met, first, limits);
+        let (peer, theirs) = (context.counter.peer(), established.handshake);
+        context.connections.open(peer, self.id, address, established, first, limits);
         let peer_id = theirs.peer_id;
         self.tell_if(context, Severity::Debug, || Kind::PeerId {
             address,
             peer_id: peer_id.to_string(),
             client: peer_id.client_name(),
         });
-        let reserved = Reserved(std::array::from_fn(|i| theirs.reserved.0[i] & our_reserved().0[i]));
+        let reserved = theirs.reserved.shared_with(self.offer());
         self.input(now, Input::Connected(Hello { peer, address, direction, reserved, peer_id }));
     }
 
     /// The user names a peer. Nobody is called before it is known what is missing.
-    pub fn add_peer(&mut self, now: Instant, address: SocketAddr, context: &mut Context) {
-        if context.is_filtered(address) {
-            return;
-        }
+    pub fn add_peer(&mut self, now: Instant, address: SocketAddr) {
         if let Some(check) = self.check_mut() {
             let room = check.named.len() < MAX_NAMED;
             return check.named.extend(room.then_some(address));
         }
-        self.input(now, Input::Found { addresses: vec![address], origin: Origin::User });
+        self.with_transfer(|transfer| transfer.found(now, [address], Origin::User));
     }
 
     /// What a connection of this torrent has to say.
@@ -171,11 +179,11 @@ impl Torrent {
         let Some(connection) = context.connections.get(peer) else { return };
         self.tell_incoming(connection.address, &batch, context);
         for incoming in batch {
-            let Some(swarm) = self.swarm_mut() else { return };
+            let Some(transfer) = self.transfer_mut() else { return };
             match incoming {
-                Incoming::Message(message) => swarm.handle(now, Input::Message(peer, message)),
+                Incoming::Message(message) => transfer.handle(now, Input::Message(peer, message)),
                 Incoming::Block(block, data) => {
-                    if swarm.on_block(now, peer, block) {
+                    if transfer.on_block(now, peer, block) {
                         self.keep(block, data);
                     } else {
                         context.connections.shared.pool.put([data]);

@@ -1,36 +1,59 @@
-//! Does what a torrent's swarm says, and tells it what became of it.
+//! Does what a torrent's transfer says, and tells it what became of it.
 
 use std::time::Instant;
 
 use super::{Activity, Torrent};
 use crate::disk::{Done, Read, Verify, WriteJob};
 use crate::event::{Kind, Severity};
+use crate::finder::FinderOutput;
+use crate::finder::announce::{Announce, Answer, Failure, Token};
 use crate::ids::{PeerKey, Round};
 use crate::layout::{Block, PieceIndex};
-use crate::net::connection::{self, Outgoing};
+use crate::net::driver::{self, Outgoing};
 use crate::session::Notice;
 use crate::session::context::Context;
-use crate::swarm::announce::{Announce, Answer, Failure, Token};
 use crate::swarm::{Input, Output};
 use crate::tracker::{self, Step, Watch};
+use crate::transfer::Transfer;
 
 /// Bytes that are read for a peer in one go.
 const READ_TOGETHER: usize = 512 * 1024;
 
 impl Torrent {
-    /// Gives the swarm an input; what it says about it is done when the loop's turn ends.
-    pub(super) fn input(&mut self, now: Instant, input: Input) {
-        if let Some(swarm) = self.swarm_mut() {
-            swarm.handle(now, input);
+    /// Tells the transfer of something; what it says about it is done when the loop's turn ends.
+    pub(super) fn with_transfer(&mut self, tell: impl FnOnce(&mut Transfer)) {
+        if let Activity::Running { transfer, .. } = &mut self.activity {
+            tell(transfer);
             self.has_input = true;
         }
     }
 
-    /// Does all that the swarm has to say.
+    /// Tells the swarm of something, as [`Torrent::with_transfer`].
+    pub(super) fn input(&mut self, now: Instant, input: Input) {
+        self.with_transfer(|transfer| transfer.handle(now, input));
+    }
+
+    /// Does all that the transfer has to say.
     pub(super) fn perform(&mut self, now: Instant, context: &mut Context) {
         self.has_input = false;
+        self.perform_swarm(now, context);
+        self.perform_finder(now, context);
+    }
+
+    fn perform_finder(&mut self, now: Instant, context: &mut Context) {
+        while let Some(output) = self.transfer_mut().and_then(|transfer| transfer.poll_finder(now)) {
+            match output {
+                FinderOutput::Dial(address) => self.dial(now, address, context),
+                FinderOutput::Announce(announce) => self.announce(announce, context),
+                FinderOutput::Filtered(address, rule) => context.tell_filtered(address, rule),
+                FinderOutput::Event(kind) => self.tell(context, kind),
+            }
+        }
+    }
+
+    fn perform_swarm(&mut self, now: Instant, context: &mut Context) {
         let mut serving: Option<(PeerKey, Vec<Block>)> = None;
-        while let Some(output) = self.swarm_mut().and_then(|swarm| swarm.poll(now)) {
+        while let Some(output) = self.transfer_mut().and_then(|transfer| transfer.poll(now)) {
             if let Output::Serve(peer, block) = output {
                 match &mut serving {
                     Some((same, blocks)) if *same == peer && length(blocks) < READ_TOGETHER => {
@@ -47,9 +70,7 @@ impl Torrent {
             match output {
                 Output::Send(peer, message) => self.send(now, peer, Outgoing::Message(message), context),
                 Output::Close(peer, reason) => self.close(peer, reason, context),
-                Output::Dial(address) => self.dial(now, address, context),
                 Output::Verify { piece, digests } => self.verify(now, piece, digests, context),
-                Output::Announce(announce) => self.announce(announce, context),
                 Output::Event(kind) => self.tell(context, kind),
                 Output::Serve(..) => {}
             }
@@ -68,7 +89,7 @@ impl Torrent {
         let Some((peer, blocks)) = blocks else { return };
         self.durability.use_files(now);
         let mut run = context.connections.take_buffer();
-        connection::lay_out(&blocks, &mut run);
+        driver::lay_out(&blocks, &mut run);
         if !context.disk.read(Read { torrent: self.on_disk.clone(), peer, run }) {
             self.on_closed(now, peer, "the disk cannot keep up".into(), context);
         }
@@ -126,14 +147,15 @@ impl Torrent {
     }
 
     fn announce(&self, announce: Announce, context: &Context) {
-        let Activity::Running { round, swarm, .. } = &self.activity else { return };
+        let Activity::Running { round, transfer, .. } = &self.activity else { return };
+        let swarm = transfer.swarm();
         let (downloaded, uploaded) = swarm.since_started();
         let Announce { url, tier, event, numwant, tracker_id, token, .. } = announce;
         let watch = self.watch_announce(&url, tier, context);
         let request = tracker::Request {
             url,
             info_hash: self.info_hash().wire(),
-            peer_id: context.identity.peer_id.0,
+            peer_id: context.identity.peer_id,
             port: context.identity.port,
             uploaded,
             downloaded,
@@ -169,18 +191,11 @@ impl Torrent {
         now: Instant,
         asked_in: Round,
         token: Token,
-        mut result: Result<Answer, Failure>,
-        context: &mut Context,
+        result: Result<Answer, Failure>,
     ) {
-        if self.round() != asked_in {
-            return;
+        if self.round() == asked_in {
+            self.with_transfer(|transfer| transfer.announced(now, token, result));
         }
-        if let Ok(answer) = &mut result
-            && context.options.ip_filter.is_some()
-        {
-            answer.peers.retain(|&peer| !context.is_filtered(peer));
-        }
-        self.input(now, Input::Announced { token, result });
     }
 }
 

@@ -8,10 +8,10 @@ use super::{Activity, Torrent};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::event::State;
+use crate::finder::announce::TrackerStatus;
 use crate::layout::PieceIndex;
 use crate::session::options::{CachedPiece, Phase, Status, Tier, TrackerInfo};
 use crate::swarm::Swarm;
-use crate::swarm::announce::TrackerStatus;
 
 impl Torrent {
     /// Bytes that are wanted.
@@ -24,10 +24,10 @@ impl Torrent {
         match (&self.life, &self.activity) {
             (Life::Ending(_) | Life::Ended { .. }, _) => Phase::Stopped,
             (Life::Going, Activity::Checking(_)) => Phase::Checking,
-            (Life::Going, Activity::Running { swarm, .. }) => match swarm.state() {
+            (Life::Going, Activity::Running { transfer, .. }) => match transfer.swarm().state() {
                 State::Stopped => Phase::Stopped,
                 State::Paused => Phase::Paused,
-                State::Started if swarm.is_complete() => Phase::Seeding,
+                State::Started if self.is_complete() => Phase::Seeding,
                 State::Started => Phase::Downloading,
             },
         }
@@ -42,7 +42,7 @@ impl Torrent {
             .then(|| Duration::from_secs(left.div_ceil(totals.down_rate)));
         let (check, have) = match &self.activity {
             Activity::Checking(check) => (Some(check.progress.get(now)), check.progress.have()),
-            Activity::Running { swarm, .. } => (None, swarm.have().clone()),
+            Activity::Running { transfer, .. } => (None, transfer.swarm().have().clone()),
         };
         let (verdict, ended) = match &self.life {
             Life::Ended { verdict, reason, .. } => (*verdict, Some((*verdict, reason.clone()))),
@@ -78,7 +78,9 @@ impl Torrent {
     /// The trackers, by tier and in the order in which they are asked.
     pub fn trackers(&self) -> Vec<Tier> {
         let mut tiers: BTreeMap<usize, Tier> = BTreeMap::new();
-        for tracker in self.swarm().into_iter().flat_map(|swarm| swarm.announcer().trackers()) {
+        for tracker in
+            self.transfer().into_iter().flat_map(|transfer| transfer.finder().announcer().trackers())
+        {
             let TrackerStatus { complete, incomplete, failures_in_row: failures, peers, peers6, .. } =
                 tracker;
             let (url, number) = (tracker.url.to_owned(), tracker.tier);

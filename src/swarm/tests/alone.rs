@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::{Hello, Input, Output};
 use super::table::{Table, pieces};
 use crate::event::{Direction, Kind, State};
+use crate::finder::DialEnd;
 use crate::hash::Sha1;
 use crate::ids::PeerKey;
 use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
@@ -84,7 +85,7 @@ fn stopping_closes_every_connection_and_takes_no_more() {
     assert_eq!(table.closed().into_iter().collect::<Vec<_>>(), peers);
     let late = table.connect();
     assert!(table.closed().contains(&late));
-    assert_eq!(table.swarm.deadline(), None);
+    assert_eq!(table.swarm().deadline(), None);
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn of_two_connections_both_sides_keep_the_one_that_the_larger_id_opened() {
             table.input(Input::Connected(two.clone()));
             let gone = if one.direction == kept { two.peer } else { one.peer };
             assert_eq!(table.closed().into_iter().collect::<Vec<_>>(), [gone]);
-            assert_eq!(table.swarm.peers(table.now).len(), 1);
+            assert_eq!(table.swarm().peers(table.now).len(), 1);
         }
     }
 }
@@ -161,9 +162,9 @@ fn dead_addresses_are_called_less_and_less_often_and_few_at_a_time() {
         assert!(dials.len() <= 16, "{} calls under way", dials.len());
         for address in dials {
             *calls.entry(address).or_insert(0) += 1;
-            table.input(Input::DialFailed(address));
+            table.dial_ended(address, DialEnd::Failed);
             let again = table.dials();
-            again.into_iter().for_each(|address| table.out.push(Output::Dial(address)));
+            again.into_iter().for_each(|address| table.calls.push(address));
         }
         table.wait(SECOND);
     }
@@ -295,7 +296,7 @@ fn a_peer_that_refuses_is_not_asked_for_the_same_again_and_again() {
             here += usize::from(table.block(honest, block));
         }
     }
-    assert!(table.swarm.is_complete());
+    assert!(table.swarm().is_complete());
 }
 
 #[test]
@@ -324,7 +325,7 @@ fn a_silent_peer_loses_its_blocks_to_others_and_is_asked_for_little_after() {
         }
     }
     assert_eq!(here, 80);
-    assert!(table.swarm.is_complete());
+    assert!(table.swarm().is_complete());
 }
 
 #[test]
@@ -345,7 +346,7 @@ fn the_blocks_of_a_snubbed_peer_that_wakes_up_are_kept_and_not_asked_for_twice()
     let unique: std::collections::BTreeSet<Block> = asked.iter().copied().collect();
     // The probe alone may have been asked for twice.
     assert!(asked.len() <= unique.len() + 1, "{} of {}", unique.len(), asked.len());
-    assert_eq!(table.swarm.totals(table.now).wasted, 0);
+    assert_eq!(table.swarm().totals(table.now).wasted, 0);
 }
 
 #[test]
@@ -426,7 +427,7 @@ fn the_end_game_asks_a_quick_peer_too_and_cancels_with_the_slow_one() {
         table.block(quick, block);
         asked.extend(table.requests_to(quick));
     }
-    assert!(table.swarm.is_complete(), "it waits for the slow peer");
+    assert!(table.swarm().is_complete(), "it waits for the slow peer");
     let said = table.said_to(slow);
     assert!(held.iter().all(|&block| said.contains(&Message::Cancel(block))));
 }
@@ -457,9 +458,9 @@ fn a_peer_that_its_haves_make_complete_is_counted_once() {
     for piece in [0, 1, 1, 2, 0] {
         table.say(peer, Message::Have(PieceIndex(piece)));
     }
-    assert_eq!(table.swarm.totals(table.now).seeds, 1);
+    assert_eq!(table.swarm().totals(table.now).seeds, 1);
     table.input(Input::Closed(peer));
-    assert_eq!(table.swarm.picker.availability(PieceIndex(1)), 0);
+    assert_eq!(table.swarm().picker.availability(PieceIndex(1)), 0);
 }
 
 #[test]
@@ -589,7 +590,7 @@ fn an_idle_seed_with_fifty_peers_hardly_wakes() {
         peers.iter().for_each(|&peer| table.say(peer, Message::KeepAlive));
     }
     assert!(wakes <= 60, "{wakes} times in ten minutes");
-    assert_eq!(table.swarm.peers(table.now).len(), 50);
+    assert_eq!(table.swarm().peers(table.now).len(), 50);
 }
 
 #[test]
@@ -646,7 +647,7 @@ fn a_far_heavier_file_is_finished_before_the_others_begin() {
             table.block(peer, block);
         }
     }
-    assert!(table.swarm.is_complete());
+    assert!(table.swarm().is_complete());
     assert_eq!(first_light, Some(201));
 }
 
@@ -698,12 +699,12 @@ fn the_announced_queue_of_a_peer_is_never_exceeded() {
         for _ in 0..20_000 {
             table.now += Duration::from_micros(20);
             let block = queue.pop_front().unwrap();
-            let _ = table.swarm.on_block(table.now, peer, block);
-            while let Some(output) = table.swarm.poll(table.now) {
+            let _ = table.transfer.on_block(table.now, peer, block);
+            while let Some(output) = table.transfer.poll(table.now) {
                 match output {
                     Output::Send(_, Message::Request(block)) => queue.push_back(block),
                     Output::Verify { piece, .. } => {
-                        table.swarm.handle(table.now, Input::Passed { piece, digests: Vec::new() });
+                        table.transfer.handle(table.now, Input::Passed { piece, digests: Vec::new() });
                     }
                     _ => {}
                 }

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::Input;
-use super::super::announce::AnnounceEvent;
 use super::sim::{Faults, Sim, Spec, address_of};
 use crate::event::State;
+use crate::finder::announce::AnnounceEvent;
 
 const MIB: f64 = 1024.0 * 1024.0;
 const PIECE: u32 = 256 << 10;
@@ -32,12 +32,12 @@ fn crowd(seed: u64, size: u64, seed_up: f64, leechers: &[f64]) -> Sim {
 }
 
 fn uploaded(sim: &Sim, node: usize) -> f64 {
-    sim.nodes[node].swarm.uploaded as f64
+    sim.nodes[node].swarm().uploaded as f64
 }
 
 /// What leechers got and did not need, of all they needed.
 fn wasted(sim: &Sim) -> f64 {
-    let wasted: u64 = sim.nodes.iter().map(|node| node.swarm.wasted).sum();
+    let wasted: u64 = sim.nodes.iter().map(|node| node.swarm().wasted).sum();
     let leechers = sim.nodes.iter().filter(|node| !node.spec.complete).count();
     wasted as f64 / leechers as f64 / sim.layout.total() as f64
 }
@@ -215,7 +215,7 @@ fn a_stopped_swarm_has_told_everybody_and_one_that_was_paused_goes_on() {
     let before = sim.nodes[2].passed.len();
     sim.run_for(seconds(20));
     assert_eq!(sim.nodes[2].passed.len(), before);
-    assert!(!sim.nodes[2].swarm.is_complete());
+    assert!(!sim.nodes[2].swarm().is_complete());
     sim.input(2, Input::Enter(State::Started));
     sim.run_to_the_end(seconds(100));
     for node in 0..5 {
@@ -227,7 +227,7 @@ fn a_stopped_swarm_has_told_everybody_and_one_that_was_paused_goes_on() {
         assert_eq!(node.announces.last(), Some(&Some(AnnounceEvent::Stopped)));
         let completed = node.announces.contains(&Some(AnnounceEvent::Completed));
         assert_eq!(completed, !node.spec.complete);
-        assert!(node.swarm.announcer().is_stopped() && node.swarm.deadline().is_none());
+        assert!(node.transfer.finder().announcer().is_stopped() && node.transfer.deadline().is_none());
     }
 }
 
@@ -251,7 +251,7 @@ fn rare_pieces_spread_before_their_one_owner_has_given_all() {
     sim.run_for(seconds(40));
     let mut there = crate::bitfield::Bitfield::new(sim.layout.num_pieces());
     for node in &sim.nodes[1..] {
-        for piece in node.swarm.have().iter() {
+        for piece in node.swarm().have().iter() {
             there.insert(piece);
         }
     }

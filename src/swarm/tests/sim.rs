@@ -11,14 +11,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::announce::{AnnounceEvent, Answer, Token};
 use super::super::{Config, Hello, Input, Output, Swarm};
 use crate::bitfield::Bitfield;
 use crate::event::{Direction, Kind, State};
+use crate::finder::announce::{AnnounceEvent, Answer, Token};
+use crate::finder::{DialEnd, Finder, FinderOutput, Rules};
 use crate::hash::Sha1;
 use crate::ids::PeerKey;
 use crate::ids::WireHash;
 use crate::layout::{Block, Layout, PieceIndex};
+use crate::transfer::Transfer;
 use crate::wire::{Message, PeerId, Reserved};
 
 /// What is wrong with a node.
@@ -136,7 +138,7 @@ struct Conn {
 
 pub struct Node {
     pub spec: Spec,
-    pub swarm: Swarm,
+    pub transfer: Transfer,
     pub alive: bool,
     pub done_at: Option<Duration>,
     pub wakes: u64,
@@ -151,6 +153,12 @@ pub struct Node {
     sending: Option<(usize, usize)>,
     down_free: u64,
     kept: BTreeMap<PieceIndex, Vec<u32>>,
+}
+
+impl Node {
+    pub fn swarm(&self) -> &Swarm {
+        self.transfer.swarm()
+    }
 }
 
 pub struct Sim {
@@ -217,7 +225,6 @@ impl Sim {
         let mut config = Config {
             info_hash: WireHash([7; 20]),
             layout: self.layout.clone(),
-            trackers: vec![vec!["http://tracker.test/announce".into()]],
             peer_id: PeerId(peer_id),
             port: 6881,
             have: if spec.complete { Bitfield::full(pieces) } else { Bitfield::new(pieces) },
@@ -231,12 +238,14 @@ impl Sim {
             seed: self.rng.u64(..),
         };
         change(&mut config);
+        let trackers = vec![vec!["http://tracker.test/announce".into()]];
+        let finder = Finder::new(trackers, Rules::default(), config.seed);
         self.push(spec.joins.as_nanos() as u64, Happening::Join(node));
         if let Some(leaves) = spec.leaves {
             self.push(leaves.as_nanos() as u64, Happening::Leave(node));
         }
         self.nodes.push(Node {
-            swarm: Swarm::new(self.base, config),
+            transfer: Transfer::new(Swarm::new(self.base, config), finder),
             spec,
             alive: false,
             done_at: None,
@@ -288,8 +297,9 @@ impl Sim {
 
     fn describe(&self) -> String {
         let missing = |(n, node): (usize, &Node)| {
-            let left = node.swarm.wanted().count_minus(node.swarm.have());
-            (left > 0 && node.alive).then(|| format!("{n}: {left} pieces, {} peers", node.swarm.peers.len()))
+            let left = node.swarm().wanted().count_minus(node.swarm().have());
+            (left > 0 && node.alive)
+                .then(|| format!("{n}: {left} pieces, {} peers", node.swarm().peers.len()))
         };
         let lines: Vec<String> = self.nodes.iter().enumerate().filter_map(missing).take(10).collect();
         lines.join("; ")
@@ -297,8 +307,12 @@ impl Sim {
 
     pub fn input(&mut self, node: usize, input: Input) {
         let now = self.instant();
+        self.tell(node, |transfer| transfer.handle(now, input));
+    }
+
+    fn tell(&mut self, node: usize, what: impl FnOnce(&mut Transfer)) {
         if self.nodes[node].alive {
-            self.nodes[node].swarm.handle(now, input);
+            what(&mut self.nodes[node].transfer);
             self.drain(node);
         }
     }
@@ -319,7 +333,7 @@ impl Sim {
         match happening {
             Happening::Join(node) => {
                 self.nodes[node].alive = true;
-                if self.nodes[node].swarm.is_complete() {
+                if self.nodes[node].swarm().is_complete() {
                     self.nodes[node].done_at = Some(self.now());
                 }
                 self.input(node, Input::Enter(State::Started));
@@ -393,12 +407,12 @@ impl Sim {
         let both = Reserved::FAST.with(Reserved::EXTENSION);
         let modern = self.nodes[of].spec.modern && self.nodes[to].spec.modern;
         let reserved = if modern { both } else { Reserved::default() };
-        Hello { peer, address, direction, reserved, peer_id: self.nodes[of].swarm.config.peer_id }
+        Hello { peer, address, direction, reserved, peer_id: self.nodes[of].swarm().config.peer_id }
     }
 
     fn dial_ends(&mut self, node: usize, address: SocketAddr, conn: Option<usize>) {
         let Some(conn) = conn else {
-            return self.input(node, Input::DialFailed(address));
+            return self.dial_ended(node, address, DialEnd::Failed);
         };
         let key = PeerKey(self.nodes[node].conns.len() as u64);
         self.nodes[node].conns.push((conn, 0));
@@ -425,7 +439,7 @@ impl Sim {
         } else {
             self.input(node, Input::Failed { piece, digests: all });
         }
-        if self.nodes[node].done_at.is_none() && self.nodes[node].swarm.is_complete() {
+        if self.nodes[node].done_at.is_none() && self.nodes[node].swarm().is_complete() {
             self.nodes[node].done_at = Some(self.now());
         }
     }
@@ -438,19 +452,23 @@ impl Sim {
         let interval = Some(Duration::from_secs(1800));
         let min_interval = Some(Duration::from_secs(60));
         let answer = Answer { interval, min_interval, peers, ..Answer::default() };
-        self.input(node, Input::Announced { token, result: Ok(answer) });
+        let now = self.instant();
+        self.tell(node, |transfer| transfer.announced(now, token, Ok(answer)));
     }
 
     fn drain(&mut self, node: usize) {
         let now = self.instant();
-        while let Some(output) = self.nodes[node].swarm.poll(now) {
+        while let Some(output) = self.nodes[node].transfer.poll(now) {
             self.note(node, &output);
             self.output(node, output);
         }
-        if self.events.is_multiple_of(4096) {
-            super::check(&self.nodes[node].swarm);
+        while let Some(output) = self.nodes[node].transfer.poll_finder(now) {
+            self.finder_output(node, output);
         }
-        let Some(deadline) = self.nodes[node].swarm.deadline() else { return };
+        if self.events.is_multiple_of(4096) {
+            super::check(self.nodes[node].swarm());
+        }
+        let Some(deadline) = self.nodes[node].transfer.deadline() else { return };
         assert!(deadline > now, "seed {}: node {node} would be woken at once, again and again", self.seed);
         let at = (deadline - self.base).as_nanos() as u64;
         if at < self.nodes[node].wake_at {
@@ -470,12 +488,14 @@ impl Sim {
             Output::Serve(peer, block) => {
                 (2, peer.0, u64::from(block.piece.0) << 32 | u64::from(block.begin))
             }
-            Output::Dial(address) => (3, u64::from(address.port()), 0),
             Output::Close(peer, reason) => (4, peer.0, reason.len() as u64),
             Output::Verify { piece, digests } => (5, u64::from(piece.0), u64::from(*digests)),
-            Output::Announce(_) => (6, 0, 0),
             Output::Event(_) => (7, 0, 0),
         };
+        self.trace_words(node, kind, a, b);
+    }
+
+    fn trace_words(&mut self, node: usize, kind: u64, a: u64, b: u64) {
         for word in [self.now, node as u64, kind, a, b] {
             self.trace = (self.trace ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
         }
@@ -484,7 +504,6 @@ impl Sim {
     fn output(&mut self, node: usize, output: Output) {
         let faults = self.nodes[node].spec.faults;
         match output {
-            Output::Dial(address) => self.dial(node, address),
             Output::Send(peer, message) => self.send(node, peer, Item::Message(message)),
             Output::Serve(peer, block) if faults.refuses => {
                 self.send(node, peer, Item::Message(Message::Reject(block)));
@@ -507,14 +526,6 @@ impl Sim {
                 let at = self.now + self.nodes[node].spec.disk.as_nanos() as u64;
                 self.push(at, Happening::Verified { node, piece, digests });
             }
-            Output::Announce(announce) => {
-                self.nodes[node].announces.push(announce.event);
-                match announce.event {
-                    Some(AnnounceEvent::Stopped) => self.announced.remove(&node),
-                    _ => self.announced.insert(node),
-                };
-                self.push(self.now + 50_000_000, Happening::Answer { node, token: announce.token });
-            }
             Output::Event(Kind::PeerBan { address, .. }) => {
                 self.nodes[node].bans.insert(address);
             }
@@ -522,12 +533,36 @@ impl Sim {
         }
     }
 
+    fn finder_output(&mut self, node: usize, output: FinderOutput) {
+        match output {
+            FinderOutput::Dial(address) => {
+                self.trace_words(node, 3, u64::from(address.port()), 0);
+                self.dial(node, address);
+            }
+            FinderOutput::Announce(announce) => {
+                self.trace_words(node, 6, 0, 0);
+                self.nodes[node].announces.push(announce.event);
+                match announce.event {
+                    Some(AnnounceEvent::Stopped) => self.announced.remove(&node),
+                    _ => self.announced.insert(node),
+                };
+                self.push(self.now + 50_000_000, Happening::Answer { node, token: announce.token });
+            }
+            FinderOutput::Filtered(..) | FinderOutput::Event(_) => {}
+        }
+    }
+
+    fn dial_ended(&mut self, node: usize, address: SocketAddr, how: DialEnd) {
+        let now = self.instant();
+        self.tell(node, |transfer| transfer.dial_ended(now, address, how));
+    }
+
     fn dial(&mut self, node: usize, address: SocketAddr) {
         let (now, instant) = (self.now(), self.instant());
         self.nodes[node].dials.push((now, address));
         let to = (0..self.nodes.len()).find(|&other| address_of(other) == address);
         match to {
-            Some(to) if to == node => self.nodes[node].swarm.handle(instant, Input::DialedSelf(address)),
+            Some(to) if to == node => self.nodes[node].transfer.dial_ended(instant, address, DialEnd::Own),
             Some(to) => {
                 let latency = self.rng.u64(self.latency.0..=self.latency.1) * 1_000_000;
                 self.push(self.now + 3 * latency, Happening::Reach { from: node, to, latency });
@@ -632,7 +667,7 @@ impl Sim {
             Item::Message(message) => self.input(node, Input::Message(key, message)),
             Item::Block(block, bad) => {
                 let now = self.instant();
-                if self.nodes[node].swarm.on_block(now, key, block) {
+                if self.nodes[node].transfer.on_block(now, key, block) {
                     let blocks = self.layout.num_blocks(block.piece) as usize;
                     let number = self.layout.block_number(block).unwrap() as usize;
                     let kept = self.nodes[node].kept.entry(block.piece);

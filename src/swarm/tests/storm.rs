@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::super::{Hello, Input, Output};
 use super::table::{Table, pieces};
 use crate::event::{Direction, State};
+use crate::finder::DialEnd;
 use crate::hash::Sha1;
 use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
@@ -16,12 +17,12 @@ use crate::wire::Message;
 type Op = (u8, u64, u32);
 
 fn play(table: &mut Table, (what, peer, number): Op) {
-    let live = table.swarm.peers.len().max(1);
-    let key = table.swarm.peers.keys().nth(peer as usize % live).copied().unwrap_or(PeerKey(peer));
+    let live = table.swarm().peers.len().max(1);
+    let key = table.swarm().peers.keys().nth(peer as usize % live).copied().unwrap_or(PeerKey(peer));
     let piece = PieceIndex(number % 7);
     let block = table.layout.block(PieceIndex(number % 6), number / 6 % 3);
     let asked = |table: &Table| {
-        let peer = table.swarm.peers.get(&key)?;
+        let peer = table.swarm().peers.get(&key)?;
         peer.in_flight.get(number as usize % peer.in_flight.len().max(1)).map(|&(block, _)| block)
     };
     match what {
@@ -79,8 +80,8 @@ fn play(table: &mut Table, (what, peer, number): Op) {
             table.input(Input::Enter(state.unwrap_or(State::Started)));
         }
         32 => table.found([Table::address(peer), Table::address(u64::from(number % 500))]),
-        33 => table.input(Input::DialFailed(Table::address(peer))),
-        34 => table.input(Input::DialPostponed(Table::address(peer))),
+        33 => table.dial_ended(Table::address(peer), DialEnd::Failed),
+        34 => table.dial_ended(Table::address(peer), DialEnd::Postponed),
         35 => table.input(Input::Lost(piece)),
         _ => answer_verify(table, number),
     }

@@ -5,23 +5,27 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{Config, Hello, Input, Origin, Output, Swarm};
+use super::super::{Config, Hello, Input, Output, Swarm};
 use crate::bitfield::Bitfield;
 use crate::event::{Direction, State};
+use crate::finder::{DialEnd, Finder, FinderOutput, Origin, Rules};
 use crate::ids::PeerKey;
 use crate::ids::WireHash;
 use crate::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
+use crate::transfer::Transfer;
 use crate::wire::extension::{self, ExtensionHandshake};
 use crate::wire::{Message, PeerId, Reserved};
 
 pub struct Table {
-    pub swarm: Swarm,
+    pub transfer: Transfer,
     pub now: Instant,
     pub layout: Arc<Layout>,
     /// Whole pieces pass at once.
     pub passes: bool,
     /// What came out since last asked.
     pub out: Vec<Output>,
+    /// Addresses to call, likewise.
+    pub calls: Vec<SocketAddr>,
     next: u64,
 }
 
@@ -49,7 +53,6 @@ impl Table {
         let mut config = Config {
             info_hash: WireHash([7; 20]),
             layout: layout.clone(),
-            trackers: Vec::new(),
             peer_id: PeerId([b'm'; 20]),
             port: 6881,
             have: Bitfield::new(num),
@@ -64,34 +67,50 @@ impl Table {
         };
         change(&mut config);
         let now = Instant::now();
-        let swarm = Swarm::new(now, config);
-        let mut table = Table { swarm, now, layout, passes: true, out: Vec::new(), next: 0 };
+        let finder = Finder::new(Vec::new(), Rules::default(), config.seed);
+        let transfer = Transfer::new(Swarm::new(now, config), finder);
+        let mut table =
+            Table { transfer, now, layout, passes: true, out: Vec::new(), calls: Vec::new(), next: 0 };
         table.input(Input::Enter(State::Started));
         table
     }
 
     pub fn input(&mut self, input: Input) {
-        self.swarm.handle(self.now, input);
+        self.transfer.handle(self.now, input);
+        self.drain();
+    }
+
+    pub fn swarm(&self) -> &Swarm {
+        self.transfer.swarm()
+    }
+
+    pub fn dial_ended(&mut self, address: SocketAddr, how: DialEnd) {
+        self.transfer.dial_ended(self.now, address, how);
         self.drain();
     }
 
     pub fn drain(&mut self) {
-        while let Some(output) = self.swarm.poll(self.now) {
+        while let Some(output) = self.transfer.poll(self.now) {
             if let (Output::Verify { piece, .. }, true) = (&output, self.passes) {
                 let passed = Input::Passed { piece: *piece, digests: Vec::new() };
-                self.swarm.handle(self.now, passed);
+                self.transfer.handle(self.now, passed);
             }
             self.out.push(output);
         }
-        super::check(&self.swarm);
-        assert!(self.swarm.deadline().is_none_or(|at| at > self.now), "woken at once, again and again");
+        while let Some(output) = self.transfer.poll_finder(self.now) {
+            if let FinderOutput::Dial(address) = output {
+                self.calls.push(address);
+            }
+        }
+        super::check(self.swarm());
+        assert!(self.transfer.deadline().is_none_or(|at| at > self.now), "woken at once, again and again");
     }
 
     /// Lets time pass, waking the swarm when it asks for it; says how often that was.
     pub fn wait(&mut self, time: Duration) -> u32 {
         let end = self.now + time;
         let mut wakes = 0;
-        while let Some(at) = self.swarm.deadline().filter(|&at| at <= end) {
+        while let Some(at) = self.transfer.deadline().filter(|&at| at <= end) {
             self.now = at;
             wakes += 1;
             self.drain();
@@ -166,13 +185,14 @@ impl Table {
     }
 
     pub fn block(&mut self, peer: PeerKey, block: Block) -> bool {
-        let kept = self.swarm.on_block(self.now, peer, block);
+        let kept = self.transfer.on_block(self.now, peer, block);
         self.drain();
         kept
     }
 
     pub fn found(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
-        self.input(Input::Found { addresses: addresses.into_iter().collect(), origin: Origin::Tracker });
+        self.transfer.found(self.now, addresses, Origin::Tracker);
+        self.drain();
     }
 
     /// What was said to a peer since the last time anybody asked.
@@ -206,15 +226,7 @@ impl Table {
     }
 
     pub fn dials(&mut self) -> Vec<SocketAddr> {
-        let mut dials = Vec::new();
-        self.out.retain(|output| match output {
-            Output::Dial(address) => {
-                dials.push(*address);
-                false
-            }
-            _ => true,
-        });
-        dials
+        std::mem::take(&mut self.calls)
     }
 
     pub fn closed(&self) -> BTreeSet<PeerKey> {

@@ -3,10 +3,10 @@
 
 use std::rc::Rc;
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use super::Shared;
+use super::link::Link;
 use super::reader::Reader;
 pub use super::reader::{Incoming, ReadError};
 use super::writer::Writer;
@@ -19,7 +19,7 @@ use crate::wire::{Limits, Message};
 pub const OUTBOX: usize = 16 * 1024;
 
 /// Bytes of messages that may wait for a socket; likewise.
-const MOST_CONTROL: usize = 1 << 20;
+const MAX_CONTROL: usize = 1 << 20;
 
 /// Bytes that a connection reads or writes before others have their turn.
 const TURN: usize = 512 * 1024;
@@ -61,15 +61,13 @@ impl FromPeer {
 /// What a connection begins with.
 #[derive(Debug)]
 pub struct Opening {
-    /// Its name.
+    /// What the connection is called from now on.
     pub peer: PeerKey,
-    /// The socket.
-    pub stream: TcpStream,
-    /// Bytes to send first.
-    pub send: Vec<u8>,
-    /// Bytes that came behind the handshake.
-    pub received: Vec<u8>,
-    /// Bounds of what may come.
+    /// What carries its bytes.
+    pub link: Link,
+    /// Bytes to send before all others: our handshake, if the peer has called us.
+    pub first: Vec<u8>,
+    /// Bounds of what the peer may send.
     pub limits: Limits,
 }
 
@@ -82,9 +80,9 @@ pub async fn drive(
 ) {
     let peer = opening.peer;
     let mut writer = Writer::default();
-    writer.push_bytes(&opening.send);
-    let reader = Reader::new(opening.limits, opening.received);
-    let mut driver = Driver { peer, stream: opening.stream, reader, writer, outbox, events, shared };
+    writer.push_bytes(&opening.first);
+    let reader = Reader::new(opening.limits);
+    let mut driver = Driver { peer, link: opening.link, reader, writer, outbox, events, shared };
     let end = match driver.run().await {
         Ok(()) => FromPeer::Closed(peer, "closed".to_owned()),
         Err(error @ ReadError::Eof) => FromPeer::Closed(peer, error.to_string()),
@@ -96,7 +94,7 @@ pub async fn drive(
 
 struct Driver {
     peer: PeerKey,
-    stream: TcpStream,
+    link: Link,
     reader: Reader,
     writer: Writer,
     outbox: Receiver<Outgoing>,
@@ -107,9 +105,6 @@ struct Driver {
 impl Driver {
     /// Ends with `Ok` when the session has dropped the outbox.
     async fn run(&mut self) -> Result<(), ReadError> {
-        let mut batch = Vec::new();
-        self.reader.drain(&self.shared, &mut batch)?;
-        self.report(batch).await;
         let shared = self.shared.clone();
         // Whether it is this connection's turn under the limits; always, without them.
         let (mut may_read, mut may_write) = (!shared.download.is_set(), !shared.upload.is_set());
@@ -124,12 +119,12 @@ impl Driver {
                     Some(outgoing) => self.queue(outgoing)?,
                     None => return self.farewell(),
                 },
-                ready = self.stream.readable(), if may_read && open => {
+                ready = self.link.readable(), if may_read && open => {
                     ready?;
                     self.read().await?;
                     may_read = !shared.download.is_set();
                 }
-                ready = self.stream.writable(), if may_write && waits => {
+                ready = self.link.writable(), if may_write && waits => {
                     ready?;
                     self.write().await?;
                     may_write = !shared.upload.is_set();
@@ -160,7 +155,7 @@ impl Driver {
             }
             next = self.outbox.try_recv().ok();
         }
-        if self.writer.control_backlog() > MOST_CONTROL {
+        if self.writer.control_backlog() > MAX_CONTROL {
             return Err(std::io::Error::other("does not take what we send").into());
         }
         Ok(())
@@ -170,7 +165,7 @@ impl Driver {
         let mut turn = TURN.min(self.shared.download.turn());
         while turn > 0 && !self.shared.gate.is_closed() {
             let mut batch = Vec::new();
-            match self.reader.read(&self.stream, &self.shared, turn, &mut batch) {
+            match self.reader.read(&self.link, &self.shared, turn, &mut batch) {
                 Ok(count) => {
                     self.shared.download.spend(count);
                     turn = turn.saturating_sub(count);
@@ -190,7 +185,7 @@ impl Driver {
     async fn write(&mut self) -> Result<(), ReadError> {
         let mut done = Vec::new();
         let most = self.shared.upload.turn().min(2 * TURN);
-        match self.writer.write(&self.stream, most, &mut done) {
+        match self.writer.write(&self.link, most, &mut done) {
             Ok((sent, payload)) => {
                 self.shared.upload.spend(sent);
                 if payload > 0 || !done.is_empty() {
@@ -205,7 +200,7 @@ impl Driver {
 
     /// A last attempt to get out what waits; nothing is waited for.
     fn farewell(&mut self) -> Result<(), ReadError> {
-        let _ = self.writer.write(&self.stream, usize::MAX, &mut Vec::new());
+        let _ = self.writer.write(&self.link, usize::MAX, &mut Vec::new());
         Ok(())
     }
 

@@ -1,16 +1,20 @@
-//! Addresses of peers that we are not connected to, and when to call them.
-//!
-//! The one gate through which every address comes, whatever told us of it. Owns the back-off.
+//! Addresses of peers, and when to call them. Owns the back-off, the bans, and the shares of the list that each origin has.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// Addresses kept; further ones are not taken.
-pub const MOST_CANDIDATES: usize = 2000;
+use super::Origin;
+use crate::ids::Machine;
 
-/// Addresses that are remembered as banned.
-const MOST_BANNED: usize = 4000;
+/// Addresses kept; further ones are not taken.
+pub const MAX_CANDIDATES: usize = 2000;
+
+/// Of these so many are kept for each origin that has as many to offer; what one origin does not use the others may.
+const SHARE: usize = MAX_CANDIDATES / Origin::ALL.len();
+
+/// Machines that are remembered as banned.
+const MAX_BANNED: usize = 4000;
 
 /// Before a second attempt at an address that did not answer; doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
@@ -24,19 +28,11 @@ const AFTER_CONNECTION: Duration = Duration::from_secs(30);
 /// After so many failures in a row an address makes room when room is needed.
 const HOPELESS: u32 = 4;
 
-/// Who told us of an address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Origin {
-    /// A tracker.
-    Tracker,
-    /// It called us; its listening port came with its extension handshake.
-    Incoming,
-    /// The user.
-    User,
-}
-
 #[derive(Clone, Debug)]
 struct Candidate {
+    /// Who told us of it first.
+    origin: Origin,
+    /// Calls in a row that came to nothing.
     failures: u32,
     /// Decides among those that are ready alike: the order of addresses would send everybody to the
     /// same few.
@@ -45,24 +41,15 @@ struct Candidate {
     ready: Option<Instant>,
 }
 
-/// What a ban covers: the machine, but on loopback, where many clients share one address, the port.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Banned(IpAddr, u16);
-
-impl Banned {
-    fn of(address: SocketAddr) -> Banned {
-        let ip = address.ip().to_canonical();
-        Banned(ip, if ip.is_loopback() { address.port() } else { 0 })
-    }
-}
-
-/// The addresses.
+/// The addresses: see the module's head.
 #[derive(Debug)]
 pub struct Candidates {
     all: BTreeMap<SocketAddr, Candidate>,
     /// Those with `ready`, by it and by ticket.
     waiting: BTreeSet<(Instant, u32, SocketAddr)>,
-    banned: BTreeSet<Banned>,
+    /// How many each origin has told us of.
+    counts: [usize; Origin::ALL.len()],
+    banned: BTreeSet<Machine>,
     /// Addresses that turned out to be our own.
     own: BTreeSet<SocketAddr>,
     rng: fastrand::Rng,
@@ -74,29 +61,26 @@ impl Candidates {
         Candidates {
             all: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            counts: [0; Origin::ALL.len()],
             banned: BTreeSet::new(),
             own: BTreeSet::new(),
             rng: fastrand::Rng::with_seed(seed),
         }
     }
 
-    /// Takes an address, if it is new, can be called, and there is room. Says whether it was taken.
-    pub fn add(&mut self, now: Instant, address: SocketAddr, _origin: Origin) -> bool {
-        let ip = address.ip();
-        let callable = address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast();
-        let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-        if !callable
-            || broadcast
-            || self.is_banned(address)
+    /// Takes an address, if it is new, neither banned nor our own, and there is room. Says whether it was taken.
+    pub fn add(&mut self, now: Instant, address: SocketAddr, origin: Origin) -> bool {
+        if self.is_banned(address)
             || self.own.contains(&address)
             || self.all.contains_key(&address)
-            || (self.all.len() >= MOST_CANDIDATES && !self.make_room())
+            || (self.all.len() >= MAX_CANDIDATES && !self.make_room(origin))
         {
             return false;
         }
         let ticket = self.rng.u32(..);
-        self.all.insert(address, Candidate { failures: 0, ticket, ready: Some(now) });
+        self.all.insert(address, Candidate { origin, failures: 0, ticket, ready: Some(now) });
         self.waiting.insert((now, ticket, address));
+        self.counts[origin as usize] += 1;
         true
     }
 
@@ -154,17 +138,17 @@ impl Candidates {
 
     /// Nothing at this address is called or let in any more.
     pub fn ban(&mut self, address: SocketAddr) {
-        let banned = Banned::of(address);
-        if self.banned.len() < MOST_BANNED {
+        let banned = Machine::at(address);
+        if self.banned.len() < MAX_BANNED {
             self.banned.insert(banned);
         }
-        let gone: Vec<SocketAddr> = self.all.keys().filter(|&&a| Banned::of(a) == banned).copied().collect();
+        let gone: Vec<SocketAddr> = self.all.keys().filter(|&&a| Machine::at(a) == banned).copied().collect();
         gone.into_iter().for_each(|address| self.forget(address));
     }
 
     /// Whether it was banned.
     pub fn is_banned(&self, address: SocketAddr) -> bool {
-        self.banned.contains(&Banned::of(address))
+        self.banned.contains(&Machine::at(address))
     }
 
     fn wait_until(&mut self, address: SocketAddr, ready: Instant) {
@@ -177,13 +161,21 @@ impl Candidates {
 
     fn forget(&mut self, address: SocketAddr) {
         self.occupy(address);
-        self.all.remove(&address);
+        if let Some(candidate) = self.all.remove(&address) {
+            self.counts[candidate.origin as usize] -= 1;
+        }
     }
 
-    /// Room is made where an address has failed often, the longest wait first.
-    fn make_room(&mut self) -> bool {
-        let hopeless = |address: &SocketAddr| self.all[address].failures >= HOPELESS;
-        let found = self.waiting.iter().rev().map(|&(.., address)| address).find(hopeless);
+    /// Room is made where an address has failed often, the longest wait first. For an origin that has less than its share
+    /// it is also made at the cost of the one that has most, where its addresses have been known to fail or wait longest.
+    fn make_room(&mut self, origin: Origin) -> bool {
+        let mut latest = self.waiting.iter().rev().map(|&(.., address)| address);
+        let found = latest.find(|address| self.all[address].failures >= HOPELESS).or_else(|| {
+            let most = Origin::ALL.into_iter().max_by_key(|&origin| self.counts[origin as usize])?;
+            let has_less = self.counts[origin as usize] < SHARE;
+            let mut latest = self.waiting.iter().rev().map(|&(.., address)| address);
+            latest.find(|address| has_less && self.all[address].origin == most)
+        });
         found.inspect(|&address| self.forget(address)).is_some()
     }
 }
@@ -215,11 +207,8 @@ mod tests {
     }
 
     #[test]
-    fn impossible_own_and_banned_addresses_are_not_taken() {
+    fn own_and_banned_addresses_are_not_taken() {
         let (now, mut candidates) = (Instant::now(), Candidates::new(1));
-        for bad in ["0.0.0.0:1", "1.2.3.4:0", "224.0.0.1:5", "255.255.255.255:9", "[::]:7", "[ff02::1]:7"] {
-            assert!(!candidates.add(now, bad.parse().unwrap(), Origin::Tracker), "{bad}");
-        }
         candidates.add(now, address(1), Origin::Tracker);
         candidates.is_own(address(1));
         candidates.ban(address(2));
@@ -229,12 +218,35 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_that_floods_leaves_the_others_their_share() {
+        let (now, mut candidates) = (Instant::now(), Candidates::new(1));
+        let count = |candidates: &Candidates, origin| {
+            candidates.all.values().filter(|candidate| candidate.origin == origin).count()
+        };
+        (0..60_000).for_each(|n| {
+            candidates.add(now, address(n), Origin::PeerExchange);
+        });
+        assert_eq!(count(&candidates, Origin::PeerExchange), MAX_CANDIDATES);
+        // The others get their share and no more, the flood keeps what they do not use.
+        (60_000..61_000).for_each(|n| {
+            candidates.add(now, address(n), Origin::Tracker);
+        });
+        assert!(candidates.add(now, address(65_000), Origin::User));
+        assert_eq!(candidates.all.len(), MAX_CANDIDATES);
+        assert_eq!((count(&candidates, Origin::Tracker), count(&candidates, Origin::User)), (SHARE, 1));
+        (61_000..62_000).for_each(|n| {
+            candidates.add(now, address(n), Origin::PeerExchange);
+        });
+        assert_eq!((count(&candidates, Origin::Tracker), count(&candidates, Origin::User)), (SHARE, 1));
+    }
+
+    #[test]
     fn the_list_is_bounded_and_makes_room_only_for_the_hopeless() {
         let (now, mut candidates) = (Instant::now(), Candidates::new(1));
         for n in 0..3000 {
             candidates.add(now, address(n), Origin::Tracker);
         }
-        assert_eq!(candidates.all.len(), MOST_CANDIDATES);
+        assert_eq!(candidates.all.len(), MAX_CANDIDATES);
         for _ in 0..HOPELESS {
             candidates.on_failure(now, address(7));
         }

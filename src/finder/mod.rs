@@ -1,0 +1,319 @@
+//! Whom to call, and when: finding peers for one torrent.
+//!
+//! Owns the addresses that are known and where they came from, the calls that are under way, the bans, and the trackers. It is the one
+//! gate through which every address comes ([`Rules`]). Pure: no sockets, no clock, no randomness that is not seeded. It knows
+//! nothing of pieces, so that it serves before anything is known of a torrent but its name.
+
+pub mod announce;
+
+mod candidates;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::event::{Kind, Severity, WantedEvents};
+use announce::{Announce, Announcer, Answer, Failure, Outcome, Token};
+use candidates::Candidates;
+use rules::Admission;
+
+pub use rules::{IpFilter, Rules};
+
+/// Calls under way at the same time; routers of homes lose track of many more.
+pub const MAX_HALF_OPEN: usize = 16;
+
+/// Who told us of an address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Origin {
+    /// A tracker (BEP 3).
+    Tracker,
+    /// The peer itself: it called us, and its listening port came with its extension handshake (BEP 10).
+    Incoming,
+    /// The user.
+    User,
+    /// Another peer (BEP 11).
+    PeerExchange,
+    /// A peer on the local network (BEP 14).
+    LocalDiscovery,
+    /// The distributed hash table (BEP 5).
+    Dht,
+}
+
+impl Origin {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Origin; 6] = [
+        Origin::Tracker,
+        Origin::Incoming,
+        Origin::User,
+        Origin::PeerExchange,
+        Origin::LocalDiscovery,
+        Origin::Dht,
+    ];
+
+    /// Whether peers may be known from it in a private torrent (BEP 27).
+    fn counts_in_private(self) -> bool {
+        match self {
+            Origin::Tracker | Origin::Incoming | Origin::User => true,
+            Origin::PeerExchange | Origin::LocalDiscovery | Origin::Dht => false,
+        }
+    }
+}
+
+/// How many peers would help.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Need {
+    /// Connections for which there is room, calls under way included.
+    pub connections: usize,
+    /// Trackers should be asked for more addresses.
+    pub addresses: bool,
+}
+
+/// How a call of ours ended that did not become a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DialEnd {
+    /// Nobody answered, or not a peer of this torrent.
+    Failed,
+    /// There was no room for it among all connections of the process.
+    Postponed,
+    /// We reached ourselves.
+    Own,
+}
+
+/// How a connection ended, as far as it matters for calling again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Parting {
+    /// Data had come or gone.
+    Useful,
+    /// Both sides have everything: there is nothing to come back for.
+    Useless,
+    /// Nothing came of it: it may be one that hangs up on everybody, or on us.
+    Fruitless,
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub enum FinderOutput {
+    /// Call this address.
+    Dial(SocketAddr),
+    /// Ask a tracker.
+    Announce(Announce),
+    /// The user's filter refuses this address, for this reason.
+    Filtered(SocketAddr, String),
+    /// Tell whoever wants to know.
+    Event(Kind),
+}
+
+/// Finds peers for one torrent: see the module's head.
+#[derive(Debug)]
+pub struct Finder {
+    rules: Rules,
+    candidates: Candidates,
+    /// Calls under way; at most [`MAX_HALF_OPEN`].
+    half_open: BTreeSet<SocketAddr>,
+    announcer: Announcer,
+    outputs: VecDeque<FinderOutput>,
+    wanted_events: WantedEvents,
+}
+
+impl Finder {
+    /// Without any address, and with these tiers of trackers (BEP 12); `seed` decides all random choices.
+    pub fn new(trackers: Vec<Vec<String>>, rules: Rules, seed: u64) -> Finder {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        Finder {
+            rules,
+            candidates: Candidates::new(rng.u64(..)),
+            half_open: BTreeSet::new(),
+            announcer: Announcer::new(trackers, rng.u64(..)),
+            outputs: VecDeque::new(),
+            wanted_events: WantedEvents::default(),
+        }
+    }
+
+    /// From now on, these events are told by [`FinderOutput::Event`].
+    pub fn want_events(&mut self, wanted: WantedEvents) {
+        self.wanted_events = wanted;
+    }
+
+    /// The trackers are told that we are here.
+    pub fn start(&mut self, now: Instant) {
+        self.announcer.start(now);
+    }
+
+    /// The trackers are told that we are gone. Nobody is to be called any more: ask with no [`Need`].
+    pub fn stop(&mut self, now: Instant) {
+        self.announcer.stop(now);
+    }
+
+    /// The trackers are told that we have everything; see [`Announcer::complete`].
+    pub fn complete(&mut self, now: Instant) {
+        self.announcer.complete(now);
+    }
+
+    /// Somebody told us of addresses. Returns how many of them the filter lets through.
+    pub fn found(
+        &mut self,
+        now: Instant,
+        addresses: impl IntoIterator<Item = SocketAddr>,
+        origin: Origin,
+    ) -> usize {
+        let mut unfiltered = 0;
+        for address in addresses {
+            match self.rules.admit(address, origin) {
+                Admission::Admitted => {
+                    unfiltered += 1;
+                    self.candidates.add(now, address, origin);
+                }
+                Admission::Ignored => unfiltered += 1,
+                Admission::Filtered(reason) => {
+                    self.outputs.push_back(FinderOutput::Filtered(address, reason));
+                }
+            }
+        }
+        unfiltered
+    }
+
+    /// A call came to nothing.
+    pub fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd) {
+        self.half_open.remove(&address);
+        match how {
+            DialEnd::Failed => self.candidates.on_failure(now, address),
+            DialEnd::Postponed => self.candidates.postpone(now, address),
+            DialEnd::Own => self.candidates.is_own(address),
+        }
+    }
+
+    /// A call has become a connection, which may yet be refused.
+    pub fn dial_answered(&mut self, address: SocketAddr) {
+        self.half_open.remove(&address);
+    }
+
+    /// There is a connection with the peer at this address, so it need not be called.
+    pub fn connected(&mut self, address: SocketAddr) {
+        self.candidates.occupy(address);
+    }
+
+    /// A connection was refused for the time being.
+    pub fn refused(&mut self, now: Instant, address: SocketAddr) {
+        self.candidates.postpone(now, address);
+    }
+
+    /// This address is our own.
+    pub fn is_own(&mut self, address: SocketAddr) {
+        self.candidates.is_own(address);
+    }
+
+    /// The connection with the peer that can be called at this address has ended.
+    pub fn parted(&mut self, now: Instant, address: SocketAddr, how: Parting) {
+        match how {
+            Parting::Useful => self.candidates.on_disconnect(now, address, false),
+            Parting::Useless => self.candidates.on_disconnect(now, address, true),
+            Parting::Fruitless => self.candidates.on_failure(now, address),
+        }
+    }
+
+    /// The machine at this address is neither called nor let in any more.
+    pub fn ban(&mut self, address: SocketAddr) {
+        self.candidates.ban(address);
+    }
+
+    /// Whether the machine at this address is banned.
+    pub fn is_banned(&self, address: SocketAddr) -> bool {
+        self.candidates.is_banned(address)
+    }
+
+    /// The answer to an announce, or why there is none.
+    pub fn announced(&mut self, now: Instant, token: Token, result: Result<Answer, Failure>) {
+        match self.announcer.on_answer(now, token, result) {
+            None => {}
+            Some(Outcome::Success {
+                url,
+                tier,
+                complete,
+                incomplete,
+                interval,
+                min_interval,
+                warning,
+                peers,
+                ..
+            }) => {
+                let peers = self.found(now, peers, Origin::Tracker);
+                if let Some(reason) = warning {
+                    let url = url.clone();
+                    self.tell(Severity::Warning, || Kind::TrackerWarning { url, tier, reason });
+                }
+                self.tell(Severity::Info, || Kind::TrackerSuccess {
+                    url,
+                    tier,
+                    complete,
+                    incomplete,
+                    peers,
+                    interval: interval.as_secs(),
+                    min_interval: Some(min_interval.as_secs()),
+                });
+            }
+            Some(Outcome::Failure { url, tier, reason, status_code, times_in_row, .. }) => {
+                self.tell(Severity::Warning, || Kind::TrackerFailure {
+                    url,
+                    tier,
+                    reason,
+                    times_in_row,
+                    status_code,
+                });
+            }
+        }
+    }
+
+    /// The next thing to do; `None`: nothing before [`Finder::deadline`], the next call, or another need.
+    pub fn poll(&mut self, now: Instant, need: Need) -> Option<FinderOutput> {
+        self.outputs.pop_front().or_else(|| {
+            let dial = self.next_dial(now, need).map(FinderOutput::Dial);
+            dial.or_else(|| self.next_announce(now, need))
+        })
+    }
+
+    fn has_room(&self, need: Need) -> bool {
+        self.half_open.len() < need.connections.min(MAX_HALF_OPEN)
+    }
+
+    fn next_dial(&mut self, now: Instant, need: Need) -> Option<SocketAddr> {
+        let address = if self.has_room(need) { self.candidates.take(now) } else { None };
+        self.half_open.extend(address);
+        address
+    }
+
+    fn next_announce(&mut self, now: Instant, need: Need) -> Option<FinderOutput> {
+        let announce = self.announcer.poll(now, need.addresses)?;
+        let Announce { url, tier, event, .. } = &announce;
+        let told = self.wanted_events.build(Severity::Info, || Kind::TrackerAnnounce {
+            url: url.clone(),
+            tier: *tier,
+            announce: event.map_or("", |event| event.as_str()),
+        });
+        match told {
+            Some(kind) => {
+                self.outputs.push_back(FinderOutput::Announce(announce));
+                Some(FinderOutput::Event(kind))
+            }
+            None => Some(FinderOutput::Announce(announce)),
+        }
+    }
+
+    /// When to call [`Finder::poll`] though nothing happens.
+    pub fn deadline(&self, need: Need) -> Option<Instant> {
+        let dial = if self.has_room(need) { self.candidates.next_ready() } else { None };
+        dial.into_iter().chain(self.announcer.deadline()).min()
+    }
+
+    /// The trackers.
+    pub fn announcer(&self) -> &Announcer {
+        &self.announcer
+    }
+
+    fn tell(&mut self, severity: Severity, kind: impl FnOnce() -> Kind) {
+        let event = self.wanted_events.build(severity, kind);
+        self.outputs.extend(event.map(FinderOutput::Event));
+    }
+}

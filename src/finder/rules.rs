@@ -1,0 +1,126 @@
+//! The gate: which addresses may be called at all, whoever told us of them.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use super::Origin;
+
+/// Refuses peers by their address, before a byte is sent: those that call, those that trackers name,
+/// and those that the program names. Each refusal is told as `ip_filter`.
+///
+/// ```
+/// use btget::client::{IpFilter, SessionOptions};
+/// use std::net::{IpAddr, Ipv4Addr};
+///
+/// let first = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 0));
+/// let last = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 255));
+/// let filter = IpFilter::ranges([first..=last]);
+/// let options = SessionOptions { ip_filter: Some(filter), ..SessionOptions::default() };
+/// # drop(options);
+/// ```
+#[derive(Clone)]
+pub struct IpFilter(Arc<dyn Fn(IpAddr) -> Option<String> + Send + Sync>);
+
+impl IpFilter {
+    /// `rule` gives the reason why an address is refused, or `None`. It is asked on the session's
+    /// thread, so it must not block. IPv4 addresses come as such, also from IPv6 sockets.
+    pub fn new(rule: impl Fn(IpAddr) -> Option<String> + Send + Sync + 'static) -> IpFilter {
+        IpFilter(Arc::new(rule))
+    }
+
+    /// Refuses all addresses in these ranges, ends included.
+    pub fn ranges(ranges: impl IntoIterator<Item = RangeInclusive<IpAddr>>) -> IpFilter {
+        let ranges: Vec<_> = ranges.into_iter().collect();
+        IpFilter::new(move |address| {
+            let range = ranges.iter().find(|range| range.contains(&address))?;
+            Some(format!("in {}-{}", range.start(), range.end()))
+        })
+    }
+
+    /// Why an address is refused, if it is.
+    pub(crate) fn refusal(&self, address: IpAddr) -> Option<String> {
+        (self.0)(address.to_canonical())
+    }
+}
+
+impl fmt::Debug for IpFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IpFilter")
+    }
+}
+
+/// The rules of the gate.
+#[derive(Clone, Default, Debug)]
+pub struct Rules {
+    /// The torrent is private (BEP 27): only its trackers may tell us of peers, beside the peers themselves and the user.
+    pub private: bool,
+    /// The addresses that the user does not want to deal with.
+    pub filter: Option<IpFilter>,
+}
+
+/// What the gate says to an address.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Admission {
+    /// It may be called.
+    Admitted,
+    /// It cannot be called, or its origin does not count: nothing to tell.
+    Ignored,
+    /// The filter refuses it, for this reason.
+    Filtered(String),
+}
+
+impl Rules {
+    /// Whether an address may be called that we know from `origin`.
+    pub(super) fn admit(&self, address: SocketAddr, origin: Origin) -> Admission {
+        let ip = address.ip();
+        let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+        let callable = address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast;
+        if !callable || (self.private && !origin.counts_in_private()) {
+            return Admission::Ignored;
+        }
+        match self.filter.as_ref().and_then(|filter| filter.refusal(ip)) {
+            Some(rule) => Admission::Filtered(rule),
+            None => Admission::Admitted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: &str = "192.0.2.1:6881";
+
+    #[test]
+    fn a_private_torrent_hears_of_peers_from_its_trackers_the_peers_and_the_user_alone() {
+        let private = Rules { private: true, ..Rules::default() };
+        for origin in Origin::ALL {
+            let counts = [Origin::Tracker, Origin::Incoming, Origin::User].contains(&origin);
+            let expected = if counts { Admission::Admitted } else { Admission::Ignored };
+            assert_eq!(private.admit(ADDRESS.parse().unwrap(), origin), expected, "{origin:?}");
+            let public = Rules::default().admit(ADDRESS.parse().unwrap(), origin);
+            assert_eq!(public, Admission::Admitted, "{origin:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_called_is_ignored() {
+        for bad in ["0.0.0.0:1", "1.2.3.4:0", "224.0.0.1:5", "255.255.255.255:9", "[::]:7", "[ff02::1]:7"] {
+            let admission = Rules::default().admit(bad.parse().unwrap(), Origin::User);
+            assert_eq!(admission, Admission::Ignored, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_filter_says_why_and_sees_ipv4_behind_ipv6() {
+        let first: IpAddr = [192, 0, 2, 0].into();
+        let filter = IpFilter::ranges([first..=[192, 0, 2, 255].into()]);
+        let rules = Rules { filter: Some(filter), ..Rules::default() };
+        let reason = || Admission::Filtered("in 192.0.2.0-192.0.2.255".into());
+        assert_eq!(rules.admit(ADDRESS.parse().unwrap(), Origin::Tracker), reason());
+        assert_eq!(rules.admit("[::ffff:192.0.2.9]:1".parse().unwrap(), Origin::User), reason());
+        assert_eq!(rules.admit("192.0.3.1:1".parse().unwrap(), Origin::Tracker), Admission::Admitted);
+    }
+}

@@ -1,0 +1,198 @@
+//! A finder alone, in virtual time.
+
+use super::*;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const ALL_WELCOME: Need = Need { connections: 50, addresses: true };
+
+struct Bench {
+    finder: Finder,
+    now: Instant,
+    need: Need,
+    /// Outputs that were not asked for yet.
+    out: Vec<FinderOutput>,
+}
+
+fn address(n: u32) -> SocketAddr {
+    SocketAddr::from(([10, (n >> 16) as u8, (n >> 8) as u8, n as u8], 6881))
+}
+
+impl Bench {
+    fn new(trackers: &[&str], rules: Rules) -> Bench {
+        let trackers = trackers.iter().map(|url| vec![(*url).to_owned()]).collect();
+        let mut finder = Finder::new(trackers, rules, 7);
+        let now = Instant::now();
+        finder.start(now);
+        Bench { finder, now, need: ALL_WELCOME, out: Vec::new() }
+    }
+
+    fn found(&mut self, addresses: impl IntoIterator<Item = u32>, origin: Origin) {
+        self.finder.found(self.now, addresses.into_iter().map(address), origin);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.finder.poll(self.now, self.need) {
+            self.out.push(output);
+        }
+        let deadline = self.finder.deadline(self.need);
+        assert!(deadline.is_none_or(|at| at > self.now), "woken at once, again and again");
+    }
+
+    /// Lets time pass, waking the finder when it asks for it.
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.finder.deadline(self.need).filter(|&at| at <= end) {
+            self.now = at;
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    fn dials(&mut self) -> Vec<SocketAddr> {
+        let dialed = |output: &FinderOutput| match output {
+            FinderOutput::Dial(address) => Some(*address),
+            _ => None,
+        };
+        let dials = self.out.iter().filter_map(dialed).collect();
+        self.out.retain(|output| dialed(output).is_none());
+        dials
+    }
+
+    fn end(&mut self, address: SocketAddr, how: DialEnd) {
+        self.finder.dial_ended(self.now, address, how);
+        self.drain();
+    }
+}
+
+#[test]
+fn few_calls_are_under_way_at_a_time_and_no_more_than_there_is_room_for() {
+    let mut bench = Bench::new(&[], Rules::default());
+    bench.found(0..100, Origin::Tracker);
+    let first = bench.dials();
+    assert_eq!(first.len(), MAX_HALF_OPEN);
+    bench.finder.dial_answered(first[0]);
+    bench.finder.connected(first[0]);
+    bench.drain();
+    assert_eq!(bench.dials().len(), 1, "the place of the one that answered");
+
+    bench.need.connections = 3;
+    first[1..].iter().for_each(|&address| bench.end(address, DialEnd::Failed));
+    assert_eq!(bench.dials().len(), 2, "one is under way still");
+    bench.need = Need::default();
+    bench.wait(MINUTE * 60);
+    assert_eq!(bench.dials(), []);
+}
+
+#[test]
+fn those_that_were_of_use_are_called_again_before_those_that_never_answer() {
+    let mut bench = Bench::new(&[], Rules::default());
+    bench.found(0..4, Origin::Tracker);
+    let dialed = bench.dials();
+    let partings = [Parting::Useful, Parting::Useless, Parting::Fruitless];
+    for (&address, how) in dialed.iter().zip(partings) {
+        bench.finder.dial_answered(address);
+        bench.finder.connected(address);
+        bench.finder.parted(bench.now, address, how);
+    }
+    bench.end(dialed[3], DialEnd::Postponed);
+    let mut calls = BTreeMap::new();
+    let began = bench.now;
+    while bench.now < began + MINUTE * 60 {
+        bench.wait(Duration::from_secs(1));
+        for address in bench.dials() {
+            calls.entry(address).or_insert_with(Vec::new).push((bench.now - began).as_secs());
+            bench.end(address, DialEnd::Failed);
+        }
+    }
+    let first = |n: usize| calls[&dialed[n]][0];
+    assert_eq!((first(0), first(1), first(2), first(3)), (30, 1800, 10, 10));
+    assert!(calls[&dialed[2]].len() < 10, "less and less often: {calls:?}");
+}
+
+#[test]
+fn neither_ourselves_nor_the_banned_are_called_again() {
+    let mut bench = Bench::new(&[], Rules::default());
+    bench.found(0..2, Origin::User);
+    let dialed = bench.dials();
+    bench.end(dialed[0], DialEnd::Own);
+    bench.finder.ban(dialed[1]);
+    assert!(bench.finder.is_banned(dialed[1]));
+    bench.found(0..2, Origin::Tracker);
+    bench.wait(MINUTE * 600);
+    assert_eq!(bench.dials(), []);
+}
+
+#[test]
+fn what_the_filter_refuses_is_told_and_not_called_whoever_told_us() {
+    let refused: IpAddr = address(1).ip();
+    let filter = IpFilter::new(move |ip| (ip == refused).then(|| "no".to_owned()));
+    let mut bench = Bench::new(&[], Rules { filter: Some(filter), ..Rules::default() });
+    for origin in Origin::ALL {
+        bench.found([1], origin);
+        let told = std::mem::take(&mut bench.out);
+        assert!(matches!(&told[..], [FinderOutput::Filtered(at, rule)] if *at == address(1) && rule == "no"));
+    }
+    bench.found([2], Origin::Tracker);
+    assert_eq!(bench.dials(), [address(2)]);
+}
+
+#[test]
+fn a_private_torrent_calls_nobody_that_other_peers_tell_of() {
+    let mut bench = Bench::new(&[], Rules { private: true, ..Rules::default() });
+    bench.found([1], Origin::PeerExchange);
+    bench.found([2], Origin::LocalDiscovery);
+    bench.found([3], Origin::Dht);
+    assert_eq!(bench.dials(), []);
+    bench.found([4], Origin::Tracker);
+    bench.found([5], Origin::User);
+    bench.found([6], Origin::Incoming);
+    assert_eq!(bench.dials().len(), 3);
+}
+
+#[test]
+fn a_flood_of_addresses_does_not_keep_out_what_the_trackers_say() {
+    let mut bench = Bench::new(&[], Rules::default());
+    bench.need.connections = 0;
+    bench.found(0..100_000, Origin::PeerExchange);
+    bench.found(200_000..200_100, Origin::Tracker);
+    bench.need = ALL_WELCOME;
+    let mut called = BTreeMap::new();
+    bench.drain();
+    while let dials = bench.dials()
+        && !dials.is_empty()
+    {
+        for address in dials {
+            *called.entry(address).or_insert(0) += 1;
+            bench.end(address, DialEnd::Failed);
+        }
+    }
+    assert!((200_000..200_100).all(|n| called.contains_key(&address(n))));
+}
+
+#[test]
+fn what_a_tracker_answers_is_told_and_called() {
+    let mut bench = Bench::new(&["http://a.test/"], Rules::default());
+    bench.drain();
+    let [FinderOutput::Event(Kind::TrackerAnnounce { .. }), FinderOutput::Announce(announce)] =
+        &bench.out[..]
+    else {
+        panic!("{:?}", bench.out)
+    };
+    let token = announce.token;
+    bench.out.clear();
+    let answer = Answer { peers: vec![address(1), address(2)], ..Answer::default() };
+    bench.finder.announced(bench.now, token, Ok(answer));
+    bench.drain();
+    assert!(matches!(bench.out[0], FinderOutput::Event(Kind::TrackerSuccess { peers: 2, .. })));
+    assert_eq!(bench.dials().len(), 2);
+    bench.finder.want_events(WantedEvents(None));
+    bench.finder.stop(bench.now);
+    bench.need = Need::default();
+    bench.out.clear();
+    bench.drain();
+    assert!(matches!(&bench.out[..], [FinderOutput::Announce(last)] if last.event.is_some()));
+}

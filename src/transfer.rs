@@ -1,0 +1,138 @@
+//! One torrent's transfer: the swarm of its connected peers, and the finder of further ones.
+//!
+//! Carries what one has to know of the other, and decides nothing itself. Pure, as both are: [`Transfer::handle`] and its like take
+//! what happened and when, [`Transfer::poll`] and [`Transfer::poll_finder`] say what to do about it, [`Transfer::deadline`] when to
+//! ask again though nothing happened.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::event::{Severity, State, WantedEvents};
+use crate::finder::announce::{Answer, Failure, Token};
+use crate::finder::{DialEnd, Finder, FinderOutput, Need, Origin};
+use crate::ids::PeerKey;
+use crate::layout::Block;
+use crate::swarm::{Input, Output, PeerReport, Swarm};
+
+/// The transfer of one torrent.
+#[derive(Debug)]
+pub struct Transfer {
+    swarm: Swarm,
+    finder: Finder,
+}
+
+impl Transfer {
+    /// A transfer without peers, in state `Stopped`.
+    pub fn new(swarm: Swarm, finder: Finder) -> Transfer {
+        Transfer { swarm, finder }
+    }
+
+    /// The connected peers.
+    pub fn swarm(&self) -> &Swarm {
+        &self.swarm
+    }
+
+    /// Whom to call.
+    pub fn finder(&self) -> &Finder {
+        &self.finder
+    }
+
+    /// From now on, events of at least this severity are told; `None`: none are.
+    pub fn want_events(&mut self, least: Option<Severity>) {
+        self.swarm.want_events(WantedEvents(least));
+        self.finder.want_events(WantedEvents(least));
+    }
+
+    /// Takes what happened. Call the two `poll`s until they give `None` afterwards; several inputs may be handled before.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        let was_complete = self.swarm.is_complete();
+        match input {
+            Input::Enter(state) if state != self.swarm.state() => {
+                self.swarm.handle(now, input);
+                match state {
+                    State::Started | State::Paused => self.finder.start(now),
+                    State::Stopped => self.finder.stop(now),
+                }
+            }
+            Input::Connected(hello) => {
+                self.finder.dial_answered(hello.address);
+                let is_banned = self.finder.is_banned(hello.address);
+                self.swarm.on_connected(now, hello, is_banned);
+            }
+            _ => self.swarm.handle(now, input),
+        }
+        self.pass_on(now);
+        if !was_complete && self.swarm.is_complete() {
+            self.finder.complete(now);
+        }
+    }
+
+    /// The data of `block` have come. Says whether the caller is to keep them for its piece.
+    pub fn on_block(&mut self, now: Instant, peer: PeerKey, block: Block) -> bool {
+        let keep = self.swarm.on_block(now, peer, block);
+        self.pass_on(now);
+        keep
+    }
+
+    /// Somebody told us of addresses of peers.
+    pub fn found(&mut self, now: Instant, addresses: impl IntoIterator<Item = SocketAddr>, origin: Origin) {
+        self.finder.found(now, addresses, origin);
+    }
+
+    /// A call of ours came to nothing.
+    pub fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd) {
+        // It may have called us meanwhile; then that our call failed says nothing about it.
+        match how == DialEnd::Failed && self.swarm.is_connected_to(address) {
+            true => self.finder.dial_answered(address),
+            false => self.finder.dial_ended(now, address, how),
+        }
+    }
+
+    /// The answer to an announce, or why there is none.
+    pub fn announced(&mut self, now: Instant, token: Token, result: Result<Answer, Failure>) {
+        self.finder.announced(now, token, result);
+    }
+
+    /// The next thing to do about the peers; `None`: nothing before [`Transfer::deadline`] or the next input.
+    pub fn poll(&mut self, now: Instant) -> Option<Output> {
+        let output = self.swarm.poll(now);
+        self.pass_on(now);
+        output
+    }
+
+    /// The next thing to do about finding more; `None`: nothing before [`Transfer::deadline`] or the next input.
+    pub fn poll_finder(&mut self, now: Instant) -> Option<FinderOutput> {
+        self.finder.poll(now, self.need())
+    }
+
+    /// When to call the two `poll`s though nothing happens.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.swarm.deadline().into_iter().chain(self.finder.deadline(self.need())).min()
+    }
+
+    fn need(&self) -> Need {
+        match self.swarm.state() {
+            State::Stopped => Need::default(),
+            State::Started | State::Paused => {
+                Need { connections: self.swarm.room(), addresses: self.swarm.wants_addresses() }
+            }
+        }
+    }
+
+    /// What has become of connections, from the swarm to the finder.
+    fn pass_on(&mut self, now: Instant) {
+        for report in self.swarm.take_reports() {
+            match report {
+                PeerReport::Connected(address) => self.finder.connected(address),
+                PeerReport::Refused(address) => self.finder.refused(now, address),
+                PeerReport::Own(address) => self.finder.is_own(address),
+                PeerReport::Listens(address) => {
+                    self.finder.found(now, [address], Origin::Incoming);
+                    self.finder.connected(address);
+                }
+                PeerReport::Parted(address, how) => self.finder.parted(now, address, how),
+                PeerReport::Banned(address) => self.finder.ban(address),
+            }
+        }
+    }
+}
