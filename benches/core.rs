@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use btget::bitfield::Bitfield;
+use btget::blocks::BlockData;
 use btget::event::{Direction, State};
 use btget::ids::{PeerKey, WireHash};
 use btget::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
@@ -50,7 +51,7 @@ fn download(pieces: u32, peers: u64, half: bool) -> f64 {
             have: Bitfield::new(pieces),
             wanted: Bitfield::full(pieces),
             weights: Vec::new(),
-            partial: Vec::new(),
+            partial: Default::default(),
             downloaded: 0,
             uploaded: 0,
             max_peers: 200,
@@ -80,7 +81,7 @@ fn download(pieces: u32, peers: u64, half: bool) -> f64 {
         }
         let Some((peer, block)) = asked.pop_front() else { break };
         now += Duration::from_micros(10);
-        black_box(swarm.on_block(now, peer, block));
+        black_box(swarm.on_block(now, peer, block, BlockData::exact(0)));
         done += 1;
     }
     began.map_or(0.0, |began: Instant| began.elapsed().as_nanos() as f64 / f64::from(done - 1_000))

@@ -8,7 +8,7 @@
 
 pub mod bencode;
 pub mod bitfield;
-mod blocks;
+pub mod blocks;
 pub mod check;
 #[allow(clippy::disallowed_methods, reason = "draws in time")]
 pub mod cli;

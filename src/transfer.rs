@@ -4,14 +4,16 @@
 //! what happened and when, [`Transfer::poll`] and [`Transfer::poll_finder`] say what to do about it, [`Transfer::deadline`] when to
 //! ask again though nothing happened.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use crate::blocks::BlockData;
 use crate::event::{Severity, State, WantedEvents};
 use crate::finder::announce::{Answer, Failure, Token};
 use crate::finder::{DialEnd, Finder, FinderOutput, Need, Origin};
 use crate::ids::PeerKey;
-use crate::layout::Block;
+use crate::layout::{Block, PieceIndex};
 use crate::swarm::{Input, Output, PeerReport, Swarm};
 
 /// The transfer of one torrent.
@@ -67,11 +69,22 @@ impl Transfer {
         }
     }
 
-    /// The data of `block` have come. Says whether the caller is to keep them for its piece.
-    pub fn on_block(&mut self, now: Instant, peer: PeerKey, block: Block) -> bool {
-        let keep = self.swarm.on_block(now, peer, block);
+    /// The data of `block` have come. Gives them back if they are of no use.
+    pub fn on_block(
+        &mut self,
+        now: Instant,
+        peer: PeerKey,
+        block: Block,
+        data: BlockData,
+    ) -> Option<BlockData> {
+        let unneeded = self.swarm.on_block(now, peer, block, data);
         self.pass_on(now);
-        keep
+        unneeded
+    }
+
+    /// Gives up all begun pieces; see [`Swarm::take_partial_pieces`].
+    pub fn take_partial_pieces(&mut self) -> BTreeMap<PieceIndex, Vec<Option<BlockData>>> {
+        self.swarm.take_partial_pieces()
     }
 
     /// Somebody told us of addresses of peers.

@@ -75,10 +75,10 @@ const ROOMS: &[Room] = &[
     // Of the finder it knows the plain words for how a connection ends.
     Room {
         name: "swarm",
-        knows: &["bitfield", "event", "finder::Parting", "hash", "ids", "layout", "text", "wire"],
+        knows: &["bitfield", "blocks", "event", "finder::Parting", "hash", "ids", "layout", "text", "wire"],
         may: &[],
     },
-    Room { name: "transfer", knows: &["event", "finder", "ids", "layout", "swarm"], may: &[] },
+    Room { name: "transfer", knows: &["blocks", "event", "finder", "ids", "layout", "swarm"], may: &[] },
     // The edges. Those of the disk know no peers; those of the network decide nothing.
     Room {
         name: "storage",

@@ -36,7 +36,7 @@ impl Engine {
                 let _ = reply.send(self.context.subscribers.add(least, interest, news));
             }
             Command::AddPeer(id, address, reply) => {
-                let done = self.with(id, |torrent, _| torrent.add_peer(now, address));
+                let done = self.with(id, |torrent, context| torrent.add_peer(now, address, context));
                 let _ = reply.send(done.is_some());
             }
             Command::Shutdown => self.shut_down(now),

@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::begun::{Arrival, WholePiece};
 use super::peer::{MOST_HINTS, MOST_REFUSED, MOST_SUGGESTED};
-use super::progress::Arrival;
 use super::{MOST_UNWRITTEN, Output, PeerReport, Swarm};
 use crate::bitfield::Bitfield;
+use crate::blocks::BlockData;
 use crate::event::{Kind, Severity, State};
 use crate::hash::Sha1;
-use crate::ids::{Machine, PeerKey};
+use crate::ids::{Machine, PeerKey, Source};
 use crate::layout::{Block, PieceIndex};
 use crate::wire::{Message, extension};
 
@@ -172,9 +173,15 @@ impl Swarm {
         self.wake_idle();
     }
 
-    /// The data of `block` have come. Says whether the caller is to keep them for its piece.
-    pub fn on_block(&mut self, now: Instant, key: PeerKey, block: Block) -> bool {
-        let Some(peer) = self.peers.get_mut(&key) else { return false };
+    /// The data of `block` have come. Gives them back if they are of no use.
+    pub fn on_block(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        block: Block,
+        data: BlockData,
+    ) -> Option<BlockData> {
+        let Some(peer) = self.peers.get_mut(&key) else { return Some(data) };
         let address = peer.address;
         let length = u64::from(block.length);
         peer.last_received = now;
@@ -195,13 +202,13 @@ impl Swarm {
             self.end_snub(now, key);
         }
         self.dirty.insert(key);
-        match self.pieces.on_block(&self.config.layout, block, key, address) {
-            Arrival::Unneeded => {
+        match self.pieces.on_block(&self.config.layout, block, key, Source::Peer(address), data) {
+            Arrival::Unneeded(data) => {
                 self.wasted += length;
                 if !asked {
                     self.on_unasked(now, key, length);
                 }
-                false
+                Some(data)
             }
             Arrival::Kept { others, whole } => {
                 for other in others {
@@ -215,7 +222,7 @@ impl Swarm {
                 if whole {
                     self.verify(block.piece);
                 }
-                true
+                None
             }
         }
     }
@@ -230,10 +237,10 @@ impl Swarm {
     }
 
     fn verify(&mut self, piece: PieceIndex) {
-        self.verifying.insert(piece, self.pieces.senders(piece));
-        self.pieces.end(piece);
+        let WholePiece { senders, blocks } = self.pieces.take_whole(piece);
+        self.verifying.insert(piece, senders);
         let digests = self.suspects.contains(piece);
-        self.outputs.push_back(Output::Verify { piece, digests });
+        self.outputs.push_back(Output::Verify { piece, blocks, digests });
     }
 
     pub(super) fn on_passed(&mut self, now: Instant, piece: PieceIndex, digests: &[Sha1]) {
@@ -243,7 +250,7 @@ impl Swarm {
         for culprit in self.suspects.on_passed(piece, digests) {
             self.ban(now, culprit, piece);
         }
-        self.tell(Severity::Info, || Kind::PieceHashPassed { index: piece.0, peers: unique(senders) });
+        self.tell(Severity::Info, || Kind::PieceHashPassed { index: piece.0, peers: peers_of(&senders) });
         let complete = self.is_complete();
         let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in peers {
@@ -267,7 +274,7 @@ impl Swarm {
         let Some(senders) = self.verifying.remove(&piece) else { return };
         self.wasted += u64::from(self.config.layout.piece_size(piece));
         let culprit = self.suspects.on_failed(piece, &senders, digests);
-        self.tell(Severity::Warning, || Kind::PieceHashFailed { index: piece.0, peers: unique(senders) });
+        self.tell(Severity::Warning, || Kind::PieceHashFailed { index: piece.0, peers: peers_of(&senders) });
         if self.wanted.contains(piece) {
             self.picker.put(piece);
         }
@@ -386,7 +393,13 @@ fn is_no_word_on_pieces(message: &Message) -> bool {
     matches!(message, Extended { .. } | KeepAlive | Port(_) | Unknown { .. })
 }
 
-fn unique(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+/// The peers among those who sent a piece, each once.
+fn peers_of(senders: &[Source]) -> Vec<SocketAddr> {
+    let peer = |source: &Source| match source {
+        Source::Peer(address) => Some(*address),
+        Source::Disk => None,
+    };
+    let mut addresses: Vec<SocketAddr> = senders.iter().filter_map(peer).collect();
     addresses.sort_unstable();
     addresses.dedup();
     addresses

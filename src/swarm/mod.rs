@@ -6,12 +6,12 @@
 //! happened. The same inputs with the same seed give the same outputs.
 
 mod allowed_fast;
+mod begun;
 mod choker;
 mod connect;
 mod download;
 mod peer;
 mod picker;
-mod progress;
 mod rate;
 mod requests;
 mod suspects;
@@ -27,16 +27,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::bitfield::Bitfield;
+use crate::blocks::BlockData;
 use crate::event::{Direction, Kind, Severity, State, WantedEvents};
 use crate::finder::Parting;
 use crate::hash::Sha1;
-use crate::ids::{PeerKey, WireHash};
+use crate::ids::{PeerKey, Source, WireHash};
 use crate::layout::{Block, Layout, PieceIndex};
 use crate::wire::{Message, PeerId, Reserved};
+use begun::BegunPieces;
 use choker::Choker;
 use peer::Peer;
 use picker::Picker;
-use progress::Pieces;
 use rate::Rate;
 use suspects::Suspects;
 
@@ -47,7 +48,7 @@ pub use peer::{PeerFlags, PeerStatus};
 pub const MOST_UNWRITTEN: u64 = 16 << 20;
 
 /// What a swarm is to be.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Config {
     /// The torrent.
     pub info_hash: WireHash,
@@ -63,8 +64,8 @@ pub struct Config {
     pub wanted: Bitfield,
     /// Weight of each piece; empty: all alike.
     pub weights: Vec<u32>,
-    /// Blocks that are here of pieces that are not, by number: what an earlier run left.
-    pub partial: Vec<(PieceIndex, Vec<u32>)>,
+    /// Blocks that an earlier run left of pieces that are not whole; `None` for those that are not here.
+    pub partial: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
     /// Bytes received so far, in earlier runs too.
     pub downloaded: u64,
     /// Bytes sent so far, in earlier runs too.
@@ -119,17 +120,18 @@ pub enum Input {
 }
 
 /// What to do.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[allow(missing_docs)]
 pub enum Output {
     Send(PeerKey, Message),
     /// Read this block and send it.
     Serve(PeerKey, Block),
     Close(PeerKey, String),
-    /// All blocks of the piece were kept: hash and write them. With `digests`, tell the digests of
+    /// All blocks of the piece are here, in order: hash and write them. With `digests`, tell the digests of
     /// the blocks even if it passes.
     Verify {
         piece: PieceIndex,
+        blocks: Vec<BlockData>,
         digests: bool,
     },
     Event(Kind),
@@ -177,9 +179,9 @@ pub struct Swarm {
     missing: u32,
     peers: BTreeMap<PeerKey, Peer>,
     picker: Picker,
-    pieces: Pieces,
+    pieces: BegunPieces,
     /// Whole pieces whose hash is not known yet, and who sent their blocks.
-    verifying: BTreeMap<PieceIndex, Vec<SocketAddr>>,
+    verifying: BTreeMap<PieceIndex, Vec<Source>>,
     suspects: Suspects,
     choker: Choker,
     /// Peers whose window may have room.
@@ -203,19 +205,17 @@ pub struct Swarm {
 
 impl Swarm {
     /// A swarm without peers, in state `Stopped`.
-    pub fn new(now: Instant, config: Config) -> Swarm {
+    pub fn new(now: Instant, mut config: Config) -> Swarm {
         let mut rng = fastrand::Rng::with_seed(config.seed);
         let mut picker = Picker::new(&config.wanted, &config.have, &config.weights, rng.u64(..));
-        let mut pieces = Pieces::default();
-        for (piece, blocks) in config.partial.iter().filter(|(piece, _)| !config.have.contains(*piece)) {
-            if picker.contains(*piece) {
-                picker.take(*piece);
-                pieces.begin(&config.layout, *piece, false);
-                for &number in blocks {
-                    // Nobody's peer: if the piece fails, an earlier run is to blame.
-                    let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
-                    let block = config.layout.block(*piece, number);
-                    pieces.on_block(&config.layout, block, PeerKey(0), nobody);
+        let mut pieces = BegunPieces::default();
+        for (piece, blocks) in std::mem::take(&mut config.partial) {
+            if picker.contains(piece) {
+                picker.take(piece);
+                pieces.begin(&config.layout, piece, false);
+                for (number, data) in (0..).zip(blocks) {
+                    let Some(data) = data else { continue };
+                    pieces.restore(&config.layout, config.layout.block(piece, number), data);
                 }
             }
         }
@@ -347,10 +347,17 @@ impl Swarm {
         self.peers.values().map(|peer| peer.status(now)).collect()
     }
 
-    /// Begun pieces and the blocks of them that were kept, by number: what a clean stop saves.
-    pub fn partial_pieces(&self) -> Vec<(PieceIndex, Vec<u32>)> {
-        let with_blocks = self.pieces.iter().map(|piece| (piece, self.pieces.blocks_here(piece)));
-        with_blocks.filter(|(_, blocks)| !blocks.is_empty()).collect()
+    /// Gives up all begun pieces, and gives the data of those that have any, each with `None` for a block that is not
+    /// here: what a clean stop saves. For a swarm that downloads no more.
+    pub fn take_partial_pieces(&mut self) -> BTreeMap<PieceIndex, Vec<Option<BlockData>>> {
+        self.pieces.take_all()
+    }
+
+    /// The data of begun pieces that are here, by the number of their block.
+    pub fn partial_pieces(
+        &self,
+    ) -> impl Iterator<Item = (PieceIndex, impl Iterator<Item = (u32, &BlockData)>)> {
+        self.pieces.data()
     }
 
     fn send(&mut self, now: Instant, peer: PeerKey, message: Message) {

@@ -8,18 +8,19 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::hash::Sha1;
+use crate::ids::Source;
 use crate::layout::PieceIndex;
 
 /// Pieces that are remembered; the evidence of further ones is not kept.
-const MOST_PIECES: usize = 64;
+const MAX_PIECES: usize = 64;
 
 /// Failed attempts that are remembered of one piece.
-const MOST_ATTEMPTS: usize = 4;
+const MAX_ATTEMPTS: usize = 4;
 
 /// Who sent a block, and what.
 #[derive(Clone, Debug)]
 struct Attempt {
-    senders: Vec<SocketAddr>,
+    senders: Vec<Source>,
     digests: Vec<Sha1>,
 }
 
@@ -40,16 +41,16 @@ impl Suspects {
     pub fn on_failed(
         &mut self,
         piece: PieceIndex,
-        senders: &[SocketAddr],
+        senders: &[Source],
         digests: Vec<Sha1>,
     ) -> Option<SocketAddr> {
         let first = *senders.first()?;
         if senders.iter().all(|&sender| sender == first) {
-            return Some(first);
+            return peer(first);
         }
-        if self.pieces.len() < MOST_PIECES || self.contains(piece) {
+        if self.pieces.len() < MAX_PIECES || self.contains(piece) {
             let attempts = self.pieces.entry(piece).or_default();
-            if attempts.len() < MOST_ATTEMPTS && digests.len() == senders.len() {
+            if attempts.len() < MAX_ATTEMPTS && digests.len() == senders.len() {
                 attempts.push(Attempt { senders: senders.to_vec(), digests });
             }
         }
@@ -63,13 +64,21 @@ impl Suspects {
         for attempt in attempts {
             for (number, good) in digests.iter().enumerate() {
                 if attempt.digests.get(number).is_some_and(|digest| digest != good) {
-                    culprits.push(attempt.senders[number]);
+                    culprits.extend(peer(attempt.senders[number]));
                 }
             }
         }
         culprits.sort_unstable();
         culprits.dedup();
         culprits
+    }
+}
+
+/// The peer that can be convicted: an earlier run of ours cannot.
+fn peer(source: Source) -> Option<SocketAddr> {
+    match source {
+        Source::Peer(address) => Some(address),
+        Source::Disk => None,
     }
 }
 
@@ -80,9 +89,13 @@ mod tests {
     const A: ([u8; 4], u16) = ([10, 0, 0, 1], 1);
     const B: ([u8; 4], u16) = ([10, 0, 0, 2], 1);
 
+    fn peer(address: ([u8; 4], u16)) -> Source {
+        Source::Peer(address.into())
+    }
+
     #[test]
     fn the_one_sender_of_a_corrupt_piece_is_convicted_at_once() {
-        let got = Suspects::default().on_failed(PieceIndex(0), &[A.into(), A.into()], vec![Sha1([0; 20]); 2]);
+        let got = Suspects::default().on_failed(PieceIndex(0), &[peer(A), peer(A)], vec![Sha1([0; 20]); 2]);
         assert_eq!(got, Some(A.into()));
     }
 
@@ -90,7 +103,7 @@ mod tests {
     fn of_several_senders_exactly_the_liar_is_convicted_when_the_piece_passes() {
         let mut suspects = Suspects::default();
         let piece = PieceIndex(3);
-        let senders = [A.into(), B.into(), A.into()];
+        let senders = [peer(A), peer(B), peer(A)];
         assert_eq!(
             suspects.on_failed(piece, &senders, vec![Sha1([1; 20]), Sha1([9; 20]), Sha1([3; 20])]),
             None

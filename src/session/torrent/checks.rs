@@ -37,6 +37,8 @@ pub(super) struct Check {
     pub known: Bitfield,
     /// Peers that the user has named meanwhile.
     pub named: Vec<SocketAddr>,
+    /// Blocks of unfinished pieces that were here when it began.
+    partial: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
     /// Bytes received and sent that an earlier swarm of this torrent had counted, if there was one.
     counted: Option<(u64, u64)>,
 }
@@ -50,6 +52,7 @@ impl Check {
             progress: Arc::new(Progress::new(now, known.len())),
             known,
             named: Vec::new(),
+            partial: BTreeMap::new(),
             counted: None,
         }
     }
@@ -77,8 +80,9 @@ impl Torrent {
         let mut check = Check::new(now, context.counter.round(), self.have().clone());
         let totals = self.swarm().map(|swarm| swarm.totals(now));
         check.counted = totals.map(|totals| (totals.downloaded, totals.uploaded));
-        if again.is_none() {
-            self.assembling.clear();
+        // What was made of the files before is not true any more, unless this only looks at some of it again.
+        if again.is_some() {
+            check.partial = self.transfer_mut().map(Transfer::take_partial_pieces).unwrap_or_default();
         }
         let plan = Plan {
             on_disk: self.on_disk.clone(),
@@ -147,8 +151,10 @@ impl Torrent {
 
     /// A check has ended: the torrent goes on with a new transfer. What another than the last one says is void.
     pub fn on_checked(&mut self, now: Instant, round: Round, checked: Checked, context: &mut Context) {
-        let named = match &mut self.activity {
-            Activity::Checking(check) if check.round == round => std::mem::take(&mut check.named),
+        let (named, before) = match &mut self.activity {
+            Activity::Checking(check) if check.round == round => {
+                (std::mem::take(&mut check.named), std::mem::take(&mut check.partial))
+            }
             Activity::Checking(_) | Activity::Running { .. } => return,
         };
         let Checked {
@@ -157,7 +163,10 @@ impl Torrent {
         let synced = if again { self.durability.synced_of(&vouched) } else { vouched };
         self.durability.on_checked(now, synced, read, prepared);
         self.last_new = now;
-        self.take_over_blocks(&have, partial);
+        let cache = std::mem::take(&mut self.options.piece_cache);
+        let mut blocks = cached_blocks(self.layout(), cache);
+        blocks.extend(partial);
+        blocks.extend(before);
         let finished = Kind::HashcheckFinished {
             have: Pieces(have.ranges()),
             missing: Pieces(have.complement().ranges()),
@@ -167,7 +176,7 @@ impl Torrent {
         };
         // What a check that was broken off did not come to is not missing: nobody knows.
         let all_known = unchecked.is_empty();
-        self.run(now, have, unchecked, (checked.downloaded, checked.uploaded), context);
+        self.run(now, have, unchecked, blocks, (checked.downloaded, checked.uploaded), context);
         self.completed = self.is_complete().then_some(now);
         if all_known {
             self.tell(context, finished);
@@ -181,16 +190,6 @@ impl Torrent {
         }
     }
 
-    /// Blocks of unfinished pieces: those that the check found on the disk, and those that the program brought along.
-    fn take_over_blocks(&mut self, have: &Bitfield, partial: BTreeMap<PieceIndex, Vec<Option<BlockData>>>) {
-        let cache = std::mem::take(&mut self.options.piece_cache);
-        let cached = cached_blocks(self.layout(), cache);
-        for (piece, blocks) in partial.into_iter().chain(cached) {
-            self.assembling.entry(piece).or_insert(blocks);
-        }
-        self.assembling.retain(|&piece, _| !have.contains(piece));
-    }
-
     /// Begins the transfer of what a check has not found. `counted` are the bytes received and sent in earlier runs, for the
     /// case that no earlier swarm of this run has counted on from there.
     fn run(
@@ -198,13 +197,10 @@ impl Torrent {
         now: Instant,
         have: Bitfield,
         unchecked: Bitfield,
+        partial: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
         counted: (u64, u64),
         context: &mut Context,
     ) {
-        let here = |blocks: &Vec<Option<BlockData>>| {
-            let numbers = (0u32..).zip(blocks).filter(|(_, block)| block.is_some());
-            numbers.map(|(number, _)| number).collect()
-        };
         let counted_before = self.check_mut().and_then(|check| check.counted);
         let (downloaded, uploaded) = counted_before.unwrap_or(counted);
         let metainfo = &self.on_disk.metainfo;
@@ -216,7 +212,7 @@ impl Torrent {
             have,
             wanted: self.wanted.clone(),
             weights: piece_weights(&metainfo.layout, &self.options.priorities),
-            partial: self.assembling.iter().map(|(&piece, blocks)| (piece, here(blocks))).collect(),
+            partial,
             downloaded,
             uploaded,
             max_peers: context.options.max_peers,

@@ -4,7 +4,7 @@
 //! looked at on the one that writes, so that no write comes in between; syncing and storing, which are
 //! slow, are done beside the writes until the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use crate::session::options::TorrentOptions;
 use crate::session::{Notice, checking};
 use crate::storage::resume::{self, Resume};
 use crate::storage::{Storage, StorageError, StorageErrorKind, StorageOptions};
+use crate::transfer::Transfer;
 
 /// How long verified pieces may wait until they are synced and named by resume data: what a kill
 /// costs at the most to hash again.
@@ -292,8 +293,8 @@ impl Torrent {
         let state_dir = self.options.state_dir.clone();
         let is_last = self.is_ending();
         let unfinished = match is_last && self.obstacle.is_none() {
-            true => std::mem::take(&mut self.assembling),
-            false => Default::default(),
+            true => self.transfer_mut().map(Transfer::take_partial_pieces).unwrap_or_default(),
+            false => BTreeMap::new(),
         };
         let mut resume = self.resume(self.have());
         let notify = context.notify.clone();

@@ -1,6 +1,6 @@
 //! One torrent of a session: sees to all of its own affairs, from its first check to its summary.
 //!
-//! Owns the transfer, the blocks that wait for their piece, what is known of its data on the disk, and where it stands in
+//! Owns the transfer, what is known of its data on the disk, and where it stands in
 //! its life. What it shares with other torrents it is handed as a [`Context`] with each call. The session's loop tells it what has
 //! happened (`on_…`), then calls [`Torrent::advance`] once, and again when [`Torrent::deadline`] has come.
 
@@ -12,7 +12,6 @@ mod perform;
 mod progress;
 mod status;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,11 +19,10 @@ use super::context::Context;
 use super::options::TorrentOptions;
 use super::selection::wanted_pieces;
 use crate::bitfield::Bitfield;
-use crate::blocks::BlockData;
 use crate::disk::OnDisk;
 use crate::event::{Kind, Severity, State, Verdict};
 use crate::ids::{InfoHashes, Round, TorrentId};
-use crate::layout::{Block, Layout, PieceIndex};
+use crate::layout::Layout;
 use crate::metainfo::Metainfo;
 use crate::storage::{Storage, StorageError, StorageErrorKind, StorageOptions};
 use crate::swarm::Swarm;
@@ -53,8 +51,6 @@ pub struct Torrent {
     life: Life,
     /// Pieces that the user wants.
     wanted: Bitfield,
-    /// Blocks that wait for the rest of their piece. The picker keeps these few.
-    assembling: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
     /// What stands in the way: how the torrent would end because of it, and the reason for people.
     obstacle: Option<(Verdict, String)>,
     /// When it was added.
@@ -108,7 +104,6 @@ impl Torrent {
             activity: Activity::Checking(Check::new(now, context.counter.round(), nothing)),
             life: Life::Going,
             wanted: wanted_pieces(&layout, &options.priorities),
-            assembling: BTreeMap::new(),
             obstacle: None,
             began: now,
             completed: None,
@@ -212,24 +207,6 @@ impl Torrent {
             Activity::Checking(check) => Some(check),
             Activity::Running { .. } => None,
         }
-    }
-
-    /// Keeps a block until its piece is whole.
-    fn keep(&mut self, block: Block, data: BlockData) {
-        let layout = &self.on_disk.metainfo.layout;
-        let Some(number) = layout.block_number(block) else { return };
-        let count = layout.num_blocks(block.piece) as usize;
-        let blocks = self.assembling.entry(block.piece).or_insert_with(|| {
-            let mut blocks = Vec::new();
-            blocks.resize_with(count, || None);
-            blocks
-        });
-        blocks[number as usize] = Some(data);
-    }
-
-    /// The blocks of a whole piece.
-    fn take_whole(&mut self, piece: PieceIndex) -> Vec<BlockData> {
-        self.assembling.remove(&piece).unwrap_or_default().into_iter().flatten().collect()
     }
 
     /// Pieces that are verified and there, as far as is known.

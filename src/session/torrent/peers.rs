@@ -128,10 +128,11 @@ impl Torrent {
     }
 
     /// The user names a peer. Nobody is called before it is known what is missing.
-    pub fn add_peer(&mut self, now: Instant, address: SocketAddr) {
+    pub fn add_peer(&mut self, now: Instant, address: SocketAddr, context: &mut Context) {
         if let Some(check) = self.check_mut() {
-            let room = check.named.len() < MAX_NAMED;
-            return check.named.extend(room.then_some(address));
+            // The finder's gate comes later; that the filter refuses it is told now.
+            let is_kept = check.named.len() < MAX_NAMED && !context.is_filtered(address);
+            return check.named.extend(is_kept.then_some(address));
         }
         self.with_transfer(|transfer| transfer.found(now, [address], Origin::User));
     }
@@ -183,11 +184,8 @@ impl Torrent {
             match incoming {
                 Incoming::Message(message) => transfer.handle(now, Input::Message(peer, message)),
                 Incoming::Block(block, data) => {
-                    if transfer.on_block(now, peer, block) {
-                        self.keep(block, data);
-                    } else {
-                        context.connections.shared.pool.put([data]);
-                    }
+                    let unneeded = transfer.on_block(now, peer, block, data);
+                    context.connections.shared.pool.put(unneeded);
                     self.progress.moved = true;
                 }
             }

@@ -70,7 +70,10 @@ impl Torrent {
             match output {
                 Output::Send(peer, message) => self.send(now, peer, Outgoing::Message(message), context),
                 Output::Close(peer, reason) => self.close(peer, reason, context),
-                Output::Verify { piece, digests } => self.verify(now, piece, digests, context),
+                Output::Verify { piece, blocks, digests } => {
+                    let job = Verify { torrent: self.on_disk.clone(), piece, blocks, digests };
+                    self.verify(now, job, context);
+                }
                 Output::Event(kind) => self.tell(context, kind),
                 Output::Serve(..) => {}
             }
@@ -95,14 +98,13 @@ impl Torrent {
         }
     }
 
-    fn verify(&mut self, now: Instant, piece: PieceIndex, digests: bool, context: &mut Context) {
-        let blocks = self.take_whole(piece);
+    fn verify(&mut self, now: Instant, job: Verify, context: &mut Context) {
+        let piece = job.piece;
         let size = u64::from(self.layout().piece_size(piece));
         if self.durability.begin_write(piece, size) {
             context.budget.take(size, &context.connections.shared.gate);
         }
         self.durability.use_files(now);
-        let job = Verify { torrent: self.on_disk.clone(), piece, blocks, digests };
         if !context.disk.write(WriteJob::Verify(job)) {
             self.end_write(piece, context);
             self.input(now, Input::Lost(piece));

@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 use super::life::Life;
 use super::{Activity, Torrent};
 use crate::bitfield::Bitfield;
-use crate::blocks::BlockData;
 use crate::event::State;
 use crate::finder::announce::TrackerStatus;
-use crate::layout::PieceIndex;
 use crate::session::options::{CachedPiece, Phase, Status, Tier, TrackerInfo};
 use crate::swarm::Swarm;
 
@@ -110,11 +108,11 @@ impl Torrent {
 
     /// The blocks that wait for the rest of their piece.
     pub fn piece_cache(&self) -> Vec<CachedPiece> {
-        let cached = |(piece, blocks): (&PieceIndex, &Vec<Option<BlockData>>)| {
-            let here = (0..).zip(blocks).filter_map(|(number, data)| Some((number, data.as_ref()?)));
-            let blocks = here.map(|(number, data)| (number, data.as_slice().to_vec())).collect();
+        let pieces = self.swarm().into_iter().flat_map(|swarm| swarm.partial_pieces());
+        let cached = pieces.map(|(piece, blocks)| {
+            let blocks = blocks.map(|(number, data)| (number, data.as_slice().to_vec())).collect();
             CachedPiece { piece: piece.0, blocks }
-        };
-        self.assembling.iter().map(cached).collect()
+        });
+        cached.collect()
     }
 }

@@ -699,7 +699,7 @@ fn the_announced_queue_of_a_peer_is_never_exceeded() {
         for _ in 0..20_000 {
             table.now += Duration::from_micros(20);
             let block = queue.pop_front().unwrap();
-            let _ = table.transfer.on_block(table.now, peer, block);
+            let _ = table.transfer.on_block(table.now, peer, block, crate::blocks::BlockData::exact(0));
             while let Some(output) = table.transfer.poll(table.now) {
                 match output {
                     Output::Send(_, Message::Request(block)) => queue.push_back(block),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::super::{Config, Hello, Input, Output, Swarm};
 use crate::bitfield::Bitfield;
+use crate::blocks::BlockData;
 use crate::event::{Direction, Kind, State};
 use crate::finder::announce::{AnnounceEvent, Answer, Token};
 use crate::finder::{DialEnd, Finder, FinderOutput, Rules};
@@ -230,7 +231,7 @@ impl Sim {
             have: if spec.complete { Bitfield::full(pieces) } else { Bitfield::new(pieces) },
             wanted: Bitfield::full(pieces),
             weights: Vec::new(),
-            partial: Vec::new(),
+            partial: Default::default(),
             downloaded: 0,
             uploaded: 0,
             max_peers: spec.max_peers,
@@ -489,7 +490,7 @@ impl Sim {
                 (2, peer.0, u64::from(block.piece.0) << 32 | u64::from(block.begin))
             }
             Output::Close(peer, reason) => (4, peer.0, reason.len() as u64),
-            Output::Verify { piece, digests } => (5, u64::from(piece.0), u64::from(*digests)),
+            Output::Verify { piece, digests, .. } => (5, u64::from(piece.0), u64::from(*digests)),
             Output::Event(_) => (7, 0, 0),
         };
         self.trace_words(node, kind, a, b);
@@ -522,7 +523,9 @@ impl Sim {
                 let (conn, side) = self.nodes[node].conns[peer.0 as usize];
                 self.hang_up(conn, side);
             }
-            Output::Verify { piece, digests } => {
+            Output::Verify { piece, blocks, digests } => {
+                let bad = |data: &BlockData| u32::from_le_bytes(data.as_slice().try_into().unwrap());
+                self.nodes[node].kept.insert(piece, blocks.iter().map(bad).collect());
                 let at = self.now + self.nodes[node].spec.disk.as_nanos() as u64;
                 self.push(at, Happening::Verified { node, piece, digests });
             }
@@ -667,12 +670,10 @@ impl Sim {
             Item::Message(message) => self.input(node, Input::Message(key, message)),
             Item::Block(block, bad) => {
                 let now = self.instant();
-                if self.nodes[node].transfer.on_block(now, key, block) {
-                    let blocks = self.layout.num_blocks(block.piece) as usize;
-                    let number = self.layout.block_number(block).unwrap() as usize;
-                    let kept = self.nodes[node].kept.entry(block.piece);
-                    kept.or_insert_with(|| vec![0; blocks])[number] = bad;
-                }
+                // All that matters of its data is who has spoiled them, if anybody has.
+                let mut data = BlockData::exact(4);
+                data.as_mut_slice().copy_from_slice(&bad.to_le_bytes());
+                self.nodes[node].transfer.on_block(now, key, block, data);
                 self.drain(node);
             }
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::super::{Config, Hello, Input, Output, Swarm};
 use crate::bitfield::Bitfield;
+use crate::blocks::BlockData;
 use crate::event::{Direction, State};
 use crate::finder::{DialEnd, Finder, FinderOutput, Origin, Rules};
 use crate::ids::PeerKey;
@@ -58,7 +59,7 @@ impl Table {
             have: Bitfield::new(num),
             wanted: Bitfield::full(num),
             weights: Vec::new(),
-            partial: Vec::new(),
+            partial: Default::default(),
             downloaded: 0,
             uploaded: 0,
             max_peers: 50,
@@ -185,9 +186,9 @@ impl Table {
     }
 
     pub fn block(&mut self, peer: PeerKey, block: Block) -> bool {
-        let kept = self.transfer.on_block(self.now, peer, block);
+        let unneeded = self.transfer.on_block(self.now, peer, block, BlockData::exact(0));
         self.drain();
-        kept
+        unneeded.is_none()
     }
 
     pub fn found(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {

@@ -1,30 +1,34 @@
-//! Pieces that are begun: which of their blocks are here, asked for, or free.
+//! BegunPieces that are begun: which of their blocks are here, with their data, asked for, or free.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
-use crate::ids::PeerKey;
+use crate::blocks::BlockData;
+use crate::ids::{PeerKey, Source};
 use crate::layout::{Block, Layout, PieceIndex};
 
 /// Peers that may be asked for one block at the same time, in the end game; each is to be far quicker
 /// than all before it.
-const MOST_REQUESTERS: usize = 6;
+const MAX_REQUESTERS: usize = 6;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+/// One block of a begun piece.
+#[derive(Debug)]
+enum BlockState {
     Free,
-    /// Asked of this peer, and in the end game of those in `Pieces::extra` too.
+    /// Asked of this peer, and in the end game of those in `BegunPieces::extra` too.
     Requested(PeerKey),
-    /// Sent by this one of `Progress::senders`.
-    Here(u32),
+    Here {
+        /// Index in `BegunPiece::senders`.
+        sender: u32,
+        data: BlockData,
+    },
 }
 
 /// A piece that is begun.
 #[derive(Debug)]
-struct Progress {
-    blocks: Vec<State>,
+struct BegunPiece {
+    blocks: Vec<BlockState>,
     /// Who sent a block of it: by address, for they may be gone when its hash is known.
-    senders: Vec<SocketAddr>,
+    senders: Vec<Source>,
     free: u32,
     here: u32,
     /// No free block before this one.
@@ -33,30 +37,56 @@ struct Progress {
     exclusive: Option<Option<PeerKey>>,
 }
 
-impl Progress {
+impl BlockState {
+    fn is_free(&self) -> bool {
+        matches!(self, BlockState::Free)
+    }
+}
+
+impl BegunPiece {
+    /// A block has come that was not here.
+    fn put(&mut self, number: u32, source: Source, data: BlockData) {
+        let known = self.senders.iter().position(|&sender| sender == source);
+        let sender = known.unwrap_or_else(|| {
+            self.senders.push(source);
+            self.senders.len() - 1
+        }) as u32;
+        self.blocks[number as usize] = BlockState::Here { sender, data };
+        self.here += 1;
+    }
+
     fn is_open_to(&self, peer: PeerKey) -> bool {
         self.exclusive.flatten().is_none_or(|only| only == peer)
     }
 }
 
 /// What became of a block that arrived.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub enum Arrival {
-    /// Not needed: here already, or its piece is not begun.
-    Unneeded,
-    /// Keep it. `others` were asked for it too. `whole`: it was the last one.
+    /// Not needed: here already, or its piece is not begun. The data are given back.
+    Unneeded(BlockData),
+    /// Its data wait for the rest of their piece now.
     Kept {
-        /// To be sent a cancel.
+        /// Those who were asked for it too: to be sent a cancel.
         others: Vec<PeerKey>,
         /// All blocks of the piece are here.
         whole: bool,
     },
 }
 
+/// A begun piece of which all blocks are here.
+#[derive(Debug, Default)]
+pub struct WholePiece {
+    /// Who sent each of its blocks, in order.
+    pub senders: Vec<Source>,
+    /// The data of its blocks, in order.
+    pub blocks: Vec<BlockData>,
+}
+
 /// All pieces that are begun, each until its hash is known.
 #[derive(Debug, Default)]
-pub struct Pieces {
-    begun: BTreeMap<PieceIndex, Progress>,
+pub struct BegunPieces {
+    begun: BTreeMap<PieceIndex, BegunPiece>,
     /// Those of them that have a free block.
     open: BTreeSet<PieceIndex>,
     /// The further requesters of a block, in the end game.
@@ -68,7 +98,7 @@ pub struct Pieces {
     here: u64,
 }
 
-impl Pieces {
+impl BegunPieces {
     /// Blocks that are asked for and not here.
     pub fn requested_blocks(&self) -> u64 {
         self.requested
@@ -91,12 +121,13 @@ impl Pieces {
 
     /// Begins `piece`. `exclusive`: let one peer fill it alone (it failed its hash before).
     pub fn begin(&mut self, layout: &Layout, piece: PieceIndex, exclusive: bool) {
-        let blocks = vec![State::Free; layout.num_blocks(piece) as usize];
+        let mut blocks = Vec::new();
+        blocks.resize_with(layout.num_blocks(piece) as usize, || BlockState::Free);
         self.free += blocks.len() as u64;
         let free = blocks.len() as u32;
         let exclusive = exclusive.then_some(None);
         let senders = Vec::new();
-        self.begun.insert(piece, Progress { blocks, senders, free, here: 0, cursor: 0, exclusive });
+        self.begun.insert(piece, BegunPiece { blocks, senders, free, here: 0, cursor: 0, exclusive });
         self.open.insert(piece);
     }
 
@@ -123,8 +154,8 @@ impl Pieces {
             return None;
         }
         let number = (progress.cursor..progress.blocks.len() as u32)
-            .find(|&number| progress.blocks[number as usize] == State::Free)?;
-        progress.blocks[number as usize] = State::Requested(peer);
+            .find(|&number| progress.blocks[number as usize].is_free())?;
+        progress.blocks[number as usize] = BlockState::Requested(peer);
         progress.cursor = number + 1;
         progress.free -= 1;
         self.free -= 1;
@@ -142,12 +173,12 @@ impl Pieces {
     pub fn request_too(&mut self, layout: &Layout, block: Block, peer: PeerKey) -> bool {
         let Some(number) = layout.block_number(block) else { return false };
         let Some(progress) = self.begun.get(&block.piece) else { return false };
-        let State::Requested(first) = progress.blocks[number as usize] else { return false };
+        let BlockState::Requested(first) = progress.blocks[number as usize] else { return false };
         if first == peer || progress.exclusive.is_some() {
             return false;
         }
         let extra = self.extra.entry(block).or_default();
-        if extra.contains(&peer) || extra.len() + 1 >= MOST_REQUESTERS {
+        if extra.contains(&peer) || extra.len() + 1 >= MAX_REQUESTERS {
             return false;
         }
         extra.push(peer);
@@ -158,8 +189,8 @@ impl Pieces {
     pub fn requesters(&self, layout: &Layout, block: Block) -> impl Iterator<Item = PeerKey> + '_ {
         let state = layout
             .block_number(block)
-            .and_then(|number| self.begun.get(&block.piece).map(|progress| progress.blocks[number as usize]));
-        let first = if let Some(State::Requested(first)) = state { Some(first) } else { None };
+            .and_then(|number| Some(&self.begun.get(&block.piece)?.blocks[number as usize]));
+        let first = if let Some(&BlockState::Requested(first)) = state { Some(first) } else { None };
         first.into_iter().chain(self.extra.get(&block).into_iter().flatten().copied())
     }
 
@@ -167,7 +198,7 @@ impl Pieces {
     pub fn give_back(&mut self, layout: &Layout, block: Block, peer: PeerKey) {
         let Some(number) = layout.block_number(block) else { return };
         let Some(progress) = self.begun.get_mut(&block.piece) else { return };
-        let State::Requested(first) = progress.blocks[number as usize] else { return };
+        let BlockState::Requested(first) = progress.blocks[number as usize] else { return };
         let mut heir = None;
         if let Some(extra) = self.extra.get_mut(&block) {
             if first == peer {
@@ -183,10 +214,10 @@ impl Pieces {
             return;
         }
         if let Some(heir) = heir {
-            progress.blocks[number as usize] = State::Requested(heir);
+            progress.blocks[number as usize] = BlockState::Requested(heir);
             return;
         }
-        progress.blocks[number as usize] = State::Free;
+        progress.blocks[number as usize] = BlockState::Free;
         progress.cursor = progress.cursor.min(number);
         progress.free += 1;
         self.free += 1;
@@ -216,10 +247,10 @@ impl Pieces {
         }
         let Some(number) = layout.block_number(block) else { return false };
         let Some(progress) = self.begun.get_mut(&block.piece) else { return false };
-        if !wait || progress.blocks[number as usize] != State::Free || !progress.is_open_to(peer) {
+        if !wait || !progress.blocks[number as usize].is_free() || !progress.is_open_to(peer) {
             return false;
         }
-        progress.blocks[number as usize] = State::Requested(peer);
+        progress.blocks[number as usize] = BlockState::Requested(peer);
         progress.free -= 1;
         self.free -= 1;
         self.requested += 1;
@@ -241,36 +272,38 @@ impl Pieces {
         }
     }
 
-    /// `block` arrived from `peer`, which is at `address`.
-    pub fn on_block(&mut self, layout: &Layout, block: Block, peer: PeerKey, address: SocketAddr) -> Arrival {
-        let Some(number) = layout.block_number(block) else { return Arrival::Unneeded };
-        let Some(progress) = self.begun.get_mut(&block.piece) else { return Arrival::Unneeded };
+    /// `block` arrived over a connection; `source` is who sent it.
+    pub fn on_block(
+        &mut self,
+        layout: &Layout,
+        block: Block,
+        peer: PeerKey,
+        source: Source,
+        data: BlockData,
+    ) -> Arrival {
+        let Some(number) = layout.block_number(block) else { return Arrival::Unneeded(data) };
+        let Some(progress) = self.begun.get_mut(&block.piece) else { return Arrival::Unneeded(data) };
         if !progress.is_open_to(peer) {
-            return Arrival::Unneeded;
+            return Arrival::Unneeded(data);
         }
         let mut others = self.late.remove(&block).unwrap_or_default();
         match progress.blocks[number as usize] {
-            State::Here(_) => return Arrival::Unneeded,
-            State::Free => {
+            BlockState::Here { .. } => return Arrival::Unneeded(data),
+            BlockState::Free => {
                 progress.free -= 1;
                 self.free -= 1;
                 if progress.free == 0 {
                     self.open.remove(&block.piece);
                 }
             }
-            State::Requested(first) => {
+            BlockState::Requested(first) => {
                 others.push(first);
                 others.extend(self.extra.remove(&block).into_iter().flatten());
                 self.requested -= 1;
             }
         }
         others.retain(|&other| other != peer);
-        let sender = progress.senders.iter().position(|&sender| sender == address).unwrap_or_else(|| {
-            progress.senders.push(address);
-            progress.senders.len() - 1
-        });
-        progress.blocks[number as usize] = State::Here(sender as u32);
-        progress.here += 1;
+        progress.put(number, source, data);
         self.here += 1;
         if let Some(only) = &mut progress.exclusive {
             *only = Some(peer);
@@ -278,19 +311,57 @@ impl Pieces {
         Arrival::Kept { others, whole: progress.here as usize == progress.blocks.len() }
     }
 
-    /// Who sent each block of a whole piece.
-    pub fn senders(&self, piece: PieceIndex) -> Vec<SocketAddr> {
-        let Some(progress) = self.begun.get(&piece) else { return Vec::new() };
-        let sender = |state: &State| match state {
-            State::Here(sender) => progress.senders.get(*sender as usize).copied(),
-            State::Free | State::Requested(_) => None,
-        };
-        progress.blocks.iter().filter_map(sender).collect()
+    /// A block that an earlier run left on the disk.
+    pub fn restore(&mut self, layout: &Layout, block: Block, data: BlockData) {
+        let Some(number) = layout.block_number(block) else { return };
+        let Some(progress) = self.begun.get_mut(&block.piece) else { return };
+        if progress.blocks[number as usize].is_free() {
+            progress.free -= 1;
+            self.free -= 1;
+            if progress.free == 0 {
+                self.open.remove(&block.piece);
+            }
+            progress.put(number, Source::Disk, data);
+            self.here += 1;
+        }
     }
 
-    /// `piece` is not begun any more: verified, failed, or given up.
-    pub fn end(&mut self, piece: PieceIndex) {
-        let Some(progress) = self.begun.remove(&piece) else { return };
+    /// Ends a piece of which all blocks are here, and gives what it is made of.
+    pub fn take_whole(&mut self, piece: PieceIndex) -> WholePiece {
+        let Some(progress) = self.end(piece) else { return WholePiece::default() };
+        let mut whole = WholePiece::default();
+        for block in progress.blocks {
+            if let BlockState::Here { sender, data } = block {
+                whole.senders.push(progress.senders[sender as usize]);
+                whole.blocks.push(data);
+            }
+        }
+        whole
+    }
+
+    /// Ends all begun pieces, and gives the data of those that have any, each with `None` for a block that is not here.
+    pub fn take_all(&mut self) -> BTreeMap<PieceIndex, Vec<Option<BlockData>>> {
+        let pieces: Vec<PieceIndex> = self.iter().collect();
+        let ended = pieces.into_iter().filter_map(|piece| Some((piece, self.end(piece)?)));
+        let with_data = ended.filter(|(_, progress)| progress.here > 0);
+        let data = |block| if let BlockState::Here { data, .. } = block { Some(data) } else { None };
+        with_data.map(|(piece, progress)| (piece, progress.blocks.into_iter().map(data).collect())).collect()
+    }
+
+    /// The data of begun pieces that are here, by the number of their block.
+    pub fn data(&self) -> impl Iterator<Item = (PieceIndex, impl Iterator<Item = (u32, &BlockData)>)> {
+        self.begun.iter().filter(|(_, progress)| progress.here > 0).map(|(&piece, progress)| {
+            let here = (0..).zip(&progress.blocks).filter_map(|(number, block)| match block {
+                BlockState::Here { data, .. } => Some((number, data)),
+                BlockState::Free | BlockState::Requested(_) => None,
+            });
+            (piece, here)
+        })
+    }
+
+    /// `piece` is not begun any more.
+    fn end(&mut self, piece: PieceIndex) -> Option<BegunPiece> {
+        let progress = self.begun.remove(&piece)?;
         self.open.remove(&piece);
         self.free -= u64::from(progress.free);
         self.requested -= u64::from(progress.blocks.len() as u32 - progress.free - progress.here);
@@ -301,13 +372,7 @@ impl Pieces {
         gone.iter().for_each(|block| {
             self.extra.remove(block);
         });
-    }
-
-    /// Blocks of a begun piece that are here, by number: what a clean stop keeps of it.
-    pub fn blocks_here(&self, piece: PieceIndex) -> Vec<u32> {
-        let states = self.begun.get(&piece).map_or(&[][..], |progress| &progress.blocks);
-        let here = states.iter().enumerate().filter(|(_, state)| matches!(state, State::Here(_)));
-        here.map(|(number, _)| number as u32).collect()
+        Some(progress)
     }
 }
 
@@ -319,8 +384,12 @@ mod tests {
     const A: PeerKey = PeerKey(1);
     const B: PeerKey = PeerKey(2);
 
-    fn address(peer: PeerKey) -> SocketAddr {
-        SocketAddr::from(([10, 0, 0, peer.0 as u8], 6881))
+    fn source(peer: PeerKey) -> Source {
+        Source::Peer(([10, 0, 0, peer.0 as u8], 6881).into())
+    }
+
+    fn data() -> BlockData {
+        BlockData::exact(0)
     }
 
     fn layout() -> Layout {
@@ -329,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_block_given_back_is_the_next_to_be_asked_for() {
-        let (layout, mut pieces) = (layout(), Pieces::default());
+        let (layout, mut pieces) = (layout(), BegunPieces::default());
         let piece = PieceIndex(0);
         pieces.begin(&layout, piece, false);
         let first = pieces.request(&layout, piece, A).unwrap();
@@ -340,21 +409,23 @@ mod tests {
 
     #[test]
     fn in_the_end_game_the_others_are_named_for_their_cancels() {
-        let (layout, mut pieces) = (layout(), Pieces::default());
+        let (layout, mut pieces) = (layout(), BegunPieces::default());
         let piece = PieceIndex(2);
         pieces.begin(&layout, piece, false);
         let block = pieces.request(&layout, piece, A).unwrap();
         pieces.request(&layout, piece, A).unwrap();
         assert!(pieces.request_too(&layout, block, B));
         assert!(!pieces.request_too(&layout, block, B));
-        let at = address(B);
-        assert_eq!(pieces.on_block(&layout, block, B, at), Arrival::Kept { others: vec![A], whole: false });
-        assert_eq!(pieces.on_block(&layout, block, A, at), Arrival::Unneeded);
+        let Arrival::Kept { others, whole } = pieces.on_block(&layout, block, B, source(B), data()) else {
+            panic!("it is needed")
+        };
+        assert_eq!((others, whole), (vec![A], false));
+        assert!(matches!(pieces.on_block(&layout, block, A, source(B), data()), Arrival::Unneeded(_)));
     }
 
     #[test]
     fn a_piece_that_failed_is_filled_by_one_peer_alone() {
-        let (layout, mut pieces) = (layout(), Pieces::default());
+        let (layout, mut pieces) = (layout(), BegunPieces::default());
         let piece = PieceIndex(0);
         pieces.begin(&layout, piece, true);
         let block = pieces.request(&layout, piece, A).unwrap();
@@ -366,8 +437,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_counts_are_right_after_any_events(ops in prop::collection::vec((0u8..6, 0u32..3, 0u32..4, 1u64..4), 0..200)) {
-            let (layout, mut pieces) = (layout(), Pieces::default());
+        fn the_counts_are_right_after_any_events(ops in prop::collection::vec((0u8..7, 0u32..3, 0u32..4, 1u64..4), 0..200)) {
+            let (layout, mut pieces) = (layout(), BegunPieces::default());
             for (op, piece, number, peer) in ops {
                 let (piece, peer) = (PieceIndex(piece), PeerKey(peer));
                 let block = layout.block(piece, number.min(layout.num_blocks(piece) - 1));
@@ -377,23 +448,25 @@ mod tests {
                     2 => drop(pieces.request_too(&layout, block, peer)),
                     3 => pieces.give_back(&layout, block, peer),
                     4 => pieces.release_exclusive(peer),
-                    _ => if let Arrival::Kept { whole: true, .. } = pieces.on_block(&layout, block, peer, address(peer)) {
-                        prop_assert_eq!(pieces.senders(piece).len(), layout.num_blocks(piece) as usize);
-                        pieces.end(piece);
+                    5 => pieces.restore(&layout, block, data()),
+                    _ => if let Arrival::Kept { whole: true, .. } = pieces.on_block(&layout, block, peer, source(peer), data()) {
+                        let whole = pieces.take_whole(piece);
+                        prop_assert_eq!(whole.senders.len(), layout.num_blocks(piece) as usize);
+                        prop_assert_eq!(whole.blocks.len(), layout.num_blocks(piece) as usize);
                     },
                 }
                 let states = || pieces.begun.values().flat_map(|progress| &progress.blocks);
-                prop_assert_eq!(pieces.free, states().filter(|&&s| s == State::Free).count() as u64);
-                let requested = states().filter(|s| matches!(s, State::Requested(_))).count();
+                prop_assert_eq!(pieces.free, states().filter(|s| s.is_free()).count() as u64);
+                let requested = states().filter(|s| matches!(s, BlockState::Requested(_))).count();
                 prop_assert_eq!(pieces.requested, requested as u64);
-                let here = states().filter(|s| matches!(s, State::Here(..))).count();
+                let here = states().filter(|s| matches!(s, BlockState::Here { .. })).count();
                 prop_assert_eq!(pieces.blocks_waiting(), here as u64);
                 prop_assert!(pieces.extra.len() <= requested);
                 let open = pieces.begun.iter().filter(|(_, progress)| progress.free > 0);
                 prop_assert!(open.map(|(piece, _)| piece).eq(&pieces.open));
                 for (piece, progress) in &pieces.begun {
                     let before = &progress.blocks[..progress.cursor as usize];
-                    prop_assert!(!before.contains(&State::Free), "{:?}", piece);
+                    prop_assert!(!before.iter().any(BlockState::is_free), "{:?}", piece);
                 }
             }
         }
