@@ -51,6 +51,7 @@ fn download(pieces: u32, peers: u64, half: bool) -> f64 {
             have: Bitfield::new(pieces),
             wanted: Bitfield::full(pieces),
             weights: Vec::new(),
+            order: Default::default(),
             partial: Default::default(),
             downloaded: 0,
             uploaded: 0,

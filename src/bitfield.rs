@@ -163,6 +163,23 @@ impl Bitfield {
         words.flat_map(|(number, (a, b))| ones(number, a & !b))
     }
 
+    /// The first piece of `range` that is in both sets. O(range / 64). Both must have the same length.
+    pub fn first_common(&self, other: &Bitfield, range: Range<u32>) -> Option<PieceIndex> {
+        debug_assert_eq!(self.len, other.len);
+        let end = range.end.min(self.len);
+        let mut at = range.start;
+        while at < end {
+            let number = (at / 64) as usize;
+            let word = (self.words[number] & other.words[number]) >> (at % 64);
+            if word != 0 {
+                at += word.trailing_zeros();
+                return (at < end).then_some(PieceIndex(at));
+            }
+            at = (at / 64 + 1) * 64;
+        }
+        None
+    }
+
     /// How many pieces are in this set and not in `other`.
     pub fn count_minus(&self, other: &Bitfield) -> u32 {
         self.words.iter().zip(&other.words).map(|(a, b)| (a & !b).count_ones()).sum()
@@ -291,6 +308,10 @@ mod tests {
             prop_assert_eq!(plain(&union), &a | &b);
             prop_assert_eq!(plain(&both), &a & &b);
             prop_assert_eq!(plain(&difference), &a - &b);
+            for range in [0..len, 3..77, 64..128, 100..u32::MAX] {
+                let first = both.iter().find(|piece| range.contains(&piece.0));
+                prop_assert_eq!(set.first_common(&other, range), first);
+            }
             prop_assert_eq!(plain(&set.complement()), &(0..len).collect::<BTreeSet<u32>>() - &a);
             for result in [&union, &both, &difference] {
                 prop_assert_eq!(result.count() as usize, plain(result).len());

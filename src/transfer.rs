@@ -47,7 +47,8 @@ impl Transfer {
 
     /// Takes what happened. Call the two `poll`s until they give `None` afterwards; several inputs may be handled before.
     pub fn handle(&mut self, now: Instant, input: Input) {
-        let was_complete = self.swarm.is_complete();
+        // Only a piece that passes completes a download: that less is wanted does not.
+        let may_complete = matches!(input, Input::Passed { .. }) && !self.swarm.is_complete();
         match input {
             Input::Enter(state) if state != self.swarm.state() => {
                 self.swarm.handle(now, input);
@@ -64,7 +65,7 @@ impl Transfer {
             _ => self.swarm.handle(now, input),
         }
         self.pass_on(now);
-        if !was_complete && self.swarm.is_complete() {
+        if may_complete && self.swarm.is_complete() {
             self.finder.complete(now);
         }
     }

@@ -128,6 +128,7 @@ const ROOMS: &[Room] = &[
             "metainfo",
             "session",
             "storage",
+            "swarm::Order",
             "text",
             "wire",
         ],

@@ -10,7 +10,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use btget::client::{Client, SessionOptions, TorrentOptions};
+use btget::client::{Client, Order, SessionOptions, TorrentOptions};
+use btget::event::{Kind, Severity};
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::Signal;
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         can_trace() => a_kill_while_bytes_move_in_loses_none,
         true => the_heavy_file_comes_first,
         true => complete_is_all_that_is_wanted_and_seed_is_all_there_is,
+        true => what_becomes_wanted_is_fetched_too_and_told,
         true => empty_files_and_links_are_made_and_pad_files_are_not,
         true => a_link_of_the_torrent_never_replaces_anything,
         true => a_missing_empty_file_is_made_though_all_data_are_there,
@@ -295,6 +297,48 @@ fn complete_is_all_that_is_wanted_and_seed_is_all_there_is() {
     let client = start(&[]);
     assert!(client.wait_complete(PATIENCE));
     assert!(client.complete() && client.seed());
+    bench.assert_just(&folder, &[1, 2, 3, 4, 5]);
+}
+
+fn what_becomes_wanted_is_fetched_too_and_told() {
+    let bench = five();
+    let _seed = bench.seed(&[]);
+    let folder = bench.empty_folder("leech");
+    let local = SessionOptions { bind: Some([127, 0, 0, 1].into()), ..SessionOptions::default() };
+    let options = TorrentOptions {
+        basedir: folder.clone(),
+        priorities: vec![0, 7, 0, 1, 0],
+        order: Order::Sequential,
+        ..TorrentOptions::default()
+    };
+    let builder = Client::builder(bench.torrent()).session_options(local).torrent_options(options);
+    let client = builder.build().unwrap();
+    let completes = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = completes.clone();
+    client
+        .on_event(Severity::Info, move |event| {
+            if matches!(event.kind, Kind::Complete { .. }) {
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+        })
+        .unwrap();
+    assert!(client.wait_complete(PATIENCE));
+    let before = completes.load(std::sync::atomic::Ordering::SeqCst);
+    client.set_priorities(vec![1; 5]).unwrap();
+    client.set_order(Order::Rarest).unwrap();
+    assert!(!client.complete());
+    assert_eq!(client.files().iter().map(|file| file.priority).collect::<Vec<_>>(), [1; 5]);
+    assert!(client.wait_complete(PATIENCE));
+    assert!(client.seed());
+    let until = std::time::Instant::now() + PATIENCE;
+    while completes.load(std::sync::atomic::Ordering::SeqCst) <= before {
+        assert!(std::time::Instant::now() < until, "that it is complete again is told");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    client.set_priorities(vec![0, 1, 0, 0, 0]).unwrap();
+    assert!(client.complete() && client.seed(), "what is there stays there");
+    client.stop().unwrap();
+    drop(client);
     bench.assert_just(&folder, &[1, 2, 3, 4, 5]);
 }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::args::{Args, Level, Prealloc, ProgressArg, StateArg, When};
 use super::select::Selector;
 use super::values::{Program, Weighted};
-use crate::client::{SessionOptions, TorrentOptions};
+use crate::client::{Order, SessionOptions, TorrentOptions};
 use crate::event::{Severity, State};
 use crate::storage::Preallocate;
 
@@ -250,6 +250,7 @@ fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
             Some(Prealloc::Full) => Preallocate::Full,
         },
         priorities: Vec::new(),
+        order: Order::default(),
         no_seed: args.no_seed,
         seed_ratio: args.seed_ratio,
         seed_time: args.seed_time.map(|time| time.0),

@@ -22,6 +22,7 @@ pub use crate::session::options::{
 };
 pub use crate::session::subscribers::Subscription;
 pub use crate::session::{PeerFlags, PeerStatus};
+pub use crate::swarm::Order;
 pub use builder::ClientBuilder;
 pub use session::Session;
 pub use torrent::Client;

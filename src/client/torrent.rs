@@ -19,6 +19,7 @@ use crate::metainfo::Metainfo;
 use crate::session::Command;
 use crate::session::Torrent;
 use crate::session::thread::Commands;
+use crate::swarm::Order;
 use crate::wire::PeerId;
 
 /// What does not change while a torrent lives.
@@ -94,7 +95,8 @@ impl Facts {
 /// assert!(client.downloaded() >= 100_000 && client.uploaded() == 0);
 /// assert_eq!((client.bitfield().count(), client.wanted().count()), (7, 7));
 /// assert_eq!(client.path(), Some(folder.path().join("wanted.torrent").as_path()));
-/// let file = &client.files()[0];
+/// let files = client.files();
+/// let file = &files[0];
 /// assert_eq!((&file.path, file.length, file.priority), (&client.basedir().join("wanted.bin"), 100_000, 1));
 /// for peer in seed.peers() {
 ///     println!("{} {} {:.0}%", peer.address, peer.client, peer.progress * 100.0);
@@ -241,6 +243,26 @@ impl Client {
         self.command(|reply| Command::Hashcheck(self.id, pieces, reply))
     }
 
+    /// Changes which files are wanted, and how much each weighs, as [`TorrentOptions::priorities`] does at the start. What
+    /// becomes wanted is fetched, and told by a further `complete` once it is there; what is not wanted any more stays on
+    /// the disk as far as it is there.
+    ///
+    /// # Errors
+    ///
+    /// If the torrent has been removed or the session has ended.
+    pub fn set_priorities(&self, priorities: Vec<u32>) -> Result<(), Error> {
+        self.command(|reply| Command::Want(self.id, Some(priorities), None, reply))
+    }
+
+    /// Changes the order in which pieces are begun, as [`TorrentOptions::order`] does at the start.
+    ///
+    /// # Errors
+    ///
+    /// If the torrent has been removed or the session has ended.
+    pub fn set_order(&self, order: Order) -> Result<(), Error> {
+        self.command(|reply| Command::Want(self.id, None, Some(order), reply))
+    }
+
     /// Waits until no check is under way; false if `limit` passes first.
     pub fn wait_checked(&self, limit: Duration) -> bool {
         self.wait(limit, |status| (status.phase != Phase::Checking).then_some(())).is_some()
@@ -361,8 +383,11 @@ impl Client {
     }
 
     /// The files: length in bytes, absolute path, priority.
-    pub fn files(&self) -> &[FileInfo] {
-        &self.facts.files
+    pub fn files(&self) -> Vec<FileInfo> {
+        let mut files = self.facts.files.clone();
+        let priorities = self.ask(|torrent| torrent.priorities().to_vec()).unwrap_or_default();
+        files.iter_mut().zip(priorities).for_each(|(file, priority)| file.priority = priority);
+        files
     }
 
     /// Payload bytes sent.

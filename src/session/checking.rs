@@ -109,7 +109,7 @@ pub fn check(
     let Plan { on_disk, state_dir, full, again, prepare, all_or_nothing, doubtful } = plan;
     let (storage, layout) = (&*on_disk.storage, &on_disk.metainfo.layout);
     // Before anything is looked at: what moves out of the part file is to be checked too.
-    let taken_in = storage.take_in();
+    let moved = storage.move_parts_into_files();
     let vouched = match (again, state_dir) {
         (Some(again), _) => again.clone(),
         (None, Some(state_dir)) if !full => resume::load(state_dir, storage),
@@ -124,7 +124,7 @@ pub fn check(
         }
         on_piece(piece, result);
     };
-    let error = taken_in.and_then(|()| if *prepare { storage.prepare() } else { Ok(()) }).err();
+    let error = moved.and_then(|()| if *prepare { storage.prepare() } else { Ok(()) }).err();
     let is_full = |error: &StorageError| match error.kind {
         StorageErrorKind::TooSmall => true,
         kind => *all_or_nothing && kind == StorageErrorKind::Full,

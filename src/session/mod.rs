@@ -33,6 +33,7 @@ use crate::metainfo::Metainfo;
 use crate::net::dial::{DialError, Established};
 use crate::net::link::Link;
 use crate::storage::{StorageError, resume};
+use crate::swarm::Order;
 use checking::Checked;
 use options::TorrentOptions;
 use subscribers::{Interest, Subscription};
@@ -63,6 +64,8 @@ pub enum Command {
     List(SyncSender<Vec<InfoHashes>>),
     /// Subscribes.
     Subscribe(Severity, Interest, SyncSender<Subscription>),
+    /// What is wanted from now on: the weight of each file (as in `TorrentOptions::priorities`), if they change, and the order.
+    Want(TorrentId, Option<Vec<u32>>, Option<Order>, SyncSender<bool>),
     /// A peer's address, from the user.
     AddPeer(TorrentId, SocketAddr, SyncSender<bool>),
     /// Ends all torrents, then the session.

@@ -10,6 +10,7 @@ use crate::event::{Kind, Pieces, State, Verdict};
 use crate::finder::IpFilter;
 use crate::ids::InfoHashes;
 use crate::storage::Preallocate;
+use crate::swarm::Order;
 
 /// What all torrents of a session share.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct TorrentOptions {
     pub preallocate: Preallocate,
     /// Weight of each file, in order; 0 = not wanted. Empty: all 1.
     pub priorities: Vec<u32>,
+    /// In which order pieces are begun.
+    pub order: Order,
     /// Leave as soon as everything wanted is there.
     pub no_seed: bool,
     /// Leave when uploaded / size of what is wanted reaches this.
@@ -215,6 +218,7 @@ impl Default for TorrentOptions {
             upload_slots: 8,
             preallocate: Preallocate::Sparse,
             priorities: Vec::new(),
+            order: Order::default(),
             no_seed: false,
             seed_ratio: None,
             seed_time: None,

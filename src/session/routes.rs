@@ -35,6 +35,10 @@ impl Engine {
                 let news = self.news();
                 let _ = reply.send(self.context.subscribers.add(least, interest, news));
             }
+            Command::Want(id, priorities, order, reply) => {
+                let done = self.with(id, |torrent, context| torrent.want(now, priorities, order, context));
+                let _ = reply.send(done.is_some());
+            }
             Command::AddPeer(id, address, reply) => {
                 let done = self.with(id, |torrent, context| torrent.add_peer(now, address, context));
                 let _ = reply.send(done.is_some());

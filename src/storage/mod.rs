@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IoSlice, IoSliceMut};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ids::WireHash;
@@ -77,10 +77,17 @@ enum Place {
     Absent,
 }
 
+impl Place {
+    const ALL: [Place; 4] = [Place::File, Place::Pad, Place::Link, Place::Absent];
+}
+
 #[derive(Debug)]
 struct Slot {
     path: Box<str>,
-    place: Place,
+    /// What becomes of the file's bytes if it is wanted.
+    when_wanted: Place,
+    /// What becomes of them now: a [`Place`] as a number.
+    place: AtomicU8,
     executable: bool,
     /// Whether the file was there in this run; if it is not there later, it has vanished.
     seen: AtomicBool,
@@ -88,13 +95,39 @@ struct Slot {
 
 impl Slot {
     fn new(file: &File, wanted: bool) -> Slot {
-        let place = match (&file.symlink, file.pad, wanted) {
-            (_, true, _) => Place::Pad,
-            (Some(_), _, true) if file.length == 0 => Place::Link,
-            (None, _, true) => Place::File,
-            _ => Place::Absent,
+        let when_wanted = match &file.symlink {
+            _ if file.pad => Place::Pad,
+            Some(_) if file.length == 0 => Place::Link,
+            // A link that has bytes of its own cannot be made.
+            Some(_) => Place::Absent,
+            None => Place::File,
         };
-        Slot { path: file.path.clone(), place, executable: file.executable, seen: AtomicBool::new(false) }
+        let slot = Slot {
+            path: file.path.clone(),
+            when_wanted,
+            place: AtomicU8::new(0),
+            executable: file.executable,
+            seen: AtomicBool::new(false),
+        };
+        slot.set_place(slot.place_if(wanted));
+        slot
+    }
+
+    /// What becomes of the file's bytes if it is wanted, or if it is not.
+    fn place_if(&self, wanted: bool) -> Place {
+        match self.when_wanted {
+            Place::Pad => Place::Pad,
+            place if wanted => place,
+            _ => Place::Absent,
+        }
+    }
+
+    fn place(&self) -> Place {
+        Place::ALL[usize::from(self.place.load(Ordering::Acquire))]
+    }
+
+    fn set_place(&self, place: Place) {
+        self.place.store(place as u8, Ordering::Release);
     }
 }
 
@@ -136,6 +169,7 @@ pub struct Storage {
     info_hash: WireHash,
     layout: Arc<Layout>,
     slots: Vec<Slot>,
+    /// Symbolic links and where they point.
     links: Vec<(FileIndex, Box<str>)>,
     /// The torrent's own folder, if it has one.
     top: Option<Box<str>>,
@@ -163,12 +197,10 @@ impl Storage {
         let wanted = |index: usize| options.priorities.get(index).is_none_or(|&weight| weight > 0);
         let slots = metainfo.files.iter().enumerate().map(|(index, file)| Slot::new(file, wanted(index)));
         let slots: Vec<Slot> = slots.collect();
-        let links = metainfo.files.iter().enumerate().filter(|(index, _)| slots[*index].place == Place::Link);
+        let links = metainfo.files.iter().enumerate();
         let links = links.filter_map(|(index, file)| Some((FileIndex(index as u32), file.symlink.clone()?)));
-        let lengths = metainfo.files.iter().zip(&slots).filter(|(_, slot)| slot.place == Place::File);
-        let in_files = lengths.fold(0u64, |sum, (file, _)| sum.saturating_add(file.length));
         let top = slots.first().and_then(|slot| slot.path.split_once('/')).map(|(top, _)| Box::from(top));
-        Storage {
+        let storage = Storage {
             basedir: basedir.to_owned(),
             info_hash: metainfo.info_hash.wire(),
             layout: metainfo.layout.clone(),
@@ -176,7 +208,7 @@ impl Storage {
             slots,
             top,
             preallocate: options.preallocate,
-            reserve: reserve::Reserve::new(in_files),
+            reserve: reserve::Reserve::new(0),
             trace: AtomicBool::new(options.trace),
             base: Mutex::default(),
             pool: Mutex::new(pool::Pool::new(open::pool_limit(options.max_open_files))),
@@ -186,7 +218,15 @@ impl Storage {
             stored: Mutex::default(),
             part: Mutex::default(),
             notes: Mutex::default(),
-        }
+        };
+        storage.reserve.set_wanted(storage.bytes_in_files());
+        storage
+    }
+
+    fn bytes_in_files(&self) -> u64 {
+        let files = self.slots.iter().zip(self.layout.files());
+        let lengths = files.filter(|(slot, _)| slot.place() == Place::File).map(|(_, extent)| extent.length);
+        lengths.fold(0, u64::saturating_add)
     }
 
     /// One for the same folder that remembers nothing but which folder that was: if another one without
@@ -216,7 +256,7 @@ impl Storage {
 
     /// Whether the file's bytes go to a part file instead of the file.
     pub(crate) fn is_absent(&self, file: FileIndex) -> bool {
-        self.slot(file).place == Place::Absent
+        self.slot(file).place() == Place::Absent
     }
 
     /// Writes bytes of the stream, from `offset` on, to the files they belong to. The bytes must
@@ -229,7 +269,7 @@ impl Storage {
         let (mut at, mut root) = (offset, None);
         for span in self.layout.spans(offset, length) {
             let bytes = source.take(span.length);
-            match self.slot(span.file).place {
+            match self.slot(span.file).place() {
                 Place::File => self.write_span(span, &bytes, &mut root)?,
                 Place::Absent => self.write_part(span.file, at, &bytes)?,
                 Place::Pad | Place::Link => {}
@@ -279,7 +319,7 @@ impl Storage {
         let mut at = offset;
         for span in self.layout.spans(offset, length) {
             let mut places = sink.take(span.length);
-            match self.slot(span.file).place {
+            match self.slot(span.file).place() {
                 Place::File => self.read_span(span, &mut places)?,
                 Place::Absent => {
                     let mut skip = 0;
@@ -363,3 +403,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod wanted_tests;

@@ -70,7 +70,7 @@ impl Storage {
     /// empty mount point must not be filled.
     pub(super) fn root_for_writing(&self, file: FileIndex) -> Result<Arc<Root>, StorageError> {
         let root = self.root(Operation::Write)?;
-        self.look_after_folders(&root).map_err(|()| self.vanished(file))?;
+        self.check_folder_identity(&root).map_err(|()| self.vanished(file))?;
         Ok(root)
     }
 
@@ -78,7 +78,7 @@ impl Storage {
         StorageError::new(StorageErrorKind::Vanished, Operation::Write, self.path(file))
     }
 
-    pub(super) fn look_after_folders(&self, root: &Root) -> Result<(), ()> {
+    pub(super) fn check_folder_identity(&self, root: &Root) -> Result<(), ()> {
         if Identity::at(&self.basedir).ok() != Some(root.identity()) {
             return Err(());
         }
@@ -211,7 +211,7 @@ impl Storage {
         let open = || self.open_below(root, file, OFlags::RDWR | OFlags::CREATE, mode);
         let opened = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.look_after_folders(root).map_err(|()| self.vanished(file))?;
+                self.check_folder_identity(root).map_err(|()| self.vanished(file))?;
                 self.make_folders(root, &slot.path).and_then(|()| open())
             }
             opened => opened,
@@ -330,7 +330,7 @@ impl Storage {
     pub(super) fn bytes_to_allocate(&self, root: &Root) -> u64 {
         let mut finder = Finder::new(root);
         let lacking = |(slot, extent): (&super::Slot, &crate::layout::Extent)| {
-            let wanted = slot.place == Place::File && extent.length > 0;
+            let wanted = slot.place() == Place::File && extent.length > 0;
             let mut there = || finder.find(&slot.path).map_or(0, |found| found.allocated);
             if wanted { extent.length.saturating_sub(there()) } else { 0 }
         };

@@ -1,6 +1,7 @@
 //! What is made before the first byte is written: only what no write will make.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use rustix::fs::FallocateFlags;
@@ -34,7 +35,7 @@ impl Storage {
 
     /// Moves bytes of files that have become wanted out of the part file, if there is one, and
     /// removes it once nothing needs it. Call before the check: what was moved is to be checked.
-    pub fn take_in(&self) -> Result<(), StorageError> {
+    pub fn move_parts_into_files(&self) -> Result<(), StorageError> {
         match self.root(Operation::Read) {
             Ok(root) => self.empty_part_file(&root),
             Err(error) if error.kind == StorageErrorKind::Missing => Ok(()),
@@ -53,7 +54,7 @@ impl Storage {
         }
         let vanished = || StorageError::new(StorageErrorKind::Vanished, Operation::Create, &self.basedir);
         let root = self.root(Operation::Create)?;
-        self.look_after_folders(&root).map_err(|()| vanished())?;
+        self.check_folder_identity(&root).map_err(|()| vanished())?;
         let is_emptied = self.is_emptied(&root);
         let mut base = lock(&self.base);
         if is_emptied {
@@ -71,7 +72,7 @@ impl Storage {
         let Some((basedir, top)) = lock(&self.base).before else { return false };
         let top_now = self.top.as_ref().and_then(|top| Some(root.find(top).ok()?.identity));
         let is_another = basedir != root.identity() || (top.is_some() && top_now.is_some() && top != top_now);
-        let mut files = self.slots.iter().filter(|slot| slot.place == Place::File);
+        let mut files = self.slots.iter().filter(|slot| slot.place() == Place::File);
         let mut finder = Finder::new(root);
         is_another && !files.any(|slot| finder.find(&slot.path).is_ok())
     }
@@ -98,7 +99,7 @@ impl Storage {
         for (file, slot) in self.files() {
             // What is there is not opened: it may lie on a read-only file system, and need no more.
             let mut is_there = || finder.find(&slot.path).is_ok_and(|found| found.is_file);
-            if slot.place == Place::File && self.layout.file(file).length == 0 && !is_there() {
+            if slot.place() == Place::File && self.layout.file(file).length == 0 && !is_there() {
                 self.open_for_writing(&*self.root_for_writing(file)?, file)?;
             }
         }
@@ -106,7 +107,8 @@ impl Storage {
     }
 
     fn make_links(&self, root: &Root) -> Result<(), StorageError> {
-        for (file, target) in &self.links {
+        let wanted = self.links.iter().filter(|(file, _)| self.slot(*file).place() == Place::Link);
+        for (file, target) in wanted {
             let path = &*self.slot(*file).path;
             let target = relative(path, target);
             let made = self.make_folders(root, path).and_then(|()| root.make_link(path, &target));
@@ -135,7 +137,7 @@ impl Storage {
             let mut whole = || {
                 finder.find(&slot.path).is_ok_and(|found| found.allocated >= length && found.size >= length)
             };
-            if slot.place != Place::File || length == 0 || whole() {
+            if slot.place() != Place::File || length == 0 || whole() {
                 continue;
             }
             let (opened, found) = self.open_for_writing(&*self.root_for_writing(file)?, file)?;
@@ -158,22 +160,57 @@ impl Storage {
     /// The bytes are on the disk in their file before the part file loses them.
     fn empty_part_file(&self, root: &Root) -> Result<(), StorageError> {
         let file = match root.find(&PartFile::name(self.info_hash)) {
-            Ok(_) => self.take_from_part_file(),
+            Ok(_) => self.copy_from_part_file(|file| self.slot(file).place())?,
             Err(_) => return Ok(()),
-        }?;
+        };
         if file.is_empty() && lock(&self.part).as_ref().is_none_or(|part| !part.is_empty()) {
             return Ok(());
         }
         self.sync()?;
+        self.forget_in_part_file(root, file)
+    }
+
+    fn forget_in_part_file(&self, root: &Root, ranges: Vec<Range<u64>>) -> Result<(), StorageError> {
         let mut part = self.part(Operation::Write)?;
         let part = part.as_mut().expect("loaded by part()");
-        file.into_iter().for_each(|range| part.forget(range));
+        ranges.into_iter().for_each(|range| part.forget(range));
         part.rewrite(root).map_err(|error| self.part_error(Operation::Write, error))
     }
 
-    /// Writes kept bytes to the files that want them; returns which runs of the stream need no
+    /// Changes which files are wanted, by their weights as in [`StorageOptions::priorities`](super::StorageOptions). Bytes of
+    /// files that become wanted are moved out of the part file, and can be read all the while; what is in files that are not
+    /// wanted any more stays there. Call it in order with the writes, and [`Storage::prepare`] afterwards.
+    pub fn set_wanted(&self, priorities: &[u32]) -> Result<(), StorageError> {
+        let place_of = |file: FileIndex| {
+            let wanted = priorities.get(file.0 as usize).is_none_or(|&weight| weight > 0);
+            self.slot(file).place_if(wanted)
+        };
+        let root = match self.root(Operation::Read) {
+            Ok(root) => Some(root),
+            Err(error) if error.kind == StorageErrorKind::Missing => None,
+            Err(error) => return Err(error),
+        };
+        let has_part = root.as_ref().is_some_and(|root| root.find(&PartFile::name(self.info_hash)).is_ok());
+        // As long as a file is not wanted it is read from the part file first: so the bytes are copied, then
+        // the file is wanted, and only then are they forgotten there.
+        let copied = if has_part { self.copy_from_part_file(place_of)? } else { Vec::new() };
+        self.files().for_each(|(file, slot)| slot.set_place(place_of(file)));
+        self.reserve.set_wanted(self.bytes_in_files());
+        match root.filter(|_| !copied.is_empty()) {
+            Some(root) => {
+                self.sync()?;
+                self.forget_in_part_file(&root, copied)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Writes kept bytes to the files that have, by `place_of`, a place of their own; returns which runs of the stream need no
     /// longer be kept.
-    fn take_from_part_file(&self) -> Result<Vec<std::ops::Range<u64>>, StorageError> {
+    fn copy_from_part_file(
+        &self,
+        place_of: impl Fn(FileIndex) -> Place,
+    ) -> Result<Vec<Range<u64>>, StorageError> {
         let kept =
             self.part(Operation::Read)?.as_ref().map_or(Vec::new(), |part| part.kept(0..self.layout.total()));
         let mut moved = Vec::new();
@@ -183,7 +220,7 @@ impl Storage {
             for span in self.layout.spans(range.start, range.end - range.start) {
                 let here = at..at + span.length;
                 at = here.end;
-                match self.slot(span.file).place {
+                match place_of(span.file) {
                     Place::Absent => continue,
                     Place::Pad | Place::Link => {}
                     Place::File => {

@@ -17,13 +17,13 @@ const STRETCH: u64 = 16 << 20;
 /// What was set aside of the files of one torrent.
 #[derive(Debug)]
 pub(super) struct Reserve {
-    /// Bytes of all files: no disk is filled by what is not yet there unless it has room for all.
-    wanted: u64,
-    state: Mutex<State>,
+    state: Mutex<ReserveState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ReserveState {
+    /// Bytes of all files: no disk is filled by what is not yet there unless it has room for all.
+    wanted: u64,
     /// Where in the torrent the stretches begin that it was tried for. One for each file and each
     /// [`STRETCH`] of it, at the most.
     tried: BTreeSet<u64>,
@@ -34,7 +34,12 @@ struct State {
 impl Reserve {
     /// For a torrent of which `wanted` bytes go to files.
     pub(super) fn new(wanted: u64) -> Reserve {
-        Reserve { wanted, state: Mutex::default() }
+        Reserve { state: Mutex::new(ReserveState { wanted, ..ReserveState::default() }) }
+    }
+
+    /// From now on, so many bytes go to files.
+    pub(super) fn set_wanted(&self, wanted: u64) {
+        lock(&self.state).wanted = wanted;
     }
 
     /// Before `span` is written to `file`, which lies in the torrent as `extent` says. Where it fails, the
@@ -44,7 +49,7 @@ impl Reserve {
             let start = stretch * STRETCH;
             let (is_new, left) = {
                 let mut state = lock(&self.state);
-                (state.tried.insert(extent.offset + start), self.wanted.saturating_sub(state.done))
+                (state.tried.insert(extent.offset + start), state.wanted.saturating_sub(state.done))
             };
             let length = STRETCH.min(extent.length.saturating_sub(start));
             if is_new && length > 0 && set_aside(file, start, length, left) {

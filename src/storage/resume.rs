@@ -263,7 +263,9 @@ impl Saved {
             let file = FileIndex(index as u32);
             if *then != now {
                 to_check.extend(storage.pieces_of(file));
-            } else if now == NONE && index < storage.slots.len() && storage.slots[index].place == Place::File
+            } else if now == NONE
+                && index < storage.slots.len()
+                && storage.slots[index].place() == Place::File
             {
                 // It is not there and was not: no piece of it can be ours, whatever is said.
                 to_check.extend(storage.pieces_of(file).filter(|&piece| have.contains(piece)));
@@ -304,7 +306,7 @@ fn fingerprints(storage: &Storage) -> Vec<Fingerprint> {
         // Never NONE but once in 2^64 times, and then the file is hashed again.
         sha1(&facts).0[..8].try_into().expect("a digest has 20 bytes")
     };
-    let files = storage.slots.iter().map(|slot| match slot.place {
+    let files = storage.slots.iter().map(|slot| match slot.place() {
         Place::File => of(&slot.path, b'f'),
         // Selected or not is part of what a file is: its bytes are looked for elsewhere.
         Place::Absent => of(&slot.path, b'a'),

@@ -23,7 +23,7 @@ impl Storage {
         let mut finder = Finder::new(&root);
         for (index, slot) in self.slots.iter().enumerate() {
             let file = FileIndex(index as u32);
-            if slot.place != Place::File || pieces.count_in(self.layout.pieces_of_file(file)) == 0 {
+            if slot.place() != Place::File || pieces.count_in(self.layout.pieces_of_file(file)) == 0 {
                 continue;
             }
             if let Ok(found) = finder.find(&slot.path) {
@@ -94,7 +94,7 @@ impl Storage {
         }
         let root = self.root(Operation::Write)?;
         let failed = |path: &std::path::Path, error| StorageError::from_io(Operation::Write, path, error);
-        self.look_after_folders(&root)
+        self.check_folder_identity(&root)
             .map_err(|()| StorageError::new(StorageErrorKind::Vanished, Operation::Write, &self.basedir))?;
         let at_once = sync_at_once(&root, unsynced.files.len() + unsynced.folders.len())
             .map_err(|error| failed(&self.basedir, error))?;

@@ -339,6 +339,16 @@ impl BegunPieces {
         whole
     }
 
+    /// Gives up a begun piece; returns the bytes of it that were here.
+    pub fn give_up(&mut self, piece: PieceIndex) -> u64 {
+        let blocks = self.end(piece).into_iter().flat_map(|progress| progress.blocks);
+        let length = |block| match block {
+            BlockState::Here { data, .. } => data.as_slice().len() as u64,
+            BlockState::Free | BlockState::Requested(_) => 0,
+        };
+        blocks.map(length).sum()
+    }
+
     /// Ends all begun pieces, and gives the data of those that have any, each with `None` for a block that is not here.
     pub fn take_all(&mut self) -> BTreeMap<PieceIndex, Vec<Option<BlockData>>> {
         let pieces: Vec<PieceIndex> = self.iter().collect();

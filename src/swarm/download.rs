@@ -117,7 +117,7 @@ impl Swarm {
         self.update_interest(now, key);
     }
 
-    fn update_interest(&mut self, now: Instant, key: PeerKey) {
+    pub(super) fn update_interest(&mut self, now: Instant, key: PeerKey) {
         let complete = self.is_complete();
         let Some(peer) = self.peers.get_mut(&key) else { return };
         if complete && peer.is_seed() {

@@ -19,6 +19,7 @@ mod suspects;
 mod tests;
 mod timers;
 mod upload;
+mod want;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -38,10 +39,12 @@ use begun::BegunPieces;
 use choker::Choker;
 use peer::Peer;
 use picker::Picker;
+
 use rate::Rate;
 use suspects::Suspects;
 
 pub use peer::{PeerFlags, PeerStatus};
+pub use picker::Order;
 
 /// Bytes of whole pieces that wait for their hash and write before no more is asked for: most of a
 /// batch of large pieces, enough to keep the disk busy and little enough to hold in memory.
@@ -64,6 +67,8 @@ pub struct Config {
     pub wanted: Bitfield,
     /// Weight of each piece; empty: all alike.
     pub weights: Vec<u32>,
+    /// In which order pieces are begun.
+    pub order: Order,
     /// Blocks that an earlier run left of pieces that are not whole; `None` for those that are not here.
     pub partial: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
     /// Bytes received so far, in earlier runs too.
@@ -99,6 +104,12 @@ pub struct Hello {
 pub enum Input {
     /// To be in this state from now on.
     Enter(State),
+    /// What is wanted from now on, with the weight of each piece (empty: all alike), and in which order.
+    Want {
+        wanted: Bitfield,
+        weights: Vec<u32>,
+        order: Order,
+    },
     Connected(Hello),
     Closed(PeerKey),
     /// Any message but a block.
@@ -208,6 +219,7 @@ impl Swarm {
     pub fn new(now: Instant, mut config: Config) -> Swarm {
         let mut rng = fastrand::Rng::with_seed(config.seed);
         let mut picker = Picker::new(&config.wanted, &config.have, &config.weights, rng.u64(..));
+        picker.set_order(config.order);
         let mut pieces = BegunPieces::default();
         for (piece, blocks) in std::mem::take(&mut config.partial) {
             if picker.contains(piece) {
@@ -251,6 +263,7 @@ impl Swarm {
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Enter(state) => self.enter(now, state),
+            Input::Want { wanted, weights, order } => self.want(now, wanted, &weights, order),
             Input::Connected(hello) => self.on_connected(now, hello, false),
             Input::Closed(peer) => self.on_closed(now, peer),
             Input::Message(peer, message) => self.on_message(now, peer, message),

@@ -1,4 +1,4 @@
-//! Which piece to begin next: rarest first, random among equals.
+//! Which piece to begin next: rarest first and random among equals, or in order.
 //!
 //! Owns the availability of every piece and the order of those that are wanted and not begun. The
 //! cost of a change is constant: pieces lie in buckets by weight class and availability, each bucket
@@ -18,11 +18,31 @@ const SPARSE: u32 = 32;
 const FAR: u64 = 1000;
 
 /// Odds of one piece at the most: with as many pieces as a torrent can have, their sum fits 64 bits.
-const MOST_ODDS: u64 = 1 << 40;
+const MAX_ODDS: u64 = 1 << 40;
+
+/// In which order pieces are begun.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Order {
+    /// Those first that the fewest peers have: best for the swarm, and what to use if nobody waits for certain bytes.
+    #[default]
+    Rarest,
+    /// From the first piece to the last.
+    Sequential,
+    /// Those of a window first, in their order, and the rarest while none of them can be begun: for somebody who reads.
+    Window {
+        /// The first piece of the window.
+        next: PieceIndex,
+        /// How many pieces it has.
+        length: u32,
+    },
+}
 
 /// The pieces that are wanted and not begun.
 #[derive(Debug)]
 pub struct Picker {
+    order: Order,
+    /// The pieces that may be picked.
+    open_set: Bitfield,
     /// Peers that have each piece, peers that have everything not counted.
     availability: Vec<u16>,
     /// Place in its bucket; `OUT`: not to be picked.
@@ -43,7 +63,26 @@ impl Picker {
     /// All of `wanted` that is not in `have` may be picked. `weights` gives a weight for each piece
     /// (0 counts as 1); empty: all alike. More than 255 different weights are told apart coarsely.
     pub fn new(wanted: &Bitfield, have: &Bitfield, weights: &[u32], seed: u64) -> Picker {
-        let pieces = wanted.len() as usize;
+        let pieces = wanted.len();
+        let mut picker = Picker {
+            order: Order::default(),
+            open_set: Bitfield::new(pieces),
+            availability: vec![0; pieces as usize],
+            place: vec![OUT; pieces as usize],
+            class: Vec::new(),
+            buckets: Vec::new(),
+            open_in: Vec::new(),
+            weights: Vec::new(),
+            open: 0,
+            seeds: 0,
+            rng: fastrand::Rng::with_seed(seed),
+        };
+        picker.set_wanted(&wanted.difference(have), weights);
+        picker
+    }
+
+    /// From now on, these pieces may be picked, with these weights as in [`Picker::new`]. What peers have stays known.
+    pub fn set_wanted(&mut self, open: &Bitfield, weights: &[u32]) {
         let mut classes: Vec<u32> = weights.iter().map(|&weight| weight.max(1)).collect();
         classes.sort_unstable_by(|a, b| b.cmp(a));
         classes.dedup();
@@ -53,23 +92,30 @@ impl Picker {
         let stride = classes.len().div_ceil(255);
         let class_of =
             |weight: u32| (classes.partition_point(|&other| other > weight.max(1)) / stride).min(254) as u8;
-        let class = (0..pieces).map(|i| weights.get(i).map_or(0, |&weight| class_of(weight))).collect();
-        let weights: Vec<u32> = classes.into_iter().step_by(stride).collect();
-        let mut picker = Picker {
-            availability: vec![0; pieces],
-            place: vec![OUT; pieces],
-            class,
-            buckets: vec![vec![Vec::new()]; weights.len()],
-            open_in: vec![0; weights.len()],
-            weights,
-            open: 0,
-            seeds: 0,
-            rng: fastrand::Rng::with_seed(seed),
+        let pieces = self.place.len();
+        self.class = (0..pieces).map(|i| weights.get(i).map_or(0, |&weight| class_of(weight))).collect();
+        self.weights = classes.into_iter().step_by(stride).collect();
+        self.buckets = vec![vec![Vec::new()]; self.weights.len()];
+        self.open_in = vec![0; self.weights.len()];
+        self.open = 0;
+        self.open_set = Bitfield::new(pieces as u32);
+        self.place.fill(OUT);
+        open.iter().for_each(|piece| self.put(piece));
+    }
+
+    /// From now on, pieces are begun in this order.
+    pub fn set_order(&mut self, order: Order) {
+        self.order = order;
+    }
+
+    /// The piece that comes next in order, if there is an order and the peer has one of those that it is about.
+    pub fn next_in_order(&self, pieces: &Bitfield) -> Option<PieceIndex> {
+        let range = match self.order {
+            Order::Rarest => return None,
+            Order::Sequential => 0..pieces.len(),
+            Order::Window { next, length } => next.0..next.0.saturating_add(length),
         };
-        for piece in wanted.minus(have) {
-            picker.put(piece);
-        }
-        picker
+        self.open_set.first_common(pieces, range)
     }
 
     #[cfg(test)]
@@ -128,6 +174,7 @@ impl Picker {
             return;
         }
         self.open += 1;
+        self.open_set.insert(piece);
         self.open_in[usize::from(self.class[index])] += 1;
         let level = usize::from(self.availability[index]);
         let class = &mut self.buckets[usize::from(self.class[index])];
@@ -152,6 +199,7 @@ impl Picker {
             return;
         }
         self.open -= 1;
+        self.open_set.remove(piece);
         self.open_in[usize::from(self.class[index])] -= 1;
         let bucket = &mut self.buckets[usize::from(self.class[index])][usize::from(self.availability[index])];
         bucket.swap_remove(at as usize);
@@ -248,7 +296,7 @@ impl Picker {
         let heaviest = self.heaviest();
         let odds = |class: usize| {
             let weight = u64::from(self.weights[class]);
-            let odds = u64::from(self.open_in[class]) * weight.pow(2).min(MOST_ODDS);
+            let odds = u64::from(self.open_in[class]) * weight.pow(2).min(MAX_ODDS);
             if weight * FAR > heaviest { odds } else { 0 }
         };
         let odds: Vec<u64> = (0..self.weights.len()).map(odds).collect();

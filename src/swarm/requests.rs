@@ -99,6 +99,9 @@ impl Swarm {
                 .copied()
                 .find(|&p| peer.pieces.contains(p) && self.picker.is_due(p));
         }
+        if let Some(piece) = self.picker.next_in_order(&peer.pieces) {
+            return Some(piece);
+        }
         let suggested = peer.suggested.iter().find(may_begin).copied();
         if let Some(piece) = suggested.filter(|&piece| self.picker.weighs_most(piece)) {
             return Some(piece);

@@ -97,6 +97,8 @@ pub struct Announcer {
     next_round: Option<Instant>,
     /// When the next round may begin if peers are wanted.
     early_round: Option<Instant>,
+    /// [`complete`](Self::complete) has been called.
+    has_completed: bool,
     /// As the last `poll` said.
     wants_peers: bool,
     /// As the last call said.
@@ -134,6 +136,7 @@ impl Announcer {
             round: None,
             next_round: None,
             early_round: None,
+            has_completed: false,
             wants_peers: true,
             now: None,
             serial: 0,
@@ -156,9 +159,12 @@ impl Announcer {
     }
 
     /// The download has completed in this run: `completed` is due to each tracker that knows us as a
-    /// downloader, once. Not to be called for a torrent that was complete from the start (BEP 3).
+    /// downloader, once: later calls do nothing, should more be wanted and completed. Not to be called for a torrent that was complete from the start (BEP 3).
     pub fn complete(&mut self, now: Instant) {
         self.now = Some(now);
+        if std::mem::replace(&mut self.has_completed, true) {
+            return;
+        }
         for tracker in &mut self.trackers {
             let started = tracker.outstanding.is_some_and(|o| o.event == Some(AnnounceEvent::Started));
             tracker.owes_completed = tracker.knows_us || started;

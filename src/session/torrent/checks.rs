@@ -212,6 +212,7 @@ impl Torrent {
             have,
             wanted: self.wanted.clone(),
             weights: piece_weights(&metainfo.layout, &self.options.priorities),
+            order: self.options.order,
             partial,
             downloaded,
             uploaded,

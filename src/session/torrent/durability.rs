@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::{Activity, Torrent};
 use crate::bitfield::Bitfield;
 use crate::disk::WriteJob;
+use crate::event::State;
 use crate::ids::Round;
 use crate::layout::PieceIndex;
 use crate::session::context::Context;
@@ -185,6 +186,23 @@ impl Torrent {
             let _ = notify.send(Notice::Prepared(id, storage.prepare()));
         };
         // If too much waits there, each write makes what it needs.
+        let _ = context.disk.write(WriteJob::Then(Box::new(work)));
+    }
+
+    /// Has the files hold what the user wants from now on, behind the writes that wait.
+    pub(super) fn set_wanted_files(&mut self, context: &Context) {
+        let (id, storage, notify) = (self.id, self.on_disk.storage.clone(), context.notify.clone());
+        let priorities = self.options.priorities.clone();
+        self.durability.prepared = false;
+        let prepares = self.state == State::Started && self.goes_on();
+        let work = move || {
+            let prepare = || if prepares { storage.prepare() } else { Ok(()) };
+            let result = storage.set_wanted(&priorities).and_then(|()| prepare());
+            if prepares || result.is_err() {
+                let _ = notify.send(Notice::Prepared(id, result));
+            }
+        };
+        // If too much waits there, files that become wanted stay in the part file until the next start.
         let _ = context.disk.write(WriteJob::Then(Box::new(work)));
     }
 

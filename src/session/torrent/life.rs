@@ -6,8 +6,9 @@ use super::{Activity, Torrent, verdict_of};
 use crate::event::{Kind, State, Verdict};
 use crate::layout::PieceIndex;
 use crate::session::context::Context;
+use crate::session::selection::{piece_weights, wanted_pieces};
 use crate::storage::StorageError;
-use crate::swarm::Input;
+use crate::swarm::{Input, Order};
 
 /// For how long an ending torrent waits for its trackers and its data.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -99,6 +100,34 @@ impl Torrent {
         self.last_new = now;
         self.durability.save_soon(now);
         self.flush(piece, context);
+        self.tell_if_complete(now, context);
+    }
+
+    /// What the user wants from now on. What is not wanted any more stays where it is.
+    pub fn want(
+        &mut self,
+        now: Instant,
+        priorities: Option<Vec<u32>>,
+        order: Option<Order>,
+        context: &mut Context,
+    ) {
+        self.options.order = order.unwrap_or(self.options.order);
+        if let Some(priorities) = priorities {
+            self.wanted = wanted_pieces(self.layout(), &priorities);
+            self.options.priorities = priorities;
+            self.set_wanted_files(context);
+        }
+        let weights = piece_weights(self.layout(), &self.options.priorities);
+        let wanted = self.wanted.clone();
+        self.input(now, Input::Want { wanted, weights, order: self.options.order });
+        match self.is_complete() {
+            true => self.tell_if_complete(now, context),
+            false if self.completed.take().is_some() => self.last_new = now,
+            false => {}
+        }
+    }
+
+    fn tell_if_complete(&mut self, now: Instant, context: &mut Context) {
         if self.completed.is_some() || !self.is_complete() {
             return;
         }

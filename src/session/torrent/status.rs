@@ -73,6 +73,11 @@ impl Torrent {
         }
     }
 
+    /// The weight of each file, in order; empty: all 1.
+    pub fn priorities(&self) -> &[u32] {
+        &self.options.priorities
+    }
+
     /// The trackers, by tier and in the order in which they are asked.
     pub fn trackers(&self) -> Vec<Tier> {
         let mut tiers: BTreeMap<usize, Tier> = BTreeMap::new();

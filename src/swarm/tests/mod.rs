@@ -5,6 +5,7 @@ mod many;
 mod sim;
 mod storm;
 mod table;
+mod want;
 mod weights;
 
 use std::collections::BTreeMap;

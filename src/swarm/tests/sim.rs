@@ -231,6 +231,7 @@ impl Sim {
             have: if spec.complete { Bitfield::full(pieces) } else { Bitfield::new(pieces) },
             wanted: Bitfield::full(pieces),
             weights: Vec::new(),
+            order: Default::default(),
             partial: Default::default(),
             downloaded: 0,
             uploaded: 0,

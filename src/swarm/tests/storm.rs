@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::{Hello, Input, Output};
+use super::super::{Hello, Input, Order, Output};
 use super::table::{Table, pieces};
 use crate::event::{Direction, State};
 use crate::finder::DialEnd;
@@ -83,6 +83,18 @@ fn play(table: &mut Table, (what, peer, number): Op) {
         33 => table.dial_ended(Table::address(peer), DialEnd::Failed),
         34 => table.dial_ended(Table::address(peer), DialEnd::Postponed),
         35 => table.input(Input::Lost(piece)),
+        36 | 37 => {
+            let pieces_wanted = pieces(
+                &table.layout,
+                (0..table.layout.num_pieces()).filter(|n| (number >> (n % 16)) & 1 == 0),
+            );
+            let order = match number % 3 {
+                0 => Order::Rarest,
+                1 => Order::Sequential,
+                _ => Order::Window { next: PieceIndex(number % 40), length: number % 7 },
+            };
+            table.input(Input::Want { wanted: pieces_wanted, weights: Vec::new(), order });
+        }
         _ => answer_verify(table, number),
     }
 }

@@ -59,6 +59,7 @@ impl Table {
             have: Bitfield::new(num),
             wanted: Bitfield::full(num),
             weights: Vec::new(),
+            order: Default::default(),
             partial: Default::default(),
             downloaded: 0,
             uploaded: 0,

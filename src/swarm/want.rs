@@ -1,0 +1,57 @@
+//! What is wanted changes while the transfer goes on.
+
+use std::time::Instant;
+
+use super::{Order, Swarm};
+use crate::bitfield::Bitfield;
+use crate::ids::PeerKey;
+use crate::layout::PieceIndex;
+use crate::wire::Message;
+
+impl Swarm {
+    /// From now on, these pieces are wanted, with these weights and in this order. Begun pieces that are not wanted any more are
+    /// given up; whole ones that wait for their hash are not.
+    pub(super) fn want(&mut self, now: Instant, wanted: Bitfield, weights: &[u32], order: Order) {
+        let unwanted: Vec<PieceIndex> = self.pieces.iter().filter(|&piece| !wanted.contains(piece)).collect();
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for &key in &keys {
+            self.cancel_unwanted(now, key, &wanted);
+        }
+        for piece in unwanted {
+            self.wasted += self.pieces.give_up(piece);
+        }
+        self.missing = wanted.count_minus(&self.have);
+        self.wanted = wanted;
+        let mut open = self.wanted.difference(&self.have);
+        open.subtract(&self.in_flight());
+        self.picker.set_wanted(&open, weights);
+        self.picker.set_order(order);
+        for &key in &keys {
+            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            let useful = |&piece: &PieceIndex| self.wanted.contains(piece) && !self.have.contains(piece);
+            peer.interesting = peer.pieces.iter().filter(useful).count() as u32;
+            self.update_interest(now, key);
+        }
+        self.wake_idle();
+        if self.is_complete() {
+            self.fill_slots(now);
+        }
+    }
+
+    /// Takes back what a peer was asked for of pieces that are not wanted any more.
+    fn cancel_unwanted(&mut self, now: Instant, key: PeerKey, wanted: &Bitfield) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let in_flight = peer.in_flight.iter().map(|(block, _)| *block);
+        let late = peer.late.iter().copied();
+        let unwanted: Vec<_> = in_flight.chain(late).filter(|block| !wanted.contains(block.piece)).collect();
+        for block in unwanted {
+            let Some(peer) = self.peers.get_mut(&key) else { return };
+            if peer.take_late(block) {
+                self.pieces.end_lateness(&self.config.layout, block, key, false);
+            } else if peer.take_in_flight(block).is_some() {
+                self.pieces.give_back(&self.config.layout, block, key);
+                self.send(now, key, Message::Cancel(block));
+            }
+        }
+    }
+}
