@@ -84,11 +84,12 @@ fn what_is_not_wanted_any_more_is_cancelled_and_not_asked_for() {
     }
     let in_flight = &table.swarm().peers[&peer].in_flight;
     assert!(in_flight.iter().all(|(block, _)| block.piece.0 == 9), "{in_flight:?}");
+    let wanted: Vec<Block> = in_flight.iter().map(|(block, _)| *block).collect();
     assert!(
         !table.block(peer, asked[1]) || asked[1].piece.0 == 9,
         "what crossed with the cancel is of no use"
     );
-    asked.iter().filter(|block| block.piece.0 == 9).for_each(|&block| {
+    wanted.into_iter().for_each(|block| {
         table.block(peer, block);
     });
     serve(&mut table, peer);
