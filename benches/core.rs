@@ -15,7 +15,7 @@ use btget::event::{Direction, State};
 use btget::ids::{PeerKey, WireHash};
 use btget::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
 use btget::swarm::{Config, Hello, Input, Output, Swarm};
-use btget::wire::extension::{self, ExtensionHandshake};
+use btget::wire::extended::{self, ExtensionHandshake};
 use btget::wire::{Limits, Message, PeerId, Reserved, next_frame};
 
 /// Blocks that are timed.
@@ -103,7 +103,7 @@ fn join(swarm: &mut Swarm, now: Instant, peer: PeerKey, pieces: u32, half: Optio
     let theirs = ExtensionHandshake { request_queue: Some(500), ..ExtensionHandshake::default() };
     let payload = theirs.encode();
     swarm.handle(now, Input::Message(peer, Message::Bitfield(has.to_wire())));
-    swarm.handle(now, Input::Message(peer, Message::Extended { id: extension::HANDSHAKE_ID, payload }));
+    swarm.handle(now, Input::Message(peer, Message::Extended { id: extended::HANDSHAKE_ID, payload }));
     swarm.handle(now, Input::Message(peer, Message::Unchoke));
 }
 

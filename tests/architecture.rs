@@ -69,8 +69,8 @@ const ROOMS: &[Room] = &[
     // The environment may name the kernel (`BTGET_SHA1`), to compare them; SIMD needs `unsafe`.
     Room { name: "hash", knows: &[], may: &[Environment, Unsafe, Bytes] },
     Room { name: "metainfo", knows: &["bencode", "hash", "ids", "layout", "text"], may: &[] },
-    Room { name: "event", knows: &["bencode", "bitfield", "ids", "layout", "metainfo", "text"], may: &[] },
-    Room { name: "wire", knows: &["bencode", "bitfield", "ids", "layout", "metainfo", "text"], may: &[] },
+    Room { name: "event", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
+    Room { name: "wire", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
     Room { name: "finder", knows: &["event", "ids"], may: &[] },
     // Of the finder it knows the plain words for how a connection ends.
     Room {

@@ -2,14 +2,14 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 
 use super::{CheckOutcome, Fault, Found};
 use crate::bitfield::Bitfield;
 use crate::event::{FileStatus, Pieces};
 use crate::layout::{FileIndex, Layout, PieceIndex};
 use crate::metainfo::Metainfo;
-use crate::storage::{StorageErrorKind, escaped};
+use crate::storage::StorageErrorKind;
+use crate::text::escape;
 
 /// One file, after a check.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -165,7 +165,7 @@ impl Judge<'_> {
     }
 
     fn name_of(&self, file: FileIndex) -> String {
-        escaped(Path::new(&*self.metainfo.files[file.0 as usize].path))
+        escape(&self.metainfo.files[file.0 as usize].path).into_owned()
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::client::{Phase, Status};
-use crate::metainfo::escape;
+use crate::text::escape;
 use crate::text::{Rate, Short, Time, percent};
 
 /// What the terminal can show.

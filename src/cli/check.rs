@@ -24,9 +24,10 @@ use crate::client::{Phase, Status};
 use crate::event::Verdict;
 use crate::event::{Event, Kind, Pieces, Severity, State};
 use crate::layout::{FileIndex, PieceIndex};
-use crate::metainfo::{Metainfo, escape};
+use crate::metainfo::Metainfo;
 use crate::storage::{Storage, StorageOptions};
 use crate::text::count;
+use crate::text::escape;
 
 /// Verdicts that may wait to be written; a reader that is slower holds up the check, so that it
 /// misses nothing.

@@ -13,6 +13,7 @@ use super::values::{Program, Weighted};
 use crate::client::{Order, SessionOptions, TorrentOptions};
 use crate::event::{Severity, State};
 use crate::storage::Preallocate;
+use crate::text::Remedies;
 
 /// Where a .torrent comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -227,8 +228,17 @@ fn session_options(args: &Args) -> SessionOptions {
         max_download_rate: args.max_download_rate.map(|rate| rate.0),
         max_upload_rate: args.max_upload_rate.map(|rate| rate.0),
         ip_filter: None,
+        remedies: REMEDIES,
     }
 }
+
+/// What somebody at a shell can do about errors.
+const REMEDIES: Remedies = Remedies {
+    start_again: "send SIGUSR2",
+    allocate_less: "use --preallocate sparse",
+    shorten_path: "choose a shorter --basedir",
+    change_port: "choose others with --port",
+};
 
 fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
     TorrentOptions {

@@ -22,7 +22,8 @@ use super::load::cause;
 use super::values::Program;
 use crate::event::{Event, Kind};
 use crate::ids::InfoHashes;
-use crate::metainfo::{Metainfo, escape};
+use crate::metainfo::Metainfo;
+use crate::text::escape;
 
 /// How long a hook may take; then it is killed, with what it started.
 pub const LONGEST: Duration = Duration::from_secs(600);

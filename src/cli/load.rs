@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use super::config::Source;
-use crate::metainfo::{MAX_LENGTH, Metainfo, escape};
+use crate::metainfo::{MAX_LENGTH, Metainfo};
+use crate::text::escape;
 
 /// A torrent and where it came from.
 pub struct Loaded {

@@ -10,7 +10,8 @@ use super::config::Verbosity;
 use super::load::cause;
 use crate::event::Verdict;
 use crate::event::{FileStatus, Kind, Pieces};
-use crate::metainfo::{Metainfo, escape};
+use crate::metainfo::Metainfo;
+use crate::text::escape;
 use crate::text::{Size, count, percent};
 
 /// Byte ranges that are listed of one file before the rest is counted.

@@ -16,7 +16,8 @@ use super::show::{show, show_json};
 use super::signals;
 use super::{json, select, transfer};
 use crate::event::{Event, Kind, Pieces, Verdict};
-use crate::metainfo::{Metainfo, escape};
+use crate::metainfo::Metainfo;
+use crate::text::escape;
 
 /// Why nothing was done: the exit code, and the message.
 type Refusal = (Exit, String);

@@ -11,7 +11,7 @@ use super::config::Verbosity;
 use crate::client::{Phase, Status};
 use crate::event::Verdict;
 use crate::event::{Kind, Severity, State};
-use crate::metainfo::escape;
+use crate::text::escape;
 use crate::text::{Rate, Size, Time, count, percent};
 
 /// How a message is marked.

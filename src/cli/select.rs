@@ -7,8 +7,9 @@ use std::ops::RangeInclusive;
 use glob::{MatchOptions, Pattern};
 
 use super::values::{self, Weighted};
-use crate::metainfo::{Metainfo, escape};
+use crate::metainfo::Metainfo;
 use crate::text::count;
+use crate::text::escape;
 
 /// One `--files LIST`, or the `FILE` of `--priority FILE=N`.
 #[derive(Clone, Debug)]

@@ -9,7 +9,8 @@ use std::io::{self, BufWriter, Write};
 
 use serde::{Serialize, Serializer};
 
-use crate::metainfo::{File, Metainfo, escape};
+use crate::metainfo::{File, Metainfo};
+use crate::text::{ExactSize, Moment, escape};
 
 /// Bytes gathered before they are written: one system call for some thousand files.
 const BUFFER: usize = 64 << 10;
@@ -45,7 +46,7 @@ pub fn show(torrent: &Metainfo, out: &mut impl Write) -> io::Result<()> {
         field(&mut out, "created by", escape(creator))?;
     }
     if let Some(date) = torrent.creation_date {
-        field(&mut out, "created", Date(date))?;
+        field(&mut out, "created", Moment(date))?;
     }
     for note in &torrent.notes {
         field(&mut out, "note", escape(note))?;
@@ -63,7 +64,7 @@ fn files(files: &[File], out: &mut impl Write) -> io::Result<()> {
     writeln!(out)?;
     let digits = files.len().to_string().len();
     for (number, file) in (1..).zip(files) {
-        write!(out, "{number:>digits$}  {:>10}  {}", Size(file.length).to_string(), escape(&file.path))?;
+        write!(out, "{number:>digits$}  {:>10}  {}", ExactSize(file.length).to_string(), escape(&file.path))?;
         if file.pad {
             out.write_all(b" (padding, not made)")?;
         }
@@ -81,61 +82,12 @@ fn files(files: &[File], out: &mut impl Write) -> io::Result<()> {
 /// A size for people, and to the byte where that says more.
 fn exact(bytes: u64) -> String {
     match bytes {
-        0..1024 => Size(bytes).to_string(),
-        _ => format!("{} ({bytes} bytes)", Size(bytes)),
+        0..1024 => ExactSize(bytes).to_string(),
+        _ => format!("{} ({bytes} bytes)", ExactSize(bytes)),
     }
 }
 
-/// Bytes in 1024-based units, three digits or more: `999 B`, `1.50 KiB`, `256 MiB`.
-struct Size(u64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-        if self.0 < 1024 {
-            return write!(f, "{} B", self.0);
-        }
-        let unit = (self.0.ilog2() / 10) as usize;
-        // Hundredths, rounded down: a size never looks larger than it is.
-        let hundredths = (u128::from(self.0) * 100) >> (10 * unit);
-        let (whole, part) = (hundredths / 100, hundredths % 100);
-        let name = UNITS[unit - 1];
-        match whole {
-            _ if part == 0 => write!(f, "{whole} {name}"),
-            0..10 => write!(f, "{whole}.{part:02} {name}"),
-            10..100 => write!(f, "{whole}.{} {name}", part / 10),
-            _ => write!(f, "{whole} {name}"),
-        }
-    }
-}
-
-/// Seconds since 1970 as `2026-01-31 23:59:59 UTC`; as the number where no calendar is of use.
-struct Date(i64);
-
-impl fmt::Display for Date {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DAY: i64 = 86_400;
-        // Up to the year 9999.
-        if !(0..253_402_300_800).contains(&self.0) {
-            return write!(f, "{} seconds after 1970 began", self.0);
-        }
-        let (day, second) = (self.0 / DAY, self.0 % DAY);
-        // Days from 0000-03-01: with the leap day at the end of the year, months and years divide
-        // evenly (a Gregorian 400 years are 146,097 days).
-        let from_march = day + 719_468;
-        let (era, of_era) = (from_march / 146_097, from_march % 146_097);
-        let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year + year / 4 - year / 100);
-        let month = (5 * of_year + 2) / 153;
-        let of_month = of_year - (153 * month + 2) / 5 + 1;
-        let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-        let year = era * 400 + year + next;
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{of_month:02} {hour:02}:{minute:02}:{second:02} UTC")
-    }
-}
-
-/// Writes the one JSON object of `--show --json`, and a line feed. Its keys are a contract (PRODUCT part 1);
+/// Writes the one JSON object of `--show --json`, and a line feed. Its keys are a contract;
 /// `pad` and `symlink` stand only with the files that are such.
 pub fn show_json(torrent: &Metainfo, out: &mut impl Write) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(BUFFER, out);
@@ -283,26 +235,5 @@ mod tests {
         assert!(text.starts_with("name        \\u{1b}]0;x\\u{7}\\n/\n"), "{text}");
         assert!(text.contains("comment     \\u{1b}[2Ja\ncreated by  \\nB\\r\\u{7}\n"), "{text}");
         assert_eq!(shown(true, hostile).lines().count(), 1);
-    }
-
-    #[test]
-    fn sizes_read_well_and_never_look_larger_than_they_are() {
-        let sizes = [0, 1023, 1024, 1536, 10_239, 68 << 20, 1024 * 1024 - 1, u64::MAX];
-        let texts = ["0 B", "1023 B", "1 KiB", "1.50 KiB", "9.99 KiB", "68 MiB", "1023 KiB", "15.9 EiB"];
-        assert_eq!(sizes.map(|size| Size(size).to_string()), texts);
-    }
-
-    #[test]
-    fn dates_follow_the_calendar() {
-        let dates = [0, 951_782_399, 951_782_400, 1_709_210_096, 253_402_300_799, -1];
-        let texts = [
-            "1970-01-01 00:00:00 UTC",
-            "2000-02-28 23:59:59 UTC",
-            "2000-02-29 00:00:00 UTC",
-            "2024-02-29 12:34:56 UTC",
-            "9999-12-31 23:59:59 UTC",
-            "-1 seconds after 1970 began",
-        ];
-        assert_eq!(dates.map(|date| Date(date).to_string()), texts);
     }
 }

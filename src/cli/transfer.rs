@@ -18,8 +18,8 @@ use crate::client::{Client, Error, Session, Status, Subscription, TorrentOptions
 use crate::event::Verdict;
 use crate::event::{Event, Kind, Severity, State};
 use crate::ids::InfoHashes;
-use crate::metainfo::escape;
 use crate::text::count;
+use crate::text::escape;
 
 /// What wakes the loop.
 enum Wake {

@@ -217,7 +217,7 @@ fn decimal(text: &str) -> Option<f64> {
 }
 
 fn quoted(text: &str) -> String {
-    format!("'{}'", crate::metainfo::escape(text))
+    format!("'{}'", crate::text::escape(text))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{FileStatus, Kind, Severity};
-use crate::metainfo::escape;
+use crate::text::escape;
 use crate::text::{Rate, Size, Time, count, percent};
 
 impl Kind {

@@ -8,7 +8,6 @@ mod announce;
 mod byteset;
 pub mod create;
 mod error;
-mod escape;
 mod info;
 mod notes;
 mod path;
@@ -18,7 +17,6 @@ mod tests;
 use std::sync::Arc;
 
 pub use error::MetainfoError;
-pub use escape::escape;
 
 use crate::bencode;
 use crate::hash::{Sha1, sha1};

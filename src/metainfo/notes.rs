@@ -1,6 +1,6 @@
 //! What people are told about a torrent that was read all the same: a bounded list of lines.
 
-use super::escape::escape;
+use crate::text::escape;
 
 /// Notes kept; a torrent can have a million odd names, nobody reads a million lines.
 const MAX_NOTES: usize = 50;

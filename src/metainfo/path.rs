@@ -17,8 +17,8 @@ use std::collections::HashMap;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::byteset::ByteSet;
-use super::escape::{is_plain_ascii, is_unprintable};
 use super::notes::{Notes, quote};
+use crate::text::{is_plain_ascii, is_unprintable};
 
 /// Bytes in a component: what Linux, macOS and Windows file systems hold (`NAME_MAX`).
 pub(super) const MAX_NAME: usize = 255;

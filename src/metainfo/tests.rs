@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::create::{Content, NewTorrent};
 use super::*;
+use crate::text::escape;
 
 fn torrent(content: Content<'_>) -> Vec<u8> {
     let hashes = [Sha1([1; 20]), Sha1([2; 20])];

@@ -220,7 +220,8 @@ fn not_listening(options: &SessionOptions, error: &std::io::Error) -> NotStarted
     let ports: Vec<String> = options.ports.iter().take(8).map(u16::to_string).collect();
     let ports = ports.join(", ");
     let at = options.bind.map_or(String::new(), |ip: IpAddr| format!("{ip} "));
-    let message = format!("cannot listen on {at}port {ports}: {error}; choose others with --port");
+    let remedy = options.remedies.change_port;
+    let message = format!("cannot listen on {at}port {ports}: {error}; {remedy}");
     let event = Kind::ListenFailure {
         address: options.bind.unwrap_or(IpAddr::from([0; 4])).to_string(),
         ports,

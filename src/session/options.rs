@@ -11,6 +11,7 @@ use crate::finder::IpFilter;
 use crate::ids::InfoHashes;
 use crate::storage::Preallocate;
 use crate::swarm::Order;
+use crate::text::Remedies;
 
 /// What all torrents of a session share.
 #[derive(Clone, Debug)]
@@ -25,8 +26,10 @@ pub struct SessionOptions {
     pub max_download_rate: Option<u64>,
     /// Bytes a second, all torrents together.
     pub max_upload_rate: Option<u64>,
-    /// Who is not dealt with.
+    /// Peers that are not dealt with.
     pub ip_filter: Option<IpFilter>,
+    /// What the user of this program is told to do about errors.
+    pub remedies: Remedies,
 }
 
 /// What one torrent is to do.
@@ -203,6 +206,7 @@ impl Default for SessionOptions {
             max_download_rate: None,
             max_upload_rate: None,
             ip_filter: None,
+            remedies: Remedies::default(),
         }
     }
 }

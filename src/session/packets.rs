@@ -1,6 +1,6 @@
 //! Handshakes and messages as the keys of an event.
 
-use crate::wire::extension::HANDSHAKE_ID;
+use crate::wire::extended::HANDSHAKE_ID;
 use crate::wire::{ExtensionHandshake, Handshake, Message};
 
 /// A handshake as the keys of an event.

@@ -1,8 +1,11 @@
 //! What can go wrong with files, in the words that a user reads.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use crate::text::{Remedies, RoomNeeded, escape};
 
 /// The causes that differ in what a user, or the program, can do about them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -52,7 +55,7 @@ impl fmt::Display for Operation {
 }
 
 /// An error with a file of a torrent. `Display` says thing, cause and remedy:
-/// `cannot write ./a.iso: disk full; free 3.0 GiB and send SIGUSR2`.
+/// `cannot write ./a.iso: disk full; free 3.0 GiB and start it again`.
 #[derive(Debug)]
 pub struct StorageError {
     /// The cause.
@@ -117,78 +120,63 @@ impl std::error::Error for StorageError {
 
 impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} {}: ", self.operation, escaped(&self.path))?;
-        let errno = self.source.as_ref().and_then(rustix::io::Errno::from_io_error);
-        match self.kind {
-            StorageErrorKind::Full => self.fmt_full(f, errno),
-            StorageErrorKind::TooSmall => {
-                let missing = human(self.needed.unwrap_or(0));
-                write!(f, "the disk lacks {missing} for all of it; free that or use --preallocate sparse")
-            }
-            StorageErrorKind::Denied => f.write_str("no permission; allow it to this user and send SIGUSR2"),
-            StorageErrorKind::ReadOnly => {
-                f.write_str("the file system is read-only; mount it writable and send SIGUSR2")
-            }
-            StorageErrorKind::Missing => f.write_str("there is no such file; check again to fetch it anew"),
-            StorageErrorKind::Short => f.write_str("it is shorter than it should be; check again"),
-            StorageErrorKind::Vanished => {
-                f.write_str("it was there and is gone; mount or restore its folder and start again")
-            }
-            StorageErrorKind::NotAFile => f.write_str(
-                "something that is not a file or folder of this torrent is in its place; move it away",
-            ),
-            StorageErrorKind::NameTooLong => f.write_str(
-                "the name is too long for this file system; choose a shorter --basedir or another disk",
-            ),
-            StorageErrorKind::Io if self.is_out_of_handles() => {
-                f.write_str("too many open files; raise the limit (ulimit -n) and start again")
-            }
-            StorageErrorKind::Io => match &self.source {
-                Some(source) => write!(f, "{source}; look after the disk and send SIGUSR2"),
-                None => f.write_str("the disk does not do it; look after it and send SIGUSR2"),
-            },
-        }
+        f.write_str(&self.message(&Remedies::default()))
     }
 }
 
 impl StorageError {
-    fn fmt_full(&self, f: &mut fmt::Formatter<'_>, errno: Option<rustix::io::Errno>) -> fmt::Result {
-        if errno == Some(rustix::io::Errno::FBIG) {
-            return f
-                .write_str("a limit on the size of files is reached; raise it (ulimit -f) and start again");
+    /// Thing, cause and remedy in one sentence, the remedy as this program's user can follow it.
+    pub fn message(&self, remedies: &Remedies) -> String {
+        let thing = self.path.to_string_lossy();
+        format!("cannot {} {}: {}", self.operation, escape(&thing), self.cause_and_remedy(remedies))
+    }
+
+    fn cause_and_remedy(&self, remedies: &Remedies) -> Cow<'static, str> {
+        let Remedies { start_again, allocate_less, shorten_path, .. } = remedies;
+        let text = match self.kind {
+            StorageErrorKind::Full => return self.full(start_again),
+            StorageErrorKind::TooSmall => {
+                let missing = RoomNeeded(self.needed.unwrap_or(0));
+                format!("the disk lacks {missing} for all of it; free that or {allocate_less}")
+            }
+            StorageErrorKind::Denied => format!("no permission; allow it to this user and {start_again}"),
+            StorageErrorKind::ReadOnly => {
+                format!("the file system is read-only; mount it writable and {start_again}")
+            }
+            StorageErrorKind::Missing => return "there is no such file; check again to fetch it anew".into(),
+            StorageErrorKind::Short => return "it is shorter than it should be; check again".into(),
+            StorageErrorKind::Vanished => {
+                return "it was there and is gone; mount or restore its folder and start again".into();
+            }
+            StorageErrorKind::NotAFile => {
+                return "something that is not a file or folder of this torrent is in its place; move it away".into();
+            }
+            StorageErrorKind::NameTooLong => {
+                format!("the name is too long for this file system; {shorten_path} or another disk")
+            }
+            StorageErrorKind::Io if self.is_out_of_handles() => {
+                return "too many open files; raise the limit (ulimit -n) and start again".into();
+            }
+            StorageErrorKind::Io => match &self.source {
+                Some(source) => format!("{source}; look after the disk and {start_again}"),
+                None => format!("the disk does not do it; look after it and {start_again}"),
+            },
+        };
+        text.into()
+    }
+
+    fn full(&self, start_again: &str) -> Cow<'static, str> {
+        use rustix::io::Errno;
+        let errno = self.source.as_ref().and_then(Errno::from_io_error);
+        if errno == Some(Errno::FBIG) {
+            return "a limit on the size of files is reached; raise it (ulimit -f) and start again".into();
         }
-        let cause = if errno == Some(rustix::io::Errno::DQUOT) { "quota used up" } else { "disk full" };
+        let cause = if errno == Some(Errno::DQUOT) { "quota used up" } else { "disk full" };
         match self.needed {
-            Some(bytes) => write!(f, "{cause}; free {} and send SIGUSR2", human(bytes)),
-            None => write!(f, "{cause}; free some space and send SIGUSR2"),
+            Some(bytes) => format!("{cause}; free {} and {start_again}", RoomNeeded(bytes)).into(),
+            None => format!("{cause}; free some space and {start_again}").into(),
         }
     }
-}
-
-/// A size for people, rounded up: to free that much is enough.
-fn human(bytes: u64) -> String {
-    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let mut unit = 1u64 << 10;
-    let mut name = 0;
-    while name + 1 < units.len() && bytes >= unit << 10 {
-        unit <<= 10;
-        name += 1;
-    }
-    let tenths = (u128::from(bytes) * 10).div_ceil(u128::from(unit)).max(1);
-    format!("{}.{} {}", tenths / 10, tenths % 10, units[name])
-}
-
-/// A path for people: names come from strangers, so what a terminal might obey is escaped.
-pub(crate) fn escaped(path: &Path) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
-    let mut text = String::new();
-    for c in path.to_string_lossy().chars() {
-        if hidden(c) { text.extend(c.escape_default()) } else { text.push(c) }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -199,7 +187,7 @@ mod tests {
     fn message(errno: Errno, needed: Option<u64>) -> String {
         let mut error = StorageError::from_io(Operation::Write, "./a.iso", errno.into());
         error.needed = needed;
-        error.to_string()
+        error.message(&Remedies { start_again: "send SIGUSR2", ..Remedies::default() })
     }
 
     #[test]
@@ -223,12 +211,5 @@ mod tests {
     fn a_name_with_control_characters_is_escaped() {
         let error = StorageError::new(StorageErrorKind::Missing, Operation::Read, "./a\x1b[2J\u{202e}b");
         assert!(error.to_string().starts_with("cannot read ./a\\u{1b}[2J\\u{202e}b: "), "{error}");
-    }
-
-    #[test]
-    fn sizes_are_rounded_up() {
-        assert_eq!(human(1), "0.1 KiB");
-        assert_eq!(human((3 << 30) + 1), "3.1 GiB");
-        assert_eq!(human(u64::MAX), "16.0 EiB");
     }
 }

@@ -26,7 +26,6 @@ mod root;
 mod sync;
 mod vectored;
 
-pub(crate) use error::escaped;
 pub use error::{Operation, StorageError, StorageErrorKind};
 pub use note::Note;
 pub(crate) use open::{Opened, allowed_files};

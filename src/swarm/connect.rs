@@ -11,7 +11,7 @@ use crate::finder::Parting;
 use crate::ids::PeerKey;
 use crate::layout::PieceIndex;
 use crate::wire::Message;
-use crate::wire::extension::{self, ExtensionHandshake};
+use crate::wire::extended::{self, ExtensionHandshake};
 
 /// Two clients that call each other at the same time know of both connections within this.
 const CROSSING: Duration = Duration::from_secs(10);
@@ -131,13 +131,12 @@ impl Swarm {
         if extended {
             let ours = ExtensionHandshake {
                 extensions: Vec::new(),
-                client: Some(extension::OUR_CLIENT.into()),
+                client: Some(extended::OUR_CLIENT.into()),
                 port: Some(self.config.port).filter(|&port| port != 0),
                 request_queue: Some(REQQ as u32),
                 your_ip: Some(ip),
             };
-            let payload = ours.encode();
-            self.send(now, key, Message::Extended { id: extension::HANDSHAKE_ID, payload });
+            self.send(now, key, Message::from(&ours));
         }
         // A seed's capacity goes where its slots are: all newcomers at once would fetch the same twice.
         if fast && !self.have.is_full() {
@@ -155,12 +154,9 @@ impl Swarm {
     }
 
     /// The peer's extension handshake (BEP 10).
-    pub(super) fn on_extension_handshake(&mut self, now: Instant, key: PeerKey, payload: &[u8]) {
-        let Ok(theirs) = ExtensionHandshake::decode(payload) else {
-            self.peer_error(key, "malformed extension handshake");
-            return self.close(now, key, "malformed extension handshake");
-        };
+    pub(super) fn on_extension_handshake(&mut self, key: PeerKey, theirs: ExtensionHandshake) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.extensions.update(&theirs);
         if let Some(reqq) = theirs.request_queue {
             peer.window.set_reqq(reqq);
         }

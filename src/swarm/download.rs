@@ -12,7 +12,7 @@ use crate::event::{Kind, Severity, State};
 use crate::hash::Sha1;
 use crate::ids::{Machine, PeerKey, Source};
 use crate::layout::{Block, PieceIndex};
-use crate::wire::{Message, extension};
+use crate::wire::{Extended, Message};
 
 /// After a peer has refused a block, so long it is not asked for any of that piece; doubled with each
 /// further refusal without a block in between, up to 16 times. Some refuse what is beyond their queue
@@ -70,9 +70,7 @@ impl Swarm {
                     self.dirty.insert(key);
                 }
             }
-            Message::Extended { id: extension::HANDSHAKE_ID, payload } if peer.extended => {
-                self.on_extension_handshake(now, key, &payload);
-            }
+            Message::Extended { id, payload } if peer.extended => self.on_extended(now, key, id, &payload),
             Message::Extended { .. } => {}
             Message::HaveAll
             | Message::HaveNone
@@ -80,6 +78,17 @@ impl Swarm {
             | Message::Suggest(_)
             | Message::AllowedFast(_) => {
                 self.close(now, key, format!("{} without the fast extension", message.name()));
+            }
+        }
+    }
+
+    fn on_extended(&mut self, now: Instant, key: PeerKey, id: u8, payload: &[u8]) {
+        match Extended::decode(id, payload) {
+            Ok(Extended::Handshake(theirs)) => self.on_extension_handshake(key, theirs),
+            Ok(Extended::Unknown(_)) => {}
+            Err(_) => {
+                self.peer_error(key, "malformed extension handshake");
+                self.close(now, key, "malformed extension handshake");
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::bitfield::Bitfield;
 use crate::event::Direction;
 use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
+use crate::wire::extended::PeerExtensions;
 use crate::wire::{PeerId, Reserved};
 
 /// Requests that we take from one peer before we refuse more; told as `reqq` (BEP 10).
@@ -84,6 +85,8 @@ pub struct Peer {
     pub fast: bool,
     /// Both sides speak BEP 10.
     pub extended: bool,
+    /// How it numbers its extensions.
+    pub extensions: PeerExtensions,
     /// We choke it.
     pub am_choking: bool,
     /// It has pieces that we want, and we have told it so.
@@ -165,6 +168,7 @@ impl Peer {
             client: hello.peer_id.client_name(),
             fast: hello.reserved.has(Reserved::FAST),
             extended: hello.reserved.has(Reserved::EXTENSION),
+            extensions: PeerExtensions::default(),
             am_choking: true,
             am_interested: false,
             peer_choking: true,

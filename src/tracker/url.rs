@@ -2,16 +2,18 @@
 
 use std::fmt::Write;
 
+use percent_encoding::{
+    AsciiSet, CONTROLS, NON_ALPHANUMERIC, PercentEncode, percent_encode, utf8_percent_encode,
+};
+
 use super::Request;
 
 /// The URL to get for an announce (BEP 3, 7, 23); a query that the tracker's URL has stays in front.
 pub(super) fn announce_url(request: &Request) -> String {
     let mut url = clean(&request.url);
     url.push(if url.contains('?') { '&' } else { '?' });
-    url.push_str("info_hash=");
-    percent_encode(&request.info_hash.0, &mut url);
-    url.push_str("&peer_id=");
-    percent_encode(&request.peer_id.0, &mut url);
+    let _ = write!(url, "info_hash={}", encoded(&request.info_hash.0));
+    let _ = write!(url, "&peer_id={}", encoded(&request.peer_id.0));
     let Request { port, uploaded, downloaded, left, numwant, key, .. } = request;
     let _ = write!(url, "&port={port}&uploaded={uploaded}&downloaded={downloaded}&left={left}");
     let _ = write!(url, "&compact=1&numwant={numwant}&key={key:08x}");
@@ -19,8 +21,7 @@ pub(super) fn announce_url(request: &Request) -> String {
         let _ = write!(url, "&event={}", event.as_str());
     }
     if let Some(id) = &request.tracker_id {
-        url.push_str("&trackerid=");
-        percent_encode(id, &mut url);
+        let _ = write!(url, "&trackerid={}", encoded(id));
     }
     url
 }
@@ -49,31 +50,26 @@ pub(super) fn redirect(base: &str, location: &str) -> String {
 
 /// Without fragment and surrounding space; what may not stand in a URL is percent-encoded.
 fn clean(url: &str) -> String {
+    /// What may not stand in a URL at all (RFC 3986), the percent sign aside: what is encoded stays so.
+    const NEVER: &AsciiSet = &CONTROLS
+        .add(b' ')
+        .add(b'"')
+        .add(b'<')
+        .add(b'>')
+        .add(b'\\')
+        .add(b'^')
+        .add(b'`')
+        .add(b'{')
+        .add(b'|')
+        .add(b'}');
     let url = url.trim().split('#').next().unwrap_or_default();
-    let mut clean = String::with_capacity(url.len());
-    for byte in url.bytes() {
-        match byte {
-            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => encode_byte(byte, &mut clean),
-            0x21..=0x7e => clean.push(char::from(byte)),
-            _ => encode_byte(byte, &mut clean),
-        }
-    }
-    clean
+    utf8_percent_encode(url, NEVER).to_string()
 }
 
-fn percent_encode(bytes: &[u8], into: &mut String) {
-    for &byte in bytes {
-        match byte {
-            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'.' | b'-' | b'_' | b'~' => {
-                into.push(char::from(byte));
-            }
-            _ => encode_byte(byte, into),
-        }
-    }
-}
-
-fn encode_byte(byte: u8, into: &mut String) {
-    let _ = write!(into, "%{byte:02X}");
+/// Bytes as the value of a query: all but the unreserved characters of RFC 3986 are encoded.
+fn encoded(bytes: &[u8]) -> PercentEncode<'_> {
+    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~');
+    percent_encode(bytes, RESERVED)
 }
 
 #[cfg(test)]

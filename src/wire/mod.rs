@@ -5,13 +5,13 @@
 //! message makes sense now; that is the swarm's business.
 
 pub mod decode;
-pub mod extension;
+pub mod extended;
 pub mod handshake;
 pub mod message;
 pub mod peer_id;
 
 pub use decode::{Frame, Limits, next_frame};
-pub use extension::ExtensionHandshake;
+pub use extended::{Extended, ExtensionHandshake};
 pub use handshake::{HANDSHAKE_LENGTH, Handshake, Reserved};
 pub use message::{Message, PIECE_HEADER_LENGTH, piece_header};
 pub use peer_id::PeerId;

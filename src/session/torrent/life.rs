@@ -151,7 +151,7 @@ impl Torrent {
         if self.obstacle.is_some() || self.has_ended() {
             return;
         }
-        let reason = error.to_string();
+        let reason = error.message(&context.options.remedies);
         self.obstacle = Some((verdict_of(error), reason.clone()));
         let path = error.path.display().to_string();
         self.tell(context, Kind::FileError { path, reason: reason.clone() });
@@ -165,7 +165,8 @@ impl Torrent {
     /// There is no room for what is to be set aside: the torrent ends before it has begun.
     pub(super) fn refuse(&mut self, now: Instant, error: &StorageError, context: &mut Context) {
         self.on_storage_error(now, error, context);
-        self.begin_end(now, verdict_of(error), error.to_string(), context);
+        let reason = error.message(&context.options.remedies);
+        self.begin_end(now, verdict_of(error), reason, context);
     }
 
     /// How it would end if it were stopped as it is now, and why.

@@ -262,7 +262,8 @@ impl Torrent {
             return Some(error);
         }
         let path = error.path.display().to_string();
-        self.tell(context, Kind::FileWarning { path, reason: error.to_string() });
+        let reason = error.message(&context.options.remedies);
+        self.tell(context, Kind::FileWarning { path, reason });
         None
     }
 }

@@ -142,7 +142,8 @@ impl Torrent {
             }
             Done::Read { peer, run, .. } => self.send(now, peer, Outgoing::Blocks(run), context),
             Done::NotRead { peer, error, .. } => {
-                self.on_closed(now, peer, error.to_string(), context);
+                let reason = error.message(&context.options.remedies);
+                self.on_closed(now, peer, reason, context);
                 self.on_storage_error(now, &error, context);
             }
         }

@@ -14,7 +14,7 @@ use crate::ids::PeerKey;
 use crate::ids::WireHash;
 use crate::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
 use crate::transfer::Transfer;
-use crate::wire::extension::{self, ExtensionHandshake};
+use crate::wire::extended::{self, ExtensionHandshake};
 use crate::wire::{Message, PeerId, Reserved};
 
 pub struct Table {
@@ -179,7 +179,7 @@ impl Table {
     pub fn reqq(&mut self, peer: PeerKey, reqq: u32) {
         let handshake = ExtensionHandshake { request_queue: Some(reqq), ..ExtensionHandshake::default() };
         let payload = handshake.encode();
-        self.say(peer, Message::Extended { id: extension::HANDSHAKE_ID, payload });
+        self.say(peer, Message::Extended { id: extended::HANDSHAKE_ID, payload });
     }
 
     pub fn say(&mut self, peer: PeerKey, message: Message) {

@@ -32,14 +32,14 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 
 /// Whether all of it is printable ASCII: the quick way past [`is_unprintable`] for most names. It looks at
 /// every byte without stopping at the first bad one, which the compiler turns into wide steps.
-pub(super) fn is_plain_ascii(text: &[u8]) -> bool {
+pub fn is_plain_ascii(text: &[u8]) -> bool {
     text.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'))
 }
 
 /// Control characters, bidirectional controls, line and paragraph separators, and characters that
 /// show nothing and join nothing (so a name could be faked with them). The joiners U+200C and
 /// U+200D are needed by scripts and emoji, and stay.
-pub(super) fn is_unprintable(c: char) -> bool {
+pub fn is_unprintable(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
     }

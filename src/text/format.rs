@@ -1,9 +1,7 @@
-//! How things are written for people: sizes, rates, times.
-//!
-//! Pure formatting. Nothing here prints, and nothing here is meant to be parsed again.
+//! Sizes, rates, times, counts.
 
 use std::fmt::{self, Display, Formatter};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
@@ -58,6 +56,60 @@ fn scaled(bytes: u64) -> (String, usize) {
         _ => 0,
     };
     (format!("{value:.decimals$}"), unit)
+}
+
+/// A number of bytes in three digits or more, rounded down, so that a size never looks larger than it is: `999 B`,
+/// `1.50 KiB`, `256 MiB`.
+#[derive(Clone, Copy, Debug)]
+pub struct ExactSize(pub u64);
+
+impl Display for ExactSize {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.0 < 1024 {
+            return write!(f, "{} B", self.0);
+        }
+        let unit = (self.0.ilog2() / 10) as usize;
+        let hundredths = (u128::from(self.0) * 100) >> (10 * unit);
+        let (whole, part) = (hundredths / 100, hundredths % 100);
+        let name = UNITS[unit];
+        match whole {
+            _ if part == 0 => write!(f, "{whole} {name}"),
+            0..10 => write!(f, "{whole}.{part:02} {name}"),
+            10..100 => write!(f, "{whole}.{} {name}", part / 10),
+            _ => write!(f, "{whole} {name}"),
+        }
+    }
+}
+
+/// A number of bytes to be freed, rounded up to a tenth, so that to free that much is enough: `0.1 KiB`, `3.1 GiB`.
+#[derive(Clone, Copy, Debug)]
+pub struct RoomNeeded(pub u64);
+
+impl Display for RoomNeeded {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let unit = (self.0.max(1).ilog2() / 10).max(1) as usize;
+        let tenths = (u128::from(self.0) * 10).div_ceil(1 << (10 * unit)).max(1);
+        write!(f, "{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+    }
+}
+
+/// Seconds since 1970 as `2026-01-31 23:59:59 UTC`; as the number where no calendar is of use.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment(pub i64);
+
+impl Display for Moment {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        // humantime, as RFC 3339, writes years of four digits.
+        let seconds = u64::try_from(self.0).ok().filter(|seconds| *seconds < 253_402_300_800);
+        match seconds {
+            Some(seconds) => {
+                let moment = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+                let text = humantime::format_rfc3339_seconds(moment).to_string();
+                f.write_str(&text.replace('T', " ").replace('Z', " UTC"))
+            }
+            None => write!(f, "{} seconds after 1970 began", self.0),
+        }
+    }
 }
 
 /// A time in its two largest units: `45s`, `12m 34s`, `3h 5m`, `12d 4h`. At most 7 columns wide
@@ -119,6 +171,34 @@ mod tests {
         assert_eq!(Rate(1024).to_string(), "1.00 KiB/s");
         assert_eq!(Short(12_900_000).to_string(), "12M");
         assert_eq!(Short(1300).to_string(), "1.2K");
+    }
+
+    #[test]
+    fn sizes_read_well_and_never_look_larger_than_they_are() {
+        let sizes = [0, 1023, 1024, 1536, 10_239, 68 << 20, 1024 * 1024 - 1, u64::MAX];
+        let texts = ["0 B", "1023 B", "1 KiB", "1.50 KiB", "9.99 KiB", "68 MiB", "1023 KiB", "15.9 EiB"];
+        assert_eq!(sizes.map(|size| ExactSize(size).to_string()), texts);
+    }
+
+    #[test]
+    fn dates_follow_the_calendar() {
+        let dates = [0, 951_782_399, 951_782_400, 1_709_210_096, 253_402_300_799, -1];
+        let texts = [
+            "1970-01-01 00:00:00 UTC",
+            "2000-02-28 23:59:59 UTC",
+            "2000-02-29 00:00:00 UTC",
+            "2024-02-29 12:34:56 UTC",
+            "9999-12-31 23:59:59 UTC",
+            "-1 seconds after 1970 began",
+        ];
+        assert_eq!(dates.map(|date| Moment(date).to_string()), texts);
+    }
+
+    #[test]
+    fn room_is_rounded_up() {
+        assert_eq!(RoomNeeded(1).to_string(), "0.1 KiB");
+        assert_eq!(RoomNeeded((3 << 30) + 1).to_string(), "3.1 GiB");
+        assert_eq!(RoomNeeded(u64::MAX).to_string(), "16.0 EiB");
     }
 
     #[test]

@@ -1,16 +1,13 @@
 //! The handshake of the extension protocol (BEP 10): who numbers which extension how, and a few
-//! facts about the peer. The extensions' own messages are elsewhere.
+//! facts about the peer.
 
 use std::net::IpAddr;
 
 use bendy::encoding::Encoder;
 
-use super::ProtocolError;
+use super::super::ProtocolError;
 use crate::bencode;
-use crate::metainfo::escape;
-
-/// The id of the extension handshake among the extension messages.
-pub const HANDSHAKE_ID: u8 = 0;
+use crate::text::escape;
 
 /// What we call ourselves.
 pub const OUR_CLIENT: &str =
@@ -32,7 +29,7 @@ pub const MAX_EXTENSION_NAME: usize = 64;
 /// The most that is kept of a client's name, in characters.
 pub const MAX_CLIENT_NAME: usize = 64;
 
-/// An extension handshake: the payload of an extended message with id [`HANDSHAKE_ID`]. Every
+/// An extension handshake: the payload of an extended message with id [`HANDSHAKE_ID`](super::HANDSHAKE_ID). Every
 /// part may be missing, and a peer may send another one later that changes what it names.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ExtensionHandshake {
@@ -51,11 +48,6 @@ pub struct ExtensionHandshake {
 }
 
 impl ExtensionHandshake {
-    /// The id under which the sender wants messages of this extension, if it wants them.
-    pub fn id_of(&self, name: &str) -> Option<u8> {
-        self.extensions.iter().find(|(known, _)| known == name).map(|(_, id)| *id).filter(|id| *id != 0)
-    }
-
     /// The payload that says this.
     pub fn encode(&self) -> Vec<u8> {
         let mut extensions = self.extensions.clone();
@@ -142,6 +134,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn id_of(handshake: &ExtensionHandshake, name: &str) -> Option<u8> {
+        let mut theirs = crate::wire::extended::PeerExtensions::default();
+        theirs.update(handshake);
+        theirs.id_of(name)
+    }
+
     fn addresses() -> impl Strategy<Value = IpAddr> {
         prop_oneof![
             any::<[u8; 4]>().prop_map(IpAddr::from),
@@ -193,7 +191,7 @@ mod tests {
         assert_eq!((read.port, read.request_queue), (Some(6881), Some(2000)));
         assert_eq!(read.your_ip, Some(IpAddr::from([127, 0, 0, 1])));
         assert_eq!(
-            (read.id_of("ut_pex"), read.id_of("ut_metadata"), read.id_of("x")),
+            (id_of(&read, "ut_pex"), id_of(&read, "ut_metadata"), id_of(&read, "x")),
             (Some(1), Some(2), None)
         );
     }
@@ -224,7 +222,7 @@ mod tests {
     #[test]
     fn an_extension_that_was_turned_off_has_no_id() {
         let read = ExtensionHandshake::decode(b"d1:md6:ut_pexi0eee").unwrap();
-        assert_eq!((read.id_of("ut_pex"), read.extensions.len()), (None, 1));
+        assert_eq!((id_of(&read, "ut_pex"), read.extensions.len()), (None, 1));
     }
 
     #[test]
