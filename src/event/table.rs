@@ -1,6 +1,17 @@
-//! The events as documentation: one row each, shown by the man page and checked against the code.
+//! Every event: its name, its severity, its keys, what it means and what it says, each written once.
+//!
+//! Names, URLs and reasons come from strangers: every one of them is escaped where it is put into a message, so that a message can
+//! go to a terminal as it is.
 
-/// One event of the stream.
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Direction, FileStatus, Pieces, Severity, State, Verdict};
+use crate::text::{self, Rate, Size, Time, count, escape, percent};
+
+/// One event of the stream, as documentation: shown by the man page.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     /// Value of the key `event`.
@@ -9,173 +20,410 @@ pub struct Row {
     pub severity: &'static str,
     /// When it happens.
     pub meaning: &'static str,
-    /// Its further keys.
+    /// Its further keys, in the order in which they stand, separated by `, `.
     pub keys: &'static str,
 }
 
-const fn row(event: &'static str, severity: &'static str, keys: &'static str, meaning: &'static str) -> Row {
-    Row { event, severity, meaning, keys }
+/// Makes of each entry a variant of [`Kind`], its severity, its message, and its row of [`TABLE`]. An entry is
+///
+/// ```text
+/// /// What it means.
+/// ("its_name", ItsSeverity) Variant { key: Type, … }
+/// => its message, made of the keys
+/// ```
+///
+/// After the severity may stand a condition without which it is another one, and the keys as people are told of them where these
+/// are not the names of the fields.
+macro_rules! events {
+    ($(
+        $(#[doc = $meaning:literal])+
+        ($event:literal, $severity:ident $(if $usual:expr, else $unusual:ident)? $(, keys $told:literal)?)
+        $name:ident { $($(#[$attribute:meta])* $key:ident: $type:ty),+ $(,)? }
+        => $message:expr
+    ),+ $(,)?) => {
+        /// The events. Units of the fields: bytes, bytes a second, seconds; indices count from 0.
+        #[derive(Clone, Debug, Serialize)]
+        #[serde(tag = "event")]
+        #[non_exhaustive]
+        #[allow(missing_docs, reason = "the fields are the keys, which the entry of each event explains")]
+        pub enum Kind {
+            $($(#[doc = $meaning])+ #[serde(rename = $event)] $name { $($(#[$attribute])* $key: $type),+ },)+
+        }
+
+        impl Kind {
+            /// How much this event matters. It follows from the kind alone, but for `file_report`, where a
+            /// file that is not as it should be is a warning.
+            #[allow(unused_variables, reason = "few entries look at their fields")]
+            pub fn severity(&self) -> Severity {
+                match self {
+                    $(Kind::$name { $($key),+ } => {
+                        $(if !($usual) {
+                            return Severity::$unusual;
+                        })?
+                        Severity::$severity
+                    })+
+                }
+            }
+
+            /// What happened, in plain English, safe to print.
+            #[allow(unused_variables, reason = "few messages say everything")]
+            pub fn message(&self) -> String {
+                match self {
+                    $(Kind::$name { $($key),+ } => $message,)+
+                }
+            }
+        }
+
+        /// Every event, in the order of [`Kind`].
+        pub const TABLE: &[Row] = &[$(Row {
+            event: $event,
+            severity: Severity::$severity.as_str(),
+            meaning: concat!($($meaning),+).trim_ascii_start(),
+            keys: events!(@keys $($told)? [$($key),+]),
+        }),+];
+    };
+    (@keys $told:literal [$($key:ident),+]) => { $told };
+    (@keys [$first:ident $(, $key:ident)*]) => { concat!(stringify!($first) $(, ", ", stringify!($key))*) };
 }
 
-/// Every event, in the order of [`super::Kind`].
-pub const TABLE: &[Row] = &[
-    row("listen_success", "info", "address, port, protocol", "A port is open."),
-    row(
-        "listen_failure",
-        "fatal",
-        "address, ports, protocol, reason",
-        "No port of the list could be opened.",
+events! {
+    /// A port is open.
+    ("listen_success", Info) ListenSuccess { address: SocketAddr, port: u16, protocol: &'static str }
+    => format!("listening on {address} ({protocol})"),
+
+    /// No port of the list could be opened.
+    ("listen_failure", Fatal) ListenFailure {
+        address: String,
+        ports: String,
+        protocol: &'static str,
+        reason: String,
+    }
+    => format!(
+        "cannot listen on {} port {} ({protocol}): {}",
+        escape(address),
+        escape(ports),
+        escape(reason)
     ),
-    row(
-        "ip_filter",
-        "info",
-        "address, protocol, rule",
-        "A filter of the program that embeds btget refused a peer before a byte was sent.",
+
+    /// A filter of the program that embeds btget refused a peer before a byte was sent.
+    ("ip_filter", Info) IpFilter { address: SocketAddr, protocol: &'static str, rule: String }
+    => format!("refused {address}: {}", escape(rule)),
+
+    /// A torrent joined the session.
+    ("torrent_added", Info) TorrentAdded { name: String, size: u64, pieces: u32, files: usize }
+    => format!(
+        "added {}: {} in {} and {}",
+        escape(name),
+        Size(*size),
+        count(*files as u64, "file"),
+        count(*pieces, "piece")
     ),
-    row("torrent_added", "info", "name, size, pieces, files", "A torrent joined the session."),
-    row("torrent_removed", "info", "name", "A torrent left the session."),
-    row("state_changed", "info", "from, to, reason", "Started, paused or stopped."),
-    row("hashcheck_started", "info", "pieces, bytes", "What is on disk is being read."),
-    row(
-        "hashcheck_finished",
-        "info",
-        "have, missing, have_count, missing_count, corrupt_count",
-        "It has been read.",
+
+    /// A torrent left the session.
+    ("torrent_removed", Info) TorrentRemoved { name: String }
+    => format!("removed {}", escape(name)),
+
+    /// Started, paused or stopped.
+    ("state_changed", Info) StateChanged { from: State, to: State, reason: String }
+    => format!("{to}: {}", escape(reason)),
+
+    /// What is on disk is being read.
+    ("hashcheck_started", Info) HashcheckStarted { pieces: u32, bytes: u64 }
+    => format!("checking {}, {}", count(*pieces, "piece"), Size(*bytes)),
+
+    /// It has been read.
+    ("hashcheck_finished", Info) HashcheckFinished {
+        have: Pieces,
+        missing: Pieces,
+        have_count: u32,
+        missing_count: u32,
+        corrupt_count: u32,
+    }
+    => format!(
+        "checked: {have_count} pieces are there, {missing_count} missing, {corrupt_count} corrupt"
     ),
-    row(
-        "file_report",
-        "info",
-        "path, status, length, pieces, bytes, shared, reason",
-        "What a check found about a file: ok, corrupt, missing, short, long or unreadable (a warning unless ok), the bad pieces, their byte ranges in the file, and those of them that a neighbour may be to blame for.",
+
+    /// What a check found about a file: ok, corrupt, missing, short, long or unreadable (a warning unless
+    /// ok), the bad pieces, their byte ranges in the file, and those of them that a neighbour may be to
+    /// blame for.
+    ("file_report", Info if *status == FileStatus::Ok, else Warning) FileReport {
+        path: String,
+        status: FileStatus,
+        length: u64,
+        pieces: Pieces,
+        bytes: Vec<(u64, u64)>,
+        shared: Pieces,
+        reason: Option<String>,
+    }
+    => {
+        let reason =
+            reason.as_ref().map(|reason| format!(": {}", escape(reason))).unwrap_or_default();
+        match pieces.0.is_empty() {
+            true => format!("{} is {status}{reason}", escape(path)),
+            false => format!("{} is {status}{reason}; bad pieces: {pieces}", escape(path)),
+        }
+    },
+
+    /// A piece is right; peers is empty for data that were on disk.
+    ("piece_hash_passed", Info) PieceHashPassed { index: u32, peers: Vec<SocketAddr> }
+    => format!("piece {index} is right"),
+
+    /// A piece is wrong; peers is empty for data that were on disk.
+    ("piece_hash_failed", Warning) PieceHashFailed { index: u32, peers: Vec<SocketAddr> }
+    => match peers.as_slice() {
+        [] => format!("piece {index} on disk is not there or not right"),
+        [one] => format!("piece {index} has a wrong hash, sent by {one}"),
+        many => format!("piece {index} has a wrong hash, sent by {} peers", many.len()),
+    },
+
+    /// An announce begins; announce is started, completed, stopped or empty.
+    ("tracker_announce", Info) TrackerAnnounce { url: String, tier: usize, announce: &'static str }
+    => match announce.is_empty() {
+        true => format!("announcing to {}", escape(url)),
+        false => format!("announcing '{announce}' to {}", escape(url)),
+    },
+
+    /// A connection to a tracker stands; each redirect and each address of a UDP tracker makes one.
+    ("tracker_connect", Debug) TrackerConnect { url: String, tier: usize }
+    => format!("connecting to {}", escape(url)),
+
+    /// It is closed.
+    ("tracker_disconnect", Debug) TrackerDisconnect { url: String, tier: usize }
+    => format!("closed the connection to {}", escape(url)),
+
+    /// Bytes of an answer came; of HTTPS, their number inside the encryption.
+    ("tracker_read", Debug) TrackerRead { url: String, tier: usize, length: usize }
+    => format!("{length} bytes from {}", escape(url)),
+
+    /// Bytes of a request were sent, counted likewise.
+    ("tracker_write", Debug) TrackerWrite { url: String, tier: usize, length: usize }
+    => format!("{length} bytes to {}", escape(url)),
+
+    /// The tracker answered.
+    ("tracker_success", Info) TrackerSuccess {
+        url: String,
+        tier: usize,
+        complete: Option<u32>,
+        incomplete: Option<u32>,
+        peers: usize,
+        interval: u64,
+        min_interval: Option<u64>,
+    }
+    => format!(
+        "{} from {}, next announce in {interval} s",
+        count(*peers as u64, "peer"),
+        escape(url)
     ),
-    row(
-        "piece_hash_passed",
-        "info",
-        "index, peers",
-        "A piece is right; peers is empty for data that were on disk.",
+
+    /// It failed; status_code 0 means that there was no answer.
+    ("tracker_failure", Warning) TrackerFailure {
+        url: String,
+        tier: usize,
+        reason: String,
+        times_in_row: u32,
+        status_code: u16,
+    }
+    => {
+        let again = if *times_in_row > 1 {
+            format!(" ({times_in_row} times in a row)")
+        } else {
+            String::new()
+        };
+        format!("tracker {} failed{again}: {}", escape(url), escape(reason))
+    },
+
+    /// It answered with a warning.
+    ("tracker_warning", Warning) TrackerWarning { url: String, tier: usize, reason: String }
+    => format!("tracker {} warns: {}", escape(url), escape(reason)),
+
+    /// A connection or a call begins; direction is in or out. Of one that comes in it is not known yet
+    /// which torrent it is about.
+    ("peer_connect", Debug) PeerConnect {
+        address: SocketAddr,
+        direction: Direction,
+        transport: &'static str,
+    }
+    => match direction {
+        Direction::In => format!("{address} connected ({transport})"),
+        Direction::Out => format!("connecting to {address} ({transport})"),
+    },
+
+    /// A peer has said who it is.
+    ("peer_id", Debug) PeerId { address: SocketAddr, peer_id: String, client: String }
+    => format!("{address} is {}", escape(client)),
+
+    /// Both handshakes are through.
+    ("peer_handshake_complete", Info) PeerHandshakeComplete {
+        address: SocketAddr,
+        direction: Direction,
+        peer_id: String,
+        client: String,
+    }
+    => format!("connected to {address}, {}", escape(client)),
+
+    /// A connection has ended, or a call has failed.
+    ("peer_disconnect", Info) PeerDisconnect { address: SocketAddr, reason: String }
+    => format!("disconnected from {address}: {}", escape(reason)),
+
+    /// So many bytes of the torrent's data were received.
+    ("peer_data_in", Debug) PeerDataIn { address: SocketAddr, length: usize }
+    => format!("{length} bytes from {address}"),
+
+    /// So many bytes of the torrent's data were sent.
+    ("peer_data_out", Debug) PeerDataOut { address: SocketAddr, length: usize }
+    => format!("{length} bytes to {address}"),
+
+    /// A message was received; never with block data.
+    ("peer_packet_in", Debug, keys "address, type and the fields of the message") PeerPacketIn {
+        address: SocketAddr,
+        #[serde(flatten)]
+        packet: serde_json::Value,
+    }
+    => format!("{} from {address}", packet_type(packet)),
+
+    /// A message was sent; never with block data.
+    ("peer_packet_out", Debug, keys "address, type and the fields of the message") PeerPacketOut {
+        address: SocketAddr,
+        #[serde(flatten)]
+        packet: serde_json::Value,
+    }
+    => format!("{} to {address}", packet_type(packet)),
+
+    /// A peer broke the protocol or its connection failed; peer_id is empty before it has said who it is.
+    ("peer_error", Info) PeerError { address: SocketAddr, peer_id: String, reason: String }
+    => format!("trouble with {address}: {}", escape(reason)),
+
+    /// A peer is not dealt with any more.
+    ("peer_ban", Warning) PeerBan { address: SocketAddr, peer_id: String, reason: String }
+    => format!("banned {address}: {}", escape(reason)),
+
+    /// A peer asked for what does not exist or what we do not have.
+    ("invalid_request", Info) InvalidRequest { address: SocketAddr, peer_id: String, reason: String }
+    => format!("invalid request from {address}: {}", escape(reason)),
+
+    /// A file was opened.
+    ("file_open", Debug) FileOpen { path: String, mode: &'static str }
+    => format!("opened {} ({mode})", escape(path)),
+
+    /// A file was closed.
+    ("file_close", Debug) FileClose { path: String }
+    => format!("closed {}", escape(path)),
+
+    /// Data were read.
+    ("file_read", Debug) FileRead { path: String, length: u64 }
+    => format!("read {length} bytes of {}", escape(path)),
+
+    /// Data were written.
+    ("file_write", Debug) FileWrite { path: String, length: u64 }
+    => format!("wrote {length} bytes of {}", escape(path)),
+
+    /// Data cannot be read or written; the torrent is paused and goes on at SIGUSR2.
+    ("file_error", Fatal) FileError { path: String, reason: String }
+    => {
+        match reason.contains(path.as_str()) {
+            true => escape(reason).into_owned(),
+            false => format!("{}: {}", escape(path), escape(reason)),
+        }
+    },
+
+    /// Something about a file that people should know, and the torrent goes on: it was too long and has
+    /// been cut, a symbolic link could not be made, blocks cannot be reserved.
+    ("file_warning", Warning) FileWarning { path: String, reason: String }
+    => {
+        match reason.contains(path.as_str()) {
+            true => escape(reason).into_owned(),
+            false => format!("{}: {}", escape(path), escape(reason)),
+        }
+    },
+
+    /// News of a web seed; so far: that it is not used.
+    ("url_seed", Info) UrlSeed { url: String, reason: String }
+    => format!("web seed {}: {}", escape(url), escape(reason)),
+
+    /// Each second while something moves.
+    ("progress", Info) Progress {
+        done: u64,
+        wanted: u64,
+        left: u64,
+        downloaded: u64,
+        uploaded: u64,
+        down_rate: u64,
+        up_rate: u64,
+        peers: usize,
+        seeds: usize,
+        eta: Option<u64>,
+        have: Pieces,
+        wanted_pieces: Pieces,
+    }
+    => {
+        let left =
+            eta.map(|s| format!(", {} left", Time(Duration::from_secs(s)))).unwrap_or_default();
+        format!(
+            "{:.1}% of {}, down {}, up {}, {}{left}",
+            percent(*done, *wanted),
+            Size(*wanted),
+            Rate(*down_rate),
+            Rate(*up_rate),
+            count(*peers as u64, "peer")
+        )
+    },
+
+    /// Everything wanted is there and verified.
+    ("complete", Info) Complete { name: String, size: u64, elapsed: f64 }
+    => format!("{} is complete: {} after {}", escape(name), Size(*size), seconds(*elapsed)),
+
+    /// Seeding begins.
+    ("seeding", Info) Seeding { name: String }
+    => format!("seeding {}", escape(name)),
+
+    /// So many events before this one were lost because the reader was too slow or could not be written to.
+    ("events_dropped", Warning) EventsDropped { count: u64 }
+    => format!(
+        "{} lost: the reader was too slow or could not be written to",
+        text::count(*count, "event")
     ),
-    row(
-        "piece_hash_failed",
-        "warning",
-        "index, peers",
-        "A piece is wrong; peers is empty for data that were on disk.",
+
+    /// The outcome.
+    ("summary", Info, keys "name, exit_code, reason, done, wanted, left, downloaded, uploaded, wasted, elapsed, have, wanted_pieces") Summary {
+        name: String,
+        /// Not a key: the command line puts an exit code, made of it, in its place.
+        #[serde(skip)]
+        verdict: Verdict,
+        reason: String,
+        done: u64,
+        wanted: u64,
+        left: u64,
+        downloaded: u64,
+        uploaded: u64,
+        wasted: u64,
+        elapsed: f64,
+        have: Pieces,
+        wanted_pieces: Pieces,
+    }
+    => format!(
+        "{}: {}; {} of {} there, {} uploaded in {}",
+        escape(name),
+        escape(reason),
+        Size(*done),
+        Size(*wanted),
+        Size(*uploaded),
+        seconds(*elapsed)
     ),
-    row(
-        "tracker_announce",
-        "info",
-        "url, tier, announce",
-        "An announce begins; announce is started, completed, stopped or empty.",
-    ),
-    row(
-        "tracker_connect",
-        "debug",
-        "url, tier",
-        "A connection to a tracker stands; each redirect and each address of a UDP tracker makes one.",
-    ),
-    row("tracker_disconnect", "debug", "url, tier", "It is closed."),
-    row(
-        "tracker_read",
-        "debug",
-        "url, tier, length",
-        "Bytes of an answer came; of HTTPS, their number inside the encryption.",
-    ),
-    row("tracker_write", "debug", "url, tier, length", "Bytes of a request were sent, counted likewise."),
-    row(
-        "tracker_success",
-        "info",
-        "url, tier, complete, incomplete, peers, interval, min_interval",
-        "The tracker answered.",
-    ),
-    row(
-        "tracker_failure",
-        "warning",
-        "url, tier, reason, times_in_row, status_code",
-        "It failed; status_code 0 means that there was no answer.",
-    ),
-    row("tracker_warning", "warning", "url, tier, reason", "It answered with a warning."),
-    row(
-        "peer_connect",
-        "debug",
-        "address, direction, transport",
-        "A connection or a call begins; direction is in or out. Of one that comes in it is not known yet which torrent it is about.",
-    ),
-    row("peer_id", "debug", "address, peer_id, client", "A peer has said who it is."),
-    row(
-        "peer_handshake_complete",
-        "info",
-        "address, direction, peer_id, client",
-        "Both handshakes are through.",
-    ),
-    row("peer_disconnect", "info", "address, reason", "A connection has ended, or a call has failed."),
-    row("peer_data_in", "debug", "address, length", "So many bytes of the torrent's data were received."),
-    row("peer_data_out", "debug", "address, length", "So many bytes of the torrent's data were sent."),
-    row(
-        "peer_packet_in",
-        "debug",
-        "address, type and the fields of the message",
-        "A message was received; never with block data.",
-    ),
-    row(
-        "peer_packet_out",
-        "debug",
-        "address, type and the fields of the message",
-        "A message was sent; never with block data.",
-    ),
-    row(
-        "peer_error",
-        "info",
-        "address, peer_id, reason",
-        "A peer broke the protocol or its connection failed; peer_id is empty before it has said who it is.",
-    ),
-    row("peer_ban", "warning", "address, peer_id, reason", "A peer is not dealt with any more."),
-    row(
-        "invalid_request",
-        "info",
-        "address, peer_id, reason",
-        "A peer asked for what does not exist or what we do not have.",
-    ),
-    row("file_open", "debug", "path, mode", "A file was opened."),
-    row("file_close", "debug", "path", "A file was closed."),
-    row("file_read", "debug", "path, length", "Data were read."),
-    row("file_write", "debug", "path, length", "Data were written."),
-    row(
-        "file_error",
-        "fatal",
-        "path, reason",
-        "Data cannot be read or written; the torrent is paused and goes on at SIGUSR2.",
-    ),
-    row(
-        "file_warning",
-        "warning",
-        "path, reason",
-        "Something about a file that people should know, and the torrent goes on: it was too long and has been cut, a symbolic link could not be made, blocks cannot be reserved.",
-    ),
-    row("url_seed", "info", "url, reason", "News of a web seed; so far: that it is not used."),
-    row(
-        "progress",
-        "info",
-        "done, wanted, left, downloaded, uploaded, down_rate, up_rate, peers, seeds, eta, have, wanted_pieces",
-        "Each second while something moves.",
-    ),
-    row("complete", "info", "name, size, elapsed", "Everything wanted is there and verified."),
-    row("seeding", "info", "name", "Seeding begins."),
-    row(
-        "events_dropped",
-        "warning",
-        "count",
-        "So many events before this one were lost because the reader was too slow or could not be written to.",
-    ),
-    row(
-        "summary",
-        "info",
-        "name, exit_code, reason, done, wanted, left, downloaded, uploaded, wasted, elapsed, have, wanted_pieces",
-        "The outcome.",
-    ),
-];
+}
+
+fn packet_type(packet: &serde_json::Value) -> String {
+    escape(packet.get("type").and_then(|kind| kind.as_str()).unwrap_or("message")).into_owned()
+}
+
+fn seconds(elapsed: f64) -> String {
+    match elapsed {
+        few if few < 10.0 => format!("{few:.1}s"),
+        many => Time(Duration::try_from_secs_f64(many).unwrap_or(Duration::MAX)).to_string(),
+    }
+}
 
 #[cfg(test)]
 mod tests {
-    use super::super::*;
     use super::*;
     use serde_json::json;
 
