@@ -1,4 +1,4 @@
-//! PRODUCT part 7: what a full disk, a failing sync and a vanished file may cost, and what resume
+//! What a full disk, a failing sync and a vanished file may cost, and what resume
 //! data may and may not say.
 
 mod support;

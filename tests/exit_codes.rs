@@ -1,4 +1,4 @@
-//! PRODUCT part 3: the exit codes, as a script sees them.
+//! The exit codes, as a script sees them.
 
 mod support;
 

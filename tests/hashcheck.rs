@@ -1,4 +1,4 @@
-//! PRODUCT part 4: what `--hashcheck-only` reports, and that it leaves everything as it was.
+//! What `--hashcheck-only` reports, and that it leaves everything as it was.
 
 mod support;
 

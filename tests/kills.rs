@@ -1,4 +1,4 @@
-//! PRODUCT part 7: what a kill may cost. It is sent at random moments of downloads, and of the ends of
+//! What a kill may cost. It is sent at random moments of downloads, and of the ends of
 //! downloads; each life is then compared with what is on the disk.
 
 mod support;

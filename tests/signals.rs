@@ -1,4 +1,4 @@
-//! PRODUCT part 2: what signals do, as a user sends them.
+//! What signals do, as a user sends them.
 
 // Between two signals nothing happens that could be waited for.
 #![allow(clippy::disallowed_methods)]

@@ -19,9 +19,11 @@ use crate::storage::{Storage, StorageErrorKind};
 
 mod reader;
 mod report;
+mod run;
 
 use reader::{Got, Reader};
 pub use report::FileReport;
+pub use run::HashCheck;
 
 /// Bytes in the buffers of all threads together: leaves room for the rest of a process that is to
 /// stay under 24 MiB.

@@ -37,13 +37,10 @@ impl CheckOutcome {
 
     /// The pieces of `asked` that have no verdict, because the check was stopped before.
     pub fn unchecked(&self, asked: &Bitfield) -> Bitfield {
-        let checked = |piece| {
-            [&self.ok, &self.corrupt, &self.missing, &self.unreadable].iter().any(|set| set.contains(piece))
-        };
-        let mut left = Bitfield::new(asked.len());
-        asked.iter().filter(|&piece| !checked(piece)).for_each(|piece| {
-            left.insert(piece);
-        });
+        let mut left = asked.clone();
+        for verdict in [&self.ok, &self.corrupt, &self.missing, &self.unreadable] {
+            left.subtract(verdict);
+        }
         left
     }
 

@@ -30,7 +30,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// Most serious first. 17, 9, 32, 7 are PRODUCT's order; the others stand where their cause
+    /// Most serious first: what fails the data comes before what leaves them wanting, and the others stand where their cause
     /// does: what concerns the run as a whole comes before what concerns what it fetched.
     const BY_WEIGHT: [Exit; 10] = [
         Exit::Interrupted,

@@ -15,7 +15,7 @@ use crate::event::Kind;
 use crate::ids::InfoHashes;
 use crate::metainfo::MetainfoError;
 
-pub use crate::check::{self, CheckOptions, CheckOutcome, PieceResult};
+pub use crate::check::{self, CheckOptions, CheckOutcome, HashCheck, PieceResult};
 pub use crate::finder::IpFilter;
 pub use crate::session::options::{
     CachedPiece, FileInfo, Phase, SessionOptions, Status, Tier, TorrentOptions, TrackerInfo, Which,

@@ -1,6 +1,6 @@
 //! From the names in a torrent to paths that are safe on disk.
 //!
-//! Owns the rules of PRODUCT part 6: the same torrent always gives the same paths, every path stays
+//! Owns the rules for names: the same torrent always gives the same paths, every path stays
 //! below the torrent's folder, and no two are the same, not even on a file system that ignores
 //! case or normalises Unicode. Never looks at a disk; links that stand in the way there are the
 //! business of `storage`.

@@ -4,52 +4,15 @@
 use std::collections::BTreeMap;
 use std::io::IoSliceMut;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
-use crate::check::{self, CheckOptions, CheckOutcome, PieceResult};
+use crate::check::{HashCheck, PieceResult};
 use crate::disk::OnDisk;
+use crate::event::Kind;
 use crate::layout::PieceIndex;
 use crate::storage::resume::{self, Partial, Vouched};
 use crate::storage::{Storage, StorageError, StorageErrorKind};
-
-/// How far a check is; shared with its thread.
-#[derive(Debug)]
-pub struct Progress {
-    total: AtomicU64,
-    done: AtomicU64,
-    began: Instant,
-    /// What was found good so far. The lock is held for a bit at a time, by the threads that check
-    /// and by whoever wants a picture.
-    have: Mutex<Bitfield>,
-}
-
-impl Progress {
-    /// Of a check that has just begun.
-    pub fn new(now: Instant, pieces: u32) -> Progress {
-        Progress {
-            total: AtomicU64::new(0),
-            done: AtomicU64::new(0),
-            began: now,
-            have: Mutex::new(Bitfield::new(pieces)),
-        }
-    }
-
-    /// Bytes done, bytes to do, bytes a second.
-    pub fn get(&self, now: Instant) -> (u64, u64, u64) {
-        let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
-        let seconds = now.saturating_duration_since(self.began).as_secs_f64().max(0.001);
-        (done, total, (done as f64 / seconds) as u64)
-    }
-
-    /// What was found good so far.
-    pub fn have(&self) -> Bitfield {
-        self.have.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 /// What is to be checked, and how.
 #[derive(Debug)]
@@ -85,8 +48,8 @@ pub struct Checked {
     pub prepared: bool,
     /// The disk is too small for what is to be set aside, so nothing was begun.
     pub refused: bool,
-    /// Pieces whose data are all there and wrong.
-    pub corrupt: u32,
+    /// The event that sums it up.
+    pub finished: Kind,
     /// Pieces that it did not come to, because it was broken off.
     pub unchecked: Bitfield,
     /// Blocks of unfinished pieces that a clean stop had left on disk.
@@ -102,59 +65,58 @@ pub struct Checked {
 /// Checks; blocks. `on_piece` is told of each piece that was read.
 pub fn check(
     plan: &Plan,
-    progress: &Progress,
-    stop: &AtomicBool,
+    hash_check: &HashCheck,
     on_piece: &(dyn Fn(PieceIndex, PieceResult) + Sync),
 ) -> Checked {
-    let Plan { on_disk, state_dir, full, again, prepare, all_or_nothing, doubtful } = plan;
-    let (storage, layout) = (&*on_disk.storage, &on_disk.metainfo.layout);
+    let (storage, metainfo) = (&*plan.on_disk.storage, &*plan.on_disk.metainfo);
     // Before anything is looked at: what moves out of the part file is to be checked too.
     let moved = storage.move_parts_into_files();
-    let vouched = match (again, state_dir) {
-        (Some(again), _) => again.clone(),
-        (None, Some(state_dir)) if !full => resume::load(state_dir, storage),
-        _ => nothing_vouched(layout.num_pieces()),
-    };
-    progress.have.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&vouched.have);
-    progress.total.store(vouched.to_check.bytes(layout), Ordering::Relaxed);
-    let note = |piece: PieceIndex, result: PieceResult| {
-        progress.done.fetch_add(u64::from(layout.piece_size(piece)), Ordering::Relaxed);
-        if result == PieceResult::Ok {
-            progress.have.lock().unwrap_or_else(PoisonError::into_inner).insert(piece);
-        }
-        on_piece(piece, result);
-    };
-    let error = moved.and_then(|()| if *prepare { storage.prepare() } else { Ok(()) }).err();
-    let is_full = |error: &StorageError| match error.kind {
-        StorageErrorKind::TooSmall => true,
-        kind => *all_or_nothing && kind == StorageErrorKind::Full,
-    };
-    let refused = error.as_ref().is_some_and(is_full);
-    storage.drop_caches(doubtful);
+    let vouched = plan.vouched();
+    hash_check.plan(metainfo, &vouched.have, &vouched.to_check);
+    let error = moved.and_then(|()| if plan.prepare { storage.prepare() } else { Ok(()) }).err();
+    let refused = error.as_ref().is_some_and(|error| plan.is_refused_by(error));
+    storage.drop_caches(&plan.doubtful);
     let is_gone = error.as_ref().is_some_and(|error| error.kind == StorageErrorKind::Vanished);
-    let keep_going = || !refused && !is_gone && !stop.load(Ordering::Relaxed);
-    let options = CheckOptions { pieces: &vouched.to_check, threads: 0, keep_going: &keep_going };
-    let outcome = check::check(storage, &on_disk.metainfo, options, &note);
+    let outcome = hash_check.run(storage, metainfo, &vouched.to_check, !refused && !is_gone, on_piece);
     // It may have come from memory alone: an earlier run was killed, or another program has just made it.
     storage.mark_read(&outcome.ok);
     if is_gone {
         // Held open, what is in the folder's place could not be unmounted to make way for it.
         storage.close_all();
     }
-    let have = progress.have();
+    let have = hash_check.have();
     Checked {
-        corrupt: outcome.corrupt.count(),
-        unchecked: unchecked(&vouched.to_check, &outcome),
-        partial: vouched.partial.iter().filter_map(|partial| read_partial(on_disk, partial)).collect(),
+        finished: outcome.finished_event(&have, &Bitfield::full(have.len())),
+        unchecked: outcome.unchecked(&vouched.to_check),
+        partial: vouched.partial.iter().filter_map(|partial| read_partial(&plan.on_disk, partial)).collect(),
         uploaded: vouched.uploaded,
         downloaded: vouched.downloaded,
         read: !outcome.ok.is_empty(),
-        prepared: *prepare && error.is_none(),
+        prepared: plan.prepare && error.is_none(),
         refused,
         vouched: vouched.have,
-        again: again.is_some(),
+        again: plan.again.is_some(),
         have,
         error,
+    }
+}
+
+impl Plan {
+    /// What need not be read, and what is to be.
+    fn vouched(&self) -> Vouched {
+        match (&self.again, &self.state_dir) {
+            (Some(again), _) => again.clone(),
+            (None, Some(state_dir)) if !self.full => resume::load(state_dir, &self.on_disk.storage),
+            _ => nothing_vouched(self.on_disk.metainfo.layout.num_pieces()),
+        }
+    }
+
+    /// Whether it means that the disk is too small, so that nothing is to be begun.
+    fn is_refused_by(&self, error: &StorageError) -> bool {
+        match error.kind {
+            StorageErrorKind::TooSmall => true,
+            kind => self.all_or_nothing && kind == StorageErrorKind::Full,
+        }
     }
 }
 
@@ -166,17 +128,6 @@ fn nothing_vouched(pieces: u32) -> Vouched {
         uploaded: 0,
         downloaded: 0,
     }
-}
-
-fn unchecked(asked: &Bitfield, outcome: &CheckOutcome) -> Bitfield {
-    let mut rest = Bitfield::new(asked.len());
-    if !outcome.finished {
-        let verdicts = [&outcome.ok, &outcome.corrupt, &outcome.missing, &outcome.unreadable];
-        for piece in asked.iter().filter(|&piece| verdicts.iter().all(|set| !set.contains(piece))) {
-            rest.insert(piece);
-        }
-    }
-    rest
 }
 
 /// The blocks of an unfinished piece. They are hashed with the rest of it, so nothing is trusted here.

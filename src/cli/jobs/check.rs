@@ -5,33 +5,36 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Exit;
-use super::config::Config;
-use super::hooks::{About, Hooks, Occasion};
-use super::json::Stream;
-use super::load::Loaded;
-use super::progress::Screen;
-use super::report::{Report, Table};
-use super::say::Mark;
 use crate::bitfield::Bitfield;
-use crate::client::check::check;
-use crate::client::{CheckOptions, CheckOutcome, PieceResult};
+use crate::cli::Exit;
+use crate::cli::jobs::hooks::{About, Hooks, Occasion};
+use crate::cli::jobs::load::Loaded;
+use crate::cli::options::config::Config;
+use crate::cli::show::json::Stream;
+use crate::cli::show::report::{Report, Table};
+use crate::cli::show::say::Mark;
+use crate::cli::show::screen::Screen;
+use crate::client::{CheckOutcome, HashCheck, PieceResult};
 use crate::client::{Phase, Status};
 use crate::event::Verdict;
-use crate::event::{Event, Kind, Pieces, Severity, State};
+use crate::event::{Event, Kind, Severity, State};
 use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::storage::{Storage, StorageOptions};
 use crate::text::count;
 use crate::text::escape;
+use anyhow::bail;
 
 /// Verdicts that may wait to be written; a reader that is slower holds up the check, so that it
 /// misses nothing.
-const MOST_WAITING: usize = 1024;
+const MAX_WAITING: usize = 1024;
+
+/// How often it is looked whether the user wants the check to end.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// One torrent to check.
 pub struct Job {
@@ -47,7 +50,7 @@ pub struct Job {
 
 impl Job {
     /// What `--files`, `--priority` and `--pieces` leave to check. The error is a whole message.
-    pub fn new(torrent: Loaded, priorities: Vec<u32>, asked: &[std::ops::Range<u32>]) -> Result<Job, String> {
+    pub fn new(torrent: Loaded, priorities: Vec<u32>, asked: &[std::ops::Range<u32>]) -> anyhow::Result<Job> {
         let layout = &torrent.metainfo.layout;
         let number = layout.num_pieces();
         let mut pieces = Bitfield::new(number);
@@ -55,20 +58,17 @@ impl Job {
             pieces.insert_range(layout.pieces_of_file(FileIndex(index as u32)));
         }
         if let Some(range) = asked.iter().find(|range| range.end > number) {
-            return Err(format!(
+            bail!(
                 "--pieces: there is no piece {}: {} has {}, numbered from 0",
                 range.end - 1,
                 escape(&torrent.metainfo.name),
                 count(number, "piece")
-            ));
+            );
         }
         if !asked.is_empty() {
             let mut chosen = Bitfield::new(number);
             asked.iter().for_each(|range| chosen.insert_range(range.clone()));
-            let unwanted: Vec<PieceIndex> = pieces.minus(&chosen).collect();
-            for piece in unwanted {
-                pieces.remove(piece);
-            }
+            pieces.intersect_with(&chosen);
         }
         Ok(Job { torrent, priorities, pieces, only_pieces: !asked.is_empty() })
     }
@@ -101,7 +101,7 @@ pub fn run_check(config: &Config, jobs: &[Job], out: &mut impl Write, stop: &Ato
                 exit = exit.worst(one);
             }
             Err(message) => {
-                screen.say(Mark::Error, &message);
+                screen.say(Mark::Error, &format!("{message:#}"));
                 exit = exit.worst(Exit::Failure);
             }
         }
@@ -128,7 +128,7 @@ enum Sink<W> {
 }
 
 impl<W: Write> Sink<W> {
-    fn event(&mut self, metainfo: &Metainfo, kind: Kind) -> Result<(), String> {
+    fn event(&mut self, metainfo: &Metainfo, kind: Kind) -> anyhow::Result<()> {
         match self {
             Sink::Table(table) => table.row(&kind),
             Sink::Json(stream) => {
@@ -146,7 +146,7 @@ fn check_one(
     screen: &mut Screen,
     sink: &mut Sink<impl Write>,
     stop: &AtomicBool,
-) -> Result<(Exit, Kind), String> {
+) -> anyhow::Result<(Exit, Kind)> {
     let metainfo = &job.torrent.metainfo;
     let started = Instant::now();
     let bytes = job.pieces.bytes(&metainfo.layout);
@@ -159,11 +159,21 @@ fn check_one(
         ..StorageOptions::default()
     };
     let storage = Storage::new(metainfo, &config.torrent.basedir, options);
+    let check = HashCheck::new(started, metainfo.layout.num_pieces());
+    check.plan(metainfo, &Bitfield::new(job.pieces.len()), &job.pieces);
     let outcome = thread::scope(|scope| {
-        let (verdicts, received) = sync_channel(MOST_WAITING);
-        let storage = &storage;
-        let engine = scope.spawn(move || read(storage, job, stop, verdicts));
-        watch(job, storage, number, screen, sink, &received)
+        let (verdicts, received) = sync_channel(MAX_WAITING);
+        let (check, storage) = (&check, &storage);
+        let engine = scope.spawn(move || {
+            // Nobody listens any more only if the report could not be written; the check ends soon then.
+            check.run(storage, metainfo, &job.pieces, true, &|piece, result| {
+                let _ = verdicts.send((piece, result));
+            })
+        });
+        let watcher = Watcher { job, storage, check, number, stop };
+        watcher
+            .watch(screen, sink, &received)
+            .inspect_err(|_| check.break_off())
             .map(|()| engine.join().expect("the check does not panic"))
     })?;
     screen.hide(number);
@@ -188,93 +198,80 @@ fn check_one(
 /// A verdict on a piece.
 type PieceVerdict = (PieceIndex, PieceResult);
 
-fn read(storage: &Storage, job: &Job, stop: &AtomicBool, verdicts: SyncSender<PieceVerdict>) -> CheckOutcome {
-    let keep_going = || !stop.load(Ordering::Relaxed);
-    let options = CheckOptions { pieces: &job.pieces, threads: 0, keep_going: &keep_going };
-    // Nobody listens any more only if the report could not be written; the check ends soon then.
-    let tell = |piece, result| {
-        let _ = verdicts.send((piece, result));
-    };
-    check(storage, &job.torrent.metainfo, options, &tell)
+/// Whoever looks on while a torrent is checked.
+struct Watcher<'a> {
+    job: &'a Job,
+    storage: &'a Storage,
+    check: &'a HashCheck,
+    /// Which of the torrents this is.
+    number: usize,
+    /// Set once the user wants the check to end.
+    stop: &'a AtomicBool,
 }
 
-/// Passes verdicts on and draws, until the check is done.
-fn watch(
-    job: &Job,
-    storage: &Storage,
-    number: usize,
-    screen: &mut Screen,
-    sink: &mut Sink<impl Write>,
-    verdicts: &Receiver<PieceVerdict>,
-) -> Result<(), String> {
-    let metainfo = &job.torrent.metainfo;
-    let started = Instant::now();
-    let mut status = status(job);
-    loop {
-        let now = Instant::now();
-        screen.draw(now, |other| (other == number).then(|| status.clone()));
-        let wait =
-            screen.deadline().map_or(Duration::from_secs(3600), |next| next.saturating_duration_since(now));
-        match verdicts.recv_timeout(wait) {
-            Ok((piece, result)) => {
-                let kind = match result {
-                    PieceResult::Ok => Kind::PieceHashPassed { index: piece.0, peers: Vec::new() },
-                    PieceResult::Corrupt | PieceResult::Missing | PieceResult::Unreadable => {
-                        Kind::PieceHashFailed { index: piece.0, peers: Vec::new() }
-                    }
-                };
-                tell_notes(metainfo, storage, sink)?;
-                sink.event(metainfo, kind)?;
-                let size = u64::from(metainfo.layout.piece_size(piece));
-                if result == PieceResult::Ok {
-                    status.have.insert(piece);
-                    status.left -= size.min(status.left);
-                }
-                if let Some((done, _, rate)) = &mut status.check {
-                    *done += size;
-                    *rate = (*done as f64 / started.elapsed().as_secs_f64().max(0.001)) as u64;
-                }
+impl Watcher<'_> {
+    /// Passes verdicts on and draws, until the check is done.
+    fn watch(
+        &self,
+        screen: &mut Screen,
+        sink: &mut Sink<impl Write>,
+        verdicts: &Receiver<PieceVerdict>,
+    ) -> anyhow::Result<()> {
+        let metainfo = &self.job.torrent.metainfo;
+        loop {
+            let now = Instant::now();
+            screen.draw(now, |other| (other == self.number).then(|| self.status(now)));
+            let next = screen.deadline().unwrap_or(now + LOOK_EVERY).min(now + LOOK_EVERY);
+            let verdict = verdicts.recv_timeout(next.saturating_duration_since(now));
+            if self.stop.load(Ordering::Relaxed) {
+                self.check.break_off();
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return tell_notes(metainfo, storage, sink),
+            match verdict {
+                Ok((piece, result)) => {
+                    tell_notes(metainfo, self.storage, sink)?;
+                    sink.event(metainfo, result.event(piece))?;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return tell_notes(metainfo, self.storage, sink),
+            }
+        }
+    }
+
+    /// The picture of a torrent that is only checked.
+    fn status(&self, now: Instant) -> Status {
+        let metainfo = &self.job.torrent.metainfo;
+        let have = self.check.have();
+        Status {
+            info_hash: metainfo.info_hash,
+            name: metainfo.name.clone(),
+            state: State::Stopped,
+            phase: Phase::Checking,
+            total: metainfo.layout.total(),
+            wanted_bytes: self.job.pieces.bytes(&metainfo.layout),
+            left: self.job.pieces.difference(&have).bytes(&metainfo.layout),
+            downloaded: 0,
+            uploaded: 0,
+            wasted: 0,
+            down_rate: 0,
+            up_rate: 0,
+            peers: 0,
+            seeds: 0,
+            eta: None,
+            in_flight: Bitfield::new(have.len()),
+            have,
+            wanted: self.job.pieces.clone(),
+            check: Some(self.check.progress(now)),
+            error: None,
+            ended: None,
+            verdict: Verdict::Incomplete,
         }
     }
 }
 
 /// What happened to the files.
-fn tell_notes(metainfo: &Metainfo, storage: &Storage, sink: &mut Sink<impl Write>) -> Result<(), String> {
+fn tell_notes(metainfo: &Metainfo, storage: &Storage, sink: &mut Sink<impl Write>) -> anyhow::Result<()> {
     let notes = storage.take_notes();
     notes.into_iter().try_for_each(|note| sink.event(metainfo, storage.event_of(note)))
-}
-
-/// The picture of a torrent that is only checked.
-fn status(job: &Job) -> Status {
-    let metainfo = &job.torrent.metainfo;
-    let bytes = job.pieces.bytes(&metainfo.layout);
-    Status {
-        info_hash: metainfo.info_hash,
-        name: metainfo.name.clone(),
-        state: State::Stopped,
-        phase: Phase::Checking,
-        total: metainfo.layout.total(),
-        wanted_bytes: bytes,
-        left: bytes,
-        downloaded: 0,
-        uploaded: 0,
-        wasted: 0,
-        down_rate: 0,
-        up_rate: 0,
-        peers: 0,
-        seeds: 0,
-        eta: None,
-        have: Bitfield::new(metainfo.layout.num_pieces()),
-        wanted: job.pieces.clone(),
-        in_flight: Bitfield::new(metainfo.layout.num_pieces()),
-        check: Some((0, bytes, 0)),
-        error: None,
-        ended: None,
-        verdict: Verdict::Incomplete,
-    }
 }
 
 /// The events that say what was found: a report for each file, and the sum, unless the check was
@@ -294,19 +291,7 @@ fn findings<'a>(job: &'a Job, outcome: &'a CheckOutcome) -> impl Iterator<Item =
             reason: report.reason,
         })
     });
-    let finished = outcome.finished.then(|| {
-        let mut wrong = Bitfield::new(metainfo.layout.num_pieces());
-        for piece in job.pieces.minus(&outcome.ok) {
-            wrong.insert(piece);
-        }
-        Kind::HashcheckFinished {
-            have: Pieces(outcome.ok.ranges()),
-            missing: Pieces(wrong.ranges()),
-            have_count: outcome.ok.count(),
-            missing_count: outcome.missing.count() + outcome.unreadable.count(),
-            corrupt_count: outcome.corrupt.count(),
-        }
-    });
+    let finished = outcome.finished.then(|| outcome.finished_event(&outcome.ok, &job.pieces));
     let reports = outcome.finished.then_some(reports);
     reports.into_iter().flatten().chain(finished)
 }

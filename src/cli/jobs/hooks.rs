@@ -15,11 +15,11 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::config::Config;
-use super::json;
-use super::json::exit_code;
-use super::load::cause;
-use super::values::Program;
+use crate::cli::jobs::load::cause;
+use crate::cli::options::config::Config;
+use crate::cli::options::values::Program;
+use crate::cli::show::json;
+use crate::cli::show::json::exit_code;
 use crate::event::{Event, Kind};
 use crate::ids::InfoHashes;
 use crate::metainfo::Metainfo;
@@ -214,7 +214,7 @@ fn judge(status: io::Result<Option<ExitStatus>>, longest: Duration) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::values;
+    use crate::cli::options::values;
 
     fn ran(command: &str, longest: Duration) -> Result<(), u8> {
         let program = values::program(command).unwrap();

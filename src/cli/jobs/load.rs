@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use super::config::Source;
+use anyhow::{Context, anyhow};
+
+use crate::cli::options::config::Source;
 use crate::metainfo::{MAX_LENGTH, Metainfo};
 use crate::text::escape;
 
@@ -16,7 +18,7 @@ pub struct Loaded {
 }
 
 /// Reads and checks one torrent, at most [`MAX_LENGTH`] bytes of it. The error is a whole message.
-pub fn load(source: &Source) -> Result<Loaded, String> {
+pub fn load(source: &Source) -> anyhow::Result<Loaded> {
     let from = match source {
         Source::Stdin => "standard input".to_owned(),
         Source::Path(path) => escape(&path.to_string_lossy()).into_owned(),
@@ -25,8 +27,8 @@ pub fn load(source: &Source) -> Result<Loaded, String> {
         Source::Stdin => read(io::stdin().lock()),
         Source::Path(path) => File::open(path).and_then(read),
     };
-    let bytes = bytes.map_err(|error| format!("cannot read {from}: {}", remedy(&error, &from)))?;
-    let metainfo = Metainfo::parse(&bytes).map_err(|error| format!("cannot read {from}: {error}"))?;
+    let bytes = bytes.map_err(|error| anyhow!("cannot read {from}: {}", remedy(&error, &from)))?;
+    let metainfo = Metainfo::parse(&bytes).with_context(|| format!("cannot read {from}"))?;
     Ok(Loaded { from, metainfo })
 }
 

@@ -4,28 +4,33 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Exit;
-use super::check::{Job, run_check};
-use super::config::{Config, Mode, Verbosity};
-use super::hooks::{About, Hooks, Occasion};
-use super::json::Stream;
-use super::load::{Loaded, cause, load};
-use super::progress::message;
-use super::say::Mark;
-use super::show::{show, show_json};
-use super::signals;
-use super::{json, select, transfer};
+use anyhow::anyhow;
+
+use crate::cli::Exit;
+use crate::cli::jobs::check::{Job, run_check};
+use crate::cli::jobs::hooks::{About, Hooks, Occasion};
+use crate::cli::jobs::load::{Loaded, cause, load};
+use crate::cli::jobs::transfer;
+use crate::cli::options::config::{Config, Mode, Verbosity};
+use crate::cli::options::select;
+use crate::cli::show::json;
+use crate::cli::show::json::Stream;
+use crate::cli::show::say::Mark;
+use crate::cli::show::screen::message;
+use crate::cli::show::torrent::{show, show_json};
+use crate::cli::signals;
 use crate::event::{Event, Kind, Pieces, Verdict};
 use crate::metainfo::Metainfo;
 use crate::text::escape;
 
 /// Why nothing was done: the exit code, and the message.
-type Refusal = (Exit, String);
+/// Why nothing, or nothing more, is done, and the exit code for it.
+pub(super) type Refusal = (Exit, anyhow::Error);
 
 /// Does what the options say. `exit` ends the process at once.
 pub fn run(config: &Config, exit: fn(i32) -> !) -> Exit {
-    outcome(config, exit).unwrap_or_else(|(exit, text)| {
-        message(Mark::Error, &text, config.color_stderr);
+    outcome(config, exit).unwrap_or_else(|(exit, error)| {
+        message(Mark::Error, &format!("{error:#}"), config.color_stderr);
         exit
     })
 }
@@ -56,10 +61,11 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
 fn torrents(config: &Config) -> Result<Vec<Loaded>, Refusal> {
     let mut torrents: Vec<Loaded> = Vec::new();
     for source in &config.sources {
-        let torrent = load(source).map_err(|text| {
-            let summary = not_begun(source.name(), None, Verdict::NotATorrent, &text);
+        let torrent = load(source).map_err(|error| {
+            let reason = format!("{error:#}");
+            let summary = not_begun(source.name(), None, Verdict::NotATorrent, &reason);
             let exit = tell_not_begun(config, None, vec![(About::default(), summary)], Exit::Torrent);
-            (exit, text)
+            (exit, error)
         })?;
         let same = torrents.iter().find(|other| other.metainfo.info_hash == torrent.metainfo.info_hash);
         match same {
@@ -86,7 +92,7 @@ fn wanted(config: &Config, torrents: Vec<Loaded>) -> Result<Vec<(Loaded, Vec<u32
 }
 
 /// The summary of a torrent of which nothing was done.
-pub(super) fn not_begun(name: String, metainfo: Option<&Metainfo>, verdict: Verdict, reason: &str) -> Kind {
+pub(crate) fn not_begun(name: String, metainfo: Option<&Metainfo>, verdict: Verdict, reason: &str) -> Kind {
     let size = metainfo.map_or(0, |metainfo| metainfo.layout.total());
     let pieces = metainfo.map(|metainfo| 0..metainfo.layout.num_pieces()).into_iter().collect();
     Kind::Summary {
@@ -107,7 +113,7 @@ pub(super) fn not_begun(name: String, metainfo: Option<&Metainfo>, verdict: Verd
 
 /// Nothing was done: tells programs that and, by `event`, why, and runs the hooks. The exit code is
 /// `exit`, or a hook's.
-pub(super) fn tell_not_begun(
+pub(crate) fn tell_not_begun(
     config: &Config,
     event: Option<Kind>,
     summaries: Vec<(About, Kind)>,
@@ -156,14 +162,14 @@ fn warn(config: &Config, text: &str) {
     }
 }
 
-fn usage(text: String) -> Refusal {
-    (Exit::Usage, text)
+fn usage(error: anyhow::Error) -> Refusal {
+    (Exit::Usage, error)
 }
 
-pub(super) fn no_signals(error: io::Error) -> Refusal {
-    (Exit::Failure, format!("cannot listen for signals: {}", cause(&error)))
+pub(crate) fn no_signals(error: io::Error) -> Refusal {
+    (Exit::Failure, anyhow!("cannot listen for signals: {}", cause(&error)))
 }
 
-pub(super) fn no_stdout(error: io::Error) -> Refusal {
-    (Exit::Failure, format!("cannot write to standard output: {}", cause(&error)))
+pub(crate) fn no_stdout(error: io::Error) -> Refusal {
+    (Exit::Failure, anyhow!("cannot write to standard output: {}", cause(&error)))
 }

@@ -4,16 +4,18 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Exit;
-use super::config::{Config, Verbosity};
-use super::hooks::{About, Hooks, Occasion};
-use super::json::message;
-use super::json::{self, Writer};
-use super::load::{Loaded, cause};
-use super::progress::Screen;
-use super::run::{no_signals, no_stdout, not_begun, tell_not_begun};
-use super::say::{Mark, mark, outcome};
-use super::signals::{self, Signal};
+use anyhow::anyhow;
+
+use crate::cli::Exit;
+use crate::cli::jobs::hooks::{About, Hooks, Occasion};
+use crate::cli::jobs::load::{Loaded, cause};
+use crate::cli::jobs::run::{Refusal, no_signals, no_stdout, not_begun, tell_not_begun};
+use crate::cli::options::config::{Config, Verbosity};
+use crate::cli::show::json::message;
+use crate::cli::show::json::{self, Writer};
+use crate::cli::show::say::{Mark, mark, outcome};
+use crate::cli::show::screen::Screen;
+use crate::cli::signals::{self, Signal};
 use crate::client::{Client, Error, Session, Status, Subscription, TorrentOptions};
 use crate::event::Verdict;
 use crate::event::{Event, Kind, Severity, State};
@@ -50,24 +52,20 @@ struct Torrent {
 }
 
 /// Runs the torrents, each with the weights of its files, until all have ended or a signal says so.
-pub fn run(
-    config: &Config,
-    torrents: Vec<(Loaded, Vec<u32>)>,
-    exit: fn(i32) -> !,
-) -> Result<Exit, (Exit, String)> {
+pub fn run(config: &Config, torrents: Vec<(Loaded, Vec<u32>)>, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
     let (wake, wakes) = sync_channel(MOST_WAITING);
     let signalled = wake.clone();
     // Nobody listens any more only once the outcome is known.
     signals::listen(exit, move |signal| drop(signalled.send(Wake::Signal(signal)))).map_err(no_signals)?;
 
-    let failure = |error: Error| (Exit::Failure, error.to_string());
+    let failure = |error: Error| (Exit::Failure, error.into());
     let session =
         Session::start(config.session.clone()).map_err(|error| not_started(config, &torrents, error))?;
     let least = if config.verbosity == Verbosity::Debug { Severity::Debug } else { Severity::Info };
     let verbosity = config.verbosity;
     let subscription = session.subscribe_to(least, move |kind| matters(kind, verbosity));
     forward(subscription.map_err(failure)?, wake)
-        .map_err(|error| (Exit::Failure, format!("cannot start a thread: {}", cause(&error))))?;
+        .map_err(|error| (Exit::Failure, anyhow!("cannot start a thread: {}", cause(&error))))?;
     let writer = match config.json {
         None => None,
         Some(asked) => {
@@ -116,7 +114,7 @@ pub fn run(
 }
 
 /// There is no session to say so.
-fn not_started(config: &Config, torrents: &[(Loaded, Vec<u32>)], error: Error) -> (Exit, String) {
+fn not_started(config: &Config, torrents: &[(Loaded, Vec<u32>)], error: Error) -> Refusal {
     let text = error.to_string();
     let event = match error {
         Error::Start { event, .. } => event.map(|kind| *kind),
@@ -128,7 +126,7 @@ fn not_started(config: &Config, torrents: &[(Loaded, Vec<u32>)], error: Error) -
         (about, not_begun(metainfo.name.clone(), Some(metainfo), Verdict::Failed, &text))
     };
     let summaries = torrents.iter().map(summary).collect();
-    (tell_not_begun(config, event, summaries, Exit::Failure), text)
+    (tell_not_begun(config, event, summaries, Exit::Failure), anyhow!(text))
 }
 
 /// Passes events on to the loop.

@@ -2,7 +2,7 @@
 //! the completions.
 //!
 //! Owns names, help and what one value may look like. What values mean together is decided in
-//! [`super::config`].
+//! [`crate::cli::options::config`].
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Parser, ValueEnum, ValueHint};
 
-use super::select::Selector;
-use super::values::{self, Amount, Dur, Pieces, Ports, Program, Weighted};
+use crate::cli::options::select::Selector;
+use crate::cli::options::values::{self, Amount, Dur, Pieces, Ports, Program, Weighted};
 
 /// Download a torrent, verify it, and seed it.
 ///

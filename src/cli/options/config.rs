@@ -7,13 +7,14 @@ use std::io::IsTerminal;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::args::{Args, Level, Prealloc, ProgressArg, StateArg, When};
-use super::select::Selector;
-use super::values::{Program, Weighted};
+use crate::cli::options::args::{Args, Level, Prealloc, ProgressArg, StateArg, When};
+use crate::cli::options::select::Selector;
+use crate::cli::options::values::{Program, Weighted};
 use crate::client::{Order, SessionOptions, TorrentOptions};
 use crate::event::{Severity, State};
 use crate::storage::Preallocate;
 use crate::text::Remedies;
+use anyhow::{anyhow, bail};
 
 /// Where a .torrent comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -141,7 +142,7 @@ impl Surroundings {
 
 impl Config {
     /// Checks what the options mean together. The error is a whole message for the user.
-    pub fn new(args: Args, around: &Surroundings) -> Result<Config, String> {
+    pub fn new(args: Args, around: &Surroundings) -> anyhow::Result<Config> {
         let mode = match (args.show, args.hashcheck_only) {
             (true, _) => Mode::Show,
             (_, true) => Mode::Check(args.pieces.as_ref().map(|pieces| pieces.0.clone()).unwrap_or_default()),
@@ -188,7 +189,7 @@ impl Config {
 
 /// An option that would silently do nothing is a mistake in a script: refuse it. Limits and
 /// addresses stay allowed, so that one set of options can serve a download and its check.
-fn refuse_transfer_options(args: &Args, mode: &str) -> Result<(), String> {
+fn refuse_transfer_options(args: &Args, mode: &str) -> anyhow::Result<()> {
     let given = [
         (args.state.is_some(), "--state"),
         (args.no_seed, "--no-seed"),
@@ -198,14 +199,14 @@ fn refuse_transfer_options(args: &Args, mode: &str) -> Result<(), String> {
         (args.preallocate.is_some(), "--preallocate"),
     ];
     match given.iter().find(|(given, _)| *given) {
-        Some((_, option)) => Err(format!(
+        Some((_, option)) => Err(anyhow!(
             "{option} is about downloading and {mode} downloads nothing; leave one of them out, e.g. btget {mode} some.torrent"
         )),
         None => Ok(()),
     }
 }
 
-fn sources(torrents: &[PathBuf]) -> Result<Vec<Source>, String> {
+fn sources(torrents: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
     let mut sources = Vec::new();
     for torrent in torrents {
         let source = match torrent.as_os_str() {
@@ -213,7 +214,9 @@ fn sources(torrents: &[PathBuf]) -> Result<Vec<Source>, String> {
             _ => Source::Path(torrent.clone()),
         };
         if source == Source::Stdin && sources.contains(&source) {
-            return Err("'-' is given twice, but standard input can be read once; give the other torrents as files, e.g. btget - other.torrent".to_owned());
+            bail!(
+                "'-' is given twice, but standard input can be read once; give the other torrents as files, e.g. btget - other.torrent"
+            );
         }
         sources.push(source);
     }
@@ -284,9 +287,9 @@ mod tests {
     use super::*;
     use clap::Parser;
 
-    fn config(args: &[&str], around: &Surroundings) -> Result<Config, String> {
+    fn config(args: &[&str], around: &Surroundings) -> anyhow::Result<Config> {
         let line = ["btget"].iter().chain(args);
-        Config::new(Args::try_parse_from(line).map_err(|error| error.to_string())?, around)
+        Config::new(Args::try_parse_from(line)?, around)
     }
 
     fn terminal() -> Surroundings {
@@ -326,7 +329,7 @@ mod tests {
             ("- -", "'-'", "twice"),
         ] {
             let args: Vec<&str> = line.split(' ').chain(["x.torrent"]).collect();
-            let message = config(&args, &terminal()).unwrap_err();
+            let message = config(&args, &terminal()).unwrap_err().to_string();
             assert!(message.contains(first) && message.contains(second), "{line}: {message}");
         }
     }
@@ -343,7 +346,7 @@ mod tests {
             ("--on-complete", "mail 'me", "a quote is not closed"),
             ("--on-error", " ", "e.g. 'notify-send done'"),
         ] {
-            let message = config(&[option, value, "x.torrent"], &terminal()).unwrap_err();
+            let message = config(&[option, value, "x.torrent"], &terminal()).unwrap_err().to_string();
             assert!([option, value, allowed].iter().all(|part| message.contains(part)), "{message}");
         }
     }

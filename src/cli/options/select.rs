@@ -6,10 +6,11 @@ use std::ops::RangeInclusive;
 
 use glob::{MatchOptions, Pattern};
 
-use super::values::{self, Weighted};
+use crate::cli::options::values::{self, Weighted};
 use crate::metainfo::Metainfo;
 use crate::text::count;
 use crate::text::escape;
+use anyhow::anyhow;
 
 /// One `--files LIST`, or the `FILE` of `--priority FILE=N`.
 #[derive(Clone, Debug)]
@@ -43,19 +44,19 @@ impl fmt::Display for Selector {
 
 impl Selector {
     /// Digits, commas and dashes are numbers; anything else is a path or a glob.
-    pub fn parse(text: &str) -> Result<Selector, String> {
+    pub fn parse(text: &str) -> anyhow::Result<Selector> {
         const ALLOWED: &str =
             "give file numbers from 1 as --show prints them, e.g. 3 or 1,4-7, or a glob, e.g. '*.iso'";
         if text.is_empty() {
-            return Err(format!("it is empty; {ALLOWED}"));
+            return Err(anyhow!("it is empty; {ALLOWED}"));
         }
         let what = if text.bytes().all(|byte| byte.is_ascii_digit() || b",- ".contains(&byte)) {
             let ranges = text.split(',').map(|part| {
                 let (first, last) = values::range(part.trim(), 1, u32::MAX)
-                    .ok_or_else(|| format!("'{part}' is no file number or range; {ALLOWED}"))?;
+                    .ok_or_else(|| anyhow!("'{part}' is no file number or range; {ALLOWED}"))?;
                 Ok(first..=last)
             });
-            What::Numbers(ranges.collect::<Result<_, String>>()?)
+            What::Numbers(ranges.collect::<anyhow::Result<_>>()?)
         } else {
             What::Pattern(Pattern::new(text.trim_end_matches('/')).ok())
         };
@@ -64,14 +65,14 @@ impl Selector {
 
     /// Calls `each` with the index of every file that is meant and says whether there is one; an
     /// error if a number is too high.
-    fn for_each(&self, metainfo: &Metainfo, mut each: impl FnMut(usize)) -> Result<bool, String> {
+    fn for_each(&self, metainfo: &Metainfo, mut each: impl FnMut(usize)) -> anyhow::Result<bool> {
         let files = &metainfo.files;
         let mut found = false;
         match &self.what {
             What::Numbers(ranges) => {
                 for range in ranges {
                     if *range.end() as usize > files.len() {
-                        return Err(format!(
+                        return Err(anyhow!(
                             "there is no file {}: {} has {}, see --show",
                             range.end(),
                             escape(&metainfo.name),
@@ -118,17 +119,17 @@ pub fn priorities(
     torrents: &[&Metainfo],
     files: &[Selector],
     weights: &[Weighted],
-) -> Result<Vec<Vec<u32>>, String> {
+) -> anyhow::Result<Vec<Vec<u32>>> {
     let count = |torrent: &&Metainfo| torrent.files.len();
     let mut chosen: Vec<Vec<bool>> = torrents.iter().map(|t| vec![files.is_empty(); count(t)]).collect();
     for selector in files {
         apply(selector, torrents, |torrent, file| chosen[torrent][file] = true)
-            .map_err(|error| format!("--files: {error}"))?;
+            .map_err(|error| anyhow!("--files: {error}"))?;
     }
     let mut priorities: Vec<Vec<u32>> = torrents.iter().map(|t| vec![1; count(t)]).collect();
     for Weighted { files, weight } in weights {
         apply(files, torrents, |torrent, file| priorities[torrent][file] = *weight)
-            .map_err(|error| format!("--priority: {error}"))?;
+            .map_err(|error| anyhow!("--priority: {error}"))?;
     }
     for ((torrent, priorities), chosen) in torrents.iter().zip(&mut priorities).zip(&chosen) {
         for (priority, chosen) in priorities.iter_mut().zip(chosen) {
@@ -136,7 +137,7 @@ pub fn priorities(
         }
         let mut real = torrent.files.iter().zip(&*priorities).filter(|(file, _)| !file.pad).peekable();
         if real.peek().is_some() && real.all(|(_, priority)| *priority == 0) {
-            return Err(format!(
+            return Err(anyhow!(
                 "--files and --priority leave nothing of {} to download; want at least one file",
                 escape(&torrent.name)
             ));
@@ -150,15 +151,15 @@ fn apply(
     selector: &Selector,
     torrents: &[&Metainfo],
     mut each: impl FnMut(usize, usize),
-) -> Result<(), String> {
+) -> anyhow::Result<()> {
     let mut found = false;
     for (number, torrent) in torrents.iter().enumerate() {
         found |= selector.for_each(torrent, |file| each(number, file))?;
     }
     match (found, torrents) {
         (true, _) => Ok(()),
-        (false, [only]) => Err(format!("no file of {} matches '{selector}', see --show", escape(&only.name))),
-        (false, _) => Err(format!("no file of any torrent matches '{selector}', see --show")),
+        (false, [only]) => Err(anyhow!("no file of {} matches '{selector}', see --show", escape(&only.name))),
+        (false, _) => Err(anyhow!("no file of any torrent matches '{selector}', see --show")),
     }
 }
 
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
     use crate::cli::testing::metainfo;
 
-    fn chosen(files: &[&str]) -> Result<Vec<u32>, String> {
+    fn chosen(files: &[&str]) -> anyhow::Result<Vec<u32>> {
         let selectors: Vec<_> = files.iter().map(|text| Selector::parse(text).unwrap()).collect();
         priorities(&[&torrent()], &selectors, &[]).map(|mut all| all.remove(0))
     }
@@ -192,15 +193,21 @@ mod tests {
             (&["T*"], [0, 0, 0, 0, 0, 1]),
             (&[], [1; 6]),
         ] {
-            assert_eq!(chosen(list), Ok(weights.to_vec()), "{list:?}");
+            assert_eq!(chosen(list).unwrap(), weights.to_vec(), "{list:?}");
         }
     }
 
     #[test]
     fn a_selector_that_means_nothing_is_told() {
-        assert_eq!(chosen(&["7"]).unwrap_err(), "--files: there is no file 7: T has 6 files, see --show");
-        assert_eq!(chosen(&["*.TXT"]).unwrap_err(), "--files: no file of T matches '*.TXT', see --show");
-        assert!(Selector::parse("0").unwrap_err().contains("from 1"));
+        assert_eq!(
+            chosen(&["7"]).unwrap_err().to_string(),
+            "--files: there is no file 7: T has 6 files, see --show"
+        );
+        assert_eq!(
+            chosen(&["*.TXT"]).unwrap_err().to_string(),
+            "--files: no file of T matches '*.TXT', see --show"
+        );
+        assert!(Selector::parse("0").unwrap_err().to_string().contains("from 1"));
         assert!(
             Selector::parse("3-1").is_err() && Selector::parse("1,").is_err() && Selector::parse("").is_err()
         );
@@ -210,9 +217,11 @@ mod tests {
     fn weights_never_bring_in_what_files_leaves_out() {
         let only = [Selector::parse("1-3").unwrap()];
         let weights = ["*.txt=10", "1=0", "4=9"].map(|text| values::weighted(text).unwrap());
-        assert_eq!(priorities(&[&torrent()], &only, &weights), Ok(vec![vec![0, 1, 10, 0, 0, 0]]));
+        assert_eq!(priorities(&[&torrent()], &only, &weights).unwrap(), vec![vec![0, 1, 10, 0, 0, 0]]);
         let none = values::weighted("1-6=0").unwrap();
-        assert!(priorities(&[&torrent()], &[], &[none]).unwrap_err().contains("leave nothing of T"));
+        assert!(
+            priorities(&[&torrent()], &[], &[none]).unwrap_err().to_string().contains("leave nothing of T")
+        );
     }
 
     #[test]
@@ -220,10 +229,10 @@ mod tests {
         let (one, two) = (torrent(), metainfo("U", &["U/x.iso", "U/y.txt"]));
         let glob = |text| [Selector::parse(text).unwrap()];
         let weight = [values::weighted("y.txt=0").unwrap()];
-        assert_eq!(priorities(&[&one, &two], &[], &weight), Ok(vec![vec![1; 6], vec![1, 0]]));
-        let nothing = priorities(&[&one, &two], &glob("y.txt"), &[]).unwrap_err();
+        assert_eq!(priorities(&[&one, &two], &[], &weight).unwrap(), vec![vec![1; 6], vec![1, 0]]);
+        let nothing = priorities(&[&one, &two], &glob("y.txt"), &[]).unwrap_err().to_string();
         assert!(nothing.contains("leave nothing of T"), "{nothing}");
-        let nowhere = priorities(&[&one, &two], &glob("z"), &[]).unwrap_err();
+        let nowhere = priorities(&[&one, &two], &glob("z"), &[]).unwrap_err().to_string();
         assert_eq!(nowhere, "--files: no file of any torrent matches 'z', see --show");
     }
 }

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::select::Selector;
+use crate::cli::options::select::Selector;
+use anyhow::{Context, anyhow};
 
 /// Ports in the order they are tried, each once.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,7 +48,7 @@ pub struct Weighted {
 pub const MAX_WEIGHT: u32 = 1_000_000;
 
 /// One `A` or `A-B`, both ends included.
-pub(super) fn range(text: &str, least: u32, most: u32) -> Option<(u32, u32)> {
+pub(crate) fn range(text: &str, least: u32, most: u32) -> Option<(u32, u32)> {
     let number = |text: &str| {
         // `parse` would take a plus sign.
         let plain = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -61,12 +62,12 @@ pub(super) fn range(text: &str, least: u32, most: u32) -> Option<(u32, u32)> {
 }
 
 /// `--port`.
-pub fn ports(text: &str) -> Result<Ports, String> {
+pub fn ports(text: &str) -> anyhow::Result<Ports> {
     let mut ports = Vec::new();
     let mut seen = vec![false; 65536];
     for part in text.split(',') {
         let (first, last) = range(part.trim(), 0, 65535).ok_or_else(|| {
-            format!(
+            anyhow!(
                 "{} is no port or range; give ports from 0 to 65535 (0 = the system picks) and ranges, e.g. 6952,6881-6889,0",
                 quoted(part)
             )
@@ -81,11 +82,11 @@ pub fn ports(text: &str) -> Result<Ports, String> {
 }
 
 /// `--pieces`.
-pub fn pieces(text: &str) -> Result<Pieces, String> {
+pub fn pieces(text: &str) -> anyhow::Result<Pieces> {
     let mut ranges = Vec::new();
     for part in text.split(',') {
         let (first, last) = range(part.trim(), 0, u32::MAX - 1).ok_or_else(|| {
-            format!(
+            anyhow!(
                 "{} is no piece or range; give numbers from 0 and ranges, e.g. 17 or 1-5,34-56",
                 quoted(part)
             )
@@ -104,7 +105,7 @@ pub fn pieces(text: &str) -> Result<Pieces, String> {
 }
 
 /// `--max-download-rate`, `--max-upload-rate`.
-pub fn rate(text: &str) -> Result<Amount, String> {
+pub fn rate(text: &str) -> anyhow::Result<Amount> {
     const ALLOWED: &str =
         "give bytes a second, at least 1K, with K, M or G for 1024, 1024^2 or 1024^3, e.g. 500K or 2.5M";
     let (number, factor) = match text.trim_end_matches(['B', 'b']).trim_end_matches('i') {
@@ -113,17 +114,17 @@ pub fn rate(text: &str) -> Result<Amount, String> {
         t if t.ends_with(['G', 'g']) => (&t[..t.len() - 1], 1 << 30),
         t => (t, 1),
     };
-    let number = decimal(number.trim()).ok_or(ALLOWED)?;
+    let number = decimal(number.trim()).context(ALLOWED)?;
     let bytes = number * factor as f64;
     match bytes {
-        0.0 => Err(format!("0 would move nothing; leave the option out for no limit, or {ALLOWED}")),
+        0.0 => Err(anyhow!("0 would move nothing; leave the option out for no limit, or {ALLOWED}")),
         b if (1024.0..1e15).contains(&b) => Ok(Amount(b as u64)),
-        _ => Err(ALLOWED.to_owned()),
+        _ => Err(anyhow!(ALLOWED)),
     }
 }
 
 /// `--seed-time`, `--stall-timeout`: a number of seconds, or numbers with units, largest first.
-pub fn duration(text: &str) -> Result<Dur, String> {
+pub fn duration(text: &str) -> anyhow::Result<Dur> {
     const ALLOWED: &str = "give seconds, or numbers with s, m, h or d, at least 1 second and at most 10000 days, e.g. 90, 90s, 10m, 1h30m, 2d";
     const UNITS: [(char, u64); 4] = [('d', 86400), ('h', 3600), ('m', 60), ('s', 1)];
     let mut seconds = 0.0;
@@ -133,75 +134,73 @@ pub fn duration(text: &str) -> Result<Dur, String> {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let (number, tail) = rest.split_at(end);
         let unit = tail.chars().next().unwrap_or('s');
-        let place = units.iter().position(|&(name, _)| name == unit).ok_or(ALLOWED)?;
-        seconds += decimal(number).ok_or(ALLOWED)? * units[place].1 as f64;
+        let place = units.iter().position(|&(name, _)| name == unit).context(ALLOWED)?;
+        seconds += decimal(number).context(ALLOWED)? * units[place].1 as f64;
         units = &units[place + 1..];
         rest = tail.get(unit.len_utf8()..).unwrap_or("");
     }
     if !(1.0..=864e6).contains(&seconds) {
-        return Err(ALLOWED.to_owned());
+        return Err(anyhow!(ALLOWED));
     }
     Ok(Dur(Duration::from_secs_f64(seconds)))
 }
 
 /// `--seed-ratio`.
-pub fn ratio(text: &str) -> Result<f64, String> {
+pub fn ratio(text: &str) -> anyhow::Result<f64> {
     decimal(text)
         .filter(|ratio| *ratio <= 1e6)
-        .ok_or_else(|| "give a number from 0 to 1000000, e.g. 1.5 to upload half as much again".to_owned())
+        .context("give a number from 0 to 1000000, e.g. 1.5 to upload half as much again")
 }
 
 /// `--on-complete`, `--on-error`.
-pub fn program(text: &str) -> Result<Program, String> {
+pub fn program(text: &str) -> anyhow::Result<Program> {
     match shlex::split(text) {
         Some(words) if words.first().is_some_and(|word| !word.is_empty()) => {
             Ok(Program { words, text: text.to_owned() })
         }
-        Some(_) => Err("give a program and its arguments, e.g. 'notify-send done'".to_owned()),
-        None => {
-            Err("a quote is not closed; give words as for a shell, e.g. \"notify-send 'it is done'\""
-                .to_owned())
-        }
+        Some(_) => Err(anyhow!("give a program and its arguments, e.g. 'notify-send done'")),
+        None => Err(anyhow!(
+            "a quote is not closed; give words as for a shell, e.g. \"notify-send 'it is done'\""
+        )),
     }
 }
 
 /// `--bind`.
-pub fn address(text: &str) -> Result<IpAddr, String> {
+pub fn address(text: &str) -> anyhow::Result<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     bare.parse().map_err(|_| {
-        "give an IPv4 or IPv6 address of this machine, without a port, e.g. 192.0.2.7 or 2001:db8::7"
-            .to_owned()
+        anyhow!("give an IPv4 or IPv6 address of this machine, without a port, e.g. 192.0.2.7 or 2001:db8::7")
     })
 }
 
 /// `--max-peers`.
-pub fn max_peers(text: &str) -> Result<usize, String> {
+pub fn max_peers(text: &str) -> anyhow::Result<usize> {
     range(text, 1, 65535)
         .filter(|(first, last)| first == last)
         .map(|(number, _)| number as usize)
-        .ok_or_else(|| "give a whole number from 1 to 65535, e.g. 200".to_owned())
+        .context("give a whole number from 1 to 65535, e.g. 200")
 }
 
 /// `--upload-slots`.
-pub fn upload_slots(text: &str) -> Result<usize, String> {
+pub fn upload_slots(text: &str) -> anyhow::Result<usize> {
     range(text, 1, 1000)
         .filter(|(first, last)| first == last)
         .map(|(number, _)| number as usize)
-        .ok_or_else(|| "give a whole number from 1 to 1000, e.g. 8".to_owned())
+        .context("give a whole number from 1 to 1000, e.g. 8")
 }
 
 /// `--files`.
-pub fn selector(text: &str) -> Result<Selector, String> {
+pub fn selector(text: &str) -> anyhow::Result<Selector> {
     Selector::parse(text)
 }
 
 /// `--priority`. The last `=` divides: file names may hold others.
-pub fn weighted(text: &str) -> Result<Weighted, String> {
-    let (files, weight) = text.rsplit_once('=').ok_or_else(|| {
-        "give FILE=N, with a number, a range or a glob as FILE, e.g. 3=10 or '*.nfo=0'".to_owned()
-    })?;
+pub fn weighted(text: &str) -> anyhow::Result<Weighted> {
+    let (files, weight) = text
+        .rsplit_once('=')
+        .context("give FILE=N, with a number, a range or a glob as FILE, e.g. 3=10 or '*.nfo=0'")?;
     let (weight, _) = range(weight.trim(), 0, MAX_WEIGHT).filter(|(first, last)| first == last).ok_or_else(|| {
-        format!(
+        anyhow!(
             "{} is no weight; give a whole number from 0 (not wanted) to {MAX_WEIGHT}, e.g. 3=10 or '*.nfo=0'",
             quoted(weight)
         )
@@ -231,7 +230,7 @@ mod tests {
         assert_eq!(ports("0").unwrap().0, [0]);
         assert_eq!(ports("0-65535").unwrap().0.len(), 65536);
         for wrong in ["", "65536", "10-5", "6881-", "-1", "x", "1,,2", "+5", "1-2-3"] {
-            let message = ports(wrong).unwrap_err();
+            let message = ports(wrong).unwrap_err().to_string();
             assert!(message.contains("0 to 65535") && message.contains("e.g. 6952"), "{wrong}: {message}");
         }
     }
@@ -241,7 +240,7 @@ mod tests {
         assert_eq!(pieces("17").unwrap().0, [17..18]);
         assert_eq!(pieces("34-56,1-5,6,50-60").unwrap().0, [1..7, 34..61]);
         for wrong in ["", "a", "5-1", "4294967295", "1;2"] {
-            assert!(pieces(wrong).unwrap_err().contains("e.g. 17 or 1-5,34-56"), "{wrong}");
+            assert!(pieces(wrong).unwrap_err().to_string().contains("e.g. 17 or 1-5,34-56"), "{wrong}");
         }
     }
 
@@ -255,12 +254,12 @@ mod tests {
             ("1G", 1 << 30),
             ("3MiB", 3 << 20),
         ] {
-            assert_eq!(rate(text), Ok(Amount(bytes)), "{text}");
+            assert_eq!(rate(text).unwrap(), Amount(bytes), "{text}");
         }
         for wrong in ["", "K", "-1", "1T", "1e6", "inf", "nan", "10", "1 M x", "99999999999G"] {
-            assert!(rate(wrong).unwrap_err().contains("e.g. 500K"), "{wrong}");
+            assert!(rate(wrong).unwrap_err().to_string().contains("e.g. 500K"), "{wrong}");
         }
-        assert!(rate("0").unwrap_err().contains("leave the option out"));
+        assert!(rate("0").unwrap_err().to_string().contains("leave the option out"));
     }
 
     #[test]
@@ -274,19 +273,19 @@ mod tests {
             ("1h30m", 5400),
             ("1.5h", 5400),
         ] {
-            assert_eq!(duration(text), Ok(Dur(Duration::from_secs(seconds))), "{text}");
+            assert_eq!(duration(text).unwrap(), Dur(Duration::from_secs(seconds)), "{text}");
         }
         for wrong in ["", "0", "m", "10x", "-5", "5m1h", "1e3", "99999d", "1m2m", "5é"] {
-            assert!(duration(wrong).unwrap_err().contains("1h30m"), "{wrong}");
+            assert!(duration(wrong).unwrap_err().to_string().contains("1h30m"), "{wrong}");
         }
     }
 
     #[test]
     fn other_numbers_have_bounds() {
-        assert_eq!(ratio("1.5"), Ok(1.5));
-        assert_eq!(ratio("0"), Ok(0.0));
+        assert_eq!(ratio("1.5").unwrap(), 1.5);
+        assert_eq!(ratio("0").unwrap(), 0.0);
         assert!(["inf", "nan", "-1", "", "1e3"].iter().all(|wrong| ratio(wrong).is_err()));
-        assert_eq!(max_peers("200"), Ok(200));
+        assert_eq!(max_peers("200").unwrap(), 200);
         assert!(["0", "65536", "1-2", "x"].iter().all(|wrong| max_peers(wrong).is_err()));
         assert!(["0", "1001", ""].iter().all(|wrong| upload_slots(wrong).is_err()));
         assert_eq!(address("[::1]").unwrap(), "::1".parse::<IpAddr>().unwrap());

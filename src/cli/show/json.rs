@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::exit::Exit;
+use crate::cli::exit::Exit;
 use crate::client::Subscription;
 use crate::event::{Event, Kind, Severity};
 
@@ -39,7 +39,7 @@ struct Line<'a> {
 }
 
 /// The exit code of a torrent, if the event is its summary.
-pub(super) fn exit_code(kind: &Kind) -> Option<u8> {
+pub(crate) fn exit_code(kind: &Kind) -> Option<u8> {
     match kind {
         Kind::Summary { verdict, .. } => Some(Exit::from(*verdict).code()),
         _ => None,
@@ -47,7 +47,7 @@ pub(super) fn exit_code(kind: &Kind) -> Option<u8> {
 }
 
 /// What an event says in plain English.
-pub(super) fn message(kind: &Kind) -> String {
+pub(crate) fn message(kind: &Kind) -> String {
     match exit_code(kind) {
         Some(code) => format!("{}; exit code {code}", kind.message()),
         None => kind.message(),
@@ -55,7 +55,7 @@ pub(super) fn message(kind: &Kind) -> String {
 }
 
 /// One line of the stream, its end included.
-pub(super) fn line(event: &Event, now: SystemTime) -> Vec<u8> {
+pub(crate) fn line(event: &Event, now: SystemTime) -> Vec<u8> {
     let line = Line {
         v: VERSION,
         time: humantime::format_rfc3339_millis(now).to_string(),

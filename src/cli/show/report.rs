@@ -6,13 +6,14 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use super::config::Verbosity;
-use super::load::cause;
+use crate::cli::jobs::load::cause;
+use crate::cli::options::config::Verbosity;
 use crate::event::Verdict;
 use crate::event::{FileStatus, Kind, Pieces};
 use crate::metainfo::Metainfo;
 use crate::text::escape;
 use crate::text::{Size, count, percent};
+use anyhow::anyhow;
 
 /// Byte ranges that are listed of one file before the rest is counted.
 const MOST_RANGES: usize = 6;
@@ -168,7 +169,7 @@ impl<W: Write> Table<W> {
     }
 
     /// A row, if the event is a file's. A reader that went away is no error.
-    pub fn row(&mut self, kind: &Kind) -> Result<(), String> {
+    pub fn row(&mut self, kind: &Kind) -> anyhow::Result<()> {
         let Kind::FileReport { path, status, length, pieces, bytes, shared, reason } = kind else {
             return Ok(());
         };
@@ -191,7 +192,7 @@ impl<W: Write> Table<W> {
     }
 
     /// The last line.
-    pub fn summary(&mut self, report: &Report, metainfo: &Metainfo, elapsed: f64) -> Result<(), String> {
+    pub fn summary(&mut self, report: &Report, metainfo: &Metainfo, elapsed: f64) -> anyhow::Result<()> {
         if self.verbosity == Verbosity::Quiet {
             return Ok(());
         }
@@ -215,10 +216,10 @@ impl<W: Write> Table<W> {
         self.line(&line)
     }
 
-    fn line(&mut self, line: &str) -> Result<(), String> {
+    fn line(&mut self, line: &str) -> anyhow::Result<()> {
         match writeln!(self.out, "{line}").and_then(|()| self.out.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(format!("cannot write the report: {}", cause(&error)))
+                Err(anyhow!("cannot write the report: {}", cause(&error)))
             }
             _ => Ok(()),
         }

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use super::Exit;
-use super::bar::{done_percent, time_left};
-use super::config::Verbosity;
+use crate::cli::Exit;
+use crate::cli::options::config::Verbosity;
+use crate::cli::show::bar::{done_percent, time_left};
 use crate::client::{Phase, Status};
 use crate::event::Verdict;
 use crate::event::{Kind, Severity, State};

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::bar::{self, Style};
-use super::config::{Config, Progress};
-use super::say::{Mark, plain_line};
+use crate::cli::options::config::{Config, Progress};
+use crate::cli::show::bar::{self, Style};
+use crate::cli::show::say::{Mark, plain_line};
 use crate::client::{Phase, Status};
 
 /// Between two drawings while something changes, and, doubled each time nothing has, at the most.

@@ -3,19 +3,18 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::{Activity, Torrent};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
-use crate::check::PieceResult;
-use crate::event::{Kind, Pieces, Severity, State};
+use crate::check::{HashCheck, PieceResult};
+use crate::event::{Kind, Severity, State};
 use crate::finder::{Finder, Origin, Rules};
 use crate::ids::Round;
 use crate::layout::{Layout, PieceIndex};
 use crate::session::Notice;
-use crate::session::checking::{self, Checked, Plan, Progress};
+use crate::session::checking::{self, Checked, Plan};
 use crate::session::context::Context;
 use crate::session::options::CachedPiece;
 use crate::session::selection::piece_weights;
@@ -29,10 +28,8 @@ use crate::transfer::Transfer;
 pub(super) struct Check {
     /// Which check of this process.
     pub round: Round,
-    /// Set to break it off.
-    stop: Arc<AtomicBool>,
-    /// How far it is; shared with its thread.
-    pub progress: Arc<Progress>,
+    /// The check itself; shared with its thread.
+    pub hash_check: Arc<HashCheck>,
     /// Pieces that were there when it began, as far as was known.
     pub known: Bitfield,
     /// Peers that the user has named meanwhile.
@@ -48,18 +45,12 @@ impl Check {
     pub fn new(now: Instant, round: Round, known: Bitfield) -> Check {
         Check {
             round,
-            stop: Arc::new(AtomicBool::new(false)),
-            progress: Arc::new(Progress::new(now, known.len())),
+            hash_check: Arc::new(HashCheck::new(now, known.len())),
             known,
             named: Vec::new(),
             partial: BTreeMap::new(),
             counted: None,
         }
-    }
-
-    /// Tells its thread to end soon.
-    pub fn break_off(&self) {
-        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -94,15 +85,16 @@ impl Torrent {
             doubtful: self.durability.doubtful.clone(),
         };
         let (id, round, notify) = (self.id, check.round, context.notify.clone());
-        let (progress, stop) = (check.progress.clone(), check.stop.clone());
+        let hash_check = check.hash_check.clone();
         let tell_pieces = context.subscribers.want(Severity::Info);
         tokio::task::spawn_blocking(move || {
             let on_piece = |piece, result| {
+                // Before a download most pieces are missing, and that is no news.
                 if tell_pieces && result != PieceResult::Missing {
                     let _ = notify.send(Notice::PieceChecked(id, piece, result));
                 }
             };
-            let checked = checking::check(&plan, &progress, &stop, &on_piece);
+            let checked = checking::check(&plan, &hash_check, &on_piece);
             let _ = notify.send(Notice::Checked(id, round, Box::new(checked)));
         });
         self.activity = Activity::Checking(check);
@@ -111,15 +103,7 @@ impl Torrent {
 
     /// A check has come to a verdict on a piece.
     pub fn on_piece_checked(&self, piece: PieceIndex, result: PieceResult, context: &mut Context) {
-        let (index, peers) = (piece.0, Vec::new());
-        match result {
-            PieceResult::Ok => self.tell(context, Kind::PieceHashPassed { index, peers }),
-            PieceResult::Corrupt | PieceResult::Unreadable => {
-                self.tell(context, Kind::PieceHashFailed { index, peers });
-            }
-            // There was nothing to hash.
-            PieceResult::Missing => {}
-        }
+        self.tell(context, result.event(piece));
     }
 
     /// Checks again what is on disk of these pieces, all if `None`: the connections are closed, and
@@ -158,7 +142,17 @@ impl Torrent {
             Activity::Checking(_) | Activity::Running { .. } => return,
         };
         let Checked {
-            have, vouched, again, read, prepared, refused, corrupt, unchecked, partial, error, ..
+            have,
+            vouched,
+            again,
+            read,
+            prepared,
+            refused,
+            finished,
+            unchecked,
+            partial,
+            error,
+            ..
         } = checked;
         let synced = if again { self.durability.synced_of(&vouched) } else { vouched };
         self.durability.on_checked(now, synced, read, prepared);
@@ -167,13 +161,6 @@ impl Torrent {
         let mut blocks = cached_blocks(self.layout(), cache);
         blocks.extend(partial);
         blocks.extend(before);
-        let finished = Kind::HashcheckFinished {
-            have: Pieces(have.ranges()),
-            missing: Pieces(have.complement().ranges()),
-            have_count: have.count(),
-            missing_count: have.len() - have.count(),
-            corrupt_count: corrupt,
-        };
         // What a check that was broken off did not come to is not missing: nobody knows.
         let all_known = unchecked.is_empty();
         self.run(now, have, unchecked, blocks, (checked.downloaded, checked.uploaded), context);

@@ -195,7 +195,7 @@ impl Torrent {
             return;
         }
         if let Some(check) = self.check_mut() {
-            check.break_off();
+            check.hash_check.break_off();
         }
         let deadline = now + FAREWELL;
         self.life =

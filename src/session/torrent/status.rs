@@ -39,7 +39,7 @@ impl Torrent {
         let eta = (phase == Phase::Downloading && totals.down_rate > 0)
             .then(|| Duration::from_secs(left.div_ceil(totals.down_rate)));
         let (check, have) = match &self.activity {
-            Activity::Checking(check) => (Some(check.progress.get(now)), check.progress.have()),
+            Activity::Checking(check) => (Some(check.hash_check.progress(now)), check.hash_check.have()),
             Activity::Running { transfer, .. } => (None, transfer.swarm().have().clone()),
         };
         let (verdict, ended) = match &self.life {

@@ -1,0 +1,6 @@
+//! What the user said: options, their values, and their checked form.
+
+pub mod args;
+pub(super) mod config;
+pub(super) mod select;
+pub(super) mod values;

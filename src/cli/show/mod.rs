@@ -1,0 +1,8 @@
+//! What people and programs see: bars, lines, reports, `--show`, and the stream of events.
+
+pub(super) mod bar;
+pub(super) mod json;
+pub(super) mod report;
+pub(super) mod say;
+pub(super) mod screen;
+pub mod torrent;
