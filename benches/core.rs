@@ -9,14 +9,14 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use btget::bitfield::Bitfield;
-use btget::blocks::BlockData;
 use btget::event::{Direction, State};
-use btget::ids::{PeerKey, WireHash};
-use btget::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
-use btget::swarm::{Config, Hello, Input, Output, Swarm};
-use btget::wire::extended::{self, ExtensionHandshake};
-use btget::wire::{Limits, Message, PeerId, Reserved, next_frame};
+use btget::internals::bitfield::Bitfield;
+use btget::internals::blocks::BlockData;
+use btget::internals::ids::{PeerKey, WireHash};
+use btget::internals::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
+use btget::internals::swarm::{Config, Hello, Input, Output, Swarm};
+use btget::internals::wire::extended::{self, ExtensionHandshake};
+use btget::internals::wire::{Limits, Message, PeerId, Reserved, next_frame};
 
 /// Blocks that are timed.
 const BLOCKS: u32 = 200_000;

@@ -6,7 +6,7 @@
 //! in chunks of 256 KiB, as huge pieces are checked. The figure is the best of some runs, by the
 //! processor time of the thread: what else the machine does counts only by what it takes from the caches.
 
-use btget::hash::{Kernel, Kernels, LANES, MultiSha1, kernel_names, sha1_many_with};
+use btget::internals::hash::{Kernel, Kernels, LANES, MultiSha1, kernel_names, sha1_many_with};
 use std::hint::black_box;
 use std::time::Duration;
 

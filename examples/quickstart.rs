@@ -17,8 +17,8 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use btget::client::{Client, SessionOptions};
-use btget::hash::{Sha1, sha1};
 use btget::metainfo::create::{Content, NewTorrent};
+use btget::metainfo::{Sha1, sha1};
 use sha1::Digest as _;
 
 const PIECE_LENGTH: usize = 256 * 1024;

@@ -38,7 +38,7 @@ const READERS: usize = 2;
 
 /// A torrent, as the threads need it.
 #[derive(Clone, Debug)]
-pub struct OnDisk {
+pub(crate) struct OnDisk {
     /// Which torrent of this process.
     pub torrent: TorrentId,
     /// What its hashes are.
@@ -49,7 +49,7 @@ pub struct OnDisk {
 
 /// A piece to hash and write.
 #[derive(Debug)]
-pub struct Verify {
+pub(crate) struct Verify {
     /// Whose.
     pub torrent: OnDisk,
     /// Which.
@@ -61,7 +61,7 @@ pub struct Verify {
 }
 
 /// Work for the thread that hashes and writes, in order.
-pub enum WriteJob {
+pub(crate) enum WriteJob {
     /// Hash and write a piece.
     Verify(Verify),
     /// Anything that must come after the writes before it.
@@ -69,11 +69,11 @@ pub enum WriteJob {
 }
 
 /// Work that may take long: syncing, resume data.
-pub type Work = Box<dyn FnOnce() + Send>;
+pub(crate) type Work = Box<dyn FnOnce() + Send>;
 
 /// Blocks to read.
 #[derive(Debug)]
-pub struct Read {
+pub(crate) struct Read {
     /// Whose.
     pub torrent: OnDisk,
     /// The connection that they are for.
@@ -84,7 +84,7 @@ pub struct Read {
 
 /// What became of a job.
 #[derive(Debug)]
-pub enum Done {
+pub(crate) enum Done {
     /// The piece matches its hash and is written.
     Passed { torrent: TorrentId, piece: PieceIndex, digests: Vec<Sha1>, buffers: Vec<BlockData> },
     /// The piece does not match its hash; nothing was written.
@@ -99,7 +99,7 @@ pub enum Done {
 
 impl Done {
     /// The torrent that the job was for.
-    pub fn torrent(&self) -> TorrentId {
+    pub(crate) fn torrent(&self) -> TorrentId {
         match *self {
             Done::Passed { torrent, .. }
             | Done::Failed { torrent, .. }
@@ -112,7 +112,7 @@ impl Done {
 
 /// The threads; they end when this is dropped and their jobs are done.
 #[derive(Debug)]
-pub struct Disk {
+pub(crate) struct Disk {
     write: SyncSender<WriteJob>,
     sync: SyncSender<Work>,
     read: SyncSender<Read>,
@@ -121,7 +121,7 @@ pub struct Disk {
 
 impl Disk {
     /// Starts the threads; what they did goes to `done`.
-    pub fn start(done: UnboundedSender<Done>) -> std::io::Result<Disk> {
+    pub(crate) fn start(done: UnboundedSender<Done>) -> std::io::Result<Disk> {
         let (write, writes) = sync_channel(MOST_JOBS);
         let (sync, syncs) = sync_channel::<Work>(MOST_JOBS);
         let (read, reads) = sync_channel::<Read>(MOST_JOBS);
@@ -142,22 +142,22 @@ impl Disk {
     }
 
     /// Queues work for the thread that writes. False if too much waits.
-    pub fn write(&self, job: WriteJob) -> bool {
+    pub(crate) fn write(&self, job: WriteJob) -> bool {
         self.write.try_send(job).is_ok()
     }
 
     /// Queues work beside the writes. False if too much waits.
-    pub fn sync(&self, work: Work) -> bool {
+    pub(crate) fn sync(&self, work: Work) -> bool {
         self.sync.try_send(work).is_ok()
     }
 
     /// Queues a read. False if too much waits.
-    pub fn read(&self, job: Read) -> bool {
+    pub(crate) fn read(&self, job: Read) -> bool {
         self.read.try_send(job).is_ok()
     }
 
     /// Waits until all jobs are done and the threads have ended.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         drop((self.write, self.sync, self.read));
         for thread in self.threads {
             // A thread that panicked has nothing more to finish.

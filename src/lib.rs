@@ -1,34 +1,83 @@
 //! btget: a torrent downloader that a script can trust, as a library.
 //!
-//! See ARCHITECTURE.md for the map.
+//! What the library promises is [`client`] (sessions and torrents), [`event`] (what happens, as data) and [`metainfo`] (what a
+//! .torrent says). See ARCHITECTURE.md for the map of the rest.
 
 // The house rules that clippy can see while one types; tests/architecture.rs knows them all. Only
 // the rooms below that say so may read the clock or wait; nobody but `cli` prints, and no room exits.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr))]
+// With `internals` all that anybody outside reaches is public; what is public beyond that need not be.
+#![cfg_attr(feature = "internals", warn(unreachable_pub))]
+// Without, what is there for tests, benches and the man page alone has no user.
+#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
 
-pub mod bencode;
-pub mod bitfield;
-pub mod blocks;
-pub mod check;
-#[allow(clippy::disallowed_methods, reason = "draws in time")]
-pub mod cli;
 #[allow(clippy::disallowed_methods, reason = "waits for whom it is asked to")]
 pub mod client;
+pub mod event;
+pub mod metainfo;
+
+mod bencode;
+mod bitfield;
+mod blocks;
+mod check;
+#[allow(clippy::disallowed_methods, reason = "draws in time")]
+mod cli;
 #[allow(clippy::disallowed_methods, reason = "waits for what follows close behind, not longer")]
 mod disk;
-pub mod event;
-pub mod finder;
-pub mod hash;
-pub mod ids;
-pub mod layout;
-pub mod metainfo;
+mod finder;
+mod hash;
+mod ids;
+mod layout;
 mod net;
 #[allow(clippy::disallowed_methods, reason = "drives the core by the clock")]
 mod session;
-pub mod storage;
-pub mod swarm;
-pub mod text;
+mod storage;
+mod swarm;
+mod text;
 #[allow(clippy::disallowed_methods, reason = "limits how long an announce takes")]
-pub mod tracker;
+mod tracker;
 mod transfer;
-pub mod wire;
+mod wire;
+
+/// The command line, for `main.rs`, which is a crate of its own.
+#[doc(hidden)]
+pub use cli::main as command_line;
+
+/// The inside, for the tests, benches and fuzzers of this repository: nothing is promised about any of it.
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals {
+    pub mod bencode {
+        pub use crate::bencode::*;
+    }
+    pub mod bitfield {
+        pub use crate::bitfield::*;
+    }
+    pub mod blocks {
+        pub use crate::blocks::*;
+    }
+    pub mod cli {
+        pub use crate::cli::*;
+    }
+    pub mod finder {
+        pub use crate::finder::*;
+    }
+    pub mod hash {
+        pub use crate::hash::*;
+    }
+    pub mod ids {
+        pub use crate::ids::*;
+    }
+    pub mod layout {
+        pub use crate::layout::*;
+    }
+    pub mod swarm {
+        pub use crate::swarm::*;
+    }
+    pub mod tracker {
+        pub use crate::tracker::*;
+    }
+    pub mod wire {
+        pub use crate::wire::*;
+    }
+}

@@ -3,5 +3,5 @@
 use std::process::{ExitCode, exit};
 
 fn main() -> ExitCode {
-    btget::cli::main(exit).into()
+    btget::command_line(exit).into()
 }

@@ -18,35 +18,35 @@ use crate::swarm::{Input, Output, PeerReport, Swarm};
 
 /// The transfer of one torrent.
 #[derive(Debug)]
-pub struct Transfer {
+pub(crate) struct Transfer {
     swarm: Swarm,
     finder: Finder,
 }
 
 impl Transfer {
     /// A transfer without peers, in state `Stopped`.
-    pub fn new(swarm: Swarm, finder: Finder) -> Transfer {
+    pub(crate) fn new(swarm: Swarm, finder: Finder) -> Transfer {
         Transfer { swarm, finder }
     }
 
     /// The connected peers.
-    pub fn swarm(&self) -> &Swarm {
+    pub(crate) fn swarm(&self) -> &Swarm {
         &self.swarm
     }
 
     /// Whom to call.
-    pub fn finder(&self) -> &Finder {
+    pub(crate) fn finder(&self) -> &Finder {
         &self.finder
     }
 
     /// From now on, events of at least this severity are told; `None`: none are.
-    pub fn want_events(&mut self, least: Option<Severity>) {
+    pub(crate) fn want_events(&mut self, least: Option<Severity>) {
         self.swarm.want_events(WantedEvents(least));
         self.finder.want_events(WantedEvents(least));
     }
 
     /// Takes what happened. Call the two `poll`s until they give `None` afterwards; several inputs may be handled before.
-    pub fn handle(&mut self, now: Instant, input: Input) {
+    pub(crate) fn handle(&mut self, now: Instant, input: Input) {
         // Only a piece that passes completes a download: that less is wanted does not.
         let may_complete = matches!(input, Input::Passed { .. }) && !self.swarm.is_complete();
         match input {
@@ -71,7 +71,7 @@ impl Transfer {
     }
 
     /// The data of `block` have come. Gives them back if they are of no use.
-    pub fn on_block(
+    pub(crate) fn on_block(
         &mut self,
         now: Instant,
         peer: PeerKey,
@@ -84,17 +84,22 @@ impl Transfer {
     }
 
     /// Gives up all begun pieces; see [`Swarm::take_partial_pieces`].
-    pub fn take_partial_pieces(&mut self) -> BTreeMap<PieceIndex, Vec<Option<BlockData>>> {
+    pub(crate) fn take_partial_pieces(&mut self) -> BTreeMap<PieceIndex, Vec<Option<BlockData>>> {
         self.swarm.take_partial_pieces()
     }
 
     /// Somebody told us of addresses of peers.
-    pub fn found(&mut self, now: Instant, addresses: impl IntoIterator<Item = SocketAddr>, origin: Origin) {
+    pub(crate) fn found(
+        &mut self,
+        now: Instant,
+        addresses: impl IntoIterator<Item = SocketAddr>,
+        origin: Origin,
+    ) {
         self.finder.found(now, addresses, origin);
     }
 
     /// A call of ours came to nothing.
-    pub fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd) {
+    pub(crate) fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd) {
         // It may have called us meanwhile; then that our call failed says nothing about it.
         match how == DialEnd::Failed && self.swarm.is_connected_to(address) {
             true => self.finder.dial_answered(address),
@@ -103,24 +108,24 @@ impl Transfer {
     }
 
     /// The answer to an announce, or why there is none.
-    pub fn announced(&mut self, now: Instant, token: Token, result: Result<Answer, Failure>) {
+    pub(crate) fn announced(&mut self, now: Instant, token: Token, result: Result<Answer, Failure>) {
         self.finder.announced(now, token, result);
     }
 
     /// The next thing to do about the peers; `None`: nothing before [`Transfer::deadline`] or the next input.
-    pub fn poll(&mut self, now: Instant) -> Option<Output> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Output> {
         let output = self.swarm.poll(now);
         self.pass_on(now);
         output
     }
 
     /// The next thing to do about finding more; `None`: nothing before [`Transfer::deadline`] or the next input.
-    pub fn poll_finder(&mut self, now: Instant) -> Option<FinderOutput> {
+    pub(crate) fn poll_finder(&mut self, now: Instant) -> Option<FinderOutput> {
         self.finder.poll(now, self.need())
     }
 
     /// When to call the two `poll`s though nothing happens.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.swarm.deadline().into_iter().chain(self.finder.deadline(self.need())).min()
     }
 

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use btget::hash::sha1;
+use btget::internals::hash::sha1;
 use btget::metainfo::create::{Content, NewTorrent};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -31,7 +31,7 @@ fn text(bytes: &[u8]) -> &str {
 fn torrent(dir: &Path, trackers: &[Vec<String>]) {
     let files = [("a.txt", vec![b'a'; 50_000]), ("sub/b.bin", vec![b'b'; 60_000])];
     let all: Vec<u8> = files.iter().flat_map(|(_, data)| data.clone()).collect();
-    let hashes: Vec<btget::hash::Sha1> = all.chunks(PIECE as usize).map(sha1).collect();
+    let hashes: Vec<btget::internals::hash::Sha1> = all.chunks(PIECE as usize).map(sha1).collect();
     for (path, data) in &files {
         let path = dir.join("data/set").join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use btget::client::{IpFilter, Session, SessionOptions, TorrentOptions};
 use btget::event::{Severity, TABLE};
-use btget::hash::sha1;
-use btget::ids::InfoHashes;
+use btget::internals::hash::sha1;
+use btget::internals::ids::InfoHashes;
+use btget::internals::wire::{Handshake, PeerId, Reserved};
 use btget::metainfo::Metainfo;
 use btget::metainfo::create::{Content, NewTorrent};
-use btget::wire::{Handshake, PeerId, Reserved};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -53,7 +53,7 @@ impl Fixture {
             fs::write(path, &data).unwrap();
             all.extend(data);
         }
-        let hashes: Vec<btget::hash::Sha1> = all.chunks(piece_length as usize).map(sha1).collect();
+        let hashes: Vec<btget::internals::hash::Sha1> = all.chunks(piece_length as usize).map(sha1).collect();
         let torrent = NewTorrent {
             name: "set",
             content: Content::Folder(files),

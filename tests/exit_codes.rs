@@ -139,7 +139,7 @@ fn enormous(folder: &Path) -> std::path::PathBuf {
         name: "enormous.bin",
         content: Content::File(u64::from(PIECE) * pieces as u64),
         piece_length: PIECE,
-        piece_hashes: &vec![btget::hash::Sha1([7; 20]); pieces],
+        piece_hashes: &vec![btget::internals::hash::Sha1([7; 20]); pieces],
         trackers: &[],
         private: false,
     };

@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use btget::finder::announce::{AnnounceEvent, Announcer, Answer, Failure};
-use btget::ids::{PeerId, WireHash};
-use btget::tracker::{MAX_BODY, Options, Proxies, Request, announce};
+use btget::internals::finder::announce::{AnnounceEvent, Announcer, Answer, Failure};
+use btget::internals::ids::{PeerId, WireHash};
+use btget::internals::tracker::{MAX_BODY, Options, Proxies, Request, announce};
 use flate2::{Compression, write::GzEncoder};
 use tracker::{Manners, Tracker};
 

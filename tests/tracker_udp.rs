@@ -4,9 +4,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use btget::finder::announce::{AnnounceEvent, Answer, Failure};
-use btget::ids::{PeerId, WireHash};
-use btget::tracker::{Options, Request, announce};
+use btget::internals::finder::announce::{AnnounceEvent, Answer, Failure};
+use btget::internals::ids::{PeerId, WireHash};
+use btget::internals::tracker::{Options, Request, announce};
 
 const TIME: Duration = Duration::from_secs(14);
 const CONNECTION_ID: [u8; 8] = *b"connect!";

@@ -1,8 +1,8 @@
 //! The generated files, in memory: shared by the example that writes them and the test that
 //! compares them.
 
-use btget::cli::manual;
-use btget::cli::options::args::Args;
+use btget::internals::cli::manual;
+use btget::internals::cli::options::args::Args;
 use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;

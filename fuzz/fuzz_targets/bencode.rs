@@ -2,7 +2,7 @@
 //! value by itself.
 #![no_main]
 
-use btget::bencode::{Value, decode, decode_prefix};
+use btget::internals::bencode::{Value, decode, decode_prefix};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     match decode_prefix(bytes) {

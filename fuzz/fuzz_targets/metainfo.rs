@@ -25,6 +25,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         }
     }
     let mut out = Vec::new();
-    btget::cli::show::torrent::show(&torrent, &mut out).expect("writing to memory never fails");
-    btget::cli::show::torrent::show_json(&torrent, &mut out).expect("writing to memory never fails");
+    btget::internals::cli::show::torrent::show(&torrent, &mut out).expect("writing to memory never fails");
+    btget::internals::cli::show::torrent::show_json(&torrent, &mut out).expect("writing to memory never fails");
 });

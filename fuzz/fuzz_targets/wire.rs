@@ -2,7 +2,7 @@
 //! the bytes it was read from.
 #![no_main]
 
-use btget::wire::{ExtensionHandshake, Frame, Handshake, Limits, Message, PeerId, next_frame, piece_header};
+use btget::internals::wire::{ExtensionHandshake, Frame, Handshake, Limits, Message, PeerId, next_frame, piece_header};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u32, [u8; 20], &[u8])| {

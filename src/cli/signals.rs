@@ -17,7 +17,7 @@ use crate::cli::Exit;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Signal {
+pub(super) enum Signal {
     /// SIGINT, SIGTERM, SIGHUP, the first time.
     Stop,
     /// SIGUSR1.
@@ -32,13 +32,13 @@ const SAME_REQUEST: Duration = Duration::from_millis(250);
 
 /// Keeps signals that do not stop for [`listen`]; until then, and for good if nobody listens, they do
 /// nothing. To be called before any thread is started, as each inherits what is blocked.
-pub fn hold() -> io::Result<()> {
+pub(super) fn hold() -> io::Result<()> {
     block(&[Number::SIGUSR1, Number::SIGUSR2, Number::SIGXFSZ]).map(drop)
 }
 
 /// Listens from now on: `tell` is called from threads of this module, for pauses and starts one at a
 /// time. `exit` ends the process; it is called at the second request to stop, whatever `tell` is doing.
-pub fn listen(exit: fn(i32) -> !, tell: impl Fn(Signal) + Clone + Send + 'static) -> io::Result<()> {
+pub(super) fn listen(exit: fn(i32) -> !, tell: impl Fn(Signal) + Clone + Send + 'static) -> io::Result<()> {
     let stop = tell.clone();
     listen_to_stop(exit, move || stop(Signal::Stop))?;
     wait_for(block(&[Number::SIGUSR1, Number::SIGUSR2])?, move |number| {
@@ -47,7 +47,7 @@ pub fn listen(exit: fn(i32) -> !, tell: impl Fn(Signal) + Clone + Send + 'static
 }
 
 /// As [`listen`], for who has nothing to pause. Opens no socket.
-pub fn listen_to_stop(exit: fn(i32) -> !, stop: impl Fn() + Clone + Send + 'static) -> io::Result<()> {
+pub(super) fn listen_to_stop(exit: fn(i32) -> !, stop: impl Fn() + Clone + Send + 'static) -> io::Result<()> {
     let first: Arc<Mutex<Option<Instant>>> = Arc::default();
     let on_request = move || {
         let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);

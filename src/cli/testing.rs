@@ -11,7 +11,7 @@ use crate::layout::Layout;
 use crate::metainfo::{File, Metainfo};
 
 /// A torrent of files of 100 bytes each, in pieces of 64.
-pub fn metainfo(name: &str, paths: &[&str]) -> Metainfo {
+pub(super) fn metainfo(name: &str, paths: &[&str]) -> Metainfo {
     let layout = Layout::new(64, paths.iter().map(|_| (100, false))).unwrap();
     let file = |path: &&str| File {
         path: (*path).into(),
@@ -39,7 +39,7 @@ pub fn metainfo(name: &str, paths: &[&str]) -> Metainfo {
 }
 
 /// A torrent of so many pieces of 1 MiB, downloading, with nothing there yet.
-pub fn status(name: &str, pieces: u32) -> Status {
+pub(super) fn status(name: &str, pieces: u32) -> Status {
     let bytes = u64::from(pieces) << 20;
     Status {
         info_hash: InfoHashes::V1(Sha1([7; 20])),

@@ -15,7 +15,7 @@ use crate::metainfo::Metainfo;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
 /// # let data = b"what everybody wants".repeat(5000);
-/// # let hashes: Vec<_> = data.chunks(32768).map(btget::hash::sha1).collect();
+/// # let hashes: Vec<_> = data.chunks(32768).map(btget::metainfo::sha1).collect();
 /// # let bytes = btget::metainfo::create::NewTorrent { name: "wanted.bin",
 /// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 32768,
 /// #     piece_hashes: &hashes, trackers: &[vec!["udp://127.0.0.1:9".into()]], private: false }.encode();

@@ -13,12 +13,12 @@ pub(super) struct Callback {
 }
 
 impl Callback {
-    pub fn new(least: Severity, tell: impl FnMut(&Event) + Send + 'static) -> Callback {
+    pub(super) fn new(least: Severity, tell: impl FnMut(&Event) + Send + 'static) -> Callback {
         Callback { least, tell: Box::new(tell) }
     }
 
     /// Called with each event about this torrent or about none, until the session has ended.
-    pub fn run(mut self, torrent: InfoHashes, subscription: Subscription) -> Result<(), Error> {
+    pub(super) fn run(mut self, torrent: InfoHashes, subscription: Subscription) -> Result<(), Error> {
         let run = move || {
             while let Some(event) = subscription.recv() {
                 let dropped = subscription.take_dropped();

@@ -15,14 +15,18 @@ use crate::event::Kind;
 use crate::ids::InfoHashes;
 use crate::metainfo::MetainfoError;
 
-pub use crate::check::{self, CheckOptions, CheckOutcome, HashCheck, PieceResult};
+pub use crate::bitfield::Bitfield;
+pub use crate::check::{CheckOptions, CheckOutcome, FileReport, HashCheck, PieceResult, check};
 pub use crate::finder::IpFilter;
 pub use crate::session::options::{
     CachedPiece, FileInfo, Phase, SessionOptions, Status, Tier, TorrentOptions, TrackerInfo, Which,
 };
 pub use crate::session::subscribers::Subscription;
 pub use crate::session::{PeerFlags, PeerStatus};
+pub use crate::storage::Preallocate;
 pub use crate::swarm::Order;
+pub use crate::text::Remedies;
+pub use crate::wire::PeerId;
 pub use builder::ClientBuilder;
 pub use session::Session;
 pub use torrent::Client;

@@ -64,7 +64,7 @@ impl Facts {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
 /// # let data = b"what everybody wants".repeat(5000);
-/// # let hashes: Vec<_> = data.chunks(16384).map(btget::hash::sha1).collect();
+/// # let hashes: Vec<_> = data.chunks(16384).map(btget::metainfo::sha1).collect();
 /// # let torrent = btget::metainfo::create::NewTorrent { name: "wanted.bin",
 /// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 16384,
 /// #     piece_hashes: &hashes, trackers: &[], private: false }.encode();
@@ -134,7 +134,7 @@ impl Client {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let folder = tempfile::tempdir()?;
     /// # let data = b"what everybody wants".repeat(5000);
-    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::hash::sha1).collect();
+    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::metainfo::sha1).collect();
     /// # let bytes = btget::metainfo::create::NewTorrent { name: "wanted.bin",
     /// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 32768,
     /// #     piece_hashes: &hashes, trackers: &[vec!["udp://127.0.0.1:9".into()]], private: false }.encode();
@@ -192,7 +192,7 @@ impl Client {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let folder = tempfile::tempdir()?;
     /// # let data = b"what everybody wants".repeat(5000);
-    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::hash::sha1).collect();
+    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::metainfo::sha1).collect();
     /// # let bytes = btget::metainfo::create::NewTorrent { name: "wanted.bin",
     /// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 32768,
     /// #     piece_hashes: &hashes, trackers: &[vec!["udp://127.0.0.1:9".into()]], private: false }.encode();
@@ -442,7 +442,7 @@ impl Client {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let folder = tempfile::tempdir()?;
     /// # let data = b"what everybody wants".repeat(5000);
-    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::hash::sha1).collect();
+    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::metainfo::sha1).collect();
     /// # let bytes = btget::metainfo::create::NewTorrent { name: "wanted.bin",
     /// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 32768,
     /// #     piece_hashes: &hashes, trackers: &[vec!["udp://127.0.0.1:9".into()]], private: false }.encode();
@@ -471,7 +471,7 @@ impl Client {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let folder = tempfile::tempdir()?;
     /// # let data = b"what everybody wants".repeat(5000);
-    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::hash::sha1).collect();
+    /// # let hashes: Vec<_> = data.chunks(32768).map(btget::metainfo::sha1).collect();
     /// # let bytes = btget::metainfo::create::NewTorrent { name: "wanted.bin",
     /// #     content: btget::metainfo::create::Content::File(data.len() as u64), piece_length: 32768,
     /// #     piece_hashes: &hashes, trackers: &[vec!["udp://127.0.0.1:9".into()]], private: false }.encode();

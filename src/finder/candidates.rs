@@ -8,7 +8,7 @@ use super::Origin;
 use crate::ids::Machine;
 
 /// Addresses kept; further ones are not taken.
-pub const MAX_CANDIDATES: usize = 2000;
+pub(super) const MAX_CANDIDATES: usize = 2000;
 
 /// Of these so many are kept for each origin that has as many to offer; what one origin does not use the others may.
 const SHARE: usize = MAX_CANDIDATES / Origin::ALL.len();
@@ -43,7 +43,7 @@ struct Candidate {
 
 /// The addresses: see the module's head.
 #[derive(Debug)]
-pub struct Candidates {
+pub(super) struct Candidates {
     all: BTreeMap<SocketAddr, Candidate>,
     /// Those with `ready`, by it and by ticket.
     waiting: BTreeSet<(Instant, u32, SocketAddr)>,
@@ -57,7 +57,7 @@ pub struct Candidates {
 
 impl Candidates {
     /// With no address.
-    pub fn new(seed: u64) -> Candidates {
+    pub(super) fn new(seed: u64) -> Candidates {
         Candidates {
             all: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -69,7 +69,7 @@ impl Candidates {
     }
 
     /// Takes an address, if it is new, neither banned nor our own, and there is room. Says whether it was taken.
-    pub fn add(&mut self, now: Instant, address: SocketAddr, origin: Origin) -> bool {
+    pub(super) fn add(&mut self, now: Instant, address: SocketAddr, origin: Origin) -> bool {
         if self.is_banned(address)
             || self.own.contains(&address)
             || self.all.contains_key(&address)
@@ -85,7 +85,7 @@ impl Candidates {
     }
 
     /// The next address to call, which then counts as being called.
-    pub fn take(&mut self, now: Instant) -> Option<SocketAddr> {
+    pub(super) fn take(&mut self, now: Instant) -> Option<SocketAddr> {
         let &(ready, _, address) = self.waiting.first()?;
         if ready > now {
             return None;
@@ -95,12 +95,12 @@ impl Candidates {
     }
 
     /// When [`Candidates::take`] has something to give.
-    pub fn next_ready(&self) -> Option<Instant> {
+    pub(super) fn next_ready(&self) -> Option<Instant> {
         self.waiting.first().map(|&(ready, ..)| ready)
     }
 
     /// It is connected (it may have called us), so it need not be called.
-    pub fn occupy(&mut self, address: SocketAddr) {
+    pub(super) fn occupy(&mut self, address: SocketAddr) {
         if let Some(candidate) = self.all.get_mut(&address)
             && let Some(ready) = candidate.ready.take()
         {
@@ -109,7 +109,7 @@ impl Candidates {
     }
 
     /// A call was not answered, or not by a peer.
-    pub fn on_failure(&mut self, now: Instant, address: SocketAddr) {
+    pub(super) fn on_failure(&mut self, now: Instant, address: SocketAddr) {
         let Some(candidate) = self.all.get_mut(&address) else { return };
         candidate.failures += 1;
         let pause = FIRST_PAUSE * 2u32.pow(candidate.failures.min(10) - 1);
@@ -117,19 +117,19 @@ impl Candidates {
     }
 
     /// A connection that had worked has ended. `useless`: it had nothing for us (both complete).
-    pub fn on_disconnect(&mut self, now: Instant, address: SocketAddr, useless: bool) {
+    pub(super) fn on_disconnect(&mut self, now: Instant, address: SocketAddr, useless: bool) {
         let Some(candidate) = self.all.get_mut(&address) else { return };
         candidate.failures = 0;
         self.wait_until(address, now + if useless { LONGEST_PAUSE } else { AFTER_CONNECTION });
     }
 
     /// It could not be called for reasons of our own (too many connections): soon again.
-    pub fn postpone(&mut self, now: Instant, address: SocketAddr) {
+    pub(super) fn postpone(&mut self, now: Instant, address: SocketAddr) {
         self.wait_until(address, now + FIRST_PAUSE);
     }
 
     /// It is ourselves.
-    pub fn is_own(&mut self, address: SocketAddr) {
+    pub(super) fn is_own(&mut self, address: SocketAddr) {
         self.forget(address);
         if self.own.len() < 64 {
             self.own.insert(address);
@@ -137,7 +137,7 @@ impl Candidates {
     }
 
     /// Nothing at this address is called or let in any more.
-    pub fn ban(&mut self, address: SocketAddr) {
+    pub(super) fn ban(&mut self, address: SocketAddr) {
         let banned = Machine::at(address);
         if self.banned.len() < MAX_BANNED {
             self.banned.insert(banned);
@@ -147,7 +147,7 @@ impl Candidates {
     }
 
     /// Whether it was banned.
-    pub fn is_banned(&self, address: SocketAddr) -> bool {
+    pub(super) fn is_banned(&self, address: SocketAddr) -> bool {
         self.banned.contains(&Machine::at(address))
     }
 

@@ -102,10 +102,10 @@ pub fn sha1_many_with(kernels: Kernels, messages: &[&[&[u8]]]) -> Vec<Sha1> {
 /// a lane.
 ///
 /// ```
-/// let mut hashes = btget::hash::MultiSha1::new(2);
+/// let mut hashes = btget::internals::hash::MultiSha1::new(2);
 /// hashes.update(&[b"a", b"x"]);
 /// hashes.update(&[b"bc", b""]);
-/// assert_eq!(hashes.finish(), [btget::hash::sha1(b"abc"), btget::hash::sha1(b"x")]);
+/// assert_eq!(hashes.finish(), [btget::metainfo::sha1(b"abc"), btget::metainfo::sha1(b"x")]);
 /// ```
 #[derive(Clone, Debug)]
 pub struct MultiSha1 {

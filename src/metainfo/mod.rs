@@ -17,11 +17,12 @@ mod tests;
 use std::sync::Arc;
 
 pub use error::MetainfoError;
+// What the types of this room are made of.
+pub use crate::hash::{Sha1, Sha256, sha1};
+pub use crate::ids::{InfoHashes, WireHash};
+pub use crate::layout::{Block, Extent, FileIndex, Layout, PieceIndex, Span};
 
 use crate::bencode;
-use crate::hash::{Sha1, sha1};
-use crate::ids::InfoHashes;
-use crate::layout::{Layout, PieceIndex};
 
 /// Bytes in a .torrent that is read.
 pub const MAX_LENGTH: usize = 64 << 20;

@@ -19,7 +19,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A connection whose peer has said its handshake, whoever called. What the peer sent behind it is still to be read.
 #[derive(Debug)]
-pub struct Established {
+pub(crate) struct Established {
     /// The connection.
     pub link: Link,
     /// What the peer said.
@@ -28,7 +28,7 @@ pub struct Established {
 
 /// Why a call did not become a connection.
 #[derive(Debug, thiserror::Error)]
-pub enum DialError {
+pub(crate) enum DialError {
     /// We are bound to an address of the other family, IPv4 or IPv6.
     #[error("not of the family that we are bound to")]
     OtherFamily,
@@ -45,7 +45,7 @@ pub enum DialError {
 
 impl DialError {
     /// Whether the peer broke the protocol, as against not having been there.
-    pub fn is_peers_fault(&self) -> bool {
+    pub(crate) fn is_peers_fault(&self) -> bool {
         match self {
             DialError::Protocol(_) | DialError::OtherTorrent => true,
             DialError::OtherFamily | DialError::Io(_) => false,
@@ -55,14 +55,14 @@ impl DialError {
 
 /// How peers are called.
 #[derive(Clone, Copy, Debug)]
-pub struct Dialer {
+pub(crate) struct Dialer {
     /// The local address that calls come from.
     pub bind: Option<IpAddr>,
 }
 
 impl Dialer {
     /// Calls `address`, says our handshake and takes the peer's; 20 s at the most.
-    pub async fn dial(self, address: SocketAddr, ours: Handshake) -> Result<Established, DialError> {
+    pub(crate) async fn dial(self, address: SocketAddr, ours: Handshake) -> Result<Established, DialError> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(bind) = self.bind {
             if bind.is_ipv4() != address.is_ipv4() {
@@ -83,7 +83,7 @@ impl Dialer {
 }
 
 /// Takes the handshake of a peer that called us. Ours is said by whoever knows the torrent.
-pub async fn answer(link: Link) -> Result<Established, DialError> {
+pub(crate) async fn answer(link: Link) -> Result<Established, DialError> {
     let Link::Tcp(mut stream) = link;
     stream.set_nodelay(true)?;
     let handshake = read_handshake(&mut stream).await?;

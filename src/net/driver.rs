@@ -8,15 +8,15 @@ use tokio::sync::mpsc::{Receiver, Sender};
 use super::Shared;
 use super::link::Link;
 use super::reader::Reader;
-pub use super::reader::{Incoming, ReadError};
+pub(crate) use super::reader::{Incoming, ReadError};
 use super::writer::Writer;
-pub use super::writer::lay_out;
+pub(crate) use super::writer::lay_out;
 use crate::blocks::Run;
 use crate::ids::PeerKey;
 use crate::wire::{Limits, Message};
 
 /// Messages that may wait for a connection's driver; a peer that lets more pile up is closed.
-pub const OUTBOX: usize = 16 * 1024;
+pub(crate) const OUTBOX: usize = 16 * 1024;
 
 /// Bytes of messages that may wait for a socket; likewise.
 const MAX_CONTROL: usize = 1 << 20;
@@ -26,7 +26,7 @@ const TURN: usize = 512 * 1024;
 
 /// To a connection.
 #[derive(Debug)]
-pub enum Outgoing {
+pub(crate) enum Outgoing {
     /// Any message but a block.
     Message(Message),
     /// Blocks that were read.
@@ -35,7 +35,7 @@ pub enum Outgoing {
 
 /// From a connection.
 #[derive(Debug)]
-pub enum FromPeer {
+pub(crate) enum FromPeer {
     /// What came in one read.
     Received(PeerKey, Vec<Incoming>),
     /// Payload bytes of blocks that went out, and buffers that are free again.
@@ -48,7 +48,7 @@ pub enum FromPeer {
 
 impl FromPeer {
     /// The connection that this comes from.
-    pub fn peer(&self) -> PeerKey {
+    pub(crate) fn peer(&self) -> PeerKey {
         match *self {
             FromPeer::Received(peer, _)
             | FromPeer::Sent(peer, ..)
@@ -60,7 +60,7 @@ impl FromPeer {
 
 /// What a connection begins with.
 #[derive(Debug)]
-pub struct Opening {
+pub(crate) struct Opening {
     /// What the connection is called from now on.
     pub peer: PeerKey,
     /// What carries its bytes.
@@ -72,7 +72,7 @@ pub struct Opening {
 }
 
 /// Drives a connection until either side closes it: the session by dropping its outbox.
-pub async fn drive(
+pub(crate) async fn drive(
     opening: Opening,
     outbox: Receiver<Outgoing>,
     events: Sender<FromPeer>,

@@ -21,7 +21,7 @@ const LEAST_TURN: f64 = 1024.0;
 
 /// A limit on bytes a second.
 #[derive(Debug)]
-pub struct Limit {
+pub(crate) struct Limit {
     rate: Option<f64>,
     /// Negative: spent in advance, and waited for before the next turn.
     tokens: Cell<f64>,
@@ -32,7 +32,7 @@ pub struct Limit {
 
 impl Limit {
     /// `None`: no limit.
-    pub fn new(rate: Option<u64>) -> Limit {
+    pub(crate) fn new(rate: Option<u64>) -> Limit {
         Limit {
             rate: rate.map(|rate| rate.max(1) as f64),
             tokens: Cell::new(0.0),
@@ -42,24 +42,24 @@ impl Limit {
     }
 
     /// Whether there is a limit.
-    pub fn is_set(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.rate.is_some()
     }
 
     /// Bytes that go in one turn.
-    pub fn turn(&self) -> usize {
+    pub(crate) fn turn(&self) -> usize {
         self.rate.map_or(usize::MAX, |rate| (rate * DEPTH).clamp(LEAST_TURN, TURN) as usize)
     }
 
     /// So many bytes went.
-    pub fn spend(&self, bytes: usize) {
+    pub(crate) fn spend(&self, bytes: usize) {
         if self.rate.is_some() {
             self.tokens.set(self.tokens.get() - bytes as f64);
         }
     }
 
     /// Waits for a turn. May be given up at any time.
-    pub async fn wait(&self) {
+    pub(crate) async fn wait(&self) {
         let Some(rate) = self.rate else { return };
         let _turn = self.queue.lock().await;
         self.fill(rate);

@@ -20,7 +20,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// The listening sockets, one or two, all on one port.
 #[derive(Debug)]
-pub struct Listeners {
+pub(crate) struct Listeners {
     sockets: Vec<TcpListener>,
     /// Their port.
     pub port: u16,
@@ -28,12 +28,12 @@ pub struct Listeners {
 
 impl Listeners {
     /// Where connections are accepted.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
     }
 
     /// Accepts connections in tasks of this thread, until `on_accepted` says false.
-    pub fn accept(self, on_accepted: impl Fn(Link, SocketAddr) -> bool + Clone + 'static) {
+    pub(crate) fn accept(self, on_accepted: impl Fn(Link, SocketAddr) -> bool + Clone + 'static) {
         for socket in self.sockets {
             let on_accepted = on_accepted.clone();
             tokio::task::spawn_local(async move {
@@ -55,7 +55,7 @@ impl Listeners {
 
 /// Listens on the first port of `ports` that is free in all families that this machine has, or at
 /// `bind` alone. `Err`: the last port's error.
-pub fn listen(ports: &[u16], bind: Option<IpAddr>) -> io::Result<Listeners> {
+pub(crate) fn listen(ports: &[u16], bind: Option<IpAddr>) -> io::Result<Listeners> {
     let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no port to listen on");
     for &port in ports {
         for _ in 0..if port == 0 { ATTEMPTS } else { 1 } {

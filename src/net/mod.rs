@@ -2,11 +2,11 @@
 //!
 //! All of it runs on the session's one thread; what connections share ([`Shared`]) needs no locks.
 
-pub mod dial;
-pub mod driver;
-pub mod limit;
-pub mod link;
-pub mod listen;
+pub(crate) mod dial;
+pub(crate) mod driver;
+pub(crate) mod limit;
+pub(crate) mod link;
+pub(crate) mod listen;
 mod reader;
 mod writer;
 
@@ -24,7 +24,7 @@ const SCRATCH: usize = 32 * 1024;
 
 /// What all connections of a session share.
 #[derive(Debug)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// Buffers of blocks.
     pub pool: Pool,
     /// Where reads go that do not go to a block. Borrowed only within one synchronous read.
@@ -40,7 +40,7 @@ pub struct Shared {
 
 impl Shared {
     /// Rates in bytes a second.
-    pub fn new(download: Option<u64>, upload: Option<u64>) -> Rc<Shared> {
+    pub(crate) fn new(download: Option<u64>, upload: Option<u64>) -> Rc<Shared> {
         Rc::new(Shared {
             pool: Pool::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
@@ -53,21 +53,21 @@ impl Shared {
 
 /// Lets through, or does not.
 #[derive(Debug, Default)]
-pub struct Gate {
+pub(crate) struct Gate {
     closed: Cell<bool>,
     opened: Notify,
 }
 
 impl Gate {
     /// Closes or opens it.
-    pub fn set_closed(&self, closed: bool) {
+    pub(crate) fn set_closed(&self, closed: bool) {
         if self.closed.replace(closed) && !closed {
             self.opened.notify_waiters();
         }
     }
 
     /// Whether it is closed.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed.get()
     }
 

@@ -22,7 +22,7 @@ const MAX_EXPECTED: usize = 8192;
 
 /// What came.
 #[derive(Debug)]
-pub enum Incoming {
+pub(crate) enum Incoming {
     /// Any message but a block.
     Message(Message),
     /// A block, whole.
@@ -31,7 +31,7 @@ pub enum Incoming {
 
 impl Incoming {
     /// The data of a block.
-    pub fn into_data(self) -> Option<BlockData> {
+    pub(crate) fn into_data(self) -> Option<BlockData> {
         match self {
             Incoming::Block(_, data) => Some(data),
             Incoming::Message(_) => None,
@@ -41,7 +41,7 @@ impl Incoming {
 
 /// Why reading ended.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub(crate) enum ReadError {
     /// The other side closed.
     #[error("closed by the peer")]
     Eof,
@@ -63,7 +63,7 @@ struct Partial {
 
 /// The receiving side of a connection, from the first message on.
 #[derive(Debug)]
-pub struct Reader {
+pub(super) struct Reader {
     limits: Limits,
     /// The beginning of a message; bounded by the limits of its kind.
     carry: Vec<u8>,
@@ -75,12 +75,12 @@ pub struct Reader {
 
 impl Reader {
     /// For a connection on which no message has come yet.
-    pub fn new(limits: Limits) -> Reader {
+    pub(super) fn new(limits: Limits) -> Reader {
         Reader { limits, carry: Vec::new(), partial: None, expected: VecDeque::new() }
     }
 
     /// A request or cancel goes out.
-    pub fn on_sent(&mut self, message: &Message) {
+    pub(super) fn on_sent(&mut self, message: &Message) {
         match message {
             Message::Request(block) => {
                 if self.expected.len() == MAX_EXPECTED {
@@ -105,7 +105,7 @@ impl Reader {
     }
 
     /// One read of at most about `most` bytes. Says how many came; `WouldBlock` if none.
-    pub fn read(
+    pub(super) fn read(
         &mut self,
         link: &Link,
         shared: &Shared,

@@ -13,7 +13,7 @@ const MAX_GATHERED: usize = 16;
 
 /// Lays blocks out in a buffer that may have been used before, each behind its header. Whatever is in
 /// their places is to be overwritten with their data.
-pub fn lay_out(blocks: &[Block], run: &mut Run) {
+pub(crate) fn lay_out(blocks: &[Block], run: &mut Run) {
     let length = blocks.iter().map(|block| PIECE_HEADER_LENGTH + block.length as usize).sum();
     run.bytes.resize(length, 0);
     run.places.clear();
@@ -43,7 +43,7 @@ impl Chunk {
 /// The sending side of a connection. What it holds is bounded by whoever queues: the swarm hands
 /// out few blocks ahead, and a peer whose outbox is full is closed.
 #[derive(Debug, Default)]
-pub struct Writer {
+pub(super) struct Writer {
     chunks: VecDeque<Chunk>,
     /// Bytes of the first chunk that are written.
     written: usize,
@@ -51,12 +51,12 @@ pub struct Writer {
 
 impl Writer {
     /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
 
     /// Bytes of control messages that wait.
-    pub fn control_backlog(&self) -> usize {
+    pub(super) fn control_backlog(&self) -> usize {
         let control = |chunk: &Chunk| match chunk {
             Chunk::Control(bytes) => bytes.len(),
             Chunk::Blocks(_) => 0,
@@ -65,17 +65,17 @@ impl Writer {
     }
 
     /// Queues bytes as they are: the handshake.
-    pub fn push_bytes(&mut self, bytes: &[u8]) {
+    pub(super) fn push_bytes(&mut self, bytes: &[u8]) {
         self.control().extend_from_slice(bytes);
     }
 
     /// Queues a message.
-    pub fn push(&mut self, message: &Message) {
+    pub(super) fn push(&mut self, message: &Message) {
         message.encode_into(self.control());
     }
 
     /// Queues blocks.
-    pub fn push_blocks(&mut self, run: Run) {
+    pub(super) fn push_blocks(&mut self, run: Run) {
         self.chunks.push_back(Chunk::Blocks(run));
     }
 
@@ -91,7 +91,12 @@ impl Writer {
 
     /// One write of at most about `most` bytes. Says how many bytes went and how many of them were
     /// payload of blocks that went whole; buffers that are done with go to `done`.
-    pub fn write(&mut self, link: &Link, most: usize, done: &mut Vec<Run>) -> io::Result<(usize, u32)> {
+    pub(super) fn write(
+        &mut self,
+        link: &Link,
+        most: usize,
+        done: &mut Vec<Run>,
+    ) -> io::Result<(usize, u32)> {
         let mut slices = [IoSlice::new(&[]); MAX_GATHERED];
         let (mut count, mut room) = (0, most);
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {

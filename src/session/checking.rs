@@ -16,7 +16,7 @@ use crate::storage::{Storage, StorageError, StorageErrorKind};
 
 /// What is to be checked, and how.
 #[derive(Debug)]
-pub struct Plan {
+pub(super) struct Plan {
     /// The torrent.
     pub on_disk: OnDisk,
     /// Where its resume data are; `None`: there are none.
@@ -35,7 +35,7 @@ pub struct Plan {
 
 /// What a check came to.
 #[derive(Debug)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// What is there and good.
     pub have: Bitfield,
     /// Pieces that resume data vouched for, or, checked `again`, that were there and not asked for.
@@ -63,7 +63,7 @@ pub struct Checked {
 }
 
 /// Checks; blocks. `on_piece` is told of each piece that was read.
-pub fn check(
+pub(super) fn check(
     plan: &Plan,
     hash_check: &HashCheck,
     on_piece: &(dyn Fn(PieceIndex, PieceResult) + Sync),
@@ -151,7 +151,7 @@ fn read_partial(on_disk: &OnDisk, partial: &Partial) -> Option<(PieceIndex, Vec<
 }
 
 /// Writes the blocks of unfinished pieces to their places in the files, for a later run.
-pub fn write_partial(
+pub(super) fn write_partial(
     storage: &Storage,
     pieces: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
 ) -> Result<Vec<Partial>, StorageError> {

@@ -22,7 +22,7 @@ const MAX_SPARE: usize = 8;
 
 /// One connection.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// The torrent that it serves.
     pub torrent: TorrentId,
     /// Dropping it closes the connection.
@@ -35,7 +35,7 @@ pub struct Connection {
 
 /// All connections.
 #[derive(Debug)]
-pub struct Connections {
+pub(crate) struct Connections {
     all: BTreeMap<PeerKey, Connection>,
     /// Our calls that are under way.
     pub dialing: usize,
@@ -49,7 +49,7 @@ pub struct Connections {
 
 impl Connections {
     /// Without any connection; what the peers send comes through the receiver.
-    pub fn new(shared: Rc<Shared>) -> (Connections, mpsc::Receiver<FromPeer>) {
+    pub(crate) fn new(shared: Rc<Shared>) -> (Connections, mpsc::Receiver<FromPeer>) {
         let (to_loop, from_peers) = mpsc::channel(MAX_FROM_PEERS);
         let connections = Connections {
             all: BTreeMap::new(),
@@ -63,7 +63,7 @@ impl Connections {
     }
 
     /// Begins to drive a connection whose handshakes are done; `first` goes out before anything else.
-    pub fn open(
+    pub(crate) fn open(
         &mut self,
         peer: PeerKey,
         torrent: TorrentId,
@@ -81,32 +81,32 @@ impl Connections {
     }
 
     /// The connection of this name, unless it is closed.
-    pub fn get(&self, peer: PeerKey) -> Option<&Connection> {
+    pub(crate) fn get(&self, peer: PeerKey) -> Option<&Connection> {
         self.all.get(&peer)
     }
 
     /// Queues something for a peer. False if it does not take what was queued before, and has to be closed.
-    pub fn send(&self, peer: PeerKey, outgoing: Outgoing) -> bool {
+    pub(crate) fn send(&self, peer: PeerKey, outgoing: Outgoing) -> bool {
         self.all.get(&peer).is_none_or(|connection| connection.outbox.try_send(outgoing).is_ok())
     }
 
     /// Closes one.
-    pub fn close(&mut self, peer: PeerKey) -> Option<Connection> {
+    pub(crate) fn close(&mut self, peer: PeerKey) -> Option<Connection> {
         self.all.remove(&peer)
     }
 
     /// Open connections and calls under way.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.all.len() + self.dialing
     }
 
     /// A buffer to serve from.
-    pub fn take_buffer(&mut self) -> Run {
+    pub(crate) fn take_buffer(&mut self) -> Run {
         self.spare.pop().unwrap_or_default()
     }
 
     /// Takes the buffers out of what a connection brought that is closed already.
-    pub fn give_back(&mut self, event: FromPeer) {
+    pub(crate) fn give_back(&mut self, event: FromPeer) {
         match event {
             FromPeer::Received(_, batch) => {
                 self.shared.pool.put(batch.into_iter().filter_map(Incoming::into_data))
@@ -117,7 +117,7 @@ impl Connections {
     }
 
     /// Keeps a few buffers that have been sent for later.
-    pub fn give_back_buffers(&mut self, buffers: Vec<Run>) {
+    pub(crate) fn give_back_buffers(&mut self, buffers: Vec<Run>) {
         let room = MAX_SPARE.saturating_sub(self.spare.len());
         self.spare.extend(buffers.into_iter().take(room));
     }

@@ -23,7 +23,7 @@ use crate::wire::PeerId;
 const MAX_UNWRITTEN: u64 = MOST_UNWRITTEN + (2 << 20);
 
 /// What all torrents share.
-pub struct Context {
+pub(crate) struct Context {
     /// What the user asked of the session as a whole.
     pub options: SessionOptions,
     /// Who we are to peers and trackers.
@@ -51,7 +51,7 @@ pub struct Context {
 
 /// Who we are to peers and trackers.
 #[derive(Clone, Copy, Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Our peer id (BEP 20).
     pub peer_id: PeerId,
     /// The port that is listened on.
@@ -62,7 +62,7 @@ pub struct Identity {
 
 impl Context {
     /// Builds an event about no torrent, if somebody wants one of this severity.
-    pub fn tell_if(&mut self, severity: Severity, kind: impl FnOnce() -> Kind) {
+    pub(crate) fn tell_if(&mut self, severity: Severity, kind: impl FnOnce() -> Kind) {
         if self.subscribers.want(severity) {
             let kind = kind();
             debug_assert_eq!(kind.severity(), severity, "{kind:?}");
@@ -72,7 +72,7 @@ impl Context {
 
     /// Whether the filter refuses a peer that calls us; if so, that is told. (Those that we may call pass the gate of each
     /// torrent's finder.)
-    pub fn is_filtered(&mut self, address: SocketAddr) -> bool {
+    pub(crate) fn is_filtered(&mut self, address: SocketAddr) -> bool {
         let filter = self.options.ip_filter.as_ref();
         let Some(rule) = filter.and_then(|filter| filter.refusal(address.ip())) else { return false };
         self.tell_filtered(address, rule);
@@ -80,20 +80,20 @@ impl Context {
     }
 
     /// Tells that the filter has refused a peer, by this rule.
-    pub fn tell_filtered(&mut self, address: SocketAddr, rule: String) {
+    pub(crate) fn tell_filtered(&mut self, address: SocketAddr, rule: String) {
         self.tell_if(Severity::Info, || Kind::IpFilter { address, protocol: protocol(address), rule });
     }
 }
 
 /// `tcp4` or `tcp6`.
-pub fn protocol(address: SocketAddr) -> &'static str {
+pub(super) fn protocol(address: SocketAddr) -> &'static str {
     if address.is_ipv4() { "tcp4" } else { "tcp6" }
 }
 
 /// The bytes of whole pieces that wait for the disk, all torrents together; closes the gate before all sockets while there
 /// are too many.
 #[derive(Debug, Default)]
-pub struct WriteBudget {
+pub(crate) struct WriteBudget {
     unwritten: u64,
     /// The longest pieces of all torrents: a few of them may always wait.
     longest_piece: u32,
@@ -101,19 +101,19 @@ pub struct WriteBudget {
 
 impl WriteBudget {
     /// A piece of so many bytes waits for the disk from now on.
-    pub fn take(&mut self, bytes: u64, gate: &Gate) {
+    pub(crate) fn take(&mut self, bytes: u64, gate: &Gate) {
         self.unwritten += bytes;
         self.set(gate);
     }
 
     /// So many bytes do not wait any more.
-    pub fn give_back(&mut self, bytes: u64, gate: &Gate) {
+    pub(crate) fn give_back(&mut self, bytes: u64, gate: &Gate) {
         self.unwritten -= bytes;
         self.set(gate);
     }
 
     /// The session's torrents have changed: `longest_piece` is the longest piece of all.
-    pub fn fit(&mut self, longest_piece: u32, gate: &Gate) {
+    pub(crate) fn fit(&mut self, longest_piece: u32, gate: &Gate) {
         self.longest_piece = longest_piece;
         self.set(gate);
     }

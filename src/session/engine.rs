@@ -30,7 +30,7 @@ const BATCH: usize = 64;
 const FAR: Duration = Duration::from_secs(3600);
 
 /// The session's state: what is about a torrent goes to that torrent.
-pub struct Engine {
+pub(crate) struct Engine {
     /// All torrents, in the order in which they were added.
     pub(super) torrents: BTreeMap<TorrentId, Torrent>,
     /// The torrents by the names that peers call them by.
@@ -54,7 +54,7 @@ pub struct Engine {
 
 impl Engine {
     /// On the session's thread, inside its runtime: listens, starts the disk's threads.
-    pub fn start(
+    pub(crate) fn start(
         options: SessionOptions,
         commands: mpsc::UnboundedReceiver<Command>,
     ) -> Result<Engine, NotStarted> {
@@ -103,18 +103,18 @@ impl Engine {
     }
 
     /// Who we are to peers and trackers.
-    pub fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         self.context.identity
     }
 
     /// Where connections are accepted.
-    pub fn listening(&self) -> &[SocketAddr] {
+    pub(crate) fn listening(&self) -> &[SocketAddr] {
         &self.listening
     }
 
     /// The loop; ends after `Command::Shutdown`, or when nobody can send commands any more, once all
     /// torrents have ended.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let timer = sleep_until((Instant::now() + FAR).into());
         tokio::pin!(timer);
         while !(self.shutting_down && self.torrents.values().all(Torrent::has_ended)) {
@@ -203,7 +203,7 @@ impl Engine {
 
 /// Why there is no session.
 #[derive(Debug)]
-pub struct NotStarted {
+pub(crate) struct NotStarted {
     /// As a user reads it.
     pub message: String,
     /// What its subscribers would have been told.

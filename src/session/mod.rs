@@ -5,9 +5,9 @@
 //! nothing that could block (that is the disk's threads, and blocking threads for trackers). The [`Engine`] only routes: it
 //! finds the torrent that something is about, and the [`Torrent`] sees to it.
 
-pub mod options;
-pub mod subscribers;
-pub mod thread;
+pub(crate) mod options;
+pub(crate) mod subscribers;
+pub(crate) mod thread;
 
 mod accept;
 mod checking;
@@ -40,15 +40,15 @@ use subscribers::{Interest, Subscription};
 use torrent::Synced;
 
 pub use crate::swarm::{PeerFlags, PeerStatus};
-pub use engine::{Engine, NotStarted};
-pub use torrent::Torrent;
+pub(crate) use engine::{Engine, NotStarted};
+pub(crate) use torrent::Torrent;
 
 /// What is asked about a torrent that may or may not be there.
-pub type Question = Box<dyn FnOnce(Option<&Torrent>) + Send>;
+pub(crate) type Question = Box<dyn FnOnce(Option<&Torrent>) + Send>;
 
 /// What the library's handles ask of the session. Each waits for its reply, so that there are at
 /// most as many as there are threads that ask.
-pub enum Command {
+pub(crate) enum Command {
     /// Adds a torrent, unless it is there.
     Add(Box<Metainfo>, TorrentOptions, SyncSender<Option<TorrentId>>),
     /// Ends a torrent and forgets it.

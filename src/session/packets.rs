@@ -4,7 +4,7 @@ use crate::wire::extended::HANDSHAKE_ID;
 use crate::wire::{ExtensionHandshake, Handshake, Message};
 
 /// A handshake as the keys of an event.
-pub fn handshake_packet(handshake: &Handshake) -> serde_json::Value {
+pub(super) fn handshake_packet(handshake: &Handshake) -> serde_json::Value {
     let reserved: String = handshake.reserved.0.iter().map(|byte| format!("{byte:02x}")).collect();
     serde_json::json!({
         "type": "handshake",
@@ -15,7 +15,7 @@ pub fn handshake_packet(handshake: &Handshake) -> serde_json::Value {
 }
 
 /// A message as the keys of an event; never a block's data.
-pub fn packet(message: &Message) -> serde_json::Value {
+pub(super) fn packet(message: &Message) -> serde_json::Value {
     use serde_json::json;
     let kind = message.name();
     match message {

@@ -8,7 +8,7 @@ use crate::ids::TorrentId;
 /// The next deadline of each torrent, ordered by time, so that a turn of the loop costs the torrents that are due and not
 /// all of them.
 #[derive(Debug, Default)]
-pub struct Schedule {
+pub(super) struct Schedule {
     due: BTreeSet<(Instant, TorrentId)>,
     /// The same, by torrent.
     deadlines: BTreeMap<TorrentId, Instant>,
@@ -16,7 +16,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// Sets the deadline of a torrent; `None` if it has none any more.
-    pub fn set(&mut self, torrent: TorrentId, deadline: Option<Instant>) {
+    pub(super) fn set(&mut self, torrent: TorrentId, deadline: Option<Instant>) {
         let before = match deadline {
             Some(at) => self.deadlines.insert(torrent, at),
             None => self.deadlines.remove(&torrent),
@@ -33,12 +33,12 @@ impl Schedule {
     }
 
     /// The earliest deadline of all.
-    pub fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         self.due.first().map(|&(at, _)| at)
     }
 
     /// The torrents whose deadline has come, earliest first. They keep it until it is set anew.
-    pub fn due(&self, now: Instant) -> impl Iterator<Item = TorrentId> {
+    pub(super) fn due(&self, now: Instant) -> impl Iterator<Item = TorrentId> {
         self.due.iter().take_while(move |&&(at, _)| at <= now).map(|&(_, torrent)| torrent)
     }
 }

@@ -5,7 +5,7 @@ use crate::layout::{Extent, FileIndex, Layout};
 
 /// The pieces that are wanted: a piece is if any file that overlaps it is. Where every file is, all
 /// are; where one is not, pad files count for nothing.
-pub fn wanted_pieces(layout: &Layout, priorities: &[u32]) -> Bitfield {
+pub(super) fn wanted_pieces(layout: &Layout, priorities: &[u32]) -> Bitfield {
     if priorities.iter().all(|&weight| weight > 0) {
         return Bitfield::full(layout.num_pieces());
     }
@@ -19,7 +19,7 @@ pub fn wanted_pieces(layout: &Layout, priorities: &[u32]) -> Bitfield {
 }
 
 /// The weight of each piece: the highest among its files. Empty if all weigh the same.
-pub fn piece_weights(layout: &Layout, priorities: &[u32]) -> Vec<u32> {
+pub(super) fn piece_weights(layout: &Layout, priorities: &[u32]) -> Vec<u32> {
     let mut weighty = priorities.iter().filter(|&&weight| weight > 0);
     let first = weighty.next();
     if weighty.all(|weight| Some(weight) == first) {

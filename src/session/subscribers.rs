@@ -10,7 +10,7 @@ use crate::ids::InfoHashes;
 
 /// Memory that events may take, roughly, while they wait for one subscriber: 16,384 plain ones. What
 /// a slower subscriber misses is counted.
-pub const MOST_WAITING: usize = 8 << 20;
+pub(crate) const MOST_WAITING: usize = 8 << 20;
 
 /// What a plain event counts for; lists count on top.
 const WEIGHT: usize = 512;
@@ -80,7 +80,7 @@ impl Subscription {
 }
 
 /// Which events a subscriber is interested in, beyond their severity.
-pub type Interest = Box<dyn Fn(&Kind) -> bool + Send>;
+pub(crate) type Interest = Box<dyn Fn(&Kind) -> bool + Send>;
 
 struct Subscriber {
     least: Severity,
@@ -117,14 +117,14 @@ impl Subscriber {
 
 /// All subscribers.
 #[derive(Debug, Default)]
-pub struct Subscribers {
+pub(crate) struct Subscribers {
     all: Vec<Subscriber>,
 }
 
 impl Subscribers {
     /// A new one, for events of at least this severity that `interest` is true of; `first` are told to
     /// it alone. Others are not sent, so that nobody wakes up for them.
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         least: Severity,
         interest: Interest,
@@ -141,17 +141,17 @@ impl Subscribers {
     }
 
     /// Whether anybody wants events of this severity: if not, none is to be built.
-    pub fn want(&self, severity: Severity) -> bool {
+    pub(crate) fn want(&self, severity: Severity) -> bool {
         self.all.iter().any(|subscriber| subscriber.least <= severity)
     }
 
     /// The least severity that anybody wants; `None`: nobody wants any.
-    pub fn least(&self) -> Option<Severity> {
+    pub(crate) fn least(&self) -> Option<Severity> {
         self.all.iter().map(|subscriber| subscriber.least).min()
     }
 
     /// Tells everyone who wants to know. Never blocks.
-    pub fn tell(&mut self, torrent: Option<InfoHashes>, kind: Kind) {
+    pub(crate) fn tell(&mut self, torrent: Option<InfoHashes>, kind: Kind) {
         let event = Event { torrent, kind };
         self.all.retain(|subscriber| !subscriber.wants(&event.kind) || subscriber.tell(event.clone()));
     }

@@ -15,18 +15,18 @@ const MOST_BLOCKING: usize = 64;
 
 /// Asks the session; as many as are wanted may.
 #[derive(Clone, Debug)]
-pub struct Commands(UnboundedSender<Command>);
+pub(crate) struct Commands(UnboundedSender<Command>);
 
 impl Commands {
     /// Gives a command and waits for its reply; `None` if the session has ended.
-    pub fn ask<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> Option<T> {
+    pub(crate) fn ask<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> Option<T> {
         let (reply, answer) = sync_channel(1);
         self.0.send(command(reply)).ok()?;
         answer.recv().ok()
     }
 
     /// Tells every torrent to stop, and the session to end when they have.
-    pub fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         // If the session has ended there is nothing to end.
         let _ = self.0.send(Command::Shutdown);
     }
@@ -34,7 +34,7 @@ impl Commands {
 
 /// The session's thread.
 #[derive(Debug)]
-pub struct Thread {
+pub(crate) struct Thread {
     commands: Commands,
     thread: JoinHandle<()>,
 }
@@ -45,7 +45,7 @@ impl Thread {
     /// # Errors
     ///
     /// If no port can be listened on or a thread cannot be started.
-    pub fn start(options: SessionOptions) -> Result<(Thread, Started), NotStarted> {
+    pub(crate) fn start(options: SessionOptions) -> Result<(Thread, Started), NotStarted> {
         let (commands, received) = unbounded_channel();
         let (ready, started) = sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -57,12 +57,12 @@ impl Thread {
     }
 
     /// For handles.
-    pub fn commands(&self) -> &Commands {
+    pub(crate) fn commands(&self) -> &Commands {
         &self.commands
     }
 
     /// Stops every torrent and waits until the thread has ended.
-    pub fn end(self) {
+    pub(crate) fn end(self) {
         self.commands.shut_down();
         // A panic there has been reported already.
         let _ = self.thread.join();
@@ -71,7 +71,7 @@ impl Thread {
 
 /// What is known of a session once it runs.
 #[derive(Clone, Debug)]
-pub struct Started {
+pub(crate) struct Started {
     /// Our peer id.
     pub peer_id: PeerId,
     /// The port that is listened on.

@@ -21,13 +21,13 @@ mod part;
 mod pool;
 mod prepare;
 mod reserve;
-pub mod resume;
+pub(crate) mod resume;
 mod root;
 mod sync;
 mod vectored;
 
-pub use error::{Operation, StorageError, StorageErrorKind};
-pub use note::Note;
+pub(crate) use error::{Operation, StorageError, StorageErrorKind};
+pub(crate) use note::Note;
 pub(crate) use open::{Opened, allowed_files};
 pub(crate) use root::Found as InPlace;
 pub(crate) use vectored::read_full;

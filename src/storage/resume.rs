@@ -24,11 +24,11 @@ use crate::layout::{FileIndex, Layout, PieceIndex};
 const MAGIC: &[u8; 16] = b"btget resume 001";
 
 /// Partial pieces that are remembered; the blocks of more would be fetched again.
-pub const MAX_PARTIAL: usize = 4096;
+pub(crate) const MAX_PARTIAL: usize = 4096;
 
 /// A piece of which some blocks are on the disk, in their places, not verified.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Partial {
+pub(crate) struct Partial {
     /// The piece.
     pub piece: PieceIndex,
     /// Which of its blocks are there, the first in the high bit of the first byte.
@@ -37,7 +37,7 @@ pub struct Partial {
 
 /// What to remember.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Resume {
+pub(crate) struct Resume {
     /// Pieces that are verified, written and synced. Call [`Storage::sync`] before they are named here.
     pub have: Bitfield,
     /// Pieces that a check has still to look at: all that an interrupted check left.
@@ -52,7 +52,7 @@ pub struct Resume {
 
 /// What is still true of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Vouched {
+pub(crate) struct Vouched {
     /// Pieces that need not be read again.
     pub have: Bitfield,
     /// Pieces to hash before anything is known of them. What is neither here nor in `have` is
@@ -67,7 +67,7 @@ pub struct Vouched {
 }
 
 /// Where the resume data of a torrent lie: named by its info hash and by the folder, links resolved.
-pub fn path(state_dir: &Path, storage: &Storage) -> PathBuf {
+pub(crate) fn path(state_dir: &Path, storage: &Storage) -> PathBuf {
     let basedir = basedir_digest(storage.basedir());
     let folder: String = basedir.0[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     state_dir.join(format!("{}-{folder}.resume", storage.info_hash))
@@ -75,21 +75,21 @@ pub fn path(state_dir: &Path, storage: &Storage) -> PathBuf {
 
 /// What resume data say of a torrent at one moment, ready to be stored.
 #[derive(Debug)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     bytes: Vec<u8>,
     number: u64,
 }
 
 /// Looks at the files as they are now, so that what `resume` says holds as long as they do not change.
 /// No write may be under way that `resume` does not know of.
-pub fn snapshot(storage: &Storage, resume: &Resume) -> Snapshot {
+pub(crate) fn snapshot(storage: &Storage, resume: &Resume) -> Snapshot {
     let number = storage.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
     Snapshot { bytes: encode(storage, resume), number }
 }
 
 /// Writes resume data: a new file, synced, then renamed over the old one, so there is always one
 /// that is whole. Makes `state_dir` if it is missing. If a newer snapshot was stored, does nothing.
-pub fn store(state_dir: &Path, storage: &Storage, snapshot: &Snapshot) -> Result<(), StorageError> {
+pub(crate) fn store(state_dir: &Path, storage: &Storage, snapshot: &Snapshot) -> Result<(), StorageError> {
     let mut stored = lock(&storage.stored);
     if *stored > snapshot.number {
         return Ok(());
@@ -131,7 +131,7 @@ fn write_whole(state_dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Reads resume data and compares them with what is on the disk. Writes nothing. Without data, or
 /// with data that cannot be believed, everything is to be checked.
-pub fn load(state_dir: &Path, storage: &Storage) -> Vouched {
+pub(crate) fn load(state_dir: &Path, storage: &Storage) -> Vouched {
     let pieces = storage.layout.num_pieces();
     let nothing = Vouched {
         have: Bitfield::new(pieces),

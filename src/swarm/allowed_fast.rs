@@ -7,11 +7,11 @@ use crate::ids::WireHash;
 use crate::layout::PieceIndex;
 
 /// Pieces in the set; BEP 6 suggests 10.
-pub const SET_SIZE: usize = 10;
+pub(super) const SET_SIZE: usize = 10;
 
 /// The set for a peer at `ip`: the same whenever it comes back, from anywhere in its /24. BEP 6
 /// defines it for IPv4 alone; for IPv6 it is empty.
-pub fn allowed_fast_set(ip: IpAddr, info_hash: WireHash, num_pieces: u32) -> Vec<PieceIndex> {
+pub(super) fn allowed_fast_set(ip: IpAddr, info_hash: WireHash, num_pieces: u32) -> Vec<PieceIndex> {
     let IpAddr::V4(v4) = ip.to_canonical() else { return Vec::new() };
     let [a, b, c, _] = v4.octets();
     let size = SET_SIZE.min(num_pieces as usize);

@@ -62,7 +62,7 @@ impl BegunPiece {
 
 /// What became of a block that arrived.
 #[derive(Debug)]
-pub enum Arrival {
+pub(super) enum Arrival {
     /// Not needed: here already, or its piece is not begun. The data are given back.
     Unneeded(BlockData),
     /// Its data wait for the rest of their piece now.
@@ -76,7 +76,7 @@ pub enum Arrival {
 
 /// A begun piece of which all blocks are here.
 #[derive(Debug, Default)]
-pub struct WholePiece {
+pub(super) struct WholePiece {
     /// Who sent each of its blocks, in order.
     pub senders: Vec<Source>,
     /// The data of its blocks, in order.
@@ -85,7 +85,7 @@ pub struct WholePiece {
 
 /// All pieces that are begun, each until its hash is known.
 #[derive(Debug, Default)]
-pub struct BegunPieces {
+pub(super) struct BegunPieces {
     begun: BTreeMap<PieceIndex, BegunPiece>,
     /// Those of them that have a free block.
     open: BTreeSet<PieceIndex>,
@@ -100,27 +100,27 @@ pub struct BegunPieces {
 
 impl BegunPieces {
     /// Blocks that are asked for and not here.
-    pub fn requested_blocks(&self) -> u64 {
+    pub(super) fn requested_blocks(&self) -> u64 {
         self.requested
     }
 
     /// How many pieces are begun.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.begun.len()
     }
 
     /// The begun pieces.
-    pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         self.begun.keys().copied()
     }
 
     #[cfg(test)]
-    pub fn contains(&self, piece: PieceIndex) -> bool {
+    pub(super) fn contains(&self, piece: PieceIndex) -> bool {
         self.begun.contains_key(&piece)
     }
 
     /// Begins `piece`. `exclusive`: let one peer fill it alone (it failed its hash before).
-    pub fn begin(&mut self, layout: &Layout, piece: PieceIndex, exclusive: bool) {
+    pub(super) fn begin(&mut self, layout: &Layout, piece: PieceIndex, exclusive: bool) {
         let mut blocks = Vec::new();
         blocks.resize_with(layout.num_blocks(piece) as usize, || BlockState::Free);
         self.free += blocks.len() as u64;
@@ -132,23 +132,23 @@ impl BegunPieces {
     }
 
     /// Blocks of begun pieces that are here: what waits in memory.
-    pub fn blocks_waiting(&self) -> u64 {
+    pub(super) fn blocks_waiting(&self) -> u64 {
         self.here
     }
 
     /// How many begun pieces have a free block.
-    pub fn open_count(&self) -> usize {
+    pub(super) fn open_count(&self) -> usize {
         self.open.len()
     }
 
     /// The begun pieces that have a free block which `peer` may be asked for, oldest index first.
-    pub fn with_free_blocks(&self, peer: PeerKey) -> impl Iterator<Item = PieceIndex> + '_ {
+    pub(super) fn with_free_blocks(&self, peer: PeerKey) -> impl Iterator<Item = PieceIndex> + '_ {
         let is_open = move |piece: &PieceIndex| self.begun[piece].is_open_to(peer);
         self.open.iter().copied().filter(is_open)
     }
 
     /// Takes the first free block of `piece` for `peer`.
-    pub fn request(&mut self, layout: &Layout, piece: PieceIndex, peer: PeerKey) -> Option<Block> {
+    pub(super) fn request(&mut self, layout: &Layout, piece: PieceIndex, peer: PeerKey) -> Option<Block> {
         let progress = self.begun.get_mut(&piece)?;
         if progress.free == 0 || !progress.is_open_to(peer) {
             return None;
@@ -170,7 +170,7 @@ impl BegunPieces {
     }
 
     /// Asks `peer`, too, for a block that others were asked for (end game). False if it may not be.
-    pub fn request_too(&mut self, layout: &Layout, block: Block, peer: PeerKey) -> bool {
+    pub(super) fn request_too(&mut self, layout: &Layout, block: Block, peer: PeerKey) -> bool {
         let Some(number) = layout.block_number(block) else { return false };
         let Some(progress) = self.begun.get(&block.piece) else { return false };
         let BlockState::Requested(first) = progress.blocks[number as usize] else { return false };
@@ -186,7 +186,7 @@ impl BegunPieces {
     }
 
     /// Who is asked for `block`.
-    pub fn requesters(&self, layout: &Layout, block: Block) -> impl Iterator<Item = PeerKey> + '_ {
+    pub(super) fn requesters(&self, layout: &Layout, block: Block) -> impl Iterator<Item = PeerKey> + '_ {
         let state = layout
             .block_number(block)
             .and_then(|number| Some(&self.begun.get(&block.piece)?.blocks[number as usize]));
@@ -195,7 +195,7 @@ impl BegunPieces {
     }
 
     /// `peer` will not send `block`: rejected, choked, snubbed or gone.
-    pub fn give_back(&mut self, layout: &Layout, block: Block, peer: PeerKey) {
+    pub(super) fn give_back(&mut self, layout: &Layout, block: Block, peer: PeerKey) {
         let Some(number) = layout.block_number(block) else { return };
         let Some(progress) = self.begun.get_mut(&block.piece) else { return };
         let BlockState::Requested(first) = progress.blocks[number as usize] else { return };
@@ -231,14 +231,14 @@ impl BegunPieces {
 
     /// `peer` is too slow with `block`: others may be asked for it, and if it comes all the same it is
     /// kept.
-    pub fn give_up_waiting(&mut self, layout: &Layout, block: Block, peer: PeerKey) {
+    pub(super) fn give_up_waiting(&mut self, layout: &Layout, block: Block, peer: PeerKey) {
         self.give_back(layout, block, peer);
         self.late.entry(block).or_default().push(peer);
     }
 
     /// `block` is not late any more with `peer`. With `wait`, it is waited for again; false if it is
     /// here or somebody else was asked for it.
-    pub fn end_lateness(&mut self, layout: &Layout, block: Block, peer: PeerKey, wait: bool) -> bool {
+    pub(super) fn end_lateness(&mut self, layout: &Layout, block: Block, peer: PeerKey, wait: bool) -> bool {
         if let Some(late) = self.late.get_mut(&block) {
             late.retain(|&other| other != peer);
             if late.is_empty() {
@@ -264,7 +264,7 @@ impl BegunPieces {
     }
 
     /// The exclusive peer of any piece is gone: what it sent stays, and somebody else may go on.
-    pub fn release_exclusive(&mut self, peer: PeerKey) {
+    pub(super) fn release_exclusive(&mut self, peer: PeerKey) {
         for progress in self.begun.values_mut() {
             if progress.exclusive == Some(Some(peer)) {
                 progress.exclusive = None;
@@ -273,7 +273,7 @@ impl BegunPieces {
     }
 
     /// `block` arrived over a connection; `source` is who sent it.
-    pub fn on_block(
+    pub(super) fn on_block(
         &mut self,
         layout: &Layout,
         block: Block,
@@ -312,7 +312,7 @@ impl BegunPieces {
     }
 
     /// A block that an earlier run left on the disk.
-    pub fn restore(&mut self, layout: &Layout, block: Block, data: BlockData) {
+    pub(super) fn restore(&mut self, layout: &Layout, block: Block, data: BlockData) {
         let Some(number) = layout.block_number(block) else { return };
         let Some(progress) = self.begun.get_mut(&block.piece) else { return };
         if progress.blocks[number as usize].is_free() {
@@ -327,7 +327,7 @@ impl BegunPieces {
     }
 
     /// Ends a piece of which all blocks are here, and gives what it is made of.
-    pub fn take_whole(&mut self, piece: PieceIndex) -> WholePiece {
+    pub(super) fn take_whole(&mut self, piece: PieceIndex) -> WholePiece {
         let Some(progress) = self.end(piece) else { return WholePiece::default() };
         let mut whole = WholePiece::default();
         for block in progress.blocks {
@@ -340,7 +340,7 @@ impl BegunPieces {
     }
 
     /// Gives up a begun piece; returns the bytes of it that were here.
-    pub fn give_up(&mut self, piece: PieceIndex) -> u64 {
+    pub(super) fn give_up(&mut self, piece: PieceIndex) -> u64 {
         let blocks = self.end(piece).into_iter().flat_map(|progress| progress.blocks);
         let length = |block| match block {
             BlockState::Here { data, .. } => data.as_slice().len() as u64,
@@ -350,7 +350,7 @@ impl BegunPieces {
     }
 
     /// Ends all begun pieces, and gives the data of those that have any, each with `None` for a block that is not here.
-    pub fn take_all(&mut self) -> BTreeMap<PieceIndex, Vec<Option<BlockData>>> {
+    pub(super) fn take_all(&mut self) -> BTreeMap<PieceIndex, Vec<Option<BlockData>>> {
         let pieces: Vec<PieceIndex> = self.iter().collect();
         let ended = pieces.into_iter().filter_map(|piece| Some((piece, self.end(piece)?)));
         let with_data = ended.filter(|(_, progress)| progress.here > 0);
@@ -359,7 +359,7 @@ impl BegunPieces {
     }
 
     /// The data of begun pieces that are here, by the number of their block.
-    pub fn data(&self) -> impl Iterator<Item = (PieceIndex, impl Iterator<Item = (u32, &BlockData)>)> {
+    pub(super) fn data(&self) -> impl Iterator<Item = (PieceIndex, impl Iterator<Item = (u32, &BlockData)>)> {
         self.begun.iter().filter(|(_, progress)| progress.here > 0).map(|(&piece, progress)| {
             let here = (0..).zip(&progress.blocks).filter_map(|(number, block)| match block {
                 BlockState::Here { data, .. } => Some((number, data)),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::ids::PeerKey;
 
 /// Between two looks at all peers. BEP 3: long enough for a choice to show its effect.
-pub const RECHOKE: Duration = Duration::from_secs(10);
+pub(super) const RECHOKE: Duration = Duration::from_secs(10);
 
 /// How long one peer keeps the optimistic slot, in rechokes.
 const OPTIMISTIC_ROUNDS: u32 = 3;
@@ -28,7 +28,7 @@ const IDLE_TURN: Duration = Duration::from_secs(20);
 
 /// A peer that wants something from us.
 #[derive(Clone, Copy, Debug)]
-pub struct Contender {
+pub(super) struct Contender {
     /// Which.
     pub peer: PeerKey,
     /// Bytes a second it sends us.
@@ -47,7 +47,7 @@ pub struct Contender {
 
 /// The choker.
 #[derive(Debug)]
-pub struct Choker {
+pub(super) struct Choker {
     optimistic: Option<PeerKey>,
     round: u32,
     rng: fastrand::Rng,
@@ -55,12 +55,18 @@ pub struct Choker {
 
 impl Choker {
     /// With nobody chosen.
-    pub fn new(seed: u64) -> Choker {
+    pub(super) fn new(seed: u64) -> Choker {
         Choker { optimistic: None, round: 0, rng: fastrand::Rng::with_seed(seed) }
     }
 
     /// The peers to be unchoked from now on, `slots` at the most; all others are choked.
-    pub fn rechoke(&mut self, now: Instant, seeding: bool, slots: usize, of: &[Contender]) -> Vec<PeerKey> {
+    pub(super) fn rechoke(
+        &mut self,
+        now: Instant,
+        seeding: bool,
+        slots: usize,
+        of: &[Contender],
+    ) -> Vec<PeerKey> {
         let mut order = of.to_vec();
         self.rng.shuffle(&mut order);
         if seeding {
@@ -85,7 +91,7 @@ impl Choker {
     }
 
     /// Who gets a slot that is free right now: the one that waits longest.
-    pub fn next(&self, waiting: &[Contender]) -> Option<PeerKey> {
+    pub(super) fn next(&self, waiting: &[Contender]) -> Option<PeerKey> {
         waiting.iter().filter(|c| c.am_choking).min_by_key(|c| (c.snubbed, c.since)).map(|c| c.peer)
     }
 

@@ -16,17 +16,17 @@ use crate::wire::extended::PeerExtensions;
 use crate::wire::{PeerId, Reserved};
 
 /// Requests that we take from one peer before we refuse more; told as `reqq` (BEP 10).
-pub const REQQ: usize = 2000;
+pub(super) const REQQ: usize = 2000;
 
 /// Refused pieces that are remembered of one peer; one that refuses more is not asked for anything
 /// until some are forgotten.
-pub const MOST_REFUSED: usize = 16;
+pub(super) const MOST_REFUSED: usize = 16;
 
 /// Allowed-fast pieces that are remembered of one peer (BEP 6 lets us ignore any).
-pub const MOST_HINTS: usize = 32;
+pub(super) const MOST_HINTS: usize = 32;
 
 /// Suggested pieces that are remembered of one peer: the latest.
-pub const MOST_SUGGESTED: usize = 8;
+pub(super) const MOST_SUGGESTED: usize = 8;
 
 /// One peer, for those who ask.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ pub struct PeerFlags {
 
 /// A peer.
 #[derive(Debug)]
-pub struct Peer {
+pub(super) struct Peer {
     /// This connection.
     pub key: PeerKey,
     /// Where it is connected from or to.
@@ -158,7 +158,7 @@ pub struct Peer {
 
 impl Peer {
     /// A peer as its handshake leaves it (BEP 3: choked and not interested, both ways).
-    pub fn new(now: Instant, hello: &Hello, num_pieces: u32) -> Peer {
+    pub(super) fn new(now: Instant, hello: &Hello, num_pieces: u32) -> Peer {
         Peer {
             key: hello.peer,
             address: hello.address,
@@ -206,12 +206,12 @@ impl Peer {
     }
 
     /// Whether it has everything.
-    pub fn is_seed(&self) -> bool {
+    pub(super) fn is_seed(&self) -> bool {
         self.pieces.is_full() && !self.pieces.is_empty()
     }
 
     /// A picture of this moment.
-    pub fn status(&self, now: Instant) -> PeerStatus {
+    pub(super) fn status(&self, now: Instant) -> PeerStatus {
         PeerStatus {
             address: self.address,
             direction: self.direction,
@@ -234,7 +234,7 @@ impl Peer {
     }
 
     /// What the choker looks at.
-    pub fn contender(&self, now: Instant) -> Contender {
+    pub(super) fn contender(&self, now: Instant) -> Contender {
         Contender {
             peer: self.key,
             down_rate: self.down_rate.get(now),
@@ -247,31 +247,31 @@ impl Peer {
     }
 
     /// Whether it may be asked for `piece` now.
-    pub fn may_be_asked_for(&self, piece: PieceIndex) -> bool {
+    pub(super) fn may_be_asked_for(&self, piece: PieceIndex) -> bool {
         let refused = self.refused.iter().any(|&(other, _)| other == piece);
         self.pieces.contains(piece) && !refused && (!self.peer_choking || self.allowed_fast.contains(&piece))
     }
 
     /// Whether we fill requests for `piece` though we choke it. BEP 6 leaves it to us to stop: what is
     /// meant to give a newcomer something to trade would else be a second slot for everybody.
-    pub fn is_granted(&self, piece: PieceIndex) -> bool {
+    pub(super) fn is_granted(&self, piece: PieceIndex) -> bool {
         self.pieces.is_empty() && self.granted_fast.contains(&piece)
     }
 
     /// Takes a block out of what is in flight; it is nearly always the first.
-    pub fn take_in_flight(&mut self, block: Block) -> Option<Sent> {
+    pub(super) fn take_in_flight(&mut self, block: Block) -> Option<Sent> {
         let at = self.in_flight.iter().position(|&(other, _)| other == block)?;
         self.in_flight.remove(at).map(|(_, sent)| sent)
     }
 
     /// Takes a block out of what is late.
-    pub fn take_late(&mut self, block: Block) -> bool {
+    pub(super) fn take_late(&mut self, block: Block) -> bool {
         let at = self.late.iter().position(|&other| other == block);
         at.is_some_and(|at| self.late.remove(at).is_some())
     }
 
     /// Seconds until the last block in flight may be expected, as far as can be told.
-    pub fn queue_seconds(&self, now: Instant) -> f64 {
+    pub(super) fn queue_seconds(&self, now: Instant) -> f64 {
         let bytes: f64 = self.in_flight.len() as f64 * f64::from(crate::layout::BLOCK_LENGTH);
         let age = self.in_flight.front().map_or(0.0, |(_, sent)| (now - sent.at()).as_secs_f64());
         (bytes / self.window.expected_rate()).max(age / 2.0)

@@ -39,7 +39,7 @@ pub enum Order {
 
 /// The pieces that are wanted and not begun.
 #[derive(Debug)]
-pub struct Picker {
+pub(super) struct Picker {
     order: Order,
     /// The pieces that may be picked.
     open_set: Bitfield,
@@ -62,7 +62,7 @@ pub struct Picker {
 impl Picker {
     /// All of `wanted` that is not in `have` may be picked. `weights` gives a weight for each piece
     /// (0 counts as 1); empty: all alike. More than 255 different weights are told apart coarsely.
-    pub fn new(wanted: &Bitfield, have: &Bitfield, weights: &[u32], seed: u64) -> Picker {
+    pub(super) fn new(wanted: &Bitfield, have: &Bitfield, weights: &[u32], seed: u64) -> Picker {
         let pieces = wanted.len();
         let mut picker = Picker {
             order: Order::default(),
@@ -82,7 +82,7 @@ impl Picker {
     }
 
     /// From now on, these pieces may be picked, with these weights as in [`Picker::new`]. What peers have stays known.
-    pub fn set_wanted(&mut self, open: &Bitfield, weights: &[u32]) {
+    pub(super) fn set_wanted(&mut self, open: &Bitfield, weights: &[u32]) {
         let mut classes: Vec<u32> = weights.iter().map(|&weight| weight.max(1)).collect();
         classes.sort_unstable_by(|a, b| b.cmp(a));
         classes.dedup();
@@ -104,12 +104,12 @@ impl Picker {
     }
 
     /// From now on, pieces are begun in this order.
-    pub fn set_order(&mut self, order: Order) {
+    pub(super) fn set_order(&mut self, order: Order) {
         self.order = order;
     }
 
     /// The piece that comes next in order, if there is an order and the peer has one of those that it is about.
-    pub fn next_in_order(&self, pieces: &Bitfield) -> Option<PieceIndex> {
+    pub(super) fn next_in_order(&self, pieces: &Bitfield) -> Option<PieceIndex> {
         let range = match self.order {
             Order::Rarest => return None,
             Order::Sequential => 0..pieces.len(),
@@ -119,28 +119,28 @@ impl Picker {
     }
 
     #[cfg(test)]
-    pub fn len(&self) -> u32 {
+    pub(super) fn len(&self) -> u32 {
         self.open
     }
 
     /// Whether none may be picked.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.open == 0
     }
 
     /// Whether no piece may be picked that anybody has.
-    pub fn is_exhausted(&self) -> bool {
+    pub(super) fn is_exhausted(&self) -> bool {
         let unavailable: usize = self.buckets.iter().filter_map(|class| class.first()).map(Vec::len).sum();
         self.open == 0 || (self.seeds == 0 && unavailable == self.open as usize)
     }
 
     /// Whether `piece` may be picked.
-    pub fn contains(&self, piece: PieceIndex) -> bool {
+    pub(super) fn contains(&self, piece: PieceIndex) -> bool {
         self.place[piece.0 as usize] != OUT
     }
 
     /// Whether `piece` may be picked, and no piece that is [`FAR`] heavier.
-    pub fn is_due(&self, piece: PieceIndex) -> bool {
+    pub(super) fn is_due(&self, piece: PieceIndex) -> bool {
         let weight = self.weights[usize::from(self.class[piece.0 as usize])];
         self.contains(piece) && u64::from(weight) * FAR > self.heaviest()
     }
@@ -152,23 +152,23 @@ impl Picker {
     }
 
     #[cfg(test)]
-    pub fn availability(&self, piece: PieceIndex) -> u32 {
+    pub(super) fn availability(&self, piece: PieceIndex) -> u32 {
         u32::from(self.availability[piece.0 as usize]) + self.seeds
     }
 
     /// Whether nobody but the counted seeds has `piece`.
-    pub fn only_seeds_have(&self, piece: PieceIndex) -> bool {
+    pub(super) fn only_seeds_have(&self, piece: PieceIndex) -> bool {
         self.availability[piece.0 as usize] == 0
     }
 
     /// Whether `piece` may be picked and none that may weighs more.
-    pub fn weighs_most(&self, piece: PieceIndex) -> bool {
+    pub(super) fn weighs_most(&self, piece: PieceIndex) -> bool {
         let heavier = &self.open_in[..usize::from(self.class[piece.0 as usize])];
         self.contains(piece) && heavier.iter().all(|&open| open == 0)
     }
 
     /// `piece` may be picked (again).
-    pub fn put(&mut self, piece: PieceIndex) {
+    pub(super) fn put(&mut self, piece: PieceIndex) {
         let index = piece.0 as usize;
         if self.place[index] != OUT {
             return;
@@ -192,7 +192,7 @@ impl Picker {
     }
 
     /// `piece` is begun, or not wanted any more.
-    pub fn take(&mut self, piece: PieceIndex) {
+    pub(super) fn take(&mut self, piece: PieceIndex) {
         let index = piece.0 as usize;
         let at = std::mem::replace(&mut self.place[index], OUT);
         if at == OUT {
@@ -209,12 +209,12 @@ impl Picker {
     }
 
     /// A peer has `piece` now.
-    pub fn on_have(&mut self, piece: PieceIndex) {
+    pub(super) fn on_have(&mut self, piece: PieceIndex) {
         self.shift(piece, |availability| availability.saturating_add(1));
     }
 
     /// A peer that has `pieces` came.
-    pub fn on_join(&mut self, pieces: &Bitfield) {
+    pub(super) fn on_join(&mut self, pieces: &Bitfield) {
         if pieces.is_full() {
             self.seeds += 1;
         } else {
@@ -223,7 +223,7 @@ impl Picker {
     }
 
     /// A peer left; `pieces` and `joined_full` as they were counted.
-    pub fn on_leave(&mut self, pieces: &Bitfield, counted_as_seed: bool) {
+    pub(super) fn on_leave(&mut self, pieces: &Bitfield, counted_as_seed: bool) {
         if counted_as_seed {
             self.seeds = self.seeds.saturating_sub(1);
         } else {
@@ -248,7 +248,7 @@ impl Picker {
     /// than another has none), then the rarest in it. It is not taken out.
     ///
     /// `interesting` is how many of the peer's pieces may be of use: it decides how to look.
-    pub fn rarest(&mut self, pieces: &Bitfield, interesting: u32) -> Option<PieceIndex> {
+    pub(super) fn rarest(&mut self, pieces: &Bitfield, interesting: u32) -> Option<PieceIndex> {
         if self.open == 0 {
             return None;
         }
@@ -267,7 +267,7 @@ impl Picker {
 
     /// Any piece that the peer has, each with the same odds: for the first pieces, when having
     /// something to trade soon matters more than its rarity.
-    pub fn random(&mut self, pieces: &Bitfield) -> Option<PieceIndex> {
+    pub(super) fn random(&mut self, pieces: &Bitfield) -> Option<PieceIndex> {
         let first = self.draw_class();
         let rest = (0..self.buckets.len()).filter(|&class| class != first);
         std::iter::once(first).chain(rest).find_map(|class| {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 ///
 /// Costs nothing while nothing happens; needs no timer.
 #[derive(Clone, Debug)]
-pub struct Rate {
+pub(super) struct Rate {
     weight: f64,
     at: Option<Instant>,
     since: Option<Instant>,
@@ -15,22 +15,22 @@ pub struct Rate {
 impl Rate {
     /// The time over which the rate is averaged: long enough for a choker that looks every 10 s,
     /// short enough for a person who watches a bar.
-    pub const HORIZON: Duration = Duration::from_secs(5);
+    pub(super) const HORIZON: Duration = Duration::from_secs(5);
 
     /// A rate of 0.
-    pub fn new() -> Rate {
+    pub(super) fn new() -> Rate {
         Rate { weight: 0.0, at: None, since: None }
     }
 
     /// `bytes` went by.
-    pub fn add(&mut self, now: Instant, bytes: u64) {
+    pub(super) fn add(&mut self, now: Instant, bytes: u64) {
         self.weight = self.decayed(now) + bytes as f64;
         self.at = Some(now);
         self.since.get_or_insert(now);
     }
 
     /// Bytes a second. While less than the horizon has been seen, the mean of what was.
-    pub fn get(&self, now: Instant) -> u64 {
+    pub(super) fn get(&self, now: Instant) -> u64 {
         let Some(since) = self.since else { return 0 };
         let seen = now.saturating_duration_since(since).as_secs_f64().max(0.25);
         let horizon = Rate::HORIZON.as_secs_f64();

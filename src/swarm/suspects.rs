@@ -26,19 +26,19 @@ struct Attempt {
 
 /// The evidence.
 #[derive(Debug, Default)]
-pub struct Suspects {
+pub(super) struct Suspects {
     pieces: BTreeMap<PieceIndex, Vec<Attempt>>,
 }
 
 impl Suspects {
     /// Whether an attempt at `piece` has failed: its blocks' digests are of use when it passes.
-    pub fn contains(&self, piece: PieceIndex) -> bool {
+    pub(super) fn contains(&self, piece: PieceIndex) -> bool {
         self.pieces.contains_key(&piece)
     }
 
     /// `piece` failed; `senders` and `digests` are those of its blocks, in order. Returns the culprit
     /// if only one can be it.
-    pub fn on_failed(
+    pub(super) fn on_failed(
         &mut self,
         piece: PieceIndex,
         senders: &[Source],
@@ -58,7 +58,7 @@ impl Suspects {
     }
 
     /// `piece` passed with blocks of these digests: the culprits of the attempts before.
-    pub fn on_passed(&mut self, piece: PieceIndex, digests: &[Sha1]) -> Vec<SocketAddr> {
+    pub(super) fn on_passed(&mut self, piece: PieceIndex, digests: &[Sha1]) -> Vec<SocketAddr> {
         let attempts = self.pieces.remove(&piece).unwrap_or_default();
         let mut culprits = Vec::new();
         for attempt in attempts {

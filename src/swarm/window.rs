@@ -14,18 +14,18 @@ use crate::layout::BLOCK_LENGTH;
 /// longest silence between two of its blocks lately, and this much at the least. A peer that serves in
 /// pulses, as some clients do each half second, has enough to do until the next; one that sends
 /// steadily is not burdened with a long queue, which costs some clients dear.
-pub const LEAST_SLACK: Duration = Duration::from_millis(10);
+pub(super) const LEAST_SLACK: Duration = Duration::from_millis(10);
 
 /// And this much at the most.
-pub const MOST_SLACK: Duration = Duration::from_millis(600);
+pub(super) const MOST_SLACK: Duration = Duration::from_millis(600);
 
 /// Bytes that a near peer has queued at the most beyond what is on the path. Some clients look through
 /// their queue for each request, and a machine that is busy otherwise makes silences that look like pulses.
-pub const MOST_QUEUE: f64 = 8.0 * 1024.0 * 1024.0;
+pub(super) const MOST_QUEUE: f64 = 8.0 * 1024.0 * 1024.0;
 
 /// The same until the rate has stopped growing from one round trip to the next: a long path opens
 /// ten times as wide each round trip instead of four times.
-pub const OPENING_SLACK: Duration = Duration::from_millis(900);
+pub(super) const OPENING_SLACK: Duration = Duration::from_millis(900);
 
 /// How much wider the window opens in a round trip at the most, beyond [`MOST_QUEUE`].
 const OPENING_GAIN: f64 = 9.0;
@@ -34,14 +34,14 @@ const OPENING_GAIN: f64 = 9.0;
 const STILL_GROWING: f64 = 1.25;
 
 /// Blocks asked of a peer of which nothing is known yet.
-pub const INITIAL: u32 = 16;
+pub(super) const INITIAL: u32 = 16;
 
 /// Blocks asked of the slowest peer: one on its way, one queued.
-pub const LEAST: u32 = 2;
+pub(super) const LEAST: u32 = 2;
 
 /// Requests that a peer takes until its extension handshake says otherwise (`reqq`, BEP 10);
 /// libtorrent's default for others.
-pub const DEFAULT_REQQ: u32 = 250;
+pub(super) const DEFAULT_REQQ: u32 = 250;
 
 /// Bytes a second expected of a peer of which nothing is known yet.
 const UNKNOWN_RATE: f64 = 256.0 * 1024.0;
@@ -51,21 +51,21 @@ const MEMORY: Duration = Duration::from_secs(3);
 
 /// What has to be kept with a request to sample the rate when its block arrives.
 #[derive(Clone, Copy, Debug)]
-pub struct Sent {
+pub(super) struct Sent {
     at: Instant,
     delivered: u64,
 }
 
 impl Sent {
     /// When the request was made.
-    pub fn at(&self) -> Instant {
+    pub(super) fn at(&self) -> Instant {
         self.at
     }
 }
 
 /// The window of one peer.
 #[derive(Clone, Debug)]
-pub struct Window {
+pub(super) struct Window {
     delivered: u64,
     least_delay: Option<Duration>,
     best: f64,
@@ -82,7 +82,7 @@ pub struct Window {
 
 impl Window {
     /// The window of a peer of which nothing is known.
-    pub fn new(now: Instant) -> Window {
+    pub(super) fn new(now: Instant) -> Window {
         Window {
             delivered: 0,
             least_delay: None,
@@ -98,17 +98,17 @@ impl Window {
     }
 
     /// The peer says how many requests it takes.
-    pub fn set_reqq(&mut self, reqq: u32) {
+    pub(super) fn set_reqq(&mut self, reqq: u32) {
         self.reqq = reqq.max(1);
     }
 
     /// A request goes out; what is returned comes back with [`Window::on_block`].
-    pub fn on_request(&self, now: Instant) -> Sent {
+    pub(super) fn on_request(&self, now: Instant) -> Sent {
         Sent { at: now, delivered: self.delivered }
     }
 
     /// The block of a request arrived.
-    pub fn on_block(&mut self, now: Instant, sent: Sent, bytes: u32) {
+    pub(super) fn on_block(&mut self, now: Instant, sent: Sent, bytes: u32) {
         self.delivered += u64::from(bytes);
         let delay = now.saturating_duration_since(sent.at);
         self.least_delay = Some(self.least_delay.map_or(delay, |least| least.min(delay)));
@@ -133,7 +133,7 @@ impl Window {
 
     /// How long a block may take before something is wrong: several times what this peer needs for
     /// all that is asked of it.
-    pub fn patience(&self, in_flight: usize) -> Duration {
+    pub(super) fn patience(&self, in_flight: usize) -> Duration {
         let (least, most) = (Duration::from_secs(4), Duration::from_secs(30));
         let Some(delay) = self.least_delay else { return Duration::from_secs(10) };
         let rate = self.best.max(self.best_before).max(1.0);
@@ -142,7 +142,7 @@ impl Window {
     }
 
     /// Blocks to have in flight.
-    pub fn blocks(&self) -> u32 {
+    pub(super) fn blocks(&self) -> u32 {
         let Some(delay) = self.least_delay else { return INITIAL.min(self.reqq) };
         let rate = self.best.max(self.best_before);
         let path = rate * delay.as_secs_f64();
@@ -160,7 +160,7 @@ impl Window {
     }
 
     /// Bytes a second that may be expected of this peer: what it has shown lately.
-    pub fn expected_rate(&self) -> f64 {
+    pub(super) fn expected_rate(&self) -> f64 {
         self.least_delay.map_or(UNKNOWN_RATE, |_| self.best.max(self.best_before).max(1.0))
     }
 }

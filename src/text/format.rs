@@ -8,7 +8,7 @@ const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 /// A number of bytes in three digits: `999 B`, `1.21 KiB`, `12.3 MiB`, `0.98 GiB`. At most 8
 /// columns wide.
 #[derive(Clone, Copy, Debug)]
-pub struct Size(pub u64);
+pub(crate) struct Size(pub u64);
 
 impl Display for Size {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -19,7 +19,7 @@ impl Display for Size {
 
 /// Bytes a second, as [`Size`]; at most 10 columns wide.
 #[derive(Clone, Copy, Debug)]
-pub struct Rate(pub u64);
+pub(crate) struct Rate(pub u64);
 
 impl Display for Rate {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -29,7 +29,7 @@ impl Display for Rate {
 
 /// A number of bytes in as few columns as there are: `999`, `1.2K`, `12M`, `0.9G`. At most 4 wide.
 #[derive(Clone, Copy, Debug)]
-pub struct Short(pub u64);
+pub(crate) struct Short(pub u64);
 
 impl Display for Short {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -61,7 +61,7 @@ fn scaled(bytes: u64) -> (String, usize) {
 /// A number of bytes in three digits or more, rounded down, so that a size never looks larger than it is: `999 B`,
 /// `1.50 KiB`, `256 MiB`.
 #[derive(Clone, Copy, Debug)]
-pub struct ExactSize(pub u64);
+pub(crate) struct ExactSize(pub u64);
 
 impl Display for ExactSize {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -83,7 +83,7 @@ impl Display for ExactSize {
 
 /// A number of bytes to be freed, rounded up to a tenth, so that to free that much is enough: `0.1 KiB`, `3.1 GiB`.
 #[derive(Clone, Copy, Debug)]
-pub struct RoomNeeded(pub u64);
+pub(crate) struct RoomNeeded(pub u64);
 
 impl Display for RoomNeeded {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -95,7 +95,7 @@ impl Display for RoomNeeded {
 
 /// Seconds since 1970 as `2026-01-31 23:59:59 UTC`; as the number where no calendar is of use.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment(pub i64);
+pub(crate) struct Moment(pub i64);
 
 impl Display for Moment {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -115,7 +115,7 @@ impl Display for Moment {
 /// A time in its two largest units: `45s`, `12m 34s`, `3h 5m`, `12d 4h`. At most 7 columns wide
 /// below 100 days, and `>99d` from there.
 #[derive(Clone, Copy, Debug)]
-pub struct Time(pub Duration);
+pub(crate) struct Time(pub Duration);
 
 impl Display for Time {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -133,7 +133,7 @@ impl Display for Time {
 
 /// How much of a whole, in percent with one decimal, rounded down: only what is complete is 100.
 /// Of nothing, everything is there.
-pub fn percent(part: u64, whole: u64) -> f64 {
+pub(crate) fn percent(part: u64, whole: u64) -> f64 {
     match whole {
         0 => 100.0,
         _ => (u128::from(part.min(whole)) * 1000 / u128::from(whole)) as f64 / 10.0,
@@ -141,7 +141,7 @@ pub fn percent(part: u64, whole: u64) -> f64 {
 }
 
 /// A number with its noun: `1 file`, `3 files`.
-pub fn count(number: impl Into<u64>, noun: &str) -> String {
+pub(crate) fn count(number: impl Into<u64>, noun: &str) -> String {
     match number.into() {
         1 => format!("1 {noun}"),
         n => format!("{n} {noun}s"),

@@ -2,11 +2,11 @@
 //!
 //! Pure formatting, known to all rooms. Nothing here prints, and nothing here is meant to be parsed again.
 
-pub mod format;
+pub(crate) mod format;
 
 mod escape;
 mod remedies;
 
-pub use escape::{escape, is_plain_ascii, is_unprintable};
-pub use format::{ExactSize, Moment, Rate, RoomNeeded, Short, Size, Time, count, percent};
+pub(crate) use escape::{escape, is_plain_ascii, is_unprintable};
+pub(crate) use format::{ExactSize, Moment, Rate, RoomNeeded, Short, Size, Time, count, percent};
 pub use remedies::Remedies;

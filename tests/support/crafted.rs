@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use btget::hash::sha1;
+use btget::internals::hash::sha1;
 use btget::metainfo::Metainfo;
 use tempfile::TempDir;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use btget::hash::{Sha1, sha1};
+use btget::internals::hash::{Sha1, sha1};
 use btget::metainfo::create::{Content, NewTorrent};
 use tempfile::TempDir;
 

@@ -37,7 +37,7 @@ const MAX_WAITING: usize = 1024;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// One torrent to check.
-pub struct Job {
+pub(crate) struct Job {
     /// The torrent.
     pub torrent: Loaded,
     /// Weight of each file; what weighs 0 is not reported on.
@@ -50,7 +50,11 @@ pub struct Job {
 
 impl Job {
     /// What `--files`, `--priority` and `--pieces` leave to check. The error is a whole message.
-    pub fn new(torrent: Loaded, priorities: Vec<u32>, asked: &[std::ops::Range<u32>]) -> anyhow::Result<Job> {
+    pub(crate) fn new(
+        torrent: Loaded,
+        priorities: Vec<u32>,
+        asked: &[std::ops::Range<u32>],
+    ) -> anyhow::Result<Job> {
         let layout = &torrent.metainfo.layout;
         let number = layout.num_pieces();
         let mut pieces = Bitfield::new(number);
@@ -84,7 +88,7 @@ impl Job {
 
 /// Checks torrent after torrent, writes the reports to `out`, and says how it went. `stop` ends it
 /// early.
-pub fn run_check(config: &Config, jobs: &[Job], out: &mut impl Write, stop: &AtomicBool) -> Exit {
+pub(crate) fn run_check(config: &Config, jobs: &[Job], out: &mut impl Write, stop: &AtomicBool) -> Exit {
     let mut screen = Screen::new(config, jobs.len(), Instant::now());
     let mut exit = Exit::Complete;
     let mut hooks = Hooks::new(config);

@@ -26,7 +26,7 @@ use crate::metainfo::Metainfo;
 use crate::text::escape;
 
 /// How long a hook may take; then it is killed, with what it started.
-pub const LONGEST: Duration = Duration::from_secs(600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(600);
 
 /// What a hook's failure is called, as shells and timeout(1) number it.
 const TIMED_OUT: u8 = 124;
@@ -35,7 +35,7 @@ const NOT_FOUND: u8 = 127;
 
 /// What has happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Occasion {
+pub(crate) enum Occasion {
     /// Everything wanted is there and verified.
     Complete,
     /// A torrent cannot go on, or has ended with another exit code than 0.
@@ -44,14 +44,14 @@ pub enum Occasion {
 
 /// Which torrent it is about, as far as that is known.
 #[derive(Clone, Debug, Default)]
-pub struct About {
+pub(crate) struct About {
     info_hash: Option<InfoHashes>,
     environment: Vec<(&'static str, String)>,
 }
 
 impl About {
     /// A torrent whose data are, or are to be, below `basedir`.
-    pub fn torrent(metainfo: &Metainfo, basedir: &Path) -> About {
+    pub(crate) fn torrent(metainfo: &Metainfo, basedir: &Path) -> About {
         let basedir = std::path::absolute(basedir).unwrap_or_else(|_| basedir.to_owned());
         // The torrent's own folder, or its one file.
         let first = metainfo.files.first().map_or("", |file| file.path.as_ref());
@@ -65,13 +65,13 @@ impl About {
     }
 
     /// Its info hash.
-    pub fn info_hash(&self) -> Option<InfoHashes> {
+    pub(crate) fn info_hash(&self) -> Option<InfoHashes> {
         self.info_hash
     }
 }
 
 /// The hooks of a run.
-pub struct Hooks {
+pub(crate) struct Hooks {
     complete: Option<Program>,
     error: Option<Program>,
     /// At most three for each torrent.
@@ -80,7 +80,7 @@ pub struct Hooks {
 
 /// Why a hook has failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// What becomes btget's exit code.
     pub code: u8,
     /// For people.
@@ -89,12 +89,12 @@ pub struct Failure {
 
 impl Hooks {
     /// As the options say.
-    pub fn new(config: &Config) -> Hooks {
+    pub(crate) fn new(config: &Config) -> Hooks {
         Hooks { complete: config.on_complete.clone(), error: config.on_error.clone(), running: Vec::new() }
     }
 
     /// Starts the hook for this occasion, if there is one. `summary` is the event that it is given.
-    pub fn run(&mut self, occasion: Occasion, about: &About, summary: Kind) {
+    pub(crate) fn run(&mut self, occasion: Occasion, about: &About, summary: Kind) {
         let (program, option) = match occasion {
             Occasion::Complete => (&self.complete, "--on-complete"),
             Occasion::Error => (&self.error, "--on-error"),
@@ -122,7 +122,7 @@ impl Hooks {
     }
 
     /// Waits until all have ended, and gives those that failed.
-    pub fn finish(self) -> Vec<Failure> {
+    pub(crate) fn finish(self) -> Vec<Failure> {
         self.running.into_iter().filter_map(|ended| ended.recv().ok()?.err()).collect()
     }
 }

@@ -10,7 +10,7 @@ use crate::metainfo::{MAX_LENGTH, Metainfo};
 use crate::text::escape;
 
 /// A torrent and where it came from.
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// As the user named it, escaped.
     pub from: String,
     /// The torrent.
@@ -18,7 +18,7 @@ pub struct Loaded {
 }
 
 /// Reads and checks one torrent, at most [`MAX_LENGTH`] bytes of it. The error is a whole message.
-pub fn load(source: &Source) -> anyhow::Result<Loaded> {
+pub(crate) fn load(source: &Source) -> anyhow::Result<Loaded> {
     let from = match source {
         Source::Stdin => "standard input".to_owned(),
         Source::Path(path) => escape(&path.to_string_lossy()).into_owned(),
@@ -52,7 +52,7 @@ fn remedy(error: &io::Error, from: &str) -> String {
 }
 
 /// The cause alone, in lower case, without the number.
-pub fn cause(error: &io::Error) -> String {
+pub(crate) fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut chars = text.chars();

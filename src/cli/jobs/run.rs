@@ -28,7 +28,7 @@ use crate::text::escape;
 pub(super) type Refusal = (Exit, anyhow::Error);
 
 /// Does what the options say. `exit` ends the process at once.
-pub fn run(config: &Config, exit: fn(i32) -> !) -> Exit {
+pub(crate) fn run(config: &Config, exit: fn(i32) -> !) -> Exit {
     outcome(config, exit).unwrap_or_else(|(exit, error)| {
         message(Mark::Error, &format!("{error:#}"), config.color_stderr);
         exit

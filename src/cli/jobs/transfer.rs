@@ -52,7 +52,11 @@ struct Torrent {
 }
 
 /// Runs the torrents, each with the weights of its files, until all have ended or a signal says so.
-pub fn run(config: &Config, torrents: Vec<(Loaded, Vec<u32>)>, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
+pub(crate) fn run(
+    config: &Config,
+    torrents: Vec<(Loaded, Vec<u32>)>,
+    exit: fn(i32) -> !,
+) -> Result<Exit, Refusal> {
     let (wake, wakes) = sync_channel(MOST_WAITING);
     let signalled = wake.clone();
     // Nobody listens any more only once the outcome is known.

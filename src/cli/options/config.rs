@@ -18,7 +18,7 @@ use anyhow::{anyhow, bail};
 
 /// Where a .torrent comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Source {
+pub(crate) enum Source {
     /// `-`.
     Stdin,
     /// A file.
@@ -27,7 +27,7 @@ pub enum Source {
 
 impl Source {
     /// As the user named it.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Source::Stdin => "-".to_owned(),
             Source::Path(path) => path.to_string_lossy().into_owned(),
@@ -37,7 +37,7 @@ impl Source {
 
 /// What is to be done with the torrents.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// `--show`.
     Show,
     /// `--hashcheck-only`, of these pieces; empty: all.
@@ -48,7 +48,7 @@ pub enum Mode {
 
 /// How progress is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// Drawn in place, on a terminal.
     Bars,
     /// A line every 10 s.
@@ -59,7 +59,7 @@ pub enum Progress {
 
 /// How much is said on stderr.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Verbosity {
+pub(crate) enum Verbosity {
     /// Errors.
     Quiet,
     /// Errors, warnings, changes of state, outcomes.
@@ -72,7 +72,7 @@ pub enum Verbosity {
 
 /// The options, checked.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// The torrents, in order.
     pub sources: Vec<Source>,
     /// What to do with them.
@@ -103,7 +103,7 @@ pub struct Config {
 
 /// What the options are judged by besides themselves: the environment and the terminal.
 #[derive(Clone, Debug, Default)]
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// `$XDG_STATE_HOME`.
     pub xdg_state_home: Option<PathBuf>,
     /// `$HOME`.
@@ -120,7 +120,7 @@ pub struct Surroundings {
 
 impl Surroundings {
     /// As this process finds them.
-    pub fn of_process() -> Surroundings {
+    pub(crate) fn of_process() -> Surroundings {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         Surroundings {
             xdg_state_home: set("XDG_STATE_HOME").map(PathBuf::from),
@@ -142,7 +142,7 @@ impl Surroundings {
 
 impl Config {
     /// Checks what the options mean together. The error is a whole message for the user.
-    pub fn new(args: Args, around: &Surroundings) -> anyhow::Result<Config> {
+    pub(crate) fn new(args: Args, around: &Surroundings) -> anyhow::Result<Config> {
         let mode = match (args.show, args.hashcheck_only) {
             (true, _) => Mode::Show,
             (_, true) => Mode::Check(args.pieces.as_ref().map(|pieces| pieces.0.clone()).unwrap_or_default()),

@@ -115,7 +115,7 @@ impl Selector {
 /// `--priority` says. `--files` has the last word: a weight never brings in what it leaves out.
 ///
 /// An error where a selector matches nothing in any torrent, or where nothing of a torrent is left.
-pub fn priorities(
+pub(crate) fn priorities(
     torrents: &[&Metainfo],
     files: &[Selector],
     weights: &[Weighted],

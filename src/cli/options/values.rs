@@ -45,7 +45,7 @@ pub struct Weighted {
 }
 
 /// Highest weight of a file: weights are ratios, and a thousand to one already means "first".
-pub const MAX_WEIGHT: u32 = 1_000_000;
+pub(crate) const MAX_WEIGHT: u32 = 1_000_000;
 
 /// One `A` or `A-B`, both ends included.
 pub(crate) fn range(text: &str, least: u32, most: u32) -> Option<(u32, u32)> {
@@ -62,7 +62,7 @@ pub(crate) fn range(text: &str, least: u32, most: u32) -> Option<(u32, u32)> {
 }
 
 /// `--port`.
-pub fn ports(text: &str) -> anyhow::Result<Ports> {
+pub(crate) fn ports(text: &str) -> anyhow::Result<Ports> {
     let mut ports = Vec::new();
     let mut seen = vec![false; 65536];
     for part in text.split(',') {
@@ -82,7 +82,7 @@ pub fn ports(text: &str) -> anyhow::Result<Ports> {
 }
 
 /// `--pieces`.
-pub fn pieces(text: &str) -> anyhow::Result<Pieces> {
+pub(crate) fn pieces(text: &str) -> anyhow::Result<Pieces> {
     let mut ranges = Vec::new();
     for part in text.split(',') {
         let (first, last) = range(part.trim(), 0, u32::MAX - 1).ok_or_else(|| {
@@ -105,7 +105,7 @@ pub fn pieces(text: &str) -> anyhow::Result<Pieces> {
 }
 
 /// `--max-download-rate`, `--max-upload-rate`.
-pub fn rate(text: &str) -> anyhow::Result<Amount> {
+pub(crate) fn rate(text: &str) -> anyhow::Result<Amount> {
     const ALLOWED: &str =
         "give bytes a second, at least 1K, with K, M or G for 1024, 1024^2 or 1024^3, e.g. 500K or 2.5M";
     let (number, factor) = match text.trim_end_matches(['B', 'b']).trim_end_matches('i') {
@@ -124,7 +124,7 @@ pub fn rate(text: &str) -> anyhow::Result<Amount> {
 }
 
 /// `--seed-time`, `--stall-timeout`: a number of seconds, or numbers with units, largest first.
-pub fn duration(text: &str) -> anyhow::Result<Dur> {
+pub(crate) fn duration(text: &str) -> anyhow::Result<Dur> {
     const ALLOWED: &str = "give seconds, or numbers with s, m, h or d, at least 1 second and at most 10000 days, e.g. 90, 90s, 10m, 1h30m, 2d";
     const UNITS: [(char, u64); 4] = [('d', 86400), ('h', 3600), ('m', 60), ('s', 1)];
     let mut seconds = 0.0;
@@ -146,14 +146,14 @@ pub fn duration(text: &str) -> anyhow::Result<Dur> {
 }
 
 /// `--seed-ratio`.
-pub fn ratio(text: &str) -> anyhow::Result<f64> {
+pub(crate) fn ratio(text: &str) -> anyhow::Result<f64> {
     decimal(text)
         .filter(|ratio| *ratio <= 1e6)
         .context("give a number from 0 to 1000000, e.g. 1.5 to upload half as much again")
 }
 
 /// `--on-complete`, `--on-error`.
-pub fn program(text: &str) -> anyhow::Result<Program> {
+pub(crate) fn program(text: &str) -> anyhow::Result<Program> {
     match shlex::split(text) {
         Some(words) if words.first().is_some_and(|word| !word.is_empty()) => {
             Ok(Program { words, text: text.to_owned() })
@@ -166,7 +166,7 @@ pub fn program(text: &str) -> anyhow::Result<Program> {
 }
 
 /// `--bind`.
-pub fn address(text: &str) -> anyhow::Result<IpAddr> {
+pub(crate) fn address(text: &str) -> anyhow::Result<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     bare.parse().map_err(|_| {
         anyhow!("give an IPv4 or IPv6 address of this machine, without a port, e.g. 192.0.2.7 or 2001:db8::7")
@@ -174,7 +174,7 @@ pub fn address(text: &str) -> anyhow::Result<IpAddr> {
 }
 
 /// `--max-peers`.
-pub fn max_peers(text: &str) -> anyhow::Result<usize> {
+pub(crate) fn max_peers(text: &str) -> anyhow::Result<usize> {
     range(text, 1, 65535)
         .filter(|(first, last)| first == last)
         .map(|(number, _)| number as usize)
@@ -182,7 +182,7 @@ pub fn max_peers(text: &str) -> anyhow::Result<usize> {
 }
 
 /// `--upload-slots`.
-pub fn upload_slots(text: &str) -> anyhow::Result<usize> {
+pub(crate) fn upload_slots(text: &str) -> anyhow::Result<usize> {
     range(text, 1, 1000)
         .filter(|(first, last)| first == last)
         .map(|(number, _)| number as usize)
@@ -190,12 +190,12 @@ pub fn upload_slots(text: &str) -> anyhow::Result<usize> {
 }
 
 /// `--files`.
-pub fn selector(text: &str) -> anyhow::Result<Selector> {
+pub(crate) fn selector(text: &str) -> anyhow::Result<Selector> {
     Selector::parse(text)
 }
 
 /// `--priority`. The last `=` divides: file names may hold others.
-pub fn weighted(text: &str) -> anyhow::Result<Weighted> {
+pub(crate) fn weighted(text: &str) -> anyhow::Result<Weighted> {
     let (files, weight) = text
         .rsplit_once('=')
         .context("give FILE=N, with a number, a range or a glob as FILE, e.g. 3=10 or '*.nfo=0'")?;

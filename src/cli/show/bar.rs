@@ -15,7 +15,7 @@ use crate::text::{Rate, Short, Time, percent};
 
 /// What the terminal can show.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Style {
+pub(crate) struct Style {
     /// ANSI colours.
     pub color: bool,
     /// Blocks and arrows; else ASCII alone.
@@ -40,7 +40,7 @@ const CYAN: &str = "36";
 
 /// Draws a torrent in at most `width` columns, on one line or two. At least 20 columns are needed
 /// to say anything.
-pub fn render(status: &Status, width: usize, style: Style) -> String {
+pub(crate) fn render(status: &Status, width: usize, style: Style) -> String {
     let width = width.max(20);
     let (word, color) = state(status);
     if width >= ONE_LINE {
@@ -89,7 +89,7 @@ fn state(status: &Status) -> (&'static str, &'static str) {
 }
 
 /// Percent of what is being done: of the check while it lasts, else of what is wanted.
-pub fn done_percent(status: &Status) -> f64 {
+pub(crate) fn done_percent(status: &Status) -> f64 {
     match status.check {
         Some((done, all, _)) => percent(done, all),
         None => percent(status.wanted_bytes.saturating_sub(status.left), status.wanted_bytes),
@@ -97,7 +97,7 @@ pub fn done_percent(status: &Status) -> f64 {
 }
 
 /// Time left of what is being done.
-pub fn time_left(status: &Status) -> Option<Duration> {
+pub(crate) fn time_left(status: &Status) -> Option<Duration> {
     match status.check {
         Some((done, all, rate)) if rate > 0 => {
             Some(Duration::from_secs(all.saturating_sub(done).div_ceil(rate)))
@@ -167,7 +167,7 @@ impl Style {
 
 /// Exactly `width` columns of `text`: filled with spaces, or with its middle left out, since the
 /// end of a name often says most.
-pub fn fit(text: &str, width: usize, style: Style) -> String {
+pub(crate) fn fit(text: &str, width: usize, style: Style) -> String {
     let text: String = text.chars().map(|c| if style.unicode || c.is_ascii() { c } else { '?' }).collect();
     let full = text.width();
     if full <= width {

@@ -71,12 +71,12 @@ pub(crate) fn line(event: &Event, now: SystemTime) -> Vec<u8> {
 }
 
 /// Whether an event goes to a reader who asked for those of at least this severity: summaries go to every one.
-pub fn wanted(kind: &Kind, least: Severity) -> bool {
+pub(crate) fn wanted(kind: &Kind, least: Severity) -> bool {
     kind.severity() >= least || matches!(kind, Kind::Summary { .. })
 }
 
 /// Writes events as lines, whole or not at all.
-pub struct Stream<W> {
+pub(crate) struct Stream<W> {
     out: W,
     least: Severity,
     /// A line was begun and could not be ended.
@@ -89,23 +89,23 @@ pub struct Stream<W> {
 
 impl<W: Write> Stream<W> {
     /// Events of at least this severity, and every summary. `out` should not buffer.
-    pub fn new(out: W, least: Severity) -> Stream<W> {
+    pub(crate) fn new(out: W, least: Severity) -> Stream<W> {
         Stream { out, least, torn: false, dropped: 0, gone: false }
     }
 
     /// Counts events that were lost before they came here.
-    pub fn add_dropped(&mut self, count: u64) {
+    pub(crate) fn add_dropped(&mut self, count: u64) {
         self.dropped += count;
     }
 
     /// Whether the reader has gone away for good.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.gone
     }
 
     /// Writes an event, and before it how many were lost. An error is kept for later: the next
     /// event tries again.
-    pub fn write(&mut self, event: &Event) {
+    pub(crate) fn write(&mut self, event: &Event) {
         if self.gone || !wanted(&event.kind, self.least) {
             return;
         }
@@ -122,7 +122,7 @@ impl<W: Write> Stream<W> {
     }
 
     /// Says what was lost since the last event that could be written; gives what could not be said.
-    pub fn finish(mut self) -> u64 {
+    pub(crate) fn finish(mut self) -> u64 {
         if self.dropped > 0 && !self.gone {
             let notice = Event { torrent: None, kind: Kind::EventsDropped { count: self.dropped } };
             if self.write_line(&line(&notice, SystemTime::now())).is_ok() {
@@ -159,7 +159,7 @@ impl<W: Write> Stream<W> {
 }
 
 /// The thread that writes a subscription's events.
-pub struct Writer {
+pub(crate) struct Writer {
     /// Events that were lost and of which nothing could be said, at the thread's end.
     ended: Receiver<u64>,
     /// Events written, to see whether the reader still takes any.
@@ -168,7 +168,7 @@ pub struct Writer {
 
 impl Writer {
     /// Starts writing to `out`.
-    pub fn spawn(
+    pub(crate) fn spawn(
         subscription: Subscription,
         least: Severity,
         out: impl Write + Send + 'static,
@@ -198,7 +198,7 @@ impl Writer {
     /// Waits until everything is written, as long as the reader takes something. To be called
     /// after the session's end. Gives how many events were lost without a word about it because
     /// nothing can be written; a reader that went away wanted no more.
-    pub fn finish(self) -> u64 {
+    pub(crate) fn finish(self) -> u64 {
         let mut before = self.written.load(Ordering::Relaxed);
         loop {
             match self.ended.recv_timeout(PATIENCE) {
@@ -216,7 +216,7 @@ impl Writer {
 }
 
 /// Standard output without a buffer: each event leaves as it happens.
-pub fn stdout() -> io::Result<std::fs::File> {
+pub(crate) fn stdout() -> io::Result<std::fs::File> {
     use std::os::fd::AsFd;
     Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
 }

@@ -20,7 +20,7 @@ const MOST_RANGES: usize = 6;
 
 /// Gathers what a check found about one torrent.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     files: u64,
     /// By [`FileStatus`], in its order.
     found: [u64; 6],
@@ -51,12 +51,12 @@ const STATUSES: [FileStatus; 6] = [
 
 impl Report {
     /// Nothing found yet.
-    pub fn new() -> Report {
+    pub(crate) fn new() -> Report {
         Report { files: 0, found: [0; 6], finished: None, unreadable: false, empty_missing: false }
     }
 
     /// Takes note of an event of the check.
-    pub fn take(&mut self, kind: &Kind) {
+    pub(crate) fn take(&mut self, kind: &Kind) {
         match kind {
             Kind::FileReport { status, length, .. } => {
                 self.files += 1;
@@ -80,12 +80,12 @@ impl Report {
     }
 
     /// Something could not be read, though no file that was asked for is to blame.
-    pub fn take_unreadable(&mut self) {
+    pub(crate) fn take_unreadable(&mut self) {
         self.unreadable = true;
     }
 
     /// The worst that was found.
-    pub fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         match &self.finished {
             _ if self.unreadable => Verdict::FileError,
             None => Verdict::Incomplete,
@@ -124,7 +124,7 @@ impl Report {
     }
 
     /// The summary event.
-    pub fn summary(&self, metainfo: &Metainfo, elapsed: f64) -> Kind {
+    pub(crate) fn summary(&self, metainfo: &Metainfo, elapsed: f64) -> Kind {
         let (done, wanted) = self.bytes(metainfo);
         let none = || Pieces(Vec::new());
         let have = self.finished.as_ref().map_or_else(none, |finished| finished.have.clone());
@@ -156,7 +156,7 @@ impl Report {
 }
 
 /// Writes the report for people.
-pub struct Table<W> {
+pub(crate) struct Table<W> {
     out: W,
     color: bool,
     verbosity: Verbosity,
@@ -164,12 +164,12 @@ pub struct Table<W> {
 
 impl<W: Write> Table<W> {
     /// A table on `out`. The quiet get only what is not as it should be, and no summary.
-    pub fn new(out: W, color: bool, verbosity: Verbosity) -> Table<W> {
+    pub(crate) fn new(out: W, color: bool, verbosity: Verbosity) -> Table<W> {
         Table { out, color, verbosity }
     }
 
     /// A row, if the event is a file's. A reader that went away is no error.
-    pub fn row(&mut self, kind: &Kind) -> anyhow::Result<()> {
+    pub(crate) fn row(&mut self, kind: &Kind) -> anyhow::Result<()> {
         let Kind::FileReport { path, status, length, pieces, bytes, shared, reason } = kind else {
             return Ok(());
         };
@@ -192,7 +192,12 @@ impl<W: Write> Table<W> {
     }
 
     /// The last line.
-    pub fn summary(&mut self, report: &Report, metainfo: &Metainfo, elapsed: f64) -> anyhow::Result<()> {
+    pub(crate) fn summary(
+        &mut self,
+        report: &Report,
+        metainfo: &Metainfo,
+        elapsed: f64,
+    ) -> anyhow::Result<()> {
         if self.verbosity == Verbosity::Quiet {
             return Ok(());
         }

@@ -16,7 +16,7 @@ use crate::text::{Rate, Size, Time, count, percent};
 
 /// How a message is marked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mark {
+pub(crate) enum Mark {
     /// Not at all.
     Plain,
     /// `warning: `
@@ -26,7 +26,7 @@ pub enum Mark {
 }
 
 /// Whether this event is worth a message to someone who asked for so much, and how it is marked.
-pub fn mark(kind: &Kind, verbosity: Verbosity) -> Option<Mark> {
+pub(crate) fn mark(kind: &Kind, verbosity: Verbosity) -> Option<Mark> {
     let least = match kind {
         // The bars and lines are their message, and the last line.
         Kind::Progress { .. } | Kind::Summary { .. } => return None,
@@ -56,7 +56,7 @@ pub fn mark(kind: &Kind, verbosity: Verbosity) -> Option<Mark> {
 }
 
 /// One line on what a torrent is doing.
-pub fn plain_line(status: &Status) -> String {
+pub(crate) fn plain_line(status: &Status) -> String {
     let name = escape(&status.name);
     if let Some(error) = &status.error {
         return format!("{name}: {}", escape(error));
@@ -88,7 +88,7 @@ pub fn plain_line(status: &Status) -> String {
 
 /// The line that remains when a torrent has ended. `completed` is when everything wanted was
 /// there, in seconds since its start; `None` if it never was. `None` for other events.
-pub fn outcome(summary: &Kind, completed: Option<f64>) -> Option<String> {
+pub(crate) fn outcome(summary: &Kind, completed: Option<f64>) -> Option<String> {
     let Kind::Summary { name, verdict, reason, done, wanted, left, downloaded, uploaded, elapsed, .. } =
         summary
     else {

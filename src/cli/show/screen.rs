@@ -20,7 +20,7 @@ const SLOWEST_FRAME: Duration = Duration::from_secs(1);
 const LINE: Duration = Duration::from_secs(10);
 
 /// Standard error.
-pub struct Screen {
+pub(crate) struct Screen {
     style: Style,
     show: Show,
 }
@@ -38,7 +38,7 @@ struct Drawn {
 
 impl Screen {
     /// Takes standard error, for so many torrents. Nothing is drawn yet.
-    pub fn new(config: &Config, torrents: usize, now: Instant) -> Screen {
+    pub(crate) fn new(config: &Config, torrents: usize, now: Instant) -> Screen {
         let style = Style { color: config.color_stderr, unicode: locale_is_utf8() };
         let show = match config.progress {
             Progress::Bars => {
@@ -59,7 +59,7 @@ impl Screen {
     }
 
     /// Prints a message above the progress.
-    pub fn say(&self, mark: Mark, text: &str) {
+    pub(crate) fn say(&self, mark: Mark, text: &str) {
         self.print(&marked(mark, text, self.style.color));
     }
 
@@ -73,7 +73,7 @@ impl Screen {
     }
 
     /// When [`Screen::draw`] has something to do next; `None`: never.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.show {
             Show::Bars { next, .. } | Show::Lines { next, .. } => Some(*next),
             Show::Nothing => None,
@@ -81,7 +81,7 @@ impl Screen {
     }
 
     /// Draws what is due. `status` is asked for each torrent only if it is, by its number.
-    pub fn draw(&mut self, now: Instant, mut status: impl FnMut(usize) -> Option<Status>) {
+    pub(crate) fn draw(&mut self, now: Instant, mut status: impl FnMut(usize) -> Option<Status>) {
         let style = self.style;
         match &mut self.show {
             Show::Bars { bars, frame, next, .. } if now >= *next => {
@@ -107,7 +107,12 @@ impl Screen {
     }
 
     /// A torrent has changed what it does: shown at once.
-    pub fn phase_changed(&mut self, number: usize, now: Instant, status: impl FnOnce() -> Option<Status>) {
+    pub(crate) fn phase_changed(
+        &mut self,
+        number: usize,
+        now: Instant,
+        status: impl FnOnce() -> Option<Status>,
+    ) {
         match &mut self.show {
             Show::Bars { frame, next, .. } => (*frame, *next) = (FRAME, now),
             Show::Lines { last, .. } => {
@@ -121,7 +126,7 @@ impl Screen {
     }
 
     /// A torrent has ended: its progress gives way to a line that remains.
-    pub fn finish(&mut self, number: usize, line: &str) {
+    pub(crate) fn finish(&mut self, number: usize, line: &str) {
         match &mut self.show {
             Show::Bars { bars, .. } => bars[number].bar.finish_and_clear(),
             Show::Lines { .. } => {}
@@ -131,14 +136,14 @@ impl Screen {
     }
 
     /// Takes away what is drawn of a torrent, for good.
-    pub fn hide(&mut self, number: usize) {
+    pub(crate) fn hide(&mut self, number: usize) {
         if let Show::Bars { bars, .. } = &mut self.show {
             bars[number].bar.finish_and_clear();
         }
     }
 
     /// Takes away all that is drawn, for good.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if let Show::Bars { bars, .. } = &mut self.show {
             bars.iter().for_each(|drawn| drawn.bar.finish_and_clear());
         }
@@ -146,7 +151,7 @@ impl Screen {
 }
 
 /// Prints a message where nothing is drawn.
-pub fn message(mark: Mark, text: &str, color: bool) {
+pub(crate) fn message(mark: Mark, text: &str, color: bool) {
     // Nobody is left to tell.
     let _ = writeln!(std::io::stderr(), "{}", marked(mark, text, color));
 }

@@ -54,7 +54,7 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
-    pub fn new(url: String, tier: usize) -> Tracker {
+    pub(super) fn new(url: String, tier: usize) -> Tracker {
         let last_error = match scheme(&url) {
             Some(scheme) if is_spoken(scheme) => None,
             Some(scheme) => Some(format!("{scheme} trackers are not supported")),
@@ -82,7 +82,7 @@ impl Tracker {
     }
 
     /// A new beginning: what failed before may be asked at once.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.owes_stopped = false;
         self.min_interval_ends = None;
         self.back_off_ends = None;
@@ -90,21 +90,26 @@ impl Tracker {
     }
 
     /// Whether `completed` may be sent once the back-off has ended.
-    pub fn may_complete(&self) -> bool {
+    pub(super) fn may_complete(&self) -> bool {
         self.owes_completed && self.knows_us && self.outstanding.is_none() && !self.barred
     }
 
     /// Whether it is still to be told of the end, and is not busy.
-    pub fn has_last_words(&self) -> bool {
+    pub(super) fn has_last_words(&self) -> bool {
         self.owes_stopped && self.outstanding.is_none()
     }
 
     /// When it may be asked for a regular announce; `None`: at any time.
-    pub fn regular_at(&self) -> Option<Instant> {
+    pub(super) fn regular_at(&self) -> Option<Instant> {
         self.min_interval_ends.max(self.back_off_ends)
     }
 
-    pub fn on_success(&mut self, event: Option<AnnounceEvent>, answer: &Answer, min_interval_ends: Instant) {
+    pub(super) fn on_success(
+        &mut self,
+        event: Option<AnnounceEvent>,
+        answer: &Answer,
+        min_interval_ends: Instant,
+    ) {
         self.failures_in_row = 0;
         self.last_error = None;
         self.back_off_ends = None;
@@ -132,7 +137,13 @@ impl Tracker {
     }
 
     /// `jitter` spreads what failed together: it scales the wait.
-    pub fn on_failure(&mut self, event: Option<AnnounceEvent>, failure: &Failure, now: Instant, jitter: f64) {
+    pub(super) fn on_failure(
+        &mut self,
+        event: Option<AnnounceEvent>,
+        failure: &Failure,
+        now: Instant,
+        jitter: f64,
+    ) {
         match event {
             Some(AnnounceEvent::Started) => self.owes_completed = false,
             Some(AnnounceEvent::Stopped) => self.forget(),
@@ -153,7 +164,7 @@ impl Tracker {
         self.last_error = Some(failure.reason.clone());
     }
 
-    pub fn status(&self) -> TrackerStatus<'_> {
+    pub(super) fn status(&self) -> TrackerStatus<'_> {
         TrackerStatus {
             url: &self.url,
             tier: self.tier,

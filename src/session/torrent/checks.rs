@@ -42,7 +42,7 @@ pub(super) struct Check {
 
 impl Check {
     /// A check that begins now.
-    pub fn new(now: Instant, round: Round, known: Bitfield) -> Check {
+    pub(super) fn new(now: Instant, round: Round, known: Bitfield) -> Check {
         Check {
             round,
             hash_check: Arc::new(HashCheck::new(now, known.len())),
@@ -102,13 +102,13 @@ impl Torrent {
     }
 
     /// A check has come to a verdict on a piece.
-    pub fn on_piece_checked(&self, piece: PieceIndex, result: PieceResult, context: &mut Context) {
+    pub(crate) fn on_piece_checked(&self, piece: PieceIndex, result: PieceResult, context: &mut Context) {
         self.tell(context, result.event(piece));
     }
 
     /// Checks again what is on disk of these pieces, all if `None`: the connections are closed, and
     /// made anew afterwards. Does nothing while a check is under way, or once the torrent ends.
-    pub fn check_again(&mut self, now: Instant, pieces: Option<Bitfield>, context: &mut Context) {
+    pub(crate) fn check_again(&mut self, now: Instant, pieces: Option<Bitfield>, context: &mut Context) {
         let Some(swarm) = self.swarm().filter(|_| self.goes_on()) else { return };
         let totals = swarm.totals(now);
         let mut to_check = pieces.unwrap_or_else(|| Bitfield::full(swarm.have().len()));
@@ -134,7 +134,7 @@ impl Torrent {
     }
 
     /// A check has ended: the torrent goes on with a new transfer. What another than the last one says is void.
-    pub fn on_checked(&mut self, now: Instant, round: Round, checked: Checked, context: &mut Context) {
+    pub(crate) fn on_checked(&mut self, now: Instant, round: Round, checked: Checked, context: &mut Context) {
         let (named, before) = match &mut self.activity {
             Activity::Checking(check) if check.round == round => {
                 (std::mem::take(&mut check.named), std::mem::take(&mut check.partial))

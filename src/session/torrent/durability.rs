@@ -59,7 +59,7 @@ pub(super) struct Durability {
 
 impl Durability {
     /// Of a torrent that nothing is known of, with so many pieces.
-    pub fn new(pieces: u32) -> Durability {
+    pub(super) fn new(pieces: u32) -> Durability {
         Durability {
             writing: BTreeSet::new(),
             unwritten: 0,
@@ -75,39 +75,39 @@ impl Durability {
     }
 
     /// A piece of so many bytes is handed to the disk's threads. False if it has been already.
-    pub fn begin_write(&mut self, piece: PieceIndex, bytes: u64) -> bool {
+    pub(super) fn begin_write(&mut self, piece: PieceIndex, bytes: u64) -> bool {
         let is_new = self.writing.insert(piece);
         self.unwritten += if is_new { bytes } else { 0 };
         is_new
     }
 
     /// The disk's threads are done with a piece. False if they did not have it.
-    pub fn end_write(&mut self, piece: PieceIndex, bytes: u64) -> bool {
+    pub(super) fn end_write(&mut self, piece: PieceIndex, bytes: u64) -> bool {
         let was_there = self.writing.remove(&piece);
         self.unwritten -= if was_there { bytes } else { 0 };
         was_there
     }
 
     /// Whether pieces wait for the disk.
-    pub fn is_writing(&self) -> bool {
+    pub(super) fn is_writing(&self) -> bool {
         !self.writing.is_empty()
     }
 
     /// Bytes of the pieces that wait for the disk.
-    pub fn unwritten(&self) -> u64 {
+    pub(super) fn unwritten(&self) -> u64 {
         self.unwritten
     }
 
     /// An error that says that the files are not what they were taken for means that they are to be looked at anew; after
     /// any other it will do to try again.
-    pub fn on_error(&mut self, kind: StorageErrorKind) {
+    pub(super) fn on_error(&mut self, kind: StorageErrorKind) {
         use StorageErrorKind::{Denied, Full, NameTooLong, ReadOnly};
         self.renew |= !matches!(kind, Full | Denied | ReadOnly | NameTooLong);
     }
 
     /// A check has ended: what resume data vouched for was synced in an earlier run. If it `read`
     /// anything, the next start is to be spared that.
-    pub fn on_checked(&mut self, now: Instant, vouched: Bitfield, read: bool, prepared: bool) {
+    pub(super) fn on_checked(&mut self, now: Instant, vouched: Bitfield, read: bool, prepared: bool) {
         self.doubtful = Bitfield::new(vouched.len());
         self.synced = vouched;
         self.prepared |= prepared;
@@ -117,36 +117,36 @@ impl Durability {
     }
 
     /// Those of these pieces that are on the disk for certain.
-    pub fn synced_of(&self, pieces: &Bitfield) -> Bitfield {
+    pub(super) fn synced_of(&self, pieces: &Bitfield) -> Bitfield {
         let mut synced = pieces.clone();
         synced.intersect_with(&self.synced);
         synced
     }
 
     /// There is something new to be saved.
-    pub fn save_soon(&mut self, now: Instant) {
+    pub(super) fn save_soon(&mut self, now: Instant) {
         self.next_save.get_or_insert(now + SAVE_EVERY);
     }
 
     /// Now is the time to save.
-    pub fn save_now(&mut self, now: Instant) {
+    pub(super) fn save_now(&mut self, now: Instant) {
         self.next_save = Some(now);
     }
 
     /// Files are read or written now.
-    pub fn use_files(&mut self, now: Instant) {
+    pub(super) fn use_files(&mut self, now: Instant) {
         self.used = true;
         self.next_idle.get_or_insert(now + IDLE);
     }
 
     /// When there is something to be done though nothing happens.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.next_save.into_iter().chain(self.next_idle).min()
     }
 }
 
 /// What a sync came to.
-pub struct Synced {
+pub(crate) struct Synced {
     /// The round in which it was begun.
     round: Round,
     /// Pieces that are on the disk now.
@@ -207,7 +207,12 @@ impl Torrent {
     }
 
     /// Files were made ready for what is missing, or not.
-    pub fn on_prepared(&mut self, now: Instant, result: Result<(), StorageError>, context: &mut Context) {
+    pub(crate) fn on_prepared(
+        &mut self,
+        now: Instant,
+        result: Result<(), StorageError>,
+        context: &mut Context,
+    ) {
         self.tell_notes(context);
         match result.map_err(|error| self.tolerate(error, context)) {
             Err(Some(error)) if error.kind == StorageErrorKind::TooSmall => self.refuse(now, &error, context),
@@ -263,7 +268,7 @@ impl Torrent {
     }
 
     /// What was written before a sync is on the disk, or may be lost. What an earlier round began is void.
-    pub fn on_synced(&mut self, now: Instant, synced: Synced, context: &mut Context) {
+    pub(crate) fn on_synced(&mut self, now: Instant, synced: Synced, context: &mut Context) {
         if self.round() != synced.round {
             return;
         }
@@ -294,7 +299,7 @@ impl Torrent {
     }
 
     /// Stores resume data.
-    pub fn on_snapshot(&self, snapshot: resume::Snapshot, context: &Context) {
+    pub(crate) fn on_snapshot(&self, snapshot: resume::Snapshot, context: &Context) {
         let (storage, state_dir) = (self.on_disk.storage.clone(), self.options.state_dir.clone());
         let work = move || {
             // Without resume data the next start reads everything: slower, and as right.
@@ -336,7 +341,7 @@ impl Torrent {
     }
 
     /// All is synced, resume data are stored, the files are closed; or it failed.
-    pub fn on_saved_all(
+    pub(crate) fn on_saved_all(
         &mut self,
         now: Instant,
         is_last: bool,

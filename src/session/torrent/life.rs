@@ -57,7 +57,7 @@ enum LastSave {
 
 impl Torrent {
     /// Whether it has had its summary.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         matches!(self.life, Life::Ended { .. })
     }
 
@@ -72,7 +72,7 @@ impl Torrent {
     }
 
     /// Goes into a state, as the user or an error wants it.
-    pub fn enter(&mut self, now: Instant, state: State, reason: &str, context: &mut Context) {
+    pub(crate) fn enter(&mut self, now: Instant, state: State, reason: &str, context: &mut Context) {
         if self.state == state || !self.goes_on() {
             return;
         }
@@ -104,7 +104,7 @@ impl Torrent {
     }
 
     /// What the user wants from now on. What is not wanted any more stays where it is.
-    pub fn want(
+    pub(crate) fn want(
         &mut self,
         now: Instant,
         priorities: Option<Vec<u32>>,
@@ -184,7 +184,7 @@ impl Torrent {
     }
 
     /// Ends it because the user wants so.
-    pub fn stop_for_good(&mut self, now: Instant, context: &mut Context) {
+    pub(crate) fn stop_for_good(&mut self, now: Instant, context: &mut Context) {
         let (verdict, reason) = self.verdict();
         self.begin_end(now, verdict, reason, context);
     }
@@ -274,7 +274,7 @@ impl Torrent {
     }
 
     /// Begins the last save, unless it has begun.
-    pub fn begin_last_save(&mut self, now: Instant, context: &mut Context) {
+    pub(crate) fn begin_last_save(&mut self, now: Instant, context: &mut Context) {
         if let Life::Ending(ending) = &mut self.life
             && ending.save == LastSave::Waiting
         {
@@ -293,7 +293,7 @@ impl Torrent {
     }
 
     /// Whether the last save is done, so that the disk's threads may be waited for.
-    pub fn is_saved(&self) -> bool {
+    pub(crate) fn is_saved(&self) -> bool {
         match &self.life {
             Life::Going => false,
             Life::Ending(ending) => ending.save == LastSave::Saved,
@@ -333,7 +333,7 @@ impl Torrent {
     }
 
     /// The user takes it out of the session: the last that it does.
-    pub fn on_removed(mut self, now: Instant, context: &mut Context) {
+    pub(crate) fn on_removed(mut self, now: Instant, context: &mut Context) {
         let (verdict, reason) = self.verdict();
         self.begin_end(now, verdict, reason.clone(), context);
         self.begin_last_save(now, context);

@@ -32,11 +32,11 @@ use durability::{Durability, storage_options};
 use life::Life;
 use progress::ProgressReports;
 
-pub use durability::Synced;
+pub(super) use durability::Synced;
 
 /// A torrent.
 #[derive(Debug)]
-pub struct Torrent {
+pub(crate) struct Torrent {
     /// Which torrent of this process.
     pub id: TorrentId,
     /// Its hashes and files.
@@ -85,7 +85,7 @@ enum Activity {
 
 impl Torrent {
     /// A torrent that is about to be checked for the first time.
-    pub fn new(
+    pub(crate) fn new(
         now: Instant,
         id: TorrentId,
         metainfo: Metainfo,
@@ -116,7 +116,7 @@ impl Torrent {
     }
 
     /// Tells that it was added, and begins its first check.
-    pub fn begin(&mut self, now: Instant, context: &mut Context) {
+    pub(crate) fn begin(&mut self, now: Instant, context: &mut Context) {
         let metainfo = self.on_disk.metainfo.clone();
         self.tell(
             context,
@@ -136,7 +136,7 @@ impl Torrent {
 
     /// Does what is due: all that the transfer has to say, the events, the next step of an end. Call it after each turn in
     /// which something has happened.
-    pub fn advance(&mut self, now: Instant, context: &mut Context) {
+    pub(crate) fn advance(&mut self, now: Instant, context: &mut Context) {
         loop {
             self.perform(now, context);
             self.tell_notes(context);
@@ -151,18 +151,18 @@ impl Torrent {
     }
 
     /// When [`Torrent::advance`] has something to do though nothing happens.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let transfer = self.transfer().and_then(Transfer::deadline);
         [transfer, self.policy_deadline(), self.progress.deadline()].into_iter().flatten().min()
     }
 
     /// The identity of its content.
-    pub fn info_hash(&self) -> InfoHashes {
+    pub(crate) fn info_hash(&self) -> InfoHashes {
         self.on_disk.metainfo.info_hash
     }
 
     /// Bytes in its pieces but for short ones.
-    pub fn piece_length(&self) -> u32 {
+    pub(crate) fn piece_length(&self) -> u32 {
         self.layout().piece_length()
     }
 
@@ -178,7 +178,7 @@ impl Torrent {
     }
 
     /// Whether the check is done, so that there is a transfer.
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.transfer().is_some()
     }
 
@@ -198,7 +198,7 @@ impl Torrent {
     }
 
     /// The connected peers, once the check is done.
-    pub fn swarm(&self) -> Option<&Swarm> {
+    pub(crate) fn swarm(&self) -> Option<&Swarm> {
         self.transfer().map(Transfer::swarm)
     }
 
@@ -223,7 +223,7 @@ impl Torrent {
     }
 
     /// Tells of the torrent; nothing comes after its summary.
-    pub fn tell(&self, context: &mut Context, kind: Kind) {
+    pub(crate) fn tell(&self, context: &mut Context, kind: Kind) {
         if !self.has_ended() {
             context.subscribers.tell(Some(self.info_hash()), kind);
         }
@@ -247,7 +247,7 @@ impl Torrent {
     }
 
     /// Those that build events themselves learn what is wanted.
-    pub fn want_events(&mut self, least: Option<Severity>, trace: bool) {
+    pub(crate) fn want_events(&mut self, least: Option<Severity>, trace: bool) {
         self.on_disk.storage.set_trace(trace);
         if let Some(transfer) = self.transfer_mut() {
             transfer.want_events(least);

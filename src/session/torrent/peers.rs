@@ -53,7 +53,7 @@ impl Torrent {
     }
 
     /// A call has been answered, or not.
-    pub fn on_dialed(
+    pub(crate) fn on_dialed(
         &mut self,
         now: Instant,
         address: SocketAddr,
@@ -82,7 +82,7 @@ impl Torrent {
     }
 
     /// A peer has called us and asked for this torrent.
-    pub fn on_answered(
+    pub(crate) fn on_answered(
         &mut self,
         now: Instant,
         address: SocketAddr,
@@ -128,7 +128,7 @@ impl Torrent {
     }
 
     /// The user names a peer. Nobody is called before it is known what is missing.
-    pub fn add_peer(&mut self, now: Instant, address: SocketAddr, context: &mut Context) {
+    pub(crate) fn add_peer(&mut self, now: Instant, address: SocketAddr, context: &mut Context) {
         if let Some(check) = self.check_mut() {
             // The finder's gate comes later; that the filter refuses it is told now.
             let is_kept = check.named.len() < MAX_NAMED && !context.is_filtered(address);
@@ -138,7 +138,7 @@ impl Torrent {
     }
 
     /// What a connection of this torrent has to say.
-    pub fn on_peer(&mut self, now: Instant, event: FromPeer, context: &mut Context) {
+    pub(crate) fn on_peer(&mut self, now: Instant, event: FromPeer, context: &mut Context) {
         match event {
             FromPeer::Received(peer, batch) => self.on_received(now, peer, batch, context),
             FromPeer::Sent(peer, bytes, buffers) => {

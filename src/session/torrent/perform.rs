@@ -120,7 +120,7 @@ impl Torrent {
     }
 
     /// What the disk's threads have done.
-    pub fn on_done(&mut self, now: Instant, done: Done, context: &mut Context) {
+    pub(crate) fn on_done(&mut self, now: Instant, done: Done, context: &mut Context) {
         match done {
             Done::Passed { piece, digests, buffers, .. } => {
                 context.connections.shared.pool.put(buffers);
@@ -189,7 +189,7 @@ impl Torrent {
     }
 
     /// A tracker has answered, or failed. What an earlier round asked is void.
-    pub fn on_announced(
+    pub(crate) fn on_announced(
         &mut self,
         now: Instant,
         asked_in: Round,

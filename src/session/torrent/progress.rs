@@ -13,7 +13,7 @@ const PROGRESS: Duration = Duration::from_secs(1);
 
 /// When the next `progress` event is due.
 #[derive(Debug, Default)]
-pub struct ProgressReports {
+pub(super) struct ProgressReports {
     /// Whether any data came or went since the last event.
     pub moved: bool,
     next: Option<Instant>,
@@ -23,7 +23,7 @@ pub struct ProgressReports {
 
 impl ProgressReports {
     /// When [`Torrent::tell_progress`] has something to do though nothing happens.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.next
     }
 }

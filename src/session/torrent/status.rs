@@ -32,7 +32,7 @@ impl Torrent {
     }
 
     /// A picture of this moment.
-    pub fn status(&self, now: Instant) -> Status {
+    pub(crate) fn status(&self, now: Instant) -> Status {
         let totals = self.swarm().map(|swarm| swarm.totals(now)).unwrap_or_default();
         let left = self.wanted.difference(self.have()).bytes(self.layout());
         let phase = self.phase();
@@ -74,12 +74,12 @@ impl Torrent {
     }
 
     /// The weight of each file, in order; empty: all 1.
-    pub fn priorities(&self) -> &[u32] {
+    pub(crate) fn priorities(&self) -> &[u32] {
         &self.options.priorities
     }
 
     /// The trackers, by tier and in the order in which they are asked.
-    pub fn trackers(&self) -> Vec<Tier> {
+    pub(crate) fn trackers(&self) -> Vec<Tier> {
         let mut tiers: BTreeMap<usize, Tier> = BTreeMap::new();
         for tracker in
             self.transfer().into_iter().flat_map(|transfer| transfer.finder().announcer().trackers())
@@ -112,7 +112,7 @@ impl Torrent {
     }
 
     /// The blocks that wait for the rest of their piece.
-    pub fn piece_cache(&self) -> Vec<CachedPiece> {
+    pub(crate) fn piece_cache(&self) -> Vec<CachedPiece> {
         let pieces = self.swarm().into_iter().flat_map(|swarm| swarm.partial_pieces());
         let cached = pieces.map(|(piece, blocks)| {
             let blocks = blocks.map(|(number, data)| (number, data.as_slice().to_vec())).collect();

@@ -26,7 +26,7 @@ use crate::wire::{Message, PeerId, Reserved};
 
 /// What is wrong with a node.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Faults {
+pub(super) struct Faults {
     /// Of a thousand blocks that it sends, so many are not what they should be.
     pub corrupt: u32,
     /// It never sends a block.
@@ -39,7 +39,7 @@ pub struct Faults {
 
 /// A client.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub(super) struct Spec {
     /// Bytes a second.
     pub up: f64,
     /// Bytes a second.
@@ -58,7 +58,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    pub fn leecher(up: f64) -> Spec {
+    pub(super) fn leecher(up: f64) -> Spec {
         Spec {
             up,
             down: 8.0 * up,
@@ -73,7 +73,7 @@ impl Spec {
         }
     }
 
-    pub fn seed(up: f64) -> Spec {
+    pub(super) fn seed(up: f64) -> Spec {
         Spec { complete: true, ..Spec::leecher(up) }
     }
 }
@@ -137,7 +137,7 @@ struct Conn {
     lines: [Line; 2],
 }
 
-pub struct Node {
+pub(super) struct Node {
     pub spec: Spec,
     pub transfer: Transfer,
     pub alive: bool,
@@ -157,12 +157,12 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn swarm(&self) -> &Swarm {
+    pub(super) fn swarm(&self) -> &Swarm {
         self.transfer.swarm()
     }
 }
 
-pub struct Sim {
+pub(super) struct Sim {
     pub seed: u64,
     pub layout: Arc<Layout>,
     pub nodes: Vec<Node>,
@@ -185,12 +185,12 @@ pub struct Sim {
 
 const SECOND: f64 = 1e9;
 
-pub fn address_of(node: usize) -> SocketAddr {
+pub(super) fn address_of(node: usize) -> SocketAddr {
     SocketAddr::from(([10, (node >> 8) as u8, node as u8, 1], 6881))
 }
 
 impl Sim {
-    pub fn new(seed: u64, piece_length: u32, size: u64) -> Sim {
+    pub(super) fn new(seed: u64, piece_length: u32, size: u64) -> Sim {
         Sim {
             seed,
             layout: Arc::new(Layout::new(piece_length, [(size, false)]).unwrap()),
@@ -210,15 +210,15 @@ impl Sim {
         }
     }
 
-    pub fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         Duration::from_nanos(self.now)
     }
 
-    pub fn add(&mut self, spec: Spec) -> usize {
+    pub(super) fn add(&mut self, spec: Spec) -> usize {
         self.add_with(spec, |_| {})
     }
 
-    pub fn add_with(&mut self, spec: Spec, change: impl FnOnce(&mut Config)) -> usize {
+    pub(super) fn add_with(&mut self, spec: Spec, change: impl FnOnce(&mut Config)) -> usize {
         let node = self.nodes.len();
         let pieces = self.layout.num_pieces();
         let mut peer_id = [b'x'; 20];
@@ -268,14 +268,14 @@ impl Sim {
     }
 
     /// Runs until `done` says so, asked once for each event; fails after `limit` of virtual time.
-    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Sim) -> bool) {
+    pub(super) fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Sim) -> bool) {
         while !done(self) {
             assert!(self.now() < limit, "seed {}: not done after {limit:?}: {}", self.seed, self.describe());
             assert!(self.step(), "seed {}: nothing happens any more: {}", self.seed, self.describe());
         }
     }
 
-    pub fn run_for(&mut self, time: Duration) {
+    pub(super) fn run_for(&mut self, time: Duration) {
         let end = self.now + time.as_nanos() as u64;
         while self.queue.peek().is_some_and(|Reverse(entry)| entry.0 <= end) {
             self.step();
@@ -284,7 +284,7 @@ impl Sim {
     }
 
     /// Until everybody who stays and is honest has everything.
-    pub fn run_to_the_end(&mut self, limit: Duration) -> Duration {
+    pub(super) fn run_to_the_end(&mut self, limit: Duration) -> Duration {
         let waits_for = |node: &Node| node.spec.leaves.is_none() && node.done_at.is_none();
         let mut left: Vec<usize> =
             (0..self.nodes.len()).filter(|&node| waits_for(&self.nodes[node])).collect();
@@ -307,7 +307,7 @@ impl Sim {
         lines.join("; ")
     }
 
-    pub fn input(&mut self, node: usize, input: Input) {
+    pub(super) fn input(&mut self, node: usize, input: Input) {
         let now = self.instant();
         self.tell(node, |transfer| transfer.handle(now, input));
     }

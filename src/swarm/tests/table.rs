@@ -17,7 +17,7 @@ use crate::transfer::Transfer;
 use crate::wire::extended::{self, ExtensionHandshake};
 use crate::wire::{Message, PeerId, Reserved};
 
-pub struct Table {
+pub(super) struct Table {
     pub transfer: Transfer,
     pub now: Instant,
     pub layout: Arc<Layout>,
@@ -30,7 +30,7 @@ pub struct Table {
     next: u64,
 }
 
-pub fn pieces(of: &Layout, which: impl IntoIterator<Item = u32>) -> Bitfield {
+pub(super) fn pieces(of: &Layout, which: impl IntoIterator<Item = u32>) -> Bitfield {
     let mut set = Bitfield::new(of.num_pieces());
     for piece in which {
         set.insert(PieceIndex(piece));
@@ -40,15 +40,15 @@ pub fn pieces(of: &Layout, which: impl IntoIterator<Item = u32>) -> Bitfield {
 
 impl Table {
     /// A started swarm that has nothing of `num` pieces of `blocks` blocks.
-    pub fn new(num: u32, blocks: u32) -> Table {
+    pub(super) fn new(num: u32, blocks: u32) -> Table {
         Table::with(num, blocks, |_| {})
     }
 
-    pub fn seed(num: u32, blocks: u32) -> Table {
+    pub(super) fn seed(num: u32, blocks: u32) -> Table {
         Table::with(num, blocks, |config| config.have = config.wanted.clone())
     }
 
-    pub fn with(num: u32, blocks: u32, change: impl FnOnce(&mut Config)) -> Table {
+    pub(super) fn with(num: u32, blocks: u32, change: impl FnOnce(&mut Config)) -> Table {
         let size = u64::from(num * blocks) * u64::from(BLOCK_LENGTH);
         let layout = Arc::new(Layout::new(blocks * BLOCK_LENGTH, [(size, false)]).unwrap());
         let mut config = Config {
@@ -77,21 +77,21 @@ impl Table {
         table
     }
 
-    pub fn input(&mut self, input: Input) {
+    pub(super) fn input(&mut self, input: Input) {
         self.transfer.handle(self.now, input);
         self.drain();
     }
 
-    pub fn swarm(&self) -> &Swarm {
+    pub(super) fn swarm(&self) -> &Swarm {
         self.transfer.swarm()
     }
 
-    pub fn dial_ended(&mut self, address: SocketAddr, how: DialEnd) {
+    pub(super) fn dial_ended(&mut self, address: SocketAddr, how: DialEnd) {
         self.transfer.dial_ended(self.now, address, how);
         self.drain();
     }
 
-    pub fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         while let Some(output) = self.transfer.poll(self.now) {
             if let (Output::Verify { piece, .. }, true) = (&output, self.passes) {
                 let passed = Input::Passed { piece: *piece, digests: Vec::new() };
@@ -109,7 +109,7 @@ impl Table {
     }
 
     /// Lets time pass, waking the swarm when it asks for it; says how often that was.
-    pub fn wait(&mut self, time: Duration) -> u32 {
+    pub(super) fn wait(&mut self, time: Duration) -> u32 {
         let end = self.now + time;
         let mut wakes = 0;
         while let Some(at) = self.transfer.deadline().filter(|&at| at <= end) {
@@ -121,11 +121,11 @@ impl Table {
         wakes
     }
 
-    pub fn address(n: u64) -> SocketAddr {
+    pub(super) fn address(n: u64) -> SocketAddr {
         SocketAddr::from(([10, 9, (n >> 8) as u8, n as u8], 6881))
     }
 
-    pub fn hello(&mut self, direction: Direction, id: u8) -> Hello {
+    pub(super) fn hello(&mut self, direction: Direction, id: u8) -> Hello {
         let peer = PeerKey(self.next);
         self.next += 1;
         let mut address = Table::address(peer.0);
@@ -138,14 +138,14 @@ impl Table {
         Hello { peer, address, direction, reserved, peer_id: PeerId(peer_id) }
     }
 
-    pub fn connect(&mut self) -> PeerKey {
+    pub(super) fn connect(&mut self) -> PeerKey {
         let hello = self.hello(Direction::Out, b'p');
         let peer = hello.peer;
         self.input(Input::Connected(hello));
         peer
     }
 
-    pub fn connect_old(&mut self) -> PeerKey {
+    pub(super) fn connect_old(&mut self) -> PeerKey {
         let hello = Hello { reserved: Reserved::default(), ..self.hello(Direction::Out, b'p') };
         let peer = hello.peer;
         self.input(Input::Connected(hello));
@@ -153,7 +153,7 @@ impl Table {
     }
 
     /// A peer that has these pieces.
-    pub fn peer_with(&mut self, which: impl IntoIterator<Item = u32>) -> PeerKey {
+    pub(super) fn peer_with(&mut self, which: impl IntoIterator<Item = u32>) -> PeerKey {
         let peer = self.connect();
         let set = pieces(&self.layout, which);
         self.say(peer, Message::Bitfield(set.to_wire()));
@@ -161,7 +161,7 @@ impl Table {
     }
 
     /// A peer that has everything and unchokes us.
-    pub fn giver(&mut self) -> PeerKey {
+    pub(super) fn giver(&mut self) -> PeerKey {
         let peer = self.connect();
         self.say(peer, Message::HaveAll);
         self.say(peer, Message::Unchoke);
@@ -169,36 +169,36 @@ impl Table {
     }
 
     /// A peer that wants everything.
-    pub fn taker(&mut self) -> PeerKey {
+    pub(super) fn taker(&mut self) -> PeerKey {
         let peer = self.connect();
         self.say(peer, Message::HaveNone);
         self.say(peer, Message::Interested);
         peer
     }
 
-    pub fn reqq(&mut self, peer: PeerKey, reqq: u32) {
+    pub(super) fn reqq(&mut self, peer: PeerKey, reqq: u32) {
         let handshake = ExtensionHandshake { request_queue: Some(reqq), ..ExtensionHandshake::default() };
         let payload = handshake.encode();
         self.say(peer, Message::Extended { id: extended::HANDSHAKE_ID, payload });
     }
 
-    pub fn say(&mut self, peer: PeerKey, message: Message) {
+    pub(super) fn say(&mut self, peer: PeerKey, message: Message) {
         self.input(Input::Message(peer, message));
     }
 
-    pub fn block(&mut self, peer: PeerKey, block: Block) -> bool {
+    pub(super) fn block(&mut self, peer: PeerKey, block: Block) -> bool {
         let unneeded = self.transfer.on_block(self.now, peer, block, BlockData::exact(0));
         self.drain();
         unneeded.is_none()
     }
 
-    pub fn found(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
+    pub(super) fn found(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
         self.transfer.found(self.now, addresses, Origin::Tracker);
         self.drain();
     }
 
     /// What was said to a peer since the last time anybody asked.
-    pub fn said_to(&mut self, peer: PeerKey) -> Vec<Message> {
+    pub(super) fn said_to(&mut self, peer: PeerKey) -> Vec<Message> {
         let mut said = Vec::new();
         self.out.retain(|output| match output {
             Output::Send(to, message) if *to == peer => {
@@ -210,12 +210,12 @@ impl Table {
         said
     }
 
-    pub fn requests_to(&mut self, peer: PeerKey) -> Vec<Block> {
+    pub(super) fn requests_to(&mut self, peer: PeerKey) -> Vec<Block> {
         let block = |message| if let Message::Request(block) = message { Some(block) } else { None };
         self.said_to(peer).into_iter().filter_map(block).collect()
     }
 
-    pub fn served_to(&mut self, peer: PeerKey) -> Vec<Block> {
+    pub(super) fn served_to(&mut self, peer: PeerKey) -> Vec<Block> {
         let mut served = Vec::new();
         self.out.retain(|output| match output {
             Output::Serve(to, block) if *to == peer => {
@@ -227,11 +227,11 @@ impl Table {
         served
     }
 
-    pub fn dials(&mut self) -> Vec<SocketAddr> {
+    pub(super) fn dials(&mut self) -> Vec<SocketAddr> {
         std::mem::take(&mut self.calls)
     }
 
-    pub fn closed(&self) -> BTreeSet<PeerKey> {
+    pub(super) fn closed(&self) -> BTreeSet<PeerKey> {
         let close = |output: &Output| if let Output::Close(peer, _) = output { Some(*peer) } else { None };
         self.out.iter().filter_map(close).collect()
     }
