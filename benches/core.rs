@@ -14,7 +14,7 @@ use btget::internals::bitfield::Bitfield;
 use btget::internals::blocks::BlockData;
 use btget::internals::ids::{PeerKey, WireHash};
 use btget::internals::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
-use btget::internals::swarm::{Config, Hello, Input, Output, Swarm};
+use btget::internals::swarm::{Hello, Input, Output, Swarm, SwarmConfig};
 use btget::internals::wire::extended::{self, ExtensionHandshake};
 use btget::internals::wire::{Limits, Message, PeerId, Reserved, next_frame};
 
@@ -43,7 +43,7 @@ fn download(pieces: u32, peers: u64, half: bool) -> f64 {
     let mut now = Instant::now();
     let mut swarm = Swarm::new(
         now,
-        Config {
+        SwarmConfig {
             info_hash: WireHash([1; 20]),
             layout: layout.clone(),
             peer_id: PeerId([2; 20]),

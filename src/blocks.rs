@@ -7,7 +7,7 @@ use crate::layout::{BLOCK_LENGTH, Block};
 
 /// Buffers kept for later; more are given back to the allocator. As many as a fast download has in use at
 /// once, 24 MiB.
-const MOST_SPARE: usize = 1536;
+const MAX_SPARE: usize = 1536;
 
 /// The data of a block.
 pub struct BlockData {
@@ -90,7 +90,7 @@ impl Pool {
     pub fn put(&self, blocks: impl IntoIterator<Item = BlockData>) {
         let mut spare = self.spare.borrow_mut();
         for block in blocks {
-            if spare.len() < MOST_SPARE && block.capacity() == BLOCK_LENGTH as usize {
+            if spare.len() < MAX_SPARE && block.capacity() == BLOCK_LENGTH as usize {
                 spare.push(block);
             }
         }

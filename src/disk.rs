@@ -21,7 +21,7 @@ use crate::storage::{Storage, StorageError};
 
 /// Jobs that may wait for each kind of thread. Whoever gives them bounds them further: few bytes of
 /// unwritten pieces, little ahead of each peer.
-const MOST_JOBS: usize = 8192;
+const MAX_JOBS: usize = 8192;
 
 /// Pieces that follow one another more closely than this wait for more, and never longer: four side by side
 /// are hashed in less than twice the time of one. Where they come more slowly none waits.
@@ -39,22 +39,22 @@ const READERS: usize = 2;
 /// A torrent, as the threads need it.
 #[derive(Clone, Debug)]
 pub(crate) struct OnDisk {
-    /// Which torrent of this process.
+    /// The torrent in this process.
     pub torrent: TorrentId,
-    /// What its hashes are.
+    /// The hashes that its pieces must have.
     pub metainfo: Arc<Metainfo>,
-    /// Where its bytes are.
+    /// The files that hold its bytes.
     pub storage: Arc<Storage>,
 }
 
 /// A piece to hash and write.
 #[derive(Debug)]
 pub(crate) struct Verify {
-    /// Whose.
+    /// The torrent that the piece belongs to.
     pub torrent: OnDisk,
-    /// Which.
+    /// The piece.
     pub piece: PieceIndex,
-    /// All of its blocks, in order.
+    /// The data of all its blocks, in order.
     pub blocks: Vec<BlockData>,
     /// Tell the digests of the blocks even if it passes.
     pub digests: bool,
@@ -74,15 +74,15 @@ pub(crate) type Work = Box<dyn FnOnce() + Send>;
 /// Blocks to read.
 #[derive(Debug)]
 pub(crate) struct Read {
-    /// Whose.
+    /// The torrent that the blocks belong to.
     pub torrent: OnDisk,
     /// The connection that they are for.
     pub peer: PeerKey,
-    /// Which, and where to.
+    /// The blocks, and the buffer that they are read into.
     pub run: Run,
 }
 
-/// What became of a job.
+/// The result of a job.
 #[derive(Debug)]
 pub(crate) enum Done {
     /// The piece matches its hash and is written.
@@ -122,9 +122,9 @@ pub(crate) struct Disk {
 impl Disk {
     /// Starts the threads; what they did goes to `done`.
     pub(crate) fn start(done: UnboundedSender<Done>) -> std::io::Result<Disk> {
-        let (write, writes) = sync_channel(MOST_JOBS);
-        let (sync, syncs) = sync_channel::<Work>(MOST_JOBS);
-        let (read, reads) = sync_channel::<Read>(MOST_JOBS);
+        let (write, writes) = sync_channel(MAX_JOBS);
+        let (sync, syncs) = sync_channel::<Work>(MAX_JOBS);
+        let (read, reads) = sync_channel::<Read>(MAX_JOBS);
         // The lock is held while one reader waits for the next job, never while it works.
         let reads = Arc::new(Mutex::new(reads));
         let mut threads = vec![
@@ -179,7 +179,7 @@ fn write_loop(jobs: &Receiver<WriteJob>, done: &UnboundedSender<Done>) {
             match job {
                 WriteJob::Verify(piece) => batch.add(Instant::now(), piece),
                 WriteJob::Then(work) => {
-                    verify(&mut batch.pieces, done);
+                    hash_and_write(&mut batch.pieces, done);
                     work();
                     break;
                 }
@@ -189,7 +189,7 @@ fn write_loop(jobs: &Receiver<WriteJob>, done: &UnboundedSender<Done>) {
                 next = jobs.try_recv().ok().or_else(later);
             }
         }
-        verify(&mut batch.pieces, done);
+        hash_and_write(&mut batch.pieces, done);
     }
 }
 
@@ -227,17 +227,17 @@ impl Batch {
     }
 }
 
-fn verify(batch: &mut Vec<Verify>, done: &UnboundedSender<Done>) {
+fn hash_and_write(batch: &mut Vec<Verify>, done: &UnboundedSender<Done>) {
     let segments: Vec<Vec<&[u8]>> =
         batch.iter().map(|job| job.blocks.iter().map(BlockData::as_slice).collect()).collect();
     let messages: Vec<&[&[u8]]> = segments.iter().map(Vec::as_slice).collect();
     let found = sha1_many(&messages);
     for (job, found) in batch.drain(..).zip(found) {
-        let _ = done.send(settle(job, found));
+        let _ = done.send(write_if_right(job, found));
     }
 }
 
-fn settle(job: Verify, found: Sha1) -> Done {
+fn write_if_right(job: Verify, found: Sha1) -> Done {
     let Verify { torrent, piece, blocks: buffers, digests } = job;
     let passed = found == torrent.metainfo.piece_hash(piece);
     let digests = match digests || !passed {

@@ -74,6 +74,9 @@ pub mod internals {
     pub mod swarm {
         pub use crate::swarm::*;
     }
+    pub mod text {
+        pub use crate::text::*;
+    }
     pub mod tracker {
         pub use crate::tracker::*;
     }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crate::blocks::BlockData;
 use crate::event::{Severity, State, WantedEvents};
-use crate::finder::announce::{Answer, Failure, Token};
+use crate::finder::announce::{AnnounceFailure, Answer, Token};
 use crate::finder::{DialEnd, Finder, FinderOutput, Need, Origin};
 use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
@@ -108,7 +108,7 @@ impl Transfer {
     }
 
     /// The answer to an announce, or why there is none.
-    pub(crate) fn announced(&mut self, now: Instant, token: Token, result: Result<Answer, Failure>) {
+    pub(crate) fn announced(&mut self, now: Instant, token: Token, result: Result<Answer, AnnounceFailure>) {
         self.finder.announced(now, token, result);
     }
 

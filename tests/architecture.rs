@@ -141,7 +141,15 @@ const ROOMS: &[Room] = &[
         may: &[Tokio, Files, Clock, Threads, Environment, Printing, Anyhow, Signals, ExitCodes],
     },
     Room { name: "main", knows: &["cli"], may: &[Exit, ExitCodes, Environment] },
-    Room { name: "lib", knows: &["client", "event", "metainfo"], may: &[] },
+    // It opens some rooms to tests, benches and fuzzers.
+    Room {
+        name: "lib",
+        knows: &[
+            "bencode", "bitfield", "blocks", "cli", "client", "event", "finder", "hash", "ids", "layout",
+            "metainfo", "swarm", "tracker", "wire",
+        ],
+        may: &[],
+    },
 ];
 
 /// Paths that stand for a need: a path that begins with, or ends in, these segments.

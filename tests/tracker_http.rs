@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use btget::internals::finder::announce::{AnnounceEvent, Announcer, Answer, Failure};
+use btget::internals::finder::announce::{AnnounceEvent, AnnounceFailure, Announcer, Answer};
 use btget::internals::ids::{PeerId, WireHash};
 use btget::internals::tracker::{MAX_BODY, Options, Proxies, Request, announce};
 use flate2::{Compression, write::GzEncoder};
@@ -43,19 +43,19 @@ fn options(timeout: Duration) -> Options {
     Options { timeout, ..Options::default() }
 }
 
-fn ask(url: &str) -> Result<Answer, Failure> {
+fn ask(url: &str) -> Result<Answer, AnnounceFailure> {
     announce(&request(url), &options(TIME))
 }
 
 /// The failure of a tracker of these manners.
-fn fails(manners: Manners) -> Failure {
+fn fails(manners: Manners) -> AnnounceFailure {
     let tracker = Tracker::start();
     tracker.set_manners(manners);
     ask(&tracker.url()).expect_err("it misbehaves")
 }
 
 /// The same, for manners that last: it must end when its time does.
-fn ends_in_time(manners: Manners) -> Failure {
+fn ends_in_time(manners: Manners) -> AnnounceFailure {
     let tracker = Tracker::start();
     tracker.set_manners(manners);
     let began = Instant::now();

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use btget::internals::finder::announce::{AnnounceEvent, Answer, Failure};
+use btget::internals::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
 use btget::internals::ids::{PeerId, WireHash};
 use btget::internals::tracker::{Options, Request, announce};
 
@@ -76,7 +76,7 @@ fn good(packet: &[u8], peers: &[u8]) -> Vec<u8> {
     }
 }
 
-fn ask(address: SocketAddr) -> Result<Answer, Failure> {
+fn ask(address: SocketAddr) -> Result<Answer, AnnounceFailure> {
     let options = Options { timeout: TIME, ..Options::default() };
     announce(&request(format!("udp://{address}/announce?pass=key")), &options)
 }

@@ -3,7 +3,8 @@
 
 use std::collections::HashSet;
 
-use btget::metainfo::{Metainfo, escape};
+use btget::internals::text::escape;
+use btget::metainfo::Metainfo;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let torrent = match Metainfo::parse(bytes) {

@@ -21,7 +21,7 @@ mod reader;
 mod report;
 mod run;
 
-use reader::{Got, Reader};
+use reader::{Got, PieceReader};
 pub use report::FileReport;
 pub use run::HashCheck;
 
@@ -37,12 +37,12 @@ const STAGGER: usize = 192;
 /// More threads would have too little buffer each, and this many outrun any disk.
 const MAX_THREADS: usize = 8;
 
-/// What the check found of a piece.
+/// The verdict on a piece.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PieceResult {
-    /// All there, and its hash is right.
+    /// The piece is all there, and its hash is right.
     Ok,
-    /// All there, and its hash is wrong.
+    /// The piece is all there, and its hash is wrong.
     Corrupt,
     /// Not all there: a file is missing or short, or has holes where nothing was written yet.
     Missing,
@@ -50,7 +50,7 @@ pub enum PieceResult {
     Unreadable,
 }
 
-/// What to check, and how.
+/// Which pieces a check reads, and how.
 #[derive(Clone, Copy)]
 pub struct CheckOptions<'a> {
     /// The pieces to check.
@@ -74,19 +74,19 @@ pub struct CheckOutcome {
     pub ok: Bitfield,
     /// There and wrong.
     pub corrupt: Bitfield,
-    /// Not all there.
+    /// Pieces that are not all there.
     pub missing: Bitfield,
     /// Could not be read.
     pub unreadable: Bitfield,
     /// Whether all pieces that were asked for have a verdict.
     pub finished: bool,
-    found: Vec<Found>,
+    found: Vec<SeenFile>,
     faults: std::collections::BTreeMap<FileIndex, Fault>,
 }
 
 /// What is known of a file after the check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Found {
+enum SeenFile {
     NotLookedAt,
     Missing,
     /// Length in bytes: the least that was seen.
@@ -101,7 +101,7 @@ struct Fault {
 }
 
 /// What all threads of a check share.
-struct Shared<'a> {
+struct CheckShared<'a> {
     storage: &'a Storage,
     metainfo: &'a Metainfo,
     options: CheckOptions<'a>,
@@ -138,7 +138,7 @@ pub fn check(
 ) -> CheckOutcome {
     let empty = || Bitfield::new(metainfo.layout.num_pieces());
     let threads = threads(&options);
-    let shared = Shared {
+    let shared = CheckShared {
         storage,
         metainfo,
         options,
@@ -178,7 +178,7 @@ fn group(options: &CheckOptions<'_>, threads: usize) -> u32 {
 }
 
 /// A piece that is being hashed, and the place for its bytes.
-struct Lane<'b> {
+struct CheckLane<'b> {
     piece: PieceIndex,
     buffer: &'b mut [u8],
     /// Bytes of this step.
@@ -186,12 +186,12 @@ struct Lane<'b> {
     verdict: Option<PieceResult>,
 }
 
-impl Shared<'_> {
+impl CheckShared<'_> {
     fn work(&self, threads: usize) {
         let piece_length = self.metainfo.layout.piece_length() as usize;
         let chunk = piece_length.min(MAX_CHUNK).min(MAX_BUFFERS / LANES / threads);
         let mut buffer = Vec::new();
-        let mut reader = Reader::new(self.storage, &self.found, &self.faults, threads);
+        let mut reader = PieceReader::new(self.storage, &self.found, &self.faults, threads);
         let groups = self.metainfo.layout.num_pieces().div_ceil(self.group);
         loop {
             let group = self.next_group.fetch_add(1, Ordering::Relaxed);
@@ -225,7 +225,7 @@ impl Shared<'_> {
         pieces: &[PieceIndex],
         buffer: &mut [u8],
         chunk: usize,
-        reader: &mut Reader<'_>,
+        reader: &mut PieceReader<'_>,
     ) -> bool {
         let layout = &self.metainfo.layout;
         let piece_length = layout.piece_length() as usize;
@@ -239,8 +239,8 @@ impl Shared<'_> {
         };
         for pieces in pieces.chunks(width) {
             let lanes = pieces.iter().zip(buffer.chunks_mut(chunk + STAGGER));
-            let lane = |(&piece, buffer)| Lane { piece, buffer, length: 0, verdict: None };
-            let mut lanes: Vec<Lane<'_>> = lanes.map(lane).collect();
+            let lane = |(&piece, buffer)| CheckLane { piece, buffer, length: 0, verdict: None };
+            let mut lanes: Vec<CheckLane<'_>> = lanes.map(lane).collect();
             if !self.check_lanes(&mut lanes, chunk, reader) {
                 return false;
             }
@@ -250,7 +250,7 @@ impl Shared<'_> {
     }
 
     /// Gives each lane its verdict; false if the check was stopped before.
-    fn check_lanes(&self, lanes: &mut [Lane<'_>], chunk: usize, reader: &mut Reader<'_>) -> bool {
+    fn check_lanes(&self, lanes: &mut [CheckLane<'_>], chunk: usize, reader: &mut PieceReader<'_>) -> bool {
         let layout = &self.metainfo.layout;
         for lane in &mut *lanes {
             if reader.is_hole(layout, lane.piece) {
@@ -285,7 +285,7 @@ impl Shared<'_> {
         true
     }
 
-    fn verdict(&self, piece: PieceIndex, digest: &Sha1, reader: &mut Reader<'_>) -> PieceResult {
+    fn verdict(&self, piece: PieceIndex, digest: &Sha1, reader: &mut PieceReader<'_>) -> PieceResult {
         if *digest == self.metainfo.piece_hash(piece) {
             PieceResult::Ok
         } else if reader.has_hole(&self.metainfo.layout, piece) {
@@ -307,7 +307,7 @@ impl Shared<'_> {
         if digest == self.metainfo.piece_hash(piece) { PieceResult::Ok } else { PieceResult::Missing }
     }
 
-    fn tell(&self, lanes: &[Lane<'_>]) {
+    fn tell(&self, lanes: &[CheckLane<'_>]) {
         {
             let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
             for lane in lanes {
@@ -330,7 +330,7 @@ impl Shared<'_> {
     /// Files without bytes, and files that no read came to because one before them in the piece was
     /// missing, are there or not all the same.
     fn look_at_the_rest(&self) {
-        let reader = Reader::new(self.storage, &self.found, &self.faults, 1);
+        let reader = PieceReader::new(self.storage, &self.found, &self.faults, 1);
         let layout = &self.metainfo.layout;
         let unknown = layout.files().iter().enumerate().filter_map(|(index, extent)| {
             let file = FileIndex(index as u32);
@@ -346,9 +346,9 @@ impl Shared<'_> {
     fn outcome(self) -> CheckOutcome {
         let results = self.results.into_inner().unwrap_or_else(PoisonError::into_inner);
         let found = self.found.into_iter().map(|found| match found.into_inner() {
-            0 => Found::NotLookedAt,
-            1 => Found::Missing,
-            size => Found::Size(size - 2),
+            0 => SeenFile::NotLookedAt,
+            1 => SeenFile::Missing,
+            size => SeenFile::Size(size - 2),
         });
         let checked =
             [&results.ok, &results.corrupt, &results.missing, &results.unreadable].map(Bitfield::count);

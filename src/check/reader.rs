@@ -13,7 +13,7 @@ use crate::storage::{self, InPlace, Note, Opened, Storage, StorageError, Storage
 /// Files held open by all threads of a check together, where the system allows eight times as many.
 const MAX_OPEN_FILES: usize = 32;
 
-/// What became of a read.
+/// The result of a read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Got {
     All,
@@ -22,39 +22,39 @@ pub(super) enum Got {
 }
 
 /// A file as it was found when this thread came to it.
-enum State {
+enum OpenedState {
     Open(Opened),
     /// Unwanted: its bytes may be in the part file.
     Absent,
     Failed(Got),
 }
 
-struct Entry {
+struct OpenedFile {
     file: FileIndex,
-    state: State,
+    state: OpenedState,
     /// A run of the file that is known to be a hole.
     hole: Range<u64>,
 }
 
-pub(super) struct Reader<'a> {
+pub(super) struct PieceReader<'a> {
     storage: &'a Storage,
     found: &'a [AtomicU64],
     faults: &'a Mutex<BTreeMap<FileIndex, Fault>>,
     /// The files used last, the newest at the front.
-    entries: VecDeque<Entry>,
+    entries: VecDeque<OpenedFile>,
     capacity: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> PieceReader<'a> {
     pub(super) fn new(
         storage: &'a Storage,
         found: &'a [AtomicU64],
         faults: &'a Mutex<BTreeMap<FileIndex, Fault>>,
         threads: usize,
-    ) -> Reader<'a> {
+    ) -> PieceReader<'a> {
         let together = storage::allowed_files(8).min(MAX_OPEN_FILES);
         let capacity = (together / threads).clamp(1, LANES);
-        Reader { storage, found, faults, entries: VecDeque::new(), capacity }
+        PieceReader { storage, found, faults, entries: VecDeque::new(), capacity }
     }
 
     /// Fills `buffer` from the stream; pad files read as zeros.
@@ -79,13 +79,13 @@ impl<'a> Reader<'a> {
     fn read_span(&mut self, span: Span, in_stream: u64, place: &mut [u8]) -> Got {
         let entry = self.entry(span.file);
         match &entry.state {
-            State::Failed(got) => *got,
-            State::Absent => match self.storage.read_absent(span.file, span.offset, in_stream, place) {
+            OpenedState::Failed(got) => *got,
+            OpenedState::Absent => match self.storage.read_absent(span.file, span.offset, in_stream, place) {
                 Ok(()) => Got::All,
                 Err(error) => self.failed(span.file, &error),
             },
-            State::Open(opened) if span.offset >= opened.size => Got::Missing,
-            State::Open(opened) => {
+            OpenedState::Open(opened) if span.offset >= opened.size => Got::Missing,
+            OpenedState::Open(opened) => {
                 let mut places = [IoSliceMut::new(place)];
                 match storage::read_full(&opened.file, &mut places, span.offset) {
                     Ok(count) if count == span.length => {
@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
         &self.found[file.0 as usize]
     }
 
-    fn entry(&mut self, file: FileIndex) -> &mut Entry {
+    fn entry(&mut self, file: FileIndex) -> &mut OpenedFile {
         match self.entries.iter().position(|entry| entry.file == file) {
             Some(0) => {}
             Some(position) => {
@@ -121,15 +121,15 @@ impl<'a> Reader<'a> {
             None => {
                 self.close_all_but(self.capacity - 1);
                 let state = self.open(file);
-                self.entries.push_front(Entry { file, state, hole: 0..0 });
+                self.entries.push_front(OpenedFile { file, state, hole: 0..0 });
             }
         }
         &mut self.entries[0]
     }
 
-    fn open(&mut self, file: FileIndex) -> State {
+    fn open(&mut self, file: FileIndex) -> OpenedState {
         if self.storage.is_absent(file) {
-            return State::Absent;
+            return OpenedState::Absent;
         }
         let mut opened = self.storage.open_unpooled(file);
         if opened.as_ref().is_err_and(StorageError::is_out_of_handles) {
@@ -140,16 +140,16 @@ impl<'a> Reader<'a> {
             Ok(opened) => {
                 self.saw(file, opened.size);
                 self.storage.trace(|| Note::Opened { file, writable: false });
-                State::Open(opened)
+                OpenedState::Open(opened)
             }
-            Err(error) => State::Failed(self.failed(file, &error)),
+            Err(error) => OpenedState::Failed(self.failed(file, &error)),
         }
     }
 
     /// Lets go of the files used longest ago.
     fn close_all_but(&mut self, keep: usize) {
         for entry in self.entries.drain(keep.min(self.entries.len())..) {
-            if let State::Open(_) = entry.state {
+            if let OpenedState::Open(_) = entry.state {
                 self.storage.trace(|| Note::Closed(entry.file));
             }
         }
@@ -198,7 +198,7 @@ impl<'a> Reader<'a> {
         let mut spans = layout.spans_of_piece(piece);
         let (Some(span), None) = (spans.next(), spans.next()) else { return false };
         let entry = self.entry(span.file);
-        let State::Open(opened) = &entry.state else { return false };
+        let OpenedState::Open(opened) = &entry.state else { return false };
         let end = span.offset + span.length;
         if end > opened.size {
             return false;
@@ -217,8 +217,8 @@ impl<'a> Reader<'a> {
     pub(super) fn is_cached(&mut self, layout: &Layout, piece: PieceIndex) -> bool {
         let Some(span) = layout.spans_of_piece(piece).last() else { return true };
         match &self.entry(span.file).state {
-            State::Open(opened) => !must_wait(opened, span.offset + span.length - 1),
-            State::Absent | State::Failed(_) => true,
+            OpenedState::Open(opened) => !must_wait(opened, span.offset + span.length - 1),
+            OpenedState::Absent | OpenedState::Failed(_) => true,
         }
     }
 
@@ -226,7 +226,7 @@ impl<'a> Reader<'a> {
     /// file system's do, so half of one in a hole is enough.
     pub(super) fn has_hole(&mut self, layout: &Layout, piece: PieceIndex) -> bool {
         layout.spans_of_piece(piece).any(|span| {
-            let State::Open(opened) = &self.entry(span.file).state else { return false };
+            let OpenedState::Open(opened) = &self.entry(span.file).state else { return false };
             let (mut at, end) = (span.offset, span.offset + span.length);
             let enough = u64::from(BLOCK_LENGTH / 2).min(span.length);
             while let Some(start) = next_hole(opened, at).filter(|&start| start < end) {
@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl Drop for Reader<'_> {
+impl Drop for PieceReader<'_> {
     fn drop(&mut self) {
         self.close_all_but(0);
     }

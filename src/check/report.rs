@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 
-use super::{CheckOutcome, Fault, Found};
+use super::{CheckOutcome, Fault, SeenFile};
 use crate::bitfield::Bitfield;
 use crate::event::{FileStatus, Pieces};
 use crate::layout::{FileIndex, Layout, PieceIndex};
@@ -11,7 +11,7 @@ use crate::metainfo::Metainfo;
 use crate::storage::StorageErrorKind;
 use crate::text::escape;
 
-/// One file, after a check.
+/// The verdict on one file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FileReport {
     /// The file.
@@ -113,10 +113,10 @@ impl Judge<'_> {
         let end = spans.next().map_or(0, |span| span.offset + span.length);
         match self.outcome.found[file.0 as usize] {
             _ if self.outcome.faults.contains_key(&file) => true,
-            Found::Missing => true,
-            Found::Size(size) => size < end,
+            SeenFile::Missing => true,
+            SeenFile::Size(size) => size < end,
             // In none of the pieces that were checked.
-            Found::NotLookedAt => false,
+            SeenFile::NotLookedAt => false,
         }
     }
 
@@ -133,9 +133,9 @@ impl Judge<'_> {
             return (FileStatus::Unreadable, Some(reason(fault)));
         }
         let size = match found {
-            Found::Missing => return (FileStatus::Missing, None),
-            Found::Size(size) => Some(size).filter(|&size| size != length),
-            Found::NotLookedAt => None,
+            SeenFile::Missing => return (FileStatus::Missing, None),
+            SeenFile::Size(size) => Some(size).filter(|&size| size != length),
+            SeenFile::NotLookedAt => None,
         };
         let size_said = size.map(|size| format!("it has {size} bytes instead of {length}"));
         if corrupt {

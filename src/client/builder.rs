@@ -126,13 +126,13 @@ impl ClientBuilder {
         self
     }
 
-    /// All that can be said of the session.
+    /// Sets all options of the session.
     pub fn session_options(mut self, options: SessionOptions) -> Self {
         self.session = options;
         self
     }
 
-    /// All that can be said of the torrent.
+    /// Sets all options of the torrent.
     pub fn torrent_options(mut self, options: TorrentOptions) -> Self {
         self.torrent = options;
         self

@@ -38,7 +38,7 @@ pub enum Error {
     /// No port of the list could be listened on, or a thread could not be started.
     #[error("{message}")]
     Start {
-        /// As a user reads it.
+        /// The error for the user: thing, cause and remedy.
         message: String,
         /// What the session's subscribers would have been told: a `listen_failure`.
         event: Option<Box<Kind>>,
@@ -55,7 +55,7 @@ pub enum Error {
     /// The torrent has no piece with this index.
     #[error("there is no piece {piece}: the torrent has {pieces}, numbered from 0")]
     NoPiece {
-        /// What was asked for.
+        /// The piece that was asked for.
         piece: u32,
         /// How many there are.
         pieces: u32,

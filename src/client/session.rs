@@ -22,7 +22,7 @@ use crate::wire::PeerId;
 /// # let folder = tempfile::tempdir()?;
 /// # let new = |name| btget::metainfo::create::NewTorrent { name,
 /// #     content: btget::metainfo::create::Content::File(7), piece_length: 16384,
-/// #     piece_hashes: &[[7; 20]], trackers: &[], private: false }.encode();
+/// #     piece_hashes: &[btget::metainfo::Sha1([7; 20])], trackers: &[], private: false }.encode();
 /// # let (first, second) = (new("first"), new("second"));
 /// use btget::client::{IpFilter, Session, SessionOptions, TorrentOptions};
 /// use btget::event::{Kind, Severity};
@@ -125,7 +125,7 @@ impl Session {
         self.ask(|reply| Command::Subscribe(least, Box::new(interest), reply))
     }
 
-    /// Ours, the same for all torrents.
+    /// Our peer id, the same for all torrents.
     pub fn peer_id(&self) -> PeerId {
         self.started.peer_id
     }

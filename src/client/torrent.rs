@@ -352,7 +352,7 @@ impl Client {
         self.info_hash
     }
 
-    /// Ours.
+    /// Our peer id.
     pub fn peerid(&self) -> PeerId {
         self.peer_id
     }
@@ -377,7 +377,7 @@ impl Client {
         self.facts.piece_length
     }
 
-    /// Where its data live, absolute.
+    /// The folder that its data live in, absolute.
     pub fn basedir(&self) -> &Path {
         &self.facts.basedir
     }
@@ -425,7 +425,7 @@ impl Client {
         self.status().is_some_and(|status| status.have.is_full())
     }
 
-    /// As asked for.
+    /// The state that was asked for.
     pub fn state(&self) -> State {
         self.status().map_or(State::Stopped, |status| status.state)
     }

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::event::{Kind, Severity, WantedEvents};
-use announce::{Announce, Announcer, Answer, Failure, Outcome, Token};
+use announce::{Announce, AnnounceFailure, Announcer, Answer, Outcome, Token};
 use candidates::Candidates;
 use rules::Admission;
 
@@ -225,7 +225,7 @@ impl Finder {
     }
 
     /// The answer to an announce, or why there is none.
-    pub fn announced(&mut self, now: Instant, token: Token, result: Result<Answer, Failure>) {
+    pub fn announced(&mut self, now: Instant, token: Token, result: Result<Answer, AnnounceFailure>) {
         match self.announcer.on_answer(now, token, result) {
             None => {}
             Some(Outcome::Success {

@@ -5,7 +5,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::x86;
-use super::{Block, State};
+use super::{HashState, MessageBlock};
 use std::sync::OnceLock;
 
 /// A way to compute SHA-1.
@@ -144,7 +144,7 @@ impl Kernels {
 
     /// Takes each state through as many blocks as the shortest run has, and returns how many these
     /// were. There is a run for each state, and no more of them than [`Kernels::group`] gives.
-    pub(super) fn compress(self, states: &mut [State], runs: &[&[Block]]) -> usize {
+    pub(super) fn compress(self, states: &mut [HashState], runs: &[&[MessageBlock]]) -> usize {
         #[cfg(target_arch = "x86_64")]
         match self.best_for(states.len()) {
             Kernel::Avx512 if states.len() <= 8 => {
@@ -168,7 +168,7 @@ impl Kernels {
 }
 
 /// Blocks in the shortest run.
-pub(super) fn shortest(runs: &[&[Block]]) -> usize {
+pub(super) fn shortest(runs: &[&[MessageBlock]]) -> usize {
     runs.iter().map(|run| run.len()).min().unwrap_or(0)
 }
 
@@ -176,9 +176,9 @@ pub(super) fn shortest(runs: &[&[Block]]) -> usize {
 /// first one, whose bytes are in the cache anyway.
 #[cfg(target_arch = "x86_64")]
 fn padded<const N: usize>(
-    states: &mut [State],
-    runs: &[&[Block]],
-    kernel: impl Fn(&mut [State; N], &[&[Block]; N]) -> usize,
+    states: &mut [HashState],
+    runs: &[&[MessageBlock]],
+    kernel: impl Fn(&mut [HashState; N], &[&[MessageBlock]; N]) -> usize,
 ) -> usize {
     let lane = |index: usize| if index < states.len() { index } else { 0 };
     let mut all = std::array::from_fn(|index| states[lane(index)]);

@@ -4,19 +4,19 @@
 //! Owns the state, the odd bytes and the padding of each message; never looks at how a kernel works.
 
 use super::kernel::Kernels;
-use super::{Block, LANES, Sha1, State};
+use super::{HashState, LANES, MessageBlock, Sha1};
 
-const BLOCK: usize = size_of::<Block>();
+const BLOCK: usize = size_of::<MessageBlock>();
 
 /// The start of every SHA-1 computation (FIPS 180-4, 5.3.1).
-const INITIAL: State = [0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0];
+const INITIAL: HashState = [0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0];
 
 /// One message's computation between two chunks.
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
-    state: State,
+    state: HashState,
     /// Bytes that make no whole block yet, from the front; two blocks because padding may need both.
-    odd: [Block; 2],
+    odd: [MessageBlock; 2],
     /// How many of `odd` are there; below 64 but while padding.
     odd_length: usize,
     /// Bytes of the message so far.
@@ -113,12 +113,12 @@ impl<'a> Feed<'a> {
     }
 
     /// The blocks that come next and lie in one run.
-    fn run(&self) -> &[Block] {
+    fn run(&self) -> &[MessageBlock] {
         if self.ready.is_empty() { self.segment.as_chunks().0 } else { &self.lane.odd[self.ready.clone()] }
     }
 
     /// Goes on behind `blocks` blocks of the run, with the state that they led to.
-    fn advance(&mut self, state: State, blocks: usize) {
+    fn advance(&mut self, state: HashState, blocks: usize) {
         self.lane.state = state;
         if self.ready.is_empty() {
             self.segment = &self.segment[blocks * BLOCK..];
@@ -157,7 +157,7 @@ pub(super) fn drive(kernels: Kernels, mut waiting: Vec<Feed>) {
 /// than [`LANES`].
 fn advance_group(kernels: Kernels, group: &mut [Feed]) {
     let mut states = [INITIAL; LANES];
-    let mut runs: [&[Block]; LANES] = [&[]; LANES];
+    let mut runs: [&[MessageBlock]; LANES] = [&[]; LANES];
     for ((state, run), feed) in states.iter_mut().zip(&mut runs).zip(group.iter()) {
         (*state, *run) = (feed.lane.state, feed.run());
     }

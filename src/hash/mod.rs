@@ -64,10 +64,10 @@ fn write_hex(f: &mut std::fmt::Formatter<'_>, bytes: &[u8]) -> std::fmt::Result 
 }
 
 /// The words that a SHA-1 computation hands on from block to block (FIPS 180-4, 6.1).
-type State = [u32; 5];
+type HashState = [u32; 5];
 
 /// What one step of a SHA-1 computation takes in.
-type Block = [u8; 64];
+type MessageBlock = [u8; 64];
 
 /// How many messages [`sha1_many`] takes at its best.
 pub const LANES: usize = 16;

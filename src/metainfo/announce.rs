@@ -1,7 +1,7 @@
 //! Where a torrent says that peers are found: trackers (BEP 3, 12), web seeds (BEP 19), DHT nodes
 //! (BEP 5). All of it is optional, so what is malformed is left out with a note, never fatal.
 
-use super::notes::{Notes, quote};
+use super::notes::{ParseNotes, quote};
 use crate::bencode::Value;
 
 /// Trackers kept, all tiers together; the longest public lists have some hundred.
@@ -20,7 +20,7 @@ const MAX_URL: usize = 2048;
 pub(super) fn trackers(
     announce: Option<Value<'_>>,
     announce_list: Option<Value<'_>>,
-    notes: &mut Notes,
+    notes: &mut ParseNotes,
 ) -> Vec<Vec<String>> {
     let mut tiers: Vec<Vec<String>> = Vec::new();
     let mut seen = std::collections::HashSet::new();
@@ -54,7 +54,7 @@ pub(super) fn trackers(
 }
 
 /// `url-list`: a string or a list of them.
-pub(super) fn url_list(value: Option<Value<'_>>, notes: &mut Notes) -> Vec<String> {
+pub(super) fn url_list(value: Option<Value<'_>>, notes: &mut ParseNotes) -> Vec<String> {
     let Some(value) = value else { return Vec::new() };
     let alone = value.as_bytes().map(|_| value);
     let urls = value.as_list().into_iter().flatten().chain(alone).filter(|url| url.as_bytes() != Some(b""));
@@ -72,14 +72,14 @@ pub(super) fn nodes(value: Option<Value<'_>>) -> Vec<(String, u16)> {
     value.and_then(|nodes| nodes.as_list()).into_iter().flatten().filter_map(pair).take(MAX_NODES).collect()
 }
 
-fn tracker_url(value: Value<'_>, notes: &mut Notes) -> Option<String> {
+fn tracker_url(value: Value<'_>, notes: &mut ParseNotes) -> Option<String> {
     if value.as_bytes() == Some(b"") {
         return None;
     }
     checked_url(value, &["http", "https", "udp"], "tracker", notes)
 }
 
-fn checked_url(value: Value<'_>, schemes: &[&str], what: &str, notes: &mut Notes) -> Option<String> {
+fn checked_url(value: Value<'_>, schemes: &[&str], what: &str, notes: &mut ParseNotes) -> Option<String> {
     let url = value.as_str().and_then(|url| plausible(url.trim_ascii(), schemes));
     if url.is_none() {
         let shown = &value.as_bytes().unwrap_or(value.span());

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::error::{MetainfoError, dict, length, list, string};
-use super::notes::{Notes, quote};
+use super::notes::{ParseNotes, quote};
 use super::path::{MAX_FOLDERS, Mapper, TooManyFolders};
 use super::{File, MAX_FILES, MAX_PIECE_LENGTH, MAX_PIECES, pick};
 use crate::bencode::{Dict, List, Value};
@@ -30,7 +30,7 @@ pub(super) struct Info {
 
 /// A file as the torrent has it.
 #[derive(Debug)]
-struct Entry<'a> {
+struct FileEntry<'a> {
     length: u64,
     path: List<'a>,
     attr: Attr,
@@ -46,7 +46,7 @@ struct Attr {
 }
 
 /// Reads `info`. Errors name keys below `info`.
-pub(super) fn parse(info: Value<'_>, notes: &mut Notes) -> Result<Info, MetainfoError> {
+pub(super) fn parse(info: Value<'_>, notes: &mut ParseNotes) -> Result<Info, MetainfoError> {
     let [name, name_utf8, piece_length, pieces, length, files, private, attr, file_tree, meta_version] = pick(
         dict("info", info)?,
         [
@@ -146,7 +146,7 @@ fn lay_out(piece_length: u32, files: &[File], hashes: usize) -> Result<Layout, M
 fn files<'a>(
     value: Value<'a>,
     mapper: &mut Mapper<'a>,
-    notes: &mut Notes,
+    notes: &mut ParseNotes,
 ) -> Result<Vec<File>, MetainfoError> {
     let too_many = |TooManyFolders| MetainfoError::at("files", format!("in more than {MAX_FOLDERS} folders"));
     let mut files = Vec::new();
@@ -159,7 +159,7 @@ fn files<'a>(
         }
         let at = || format!("files[{index}]");
         let file = file.as_dict().ok_or_else(|| MetainfoError::at(at(), "not a dictionary"))?;
-        let Entry { length, path, attr, symlink } =
+        let FileEntry { length, path, attr, symlink } =
             entry(file, &mut components).map_err(|error| error.inside(at))?;
         let path = if attr.pad {
             pads.push((index, path));
@@ -185,7 +185,7 @@ fn files<'a>(
 }
 
 /// One item of the list of files, and the components of its path.
-fn entry<'a>(file: Dict<'a>, components: &mut Vec<&'a [u8]>) -> Result<Entry<'a>, MetainfoError> {
+fn entry<'a>(file: Dict<'a>, components: &mut Vec<&'a [u8]>) -> Result<FileEntry<'a>, MetainfoError> {
     let [length, path, path_utf8, attr, symlink] =
         pick(file, [b"length", b"path", b"path.utf-8", b"attr", b"symlink path"]);
     let attr = self::attr(attr);
@@ -211,7 +211,7 @@ fn entry<'a>(file: Dict<'a>, components: &mut Vec<&'a [u8]>) -> Result<Entry<'a>
         return Err(MetainfoError::at("path", "empty: a file without a name"));
     }
     let symlink = symlink.and_then(|target| target.as_list()).unwrap_or_default();
-    Ok(Entry { length, path, attr, symlink })
+    Ok(FileEntry { length, path, attr, symlink })
 }
 
 fn attr(value: Option<Value<'_>>) -> Attr {
@@ -222,7 +222,7 @@ fn attr(value: Option<Value<'_>>) -> Attr {
 
 /// Sets the target of each symbolic link that leads to a file or folder of this torrent. The rest
 /// are left out, with a note: what they point at was not named by these rules and is not ours.
-fn link(files: &mut [File], links: &[(usize, List<'_>)], mapper: &mut Mapper<'_>, notes: &mut Notes) {
+fn link(files: &mut [File], links: &[(usize, List<'_>)], mapper: &mut Mapper<'_>, notes: &mut ParseNotes) {
     if links.is_empty() {
         return;
     }

@@ -130,7 +130,7 @@ impl Metainfo {
             ],
         );
         let info = info.ok_or_else(|| MetainfoError::missing("info"))?;
-        let mut notes = notes::Notes::default();
+        let mut notes = notes::ParseNotes::default();
         let parsed = info::parse(info, &mut notes)?;
         Ok(Metainfo {
             info_hash: InfoHashes::V1(sha1(info.span())),

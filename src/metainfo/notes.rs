@@ -2,7 +2,7 @@
 
 use crate::text::escape;
 
-/// Notes kept; a torrent can have a million odd names, nobody reads a million lines.
+/// ParseNotes kept; a torrent can have a million odd names, nobody reads a million lines.
 const MAX_NOTES: usize = 50;
 
 /// Characters of a stranger's text that a note quotes.
@@ -10,12 +10,12 @@ const MAX_QUOTE: usize = 120;
 
 /// Collects notes, and counts those beyond [`MAX_NOTES`].
 #[derive(Default, Debug)]
-pub(super) struct Notes {
+pub(super) struct ParseNotes {
     lines: Vec<String>,
     more: usize,
 }
 
-impl Notes {
+impl ParseNotes {
     /// Adds a line; `line` is built only if there is room for it.
     pub(super) fn add(&mut self, line: impl FnOnce() -> String) {
         if self.lines.len() < MAX_NOTES {

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::byteset::ByteSet;
-use super::notes::{Notes, quote};
+use super::notes::{ParseNotes, quote};
 use crate::text::{is_plain_ascii, is_unprintable};
 
 /// Bytes in a component: what Linux, macOS and Windows file systems hold (`NAME_MAX`).
@@ -71,21 +71,21 @@ impl Change {
 pub(super) struct Mapper<'a> {
     /// The torrent's own folder; the path of the one file of a single-file torrent.
     root: String,
-    /// Folder and the name wanted below it -> the folder that stands for it.
-    folders: HashMap<Box<[u8]>, Folder>,
-    /// Folder and the folded name of what is there, file or folder.
+    /// MappedFolder and the name wanted below it -> the folder that stands for it.
+    folders: HashMap<Box<[u8]>, MappedFolder>,
+    /// MappedFolder and the folded name of what is there, file or folder.
     taken: ByteSet,
-    /// Folder and the folded name that suffixes are put to -> the next number to try. Numbers only
+    /// MappedFolder and the folded name that suffixes are put to -> the next number to try. Numbers only
     /// rise, so that a million equal names take a million steps and not a million squared.
     numbers: HashMap<Box<[u8]>, u32>,
     /// The folder of the last file. The next one is often in the same.
-    last: Place<'a>,
+    last: MappedPlace<'a>,
     /// Reused for the keys of the maps.
     key: Vec<u8>,
 }
 
 #[derive(Debug)]
-struct Folder {
+struct MappedFolder {
     id: u32,
     /// Its name on disk, where that is not the wanted one.
     renamed: Option<Box<str>>,
@@ -93,7 +93,7 @@ struct Folder {
 
 /// A folder that some components led to.
 #[derive(Debug)]
-struct Place<'a> {
+struct MappedPlace<'a> {
     components: Vec<&'a [u8]>,
     id: u32,
     /// Below basedir, with a `/` at the end; the buffer that paths are built in.
@@ -102,7 +102,7 @@ struct Place<'a> {
 
 impl<'a> Mapper<'a> {
     /// For a torrent of this `name`.
-    pub(super) fn new(name: &[u8], notes: &mut Notes) -> Mapper<'a> {
+    pub(super) fn new(name: &[u8], notes: &mut ParseNotes) -> Mapper<'a> {
         let (safe, change) = match name {
             b"" | b"." => (Cow::Borrowed("_"), Some(Change::Empty)),
             name => sanitize(name),
@@ -113,7 +113,7 @@ impl<'a> Mapper<'a> {
             folders: HashMap::new(),
             taken: ByteSet::default(),
             numbers: HashMap::new(),
-            last: Place { components: Vec::new(), id: 0, path: format!("{root}/") },
+            last: MappedPlace { components: Vec::new(), id: 0, path: format!("{root}/") },
             key: Vec::new(),
             root,
         }
@@ -129,9 +129,9 @@ impl<'a> Mapper<'a> {
         &mut self,
         components: &[&'a [u8]],
         quiet: bool,
-        notes: &mut Notes,
+        notes: &mut ParseNotes,
     ) -> Result<Box<str>, TooManyFolders> {
-        let mut unheard = Notes::default();
+        let mut unheard = ParseNotes::default();
         let notes = if quiet { &mut unheard } else { notes };
         let last = components.iter().rposition(means_something);
         self.enter_all(&components[..last.unwrap_or(0)], notes)?;
@@ -149,7 +149,7 @@ impl<'a> Mapper<'a> {
     }
 
     /// Makes `last` the folder that these components lead to.
-    fn enter_all(&mut self, folders: &[&'a [u8]], notes: &mut Notes) -> Result<(), TooManyFolders> {
+    fn enter_all(&mut self, folders: &[&'a [u8]], notes: &mut ParseNotes) -> Result<(), TooManyFolders> {
         if self.last.components == folders {
             return Ok(());
         }
@@ -227,7 +227,7 @@ impl<'a> Mapper<'a> {
         // 0 is the torrent's own folder.
         let id = self.folders.len() as u32 + 1;
         set_key(&mut self.key, parent, wanted);
-        self.folders.insert(self.key.as_slice().into(), Folder { id, renamed });
+        self.folders.insert(self.key.as_slice().into(), MappedFolder { id, renamed });
         Ok(id)
     }
 
@@ -267,7 +267,7 @@ fn means_something(component: &&[u8]) -> bool {
     !matches!(*component, b"" | b".")
 }
 
-fn note(notes: &mut Notes, path: &str, original: &[u8], change: Option<Change>) {
+fn note(notes: &mut ParseNotes, path: &str, original: &[u8], change: Option<Change>) {
     if let Some(change) = change {
         // No more than a quote shows; a name may be megabytes long.
         let original = String::from_utf8_lossy(&original[..original.len().min(2 * MAX_NAME)]);
@@ -389,7 +389,7 @@ mod tests {
 
     /// The paths of files below a folder `t`, and the notes.
     fn map(files: &[&[&[u8]]]) -> (Vec<String>, Vec<String>) {
-        let mut notes = Notes::default();
+        let mut notes = ParseNotes::default();
         let mut mapper = Mapper::new(b"t", &mut notes);
         let paths = files.iter().map(|file| mapper.add(file, false, &mut notes).unwrap().into()).collect();
         (paths, notes.into_lines())
@@ -400,7 +400,7 @@ mod tests {
     }
 
     fn name(name: &[u8]) -> String {
-        Mapper::new(name, &mut Notes::default()).root().to_owned()
+        Mapper::new(name, &mut ParseNotes::default()).root().to_owned()
     }
 
     /// What every path must be, told without the code above.

@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use tokio::sync::mpsc::{Receiver, Sender};
 
-use super::Shared;
+use super::NetShared;
 use super::link::Link;
-use super::reader::Reader;
+use super::reader::MessageReader;
 pub(crate) use super::reader::{Incoming, ReadError};
-use super::writer::Writer;
+use super::writer::MessageWriter;
 pub(crate) use super::writer::lay_out;
 use crate::blocks::Run;
 use crate::ids::PeerKey;
@@ -76,12 +76,12 @@ pub(crate) async fn drive(
     opening: Opening,
     outbox: Receiver<Outgoing>,
     events: Sender<FromPeer>,
-    shared: Rc<Shared>,
+    shared: Rc<NetShared>,
 ) {
     let peer = opening.peer;
-    let mut writer = Writer::default();
+    let mut writer = MessageWriter::default();
     writer.push_bytes(&opening.first);
-    let reader = Reader::new(opening.limits);
+    let reader = MessageReader::new(opening.limits);
     let mut driver = Driver { peer, link: opening.link, reader, writer, outbox, events, shared };
     let end = match driver.run().await {
         Ok(()) => FromPeer::Closed(peer, "closed".to_owned()),
@@ -95,11 +95,11 @@ pub(crate) async fn drive(
 struct Driver {
     peer: PeerKey,
     link: Link,
-    reader: Reader,
-    writer: Writer,
+    reader: MessageReader,
+    writer: MessageWriter,
     outbox: Receiver<Outgoing>,
     events: Sender<FromPeer>,
-    shared: Rc<Shared>,
+    shared: Rc<NetShared>,
 }
 
 impl Driver {
@@ -117,7 +117,7 @@ impl Driver {
             tokio::select! {
                 outgoing = self.outbox.recv() => match outgoing {
                     Some(outgoing) => self.queue(outgoing)?,
-                    None => return self.farewell(),
+                    None => return self.write_what_waits(),
                 },
                 ready = self.link.readable(), if may_read && open => {
                     ready?;
@@ -199,7 +199,7 @@ impl Driver {
     }
 
     /// A last attempt to get out what waits; nothing is waited for.
-    fn farewell(&mut self) -> Result<(), ReadError> {
+    fn write_what_waits(&mut self) -> Result<(), ReadError> {
         let _ = self.writer.write(&self.link, usize::MAX, &mut Vec::new());
         Ok(())
     }

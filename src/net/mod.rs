@@ -1,6 +1,6 @@
 //! Sockets: listening, dialling, and the driver of each connection. Moves bytes and decides nothing.
 //!
-//! All of it runs on the session's one thread; what connections share ([`Shared`]) needs no locks.
+//! All of it runs on the session's one thread; what connections share ([`NetShared`]) needs no locks.
 
 pub(crate) mod dial;
 pub(crate) mod driver;
@@ -24,7 +24,7 @@ const SCRATCH: usize = 32 * 1024;
 
 /// What all connections of a session share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct NetShared {
     /// Buffers of blocks.
     pub pool: Pool,
     /// Where reads go that do not go to a block. Borrowed only within one synchronous read.
@@ -38,10 +38,10 @@ pub(crate) struct Shared {
     pub gate: Gate,
 }
 
-impl Shared {
+impl NetShared {
     /// Rates in bytes a second.
-    pub(crate) fn new(download: Option<u64>, upload: Option<u64>) -> Rc<Shared> {
-        Rc::new(Shared {
+    pub(crate) fn new(download: Option<u64>, upload: Option<u64>) -> Rc<NetShared> {
+        Rc::new(NetShared {
             pool: Pool::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             download: Limit::new(download),

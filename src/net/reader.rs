@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 
-use super::Shared;
+use super::NetShared;
 use super::link::Link;
 use crate::blocks::BlockData;
 use crate::layout::Block;
@@ -55,7 +55,7 @@ pub(crate) enum ReadError {
 
 /// A block of which the first bytes are here.
 #[derive(Debug)]
-struct Partial {
+struct PartialBlock {
     block: Block,
     data: BlockData,
     filled: usize,
@@ -63,20 +63,20 @@ struct Partial {
 
 /// The receiving side of a connection, from the first message on.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct MessageReader {
     limits: Limits,
     /// The beginning of a message; bounded by the limits of its kind.
     carry: Vec<u8>,
-    partial: Option<Partial>,
+    partial: Option<PartialBlock>,
     /// Requests that were sent and not answered, in order, as far as we know: a prediction, nothing depends
     /// on it. At most [`MAX_EXPECTED`].
     expected: VecDeque<Block>,
 }
 
-impl Reader {
+impl MessageReader {
     /// For a connection on which no message has come yet.
-    pub(super) fn new(limits: Limits) -> Reader {
-        Reader { limits, carry: Vec::new(), partial: None, expected: VecDeque::new() }
+    pub(super) fn new(limits: Limits) -> MessageReader {
+        MessageReader { limits, carry: Vec::new(), partial: None, expected: VecDeque::new() }
     }
 
     /// A request or cancel goes out.
@@ -108,7 +108,7 @@ impl Reader {
     pub(super) fn read(
         &mut self,
         link: &Link,
-        shared: &Shared,
+        shared: &NetShared,
         most: usize,
         out: &mut Vec<Incoming>,
     ) -> Result<usize, ReadError> {
@@ -123,7 +123,7 @@ impl Reader {
     fn read_plain(
         &mut self,
         link: &Link,
-        shared: &Shared,
+        shared: &NetShared,
         most: usize,
         out: &mut Vec<Incoming>,
     ) -> Result<usize, ReadError> {
@@ -143,7 +143,7 @@ impl Reader {
     fn read_scattered(
         &mut self,
         link: &Link,
-        shared: &Shared,
+        shared: &NetShared,
         most: usize,
         out: &mut Vec<Incoming>,
     ) -> Result<usize, ReadError> {
@@ -178,7 +178,7 @@ impl Reader {
         let taken = count.min(partial.block.length as usize - partial.filled);
         partial.filled += taken;
         if partial.filled == partial.block.length as usize
-            && let Some(Partial { block, data, .. }) = self.partial.take()
+            && let Some(PartialBlock { block, data, .. }) = self.partial.take()
         {
             out.push(Incoming::Block(block, data));
         }
@@ -191,7 +191,7 @@ impl Reader {
         mut left: usize,
         headers: &[[u8; PIECE_HEADER_LENGTH]],
         data: Vec<BlockData>,
-        shared: &Shared,
+        shared: &NetShared,
         out: &mut Vec<Incoming>,
     ) -> Result<(), ReadError> {
         let mut spare = data.into_iter();
@@ -220,7 +220,7 @@ impl Reader {
             if filled == block.length as usize {
                 out.push(Incoming::Block(block, data));
             } else {
-                self.partial = Some(Partial { block, data, filled });
+                self.partial = Some(PartialBlock { block, data, filled });
             }
         }
         shared.pool.put(spare);
@@ -242,7 +242,7 @@ impl Reader {
     fn take_plain(
         &mut self,
         bytes: &[u8],
-        shared: &Shared,
+        shared: &NetShared,
         out: &mut Vec<Incoming>,
     ) -> Result<(), ReadError> {
         let filled = match &mut self.partial {
@@ -282,7 +282,7 @@ impl Reader {
                     if filled == block.length as usize {
                         out.push(Incoming::Block(block, data));
                     } else {
-                        self.partial = Some(Partial { block, data, filled });
+                        self.partial = Some(PartialBlock { block, data, filled });
                     }
                 }
                 None => break,

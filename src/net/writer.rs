@@ -43,13 +43,13 @@ impl Chunk {
 /// The sending side of a connection. What it holds is bounded by whoever queues: the swarm hands
 /// out few blocks ahead, and a peer whose outbox is full is closed.
 #[derive(Debug, Default)]
-pub(super) struct Writer {
+pub(super) struct MessageWriter {
     chunks: VecDeque<Chunk>,
     /// Bytes of the first chunk that are written.
     written: usize,
 }
 
-impl Writer {
+impl MessageWriter {
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.chunks.is_empty()

@@ -11,10 +11,10 @@ use crate::check::{HashCheck, PieceResult};
 use crate::disk::OnDisk;
 use crate::event::Kind;
 use crate::layout::PieceIndex;
-use crate::storage::resume::{self, Partial, Vouched};
+use crate::storage::resume::{self, PartialPiece, Vouched};
 use crate::storage::{Storage, StorageError, StorageErrorKind};
 
-/// What is to be checked, and how.
+/// What a check of a torrent is to do.
 #[derive(Debug)]
 pub(super) struct Plan {
     /// The torrent.
@@ -33,14 +33,14 @@ pub(super) struct Plan {
     pub doubtful: Bitfield,
 }
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    /// What is there and good.
+    /// Pieces that are there and right.
     pub have: Bitfield,
     /// Pieces that resume data vouched for, or, checked `again`, that were there and not asked for.
     pub vouched: Bitfield,
-    /// Of a torrent that had been running.
+    /// Whether the torrent had been running before.
     pub again: bool,
     /// Whether anything was read.
     pub read: bool,
@@ -131,7 +131,7 @@ fn nothing_vouched(pieces: u32) -> Vouched {
 }
 
 /// The blocks of an unfinished piece. They are hashed with the rest of it, so nothing is trusted here.
-fn read_partial(on_disk: &OnDisk, partial: &Partial) -> Option<(PieceIndex, Vec<Option<BlockData>>)> {
+fn read_partial(on_disk: &OnDisk, partial: &PartialPiece) -> Option<(PieceIndex, Vec<Option<BlockData>>)> {
     let layout = &on_disk.metainfo.layout;
     let there = |number: u32| {
         partial.blocks.get((number / 8) as usize).is_some_and(|byte| byte << (number % 8) & 0x80 != 0)
@@ -154,7 +154,7 @@ fn read_partial(on_disk: &OnDisk, partial: &Partial) -> Option<(PieceIndex, Vec<
 pub(super) fn write_partial(
     storage: &Storage,
     pieces: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
-) -> Result<Vec<Partial>, StorageError> {
+) -> Result<Vec<PartialPiece>, StorageError> {
     let mut partial = Vec::new();
     for (piece, blocks) in pieces {
         let mut bits = vec![0u8; blocks.len().div_ceil(8)];
@@ -165,7 +165,7 @@ pub(super) fn write_partial(
                 .write_at(storage.layout().block_offset(block), &[std::io::IoSlice::new(data.as_slice())])?;
             bits[number / 8] |= 0x80 >> (number % 8);
         }
-        partial.push(Partial { piece, blocks: bits });
+        partial.push(PartialPiece { piece, blocks: bits });
     }
     Ok(partial)
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::blocks::Run;
 use crate::ids::{PeerKey, TorrentId};
-use crate::net::Shared;
+use crate::net::NetShared;
 use crate::net::dial::Established;
 use crate::net::driver::{self, FromPeer, Incoming, OUTBOX, Opening, Outgoing};
 use crate::wire::{Limits, PeerId};
@@ -20,7 +20,7 @@ const MAX_FROM_PEERS: usize = 8;
 /// Buffers for serving that are kept for later.
 const MAX_SPARE: usize = 8;
 
-/// One connection.
+/// One open connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     /// The torrent that it serves.
@@ -29,11 +29,11 @@ pub(crate) struct Connection {
     outbox: mpsc::Sender<Outgoing>,
     /// The other end.
     pub address: SocketAddr,
-    /// As its handshake says.
+    /// The peer's id, as its handshake says.
     pub peer_id: PeerId,
 }
 
-/// All connections.
+/// The open connections of all torrents.
 #[derive(Debug)]
 pub(crate) struct Connections {
     all: BTreeMap<PeerKey, Connection>,
@@ -44,12 +44,12 @@ pub(crate) struct Connections {
     spare: Vec<Run>,
     to_loop: mpsc::Sender<FromPeer>,
     /// Buffers, limits and the gate, which the connections' tasks share.
-    pub shared: Rc<Shared>,
+    pub shared: Rc<NetShared>,
 }
 
 impl Connections {
     /// Without any connection; what the peers send comes through the receiver.
-    pub(crate) fn new(shared: Rc<Shared>) -> (Connections, mpsc::Receiver<FromPeer>) {
+    pub(crate) fn new(shared: Rc<NetShared>) -> (Connections, mpsc::Receiver<FromPeer>) {
         let (to_loop, from_peers) = mpsc::channel(MAX_FROM_PEERS);
         let connections = Connections {
             all: BTreeMap::new(),

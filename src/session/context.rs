@@ -14,13 +14,13 @@ use crate::event::{Kind, Severity};
 use crate::ids::Counter;
 use crate::net::Gate;
 use crate::net::dial::Dialer;
-use crate::swarm::MOST_UNWRITTEN;
+use crate::swarm::MAX_UNWRITTEN;
 use crate::tracker;
 use crate::wire::PeerId;
 
 /// While more bytes than this wait for the disk nothing is read from any socket. The swarms stop
 /// asking earlier; the difference is for what was asked for before.
-const MAX_UNWRITTEN: u64 = MOST_UNWRITTEN + (2 << 20);
+const MAX_WAITING: u64 = MAX_UNWRITTEN + (2 << 20);
 
 /// What all torrents share.
 pub(crate) struct Context {
@@ -33,11 +33,11 @@ pub(crate) struct Context {
     /// The way back to the loop for tasks and threads. Bounded by what is under way: calls, handshakes, announces and
     /// checks each end in one notice.
     pub notify: mpsc::UnboundedSender<Notice>,
-    /// Who is told of events.
+    /// The subscribers, who are told of events.
     pub subscribers: Subscribers,
     /// The connections of all torrents.
     pub connections: Connections,
-    /// Bytes that wait for the disk.
+    /// Bytes of verified pieces that wait for the disk.
     pub budget: WriteBudget,
     /// Gives out ids of torrents, connections and rounds.
     pub counter: Counter,
@@ -106,7 +106,7 @@ impl WriteBudget {
         self.set(gate);
     }
 
-    /// So many bytes do not wait any more.
+    /// Gives back room for so many bytes: they have been written, or never will be.
     pub(crate) fn give_back(&mut self, bytes: u64, gate: &Gate) {
         self.unwritten -= bytes;
         self.set(gate);
@@ -119,7 +119,7 @@ impl WriteBudget {
     }
 
     fn set(&self, gate: &Gate) {
-        gate.set_closed(self.unwritten > MAX_UNWRITTEN.max(4 * u64::from(self.longest_piece)));
+        gate.set_closed(self.unwritten > MAX_WAITING.max(4 * u64::from(self.longest_piece)));
     }
 }
 
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn the_gate_is_closed_while_too_much_waits_but_four_pieces_may_always() {
         let (mut budget, gate) = (WriteBudget::default(), Gate::default());
-        budget.take(MAX_UNWRITTEN, &gate);
+        budget.take(MAX_WAITING, &gate);
         assert!(!gate.is_closed());
         budget.take(1, &gate);
         assert!(gate.is_closed());
@@ -138,7 +138,7 @@ mod tests {
         assert!(!gate.is_closed());
         budget.take(256 << 20, &gate);
         assert!(gate.is_closed());
-        budget.give_back(MAX_UNWRITTEN + 1, &gate);
+        budget.give_back(MAX_WAITING + 1, &gate);
         assert!(!gate.is_closed());
     }
 }

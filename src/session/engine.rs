@@ -17,7 +17,7 @@ use super::{Command, Notice, Torrent};
 use crate::disk::{Disk, Done};
 use crate::event::{Event, Kind, Severity};
 use crate::ids::{Counter, TorrentId, WireHash};
-use crate::net::Shared;
+use crate::net::NetShared;
 use crate::net::dial::Dialer;
 use crate::net::driver::FromPeer;
 use crate::tracker;
@@ -39,9 +39,9 @@ pub(crate) struct Engine {
     schedule: Schedule,
     /// Torrents to which something has happened in this turn of the loop.
     pub(super) touched: BTreeSet<TorrentId>,
-    /// What the torrents share.
+    /// What all torrents share.
     pub(super) context: Context,
-    /// Where connections are accepted.
+    /// Local addresses at which connections are accepted.
     listening: Vec<SocketAddr>,
     /// The least severity that any subscriber wanted when the torrents were last told.
     least: Option<Severity>,
@@ -64,7 +64,7 @@ impl Engine {
         let (notify, notices) = mpsc::unbounded_channel();
         let (to_done, done) = mpsc::unbounded_channel();
         let disk = Disk::start(to_done).map_err(|error| format!("cannot start a thread: {error}"))?;
-        let shared = Shared::new(options.max_download_rate, options.max_upload_rate);
+        let shared = NetShared::new(options.max_download_rate, options.max_upload_rate);
         let (connections, from_peers) = Connections::new(shared);
         let identity =
             Identity { peer_id: PeerId::generate(&mut rng), port: listeners.port, key: rng.u32(..) };
@@ -102,12 +102,12 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Who we are to peers and trackers.
+    /// Our peer id, port and tracker key.
     pub(crate) fn identity(&self) -> Identity {
         self.context.identity
     }
 
-    /// Where connections are accepted.
+    /// Local addresses at which connections are accepted.
     pub(crate) fn listening(&self) -> &[SocketAddr] {
         &self.listening
     }
@@ -204,7 +204,7 @@ impl Engine {
 /// Why there is no session.
 #[derive(Debug)]
 pub(crate) struct NotStarted {
-    /// As a user reads it.
+    /// The error for the user: thing, cause and remedy.
     pub message: String,
     /// What its subscribers would have been told.
     pub event: Option<Box<Kind>>,

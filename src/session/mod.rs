@@ -26,7 +26,7 @@ use std::sync::mpsc::SyncSender;
 use crate::bitfield::Bitfield;
 use crate::check::PieceResult;
 use crate::event::{Kind, Severity, State};
-use crate::finder::announce::{Answer, Failure, Token};
+use crate::finder::announce::{AnnounceFailure, Answer, Token};
 use crate::ids::{InfoHashes, Round, TorrentId};
 use crate::layout::PieceIndex;
 use crate::metainfo::Metainfo;
@@ -81,7 +81,7 @@ pub(crate) enum Notice {
     /// A peer that we called has said its handshake, or not.
     Dialed(TorrentId, SocketAddr, Result<Established, DialError>),
     /// A tracker has answered, or not, what was asked in a round.
-    Announced(TorrentId, Round, Token, Result<Answer, Failure>),
+    Announced(TorrentId, Round, Token, Result<Answer, AnnounceFailure>),
     /// A check has come to a verdict on a piece.
     PieceChecked(TorrentId, PieceIndex, PieceResult),
     /// A check has ended.

@@ -13,7 +13,7 @@ use crate::storage::Preallocate;
 use crate::swarm::Order;
 use crate::text::Remedies;
 
-/// What all torrents of a session share.
+/// Options that all torrents of a session share.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
     /// Ports to try, in order; 0 lets the system pick.
@@ -32,10 +32,10 @@ pub struct SessionOptions {
     pub remedies: Remedies,
 }
 
-/// What one torrent is to do.
+/// Options of one torrent.
 #[derive(Clone, Debug)]
 pub struct TorrentOptions {
-    /// Where data lives.
+    /// The folder in which the torrent's files are made.
     pub basedir: PathBuf,
     /// Where resume data live; `None`: none are kept.
     pub state_dir: Option<PathBuf>,
@@ -49,7 +49,7 @@ pub struct TorrentOptions {
     pub preallocate: Preallocate,
     /// Weight of each file, in order; 0 = not wanted. Empty: all 1.
     pub priorities: Vec<u32>,
-    /// In which order pieces are begun.
+    /// The order in which pieces are begun.
     pub order: Order,
     /// Leave as soon as everything wanted is there.
     pub no_seed: bool,
@@ -76,7 +76,7 @@ pub struct CachedPiece {
 /// Which pieces a hash check is about: `..` for all, `7`, `0..5`, or a list.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Which {
-    /// All of them.
+    /// All pieces.
     All,
     /// These, by index.
     These(Vec<u32>),
@@ -130,17 +130,17 @@ pub enum Phase {
 /// A picture of one torrent at one moment.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Identity.
+    /// The identity of the torrent's content.
     pub info_hash: InfoHashes,
     /// As the torrent says it; escape before printing.
     pub name: String,
-    /// As asked for.
+    /// The state that the user asked for.
     pub state: State,
-    /// As it is.
+    /// What the torrent is doing now.
     pub phase: Phase,
     /// Bytes in the torrent.
     pub total: u64,
-    /// Bytes wanted.
+    /// Bytes of the pieces that the user wants.
     pub wanted_bytes: u64,
     /// Wanted bytes that are not there yet.
     pub left: u64,
@@ -156,7 +156,7 @@ pub struct Status {
     pub up_rate: u64,
     /// Connected peers.
     pub peers: usize,
-    /// Those that have everything.
+    /// Connected peers that have every piece.
     pub seeds: usize,
     /// Time left, where it can be told.
     pub eta: Option<Duration>,
@@ -235,7 +235,7 @@ impl Default for TorrentOptions {
 /// One file of a torrent (the ancestors' `files`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FileInfo {
-    /// Where it is, or will be.
+    /// The file's absolute path, whether it is there yet or not.
     pub path: PathBuf,
     /// Length in bytes.
     pub length: u64,
@@ -266,9 +266,9 @@ pub struct Tier {
 /// One tracker of a torrent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TrackerInfo {
-    /// As the torrent gives it.
+    /// The URL as the torrent gives it.
     pub url: String,
-    /// From 0.
+    /// The number of its tier, from 0.
     pub tier: usize,
     /// Seeds, as the last answer said.
     pub complete: Option<u32>,

@@ -10,7 +10,7 @@ use crate::ids::TorrentId;
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     due: BTreeSet<(Instant, TorrentId)>,
-    /// The same, by torrent.
+    /// The same deadlines, by torrent.
     deadlines: BTreeMap<TorrentId, Instant>,
 }
 

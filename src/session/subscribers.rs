@@ -10,7 +10,7 @@ use crate::ids::InfoHashes;
 
 /// Memory that events may take, roughly, while they wait for one subscriber: 16,384 plain ones. What
 /// a slower subscriber misses is counted.
-pub(crate) const MOST_WAITING: usize = 8 << 20;
+pub(crate) const MAX_WAITING: usize = 8 << 20;
 
 /// What a plain event counts for; lists count on top.
 const WEIGHT: usize = 512;
@@ -54,7 +54,7 @@ impl Subscription {
         self.events.recv().ok().map(|event| self.taken(event))
     }
 
-    /// The same, for so long at the most.
+    /// Waits for the next event for so long at the most.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl Subscriber {
         let weight = weight(&event.kind);
         // Each torrent has one summary, and it is for every reader, however slow.
         let must_arrive = matches!(event.kind, Kind::Summary { .. });
-        if self.backlog.weight.load(Ordering::Relaxed) + weight > MOST_WAITING && !must_arrive {
+        if self.backlog.weight.load(Ordering::Relaxed) + weight > MAX_WAITING && !must_arrive {
             self.backlog.dropped.fetch_add(1, Ordering::Relaxed);
             // Whether the reader is gone shows when it should have room again.
             return Arc::strong_count(&self.backlog) > 1;
@@ -115,7 +115,7 @@ impl Subscriber {
     }
 }
 
-/// All subscribers.
+/// All subscribers of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
     all: Vec<Subscriber>,
@@ -231,7 +231,7 @@ mod tests {
         drop(subscribers);
         let taken: Vec<Event> = subscription.iter().collect();
         let size: usize = taken.iter().map(|event| weight(&event.kind)).sum();
-        assert!(size <= MOST_WAITING + weight(&summary()), "{size}");
+        assert!(size <= MAX_WAITING + weight(&summary()), "{size}");
         assert_eq!(taken.len() as u64 + subscription.take_dropped(), 100_101);
         assert!(matches!(taken.last().unwrap().kind, Kind::Summary { .. }));
         assert_eq!(subscription.take_dropped(), 0);

@@ -11,7 +11,7 @@ use super::{Command, Engine, NotStarted};
 use crate::wire::PeerId;
 
 /// Threads for announces that may be under way at once; each is blocked for 30 s at the most.
-const MOST_BLOCKING: usize = 64;
+const MAX_BLOCKING: usize = 64;
 
 /// Asks the session; as many as are wanted may.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl Thread {
         Ok((Thread { commands: Commands(commands), thread }, started))
     }
 
-    /// For handles.
+    /// A way to ask the session, for handles.
     pub(crate) fn commands(&self) -> &Commands {
         &self.commands
     }
@@ -76,7 +76,7 @@ pub(crate) struct Started {
     pub peer_id: PeerId,
     /// The port that is listened on.
     pub port: u16,
-    /// Where connections are accepted.
+    /// Local addresses at which connections are accepted.
     pub listening: Vec<SocketAddr>,
 }
 
@@ -85,7 +85,7 @@ type Ready = SyncSender<Result<Started, NotStarted>>;
 fn run(options: SessionOptions, commands: UnboundedReceiver<Command>, ready: &Ready) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(MOST_BLOCKING)
+        .max_blocking_threads(MAX_BLOCKING)
         .thread_name("btget-blocking")
         .build();
     let runtime = match runtime {

@@ -33,7 +33,7 @@ pub enum StorageErrorKind {
     Io,
 }
 
-/// What was being done.
+/// What was being done with a file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Operation {
     /// Making a file, link or folder, or giving it its size.
@@ -60,13 +60,13 @@ impl fmt::Display for Operation {
 pub struct StorageError {
     /// The cause.
     pub kind: StorageErrorKind,
-    /// What was being done.
+    /// What was being done with the file.
     pub operation: Operation,
     /// The file or folder, as the user can find it.
     pub path: PathBuf,
     /// With [`StorageErrorKind::Full`] or `TooSmall`: bytes to free, where that can be told.
     pub needed: Option<u64>,
-    /// What the system said.
+    /// The system's error.
     pub source: Option<io::Error>,
 }
 

@@ -29,7 +29,7 @@ mod vectored;
 pub(crate) use error::{Operation, StorageError, StorageErrorKind};
 pub(crate) use note::Note;
 pub(crate) use open::{Opened, allowed_files};
-pub(crate) use root::Found as InPlace;
+pub(crate) use root::FoundEntry as InPlace;
 pub(crate) use vectored::read_full;
 
 /// How files are made.
@@ -134,11 +134,11 @@ impl Slot {
 #[derive(Debug, Default)]
 struct Base {
     root: Option<Arc<root::Root>>,
-    identity: Option<root::Identity>,
+    identity: Option<root::FileIdentity>,
     /// The torrent's own folder, once it is there.
-    top: Option<root::Identity>,
+    top: Option<root::FileIdentity>,
     /// What both were for the [`Storage`] before this one, until they are found to be right.
-    before: Option<(root::Identity, Option<root::Identity>)>,
+    before: Option<(root::FileIdentity, Option<root::FileIdentity>)>,
 }
 
 /// What was written and made since the last sync. Bounded by the number of files and folders.
@@ -176,7 +176,7 @@ pub struct Storage {
     reserve: reserve::Reserve,
     trace: AtomicBool,
     base: Mutex<Base>,
-    pool: Mutex<pool::Pool>,
+    pool: Mutex<pool::FilePool>,
     unsynced: Mutex<Unsynced>,
     /// Held while syncing, so that a sync also waits for what an earlier one has begun to bring to the
     /// disk. What failed, and where, once something has.
@@ -187,7 +187,7 @@ pub struct Storage {
     stored: Mutex<u64>,
     /// Read on first use.
     part: Mutex<Option<part::PartFile>>,
-    notes: Mutex<note::Notes>,
+    notes: Mutex<note::StorageNotes>,
 }
 
 impl Storage {
@@ -210,7 +210,7 @@ impl Storage {
             reserve: reserve::Reserve::new(0),
             trace: AtomicBool::new(options.trace),
             base: Mutex::default(),
-            pool: Mutex::new(pool::Pool::new(open::pool_limit(options.max_open_files))),
+            pool: Mutex::new(pool::FilePool::new(open::pool_limit(options.max_open_files))),
             unsynced: Mutex::default(),
             syncing: Mutex::default(),
             snapshots: AtomicU64::new(0),
@@ -248,7 +248,7 @@ impl Storage {
         &self.layout
     }
 
-    /// Where a file stands, or would.
+    /// The path of a file, whether it is there yet or not.
     pub fn path(&self, file: FileIndex) -> PathBuf {
         self.basedir.join(&*self.slot(file).path)
     }
@@ -264,7 +264,7 @@ impl Storage {
     pub fn write_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<(), StorageError> {
         let length = data.iter().map(|slice| slice.len() as u64).sum();
         debug_assert!(offset + length <= self.layout.total(), "bytes past the end of the torrent");
-        let mut source = vectored::Source::new(data);
+        let mut source = vectored::ByteSource::new(data);
         let (mut at, mut root) = (offset, None);
         for span in self.layout.spans(offset, length) {
             let bytes = source.take(span.length);
@@ -291,7 +291,7 @@ impl Storage {
             self.reserve.make(&handle.file, &extent, span);
         }
         let slices: Vec<IoSlice<'_>> = bytes.iter().map(|bytes| IoSlice::new(bytes)).collect();
-        let mut source = vectored::Source::new(&slices);
+        let mut source = vectored::ByteSource::new(&slices);
         let mut written = Ok(());
         for skip in (0..span.length).step_by(WRITE_UNIT as usize) {
             let mut unit: Vec<IoSlice<'_>> = source.take(WRITE_UNIT).into_iter().map(IoSlice::new).collect();
@@ -314,7 +314,7 @@ impl Storage {
     pub fn read_at(&self, offset: u64, places: &mut [IoSliceMut<'_>]) -> Result<(), StorageError> {
         let length = places.iter().map(|slice| slice.len() as u64).sum();
         debug_assert!(offset + length <= self.layout.total(), "bytes past the end of the torrent");
-        let mut sink = vectored::Sink::new(places);
+        let mut sink = vectored::ByteSink::new(places);
         let mut at = offset;
         for span in self.layout.spans(offset, length) {
             let mut places = sink.take(span.length);

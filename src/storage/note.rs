@@ -27,7 +27,7 @@ pub enum Note {
     Opened {
         /// The file.
         file: FileIndex,
-        /// For writing too.
+        /// Whether it was opened for writing too.
         writable: bool,
     },
     /// A file was closed ([`StorageOptions::trace`](super::StorageOptions::trace)).
@@ -36,33 +36,33 @@ pub enum Note {
     Read {
         /// The file.
         file: FileIndex,
-        /// Bytes.
+        /// Bytes that were read.
         length: u64,
     },
     /// So many bytes were written to a file ([`StorageOptions::trace`](super::StorageOptions::trace)).
     Written {
         /// The file.
         file: FileIndex,
-        /// Bytes.
+        /// Bytes that were written.
         length: u64,
     },
-    /// So many notes found no room.
+    /// How many notes found no room.
     Missed(u64),
 }
 
-/// Notes kept until [`Storage::take_notes`]; those that come after that many are only counted.
+/// StorageNotes kept until [`Storage::take_notes`]; those that come after that many are only counted.
 const MAX_NOTES: usize = 16 * 1024;
 
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(super) struct StorageNotes {
     kept: Vec<Note>,
     missed: u64,
 }
 
 impl Storage {
-    /// What happened since the last call.
+    /// Takes what has happened since the last call.
     pub fn take_notes(&self) -> Vec<Note> {
-        let Notes { mut kept, missed } = std::mem::take(&mut *lock(&self.notes));
+        let StorageNotes { mut kept, missed } = std::mem::take(&mut *lock(&self.notes));
         if missed > 0 {
             kept.push(Note::Missed(missed));
         }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::part::PartFile;
 use super::pool::Handle;
-use super::root::{self, Finder, Found, Identity, Root};
+use super::root::{self, FileIdentity, FoundEntry, PathFinder, Root};
 use super::{Note, Operation, Place, Preallocate, Storage, StorageError, StorageErrorKind, lock};
 use crate::layout::{FileIndex, Span};
 
@@ -79,7 +79,7 @@ impl Storage {
     }
 
     pub(super) fn check_folder_identity(&self, root: &Root) -> Result<(), ()> {
-        if Identity::at(&self.basedir).ok() != Some(root.identity()) {
+        if FileIdentity::at(&self.basedir).ok() != Some(root.identity()) {
             return Err(());
         }
         let Some(top) = &self.top else { return Ok(()) };
@@ -124,7 +124,7 @@ impl Storage {
         file: FileIndex,
         flags: OFlags,
         mode: u32,
-    ) -> io::Result<(File, Found)> {
+    ) -> io::Result<(File, FoundEntry)> {
         let path = &self.slot(file).path;
         match root.open_file(path, flags, mode) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => {
@@ -140,10 +140,10 @@ impl Storage {
     pub(crate) fn find_each(
         &self,
         files: impl Iterator<Item = FileIndex>,
-        mut tell: impl FnMut(FileIndex, Result<Found, StorageError>),
+        mut tell: impl FnMut(FileIndex, Result<FoundEntry, StorageError>),
     ) {
         let root = self.root(Operation::Read).ok();
-        let mut finder = root.as_deref().map(Finder::new);
+        let mut finder = root.as_deref().map(PathFinder::new);
         for file in files {
             let path = &self.slot(file).path;
             let found = match &mut finder {
@@ -191,7 +191,7 @@ impl Storage {
         &self,
         root: &Root,
         file: FileIndex,
-    ) -> Result<(File, Found), StorageError> {
+    ) -> Result<(File, FoundEntry), StorageError> {
         let slot = self.slot(file);
         let opened = match slot.seen.load(Ordering::Relaxed) {
             true => {
@@ -205,7 +205,7 @@ impl Storage {
     }
 
     /// Opens a file that may not be there yet.
-    fn make_file(&self, root: &Root, file: FileIndex) -> Result<(File, Found), StorageError> {
+    fn make_file(&self, root: &Root, file: FileIndex) -> Result<(File, FoundEntry), StorageError> {
         let slot = self.slot(file);
         let mode = if slot.executable { 0o777 } else { 0o666 };
         let open = || self.open_below(root, file, OFlags::RDWR | OFlags::CREATE, mode);
@@ -328,7 +328,7 @@ impl Storage {
 
     /// Bytes of the wanted files that have no blocks on the disk yet.
     pub(super) fn bytes_to_allocate(&self, root: &Root) -> u64 {
-        let mut finder = Finder::new(root);
+        let mut finder = PathFinder::new(root);
         let lacking = |(slot, extent): (&super::Slot, &crate::layout::Extent)| {
             let wanted = slot.place() == Place::File && extent.length > 0;
             let mut there = || finder.find(&slot.path).map_or(0, |found| found.allocated);

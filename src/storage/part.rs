@@ -46,7 +46,7 @@ pub(crate) struct PartFile {
     index: BTreeMap<u64, Piece>,
     file: Option<File>,
     writable: bool,
-    /// Where the next record goes.
+    /// The offset at which the next record is written.
     end: u64,
     unsynced: bool,
 }
@@ -227,7 +227,7 @@ impl PartFile {
         }
     }
 
-    /// What was read may be in memory only.
+    /// Has the next sync bring what was read to the disk: it may be in memory only.
     pub(crate) fn mark_read(&mut self) {
         self.unsynced |= self.file.is_some() && !self.index.is_empty();
     }

@@ -19,7 +19,7 @@ pub(crate) struct Handle {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct PooledFile {
     handle: Arc<Handle>,
     used: u64,
 }
@@ -27,17 +27,17 @@ struct Entry {
 /// Handles by file, at most `limit` of them; the one that was used longest ago goes first.
 /// (Finding it looks at all of them: there are few, and an `open` costs as much.)
 #[derive(Debug)]
-pub(crate) struct Pool {
-    entries: HashMap<FileIndex, Entry>,
+pub(crate) struct FilePool {
+    entries: HashMap<FileIndex, PooledFile>,
     clock: u64,
     idle_since: u64,
     limit: usize,
 }
 
-impl Pool {
+impl FilePool {
     /// An empty pool; `limit` is at least 1.
-    pub(crate) fn new(limit: usize) -> Pool {
-        Pool { entries: HashMap::new(), clock: 0, idle_since: 0, limit: limit.max(1) }
+    pub(crate) fn new(limit: usize) -> FilePool {
+        FilePool { entries: HashMap::new(), clock: 0, idle_since: 0, limit: limit.max(1) }
     }
 
     /// The handle of `file`, if it is open and, where asked for, writable.
@@ -55,7 +55,7 @@ impl Pool {
         if !handle.writable && self.entries.get(&file).is_some_and(|entry| entry.handle.writable) {
             return Vec::new();
         }
-        let entry = Entry { handle, used: self.clock };
+        let entry = PooledFile { handle, used: self.clock };
         let mut gone: Vec<_> =
             self.entries.insert(file, entry).map(|old| (file, old.handle)).into_iter().collect();
         while self.entries.len() > self.limit {
@@ -68,7 +68,7 @@ impl Pool {
         gone
     }
 
-    /// Lets go of one.
+    /// Closes one file.
     pub(crate) fn remove(&mut self, file: FileIndex) -> Option<Arc<Handle>> {
         self.entries.remove(&file).map(|entry| entry.handle)
     }
@@ -82,7 +82,7 @@ impl Pool {
             .collect()
     }
 
-    /// Lets go of all.
+    /// Closes all files.
     pub(crate) fn take_all(&mut self) -> Vec<(FileIndex, Arc<Handle>)> {
         self.entries.drain().map(|(file, entry)| (file, entry.handle)).collect()
     }
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_one_used_longest_ago_goes_first() {
-        let mut pool = Pool::new(2);
+        let mut pool = FilePool::new(2);
         let [a, b, c] = [0, 1, 2].map(FileIndex);
         assert!(pool.put(a, handle(false)).is_empty());
         assert!(pool.put(b, handle(false)).is_empty());
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_reader_never_replaces_a_writer() {
-        let mut pool = Pool::new(2);
+        let mut pool = FilePool::new(2);
         pool.put(FileIndex(0), handle(false));
         assert!(pool.get(FileIndex(0), true).is_none());
         pool.put(FileIndex(0), handle(true));
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn only_what_was_not_used_since_the_last_call_is_idle() {
-        let mut pool = Pool::new(9);
+        let mut pool = FilePool::new(9);
         pool.put(FileIndex(0), handle(false));
         pool.put(FileIndex(1), handle(false));
         assert!(pool.take_idle().is_empty());

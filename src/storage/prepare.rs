@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::open::parent;
 use super::part::PartFile;
-use super::root::{Finder, Root};
+use super::root::{PathFinder, Root};
 use super::{Note, Operation, Place, Preallocate, Storage, StorageError, StorageErrorKind, lock};
 use crate::layout::FileIndex;
 
@@ -73,7 +73,7 @@ impl Storage {
         let top_now = self.top.as_ref().and_then(|top| Some(root.find(top).ok()?.identity));
         let is_another = basedir != root.identity() || (top.is_some() && top_now.is_some() && top != top_now);
         let mut files = self.slots.iter().filter(|slot| slot.place() == Place::File);
-        let mut finder = Finder::new(root);
+        let mut finder = PathFinder::new(root);
         is_another && !files.any(|slot| finder.find(&slot.path).is_ok())
     }
 
@@ -95,7 +95,7 @@ impl Storage {
     }
 
     fn make_empty_files(&self, root: &Root) -> Result<(), StorageError> {
-        let mut finder = Finder::new(root);
+        let mut finder = PathFinder::new(root);
         for (file, slot) in self.files() {
             // What is there is not opened: it may lie on a read-only file system, and need no more.
             let mut is_there = || finder.find(&slot.path).is_ok_and(|found| found.is_file);
@@ -131,7 +131,7 @@ impl Storage {
 
     fn allocate(&self, root: &Root) -> Result<(), StorageError> {
         let mut told = false;
-        let mut finder = Finder::new(root);
+        let mut finder = PathFinder::new(root);
         for (file, slot) in self.files() {
             let length = self.layout.file(file).length;
             let mut whole = || {

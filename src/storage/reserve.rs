@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use super::lock;
 use crate::layout::{Extent, Span};
 
-/// Bytes of a stretch.
+/// Bytes that are set aside at a time.
 const STRETCH: u64 = 16 << 20;
 
 /// What was set aside of the files of one torrent.
@@ -27,7 +27,7 @@ struct ReserveState {
     /// Where in the torrent the stretches begin that it was tried for. One for each file and each
     /// [`STRETCH`] of it, at the most.
     tried: BTreeSet<u64>,
-    /// Bytes set aside.
+    /// Bytes that have been set aside.
     done: u64,
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::part::PartFile;
-use super::root::Finder;
+use super::root::PathFinder;
 use super::{Operation, Place, Storage, StorageError, lock};
 use crate::bitfield::Bitfield;
 use crate::hash::{Sha1, sha1};
@@ -23,19 +23,19 @@ use crate::layout::{FileIndex, Layout, PieceIndex};
 /// Name and version of the format. Another version is read as if there were nothing.
 const MAGIC: &[u8; 16] = b"btget resume 001";
 
-/// Partial pieces that are remembered; the blocks of more would be fetched again.
+/// PartialPiece pieces that are remembered; the blocks of more would be fetched again.
 pub(crate) const MAX_PARTIAL: usize = 4096;
 
 /// A piece of which some blocks are on the disk, in their places, not verified.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Partial {
+pub(crate) struct PartialPiece {
     /// The piece.
     pub piece: PieceIndex,
     /// Which of its blocks are there, the first in the high bit of the first byte.
     pub blocks: Vec<u8>,
 }
 
-/// What to remember.
+/// What a later run is to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Resume {
     /// Pieces that are verified, written and synced. Call [`Storage::sync`] before they are named here.
@@ -43,14 +43,14 @@ pub(crate) struct Resume {
     /// Pieces that a check has still to look at: all that an interrupted check left.
     pub unchecked: Bitfield,
     /// Blocks that were written and synced at a clean stop; [`MAX_PARTIAL`] at the most are kept.
-    pub partial: Vec<Partial>,
+    pub partial: Vec<PartialPiece>,
     /// Payload bytes sent, all runs together.
     pub uploaded: u64,
     /// Payload bytes received, all runs together.
     pub downloaded: u64,
 }
 
-/// What is still true of it.
+/// What of the resume data is still true.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Vouched {
     /// Pieces that need not be read again.
@@ -59,7 +59,7 @@ pub(crate) struct Vouched {
     /// known not to be there.
     pub to_check: Bitfield,
     /// Blocks that are there, of pieces that are in neither set.
-    pub partial: Vec<Partial>,
+    pub partial: Vec<PartialPiece>,
     /// Payload bytes sent in earlier runs.
     pub uploaded: u64,
     /// Payload bytes received in earlier runs.
@@ -237,7 +237,7 @@ fn decode(storage: &Storage, bytes: &[u8]) -> Option<Saved> {
             return None;
         }
         let blocks = take_slice(&mut rest, bitmap_length(layout, piece))?.to_vec();
-        partial.push(Partial { piece, blocks });
+        partial.push(PartialPiece { piece, blocks });
     }
     let resume = Resume { have, unchecked, partial, uploaded, downloaded };
     rest.is_empty().then_some(Saved { resume, fingerprints })
@@ -293,7 +293,7 @@ fn fingerprints(storage: &Storage) -> Vec<Fingerprint> {
     let Ok(root) = storage.root(Operation::Read) else {
         return vec![NONE; storage.slots.len() + 1];
     };
-    let (mut finder, mut facts) = (Finder::new(&root), Vec::new());
+    let (mut finder, mut facts) = (PathFinder::new(&root), Vec::new());
     let mut of = |path: &str, kind: u8| {
         let Ok(found) = finder.find(path) else { return NONE };
         let identity = found.identity;
@@ -414,7 +414,7 @@ mod tests {
     }
 
     fn resume() -> Resume {
-        let partial = vec![Partial { piece: PieceIndex(4), blocks: vec![0x80] }];
+        let partial = vec![PartialPiece { piece: PieceIndex(4), blocks: vec![0x80] }];
         let (have, unchecked) = (set(&[0, 1, 2]), set(&[]));
         Resume { have, unchecked, partial, uploaded: 7, downloaded: 9 }
     }

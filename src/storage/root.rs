@@ -16,19 +16,19 @@ use rustix::io::Errno;
 /// Which folder this is: device and inode. A folder that another file system is mounted upon, or
 /// that was removed and made again, is another one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Identity {
+pub(crate) struct FileIdentity {
     dev: u64,
     ino: u64,
 }
 
-impl Identity {
-    fn of(stat: &Stat) -> Identity {
-        Identity { dev: stat.st_dev as _, ino: stat.st_ino as _ }
+impl FileIdentity {
+    fn of(stat: &Stat) -> FileIdentity {
+        FileIdentity { dev: stat.st_dev as _, ino: stat.st_ino as _ }
     }
 
     /// The identity of the folder at `path`, links followed.
-    pub(crate) fn at(path: &Path) -> io::Result<Identity> {
-        Ok(Identity::of(&rustix::fs::stat(path)?))
+    pub(crate) fn at(path: &Path) -> io::Result<FileIdentity> {
+        Ok(FileIdentity::of(&rustix::fs::stat(path)?))
     }
 
     /// The device.
@@ -44,7 +44,7 @@ impl Identity {
 
 /// What is at a path, the last component not followed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Found {
+pub(crate) struct FoundEntry {
     /// A plain file; anything else has no business in a file's place.
     pub is_file: bool,
     /// Length in bytes.
@@ -53,18 +53,18 @@ pub(crate) struct Found {
     pub allocated: u64,
     /// Last change of the data, nanoseconds since 1970.
     pub mtime: i128,
-    /// Which file it is.
-    pub identity: Identity,
+    /// The identity of the file.
+    pub identity: FileIdentity,
 }
 
-impl Found {
-    fn of(stat: &Stat) -> Found {
-        Found {
+impl FoundEntry {
+    fn of(stat: &Stat) -> FoundEntry {
+        FoundEntry {
             is_file: FileType::from_raw_mode(stat.st_mode as _) == FileType::RegularFile,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
             mtime: i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec),
-            identity: Identity::of(stat),
+            identity: FileIdentity::of(stat),
         }
     }
 }
@@ -78,7 +78,7 @@ const FOLDER: OFlags = OFlags::RDONLY;
 #[derive(Debug)]
 pub(crate) struct Root {
     fd: OwnedFd,
-    identity: Identity,
+    identity: FileIdentity,
     /// Set once the kernel has said that it has no `openat2` (old, or a sandbox in the way).
     step_by_step: AtomicBool,
 }
@@ -87,12 +87,12 @@ impl Root {
     /// Opens the folder, following links.
     pub(crate) fn open(basedir: &Path) -> io::Result<Root> {
         let fd = rustix::fs::open(basedir, FOLDER | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let identity = Identity::of(&rustix::fs::fstat(&fd)?);
+        let identity = FileIdentity::of(&rustix::fs::fstat(&fd)?);
         Ok(Root { fd, identity, step_by_step: AtomicBool::new(false) })
     }
 
-    /// Which folder is held open.
-    pub(crate) fn identity(&self) -> Identity {
+    /// The identity of the folder that is held open.
+    pub(crate) fn identity(&self) -> FileIdentity {
         self.identity
     }
 
@@ -108,23 +108,23 @@ impl Root {
     }
 
     /// Like [`Root::open_below`], for plain files only.
-    pub(crate) fn open_file(&self, path: &str, flags: OFlags, mode: u32) -> io::Result<(File, Found)> {
+    pub(crate) fn open_file(&self, path: &str, flags: OFlags, mode: u32) -> io::Result<(File, FoundEntry)> {
         let fd = self.open_below(path, flags, mode)?;
-        let found = Found::of(&rustix::fs::fstat(&fd)?);
+        let found = FoundEntry::of(&rustix::fs::fstat(&fd)?);
         if !found.is_file {
             return Err(Errno::ISDIR.into());
         }
         Ok((File::from(fd), found))
     }
 
-    /// What is at `path`.
-    pub(crate) fn find(&self, path: &str) -> io::Result<Found> {
+    /// Looks up what is at `path`.
+    pub(crate) fn find(&self, path: &str) -> io::Result<FoundEntry> {
         if path.contains('/') {
             // `fstatat` would follow links in the middle.
             let fd = self.open_below(path, FOLDER & !OFlags::NONBLOCK, 0)?;
-            return Ok(Found::of(&rustix::fs::fstat(&fd)?));
+            return Ok(FoundEntry::of(&rustix::fs::fstat(&fd)?));
         }
-        Ok(Found::of(&rustix::fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW)?))
+        Ok(FoundEntry::of(&rustix::fs::statat(&self.fd, path, AtFlags::SYMLINK_NOFOLLOW)?))
     }
 
     /// Makes the folders that `path` needs and that are not there; returns the folders that were
@@ -225,36 +225,36 @@ impl Root {
     }
 
     /// The folder that holds `path`, reached step by step, and the last component.
-    fn parent_of<'p>(&self, path: &'p str) -> io::Result<(Folder<'_>, &'p str)> {
+    fn parent_of<'p>(&self, path: &'p str) -> io::Result<(HeldFolder<'_>, &'p str)> {
         let Some((folders, name)) = path.rsplit_once('/') else {
-            return Ok((Folder::Root(self.fd.as_fd()), path));
+            return Ok((HeldFolder::Root(self.fd.as_fd()), path));
         };
         let mut folder: Option<OwnedFd> = None;
         for component in folders.split('/') {
             let here = folder.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
             folder = Some(step(here, component)?);
         }
-        Ok((folder.map_or(Folder::Root(self.fd.as_fd()), Folder::Below), name))
+        Ok((folder.map_or(HeldFolder::Root(self.fd.as_fd()), HeldFolder::Below), name))
     }
 }
 
 /// Looks at many paths, one after the other. The folder of the last one is kept open, so that those in one
 /// folder, which mostly follow one another, cost one call each.
 #[derive(Debug)]
-pub(crate) struct Finder<'r> {
+pub(crate) struct PathFinder<'r> {
     root: &'r Root,
     path: String,
     folder: Result<OwnedFd, Errno>,
 }
 
-impl<'r> Finder<'r> {
+impl<'r> PathFinder<'r> {
     /// Nothing is opened yet.
-    pub(crate) fn new(root: &'r Root) -> Finder<'r> {
-        Finder { root, path: String::new(), folder: Err(Errno::NOENT) }
+    pub(crate) fn new(root: &'r Root) -> PathFinder<'r> {
+        PathFinder { root, path: String::new(), folder: Err(Errno::NOENT) }
     }
 
     /// What is at `path`: see [`Root::find`].
-    pub(crate) fn find(&mut self, path: &str) -> io::Result<Found> {
+    pub(crate) fn find(&mut self, path: &str) -> io::Result<FoundEntry> {
         let Some((folder, name)) = path.rsplit_once('/') else { return self.root.find(path) };
         if folder != self.path {
             self.path.replace_range(.., folder);
@@ -262,20 +262,20 @@ impl<'r> Finder<'r> {
             self.folder = opened.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
         }
         let folder = self.folder.as_ref().map_err(|&errno| errno)?;
-        Ok(Found::of(&rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?))
+        Ok(FoundEntry::of(&rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?))
     }
 }
 
-enum Folder<'r> {
+enum HeldFolder<'r> {
     Root(BorrowedFd<'r>),
     Below(OwnedFd),
 }
 
-impl AsFd for Folder<'_> {
+impl AsFd for HeldFolder<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Folder::Root(fd) => *fd,
-            Folder::Below(fd) => fd.as_fd(),
+            HeldFolder::Root(fd) => *fd,
+            HeldFolder::Below(fd) => fd.as_fd(),
         }
     }
 }
@@ -285,9 +285,9 @@ fn step(folder: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(folder, name, flags, Mode::empty())
 }
 
-/// What is known of an open file.
-pub(crate) fn found(file: &File) -> io::Result<Found> {
-    Ok(Found::of(&rustix::fs::fstat(file)?))
+/// The facts about an open file.
+pub(crate) fn found(file: &File) -> io::Result<FoundEntry> {
+    Ok(FoundEntry::of(&rustix::fs::fstat(file)?))
 }
 
 /// Whether the file has no name any more: what is written to it would be lost.
@@ -300,7 +300,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    type Find<'f> = Box<dyn FnMut(&str) -> io::Result<Found> + 'f>;
+    type Find<'f> = Box<dyn FnMut(&str) -> io::Result<FoundEntry> + 'f>;
 
     fn roots() -> (tempfile::TempDir, [Root; 2]) {
         let dir = tempfile::tempdir().unwrap();
@@ -325,7 +325,7 @@ mod tests {
                 assert!(matches!(errno, Errno::LOOP | Errno::NOTDIR), "{path}: {errno:?}");
             }
             assert!(root.make_parents("folder/new/file").is_err());
-            let mut finder = Finder::new(root);
+            let mut finder = PathFinder::new(root);
             for mut find in
                 [Box::new(|path: &str| root.find(path)) as Find, Box::new(|path| finder.find(path))]
             {
@@ -346,7 +346,7 @@ mod tests {
         for root in &roots {
             let (_, found) = root.open_file("a/b/c", OFlags::RDWR | OFlags::CREATE, 0o666).unwrap();
             assert_eq!(root.find("a/b/c").unwrap().identity, found.identity);
-            let mut finder = Finder::new(root);
+            let mut finder = PathFinder::new(root);
             for (path, there) in
                 [("a/b/c", true), ("a/b/x", false), ("a/x/c", false), ("a/x/d", false), ("a", true)]
             {

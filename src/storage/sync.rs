@@ -1,7 +1,7 @@
 //! Bringing what was written to the disk.
 
 use super::pool::Handle;
-use super::root::{self, Finder, Root};
+use super::root::{self, PathFinder, Root};
 use super::{Operation, Place, Storage, StorageError, StorageErrorKind, Unsynced, lock};
 use crate::bitfield::Bitfield;
 use crate::layout::FileIndex;
@@ -20,7 +20,7 @@ impl Storage {
     /// in memory only.
     pub fn mark_read(&self, pieces: &Bitfield) {
         let Ok(root) = self.root(Operation::Read) else { return };
-        let mut finder = Finder::new(&root);
+        let mut finder = PathFinder::new(&root);
         for (index, slot) in self.slots.iter().enumerate() {
             let file = FileIndex(index as u32);
             if slot.place() != Place::File || pieces.count_in(self.layout.pieces_of_file(file)) == 0 {
@@ -72,7 +72,7 @@ impl Storage {
     }
 
     /// What was written to a file that was moved away since is not where it belongs.
-    fn look_after_file(&self, finder: &mut Finder<'_>, file: FileIndex) -> Result<(), StorageError> {
+    fn look_after_file(&self, finder: &mut PathFinder<'_>, file: FileIndex) -> Result<(), StorageError> {
         let Some(handle) = lock(&self.pool).get(file, false) else { return Ok(()) };
         let ours = root::found(&handle.file).map_err(|error| self.io_error(Operation::Write, file, error))?;
         match finder.find(&self.slot(file).path) {
@@ -98,7 +98,7 @@ impl Storage {
             .map_err(|()| StorageError::new(StorageErrorKind::Vanished, Operation::Write, &self.basedir))?;
         let at_once = sync_at_once(&root, unsynced.files.len() + unsynced.folders.len())
             .map_err(|error| failed(&self.basedir, error))?;
-        let mut finder = Finder::new(&root);
+        let mut finder = PathFinder::new(&root);
         for (&file, &dev) in &unsynced.files {
             self.look_after_file(&mut finder, file)?;
             if at_once && dev == root.identity().dev() {

@@ -48,15 +48,15 @@ pub(crate) fn read_full(file: &File, slices: &mut [IoSliceMut<'_>], offset: u64)
 
 /// Walks over the bytes of several slices as if they were one.
 #[derive(Debug)]
-pub(crate) struct Source<'b> {
+pub(crate) struct ByteSource<'b> {
     slices: &'b [IoSlice<'b>],
     skip: usize,
 }
 
-impl<'b> Source<'b> {
-    /// From the first byte.
-    pub(crate) fn new(slices: &'b [IoSlice<'b>]) -> Source<'b> {
-        Source { slices, skip: 0 }
+impl<'b> ByteSource<'b> {
+    /// A source at its first byte.
+    pub(crate) fn new(slices: &'b [IoSlice<'b>]) -> ByteSource<'b> {
+        ByteSource { slices, skip: 0 }
     }
 
     /// The next `length` bytes; fewer at the end.
@@ -82,14 +82,14 @@ impl<'b> Source<'b> {
 
 /// The like for reading.
 #[derive(Debug)]
-pub(crate) struct Sink<'b> {
+pub(crate) struct ByteSink<'b> {
     slices: std::collections::VecDeque<&'b mut [u8]>,
 }
 
-impl<'b> Sink<'b> {
-    /// From the first byte.
-    pub(crate) fn new(slices: &'b mut [IoSliceMut<'_>]) -> Sink<'b> {
-        Sink { slices: slices.iter_mut().map(|slice| &mut **slice).collect() }
+impl<'b> ByteSink<'b> {
+    /// A sink at its first byte.
+    pub(crate) fn new(slices: &'b mut [IoSliceMut<'_>]) -> ByteSink<'b> {
+        ByteSink { slices: slices.iter_mut().map(|slice| &mut **slice).collect() }
     }
 
     /// The places of the next `length` bytes; fewer at the end.

@@ -12,17 +12,17 @@ const LENGTHS: [u64; 4] = [10_000, 40_000, 3_000, 25_000];
 const TOTAL: u64 = 78_000;
 
 #[derive(Clone, Debug)]
-enum Step {
+enum WantStep {
     Write(u64, u64, u8),
     Want([bool; 4]),
     Close,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<WantStep>> {
     let step = prop_oneof![
-        3 => (0..TOTAL, 1..30_000u64, any::<u8>()).prop_map(|(at, length, byte)| Step::Write(at, length, byte)),
-        2 => any::<[bool; 4]>().prop_map(Step::Want),
-        1 => Just(Step::Close),
+        3 => (0..TOTAL, 1..30_000u64, any::<u8>()).prop_map(|(at, length, byte)| WantStep::Write(at, length, byte)),
+        2 => any::<[bool; 4]>().prop_map(WantStep::Want),
+        1 => Just(WantStep::Close),
     ];
     prop::collection::vec(step, 1..25)
 }
@@ -63,14 +63,14 @@ proptest! {
         let mut model: Vec<Option<u8>> = vec![None; TOTAL as usize];
         for step in steps {
             match step {
-                Step::Write(at, length, byte) => {
+                WantStep::Write(at, length, byte) => {
                     let end = (at + length).min(TOTAL);
                     let data: Vec<u8> = (at..end).map(|at| byte ^ at as u8).collect();
                     storage.write_at(at, &[IoSlice::new(&data)]).unwrap();
                     (at..end).zip(data).for_each(|(at, byte)| model[at as usize] = Some(byte));
                 }
-                Step::Want(wanted) => storage.set_wanted(&weights(wanted)).unwrap(),
-                Step::Close => {
+                WantStep::Want(wanted) => storage.set_wanted(&weights(wanted)).unwrap(),
+                WantStep::Close => {
                     storage.sync().unwrap();
                     storage.close_all();
                 }

@@ -87,7 +87,7 @@ pub(super) struct WholePiece {
 #[derive(Debug, Default)]
 pub(super) struct BegunPieces {
     begun: BTreeMap<PieceIndex, BegunPiece>,
-    /// Those of them that have a free block.
+    /// The begun pieces that have a free block.
     open: BTreeSet<PieceIndex>,
     /// The further requesters of a block, in the end game.
     extra: BTreeMap<Block, Vec<PeerKey>>,
@@ -185,7 +185,7 @@ impl BegunPieces {
         true
     }
 
-    /// Who is asked for `block`.
+    /// The peers that were asked for `block`.
     pub(super) fn requesters(&self, layout: &Layout, block: Block) -> impl Iterator<Item = PeerKey> + '_ {
         let state = layout
             .block_number(block)

@@ -29,7 +29,7 @@ const IDLE_TURN: Duration = Duration::from_secs(20);
 /// A peer that wants something from us.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Contender {
-    /// Which.
+    /// The peer.
     pub peer: PeerKey,
     /// Bytes a second it sends us.
     pub down_rate: u64,

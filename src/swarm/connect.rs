@@ -37,7 +37,7 @@ impl Swarm {
         self.state = state;
         match state {
             State::Started => {
-                self.dirty.extend(self.peers.keys());
+                self.may_have_room.extend(self.peers.keys());
                 self.fill_slots(now);
             }
             State::Paused => {
@@ -170,7 +170,7 @@ impl Swarm {
             peer.callable = Some(callable);
             self.reports.push(PeerReport::Listens(callable));
         }
-        self.dirty.insert(key);
+        self.may_have_room.insert(key);
     }
 
     pub(super) fn on_closed(&mut self, now: Instant, key: PeerKey) {
@@ -191,7 +191,7 @@ impl Swarm {
             };
             self.reports.push(PeerReport::Parted(callable, how));
         }
-        self.dirty.remove(&key);
+        self.may_have_room.remove(&key);
         self.wake_idle();
         if !peer.am_choking {
             self.fill_slots(now);
@@ -201,7 +201,7 @@ impl Swarm {
     /// Blocks may have become free: those who have room are asked again.
     pub(super) fn wake_idle(&mut self) {
         let idle = |peer: &&Peer| peer.am_interested && (peer.in_flight.len() as u32) < peer.window.blocks();
-        self.dirty.extend(self.peers.values().filter(idle).map(|peer| peer.key));
+        self.may_have_room.extend(self.peers.values().filter(idle).map(|peer| peer.key));
     }
 
     /// The peer broke the protocol in a way that is not worth closing for.

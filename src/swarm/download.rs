@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::begun::{Arrival, WholePiece};
-use super::peer::{MOST_HINTS, MOST_REFUSED, MOST_SUGGESTED};
-use super::{MOST_UNWRITTEN, Output, PeerReport, Swarm};
+use super::peer::{MAX_HINTS, MAX_REFUSED, MAX_SUGGESTED};
+use super::{MAX_UNWRITTEN, Output, PeerReport, Swarm};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::event::{Kind, Severity, State};
@@ -23,7 +23,7 @@ const REFUSED: Duration = Duration::from_secs(1);
 const FIRST_PROBE: Duration = Duration::from_secs(10);
 
 /// A peer that sends more than this unasked, and more than half of all it sends, is closed.
-const MOST_UNASKED: u64 = 2 << 20;
+const MAX_UNASKED: u64 = 2 << 20;
 
 impl Swarm {
     pub(super) fn on_message(&mut self, now: Instant, key: PeerKey, message: Message) {
@@ -40,7 +40,7 @@ impl Swarm {
                     peer.waiting_since = now;
                 }
                 peer.refused.clear();
-                self.dirty.insert(key);
+                self.may_have_room.insert(key);
             }
             Message::Interested => self.on_interested(now, key, true),
             Message::NotInterested => self.on_interested(now, key, false),
@@ -60,14 +60,14 @@ impl Swarm {
             Message::Reject(block) if fast => self.on_reject(now, key, block),
             Message::Suggest(piece) if fast => {
                 if self.have.len() > piece.0 {
-                    peer.suggested.truncate(MOST_SUGGESTED - 1);
+                    peer.suggested.truncate(MAX_SUGGESTED - 1);
                     peer.suggested.push_front(piece);
                 }
             }
             Message::AllowedFast(piece) if fast => {
-                if self.have.len() > piece.0 && peer.allowed_fast.len() < MOST_HINTS {
+                if self.have.len() > piece.0 && peer.allowed_fast.len() < MAX_HINTS {
                     peer.allowed_fast.push(piece);
-                    self.dirty.insert(key);
+                    self.may_have_room.insert(key);
                 }
             }
             Message::Extended { id, payload } if peer.extended => self.on_extended(now, key, id, &payload),
@@ -121,7 +121,7 @@ impl Swarm {
         self.picker.on_have(piece);
         if self.wanted.contains(piece) && !self.have.contains(piece) {
             peer.interesting += 1;
-            self.dirty.insert(key);
+            self.may_have_room.insert(key);
         }
         self.update_interest(now, key);
     }
@@ -138,7 +138,7 @@ impl Swarm {
             peer.last_useful = now;
             let message = if interested { Message::Interested } else { Message::NotInterested };
             self.send(now, key, message);
-            self.dirty.insert(key);
+            self.may_have_room.insert(key);
         }
     }
 
@@ -210,7 +210,7 @@ impl Swarm {
             peer.last_useful = now;
             self.end_snub(now, key);
         }
-        self.dirty.insert(key);
+        self.may_have_room.insert(key);
         match self.pieces.on_block(&self.config.layout, block, key, Source::Peer(address), data) {
             Arrival::Unneeded(data) => {
                 self.wasted += length;
@@ -225,7 +225,7 @@ impl Swarm {
                         && (peer.take_in_flight(block).is_some() || peer.take_late(block))
                     {
                         self.send(now, other, Message::Cancel(block));
-                        self.dirty.insert(other);
+                        self.may_have_room.insert(other);
                     }
                 }
                 if whole {
@@ -240,7 +240,7 @@ impl Swarm {
     fn on_unasked(&mut self, now: Instant, key: PeerKey, length: u64) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.wasted += length;
-        if peer.wasted > MOST_UNASKED && peer.wasted > peer.downloaded / 2 {
+        if peer.wasted > MAX_UNASKED && peer.wasted > peer.downloaded / 2 {
             self.close(now, key, "sends blocks that nobody asked for");
         }
     }
@@ -285,7 +285,7 @@ impl Swarm {
         let culprit = self.suspects.on_failed(piece, &senders, digests);
         self.tell(Severity::Warning, || Kind::PieceHashFailed { index: piece.0, peers: peers_of(&senders) });
         if self.wanted.contains(piece) {
-            self.picker.put(piece);
+            self.picker.open_piece(piece);
         }
         if let Some(culprit) = culprit {
             self.ban(now, culprit, piece);
@@ -295,7 +295,7 @@ impl Swarm {
 
     pub(super) fn on_lost(&mut self, piece: PieceIndex) {
         if self.verifying.remove(&piece).is_some() && self.wanted.contains(piece) {
-            self.picker.put(piece);
+            self.picker.open_piece(piece);
         }
         self.wake_idle();
     }
@@ -368,7 +368,7 @@ impl Swarm {
 
     /// Asks a peer for as much as its window has room for.
     pub(super) fn fill_window(&mut self, now: Instant, key: PeerKey) {
-        let limit = MOST_UNWRITTEN.max(2 * u64::from(self.config.layout.piece_length()));
+        let limit = MAX_UNWRITTEN.max(2 * u64::from(self.config.layout.piece_length()));
         if self.state != State::Started || self.unwritten() >= limit {
             return;
         }
@@ -378,9 +378,7 @@ impl Swarm {
                 true => u32::from(now >= peer.probe_at),
                 false => peer.window.blocks(),
             };
-            if !peer.am_interested
-                || peer.in_flight.len() as u32 >= room
-                || peer.refused.len() >= MOST_REFUSED
+            if !peer.am_interested || peer.in_flight.len() as u32 >= room || peer.refused.len() >= MAX_REFUSED
             {
                 return;
             }

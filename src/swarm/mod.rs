@@ -40,7 +40,7 @@ use choker::Choker;
 use peer::Peer;
 use picker::Picker;
 
-use rate::Rate;
+use rate::RateMeter;
 use suspects::Suspects;
 
 pub use peer::{PeerFlags, PeerStatus};
@@ -48,26 +48,26 @@ pub use picker::Order;
 
 /// Bytes of whole pieces that wait for their hash and write before no more is asked for: most of a
 /// batch of large pieces, enough to keep the disk busy and little enough to hold in memory.
-pub const MOST_UNWRITTEN: u64 = 16 << 20;
+pub const MAX_UNWRITTEN: u64 = 16 << 20;
 
-/// What a swarm is to be.
+/// What a swarm needs to begin.
 #[derive(Debug)]
-pub struct Config {
+pub struct SwarmConfig {
     /// The torrent.
     pub info_hash: WireHash,
     /// Its shape.
     pub layout: Arc<Layout>,
-    /// Ours.
+    /// Our peer id.
     pub peer_id: PeerId,
     /// Where we listen; told to peers (BEP 10 `p`).
     pub port: u16,
-    /// What is on disk.
+    /// Pieces that are verified and on the disk.
     pub have: Bitfield,
-    /// What is to be.
+    /// Pieces that the user wants.
     pub wanted: Bitfield,
     /// Weight of each piece; empty: all alike.
     pub weights: Vec<u32>,
-    /// In which order pieces are begun.
+    /// The order in which pieces are begun.
     pub order: Order,
     /// Blocks that an earlier run left of pieces that are not whole; `None` for those that are not here.
     pub partial: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
@@ -79,7 +79,7 @@ pub struct Config {
     pub max_peers: usize,
     /// Unchoked peers at the most.
     pub upload_slots: usize,
-    /// Of all random choices.
+    /// Seed of every random choice.
     pub seed: u64,
 }
 
@@ -90,19 +90,19 @@ pub struct Hello {
     pub peer: PeerKey,
     /// Its other end.
     pub address: SocketAddr,
-    /// Who called.
+    /// Which side opened the connection.
     pub direction: Direction,
-    /// What both sides can do.
+    /// The extensions that both sides speak.
     pub reserved: Reserved,
-    /// As its handshake says.
+    /// The peer's id, as its handshake says.
     pub peer_id: PeerId,
 }
 
-/// What happened.
+/// Something that has happened.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub enum Input {
-    /// To be in this state from now on.
+    /// The user wants this state from now on.
     Enter(State),
     /// What is wanted from now on, with the weight of each piece (empty: all alike), and in which order.
     Want {
@@ -130,7 +130,7 @@ pub enum Input {
     Lost(PieceIndex),
 }
 
-/// What to do.
+/// Something to be done.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub enum Output {
@@ -181,7 +181,7 @@ pub struct Totals {
 /// The transfer of one torrent.
 #[derive(Debug)]
 pub struct Swarm {
-    config: Config,
+    config: SwarmConfig,
     state: State,
     /// Verified and written.
     have: Bitfield,
@@ -196,7 +196,7 @@ pub struct Swarm {
     suspects: Suspects,
     choker: Choker,
     /// Peers whose window may have room.
-    dirty: BTreeSet<PeerKey>,
+    may_have_room: BTreeSet<PeerKey>,
     outputs: VecDeque<Output>,
     /// See [`Swarm::take_reports`].
     reports: Vec<PeerReport>,
@@ -206,8 +206,8 @@ pub struct Swarm {
     /// Both when the trackers were last told `started`.
     before: (u64, u64),
     wasted: u64,
-    down_rate: Rate,
-    up_rate: Rate,
+    down_rate: RateMeter,
+    up_rate: RateMeter,
     /// When the choker looks next; `None` while nobody is interested.
     next_rechoke: Option<Instant>,
     /// When silent and slow peers are looked for next.
@@ -216,14 +216,14 @@ pub struct Swarm {
 
 impl Swarm {
     /// A swarm without peers, in state `Stopped`.
-    pub fn new(now: Instant, mut config: Config) -> Swarm {
+    pub fn new(now: Instant, mut config: SwarmConfig) -> Swarm {
         let mut rng = fastrand::Rng::with_seed(config.seed);
         let mut picker = Picker::new(&config.wanted, &config.have, &config.weights, rng.u64(..));
         picker.set_order(config.order);
         let mut pieces = BegunPieces::default();
         for (piece, blocks) in std::mem::take(&mut config.partial) {
             if picker.contains(piece) {
-                picker.take(piece);
+                picker.close_piece(piece);
                 pieces.begin(&config.layout, piece, false);
                 for (number, data) in (0..).zip(blocks) {
                     let Some(data) = data else { continue };
@@ -242,7 +242,7 @@ impl Swarm {
             verifying: BTreeMap::new(),
             suspects: Suspects::default(),
             choker: Choker::new(rng.u64(..)),
-            dirty: BTreeSet::new(),
+            may_have_room: BTreeSet::new(),
             outputs: VecDeque::new(),
             reports: Vec::new(),
             wanted_events: WantedEvents::default(),
@@ -250,8 +250,8 @@ impl Swarm {
             downloaded: config.downloaded,
             uploaded: config.uploaded,
             wasted: 0,
-            down_rate: Rate::new(),
-            up_rate: Rate::new(),
+            down_rate: RateMeter::new(),
+            up_rate: RateMeter::new(),
             next_rechoke: None,
             next_patrol: now,
             config,
@@ -277,14 +277,14 @@ impl Swarm {
     /// The next thing to do; `None`: nothing before [`Swarm::deadline`] or the next input.
     pub fn poll(&mut self, now: Instant) -> Option<Output> {
         if self.outputs.is_empty() {
-            self.settle(now);
+            self.run_due(now);
         }
         self.outputs.pop_front()
     }
 
-    fn settle(&mut self, now: Instant) {
+    fn run_due(&mut self, now: Instant) {
         self.run_timers(now);
-        while let Some(peer) = self.dirty.pop_first() {
+        while let Some(peer) = self.may_have_room.pop_first() {
             self.fill_window(now, peer);
         }
     }
@@ -305,12 +305,12 @@ impl Swarm {
         self.outputs.extend(event.map(Output::Event));
     }
 
-    /// What is verified and written.
+    /// Pieces that are verified and written.
     pub fn have(&self) -> &Bitfield {
         &self.have
     }
 
-    /// What is to be.
+    /// Pieces that the user wants.
     pub fn wanted(&self) -> &Bitfield {
         &self.wanted
     }
@@ -320,7 +320,7 @@ impl Swarm {
         self.missing == 0
     }
 
-    /// As last entered.
+    /// The state that was entered last.
     pub fn state(&self) -> State {
         self.state
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::Hello;
 use super::choker::Contender;
-use super::rate::Rate;
+use super::rate::RateMeter;
 use super::window::{Sent, Window};
 use crate::bitfield::Bitfield;
 use crate::event::Direction;
@@ -20,30 +20,30 @@ pub(super) const REQQ: usize = 2000;
 
 /// Refused pieces that are remembered of one peer; one that refuses more is not asked for anything
 /// until some are forgotten.
-pub(super) const MOST_REFUSED: usize = 16;
+pub(super) const MAX_REFUSED: usize = 16;
 
 /// Allowed-fast pieces that are remembered of one peer (BEP 6 lets us ignore any).
-pub(super) const MOST_HINTS: usize = 32;
+pub(super) const MAX_HINTS: usize = 32;
 
 /// Suggested pieces that are remembered of one peer: the latest.
-pub(super) const MOST_SUGGESTED: usize = 8;
+pub(super) const MAX_SUGGESTED: usize = 8;
 
-/// One peer, for those who ask.
+/// A picture of one peer.
 #[derive(Clone, Debug)]
 pub struct PeerStatus {
     /// Its other end.
     pub address: SocketAddr,
-    /// Who called.
+    /// Which side opened the connection.
     pub direction: Direction,
-    /// As its handshake says.
+    /// The peer's id, as its handshake says.
     pub peer_id: PeerId,
     /// Its software, as far as can be told; escape before printing.
     pub client: String,
     /// Who chokes whom and who wants something.
     pub flags: PeerFlags,
-    /// Bytes a second from it.
+    /// Payload bytes a second that it sends us.
     pub down_rate: u64,
-    /// Bytes a second to it.
+    /// Payload bytes a second that we send it.
     pub up_rate: u64,
     /// Payload bytes from it.
     pub downloaded: u64,
@@ -71,19 +71,19 @@ pub struct PeerFlags {
 pub(super) struct Peer {
     /// This connection.
     pub key: PeerKey,
-    /// Where it is connected from or to.
+    /// The peer's end of the connection.
     pub address: SocketAddr,
     /// Where it can be called: what we called, or what its extension handshake says.
     pub callable: Option<SocketAddr>,
-    /// Who called.
+    /// Which side opened the connection.
     pub direction: Direction,
-    /// As its handshake says.
+    /// The peer's id, as its handshake says.
     pub peer_id: PeerId,
     /// What its extension handshake calls itself, or what its peer id stands for.
     pub client: String,
-    /// Both sides speak BEP 6.
+    /// Both sides speak the fast extension (BEP 6).
     pub fast: bool,
-    /// Both sides speak BEP 10.
+    /// Both sides speak the extension protocol (BEP 10).
     pub extended: bool,
     /// How it numbers its extensions.
     pub extensions: PeerExtensions,
@@ -95,7 +95,7 @@ pub(super) struct Peer {
     pub peer_choking: bool,
     /// It wants pieces of ours.
     pub peer_interested: bool,
-    /// What it has.
+    /// Pieces that it has.
     pub pieces: Bitfield,
     /// The picker counts it as one that has everything.
     pub counted_as_seed: bool,
@@ -109,14 +109,14 @@ pub(super) struct Peer {
     pub window: Window,
     /// The piece that its last request was for.
     pub current: Option<PieceIndex>,
-    /// It lets us ask for these though it chokes us; at most `MOST_HINTS`.
+    /// It lets us ask for these though it chokes us; at most `MAX_HINTS`.
     pub allowed_fast: Vec<PieceIndex>,
-    /// It would like us to ask for these; at most `MOST_SUGGESTED`.
+    /// It would like us to ask for these; at most `MAX_SUGGESTED`.
     pub suggested: VecDeque<PieceIndex>,
     /// We let it ask for these though we choke it, as long as it is a newcomer.
     pub granted_fast: Vec<PieceIndex>,
     /// Pieces of which it refused a block though it does not choke us, and until when it is not asked
-    /// for them; at most `MOST_REFUSED`.
+    /// for them; at most `MAX_REFUSED`.
     pub refused: Vec<(PieceIndex, Instant)>,
     /// How often it has refused since it last sent a block.
     pub refusals: u32,
@@ -135,18 +135,18 @@ pub(super) struct Peer {
     /// Bytes handed on to be read and sent, and not sent yet.
     pub serving: u64,
     /// Payload bytes from it.
-    pub down_rate: Rate,
+    pub down_rate: RateMeter,
     /// Payload bytes to it.
-    pub up_rate: Rate,
+    pub up_rate: RateMeter,
     /// Payload bytes from it, in all.
     pub downloaded: u64,
     /// Payload bytes to it, in all.
     pub uploaded: u64,
     /// Payload bytes from it that nobody had asked for, or that were here already.
     pub wasted: u64,
-    /// When anything last came.
+    /// When it last sent anything.
     pub last_received: Instant,
-    /// When anything last went.
+    /// When anything was last sent to it.
     pub last_sent: Instant,
     /// When one of the two sides was last interested in the other.
     pub last_useful: Instant,
@@ -192,8 +192,8 @@ impl Peer {
             waiting_since: now,
             upload_queue: VecDeque::new(),
             serving: 0,
-            down_rate: Rate::new(),
-            up_rate: Rate::new(),
+            down_rate: RateMeter::new(),
+            up_rate: RateMeter::new(),
             downloaded: 0,
             uploaded: 0,
             wasted: 0,
@@ -233,7 +233,7 @@ impl Peer {
         }
     }
 
-    /// What the choker looks at.
+    /// The facts that the choker decides by.
     pub(super) fn contender(&self, now: Instant) -> Contender {
         Contender {
             peer: self.key,

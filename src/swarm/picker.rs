@@ -100,7 +100,7 @@ impl Picker {
         self.open = 0;
         self.open_set = Bitfield::new(pieces as u32);
         self.place.fill(OUT);
-        open.iter().for_each(|piece| self.put(piece));
+        open.iter().for_each(|piece| self.open_piece(piece));
     }
 
     /// From now on, pieces are begun in this order.
@@ -168,7 +168,7 @@ impl Picker {
     }
 
     /// `piece` may be picked (again).
-    pub(super) fn put(&mut self, piece: PieceIndex) {
+    pub(super) fn open_piece(&mut self, piece: PieceIndex) {
         let index = piece.0 as usize;
         if self.place[index] != OUT {
             return;
@@ -192,7 +192,7 @@ impl Picker {
     }
 
     /// `piece` is begun, or not wanted any more.
-    pub(super) fn take(&mut self, piece: PieceIndex) {
+    pub(super) fn close_piece(&mut self, piece: PieceIndex) {
         let index = piece.0 as usize;
         let at = std::mem::replace(&mut self.place[index], OUT);
         if at == OUT {
@@ -236,10 +236,10 @@ impl Picker {
     fn shift(&mut self, piece: PieceIndex, change: impl Fn(u16) -> u16) {
         let index = piece.0 as usize;
         let open = self.contains(piece);
-        self.take(piece);
+        self.close_piece(piece);
         self.availability[index] = change(self.availability[index]);
         if open {
-            self.put(piece);
+            self.open_piece(piece);
         }
     }
 
@@ -336,7 +336,7 @@ mod tests {
         picker.on_join(&Bitfield::full(10));
         let peer = set(10, [0, 1, 2, 3, 4]);
         assert_eq!(picker.rarest(&peer, 5), Some(PieceIndex(4)));
-        picker.take(PieceIndex(4));
+        picker.close_piece(PieceIndex(4));
         assert!(picker.rarest(&peer, 4).is_some_and(|piece| piece.0 < 4));
         assert_eq!(picker.availability(PieceIndex(0)), 3);
     }
@@ -367,7 +367,7 @@ mod tests {
         picker.on_join(&all);
         let next = || {
             let piece = picker.rarest(&all, pieces)?;
-            picker.take(piece);
+            picker.close_piece(piece);
             Some(piece.0)
         };
         std::iter::from_fn(next).collect()
@@ -404,7 +404,7 @@ mod tests {
         picker.on_join(&set(200, (0..200).filter(|piece| piece % 10 != 0)));
         let mut picks = Vec::new();
         while let Some(piece) = picker.rarest(&all, 200) {
-            picker.take(piece);
+            picker.close_piece(piece);
             picks.push(piece.0);
         }
         for (part, heavy) in [(&picks[..100], true), (&picks[100..], false)] {
@@ -422,8 +422,8 @@ mod tests {
             let mut peers: Vec<Bitfield> = Vec::new();
             for (op, piece) in ops {
                 match op {
-                    0 => { picker.put(PieceIndex(piece)); open.insert(piece); }
-                    1 => { picker.take(PieceIndex(piece)); open.remove(&piece); }
+                    0 => { picker.open_piece(PieceIndex(piece)); open.insert(piece); }
+                    1 => { picker.close_piece(PieceIndex(piece)); open.remove(&piece); }
                     2 => { picker.on_have(PieceIndex(piece)); counts[piece as usize] += 1; }
                     _ if piece % 2 == 0 => {
                         let pieces = set(40, (piece..40).step_by(3));

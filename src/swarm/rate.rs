@@ -2,24 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-/// A byte rate, averaged with exponential decay: what lies [`Rate::HORIZON`] back counts 1/e.
+/// A byte rate, averaged with exponential decay: what lies [`RateMeter::HORIZON`] back counts 1/e.
 ///
 /// Costs nothing while nothing happens; needs no timer.
 #[derive(Clone, Debug)]
-pub(super) struct Rate {
+pub(super) struct RateMeter {
     weight: f64,
     at: Option<Instant>,
     since: Option<Instant>,
 }
 
-impl Rate {
+impl RateMeter {
     /// The time over which the rate is averaged: long enough for a choker that looks every 10 s,
     /// short enough for a person who watches a bar.
     pub(super) const HORIZON: Duration = Duration::from_secs(5);
 
     /// A rate of 0.
-    pub(super) fn new() -> Rate {
-        Rate { weight: 0.0, at: None, since: None }
+    pub(super) fn new() -> RateMeter {
+        RateMeter { weight: 0.0, at: None, since: None }
     }
 
     /// `bytes` went by.
@@ -33,7 +33,7 @@ impl Rate {
     pub(super) fn get(&self, now: Instant) -> u64 {
         let Some(since) = self.since else { return 0 };
         let seen = now.saturating_duration_since(since).as_secs_f64().max(0.25);
-        let horizon = Rate::HORIZON.as_secs_f64();
+        let horizon = RateMeter::HORIZON.as_secs_f64();
         // The decayed sum over `seen` seconds of a steady rate r is r·h·(1 - e^(-seen/h)).
         (self.decayed(now) / (horizon * (1.0 - (-seen / horizon).exp()))) as u64
     }
@@ -41,16 +41,16 @@ impl Rate {
     fn decayed(&self, now: Instant) -> f64 {
         match self.at {
             Some(at) if now > at => {
-                self.weight * (-(now - at).as_secs_f64() / Rate::HORIZON.as_secs_f64()).exp()
+                self.weight * (-(now - at).as_secs_f64() / RateMeter::HORIZON.as_secs_f64()).exp()
             }
             _ => self.weight,
         }
     }
 }
 
-impl Default for Rate {
-    fn default() -> Rate {
-        Rate::new()
+impl Default for RateMeter {
+    fn default() -> RateMeter {
+        RateMeter::new()
     }
 }
 
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn a_steady_flow_is_measured_from_the_first_second_and_forgotten_when_it_stops() {
         let start = Instant::now();
-        let mut rate = Rate::new();
+        let mut rate = RateMeter::new();
         for tick in 0..200u32 {
             let now = start + Duration::from_millis(100) * tick;
             rate.add(now, 100_000);

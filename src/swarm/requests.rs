@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::peer::Peer;
-use super::{MOST_UNWRITTEN, Swarm};
+use super::{MAX_UNWRITTEN, Swarm};
 use crate::ids::PeerKey;
 use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
 
@@ -15,8 +15,8 @@ const FAST: u32 = 64;
 
 /// Bytes of unfinished pieces that are here beyond which further ones are begun only if there is nothing
 /// else to ask for; and those of so many whole pieces, where pieces are large.
-const MOST_UNFINISHED: u64 = 16 << 20;
-const MOST_UNFINISHED_PIECES: u64 = 4;
+const MAX_UNFINISHED: u64 = 16 << 20;
+const MAX_UNFINISHED_PIECES: u64 = 4;
 
 /// In the end game a block is asked of a second peer if that one should have it in this fraction
 /// of the time that the first one needs.
@@ -53,7 +53,7 @@ impl Swarm {
             piece = if alone { None } else { self.new_piece(key) };
         }
         if let Some(piece) = piece {
-            self.picker.take(piece);
+            self.picker.close_piece(piece);
             self.pieces.begin(&self.config.layout, piece, self.suspects.contains(piece));
             return self.pieces.request(&self.config.layout, piece, key);
         }
@@ -63,8 +63,8 @@ impl Swarm {
     /// So much of unfinished pieces waits in memory that what holds them up is better asked of others than
     /// more begun.
     fn is_crowded(&self) -> bool {
-        let most = MOST_UNFINISHED_PIECES * u64::from(self.config.layout.piece_length());
-        self.pieces.blocks_waiting() * u64::from(BLOCK_LENGTH) >= most.max(MOST_UNFINISHED)
+        let most = MAX_UNFINISHED_PIECES * u64::from(self.config.layout.piece_length());
+        self.pieces.blocks_waiting() * u64::from(BLOCK_LENGTH) >= most.max(MAX_UNFINISHED)
     }
 
     /// A fast peer whose window holds a whole piece gets one of its own: what several fast peers
@@ -81,7 +81,7 @@ impl Swarm {
     fn scarce_piece(&mut self, key: PeerKey) -> Option<PieceIndex> {
         let peer = self.peers.get(&key)?;
         let begun = self.pieces.len() as u64 * u64::from(self.config.layout.piece_length());
-        if !peer.counted_as_seed || peer.peer_choking || begun >= MOST_UNWRITTEN {
+        if !peer.counted_as_seed || peer.peer_choking || begun >= MAX_UNWRITTEN {
             return None;
         }
         let piece = self.new_piece(key)?;

@@ -17,7 +17,7 @@ const MAX_PIECES: usize = 64;
 /// Failed attempts that are remembered of one piece.
 const MAX_ATTEMPTS: usize = 4;
 
-/// Who sent a block, and what.
+/// One attempt at a piece that failed: who sent each block, and its digest.
 #[derive(Clone, Debug)]
 struct Attempt {
     senders: Vec<Source>,

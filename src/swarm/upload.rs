@@ -15,7 +15,7 @@ const LONGEST_REQUEST: u32 = 128 * 1024;
 
 /// Bytes of one peer that are read and queued for its connection at the most: what keeps the fastest
 /// connection busy while the next are read. Requests beyond it can still be cancelled.
-const MOST_AHEAD: u64 = 1 << 20;
+const MAX_AHEAD: u64 = 1 << 20;
 
 /// The same for the slowest: what we say to it has to wait behind them.
 const LEAST_AHEAD: u64 = 32 << 10;
@@ -155,7 +155,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.upload_queue.is_empty()) else {
             return;
         };
-        let ahead = ((peer.up_rate.get(now) as f64 * AHEAD) as u64).clamp(LEAST_AHEAD, MOST_AHEAD);
+        let ahead = ((peer.up_rate.get(now) as f64 * AHEAD) as u64).clamp(LEAST_AHEAD, MAX_AHEAD);
         if peer.serving > ahead / 2 {
             return;
         }

@@ -17,17 +17,17 @@ use crate::layout::BLOCK_LENGTH;
 pub(super) const LEAST_SLACK: Duration = Duration::from_millis(10);
 
 /// And this much at the most.
-pub(super) const MOST_SLACK: Duration = Duration::from_millis(600);
+pub(super) const MAX_SLACK: Duration = Duration::from_millis(600);
 
 /// Bytes that a near peer has queued at the most beyond what is on the path. Some clients look through
 /// their queue for each request, and a machine that is busy otherwise makes silences that look like pulses.
-pub(super) const MOST_QUEUE: f64 = 8.0 * 1024.0 * 1024.0;
+pub(super) const MAX_QUEUE: f64 = 8.0 * 1024.0 * 1024.0;
 
 /// The same until the rate has stopped growing from one round trip to the next: a long path opens
 /// ten times as wide each round trip instead of four times.
 pub(super) const OPENING_SLACK: Duration = Duration::from_millis(900);
 
-/// How much wider the window opens in a round trip at the most, beyond [`MOST_QUEUE`].
+/// How much wider the window opens in a round trip at the most, beyond [`MAX_QUEUE`].
 const OPENING_GAIN: f64 = 9.0;
 
 /// How much faster than the last a round trip must be to count as growth.
@@ -150,13 +150,13 @@ impl Window {
             Some(_) => (OPENING_SLACK, path * OPENING_GAIN),
             None => (self.slack(delay), path),
         };
-        let bytes = path + (rate * slack.as_secs_f64()).min(most.max(MOST_QUEUE));
+        let bytes = path + (rate * slack.as_secs_f64()).min(most.max(MAX_QUEUE));
         ((bytes / f64::from(BLOCK_LENGTH)).ceil() as u32).clamp(LEAST, self.reqq.max(LEAST)).min(self.reqq)
     }
 
     fn slack(&self, delay: Duration) -> Duration {
         let silence = self.silence.max(self.silence_before) * 2;
-        silence.max(delay / 2).clamp(LEAST_SLACK, MOST_SLACK)
+        silence.max(delay / 2).clamp(LEAST_SLACK, MAX_SLACK)
     }
 
     /// Bytes a second that may be expected of this peer: what it has shown lately.

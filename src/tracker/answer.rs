@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::MAX_PEERS;
 use crate::bencode::{self, Value};
-use crate::finder::announce::{Answer, Failure, RetryIn};
+use crate::finder::announce::{AnnounceFailure, Answer, RetryIn};
 
 /// What is said of a refusal without words.
 pub(super) const REFUSED: &str = "refused without a reason";
@@ -21,8 +21,8 @@ const MAX_WORDS: usize = 300;
 /// # Errors
 ///
 /// The tracker's `failure reason`, or that the body is no answer.
-pub fn parse(body: &[u8], status_code: u16) -> Result<Answer, Failure> {
-    let fail = |reason: String| Failure::with_status(status_code, reason);
+pub fn parse(body: &[u8], status_code: u16) -> Result<Answer, AnnounceFailure> {
+    let fail = |reason: String| AnnounceFailure::with_status(status_code, reason);
     // What follows the dictionary (a line's end, mostly) does no harm.
     let (value, _) = bencode::decode_prefix(body)
         .map_err(|error| fail(format!("the answer is not a tracker's: {error}")))?;
@@ -60,12 +60,12 @@ pub fn parse(body: &[u8], status_code: u16) -> Result<Answer, Failure> {
 }
 
 /// What the tracker says if it refuses, be it with an HTTP error.
-pub(super) fn refusal(body: &[u8], status_code: u16) -> Option<Failure> {
+pub(super) fn refusal(body: &[u8], status_code: u16) -> Option<AnnounceFailure> {
     let (value, _) = bencode::decode_prefix(body).ok()?;
     let reason = value.get(b"failure reason")?;
     let reason = reason.as_bytes().map(to_words).filter(|reason| !reason.is_empty());
     let reason = reason.unwrap_or_else(|| REFUSED.to_owned());
-    Some(Failure { reason, status_code, retry_in: value.get(b"retry in").and_then(retry) })
+    Some(AnnounceFailure { reason, status_code, retry_in: value.get(b"retry in").and_then(retry) })
 }
 
 /// Peers as UDP trackers (BEP 15) and `peers` strings (BEP 23) give them: 6 bytes each.
@@ -171,7 +171,7 @@ mod tests {
         parse(body, 200).unwrap()
     }
 
-    fn err(body: &[u8]) -> Failure {
+    fn err(body: &[u8]) -> AnnounceFailure {
         parse(body, 200).unwrap_err()
     }
 

@@ -16,7 +16,7 @@ use ureq::unversioned::transport::{Connector, DefaultConnector};
 
 use super::watch::Tap;
 use super::{MAX_BODY, MAX_REDIRECTS, Options, Request, answer, proxy, url};
-use crate::finder::announce::{AnnounceEvent, Answer, Failure};
+use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
 
 const USER_AGENT: &str = concat!("btget/", env!("CARGO_PKG_VERSION"));
 
@@ -32,7 +32,7 @@ enum Reply {
 }
 
 /// See [`super::announce`].
-pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, Failure> {
+pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, AnnounceFailure> {
     let deadline = Instant::now() + options.timeout;
     let mut url = url::announce_url(request);
     let mut came_from: Option<Uri> = None;
@@ -44,15 +44,15 @@ pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, F
         }
         came_from = Some(uri);
     }
-    Err(Failure::no_answer(format!("more than {MAX_REDIRECTS} redirects")))
+    Err(AnnounceFailure::no_answer(format!("more than {MAX_REDIRECTS} redirects")))
 }
 
 /// Whether the URL is one to go to, be it the torrent's or a redirect's.
-fn check(url: &str, came_from: Option<&Uri>) -> Result<Uri, Failure> {
+fn check(url: &str, came_from: Option<&Uri>) -> Result<Uri, AnnounceFailure> {
     let parsed = url.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
     let is_http = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https"));
     let Some(uri) = parsed.filter(is_http) else {
-        return Err(Failure::no_answer(match came_from {
+        return Err(AnnounceFailure::no_answer(match came_from {
             None => "the tracker's URL is not valid",
             Some(_) => "redirected to something that is not an http URL",
         }));
@@ -60,12 +60,12 @@ fn check(url: &str, came_from: Option<&Uri>) -> Result<Uri, Failure> {
     let is_local = |uri: &Uri| uri.host().is_some_and(proxy::is_loopback);
     // A tracker out there is not to make us talk to what listens on this machine.
     if came_from.is_some_and(|from| !is_local(from)) && is_local(&uri) {
-        return Err(Failure::no_answer("redirected to this machine's loopback"));
+        return Err(AnnounceFailure::no_answer("redirected to this machine's loopback"));
     }
     Ok(uri)
 }
 
-fn get(uri: &Uri, deadline: Instant, options: &Options) -> Result<Reply, Failure> {
+fn get(uri: &Uri, deadline: Instant, options: &Options) -> Result<Reply, AnnounceFailure> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Err(no_time(options.timeout));
@@ -83,7 +83,7 @@ fn get(uri: &Uri, deadline: Instant, options: &Options) -> Result<Reply, Failure
     if !status.is_success() {
         // The status is news enough if the body fails.
         let _ = response.body_mut().as_reader().take(MAX_ERROR_BODY).read_to_end(&mut body);
-        let plain = || Failure::with_status(status_code, format!("HTTP status {status}"));
+        let plain = || AnnounceFailure::with_status(status_code, format!("HTTP status {status}"));
         return Err(answer::refusal(&body, status_code).unwrap_or_else(plain));
     }
     // Counted after inflating: a bomb is cut here.
@@ -91,16 +91,16 @@ fn get(uri: &Uri, deadline: Instant, options: &Options) -> Result<Reply, Failure
     let read = response.body_mut().as_reader().take(limit).read_to_end(&mut body);
     read.map_err(|error| {
         let failure = explain(ureq::Error::from(error), options.timeout);
-        Failure { status_code, ..failure }
+        AnnounceFailure { status_code, ..failure }
     })?;
     if body.len() > MAX_BODY {
-        return Err(Failure::with_status(status_code, "the answer is larger than 1 MiB"));
+        return Err(AnnounceFailure::with_status(status_code, "the answer is larger than 1 MiB"));
     }
     Ok(Reply::Body { status_code, body })
 }
 
 /// An agent for one exchange: the next one with this tracker is half an hour away.
-fn agent(uri: &Uri, time: Duration, options: &Options) -> Result<ureq::Agent, Failure> {
+fn agent(uri: &Uri, time: Duration, options: &Options) -> Result<ureq::Agent, AnnounceFailure> {
     let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default());
     let config = ureq::Agent::config_builder()
         // ureq's own reading of the environment would send even loopback through a proxy.
@@ -125,10 +125,12 @@ fn agent(uri: &Uri, time: Duration, options: &Options) -> Result<ureq::Agent, Fa
     Ok(ureq::Agent::with_parts(config.build(), connector, DefaultResolver::default()))
 }
 
-fn read_roots(path: &Path) -> Result<RootCerts, Failure> {
+fn read_roots(path: &Path) -> Result<RootCerts, AnnounceFailure> {
     let trouble = |what: &str| {
         let path = path.display();
-        Failure::no_answer(format!("cannot use {path} for certificates: {what}; correct SSL_CERT_FILE"))
+        AnnounceFailure::no_answer(format!(
+            "cannot use {path} for certificates: {what}; correct SSL_CERT_FILE"
+        ))
     };
     let pem = std::fs::read(path).map_err(|error| trouble(&error.to_string()))?;
     let certificates: Vec<_> = parse_pem(&pem)
@@ -143,7 +145,7 @@ fn read_roots(path: &Path) -> Result<RootCerts, Failure> {
     Ok(RootCerts::from(certificates))
 }
 
-fn judge(request: &Request, status_code: u16, body: &[u8]) -> Result<Answer, Failure> {
+fn judge(request: &Request, status_code: u16, body: &[u8]) -> Result<Answer, AnnounceFailure> {
     let result = answer::parse(body, status_code);
     // Many trackers answer a `stopped` with next to nothing, and nothing is needed.
     let may_be_empty = request.event == Some(AnnounceEvent::Stopped);
@@ -153,12 +155,12 @@ fn judge(request: &Request, status_code: u16, body: &[u8]) -> Result<Answer, Fai
     result
 }
 
-fn no_time(timeout: Duration) -> Failure {
-    Failure::no_answer(format!("no complete answer within {} s", timeout.as_secs_f32()))
+fn no_time(timeout: Duration) -> AnnounceFailure {
+    AnnounceFailure::no_answer(format!("no complete answer within {} s", timeout.as_secs_f32()))
 }
 
 /// What went wrong, in a user's words.
-fn explain(error: ureq::Error, timeout: Duration) -> Failure {
+fn explain(error: ureq::Error, timeout: Duration) -> AnnounceFailure {
     use std::io::ErrorKind;
     let reason = match error {
         ureq::Error::Timeout(_) => return no_time(timeout),
@@ -178,7 +180,7 @@ fn explain(error: ureq::Error, timeout: Duration) -> Failure {
         ureq::Error::ConnectProxyFailed(reason) => format!("the proxy refused: {reason}"),
         error => error.to_string(),
     };
-    Failure::no_answer(reason)
+    AnnounceFailure::no_answer(reason)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Everything here blocks and is to be run on a thread made for that; each call ends within
 //! [`Options::timeout`], whatever the tracker does. Decides nothing: when and where to announce is
-//! [`crate::finder::announce`]'s, whose [`Answer`] and [`Failure`] it fills.
+//! [`crate::finder::announce`]'s, whose [`Answer`] and [`AnnounceFailure`] it fills.
 
 pub mod answer;
 mod http;
@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use proxy::Proxies;
 pub use watch::{Step, Watch};
 
-use crate::finder::announce::{AnnounceEvent, Answer, Failure};
+use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
 use crate::ids::{PeerId, WireHash};
 
 /// Peers kept of one answer.
@@ -94,12 +94,12 @@ impl Default for Options {
 ///
 /// # Errors
 ///
-/// Whatever keeps it from an answer is a [`Failure`] that says why, and so is a refusal of the tracker.
-pub fn announce(request: &Request, options: &Options) -> Result<Answer, Failure> {
+/// Whatever keeps it from an answer is a [`AnnounceFailure`] that says why, and so is a refusal of the tracker.
+pub fn announce(request: &Request, options: &Options) -> Result<Answer, AnnounceFailure> {
     let scheme = request.url.split_once("://").map_or("", |(scheme, _)| scheme);
     match scheme.to_ascii_lowercase().as_str() {
         "http" | "https" => http::announce(request, options),
         "udp" => udp::announce(request, options),
-        _ => Err(Failure::no_answer("only http, https and udp trackers are supported")),
+        _ => Err(AnnounceFailure::no_answer("only http, https and udp trackers are supported")),
     }
 }

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use crate::finder::announce::Failure;
+use crate::finder::announce::AnnounceFailure;
 
 /// Proxy settings; the default is none.
 #[derive(Clone, Default, Debug)]
@@ -37,7 +37,7 @@ impl Proxies {
     }
 
     /// The proxy for a URL of this scheme and host (an IPv6 address with or without brackets).
-    pub(super) fn find(&self, scheme: &str, host: &str) -> Result<Option<ureq::Proxy>, Failure> {
+    pub(super) fn find(&self, scheme: &str, host: &str) -> Result<Option<ureq::Proxy>, AnnounceFailure> {
         let setting = if scheme.eq_ignore_ascii_case("https") { &self.https } else { &self.http };
         let Some(setting) = setting.as_ref().filter(|_| !is_loopback(host) && !self.is_excluded(host)) else {
             return Ok(None);
@@ -45,12 +45,12 @@ impl Proxies {
         // The setting is not quoted: it may hold a password.
         let Ok(proxy) = ureq::Proxy::new(setting) else {
             let reason = "the proxy setting is not a URL; set http_proxy like http://host:3128";
-            return Err(Failure::no_answer(reason));
+            return Err(AnnounceFailure::no_answer(reason));
         };
         // Without its SOCKS feature ureq would go round such a proxy, or fail in the dark.
         match proxy.protocol() {
             ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https => Ok(Some(proxy)),
-            _ => Err(Failure::no_answer(
+            _ => Err(AnnounceFailure::no_answer(
                 "socks proxies are not supported; use an http proxy or add the tracker's host to no_proxy",
             )),
         }

@@ -13,7 +13,7 @@ use ureq::http::Uri;
 
 use super::watch::{Line, Step};
 use super::{Options, Request, answer, proxy};
-use crate::finder::announce::{AnnounceEvent, Answer, Failure};
+use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
 
 /// The longest that an announce takes.
 const MAX_TIME: Duration = Duration::from_secs(15);
@@ -58,13 +58,18 @@ fn too_short() -> Trouble {
 }
 
 /// See [`super::announce`].
-pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, Failure> {
+pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, AnnounceFailure> {
     let started = Instant::now();
     let time = options.timeout.min(MAX_TIME);
-    let uri: Uri =
-        request.url.trim().parse().map_err(|_| Failure::no_answer("the tracker's URL is not valid"))?;
+    let uri: Uri = request
+        .url
+        .trim()
+        .parse()
+        .map_err(|_| AnnounceFailure::no_answer("the tracker's URL is not valid"))?;
     let (Some(host), Some(port)) = (uri.host(), uri.port_u16()) else {
-        return Err(Failure::no_answer("the tracker's URL is not valid: a udp URL needs a host and a port"));
+        return Err(AnnounceFailure::no_answer(
+            "the tracker's URL is not valid: a udp URL needs a host and a port",
+        ));
     };
     let addresses = resolve(proxy::bare(host), port, time, options.bind)?;
     let path = uri.path_and_query().map_or("", |path| path.as_str());
@@ -75,16 +80,21 @@ pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, F
         match announce_to(address, request, path, options, now + share) {
             Ok(answer) => return Ok(answer),
             // Another address of the same tracker would say the same.
-            Err(Trouble::Refused(reason)) => return Err(Failure::no_answer(reason)),
+            Err(Trouble::Refused(reason)) => return Err(AnnounceFailure::no_answer(reason)),
             Err(Trouble::Silent(reason)) => last = reason,
         }
     }
-    Err(Failure::no_answer(last))
+    Err(AnnounceFailure::no_answer(last))
 }
 
 /// The first address of each family, in the system's order. The look-up has a thread of its own, for it
 /// cannot be cut short; it ends by the resolver's own time-outs.
-fn resolve(host: &str, port: u16, time: Duration, bind: Option<IpAddr>) -> Result<Vec<SocketAddr>, Failure> {
+fn resolve(
+    host: &str,
+    port: u16,
+    time: Duration,
+    bind: Option<IpAddr>,
+) -> Result<Vec<SocketAddr>, AnnounceFailure> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let host = host.to_owned();
     let look_up = move || {
@@ -95,11 +105,11 @@ fn resolve(host: &str, port: u16, time: Duration, bind: Option<IpAddr>) -> Resul
     std::thread::Builder::new()
         .name("tracker-lookup".to_owned())
         .spawn(look_up)
-        .map_err(|error| Failure::no_answer(format!("cannot look up the tracker's host: {error}")))?;
+        .map_err(|error| AnnounceFailure::no_answer(format!("cannot look up the tracker's host: {error}")))?;
     let found = match receiver.recv_timeout(time) {
         Ok(Ok(found)) => found,
-        Ok(Err(error)) => return Err(Failure::no_answer(error.to_string())),
-        Err(_) => return Err(Failure::no_answer("no answer from the name server")),
+        Ok(Err(error)) => return Err(AnnounceFailure::no_answer(error.to_string())),
+        Err(_) => return Err(AnnounceFailure::no_answer("no answer from the name server")),
     };
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for address in found {

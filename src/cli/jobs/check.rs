@@ -93,8 +93,8 @@ pub(crate) fn run_check(config: &Config, jobs: &[Job], out: &mut impl Write, sto
     let mut exit = Exit::Complete;
     let mut hooks = Hooks::new(config);
     let mut sink = match config.json {
-        Some(least) => Sink::Json(Stream::new(out, least)),
-        None => Sink::Table(Table::new(out, config.color_stdout, config.verbosity)),
+        Some(least) => ReportSink::Json(Stream::new(out, least)),
+        None => ReportSink::Table(Table::new(out, config.color_stdout, config.verbosity)),
     };
     for (number, job) in jobs.iter().enumerate() {
         match check_one(config, job, number, &mut screen, &mut sink, stop) {
@@ -111,7 +111,7 @@ pub(crate) fn run_check(config: &Config, jobs: &[Job], out: &mut impl Write, sto
         }
     }
     screen.clear();
-    if let Sink::Json(stream) = sink {
+    if let ReportSink::Json(stream) = sink {
         let unsaid = stream.finish();
         if unsaid > 0 {
             let text = format!("{} could not be written to standard output", count(unsaid, "event"));
@@ -126,16 +126,16 @@ pub(crate) fn run_check(config: &Config, jobs: &[Job], out: &mut impl Write, sto
 }
 
 /// Where the report goes.
-enum Sink<W> {
+enum ReportSink<W> {
     Json(Stream<W>),
     Table(Table<W>),
 }
 
-impl<W: Write> Sink<W> {
+impl<W: Write> ReportSink<W> {
     fn event(&mut self, metainfo: &Metainfo, kind: Kind) -> anyhow::Result<()> {
         match self {
-            Sink::Table(table) => table.row(&kind),
-            Sink::Json(stream) => {
+            ReportSink::Table(table) => table.row(&kind),
+            ReportSink::Json(stream) => {
                 stream.write(&Event { torrent: Some(metainfo.info_hash), kind });
                 Ok(())
             }
@@ -148,7 +148,7 @@ fn check_one(
     job: &Job,
     number: usize,
     screen: &mut Screen,
-    sink: &mut Sink<impl Write>,
+    sink: &mut ReportSink<impl Write>,
     stop: &AtomicBool,
 ) -> anyhow::Result<(Exit, Kind)> {
     let metainfo = &job.torrent.metainfo;
@@ -193,8 +193,8 @@ fn check_one(
     let elapsed = started.elapsed().as_secs_f64();
     let summary = report.summary(metainfo, elapsed);
     match sink {
-        Sink::Table(table) => table.summary(&report, metainfo, elapsed)?,
-        Sink::Json(_) => sink.event(metainfo, summary.clone())?,
+        ReportSink::Table(table) => table.summary(&report, metainfo, elapsed)?,
+        ReportSink::Json(_) => sink.event(metainfo, summary.clone())?,
     }
     Ok((report.verdict().into(), summary))
 }
@@ -218,7 +218,7 @@ impl Watcher<'_> {
     fn watch(
         &self,
         screen: &mut Screen,
-        sink: &mut Sink<impl Write>,
+        sink: &mut ReportSink<impl Write>,
         verdicts: &Receiver<PieceVerdict>,
     ) -> anyhow::Result<()> {
         let metainfo = &self.job.torrent.metainfo;
@@ -273,7 +273,11 @@ impl Watcher<'_> {
 }
 
 /// What happened to the files.
-fn tell_notes(metainfo: &Metainfo, storage: &Storage, sink: &mut Sink<impl Write>) -> anyhow::Result<()> {
+fn tell_notes(
+    metainfo: &Metainfo,
+    storage: &Storage,
+    sink: &mut ReportSink<impl Write>,
+) -> anyhow::Result<()> {
     let notes = storage.take_notes();
     notes.into_iter().try_for_each(|note| sink.event(metainfo, storage.event_of(note)))
 }

@@ -75,12 +75,12 @@ pub(crate) struct Hooks {
     complete: Option<Program>,
     error: Option<Program>,
     /// At most three for each torrent.
-    running: Vec<Receiver<Result<(), Failure>>>,
+    running: Vec<Receiver<Result<(), HookFailure>>>,
 }
 
 /// Why a hook has failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Failure {
+pub(crate) struct HookFailure {
     /// What becomes btget's exit code.
     pub code: u8,
     /// For people.
@@ -106,7 +106,7 @@ impl Hooks {
         let run = move || {
             let result = run(&program, environment, event, LONGEST);
             // Somebody waits until the end of the process.
-            let _ = end.send(result.map_err(|failure| Failure {
+            let _ = end.send(result.map_err(|failure| HookFailure {
                 text: format!("{option} {}: {}", escape(&program.text), failure.text),
                 ..failure
             }));
@@ -114,7 +114,7 @@ impl Hooks {
         if let Err(error) = thread::Builder::new().name("hook".to_owned()).spawn(run) {
             let text = format!("{option}: cannot start a thread: {}", cause(&error));
             let (end, ended) = sync_channel(1);
-            let _ = end.send(Err(Failure { code: NOT_RUNNABLE, text }));
+            let _ = end.send(Err(HookFailure { code: NOT_RUNNABLE, text }));
             self.running.push(ended);
             return;
         }
@@ -122,7 +122,7 @@ impl Hooks {
     }
 
     /// Waits until all have ended, and gives those that failed.
-    pub(crate) fn finish(self) -> Vec<Failure> {
+    pub(crate) fn finish(self) -> Vec<HookFailure> {
         self.running.into_iter().filter_map(|ended| ended.recv().ok()?.err()).collect()
     }
 }
@@ -154,7 +154,7 @@ fn run(
     environment: Vec<(&'static str, String)>,
     input: Vec<u8>,
     longest: Duration,
-) -> Result<(), Failure> {
+) -> Result<(), HookFailure> {
     // Stdout carries what was asked for and nothing else, so what a hook says goes to stderr.
     let stderr = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
     let spawn = || {
@@ -167,7 +167,7 @@ fn run(
             .process_group(0)
             .spawn()
     };
-    let mut child = spawn().map_err(|error| Failure {
+    let mut child = spawn().map_err(|error| HookFailure {
         code: if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE },
         text: format!("cannot be started: {}", cause(&error)),
     })?;
@@ -197,8 +197,8 @@ fn wait(mut child: Child, longest: Duration) -> io::Result<Option<ExitStatus>> {
     Ok(in_time.then_some(status))
 }
 
-fn judge(status: io::Result<Option<ExitStatus>>, longest: Duration) -> Result<(), Failure> {
-    let failure = |code, text| Err(Failure { code, text });
+fn judge(status: io::Result<Option<ExitStatus>>, longest: Duration) -> Result<(), HookFailure> {
+    let failure = |code, text| Err(HookFailure { code, text });
     match status {
         Err(error) => failure(NOT_RUNNABLE, format!("cannot be waited for: {}", cause(&error))),
         Ok(None) => failure(TIMED_OUT, format!("killed after {} s", longest.as_secs_f32())),

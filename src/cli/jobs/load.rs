@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use anyhow::{Context, anyhow};
 
-use crate::cli::options::config::Source;
+use crate::cli::options::config::TorrentSource;
 use crate::metainfo::{MAX_LENGTH, Metainfo};
 use crate::text::escape;
 
@@ -18,14 +18,14 @@ pub(crate) struct Loaded {
 }
 
 /// Reads and checks one torrent, at most [`MAX_LENGTH`] bytes of it. The error is a whole message.
-pub(crate) fn load(source: &Source) -> anyhow::Result<Loaded> {
+pub(crate) fn load(source: &TorrentSource) -> anyhow::Result<Loaded> {
     let from = match source {
-        Source::Stdin => "standard input".to_owned(),
-        Source::Path(path) => escape(&path.to_string_lossy()).into_owned(),
+        TorrentSource::Stdin => "standard input".to_owned(),
+        TorrentSource::Path(path) => escape(&path.to_string_lossy()).into_owned(),
     };
     let bytes = match source {
-        Source::Stdin => read(io::stdin().lock()),
-        Source::Path(path) => File::open(path).and_then(read),
+        TorrentSource::Stdin => read(io::stdin().lock()),
+        TorrentSource::Path(path) => File::open(path).and_then(read),
     };
     let bytes = bytes.map_err(|error| anyhow!("cannot read {from}: {}", remedy(&error, &from)))?;
     let metainfo = Metainfo::parse(&bytes).with_context(|| format!("cannot read {from}"))?;

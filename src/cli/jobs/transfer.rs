@@ -12,7 +12,7 @@ use crate::cli::jobs::load::{Loaded, cause};
 use crate::cli::jobs::run::{Refusal, no_signals, no_stdout, not_begun, tell_not_begun};
 use crate::cli::options::config::{Config, Verbosity};
 use crate::cli::show::json::message;
-use crate::cli::show::json::{self, Writer};
+use crate::cli::show::json::{self, EventWriter};
 use crate::cli::show::say::{Mark, mark, outcome};
 use crate::cli::show::screen::Screen;
 use crate::cli::signals::{self, Signal};
@@ -32,10 +32,10 @@ enum Wake {
 }
 
 /// What may wait for the loop. More waits in the subscription's own bounded queue.
-const MOST_WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 
 /// One torrent of the session.
-struct Torrent {
+struct TorrentJob {
     client: Client,
     info_hash: InfoHashes,
     name: String,
@@ -57,7 +57,7 @@ pub(crate) fn run(
     torrents: Vec<(Loaded, Vec<u32>)>,
     exit: fn(i32) -> !,
 ) -> Result<Exit, Refusal> {
-    let (wake, wakes) = sync_channel(MOST_WAITING);
+    let (wake, wakes) = sync_channel(MAX_WAITING);
     let signalled = wake.clone();
     // Nobody listens any more only once the outcome is known.
     signals::listen(exit, move |signal| drop(signalled.send(Wake::Signal(signal)))).map_err(no_signals)?;
@@ -77,7 +77,7 @@ pub(crate) fn run(
             let wanted = move |kind: &Kind| json::wanted(kind, asked);
             let subscription = session.subscribe_to(asked.min(Severity::Info), wanted).map_err(failure)?;
             let out = json::stdout().map_err(no_stdout)?;
-            Some(Writer::spawn(subscription, asked, out).map_err(no_stdout)?)
+            Some(EventWriter::spawn(subscription, asked, out).map_err(no_stdout)?)
         }
     };
     let mut running = Vec::new();
@@ -87,7 +87,7 @@ pub(crate) fn run(
         let about = About::torrent(&metainfo, &config.torrent.basedir);
         let options = TorrentOptions { priorities, ..config.torrent.clone() };
         let client = session.add(metainfo, options).map_err(failure)?;
-        running.push(Torrent {
+        running.push(TorrentJob {
             client,
             info_hash,
             name,
@@ -100,13 +100,13 @@ pub(crate) fn run(
         });
     }
     let screen = Screen::new(config, running.len(), Instant::now());
-    let mut transfer = Transfer { config, screen, torrents: running, wakes, hooks: Hooks::new(config) };
+    let mut transfer = TransferJob { config, screen, torrents: running, wakes, hooks: Hooks::new(config) };
     transfer.until_over();
     session.begin_shutdown();
     transfer.until_told();
     session.shutdown();
     transfer.screen.clear();
-    let unsaid = writer.map_or(0, Writer::finish);
+    let unsaid = writer.map_or(0, EventWriter::finish);
     if unsaid > 0 {
         let text = format!("{} could not be written to standard output", count(unsaid, "event"));
         transfer.say(Mark::Warning, &text);
@@ -164,15 +164,15 @@ fn changes_phase(kind: &Kind) -> bool {
     )
 }
 
-struct Transfer<'a> {
+struct TransferJob<'a> {
     config: &'a Config,
     screen: Screen,
-    torrents: Vec<Torrent>,
+    torrents: Vec<TorrentJob>,
     wakes: Receiver<Wake>,
     hooks: Hooks,
 }
 
-impl Transfer<'_> {
+impl TransferJob<'_> {
     /// Until every torrent has ended, or a signal says stop, or the session is gone.
     fn until_over(&mut self) {
         while self.torrents.iter().any(|torrent| torrent.exit.is_none()) {
@@ -309,7 +309,7 @@ impl Transfer<'_> {
 
     /// The most serious of all. A torrent that could not tell is judged by what is there.
     fn exit(&self) -> Exit {
-        let one = |torrent: &Torrent| {
+        let one = |torrent: &TorrentJob| {
             torrent.exit.unwrap_or_else(|| match torrent.client.status() {
                 Some(Status { ended: Some((verdict, _)), .. }) => Exit::from(verdict),
                 Some(Status { left: 0, .. }) => Exit::Complete,

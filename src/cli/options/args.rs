@@ -11,7 +11,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Parser, ValueEnum, ValueHint};
 
 use crate::cli::options::select::Selector;
-use crate::cli::options::values::{self, Amount, Dur, Pieces, Ports, Program, Weighted};
+use crate::cli::options::values::{self, Amount, Dur, PieceSelection, Ports, Program, Weighted};
 
 /// Download a torrent, verify it, and seed it.
 ///
@@ -83,7 +83,7 @@ pub struct Args {
     /// Check just these pieces, from 0: 17 or 1-5,34-56
     #[arg(long, value_name = "LIST", value_parser = values::pieces, requires = "hashcheck_only",
           help_heading = "Checking")]
-    pub pieces: Option<Pieces>,
+    pub pieces: Option<PieceSelection>,
 
     /// State to begin with: started, paused or stopped [default: started]
     ///

@@ -18,19 +18,19 @@ use anyhow::{anyhow, bail};
 
 /// Where a .torrent comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Source {
+pub(crate) enum TorrentSource {
     /// `-`.
     Stdin,
     /// A file.
     Path(PathBuf),
 }
 
-impl Source {
-    /// As the user named it.
+impl TorrentSource {
+    /// The path as the user named it.
     pub(crate) fn name(&self) -> String {
         match self {
-            Source::Stdin => "-".to_owned(),
-            Source::Path(path) => path.to_string_lossy().into_owned(),
+            TorrentSource::Stdin => "-".to_owned(),
+            TorrentSource::Path(path) => path.to_string_lossy().into_owned(),
         }
     }
 }
@@ -53,7 +53,7 @@ pub(crate) enum Progress {
     Bars,
     /// A line every 10 s.
     Lines,
-    /// Not at all.
+    /// No progress is shown.
     None,
 }
 
@@ -74,7 +74,7 @@ pub(crate) enum Verbosity {
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// The torrents, in order.
-    pub sources: Vec<Source>,
+    pub sources: Vec<TorrentSource>,
     /// What to do with them.
     pub mode: Mode,
     /// For all torrents together.
@@ -206,14 +206,14 @@ fn refuse_transfer_options(args: &Args, mode: &str) -> anyhow::Result<()> {
     }
 }
 
-fn sources(torrents: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
+fn sources(torrents: &[PathBuf]) -> anyhow::Result<Vec<TorrentSource>> {
     let mut sources = Vec::new();
     for torrent in torrents {
         let source = match torrent.as_os_str() {
-            dash if dash == OsStr::new("-") => Source::Stdin,
-            _ => Source::Path(torrent.clone()),
+            dash if dash == OsStr::new("-") => TorrentSource::Stdin,
+            _ => TorrentSource::Path(torrent.clone()),
         };
-        if source == Source::Stdin && sources.contains(&source) {
+        if source == TorrentSource::Stdin && sources.contains(&source) {
             bail!(
                 "'-' is given twice, but standard input can be read once; give the other torrents as files, e.g. btget - other.torrent"
             );
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn without_options_the_defaults_of_the_man_page_hold() {
         let config = config(&["a.torrent", "-"], &terminal()).unwrap();
-        assert_eq!(config.sources, [Source::Path("a.torrent".into()), Source::Stdin]);
+        assert_eq!(config.sources, [TorrentSource::Path("a.torrent".into()), TorrentSource::Stdin]);
         assert_eq!(config.mode, Mode::Transfer);
         assert_eq!((config.session.ports, config.session.max_peers), (vec![0], 200));
         assert_eq!((config.torrent.upload_slots, config.torrent.state), (8, State::Started));

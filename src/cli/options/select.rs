@@ -15,7 +15,7 @@ use anyhow::anyhow;
 /// One `--files LIST`, or the `FILE` of `--priority FILE=N`.
 #[derive(Clone, Debug)]
 pub struct Selector {
-    /// As it was typed, for messages.
+    /// The selector as it was typed, for messages.
     text: String,
     what: What,
 }

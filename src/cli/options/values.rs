@@ -16,7 +16,7 @@ pub struct Ports(pub Vec<u16>);
 
 /// Ranges of pieces, end excluded, ascending and apart from one another.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Pieces(pub Vec<Range<u32>>);
+pub struct PieceSelection(pub Vec<Range<u32>>);
 
 /// A number of bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,14 +31,14 @@ pub struct Dur(pub Duration);
 pub struct Program {
     /// The program, then its arguments; at least one.
     pub words: Vec<String>,
-    /// As it was given.
+    /// The command as it was given.
     pub text: String,
 }
 
 /// Files and their weight.
 #[derive(Clone, Debug)]
 pub struct Weighted {
-    /// Which files.
+    /// The files that get the weight.
     pub files: Selector,
     /// 0: not wanted.
     pub weight: u32,
@@ -82,7 +82,7 @@ pub(crate) fn ports(text: &str) -> anyhow::Result<Ports> {
 }
 
 /// `--pieces`.
-pub(crate) fn pieces(text: &str) -> anyhow::Result<Pieces> {
+pub(crate) fn pieces(text: &str) -> anyhow::Result<PieceSelection> {
     let mut ranges = Vec::new();
     for part in text.split(',') {
         let (first, last) = range(part.trim(), 0, u32::MAX - 1).ok_or_else(|| {
@@ -101,7 +101,7 @@ pub(crate) fn pieces(text: &str) -> anyhow::Result<Pieces> {
             _ => merged.push(range),
         }
     }
-    Ok(Pieces(merged))
+    Ok(PieceSelection(merged))
 }
 
 /// `--max-download-rate`, `--max-upload-rate`.

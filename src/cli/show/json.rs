@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const VERSION: u8 = 1;
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct EventLine<'a> {
     v: u8,
     time: String,
     severity: Severity,
@@ -56,7 +56,7 @@ pub(crate) fn message(kind: &Kind) -> String {
 
 /// One line of the stream, its end included.
 pub(crate) fn line(event: &Event, now: SystemTime) -> Vec<u8> {
-    let line = Line {
+    let line = EventLine {
         v: VERSION,
         time: humantime::format_rfc3339_millis(now).to_string(),
         severity: event.kind.severity(),
@@ -159,20 +159,20 @@ impl<W: Write> Stream<W> {
 }
 
 /// The thread that writes a subscription's events.
-pub(crate) struct Writer {
+pub(crate) struct EventWriter {
     /// Events that were lost and of which nothing could be said, at the thread's end.
     ended: Receiver<u64>,
     /// Events written, to see whether the reader still takes any.
     written: Arc<AtomicU64>,
 }
 
-impl Writer {
+impl EventWriter {
     /// Starts writing to `out`.
     pub(crate) fn spawn(
         subscription: Subscription,
         least: Severity,
         out: impl Write + Send + 'static,
-    ) -> io::Result<Writer> {
+    ) -> io::Result<EventWriter> {
         let written = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&written);
         let (end, ended) = mpsc::sync_channel(1);
@@ -192,7 +192,7 @@ impl Writer {
             let _ = end.send(unsaid);
         };
         thread::Builder::new().name("events".to_owned()).spawn(run)?;
-        Ok(Writer { ended, written })
+        Ok(EventWriter { ended, written })
     }
 
     /// Waits until everything is written, as long as the reader takes something. To be called

@@ -16,7 +16,7 @@ use crate::text::{Size, count, percent};
 use anyhow::anyhow;
 
 /// Byte ranges that are listed of one file before the rest is counted.
-const MOST_RANGES: usize = 6;
+const MAX_RANGES: usize = 6;
 
 /// Gathers what a check found about one torrent.
 #[derive(Debug)]
@@ -246,11 +246,11 @@ impl<W: Write> Table<W> {
 /// `(first, past the last)` as people write them: both ends included.
 fn byte_ranges(bytes: &[(u64, u64)]) -> String {
     let mut text = String::new();
-    for (number, (start, end)) in bytes.iter().take(MOST_RANGES).enumerate() {
+    for (number, (start, end)) in bytes.iter().take(MAX_RANGES).enumerate() {
         text += if number == 0 { "; bytes " } else { ", " };
         let _ = write!(text, "{start}-{}", end.saturating_sub(1));
     }
-    match bytes.len().saturating_sub(MOST_RANGES) {
+    match bytes.len().saturating_sub(MAX_RANGES) {
         0 => {}
         more => {
             let _ = write!(text, " and {more} more");

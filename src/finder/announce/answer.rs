@@ -57,7 +57,7 @@ pub enum RetryIn {
 
 /// An announce that came to nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Failure {
+pub struct AnnounceFailure {
     /// Why, for a person; may quote the tracker, escape it before printing.
     pub reason: String,
     /// HTTP status; 0 = no answer, or one over UDP, which has none.
@@ -66,15 +66,15 @@ pub struct Failure {
     pub retry_in: Option<RetryIn>,
 }
 
-impl Failure {
+impl AnnounceFailure {
     /// No answer came, for this reason.
-    pub fn no_answer(reason: impl Into<String>) -> Failure {
-        Failure { reason: reason.into(), status_code: 0, retry_in: None }
+    pub fn no_answer(reason: impl Into<String>) -> AnnounceFailure {
+        AnnounceFailure { reason: reason.into(), status_code: 0, retry_in: None }
     }
 
     /// An answer came with this status, and is no use for this reason.
-    pub fn with_status(status_code: u16, reason: impl Into<String>) -> Failure {
-        Failure { reason: reason.into(), status_code, retry_in: None }
+    pub fn with_status(status_code: u16, reason: impl Into<String>) -> AnnounceFailure {
+        AnnounceFailure { reason: reason.into(), status_code, retry_in: None }
     }
 }
 

@@ -18,7 +18,7 @@ mod tracker;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-pub use answer::{AnnounceEvent, Answer, Failure, Outcome, RetryIn, TrackerStatus};
+pub use answer::{AnnounceEvent, AnnounceFailure, Answer, Outcome, RetryIn, TrackerStatus};
 use tracker::{Outstanding, Tracker};
 
 /// Trackers kept of one torrent; a list longer than this is cut.
@@ -65,7 +65,7 @@ pub struct Announce {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
+enum AnnouncerPhase {
     /// Before `start`, and once everybody has been told of the end.
     Idle,
     Running,
@@ -75,7 +75,7 @@ enum Phase {
 
 /// A walk along the tiers that ends with an answer, or with the last tracker.
 #[derive(Clone, Debug)]
-struct Round {
+struct AnnounceRound {
     /// Trackers asked so far in this round.
     asked: Vec<usize>,
     /// When the next one is asked though the last has not answered.
@@ -91,8 +91,8 @@ pub struct Announcer {
     /// Indices of `trackers`; the order within a tier changes.
     tiers: Vec<Vec<usize>>,
     rng: fastrand::Rng,
-    phase: Phase,
-    round: Option<Round>,
+    phase: AnnouncerPhase,
+    round: Option<AnnounceRound>,
     /// When the next round begins; `None` where no tracker may be asked.
     next_round: Option<Instant>,
     /// When the next round may begin if peers are wanted.
@@ -132,7 +132,7 @@ impl Announcer {
             trackers,
             tiers: order,
             rng,
-            phase: Phase::Idle,
+            phase: AnnouncerPhase::Idle,
             round: None,
             next_round: None,
             early_round: None,
@@ -146,10 +146,10 @@ impl Announcer {
     /// Announces from now on; what failed before may be asked at once, for a person asked for it.
     pub fn start(&mut self, now: Instant) {
         self.now = Some(now);
-        if self.phase == Phase::Running {
+        if self.phase == AnnouncerPhase::Running {
             return;
         }
-        self.phase = Phase::Running;
+        self.phase = AnnouncerPhase::Running;
         self.round = None;
         self.next_round = Some(now);
         self.early_round = Some(now);
@@ -175,22 +175,22 @@ impl Announcer {
     /// answered its last announce is told when it has.
     pub fn stop(&mut self, now: Instant) {
         self.now = Some(now);
-        if self.phase != Phase::Running {
+        if self.phase != AnnouncerPhase::Running {
             return;
         }
-        self.phase = Phase::Stopping;
+        self.phase = AnnouncerPhase::Stopping;
         self.round = None;
         self.next_round = None;
         self.early_round = None;
         for tracker in &mut self.trackers {
             tracker.owes_stopped = tracker.knows_us;
         }
-        self.settle();
+        self.end_if_all_told();
     }
 
     /// Whether nothing is under way and no tracker is still to be told of the end.
     pub fn is_stopped(&self) -> bool {
-        self.phase == Phase::Idle
+        self.phase == AnnouncerPhase::Idle
     }
 
     /// The next announce that is due; to be called until it gives `None`, after every other call, at the
@@ -199,18 +199,20 @@ impl Announcer {
         self.now = Some(now);
         self.wants_peers = wants_peers;
         match self.phase {
-            Phase::Idle => None,
-            Phase::Stopping => self.poll_stopping(),
-            Phase::Running => self.poll_completed(now).or_else(|| self.poll_round(now)),
+            AnnouncerPhase::Idle => None,
+            AnnouncerPhase::Stopping => self.poll_stopping(),
+            AnnouncerPhase::Running => self.poll_completed(now).or_else(|| self.poll_round(now)),
         }
     }
 
     /// When [`poll`](Self::poll) is to be called again if nothing else happens, with `wants_peers` as it was.
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Idle => None,
-            Phase::Stopping => self.now.filter(|_| self.trackers.iter().any(Tracker::has_last_words)),
-            Phase::Running => {
+            AnnouncerPhase::Idle => None,
+            AnnouncerPhase::Stopping => {
+                self.now.filter(|_| self.trackers.iter().any(Tracker::has_last_words))
+            }
+            AnnouncerPhase::Running => {
                 let completed = self.trackers.iter().filter(|tracker| tracker.may_complete());
                 let completed = completed.filter_map(|tracker| tracker.back_off_ends.max(self.now));
                 completed.chain(self.round_deadline()).min()
@@ -223,7 +225,7 @@ impl Announcer {
         &mut self,
         now: Instant,
         token: Token,
-        result: Result<Answer, Failure>,
+        result: Result<Answer, AnnounceFailure>,
     ) -> Option<Outcome> {
         self.now = Some(now);
         let tracker = self.trackers.get_mut(token.tracker)?;
@@ -232,7 +234,7 @@ impl Announcer {
             Ok(answer) => self.on_success(now, token.tracker, outstanding, answer),
             Err(failure) => self.on_failure(now, token.tracker, outstanding, failure),
         };
-        self.settle();
+        self.end_if_all_told();
         Some(outcome)
     }
 
@@ -243,7 +245,7 @@ impl Announcer {
 
     fn announce(&mut self, index: usize, event: Option<AnnounceEvent>, in_round: bool) -> Announce {
         self.serial += 1;
-        let wanted_peers = self.wants_peers && self.phase == Phase::Running;
+        let wanted_peers = self.wants_peers && self.phase == AnnouncerPhase::Running;
         let tracker = &mut self.trackers[index];
         tracker.outstanding = Some(Outstanding { serial: self.serial, event, in_round, wanted_peers });
         Announce {
@@ -280,7 +282,7 @@ impl Announcer {
             if self.is_busy() || self.round_begins().is_none_or(|at| at > now) {
                 return None;
             }
-            self.round = Some(Round { asked: Vec::new(), patience_ends: now, waiting: 0 });
+            self.round = Some(AnnounceRound { asked: Vec::new(), patience_ends: now, waiting: 0 });
         }
         let index = self.next_in_round(now);
         let round = self.round.as_mut()?;
@@ -349,7 +351,7 @@ impl Announcer {
     ) -> Outcome {
         let interval = clamp(answer.interval.unwrap_or(DEFAULT_INTERVAL));
         let min_interval = clamp(answer.min_interval.unwrap_or(DEFAULT_MIN_INTERVAL)).min(interval);
-        let is_stopping = self.phase == Phase::Stopping;
+        let is_stopping = self.phase == AnnouncerPhase::Stopping;
         let tracker = &mut self.trackers[index];
         tracker.on_success(outstanding.event, &answer, now + min_interval);
         // It heard of us only after the end, and nobody else will tell it.
@@ -383,7 +385,7 @@ impl Announcer {
         now: Instant,
         index: usize,
         outstanding: Outstanding,
-        failure: Failure,
+        failure: AnnounceFailure,
     ) -> Outcome {
         let jitter = 0.75 + 0.5 * self.rng.f64();
         let tracker = &mut self.trackers[index];
@@ -425,10 +427,10 @@ impl Announcer {
         self.trackers.iter().any(|tracker| tracker.outstanding.is_some())
     }
 
-    fn settle(&mut self) {
+    fn end_if_all_told(&mut self) {
         let is_done = !self.is_busy() && !self.trackers.iter().any(Tracker::has_last_words);
-        if self.phase == Phase::Stopping && is_done {
-            self.phase = Phase::Idle;
+        if self.phase == AnnouncerPhase::Stopping && is_done {
+            self.phase = AnnouncerPhase::Idle;
         }
     }
 }

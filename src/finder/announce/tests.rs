@@ -50,7 +50,7 @@ impl World {
     }
 
     fn fail(&mut self, announce: &Announce) -> Outcome {
-        let failure = Failure::no_answer("connection refused");
+        let failure = AnnounceFailure::no_answer("connection refused");
         self.announcer.on_answer(self.now, announce.token, Err(failure)).expect("the token is waited for")
     }
 
@@ -281,7 +281,7 @@ fn a_tracker_says_when_it_wants_to_be_asked_again() {
     let mut world = World::started(&[&[A]]);
     let announce = world.due();
     let retry_in = Some(RetryIn::After(90 * MINUTE));
-    let failure = Failure { retry_in, ..Failure::with_status(200, "overloaded") };
+    let failure = AnnounceFailure { retry_in, ..AnnounceFailure::with_status(200, "overloaded") };
     world.announcer.on_answer(world.now, announce.token, Err(failure));
     assert_eq!(world.sleep(), 90 * MINUTE);
 }
@@ -290,7 +290,8 @@ fn a_tracker_says_when_it_wants_to_be_asked_again() {
 fn a_tracker_that_says_never_is_left_alone_until_the_next_start() {
     let mut world = World::started(&[&[A]]);
     let announce = world.due();
-    let failure = Failure { retry_in: Some(RetryIn::Never), ..Failure::with_status(200, "gone") };
+    let failure =
+        AnnounceFailure { retry_in: Some(RetryIn::Never), ..AnnounceFailure::with_status(200, "gone") };
     world.announcer.on_answer(world.now, announce.token, Err(failure));
     assert_eq!((world.poll(), world.announcer.deadline()), (None, None));
     world.announcer.stop(world.now);

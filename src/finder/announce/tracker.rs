@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{AnnounceEvent, Answer, Failure, RetryIn, TrackerStatus};
+use super::{AnnounceEvent, AnnounceFailure, Answer, RetryIn, TrackerStatus};
 
 /// Schemes that are spoken.
 const SCHEMES: [&str; 3] = ["http", "https", "udp"];
@@ -140,7 +140,7 @@ impl Tracker {
     pub(super) fn on_failure(
         &mut self,
         event: Option<AnnounceEvent>,
-        failure: &Failure,
+        failure: &AnnounceFailure,
         now: Instant,
         jitter: f64,
     ) {

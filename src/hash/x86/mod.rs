@@ -54,7 +54,7 @@ macro_rules! kernel {
      $load:ident, $store:ident, $set:ident, $add:ident;
      $rol:ident, $xor4:ident, $choose:ident, $parity:ident, $majority:ident) => {
         #[target_feature(enable = $features)]
-        pub(in super::super) fn $name(states: &mut [State; $lanes], runs: &[&[Block]; $lanes]) -> usize {
+        pub(in super::super) fn $name(states: &mut [HashState; $lanes], runs: &[&[MessageBlock]; $lanes]) -> usize {
             const { assert!(size_of::<$register>() == size_of::<[u32; $lanes]>()) };
             let blocks = shortest(runs);
             let mut v: [$register; 5] = std::array::from_fn(|word| {

@@ -5,12 +5,12 @@
 //! nothing, since the 16 registers that the instructions can name are used up.
 
 use super::super::kernel::shortest;
-use super::super::{Block, State};
+use super::super::{HashState, MessageBlock};
 use std::arch::x86_64::*;
 
 /// For 1 to 4 messages.
 #[target_feature(enable = "sha,sse4.1,ssse3,sse2")]
-pub(in super::super) fn compress(states: &mut [State], runs: &[&[Block]]) -> usize {
+pub(in super::super) fn compress(states: &mut [HashState], runs: &[&[MessageBlock]]) -> usize {
     match (states, runs) {
         ([a], [p]) => interleaved([a], [p]),
         ([a, b], [p, q]) => interleaved([a, b], [p, q]),
@@ -21,7 +21,7 @@ pub(in super::super) fn compress(states: &mut [State], runs: &[&[Block]]) -> usi
 }
 
 #[target_feature(enable = "sha,sse4.1,ssse3,sse2")]
-fn interleaved<const N: usize>(states: [&mut State; N], runs: [&[Block]; N]) -> usize {
+fn interleaved<const N: usize>(states: [&mut HashState; N], runs: [&[MessageBlock]; N]) -> usize {
     let blocks = shortest(&runs);
     // Word 0 goes to the highest quarter of a register, as the instructions want it, and each word is
     // big-endian in the message: together that turns all 16 bytes around.
@@ -32,7 +32,7 @@ fn interleaved<const N: usize>(states: [&mut State; N], runs: [&[Block]; N]) -> 
     });
     let mut e: [__m128i; N] = std::array::from_fn(|i| _mm_set_epi32(states[i][4] as i32, 0, 0, 0));
     for block in 0..blocks {
-        let taken: [&Block; N] = runs.map(|run| &run[block]);
+        let taken: [&MessageBlock; N] = runs.map(|run| &run[block]);
         let (abcd_before, e_before) = (abcd, e);
         let mut w: [[__m128i; N]; 4] = std::array::from_fn(|quarter| {
             std::array::from_fn(|i| {

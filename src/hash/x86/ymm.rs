@@ -2,7 +2,7 @@
 //! rotated and three of them combined in one instruction each, instead of three and two to four.
 
 use super::super::kernel::shortest;
-use super::super::{Block, State};
+use super::super::{HashState, MessageBlock};
 use super::{K, SWAP, kernel, rounds};
 use std::arch::x86_64::*;
 
@@ -73,7 +73,7 @@ kernel!(
 /// The words of the `block`th block of all runs: register `t` has word `t` of each.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn words(runs: &[&[Block]; 8], block: usize) -> [__m256i; 16] {
+fn words(runs: &[&[MessageBlock]; 8], block: usize) -> [__m256i; 16] {
     let [low, high] = [load(runs, block, 0), load(runs, block, 1)];
     std::array::from_fn(|t| if t < 8 { low[t] } else { high[t - 8] })
 }
@@ -82,7 +82,7 @@ fn words(runs: &[&[Block]; 8], block: usize) -> [__m256i; 16] {
 /// the `t`th of them of each.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load(runs: &[&[Block]; 8], block: usize, half: usize) -> [__m256i; 8] {
+fn load(runs: &[&[MessageBlock]; 8], block: usize, half: usize) -> [__m256i; 8] {
     let swap = _mm256_set_epi64x(SWAP.0, SWAP.1, SWAP.0, SWAP.1);
     let rows: [__m256i; 8] = std::array::from_fn(|lane| {
         let (halves, _) = runs[lane][block].as_chunks::<32>();

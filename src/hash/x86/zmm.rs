@@ -1,7 +1,7 @@
 //! 16 messages side by side in 512-bit registers, by AVX-512 F and BW.
 
 use super::super::kernel::shortest;
-use super::super::{Block, State};
+use super::super::{HashState, MessageBlock};
 use super::{K, SWAP, kernel, rounds};
 use std::arch::x86_64::*;
 
@@ -46,7 +46,7 @@ kernel!(
 /// The words of the `block`th block of all runs: register `t` has word `t` of each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn words(runs: &[&[Block]; 16], block: usize) -> [__m512i; 16] {
+fn words(runs: &[&[MessageBlock]; 16], block: usize) -> [__m512i; 16] {
     let swap = _mm512_broadcast_i32x4(_mm_set_epi64x(SWAP.0, SWAP.1));
     let rows: [__m512i; 16] = std::array::from_fn(|lane| {
         let row = runs[lane][block].as_ptr();

@@ -36,7 +36,7 @@ fn read_all(
     expected: &[Block],
     bytes: &[u8],
     parts: &[usize],
-    shared: &Rc<Shared>,
+    shared: &Rc<NetShared>,
 ) -> Vec<Result<Block, Message>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -46,7 +46,7 @@ fn read_all(
         let stream = listener.accept().unwrap().0;
         stream.set_nonblocking(true).unwrap();
         let link = Link::Tcp(tokio::net::TcpStream::from_std(stream).unwrap());
-        let mut reader = Reader::new(Limits { num_pieces: 100 });
+        let mut reader = MessageReader::new(Limits { num_pieces: 100 });
         expected.iter().for_each(|&block| reader.on_sent(&Message::Request(block)));
         let (mut sent, mut received, mut came) = (0, 0, Vec::new());
         let mut parts = parts.iter().copied();
@@ -79,7 +79,7 @@ fn read_all(
 
 #[test]
 fn a_block_that_nobody_asked_for_keeps_no_full_buffer() {
-    let shared = Shared::new(None, None);
+    let shared = NetShared::new(None, None);
     let short = Block { length: 1, ..block(7) };
     let bytes = [wire(block(0)), [&piece_header(short)[..], b"x"].concat(), wire(block(1))].concat();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -90,7 +90,7 @@ fn a_block_that_nobody_asked_for_keeps_no_full_buffer() {
         let stream = listener.accept().unwrap().0;
         stream.set_nonblocking(true).unwrap();
         let link = Link::Tcp(tokio::net::TcpStream::from_std(stream).unwrap());
-        let mut reader = Reader::new(Limits { num_pieces: 100 });
+        let mut reader = MessageReader::new(Limits { num_pieces: 100 });
         [block(0), block(1)].into_iter().for_each(|block| reader.on_sent(&Message::Request(block)));
         while came.len() < 3 {
             link.readable().await.unwrap();
@@ -143,6 +143,6 @@ proptest! {
         }
         // Small parts only at first: each is a round.
         let parts: Vec<usize> = parts.into_iter().chain([200_000]).collect();
-        prop_assert_eq!(read_all(&expected, &bytes, &parts, &Shared::new(None, None)), sent);
+        prop_assert_eq!(read_all(&expected, &bytes, &parts, &NetShared::new(None, None)), sent);
     }
 }

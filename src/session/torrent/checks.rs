@@ -20,7 +20,7 @@ use crate::session::options::CachedPiece;
 use crate::session::selection::piece_weights;
 use crate::storage::Preallocate;
 use crate::storage::resume::Vouched;
-use crate::swarm::{Config, Input, Swarm};
+use crate::swarm::{Input, Swarm, SwarmConfig};
 use crate::transfer::Transfer;
 
 /// A check under way.
@@ -191,7 +191,7 @@ impl Torrent {
         let counted_before = self.check_mut().and_then(|check| check.counted);
         let (downloaded, uploaded) = counted_before.unwrap_or(counted);
         let metainfo = &self.on_disk.metainfo;
-        let config = Config {
+        let config = SwarmConfig {
             info_hash: metainfo.info_hash.wire(),
             layout: metainfo.layout.clone(),
             peer_id: context.identity.peer_id,

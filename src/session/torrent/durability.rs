@@ -37,7 +37,7 @@ const IDLE: Duration = Duration::from_secs(60);
 pub(super) struct Durability {
     /// Pieces that were handed to the disk's threads, and not heard of yet. Bounded by what the swarm hands out.
     writing: BTreeSet<PieceIndex>,
-    /// Their bytes.
+    /// The bytes of those pieces.
     unwritten: u64,
     /// Pieces that are on the disk for certain.
     synced: Bitfield,
@@ -145,7 +145,7 @@ impl Durability {
     }
 }
 
-/// What a sync came to.
+/// The result of a sync.
 pub(crate) struct Synced {
     /// The round in which it was begun.
     round: Round,

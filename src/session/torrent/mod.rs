@@ -37,7 +37,7 @@ pub(super) use durability::Synced;
 /// A torrent.
 #[derive(Debug)]
 pub(crate) struct Torrent {
-    /// Which torrent of this process.
+    /// The torrent's id in this process.
     pub id: TorrentId,
     /// Its hashes and files.
     on_disk: OnDisk,
@@ -45,7 +45,7 @@ pub(crate) struct Torrent {
     options: TorrentOptions,
     /// The state that the user asked for; entered once the check is done.
     state: State,
-    /// What it does.
+    /// Whether it is being checked or transferred.
     activity: Activity,
     /// Whether it goes on, ends, or has ended.
     life: Life,

@@ -6,7 +6,7 @@ use super::{Activity, Torrent};
 use crate::disk::{Done, Read, Verify, WriteJob};
 use crate::event::{Kind, Severity};
 use crate::finder::FinderOutput;
-use crate::finder::announce::{Announce, Answer, Failure, Token};
+use crate::finder::announce::{Announce, AnnounceFailure, Answer, Token};
 use crate::ids::{PeerKey, Round};
 use crate::layout::{Block, PieceIndex};
 use crate::net::driver::{self, Outgoing};
@@ -194,7 +194,7 @@ impl Torrent {
         now: Instant,
         asked_in: Round,
         token: Token,
-        result: Result<Answer, Failure>,
+        result: Result<Answer, AnnounceFailure>,
     ) {
         if self.round() == asked_in {
             self.with_transfer(|transfer| transfer.announced(now, token, result));

@@ -17,7 +17,7 @@ pub(super) struct ProgressReports {
     /// Whether any data came or went since the last event.
     pub moved: bool,
     next: Option<Instant>,
-    /// What was counted at the last event.
+    /// The totals at the last event.
     last: Totals,
 }
 

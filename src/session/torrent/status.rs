@@ -12,12 +12,12 @@ use crate::session::options::{CachedPiece, Phase, Status, Tier, TrackerInfo};
 use crate::swarm::Swarm;
 
 impl Torrent {
-    /// Bytes that are wanted.
+    /// Bytes of the pieces that the user wants.
     pub(super) fn wanted_bytes(&self) -> u64 {
         self.wanted.bytes(self.layout())
     }
 
-    /// What it does, in one word.
+    /// What the torrent is doing, in one word.
     fn phase(&self) -> Phase {
         match (&self.life, &self.activity) {
             (Life::Ending(_) | Life::Ended { .. }, _) => Phase::Stopped,

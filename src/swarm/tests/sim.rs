@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{Config, Hello, Input, Output, Swarm};
+use super::super::{Hello, Input, Output, Swarm, SwarmConfig};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::event::{Direction, Kind, State};
@@ -218,12 +218,12 @@ impl Sim {
         self.add_with(spec, |_| {})
     }
 
-    pub(super) fn add_with(&mut self, spec: Spec, change: impl FnOnce(&mut Config)) -> usize {
+    pub(super) fn add_with(&mut self, spec: Spec, change: impl FnOnce(&mut SwarmConfig)) -> usize {
         let node = self.nodes.len();
         let pieces = self.layout.num_pieces();
         let mut peer_id = [b'x'; 20];
         peer_id[..8].copy_from_slice(&self.rng.u64(..).to_le_bytes());
-        let mut config = Config {
+        let mut config = SwarmConfig {
             info_hash: WireHash([7; 20]),
             layout: self.layout.clone(),
             peer_id: PeerId(peer_id),

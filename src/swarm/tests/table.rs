@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{Config, Hello, Input, Output, Swarm};
+use super::super::{Hello, Input, Output, Swarm, SwarmConfig};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::event::{Direction, State};
@@ -48,10 +48,10 @@ impl Table {
         Table::with(num, blocks, |config| config.have = config.wanted.clone())
     }
 
-    pub(super) fn with(num: u32, blocks: u32, change: impl FnOnce(&mut Config)) -> Table {
+    pub(super) fn with(num: u32, blocks: u32, change: impl FnOnce(&mut SwarmConfig)) -> Table {
         let size = u64::from(num * blocks) * u64::from(BLOCK_LENGTH);
         let layout = Arc::new(Layout::new(blocks * BLOCK_LENGTH, [(size, false)]).unwrap());
-        let mut config = Config {
+        let mut config = SwarmConfig {
             info_hash: WireHash([7; 20]),
             layout: layout.clone(),
             peer_id: PeerId([b'm'; 20]),

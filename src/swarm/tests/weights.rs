@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::Config;
+use super::super::SwarmConfig;
 use super::sim::{Sim, Spec};
 use crate::bitfield::Bitfield;
 use crate::layout::PieceIndex;
@@ -16,7 +16,7 @@ fn weighted_download(seed: u64, weights: Vec<u32>, rare: u32) -> Vec<u32> {
     let mut sim = Sim::new(seed, 64 << 10, u64::from(pieces) * (64 << 10));
     sim.add(Spec::seed(MIB));
     for _ in 0..4 {
-        let common = move |config: &mut Config| {
+        let common = move |config: &mut SwarmConfig| {
             let mut have = Bitfield::full(pieces);
             (0..pieces).filter(|piece| piece % rare == 0).for_each(|piece| {
                 have.remove(PieceIndex(piece));
