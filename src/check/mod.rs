@@ -69,6 +69,7 @@ impl std::fmt::Debug for CheckOptions<'_> {
 
 /// What a check found. A piece is in at most one of the sets; one that is in none was not checked.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct CheckOutcome {
     /// There and right.
     pub ok: Bitfield,

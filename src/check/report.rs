@@ -13,6 +13,7 @@ use crate::text::escape;
 
 /// The verdict on one file.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct FileReport {
     /// The file.
     pub file: FileIndex,

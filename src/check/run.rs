@@ -1,7 +1,7 @@
 //! One hash check from its start to its events, for all who need one.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::{CheckOptions, CheckOutcome, PieceResult, check};
@@ -14,7 +14,7 @@ use crate::storage::Storage;
 /// A hash check that can be watched and broken off while it runs on threads of its own.
 #[derive(Debug)]
 pub struct HashCheck {
-    stop: AtomicBool,
+    stop: Arc<AtomicBool>,
     began: Instant,
     /// Bytes to do, and done.
     total: AtomicU64,
@@ -27,8 +27,13 @@ pub struct HashCheck {
 impl HashCheck {
     /// A check of a torrent of so many pieces, of which nothing is known yet.
     pub fn new(now: Instant, pieces: u32) -> HashCheck {
+        HashCheck::stopped_by(now, pieces, Arc::default())
+    }
+
+    /// One that is broken off once `stop` is set, too.
+    pub fn stopped_by(now: Instant, pieces: u32, stop: Arc<AtomicBool>) -> HashCheck {
         HashCheck {
-            stop: AtomicBool::new(false),
+            stop,
             began: now,
             total: AtomicU64::new(0),
             done: AtomicU64::new(0),

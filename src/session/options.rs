@@ -129,6 +129,7 @@ pub enum Phase {
 
 /// A picture of one torrent at one moment.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Status {
     /// The identity of the torrent's content.
     pub info_hash: InfoHashes,
@@ -234,6 +235,7 @@ impl Default for TorrentOptions {
 
 /// One file of a torrent (the ancestors' `files`).
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct FileInfo {
     /// The file's absolute path, whether it is there yet or not.
     pub path: PathBuf,
@@ -246,6 +248,7 @@ pub struct FileInfo {
 /// A tier of trackers (the ancestors' `trackers`). Its counters are those of the tracker that is asked
 /// first: the one that answered last, where any has (BEP 12).
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Tier {
     /// Seeds, as the last answer said.
     pub complete: Option<u32>,
@@ -265,6 +268,7 @@ pub struct Tier {
 
 /// One tracker of a torrent.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct TrackerInfo {
     /// The URL as the torrent gives it.
     pub url: String,

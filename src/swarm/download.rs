@@ -220,19 +220,22 @@ impl Swarm {
                 Some(data)
             }
             Arrival::Kept { others, whole } => {
-                for other in others {
-                    if let Some(peer) = self.peers.get_mut(&other)
-                        && (peer.take_in_flight(block).is_some() || peer.take_late(block))
-                    {
-                        self.send(now, other, Message::Cancel(block));
-                        self.may_have_room.insert(other);
-                    }
-                }
+                others.into_iter().for_each(|other| self.cancel(now, other, block));
                 if whole {
                     self.verify(block.piece);
                 }
                 None
             }
+        }
+    }
+
+    /// Tells a peer that it need not send a block any more, if it was asked for it.
+    fn cancel(&mut self, now: Instant, key: PeerKey, block: Block) {
+        if let Some(peer) = self.peers.get_mut(&key)
+            && (peer.take_in_flight(block).is_some() || peer.take_late(block))
+        {
+            self.send(now, key, Message::Cancel(block));
+            self.may_have_room.insert(key);
         }
     }
 

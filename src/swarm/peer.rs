@@ -30,6 +30,7 @@ pub(super) const MAX_SUGGESTED: usize = 8;
 
 /// A picture of one peer.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct PeerStatus {
     /// Its other end.
     pub address: SocketAddr,
@@ -58,6 +59,7 @@ pub struct PeerStatus {
 /// The state of a connection (BEP 3), and whether the peer sends what it is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub struct PeerFlags {
     pub am_choking: bool,
     pub am_interested: bool,

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 /// `text` with each unprintable character (controls, bidirectional controls, line separators, what
 /// shows nothing) as `\n`, `\t`, `\r` or `\u{..}`. Everything else stays, the backslash too: the result is for
 /// people, not for parsing. What is printable already is borrowed.
-pub(crate) fn escape(text: &str) -> Cow<'_, str> {
+pub fn escape(text: &str) -> Cow<'_, str> {
     if is_plain_ascii(text.as_bytes()) {
         return Cow::Borrowed(text);
     }
@@ -32,14 +32,14 @@ pub(crate) fn escape(text: &str) -> Cow<'_, str> {
 
 /// Whether all of it is printable ASCII: the quick way past [`is_unprintable`] for most names. It looks at
 /// every byte without stopping at the first bad one, which the compiler turns into wide steps.
-pub(crate) fn is_plain_ascii(text: &[u8]) -> bool {
+pub fn is_plain_ascii(text: &[u8]) -> bool {
     text.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'))
 }
 
 /// Control characters, bidirectional controls, line and paragraph separators, and characters that
 /// show nothing and join nothing (so a name could be faked with them). The joiners U+200C and
 /// U+200D are needed by scripts and emoji, and stay.
-pub(crate) fn is_unprintable(c: char) -> bool {
+pub fn is_unprintable(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
     }

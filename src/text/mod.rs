@@ -7,6 +7,6 @@ pub(crate) mod format;
 mod escape;
 mod remedies;
 
-pub(crate) use escape::{escape, is_plain_ascii, is_unprintable};
+pub use escape::{escape, is_plain_ascii, is_unprintable};
 pub(crate) use format::{ExactSize, Moment, Rate, RoomNeeded, Short, Size, Time, count, percent};
 pub use remedies::Remedies;

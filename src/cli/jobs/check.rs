@@ -4,7 +4,8 @@
 //! byte that was asked for is read.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,8 +34,8 @@ use anyhow::bail;
 /// misses nothing.
 const MAX_WAITING: usize = 1024;
 
-/// How often it is looked whether the user wants the check to end.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long to wait for a verdict while nothing is drawn.
+const FAR: Duration = Duration::from_secs(3600);
 
 /// One torrent to check.
 pub(crate) struct Job {
@@ -88,7 +89,7 @@ impl Job {
 
 /// Checks torrent after torrent, writes the reports to `out`, and says how it went. `stop` ends it
 /// early.
-pub(crate) fn run_check(config: &Config, jobs: &[Job], out: &mut impl Write, stop: &AtomicBool) -> Exit {
+pub(crate) fn run_check(config: &Config, jobs: &[Job], out: &mut impl Write, stop: &Arc<AtomicBool>) -> Exit {
     let mut screen = Screen::new(config, jobs.len(), Instant::now());
     let mut exit = Exit::Complete;
     let mut hooks = Hooks::new(config);
@@ -149,7 +150,7 @@ fn check_one(
     number: usize,
     screen: &mut Screen,
     sink: &mut ReportSink<impl Write>,
-    stop: &AtomicBool,
+    stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<(Exit, Kind)> {
     let metainfo = &job.torrent.metainfo;
     let started = Instant::now();
@@ -163,23 +164,10 @@ fn check_one(
         ..StorageOptions::default()
     };
     let storage = Storage::new(metainfo, &config.torrent.basedir, options);
-    let check = HashCheck::new(started, metainfo.layout.num_pieces());
+    let check = HashCheck::stopped_by(started, metainfo.layout.num_pieces(), stop.clone());
     check.plan(metainfo, &Bitfield::new(job.pieces.len()), &job.pieces);
-    let outcome = thread::scope(|scope| {
-        let (verdicts, received) = sync_channel(MAX_WAITING);
-        let (check, storage) = (&check, &storage);
-        let engine = scope.spawn(move || {
-            // Nobody listens any more only if the report could not be written; the check ends soon then.
-            check.run(storage, metainfo, &job.pieces, true, &|piece, result| {
-                let _ = verdicts.send((piece, result));
-            })
-        });
-        let watcher = Watcher { job, storage, check, number, stop };
-        watcher
-            .watch(screen, sink, &received)
-            .inspect_err(|_| check.break_off())
-            .map(|()| engine.join().expect("the check does not panic"))
-    })?;
+    let watcher = Watcher { job, storage: &storage, check: &check, number };
+    let outcome = watcher.run(screen, sink)?;
     screen.hide(number);
 
     let mut report = Report::new();
@@ -209,11 +197,26 @@ struct Watcher<'a> {
     check: &'a HashCheck,
     /// Which of the torrents this is.
     number: usize,
-    /// Set once the user wants the check to end.
-    stop: &'a AtomicBool,
 }
 
 impl Watcher<'_> {
+    /// Runs the check beside this thread, and looks on until it is done.
+    fn run(&self, screen: &mut Screen, sink: &mut ReportSink<impl Write>) -> anyhow::Result<CheckOutcome> {
+        let (verdicts, received) = sync_channel(MAX_WAITING);
+        let Watcher { job, storage, check, .. } = *self;
+        thread::scope(|scope| {
+            let engine = scope.spawn(move || {
+                // Nobody listens any more only if the report could not be written; the check ends soon then.
+                check.run(storage, &job.torrent.metainfo, &job.pieces, true, &|piece, result| {
+                    let _ = verdicts.send((piece, result));
+                })
+            });
+            self.watch(screen, sink, &received)
+                .inspect_err(|_| check.break_off())
+                .map(|()| engine.join().expect("the check does not panic"))
+        })
+    }
+
     /// Passes verdicts on and draws, until the check is done.
     fn watch(
         &self,
@@ -225,12 +228,8 @@ impl Watcher<'_> {
         loop {
             let now = Instant::now();
             screen.draw(now, |other| (other == self.number).then(|| self.status(now)));
-            let next = screen.deadline().unwrap_or(now + LOOK_EVERY).min(now + LOOK_EVERY);
-            let verdict = verdicts.recv_timeout(next.saturating_duration_since(now));
-            if self.stop.load(Ordering::Relaxed) {
-                self.check.break_off();
-            }
-            match verdict {
+            let wait = screen.deadline().map_or(FAR, |next| next.saturating_duration_since(now));
+            match verdicts.recv_timeout(wait) {
                 Ok((piece, result)) => {
                     tell_notes(metainfo, self.storage, sink)?;
                     sink.event(metainfo, result.event(piece))?;

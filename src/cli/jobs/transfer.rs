@@ -62,43 +62,10 @@ pub(crate) fn run(
     // Nobody listens any more only once the outcome is known.
     signals::listen(exit, move |signal| drop(signalled.send(Wake::Signal(signal)))).map_err(no_signals)?;
 
-    let failure = |error: Error| (Exit::Failure, error.into());
     let session =
         Session::start(config.session.clone()).map_err(|error| not_started(config, &torrents, error))?;
-    let least = if config.verbosity == Verbosity::Debug { Severity::Debug } else { Severity::Info };
-    let verbosity = config.verbosity;
-    let subscription = session.subscribe_to(least, move |kind| matters(kind, verbosity));
-    forward(subscription.map_err(failure)?, wake)
-        .map_err(|error| (Exit::Failure, anyhow!("cannot start a thread: {}", cause(&error))))?;
-    let writer = match config.json {
-        None => None,
-        Some(asked) => {
-            // Summaries are `info`.
-            let wanted = move |kind: &Kind| json::wanted(kind, asked);
-            let subscription = session.subscribe_to(asked.min(Severity::Info), wanted).map_err(failure)?;
-            let out = json::stdout().map_err(no_stdout)?;
-            Some(EventWriter::spawn(subscription, asked, out).map_err(no_stdout)?)
-        }
-    };
-    let mut running = Vec::new();
-    for (torrent, priorities) in torrents {
-        let metainfo = torrent.metainfo;
-        let (info_hash, name) = (metainfo.info_hash, escape(&metainfo.name).into_owned());
-        let about = About::torrent(&metainfo, &config.torrent.basedir);
-        let options = TorrentOptions { priorities, ..config.torrent.clone() };
-        let client = session.add(metainfo, options).map_err(failure)?;
-        running.push(TorrentJob {
-            client,
-            info_hash,
-            name,
-            completed: None,
-            exit: None,
-            about,
-            began: Instant::now(),
-            announced: false,
-            lamented: None,
-        });
-    }
+    let writer = subscribe(config, &session, wake)?;
+    let running = add(config, &session, torrents)?;
     let screen = Screen::new(config, running.len(), Instant::now());
     let mut transfer = TransferJob { config, screen, torrents: running, wakes, hooks: Hooks::new(config) };
     transfer.until_over();
@@ -115,6 +82,55 @@ pub(crate) fn run(
     let failures = transfer.hooks.finish();
     failures.iter().for_each(|failure| transfer.screen.say(Mark::Error, &failure.text));
     Ok(failures.iter().fold(exit, |exit, failure| exit.worst(Exit::Hook(failure.code))))
+}
+
+fn failure(error: Error) -> Refusal {
+    (Exit::Failure, error.into())
+}
+
+/// Has events come to the loop, and to standard output if they are asked for.
+fn subscribe(
+    config: &Config,
+    session: &Session,
+    wake: SyncSender<Wake>,
+) -> Result<Option<EventWriter>, Refusal> {
+    let verbosity = config.verbosity;
+    let least = if verbosity == Verbosity::Debug { Severity::Debug } else { Severity::Info };
+    let subscription = session.subscribe_to(least, move |kind| matters(kind, verbosity));
+    forward(subscription.map_err(failure)?, wake)
+        .map_err(|error| (Exit::Failure, anyhow!("cannot start a thread: {}", cause(&error))))?;
+    let Some(asked) = config.json else { return Ok(None) };
+    // Summaries are `info`.
+    let wanted = move |kind: &Kind| json::wanted(kind, asked);
+    let subscription = session.subscribe_to(asked.min(Severity::Info), wanted).map_err(failure)?;
+    let out = json::stdout().map_err(no_stdout)?;
+    EventWriter::spawn(subscription, asked, out).map(Some).map_err(no_stdout)
+}
+
+/// Adds the torrents to the session; their checks begin at once.
+fn add(
+    config: &Config,
+    session: &Session,
+    torrents: Vec<(Loaded, Vec<u32>)>,
+) -> Result<Vec<TorrentJob>, Refusal> {
+    let start = |(torrent, priorities): (Loaded, Vec<u32>)| {
+        let metainfo = torrent.metainfo;
+        let (info_hash, name) = (metainfo.info_hash, escape(&metainfo.name).into_owned());
+        let about = About::torrent(&metainfo, &config.torrent.basedir);
+        let options = TorrentOptions { priorities, ..config.torrent.clone() };
+        Ok(TorrentJob {
+            client: session.add(metainfo, options).map_err(failure)?,
+            info_hash,
+            name,
+            completed: None,
+            exit: None,
+            about,
+            began: Instant::now(),
+            announced: false,
+            lamented: None,
+        })
+    };
+    torrents.into_iter().map(start).collect()
 }
 
 /// There is no session to say so.
