@@ -324,9 +324,11 @@ fn what_becomes_wanted_is_fetched_too_and_told() {
         .unwrap();
     assert!(client.wait_complete(PATIENCE));
     let before = completes.load(std::sync::atomic::Ordering::SeqCst);
+    client.pause().unwrap();
     client.set_priorities(vec![1; 5]).unwrap();
     client.set_order(Order::Rarest).unwrap();
     assert!(!client.complete());
+    client.start().unwrap();
     assert_eq!(client.files().iter().map(|file| file.priority).collect::<Vec<_>>(), [1; 5]);
     assert!(client.wait_complete(PATIENCE));
     assert!(client.seed());

@@ -151,7 +151,7 @@ impl ClientBuilder {
         let session = Session::start(self.session)?;
         for callback in self.callbacks {
             let subscription = session.subscribe(callback.least)?;
-            callback.run(metainfo.info_hash, subscription)?;
+            callback.spawn(metainfo.info_hash, subscription)?;
         }
         let mut client = session.add(metainfo, self.torrent)?;
         client.path = Some(self.path.into());

@@ -18,7 +18,7 @@ impl Callback {
     }
 
     /// Called with each event about this torrent or about none, until the session has ended.
-    pub(super) fn run(mut self, torrent: InfoHashes, subscription: Subscription) -> Result<(), Error> {
+    pub(super) fn spawn(mut self, torrent: InfoHashes, subscription: Subscription) -> Result<(), Error> {
         let run = move || {
             while let Some(event) = subscription.recv() {
                 let dropped = subscription.take_dropped();

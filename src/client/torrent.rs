@@ -339,7 +339,7 @@ impl Client {
             .commands
             .ask(|reply| Command::Subscribe(least, Box::new(|_| true), reply))
             .ok_or(Error::Ended)?;
-        Callback::new(least, tell).run(self.info_hash, subscription)
+        Callback::new(least, tell).spawn(self.info_hash, subscription)
     }
 
     /// The .torrent that it was built from.

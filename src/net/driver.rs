@@ -83,7 +83,7 @@ pub(crate) async fn drive(
     writer.push_bytes(&opening.first);
     let reader = MessageReader::new(opening.limits);
     let mut driver = Driver { peer, link: opening.link, reader, writer, outbox, events, shared };
-    let end = match driver.run().await {
+    let end = match driver.drive().await {
         Ok(()) => FromPeer::Closed(peer, "closed".to_owned()),
         Err(error @ ReadError::Eof) => FromPeer::Closed(peer, error.to_string()),
         Err(error @ (ReadError::Io(_) | ReadError::Protocol(_))) => FromPeer::Failed(peer, error.to_string()),
@@ -104,7 +104,7 @@ struct Driver {
 
 impl Driver {
     /// Ends with `Ok` when the session has dropped the outbox.
-    async fn run(&mut self) -> Result<(), ReadError> {
+    async fn drive(&mut self) -> Result<(), ReadError> {
         let shared = self.shared.clone();
         // Whether it is this connection's turn under the limits; always, without them.
         let (mut may_read, mut may_write) = (!shared.download.is_set(), !shared.upload.is_set());

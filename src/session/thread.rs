@@ -50,7 +50,7 @@ impl Thread {
         let (ready, started) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("btget-session".into())
-            .spawn(move || run(options, received, &ready))
+            .spawn(move || run_session(options, received, &ready))
             .map_err(|error| format!("cannot start a thread: {error}"))?;
         let started = started.recv().map_err(|_| "the session ended as it began".to_owned())??;
         Ok((Thread { commands: Commands(commands), thread }, started))
@@ -82,7 +82,7 @@ pub(crate) struct Started {
 
 type Ready = SyncSender<Result<Started, NotStarted>>;
 
-fn run(options: SessionOptions, commands: UnboundedReceiver<Command>, ready: &Ready) {
+fn run_session(options: SessionOptions, commands: UnboundedReceiver<Command>, ready: &Ready) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(MAX_BLOCKING)

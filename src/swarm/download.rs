@@ -222,7 +222,7 @@ impl Swarm {
             Arrival::Kept { others, whole } => {
                 others.into_iter().for_each(|other| self.cancel(now, other, block));
                 if whole {
-                    self.verify(block.piece);
+                    self.verify_piece(block.piece);
                 }
                 None
             }
@@ -248,7 +248,7 @@ impl Swarm {
         }
     }
 
-    fn verify(&mut self, piece: PieceIndex) {
+    fn verify_piece(&mut self, piece: PieceIndex) {
         let WholePiece { senders, blocks } = self.pieces.take_whole(piece);
         self.verifying.insert(piece, senders);
         let digests = self.suspects.contains(piece);

@@ -136,12 +136,12 @@ fn announce_to(
     socket.connect(address)?;
     let exchange = Exchange { socket, deadline, line: Line::new(options.watch.clone()) };
     let mut connect = PROTOCOL.to_be_bytes().to_vec();
-    let connected = exchange.run(&mut connect, Action::Connect)?;
+    let connected = exchange.exchange(&mut connect, Action::Connect)?;
     let connection_id = connected.first_chunk::<8>().ok_or_else(too_short)?;
     let mut packet = connection_id.to_vec();
     packet.extend([0; 8]);
     write_announce(request, path, &mut packet);
-    let body = exchange.run(&mut packet, Action::Announce)?;
+    let body = exchange.exchange(&mut packet, Action::Announce)?;
     read_answer(&body, address.is_ipv6())
 }
 
@@ -197,7 +197,7 @@ struct Exchange {
 impl Exchange {
     /// Sends `packet`, with a transaction id of its own, until an answer to it comes; gives what follows
     /// action and transaction id. `packet` begins with the connection id; the rest is added or set here.
-    fn run(&self, packet: &mut Vec<u8>, action: Action) -> Result<Vec<u8>, Trouble> {
+    fn exchange(&self, packet: &mut Vec<u8>, action: Action) -> Result<Vec<u8>, Trouble> {
         let transaction = fastrand::u32(..).to_be_bytes();
         packet.resize(packet.len().max(16), 0);
         packet[8..12].copy_from_slice(&(action as u32).to_be_bytes());

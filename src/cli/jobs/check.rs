@@ -167,7 +167,7 @@ fn check_one(
     let check = HashCheck::stopped_by(started, metainfo.layout.num_pieces(), stop.clone());
     check.plan(metainfo, &Bitfield::new(job.pieces.len()), &job.pieces);
     let watcher = Watcher { job, storage: &storage, check: &check, number };
-    let outcome = watcher.run(screen, sink)?;
+    let outcome = watcher.check(screen, sink)?;
     screen.hide(number);
 
     let mut report = Report::new();
@@ -201,7 +201,7 @@ struct Watcher<'a> {
 
 impl Watcher<'_> {
     /// Runs the check beside this thread, and looks on until it is done.
-    fn run(&self, screen: &mut Screen, sink: &mut ReportSink<impl Write>) -> anyhow::Result<CheckOutcome> {
+    fn check(&self, screen: &mut Screen, sink: &mut ReportSink<impl Write>) -> anyhow::Result<CheckOutcome> {
         let (verdicts, received) = sync_channel(MAX_WAITING);
         let Watcher { job, storage, check, .. } = *self;
         thread::scope(|scope| {

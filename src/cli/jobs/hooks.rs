@@ -104,7 +104,7 @@ impl Hooks {
         let event = json::line(&Event { torrent: about.info_hash, kind: summary }, SystemTime::now());
         let (end, ended) = sync_channel(1);
         let run = move || {
-            let result = run(&program, environment, event, LONGEST);
+            let result = run_program(&program, environment, event, LONGEST);
             // Somebody waits until the end of the process.
             let _ = end.send(result.map_err(|failure| HookFailure {
                 text: format!("{option} {}: {}", escape(&program.text), failure.text),
@@ -149,7 +149,7 @@ fn environment(occasion: Occasion, about: &About, summary: &Kind) -> Vec<(&'stat
     environment
 }
 
-fn run(
+fn run_program(
     program: &Program,
     environment: Vec<(&'static str, String)>,
     input: Vec<u8>,
@@ -218,7 +218,7 @@ mod tests {
 
     fn ran(command: &str, longest: Duration) -> Result<(), u8> {
         let program = values::program(command).unwrap();
-        run(&program, Vec::new(), b"{}\n".to_vec(), longest).map_err(|failure| failure.code)
+        run_program(&program, Vec::new(), b"{}\n".to_vec(), longest).map_err(|failure| failure.code)
     }
 
     #[test]
@@ -244,6 +244,6 @@ mod tests {
     #[test]
     fn a_hook_need_not_read_however_long_the_event() {
         let program = values::program("true").unwrap();
-        assert_eq!(run(&program, Vec::new(), vec![b' '; 1 << 20], LONGEST), Ok(()));
+        assert_eq!(run_program(&program, Vec::new(), vec![b' '; 1 << 20], LONGEST), Ok(()));
     }
 }

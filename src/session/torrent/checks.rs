@@ -163,7 +163,7 @@ impl Torrent {
         blocks.extend(before);
         // What a check that was broken off did not come to is not missing: nobody knows.
         let all_known = unchecked.is_empty();
-        self.run(now, have, unchecked, blocks, (checked.downloaded, checked.uploaded), context);
+        self.begin_transfer(now, have, unchecked, blocks, (checked.downloaded, checked.uploaded), context);
         self.completed = self.is_complete().then_some(now);
         if all_known {
             self.tell(context, finished);
@@ -179,7 +179,7 @@ impl Torrent {
 
     /// Begins the transfer of what a check has not found. `counted` are the bytes received and sent in earlier runs, for the
     /// case that no earlier swarm of this run has counted on from there.
-    fn run(
+    fn begin_transfer(
         &mut self,
         now: Instant,
         have: Bitfield,

@@ -182,28 +182,23 @@ impl Torrent {
     /// Makes files ready for what is missing, on the thread that will write them.
     pub(super) fn prepare(&self, context: &Context) {
         let (id, storage, notify) = (self.id, self.on_disk.storage.clone(), context.notify.clone());
+        let priorities = self.options.priorities.clone();
         let work = move || {
-            let _ = notify.send(Notice::Prepared(id, storage.prepare()));
+            // An earlier attempt to move what has become wanted may have failed.
+            let prepared = storage.set_wanted(&priorities).and_then(|()| storage.prepare());
+            let _ = notify.send(Notice::Prepared(id, prepared));
         };
         // If too much waits there, each write makes what it needs.
         let _ = context.disk.write(WriteJob::Then(Box::new(work)));
     }
 
-    /// Has the files hold what the user wants from now on, behind the writes that wait.
+    /// Has the files hold what the user wants from now on, behind the writes that wait; while the torrent is not started,
+    /// once it is.
     pub(super) fn set_wanted_files(&mut self, context: &Context) {
-        let (id, storage, notify) = (self.id, self.on_disk.storage.clone(), context.notify.clone());
-        let priorities = self.options.priorities.clone();
         self.durability.prepared = false;
-        let prepares = self.state == State::Started && self.goes_on();
-        let work = move || {
-            let prepare = || if prepares { storage.prepare() } else { Ok(()) };
-            let result = storage.set_wanted(&priorities).and_then(|()| prepare());
-            if prepares || result.is_err() {
-                let _ = notify.send(Notice::Prepared(id, result));
-            }
-        };
-        // If too much waits there, files that become wanted stay in the part file until the next start.
-        let _ = context.disk.write(WriteJob::Then(Box::new(work)));
+        if self.state == State::Started {
+            self.prepare(context);
+        }
     }
 
     /// Files were made ready for what is missing, or not.

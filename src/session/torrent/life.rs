@@ -111,6 +111,9 @@ impl Torrent {
         order: Option<Order>,
         context: &mut Context,
     ) {
+        if !self.goes_on() {
+            return;
+        }
         self.options.order = order.unwrap_or(self.options.order);
         if let Some(priorities) = priorities {
             self.wanted = wanted_pieces(self.layout(), &priorities);

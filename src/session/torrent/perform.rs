@@ -72,7 +72,7 @@ impl Torrent {
                 Output::Close(peer, reason) => self.close(peer, reason, context),
                 Output::Verify { piece, blocks, digests } => {
                     let job = Verify { torrent: self.on_disk.clone(), piece, blocks, digests };
-                    self.verify(now, job, context);
+                    self.hand_to_disk(now, job, context);
                 }
                 Output::Event(kind) => self.tell(context, kind),
                 Output::Serve(..) => {}
@@ -98,7 +98,7 @@ impl Torrent {
         }
     }
 
-    fn verify(&mut self, now: Instant, job: Verify, context: &mut Context) {
+    fn hand_to_disk(&mut self, now: Instant, job: Verify, context: &mut Context) {
         let piece = job.piece;
         let size = u64::from(self.layout().piece_size(piece));
         if self.durability.begin_write(piece, size) {
