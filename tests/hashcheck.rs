@@ -23,6 +23,8 @@ fn main() -> ExitCode {
         trial("the_table_says_the_same_to_people", true, the_table),
         trial("pieces_and_files_limit_check_report_and_exit_code", true, limits),
         trial("what_a_selective_download_left_is_right", true, selective),
+        trial("what_a_stop_left_unwritten_is_missing_and_a_flipped_bit_is_corrupt", true, stopped_download),
+        trial("a_file_that_is_too_long_is_told_by_the_exit_code", true, too_long),
         trial("it_writes_nothing_and_opens_no_socket", can_trace(), traced),
         trial("a_disk_that_fails_during_the_check_is_unreadable", can_trace(), failing_disk),
         trial("a_file_that_shrinks_during_the_check_is_short", can_trace(), shrinking_file),
@@ -162,6 +164,71 @@ fn selective() {
     let mut process = check(&fixture, &folder, &["--files", "3", "--json"]);
     assert_eq!(process.wait_for_code(), Some(0), "{}", process.story());
     assert_eq!(check(&fixture, &folder, &[]).wait_for_code(), Some(7));
+}
+
+/// Bases on file systems that set room aside and show holes in their own ways.
+fn bases() -> Vec<tempfile::TempDir> {
+    let here = tempfile::tempdir().unwrap();
+    let memory = tempfile::tempdir_in("/dev/shm").ok();
+    std::iter::once(here).chain(memory).collect()
+}
+
+fn stopped_download() {
+    let tracker = support::tracker::Tracker::start();
+    let fixture = Fixture::single(40 * PIECE_LENGTH as usize, &tracker.url(), 33);
+    let _seed = support::events::seed(&tracker, &fixture, "1M");
+    for base in bases() {
+        for preallocate in ["none", "sparse", "full"] {
+            let folder = base.path().join(preallocate);
+            fs::create_dir(&folder).unwrap();
+            for round in 0..3 {
+                let options = ["--no-seed", "--preallocate", preallocate, "--events", "debug"];
+                let mut leech = Btget::tell(&fixture, &folder, &options);
+                let is_block = |event: &Value| event["event"] == "peer_packet_in" && event["type"] == "piece";
+                leech.wait_for_event("a block", is_block);
+                // After some pieces, and some way into the next.
+                let blocks = 5 + 7 * round;
+                support::process::wait_until(
+                    "a few blocks",
+                    || leech.story(),
+                    || (leech.events().iter().filter(|event| is_block(event)).count() >= blocks).then_some(()),
+                );
+                leech.terminate();
+                assert_eq!(leech.wait_for_code(), Some(7), "{}", leech.story());
+                // What is read once looks like data the next time, where room was set aside.
+                for _ in 0..2 {
+                    let mut process = check(&fixture, &folder, &["--json"]);
+                    assert_eq!(process.wait_for_code(), Some(7), "{folder:?}\n{}", process.story());
+                }
+            }
+            let path = folder.join("large.bin");
+            let right = fixture.right_pieces(&folder).iter().position(|right| *right).unwrap();
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            let copied = Command::new("cp").arg("--sparse=always").arg(&path).arg(folder.join("copy")).status();
+            assert!(copied.unwrap().success());
+            std::os::unix::fs::FileExt::write_all_at(&file, b"?", right as u64 * u64::from(PIECE_LENGTH) + 9)
+                .unwrap();
+            assert_eq!(check(&fixture, &folder, &[]).wait_for_code(), Some(32), "{folder:?}");
+            fs::rename(folder.join("copy"), &path).unwrap();
+            assert_eq!(check(&fixture, &folder, &[]).wait_for_code(), Some(7), "{folder:?}");
+        }
+    }
+}
+
+fn too_long() {
+    let fixture = Fixture::new(Shape::Single, NOBODY, 34);
+    let folder = fixture.full_folder("full");
+    let path = folder.join("single file.bin");
+    let mut data = fs::read(&path).unwrap();
+    data.extend(b"tail");
+    fs::write(&path, &data).unwrap();
+    let mut process = check(&fixture, &folder, &["--json"]);
+    assert_eq!(process.wait_for_code(), Some(32), "{}", process.story());
+    assert_eq!(reports(&process)[0]["status"], "long");
+    let events = process.events();
+    let summary = events.last().unwrap();
+    assert_eq!(summary["reason"], "every piece is right, but a file is longer than it should be");
+    assert_eq!(fs::read(&path).unwrap(), data, "it is as it was");
 }
 
 fn traced() {

@@ -44,7 +44,7 @@ pub enum PieceResult {
     Ok,
     /// The piece is all there, and its hash is wrong.
     Corrupt,
-    /// Not all there: a file is missing or short, or has holes where nothing was written yet.
+    /// Not all there: a file is missing or short, or has holes, or nothing but zeros, where nothing was written yet.
     Missing,
     /// The system would not let us read it.
     Unreadable,
@@ -286,10 +286,11 @@ impl CheckShared<'_> {
         true
     }
 
+    /// What is wrong was never written if it is all zeros, whoever set the room aside, or has a hole.
     fn verdict(&self, piece: PieceIndex, digest: &Sha1, reader: &mut PieceReader<'_>) -> PieceResult {
         if *digest == self.metainfo.piece_hash(piece) {
             PieceResult::Ok
-        } else if reader.has_hole(&self.metainfo.layout, piece) {
+        } else if *digest == self.digest_of_zeros(piece) || reader.has_hole(&self.metainfo.layout, piece) {
             PieceResult::Missing
         } else {
             PieceResult::Corrupt
@@ -298,14 +299,18 @@ impl CheckShared<'_> {
 
     /// A piece that lies in a hole reads as zeros: either that is what it is, or it was never written.
     fn verdict_on_zeros(&self, piece: PieceIndex) -> PieceResult {
+        let is_right = self.digest_of_zeros(piece) == self.metainfo.piece_hash(piece);
+        if is_right { PieceResult::Ok } else { PieceResult::Missing }
+    }
+
+    /// What a piece's hash would be if it were all zeros.
+    fn digest_of_zeros(&self, piece: PieceIndex) -> Sha1 {
         let layout = &self.metainfo.layout;
         let size = layout.piece_size(piece);
-        let digest = if size == layout.piece_length() {
-            *self.zeros.get_or_init(|| sha1_of_zeros(size))
-        } else {
-            sha1_of_zeros(size)
-        };
-        if digest == self.metainfo.piece_hash(piece) { PieceResult::Ok } else { PieceResult::Missing }
+        match size == layout.piece_length() {
+            true => *self.zeros.get_or_init(|| sha1_of_zeros(size)),
+            false => sha1_of_zeros(size),
+        }
     }
 
     fn tell(&self, lanes: &[CheckLane<'_>]) {

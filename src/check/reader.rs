@@ -227,19 +227,35 @@ impl<'a> PieceReader<'a> {
     pub(super) fn has_hole(&mut self, layout: &Layout, piece: PieceIndex) -> bool {
         layout.spans_of_piece(piece).any(|span| {
             let OpenedState::Open(opened) = &self.entry(span.file).state else { return false };
-            let (mut at, end) = (span.offset, span.offset + span.length);
-            let enough = u64::from(BLOCK_LENGTH / 2).min(span.length);
-            while let Some(start) = next_hole(opened, at).filter(|&start| start < end) {
-                let stop = next_data(opened, start).unwrap_or(start).min(end);
-                if stop - start >= enough {
-                    return true;
-                }
-                // Only the end of the file is a hole without length.
-                at = if stop > start { stop } else { return false };
+            // Blocks that are set aside are holes until somebody reads them, or the system does so ahead of
+            // somebody: until then and, on most file systems, again when what was read is forgotten.
+            has_hole_in(opened, span) || {
+                storage::forget(
+                    &opened.file,
+                    span.offset.saturating_sub(READ_AHEAD),
+                    span.length + 2 * READ_AHEAD,
+                );
+                has_hole_in(opened, span)
             }
-            false
         })
     }
+}
+
+/// Bytes on both sides of a piece that the system may keep in one page with its ends.
+const READ_AHEAD: u64 = 2 << 20;
+
+fn has_hole_in(opened: &Opened, span: Span) -> bool {
+    let (mut at, end) = (span.offset, span.offset + span.length);
+    let enough = u64::from(BLOCK_LENGTH / 2).min(span.length);
+    while let Some(start) = next_hole(opened, at).filter(|&start| start < end) {
+        let stop = next_data(opened, start).unwrap_or(start).min(end);
+        if stop - start >= enough {
+            return true;
+        }
+        // Only the end of the file is a hole without length.
+        at = if stop > start { stop } else { return false };
+    }
+    false
 }
 
 impl Drop for PieceReader<'_> {

@@ -144,8 +144,8 @@ impl Judge<'_> {
         }
         match size {
             Some(size) if size < length => (FileStatus::Short, size_said),
-            _ if missing => (FileStatus::Missing, Some("parts of it were never written".into())),
             Some(_) => (FileStatus::Long, size_said),
+            None if missing => (FileStatus::Missing, Some("parts of it were never written".into())),
             None => (FileStatus::Ok, self.said_of_elsewhere(elsewhere)),
         }
     }

@@ -338,3 +338,39 @@ fn a_file_that_no_read_came_to_is_looked_for_all_the_same() {
     let statuses = [0, 1, 2].map(|file| report(&outcome, &metainfo, file).status);
     assert_eq!(statuses, [FileStatus::Missing, FileStatus::Ok, FileStatus::Missing]);
 }
+
+#[test]
+fn zeros_that_are_wrong_were_never_written_wherever_they_come_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut data = stream(5 * 4096 - 100);
+    data[2 * 4096..3 * 4096].fill(0);
+    let metainfo = torrent(4096, &[("a", data.len() as u64)], &data);
+    // No holes: another client's preallocation. One piece is right, one of the torrent's own is zeros, the rest are not there.
+    fs::write(dir.path().join("a"), vec![0; data.len()]).unwrap();
+    let a = fs::OpenOptions::new().write(true).open(dir.path().join("a")).unwrap();
+    a.write_all_at(&data[..4096], 0).unwrap();
+    let outcome = run(dir.path(), &metainfo, 2);
+    assert_eq!((numbers(&outcome.ok), numbers(&outcome.missing)), (vec![0, 2], vec![1, 3, 4]));
+    let found = report(&outcome, &metainfo, 0);
+    assert_eq!((found.status, shown(&found.pieces)), (FileStatus::Missing, r#"["1","3-4"]"#.into()));
+    // One byte that is none is somebody's.
+    a.write_all_at(b"!", 3 * 4096 + 7).unwrap();
+    a.write_all_at(b"!", 2 * 4096 + 7).unwrap();
+    let outcome = run(dir.path(), &metainfo, 2);
+    assert_eq!((numbers(&outcome.corrupt), numbers(&outcome.missing)), (vec![2, 3], vec![1, 4]));
+}
+
+#[test]
+fn a_file_that_is_too_long_is_long_though_parts_of_it_are_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = stream(4096);
+    let metainfo = torrent(1024, &[("t/a", 4096), ("t/empty", 0)], &data);
+    lay_out(dir.path(), &metainfo, &data);
+    fs::write(dir.path().join("t/a"), [&data[..2048], &[0; 3000]].concat()).unwrap();
+    fs::write(dir.path().join("t/empty"), "not empty").unwrap();
+    let outcome = run(dir.path(), &metainfo, 1);
+    let reports = [0, 1].map(|file| report(&outcome, &metainfo, file));
+    assert_eq!(reports.each_ref().map(|report| report.status), [FileStatus::Long; 2]);
+    assert_eq!(shown(&reports[0].pieces), r#"["2-3"]"#);
+    assert_eq!(reports[0].reason.as_deref(), Some("it has 5048 bytes instead of 4096"));
+}

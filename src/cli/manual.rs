@@ -88,7 +88,8 @@ Not a valid .torrent, or it cannot be read.
 .TP
 .B 32
 .B \-\-hashcheck\-only
-found corrupt data.
+found data that are not the torrent's: corrupt, or in files that are longer than it says. What was never written,
+a hole or a piece of zeros alone, is missing and not corrupt.
 .TP
 .B 130
 Exited at once, by a second SIGINT, SIGTERM or SIGHUP.

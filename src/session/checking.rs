@@ -2,7 +2,7 @@
 //! not read again.
 
 use std::collections::BTreeMap;
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 use std::path::PathBuf;
 
 use crate::bitfield::Bitfield;
@@ -10,7 +10,7 @@ use crate::blocks::BlockData;
 use crate::check::{HashCheck, PieceResult};
 use crate::disk::OnDisk;
 use crate::event::Kind;
-use crate::layout::PieceIndex;
+use crate::layout::{Block, PieceIndex};
 use crate::storage::resume::{self, PartialPiece, Vouched};
 use crate::storage::{Storage, StorageError, StorageErrorKind};
 
@@ -150,22 +150,37 @@ fn read_partial(on_disk: &OnDisk, partial: &PartialPiece) -> Option<(PieceIndex,
     useful.then_some((partial.piece, blocks))
 }
 
-/// Writes the blocks of unfinished pieces to their places in the files, for a later run.
+/// Writes the blocks of unfinished pieces to their places in the files, for a later run. What of a piece is not there yet
+/// must not look like data: where the file system cannot have it so, the blocks are not kept.
 pub(super) fn write_partial(
     storage: &Storage,
     pieces: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
 ) -> Result<Vec<PartialPiece>, StorageError> {
+    let layout = storage.layout().clone();
+    let write =
+        |block: Block, data: &[u8]| storage.write_at(layout.block_offset(block), &[IoSlice::new(data)]);
     let mut partial = Vec::new();
     for (piece, blocks) in pieces {
         let mut bits = vec![0u8; blocks.len().div_ceil(8)];
+        let block = |number: usize| layout.block(piece, number as u32);
         for (number, data) in blocks.iter().enumerate() {
             let Some(data) = data else { continue };
-            let block = storage.layout().block(piece, number as u32);
-            storage
-                .write_at(storage.layout().block_offset(block), &[std::io::IoSlice::new(data.as_slice())])?;
+            write(block(number), data.as_slice())?;
             bits[number / 8] |= 0x80 >> (number % 8);
         }
-        partial.push(PartialPiece { piece, blocks: bits });
+        let mut told_apart = true;
+        for (number, _) in blocks.iter().enumerate().filter(|(_, data)| data.is_none()) {
+            let block = block(number);
+            told_apart &= storage.make_holes(layout.block_offset(block), u64::from(block.length))?;
+        }
+        if told_apart {
+            partial.push(PartialPiece { piece, blocks: bits });
+            continue;
+        }
+        for (number, data) in blocks.iter().enumerate() {
+            let Some(data) = data else { continue };
+            write(block(number), &vec![0; data.as_slice().len()])?;
+        }
     }
     Ok(partial)
 }

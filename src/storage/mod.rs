@@ -30,6 +30,7 @@ pub(crate) use error::{Operation, StorageError, StorageErrorKind};
 pub(crate) use note::Note;
 pub(crate) use open::{Opened, allowed_files};
 pub(crate) use root::FoundEntry as InPlace;
+pub(crate) use sync::forget;
 pub(crate) use vectored::read_full;
 
 /// How files are made.

@@ -1,5 +1,7 @@
 //! Bringing what was written to the disk.
 
+use std::num::NonZeroU64;
+
 use super::pool::Handle;
 use super::root::{self, PathFinder, Root};
 use super::{Operation, Place, Storage, StorageError, StorageErrorKind, Unsynced, lock};
@@ -48,7 +50,7 @@ impl Storage {
             if pieces.count_in(self.layout.pieces_of_file(file)) > 0
                 && let Ok(opened) = self.open_unpooled(file)
             {
-                forget(&opened.file);
+                forget(&opened.file, 0, self.layout.file(file).length);
             }
         }
     }
@@ -130,14 +132,16 @@ fn as_far_as_can_be(synced: std::io::Result<()>) -> std::io::Result<()> {
     }
 }
 
+/// Has the system forget what it keeps in memory of so many bytes of a file. A request, not an order.
 #[cfg(not(any(target_os = "macos", target_os = "ios")))]
-fn forget(file: &std::fs::File) {
+pub(crate) fn forget(file: &std::fs::File, offset: u64, length: u64) {
     // Where it is refused, what is read later is no worse than it was.
-    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    let _ = rustix::fs::fadvise(file, offset, NonZeroU64::new(length), rustix::fs::Advice::DontNeed);
 }
 
+/// Has the system forget what it keeps in memory of so many bytes of a file. Here it cannot be asked.
 #[cfg(any(target_os = "macos", target_os = "ios"))]
-fn forget(_: &std::fs::File) {}
+pub(crate) fn forget(_: &std::fs::File, _: u64, _: u64) {}
 
 #[cfg(target_os = "linux")]
 fn sync_at_once(root: &Root, count: usize) -> std::io::Result<bool> {

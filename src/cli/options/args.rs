@@ -291,7 +291,7 @@ Exit codes:
    9  disk full
   17  cannot read or write data
   26  not a valid .torrent
-  32  --hashcheck-only found corrupt data
+  32  --hashcheck-only found data that are not the torrent's: corrupt, or files that are too long
  130  exited at once, by a second Ctrl-C
 With several causes the most serious wins: 17, 9, 32, 7. A hook that fails comes before all.
 

@@ -89,7 +89,9 @@ impl Report {
         match &self.finished {
             _ if self.unreadable => Verdict::FileError,
             None => Verdict::Incomplete,
-            Some(finished) if finished.corrupt_count > 0 => Verdict::Corrupt,
+            Some(finished) if finished.corrupt_count > 0 || self.count_of(FileStatus::Long) > 0 => {
+                Verdict::Corrupt
+            }
             Some(finished) if finished.missing_count > 0 || self.empty_missing => Verdict::Incomplete,
             Some(_) => Verdict::Complete,
         }
@@ -101,8 +103,25 @@ impl Report {
             (None, Verdict::Incomplete) => "stopped before the check was done".to_owned(),
             (_, Verdict::Complete) => "every piece is right".to_owned(),
             (_, Verdict::FileError) => "some data cannot be read".to_owned(),
+            (Some(Finished { corrupt_count: 0, missing_count: 0, .. }), Verdict::Corrupt) => {
+                format!("every piece is right, but {}", self.said_of_long())
+            }
+            (Some(Finished { corrupt_count: 0, .. }), Verdict::Corrupt) => {
+                format!("some data are missing, and {}", self.said_of_long())
+            }
             (_, Verdict::Corrupt) => "some data are corrupt".to_owned(),
             (..) => "some data are missing".to_owned(),
+        }
+    }
+
+    fn count_of(&self, status: FileStatus) -> u64 {
+        STATUSES.iter().position(|&other| other == status).map_or(0, |place| self.found[place])
+    }
+
+    fn said_of_long(&self) -> &'static str {
+        match self.count_of(FileStatus::Long) {
+            1 => "a file is longer than it should be",
+            _ => "some files are longer than they should be",
         }
     }
 
@@ -233,8 +252,8 @@ impl<W: Write> Table<W> {
     fn paint(&self, status: FileStatus, text: &str) -> String {
         let color = match status {
             FileStatus::Ok => "32",
-            FileStatus::Missing | FileStatus::Short | FileStatus::Long => "33",
-            FileStatus::Corrupt | FileStatus::Unreadable => "31",
+            FileStatus::Missing | FileStatus::Short => "33",
+            FileStatus::Corrupt | FileStatus::Long | FileStatus::Unreadable => "31",
         };
         match self.color {
             true => format!("\x1b[{color}m{text}\x1b[0m"),
@@ -306,10 +325,27 @@ mod tests {
             (&[finished(&[0..2], &[2..4], 1)], Exit::Corrupt),
             (&[unreadable.clone(), finished(&[0..2], &[2..4], 1)], Exit::Data),
             (&[unreadable], Exit::Data),
+            (&[file("a", FileStatus::Long, &[]), finished(&[0..4], &[], 0)], Exit::Corrupt),
+            (&[file("a", FileStatus::Long, &[3..4]), finished(&[0..3], &[3..4], 0)], Exit::Corrupt),
             (&[], Exit::Incomplete),
         ] {
             assert_eq!(Exit::from(report(events).verdict()), exit, "{events:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_the_reason() {
+        let long = file("a", FileStatus::Long, &[]);
+        let reason = |events: &[Kind]| report(events).reason();
+        assert_eq!(
+            reason(&[long.clone(), finished(&[0..4], &[], 0)]),
+            "every piece is right, but a file is longer than it should be"
+        );
+        assert_eq!(
+            reason(&[long.clone(), long.clone(), finished(&[0..3], &[3..4], 0)]),
+            "some data are missing, and some files are longer than they should be"
+        );
+        assert_eq!(reason(&[long, finished(&[0..3], &[3..4], 1)]), "some data are corrupt");
     }
 
     #[test]
