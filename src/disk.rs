@@ -6,7 +6,7 @@
 //! peers that we serve. Knows pieces and files, never peers' wishes or messages.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -95,17 +95,51 @@ pub(crate) enum Done {
     Read { torrent: TorrentId, peer: PeerKey, run: Run },
     /// The blocks could not be read.
     NotRead { torrent: TorrentId, peer: PeerKey, error: StorageError },
+    /// A thread has ended in the middle of its work, by an error of this program: nothing more is to be had of it.
+    Broken {
+        /// What the thread was for.
+        thread: &'static str,
+    },
 }
 
 impl Done {
-    /// The torrent that the job was for.
-    pub(crate) fn torrent(&self) -> TorrentId {
+    /// The torrent that the job was for, if it was for one.
+    pub(crate) fn torrent(&self) -> Option<TorrentId> {
         match *self {
             Done::Passed { torrent, .. }
             | Done::Failed { torrent, .. }
             | Done::NotWritten { torrent, .. }
             | Done::Read { torrent, .. }
-            | Done::NotRead { torrent, .. } => torrent,
+            | Done::NotRead { torrent, .. } => Some(torrent),
+            Done::Broken { .. } => None,
+        }
+    }
+}
+
+/// Tells that a thread has panicked, whatever it was doing.
+struct Alarm {
+    thread: &'static str,
+    done: UnboundedSender<Done>,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Nobody listens any more only once the session has ended.
+            let _ = self.done.send(Done::Broken { thread: self.thread });
+        }
+    }
+}
+
+/// A way to queue work beside the writes, for whoever is on a thread of the disk already.
+#[derive(Clone, Debug)]
+pub(crate) struct SyncQueue(SyncSender<Work>);
+
+impl SyncQueue {
+    /// Queues work; where too much waits, or nobody is there to do it, does it at once.
+    pub(crate) fn push(&self, work: Work) {
+        if let Err(TrySendError::Full(work) | TrySendError::Disconnected(work)) = self.0.try_send(work) {
+            work();
         }
     }
 }
@@ -128,30 +162,33 @@ impl Disk {
         // The lock is held while one reader waits for the next job, never while it works.
         let reads = Arc::new(Mutex::new(reads));
         let mut threads = vec![
-            spawn("write", {
-                let done = done.clone();
-                move || write_loop(&writes, &done)
-            })?,
-            spawn("sync", move || syncs.iter().for_each(|work| work()))?,
+            spawn("write", &done, move |done| write_loop(&writes, done))?,
+            spawn("sync", &done, move |_| syncs.iter().for_each(|work| work()))?,
         ];
         for _ in 0..READERS {
-            let (reads, done) = (reads.clone(), done.clone());
-            threads.push(spawn("read", move || read_loop(&reads, &done))?);
+            let reads = reads.clone();
+            threads.push(spawn("read", &done, move |done| read_loop(&reads, done))?);
         }
         Ok(Disk { write, sync, read, threads })
     }
 
-    /// Queues work for the thread that writes. False if too much waits.
+    /// Queues work for the thread that writes. False if too much waits, or if the thread is gone, which is told as
+    /// [`Done::Broken`].
     pub(crate) fn write(&self, job: WriteJob) -> bool {
         self.write.try_send(job).is_ok()
     }
 
-    /// Queues work beside the writes. False if too much waits.
+    /// Queues work beside the writes. False as in [`Disk::write`].
     pub(crate) fn sync(&self, work: Work) -> bool {
         self.sync.try_send(work).is_ok()
     }
 
-    /// Queues a read. False if too much waits.
+    /// A way to queue work beside the writes from any thread. The threads do not end while there is one.
+    pub(crate) fn sync_queue(&self) -> SyncQueue {
+        SyncQueue(self.sync.clone())
+    }
+
+    /// Queues a read. False as in [`Disk::write`].
     pub(crate) fn read(&self, job: Read) -> bool {
         self.read.try_send(job).is_ok()
     }
@@ -166,8 +203,13 @@ impl Disk {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new().name(format!("btget-{name}")).spawn(work)
+fn spawn(
+    thread: &'static str,
+    done: &UnboundedSender<Done>,
+    work: impl FnOnce(&UnboundedSender<Done>) + Send + 'static,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let alarm = Alarm { thread, done: done.clone() };
+    std::thread::Builder::new().name(format!("btget-{thread}")).spawn(move || work(&alarm.done))
 }
 
 fn write_loop(jobs: &Receiver<WriteJob>, done: &UnboundedSender<Done>) {
@@ -355,6 +397,18 @@ mod tests {
         assert!(!batch.is_full());
         batch.add(now, piece(1));
         assert!(batch.is_full());
+    }
+
+    #[test]
+    fn a_thread_that_panics_is_told_of_and_takes_no_more_work() {
+        let (done, mut received) = tokio::sync::mpsc::unbounded_channel();
+        let disk = Disk::start(done).unwrap();
+        assert!(disk.write(WriteJob::Then(Box::new(|| panic!("an error of this program")))));
+        assert!(matches!(received.blocking_recv(), Some(Done::Broken { thread: "write" })));
+        assert!(disk.sync(Box::new(|| panic!("another"))));
+        assert!(matches!(received.blocking_recv(), Some(Done::Broken { thread: "sync" })));
+        while disk.write(WriteJob::Then(Box::new(|| {}))) {}
+        disk.finish();
     }
 
     #[test]

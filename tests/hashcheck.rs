@@ -191,7 +191,10 @@ fn stopped_download() {
                 support::process::wait_until(
                     "a few blocks",
                     || leech.story(),
-                    || (leech.events().iter().filter(|event| is_block(event)).count() >= blocks).then_some(()),
+                    || {
+                        (leech.events().iter().filter(|event| is_block(event)).count() >= blocks)
+                            .then_some(())
+                    },
                 );
                 leech.terminate();
                 assert_eq!(leech.wait_for_code(), Some(7), "{}", leech.story());
@@ -204,7 +207,8 @@ fn stopped_download() {
             let path = folder.join("large.bin");
             let right = fixture.right_pieces(&folder).iter().position(|right| *right).unwrap();
             let file = fs::File::options().write(true).open(&path).unwrap();
-            let copied = Command::new("cp").arg("--sparse=always").arg(&path).arg(folder.join("copy")).status();
+            let copied =
+                Command::new("cp").arg("--sparse=always").arg(&path).arg(folder.join("copy")).status();
             assert!(copied.unwrap().success());
             std::os::unix::fs::FileExt::write_all_at(&file, b"?", right as u64 * u64::from(PIECE_LENGTH) + 9)
                 .unwrap();

@@ -129,12 +129,13 @@ impl<'a> PieceReader<'a> {
 
     fn open(&mut self, file: FileIndex) -> OpenedState {
         if self.storage.is_absent(file) {
+            self.storage.expect_absent(file);
             return OpenedState::Absent;
         }
-        let mut opened = self.storage.open_unpooled(file);
+        let mut opened = self.storage.open_to_check(file);
         if opened.as_ref().is_err_and(StorageError::is_out_of_handles) {
             self.close_all_but(0);
-            opened = self.storage.open_unpooled(file);
+            opened = self.storage.open_to_check(file);
         }
         match opened {
             Ok(opened) => {

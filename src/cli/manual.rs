@@ -171,7 +171,9 @@ Bytes of files that are not wanted, from pieces that they share with files that 
 once these are wanted; the part file goes when nothing needs it. Without it those pieces are fetched again.
 .TP
 .I $XDG_STATE_HOME/btget
-Resume data, one small file for each torrent and folder. They may be deleted at any time: the next start then reads
+Resume data, one small file for each torrent and folder. They vouch for a file as long as its size, time and inode are what they
+were when btget last wrote or checked it; on FAT, exFAT, SMB and FUSE, which number their files anew now and then, as long as
+size and time are. They may be deleted at any time: the next start then reads
 the data again.";
 
 const ENVIRONMENT: &str = r".TP

@@ -72,6 +72,7 @@ pub(super) fn check(
     // Before anything is looked at: what moves out of the part file is to be checked too.
     let moved = storage.move_parts_into_files();
     let vouched = plan.vouched();
+    storage.forget_files_of(&vouched.to_check);
     hash_check.plan(metainfo, &vouched.have, &vouched.to_check);
     let error = moved.and_then(|()| if plan.prepare { storage.prepare() } else { Ok(()) }).err();
     let refused = error.as_ref().is_some_and(|error| plan.is_refused_by(error));

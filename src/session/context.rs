@@ -30,6 +30,8 @@ pub(crate) struct Context {
     pub identity: Identity,
     /// The threads that hash, write, sync and read.
     pub disk: Disk,
+    /// Why the disk's threads are not all there any more.
+    pub disk_broken: Option<String>,
     /// The way back to the loop for tasks and threads. Bounded by what is under way: calls, handshakes, announces and
     /// checks each end in one notice.
     pub notify: mpsc::UnboundedSender<Notice>,

@@ -32,12 +32,12 @@ use crate::layout::PieceIndex;
 use crate::metainfo::Metainfo;
 use crate::net::dial::{DialError, Established};
 use crate::net::link::Link;
-use crate::storage::{StorageError, resume};
+use crate::storage::StorageError;
 use crate::swarm::Order;
 use checking::Checked;
 use options::TorrentOptions;
 use subscribers::{Interest, Subscription};
-use torrent::Synced;
+use torrent::{LastSaved, Synced, TakenSnapshot};
 
 pub use crate::swarm::{PeerFlags, PeerStatus};
 pub(crate) use engine::{Engine, NotStarted};
@@ -91,14 +91,11 @@ pub(crate) enum Notice {
     /// What was written is on the disk, or may be lost.
     Synced(TorrentId, Synced),
     /// Resume data to be stored.
-    Snapshot(TorrentId, resume::Snapshot),
+    Snapshot(TorrentId, TakenSnapshot),
+    /// Resume data are stored.
+    Stored(TorrentId),
     /// All is synced, resume data are stored, files are closed.
-    SavedAll {
-        torrent: TorrentId,
-        /// The torrent was ending when this was begun.
-        is_last: bool,
-        result: Result<(), StorageError>,
-    },
+    LastSaved(TorrentId, LastSaved),
     /// Something happened beside the loop that subscribers want to know.
     Told(TorrentId, Kind),
 }

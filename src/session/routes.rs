@@ -70,11 +70,14 @@ impl Engine {
             Notice::Synced(id, synced) => {
                 self.with(id, |torrent, context| torrent.on_synced(now, synced, context));
             }
-            Notice::Snapshot(id, snapshot) => {
-                self.with(id, |torrent, context| torrent.on_snapshot(snapshot, context));
+            Notice::Snapshot(id, taken) => {
+                self.with(id, |torrent, context| torrent.on_snapshot(now, taken, context));
             }
-            Notice::SavedAll { torrent, is_last, result } => {
-                self.with(torrent, |torrent, context| torrent.on_saved_all(now, is_last, result, context));
+            Notice::Stored(id) => {
+                self.with(id, |torrent, _| torrent.on_stored());
+            }
+            Notice::LastSaved(id, saved) => {
+                self.with(id, |torrent, context| torrent.on_last_saved(now, saved, context));
             }
             Notice::Told(id, kind) => {
                 self.with(id, |torrent, context| torrent.tell(context, kind));
@@ -91,7 +94,27 @@ impl Engine {
     }
 
     pub(super) fn on_done(&mut self, now: Instant, done: Done) {
-        self.with(done.torrent(), |torrent, context| torrent.on_done(now, done, context));
+        match done.torrent() {
+            Some(torrent) => {
+                self.with(torrent, |torrent, context| torrent.on_done(now, done, context));
+            }
+            None => {
+                if let Done::Broken { thread } = done {
+                    self.on_disk_broken(now, thread);
+                }
+            }
+        }
+    }
+
+    /// A thread of the disk is gone, by an error of this program: all torrents end.
+    fn on_disk_broken(&mut self, now: Instant, thread: &str) {
+        let reason =
+            format!("an error in this program has ended its '{thread}' thread; report it, and start again");
+        self.context.disk_broken = Some(reason.clone());
+        for (&id, torrent) in &mut self.torrents {
+            torrent.on_disk_broken(now, &reason, &mut self.context);
+            self.touched.insert(id);
+        }
     }
 
     /// Adds a torrent and begins its check. `None` if it is there already.
@@ -105,7 +128,12 @@ impl Engine {
         let torrent = Torrent::new(now, id, metainfo, options, &mut self.context);
         self.torrents.insert(id, torrent);
         self.fit_budget();
-        self.with(id, |torrent, context| torrent.begin(now, context));
+        self.with(id, |torrent, context| {
+            torrent.begin(now, context);
+            if let Some(reason) = context.disk_broken.clone() {
+                torrent.on_disk_broken(now, &reason, context);
+            }
+        });
         Some(id)
     }
 

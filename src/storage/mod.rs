@@ -23,6 +23,8 @@ mod prepare;
 mod reserve;
 pub(crate) mod resume;
 mod root;
+#[allow(clippy::disallowed_methods, reason = "asks the clock how old a file is, and waits for its next step")]
+mod stamp;
 mod sync;
 mod vectored;
 
@@ -91,6 +93,8 @@ struct Slot {
     executable: bool,
     /// Whether the file was there in this run; if it is not there later, it has vanished.
     seen: AtomicBool,
+    /// What it was when we last wrote it, or opened it to read it.
+    known: stamp::KnownFile,
 }
 
 impl Slot {
@@ -108,6 +112,7 @@ impl Slot {
             place: AtomicU8::new(0),
             executable: file.executable,
             seen: AtomicBool::new(false),
+            known: stamp::KnownFile::default(),
         };
         slot.set_place(slot.place_if(wanted));
         slot
@@ -188,6 +193,8 @@ pub struct Storage {
     stored: Mutex<u64>,
     /// Read on first use.
     part: Mutex<Option<part::PartFile>>,
+    /// What the part file was when we last wrote or read it.
+    known_part: stamp::KnownFile,
     notes: Mutex<note::StorageNotes>,
 }
 
@@ -217,6 +224,7 @@ impl Storage {
             snapshots: AtomicU64::new(0),
             stored: Mutex::default(),
             part: Mutex::default(),
+            known_part: stamp::KnownFile::default(),
             notes: Mutex::default(),
         };
         storage.reserve.set_wanted(storage.bytes_in_files());
@@ -304,6 +312,7 @@ impl Storage {
         // After the write: a sync that runs meanwhile must not take the mark away. And after a
         // failed one: some of it may be there.
         self.mark_unsynced(span.file, &handle);
+        self.know_file(span.file, &handle.file);
         if written.is_ok() {
             self.trace(|| Note::Written { file: span.file, length: span.length });
         }
@@ -350,7 +359,9 @@ impl Storage {
     fn write_part(&self, file: FileIndex, offset: u64, data: &[&[u8]]) -> Result<(), StorageError> {
         let mut part = self.part(Operation::Write)?;
         let root = self.root_for_writing(file)?;
-        let made = part.as_mut().expect("loaded by part()").write(&root, offset, data);
+        let part = part.as_mut().expect("loaded by part()");
+        let made = part.write(&root, offset, data);
+        self.know_part_file(part);
         if made.map_err(|error| self.part_error(Operation::Write, error))? {
             lock(&self.unsynced).folders.insert("".into());
         }

@@ -18,6 +18,10 @@ use crate::layout::{FileIndex, Span};
 /// Files held open by one torrent at the most, where the system allows more.
 const MAX_OPEN_FILES: usize = 256;
 
+/// How often, and for how long at a time, [`Storage::close_written`] waits for whoever reads.
+const MAX_WAITS: u32 = 500;
+const WAIT: std::time::Duration = std::time::Duration::from_millis(2);
+
 /// How many handles a pool may keep: what was asked for, else a quarter of what the process may have.
 pub(super) fn pool_limit(asked: usize) -> usize {
     if asked > 0 { asked } else { allowed_files(4).min(MAX_OPEN_FILES) }
@@ -51,7 +55,9 @@ impl Storage {
         let mut base = lock(&self.base);
         let vanished = || StorageError::new(StorageErrorKind::Vanished, operation, &self.basedir);
         match opened {
-            Ok(root) if base.identity.is_some_and(|known| known != root.identity()) => Err(vanished()),
+            Ok(root) if base.identity.is_some_and(|known| !root.is_same(known, root.identity())) => {
+                Err(vanished())
+            }
             Ok(root) => {
                 base.identity = Some(root.identity());
                 Ok(base.root.get_or_insert(Arc::new(root)).clone())
@@ -79,14 +85,14 @@ impl Storage {
     }
 
     pub(super) fn check_folder_identity(&self, root: &Root) -> Result<(), ()> {
-        if FileIdentity::at(&self.basedir).ok() != Some(root.identity()) {
+        if !FileIdentity::at(&self.basedir).is_ok_and(|now| root.is_same(now, root.identity())) {
             return Err(());
         }
         let Some(top) = &self.top else { return Ok(()) };
         let now = root.find(top).ok().map(|found| found.identity);
         let mut base = lock(&self.base);
         match (base.top, now) {
-            (Some(before), now) if now != Some(before) => Err(()),
+            (Some(before), now) if !now.is_some_and(|now| root.is_same(now, before)) => Err(()),
             (_, now) => {
                 base.top = now;
                 Ok(())
@@ -114,6 +120,24 @@ impl Storage {
                 Ok(Opened { file: opened, size: found.size, dev: found.identity.dev() })
             }
             Err(error) => Err(self.open_error(Operation::Read, file, error)),
+        }
+    }
+
+    /// Opens a file for a check of its pieces: what it is now is what its pieces are found right in.
+    pub(crate) fn open_to_check(&self, file: FileIndex) -> Result<Opened, StorageError> {
+        let opened = self.open_unpooled(file)?;
+        let found = root::found(&opened.file).map_err(|error| self.io_error(Operation::Read, file, error))?;
+        Storage::wait_until_times_tell(&found);
+        self.expect_file(file, &found);
+        Ok(Opened { size: found.size, ..opened })
+    }
+
+    /// An unwanted file is about to be read for a check, if it is there.
+    pub(crate) fn expect_absent(&self, file: FileIndex) {
+        let root = self.root(Operation::Read);
+        if let Some(found) = root.ok().and_then(|root| root.find(&self.slot(file).path).ok()) {
+            Storage::wait_until_times_tell(&found);
+            self.expect_file(file, &found);
         }
     }
 
@@ -164,10 +188,15 @@ impl Storage {
         let file = span.file;
         let pooled = lock(&self.pool).get(file, true);
         if let Some(handle) = pooled {
+            let found = root::found(&handle.file);
+            let found = found.map_err(|error| self.io_error(Operation::Write, file, error))?;
             // What is written to a file without a name is lost when it closes.
-            if !root::is_unlinked(&handle.file)
-                .map_err(|error| self.io_error(Operation::Write, file, error))?
-            {
+            if found.links > 0 {
+                self.expect_unwritten(file, &found);
+                if found.size > self.layout.file(file).length {
+                    self.give_size(span, &handle.file, found.size)
+                        .map_err(|error| self.io_error(Operation::Write, file, error))?;
+                }
                 return Ok(handle);
             }
             lock(&self.pool).remove(file);
@@ -178,6 +207,7 @@ impl Storage {
             None => root.insert(self.root_for_writing(file)?),
         };
         let (opened, found) = self.open_for_writing(root, file)?;
+        self.expect_unwritten(file, &found);
         self.give_size(span, &opened, found.size)
             .map_err(|error| self.io_error(Operation::Create, file, error))?;
         let handle = Arc::new(Handle { file: opened, writable: true, dev: found.identity.dev() });
@@ -270,6 +300,22 @@ impl Storage {
         self.closed(gone);
     }
 
+    /// Closes the files that are open for writing, so that programs among them can be run. Who reads by such a handle just
+    /// now is waited for, for a second at the most.
+    #[allow(clippy::disallowed_methods, reason = "nothing tells that a handle is let go of")]
+    pub(crate) fn close_written(&self) {
+        let gone = lock(&self.pool).take_writable();
+        for (_, handle) in &gone {
+            for _ in 0..MAX_WAITS {
+                if Arc::strong_count(handle) == 1 {
+                    break;
+                }
+                std::thread::sleep(WAIT);
+            }
+        }
+        self.closed(gone);
+    }
+
     /// Closes all files and lets go of basedir, so that its disk can be unmounted. What basedir was
     /// stays known. What was written and not synced stays so, and [`Storage::sync`] opens it again.
     pub fn close_all(&self) {
@@ -291,7 +337,11 @@ impl Storage {
         if part.is_none() {
             let root = self.root(operation)?;
             let loaded = PartFile::load(&root, self.info_hash, &self.layout);
-            *part = Some(loaded.map_err(|error| self.part_error(operation, error))?);
+            let loaded = loaded.map_err(|error| self.part_error(operation, error))?;
+            if let Some(found) = loaded.found() {
+                self.known_part.expect(found.fingerprint(root.habits()));
+            }
+            *part = Some(loaded);
         }
         Ok(part)
     }

@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::OFlags;
 
-use super::root::{Root, is_unlinked};
+use super::root::{self, FoundEntry, Root};
 use crate::hash;
 use crate::ids::WireHash;
 use crate::layout::Layout;
@@ -119,6 +119,11 @@ impl PartFile {
         }
     }
 
+    /// The facts about the file, if there is one.
+    pub(crate) fn found(&self) -> Option<FoundEntry> {
+        root::found(self.file.as_ref()?).ok()
+    }
+
     /// Whether no byte is kept.
     pub(crate) fn is_empty(&self) -> bool {
         self.index.is_empty()
@@ -176,7 +181,11 @@ impl PartFile {
     fn open_for_writing(&mut self, root: &Root) -> io::Result<bool> {
         if let (true, Some(file)) = (self.writable, &self.file) {
             // What is written to a file without a name is lost when it closes.
-            return if is_unlinked(file)? { Err(io::ErrorKind::NotFound.into()) } else { Ok(false) };
+            return if root::found(file)?.links == 0 {
+                Err(io::ErrorKind::NotFound.into())
+            } else {
+                Ok(false)
+            };
         }
         let made = self.file.is_none();
         let (file, _) = root.open_file(&self.name, OFlags::RDWR | OFlags::CREATE, 0o666)?;

@@ -82,6 +82,12 @@ impl FilePool {
             .collect()
     }
 
+    /// Lets go of what was opened for writing.
+    pub(crate) fn take_writable(&mut self) -> Vec<(FileIndex, Arc<Handle>)> {
+        let taken = self.entries.extract_if(|_, entry| entry.handle.writable);
+        taken.map(|(file, entry)| (file, entry.handle)).collect()
+    }
+
     /// Closes all files.
     pub(crate) fn take_all(&mut self) -> Vec<(FileIndex, Arc<Handle>)> {
         self.entries.drain().map(|(file, entry)| (file, entry.handle)).collect()

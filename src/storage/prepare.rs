@@ -71,7 +71,9 @@ impl Storage {
     fn is_emptied(&self, root: &Root) -> bool {
         let Some((basedir, top)) = lock(&self.base).before else { return false };
         let top_now = self.top.as_ref().and_then(|top| Some(root.find(top).ok()?.identity));
-        let is_another = basedir != root.identity() || (top.is_some() && top_now.is_some() && top != top_now);
+        let is_other = |one, other| !root.is_same(one, other);
+        let is_another = is_other(basedir, root.identity())
+            || top.zip(top_now).is_some_and(|(before, now)| is_other(before, now));
         let mut files = self.slots.iter().filter(|slot| slot.place() == Place::File);
         let mut finder = PathFinder::new(root);
         is_another && !files.any(|slot| finder.find(&slot.path).is_ok())
@@ -100,7 +102,8 @@ impl Storage {
             // What is there is not opened: it may lie on a read-only file system, and need no more.
             let mut is_there = || finder.find(&slot.path).is_ok_and(|found| found.is_file);
             if slot.place() == Place::File && self.layout.file(file).length == 0 && !is_there() {
-                self.open_for_writing(&*self.root_for_writing(file)?, file)?;
+                let (made, _) = self.open_for_writing(&*self.root_for_writing(file)?, file)?;
+                self.know_file(file, &made);
             }
         }
         Ok(())
@@ -151,6 +154,7 @@ impl Storage {
                 }
                 other => other.map_err(io::Error::from),
             };
+            self.know_file(file, &opened);
             allocated.map_err(|error| self.io_error(Operation::Create, file, error))?;
         }
         Ok(())
@@ -174,7 +178,9 @@ impl Storage {
         let mut part = self.part(Operation::Write)?;
         let part = part.as_mut().expect("loaded by part()");
         ranges.into_iter().for_each(|range| part.forget(range));
-        part.rewrite(root).map_err(|error| self.part_error(Operation::Write, error))
+        let rewritten = part.rewrite(root);
+        self.know_part_file(part);
+        rewritten.map_err(|error| self.part_error(Operation::Write, error))
     }
 
     /// Changes which files are wanted, by their weights as in [`StorageOptions::priorities`](super::StorageOptions). Bytes of

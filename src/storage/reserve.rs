@@ -76,6 +76,7 @@ impl Storage {
                     let handle = self.writable(span, &mut None)?;
                     told_apart &= punch(&handle.file, span);
                     self.mark_unsynced(span.file, &handle);
+                    self.know_file(span.file, &handle.file);
                 }
                 // What is not there is no zeros.
                 Err(error) if matches!(error.kind, StorageErrorKind::Short | StorageErrorKind::Missing) => {}

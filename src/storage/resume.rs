@@ -3,8 +3,8 @@
 //!
 //! One file for each torrent and folder, replaced as a whole. It is never trusted further than it
 //! can vouch: it carries a checksum over itself, and a fingerprint of every file it speaks of. A
-//! piece counts only while all its files are what they were; anything odd means that pieces are
-//! hashed again, and never an error.
+//! piece counts only while all its files are what they were when we last wrote or checked them; anything odd means that pieces
+//! are hashed again, and never an error.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -14,14 +14,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::part::PartFile;
-use super::root::PathFinder;
+use super::stamp::{Fingerprint, NONE};
 use super::{Operation, Place, Storage, StorageError, lock};
 use crate::bitfield::Bitfield;
 use crate::hash::{Sha1, sha1};
 use crate::layout::{FileIndex, Layout, PieceIndex};
 
 /// Name and version of the format. Another version is read as if there were nothing.
-const MAGIC: &[u8; 16] = b"btget resume 001";
+const MAGIC: &[u8; 16] = b"btget resume 002";
 
 /// PartialPiece pieces that are remembered; the blocks of more would be fetched again.
 pub(crate) const MAX_PARTIAL: usize = 4096;
@@ -78,13 +78,47 @@ pub(crate) fn path(state_dir: &Path, storage: &Storage) -> PathBuf {
 pub(crate) struct Snapshot {
     bytes: Vec<u8>,
     number: u64,
+    /// What another program has done to the files.
+    pub changed: ChangedFiles,
 }
 
-/// Looks at the files as they are now, so that what `resume` says holds as long as they do not change.
-/// No write may be under way that `resume` does not know of.
-pub(crate) fn snapshot(storage: &Storage, resume: &Resume) -> Snapshot {
+/// Files that another program has changed since we wrote or checked them, and their pieces.
+#[derive(Clone, Debug)]
+pub(crate) struct ChangedFiles {
+    /// The paths of the files; of very many the first few.
+    pub paths: Vec<PathBuf>,
+    /// All pieces that have bytes in any of them.
+    pub pieces: Bitfield,
+}
+
+/// Paths in [`ChangedFiles`].
+const MAX_PATHS: usize = 8;
+
+/// Compares the files as they are now with what we know of them: what `resume` says holds as long as they do not change from
+/// now on. What has changed already is to be hashed again, and so is what was written only just now, for another write
+/// might leave no trace; with `patience` a few milliseconds are waited for that. No write may be under way that `resume` does
+/// not know of.
+pub(crate) fn snapshot(storage: &Storage, mut resume: Resume, patience: bool) -> Snapshot {
     let number = storage.snapshots.fetch_add(1, Ordering::Relaxed) + 1;
-    Snapshot { bytes: encode(storage, resume), number }
+    let look = storage.look(patience);
+    let pieces_of = |files: &[FileIndex]| {
+        let mut pieces = Bitfield::new(storage.layout.num_pieces());
+        files.iter().for_each(|&file| pieces.extend(storage.pieces_of(file)));
+        pieces
+    };
+    let doubtful = pieces_of(&look.doubtful);
+    let mut was_there = resume.have.clone();
+    was_there.extend(resume.partial.iter().map(|partial| partial.piece));
+    was_there.intersect_with(&doubtful);
+    let changed = ChangedFiles {
+        paths: look.changed.iter().take(MAX_PATHS).map(|&file| storage.path_or_part(file)).collect(),
+        pieces: pieces_of(&look.changed),
+    };
+    // Who has changed a file may have brought what was missing, too.
+    resume.unchecked.union_with(&was_there);
+    resume.unchecked.union_with(&changed.pieces);
+    resume.have.subtract(&doubtful);
+    Snapshot { bytes: encode(storage, &resume, &look.prints), number, changed }
 }
 
 /// Writes resume data: a new file, synced, then renamed over the old one, so there is always one
@@ -165,12 +199,6 @@ fn max_length(storage: &Storage) -> u64 {
     1024 + 2 * bits + 8 * (layout.files().len() as u64 + 1) + MAX_PARTIAL as u64 * (4 + blocks)
 }
 
-/// Eight bytes that change when a file does.
-type Fingerprint = [u8; 8];
-
-/// No file: vouches for nothing.
-const NONE: Fingerprint = [0; 8];
-
 /// Which torrent and folder these data are about.
 fn header(storage: &Storage) -> Vec<u8> {
     let layout = &storage.layout;
@@ -183,13 +211,13 @@ fn header(storage: &Storage) -> Vec<u8> {
     bytes
 }
 
-fn encode(storage: &Storage, resume: &Resume) -> Vec<u8> {
+fn encode(storage: &Storage, resume: &Resume, prints: &[Fingerprint]) -> Vec<u8> {
     let mut bytes = header(storage);
     bytes.extend(resume.uploaded.to_be_bytes());
     bytes.extend(resume.downloaded.to_be_bytes());
     bytes.extend(resume.have.to_wire());
     bytes.extend(resume.unchecked.to_wire());
-    bytes.extend(fingerprints(storage).into_iter().flatten());
+    bytes.extend(prints.iter().flatten());
     let partial = &resume.partial[..resume.partial.len().min(MAX_PARTIAL)];
     bytes.extend((partial.len() as u32).to_be_bytes());
     for partial in partial {
@@ -259,7 +287,9 @@ impl Saved {
     fn vouch(self, storage: &Storage) -> Vouched {
         let Resume { mut have, unchecked, mut partial, uploaded, downloaded } = self.resume;
         let mut to_check = unchecked;
-        for (index, (then, now)) in self.fingerprints.iter().zip(fingerprints(storage)).enumerate() {
+        let now = storage.fingerprints();
+        storage.believe(|index| self.fingerprints.get(index) == now.get(index));
+        for (index, (then, now)) in self.fingerprints.iter().zip(now).enumerate() {
             let file = FileIndex(index as u32);
             if *then != now {
                 to_check.extend(storage.pieces_of(file));
@@ -278,6 +308,14 @@ impl Saved {
 }
 
 impl Storage {
+    /// The path of a file; past the last file: of the part file.
+    fn path_or_part(&self, file: FileIndex) -> PathBuf {
+        match (file.0 as usize) < self.slots.len() {
+            true => self.path(file),
+            false => self.basedir.join(PartFile::name(self.info_hash)),
+        }
+    }
+
     /// Pieces that have bytes in a file; past the last file: those that have bytes in the part file.
     fn pieces_of(&self, file: FileIndex) -> Box<dyn Iterator<Item = PieceIndex> + '_> {
         if (file.0 as usize) < self.slots.len() {
@@ -286,35 +324,6 @@ impl Storage {
         let absent = (0..self.slots.len() as u32).map(FileIndex).filter(|&file| self.is_absent(file));
         Box::new(absent.flat_map(|file| self.layout.pieces_of_file(file)).map(PieceIndex))
     }
-}
-
-/// What every file is now, and the part file.
-fn fingerprints(storage: &Storage) -> Vec<Fingerprint> {
-    let Ok(root) = storage.root(Operation::Read) else {
-        return vec![NONE; storage.slots.len() + 1];
-    };
-    let (mut finder, mut facts) = (PathFinder::new(&root), Vec::new());
-    let mut of = |path: &str, kind: u8| {
-        let Ok(found) = finder.find(path) else { return NONE };
-        let identity = found.identity;
-        facts.clear();
-        facts.extend([kind, u8::from(found.is_file)]);
-        facts.extend(found.size.to_be_bytes());
-        facts.extend(found.mtime.to_be_bytes());
-        facts.extend(identity.ino().to_be_bytes());
-        facts.extend(identity.dev().to_be_bytes());
-        // Never NONE but once in 2^64 times, and then the file is hashed again.
-        sha1(&facts).0[..8].try_into().expect("a digest has 20 bytes")
-    };
-    let files = storage.slots.iter().map(|slot| match slot.place() {
-        Place::File => of(&slot.path, b'f'),
-        // Selected or not is part of what a file is: its bytes are looked for elsewhere.
-        Place::Absent => of(&slot.path, b'a'),
-        Place::Pad | Place::Link => NONE,
-    });
-    let mut fingerprints: Vec<Fingerprint> = files.collect();
-    fingerprints.push(of(&PartFile::name(storage.info_hash), b'p'));
-    fingerprints
 }
 
 /// The folder's name with links resolved, as far as it is there.
@@ -334,8 +343,10 @@ mod tests {
     use std::io::IoSlice;
     use std::os::unix::fs::FileExt;
 
+    /// As after a check that has read all files.
     fn save(state_dir: &Path, storage: &Storage, resume: &Resume) -> Result<(), StorageError> {
-        store(state_dir, storage, &snapshot(storage, resume))
+        storage.believe(|_| true);
+        store(state_dir, storage, &snapshot(storage, resume.clone(), true))
     }
 
     #[test]
@@ -355,8 +366,9 @@ mod tests {
     fn an_older_snapshot_never_replaces_a_newer_one() {
         let place = Place::new();
         let storage = place.storage(&[]);
-        let older = snapshot(&storage, &Resume { have: Bitfield::new(5), ..resume() });
-        let newer = snapshot(&storage, &resume());
+        storage.believe(|_| true);
+        let older = snapshot(&storage, Resume { have: Bitfield::new(5), ..resume() }, true);
+        let newer = snapshot(&storage, resume(), true);
         store(&place.state(), &storage, &newer).unwrap();
         store(&place.state(), &storage, &older).unwrap();
         assert_eq!(load(&place.state(), &storage).have, resume().have);
@@ -468,6 +480,124 @@ mod tests {
         }
     }
 
+    /// What another program may do to a file, and what that is called.
+    type Change = (&'static str, fn(&Path));
+
+    fn changes() -> [Change; 6] {
+        [
+            ("touched", |path| {
+                let file = fs::File::options().write(true).open(path).unwrap();
+                file.set_modified(std::time::UNIX_EPOCH).unwrap();
+            }),
+            ("changed", |path| {
+                // The clock of the file system may tick seldom: write until it has.
+                let file = fs::File::options().write(true).open(path).unwrap();
+                let before = file.metadata().unwrap().modified().unwrap();
+                while file.metadata().unwrap().modified().unwrap() == before {
+                    file.write_all_at(b"!", 9).unwrap();
+                }
+            }),
+            ("cut", |path| fs::File::options().write(true).open(path).unwrap().set_len(7).unwrap()),
+            ("lengthened", |path| fs::File::options().write(true).open(path).unwrap().set_len(101).unwrap()),
+            ("removed", |path| fs::remove_file(path).unwrap()),
+            ("replaced", |path| {
+                let found = fs::metadata(path).unwrap();
+                fs::write(path.with_extension("new"), stream(100)).unwrap();
+                fs::rename(path.with_extension("new"), path).unwrap();
+                let file = fs::File::options().write(true).open(path).unwrap();
+                file.set_modified(found.modified().unwrap()).unwrap();
+            }),
+        ]
+    }
+
+    #[test]
+    fn what_another_program_does_to_a_file_while_we_run_is_never_vouched_for() {
+        for (what, change) in changes() {
+            for write_again in [false, true] {
+                let place = Place::new();
+                let storage = place.storage(&[]);
+                storage.write_at(0, &[IoSlice::new(&stream(300))]).unwrap();
+                change(&place.file("b"));
+                if write_again && what != "removed" && what != "replaced" {
+                    // Our own write leaves the file with a new time.
+                    storage.write_at(150, &[IoSlice::new(&stream(300)[150..160])]).unwrap();
+                }
+                let snapshot = snapshot(&storage, Resume { have: Bitfield::full(5), ..resume() }, true);
+                assert_eq!(snapshot.changed.paths, [place.file("b")], "{what}, {write_again}");
+                assert_eq!(snapshot.changed.pieces, set(&[1, 2, 3]), "{what}");
+                store(&place.state(), &storage, &snapshot).unwrap();
+                let vouched = place.load();
+                assert_eq!((vouched.have, vouched.to_check), (set(&[0, 4]), set(&[1, 2, 3])), "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_check_has_read_is_vouched_for_as_it_was_then() {
+        for (what, change) in changes() {
+            let place = Place::new();
+            let storage = place.storage(&[]);
+            (0..3).for_each(|file| drop(storage.open_to_check(FileIndex(file)).unwrap()));
+            change(&place.file("b"));
+            let snapshot = snapshot(&storage, Resume { have: Bitfield::full(5), ..resume() }, true);
+            assert_eq!(snapshot.changed.paths, [place.file("b")], "{what}");
+            // Once it is read again it is what it is.
+            storage.forget_files_of(&set(&[1, 2, 3]));
+            if storage.open_to_check(FileIndex(1)).is_ok() {
+                let changed = super::snapshot(&storage, resume(), true).changed;
+                assert_eq!(changed.paths, Vec::<PathBuf>::new(), "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_written_this_moment_is_vouched_for_only_when_another_write_would_show() {
+        let place = Place::new();
+        let storage = place.storage(&[]);
+        storage.write_at(0, &[IoSlice::new(&stream(300))]).unwrap();
+        let all = || Resume { have: Bitfield::full(5), ..resume() };
+        let hasty = snapshot(&storage, all(), false);
+        assert!(hasty.changed.pieces.is_empty());
+        store(&place.state(), &storage, &snapshot(&storage, all(), true)).unwrap();
+        assert_eq!(place.load().have, Bitfield::full(5));
+        // Where times are in whole seconds, not for some time.
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let second = std::time::UNIX_EPOCH + std::time::Duration::from_secs(now);
+        let file = fs::File::options().write(true).open(place.file("b")).unwrap();
+        file.set_modified(second).unwrap();
+        storage.forget_files_of(&Bitfield::full(5));
+        (0..3).for_each(|file| drop(storage.open_to_check(FileIndex(file)).unwrap()));
+        store(&place.state(), &storage, &snapshot(&storage, all(), true)).unwrap();
+        assert_eq!(place.load().to_check, set(&[1, 2, 3]));
+    }
+
+    #[test]
+    fn a_part_file_that_another_program_cuts_is_not_vouched_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = stream(300);
+        let metainfo = torrent(64, &[("t/a", 100), ("t/b", 100), ("t/c", 100)], &data);
+        let options = StorageOptions { priorities: vec![1, 0, 1], ..Default::default() };
+        let storage = Storage::new(&metainfo, dir.path(), options);
+        storage.write_at(0, &[IoSlice::new(&data[..128])]).unwrap();
+        let part = dir.path().join(PartFile::name(metainfo.info_hash.wire()));
+        fs::File::options().write(true).open(&part).unwrap().set_len(50).unwrap();
+        let snapshot = snapshot(&storage, Resume { have: set(&[0, 1]), ..resume() }, true);
+        assert_eq!(snapshot.changed.paths, [part]);
+        assert_eq!(snapshot.changed.pieces, set(&[1, 2, 3]));
+    }
+
+    #[test]
+    fn inode_numbers_count_where_they_last_and_device_numbers_never() {
+        let place = Place::new();
+        let root = super::super::root::Root::open(&place.dir.path().join("base")).unwrap();
+        let found = root.find("t/a").unwrap();
+        let other = super::super::InPlace { identity: root.find("t/b").unwrap().identity, ..found };
+        let lasting = super::super::root::Habits::default();
+        let anew = super::super::root::Habits { inodes_last: false, ..lasting };
+        assert_ne!(found.fingerprint(lasting), other.fingerprint(lasting));
+        assert_eq!(found.fingerprint(anew), other.fingerprint(anew));
+    }
+
     #[test]
     fn an_interrupted_check_goes_on_where_it_was() {
         let place = Place::new();
@@ -576,7 +706,7 @@ mod tests {
         ) {
             let place = Place::new();
             let storage = place.storage(&[]);
-            let mut bytes = encode(&storage, &resume());
+            let mut bytes = encode(&storage, &resume(), &storage.fingerprints());
             bytes.truncate(bytes.len() - 20);
             let body = header(&storage).len();
             for (at, byte) in changes {

@@ -55,6 +55,8 @@ pub(crate) struct FoundEntry {
     pub mtime: i128,
     /// The identity of the file.
     pub identity: FileIdentity,
+    /// Its names; one that has none is lost when it closes.
+    pub links: u64,
 }
 
 impl FoundEntry {
@@ -65,7 +67,41 @@ impl FoundEntry {
             allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
             mtime: i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec),
             identity: FileIdentity::of(stat),
+            links: stat.st_nlink as _,
         }
+    }
+}
+
+/// What a file system does with what others keep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Habits {
+    /// A file keeps its inode number for as long as it is there.
+    pub inodes_last: bool,
+    /// The time of a file that we have written is what we see at once, and not what a server says later.
+    pub times_are_final: bool,
+}
+
+impl Default for Habits {
+    fn default() -> Habits {
+        Habits { inodes_last: true, times_are_final: true }
+    }
+}
+
+impl Habits {
+    /// By the numbers of statfs(2). FAT, exFAT, SMB and most of FUSE number a file anew whenever the system has forgotten it.
+    #[cfg(target_os = "linux")]
+    fn of(fd: BorrowedFd<'_>) -> Habits {
+        const NUMBER_ANEW: [i128; 6] =
+            [0x4d44, 0x2011_bab0, 0x6573_5546, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997];
+        const SERVED: [i128; 6] = [0x6969, 0x6573_5546, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x00c3_6400];
+        let Ok(found) = rustix::fs::fstatfs(fd) else { return Habits::default() };
+        let kind = i128::from(found.f_type) & 0xffff_ffff;
+        Habits { inodes_last: !NUMBER_ANEW.contains(&kind), times_are_final: !SERVED.contains(&kind) }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn of(_: BorrowedFd<'_>) -> Habits {
+        Habits::default()
     }
 }
 
@@ -79,6 +115,7 @@ const FOLDER: OFlags = OFlags::RDONLY;
 pub(crate) struct Root {
     fd: OwnedFd,
     identity: FileIdentity,
+    habits: Habits,
     /// Set once the kernel has said that it has no `openat2` (old, or a sandbox in the way).
     step_by_step: AtomicBool,
 }
@@ -88,7 +125,18 @@ impl Root {
     pub(crate) fn open(basedir: &Path) -> io::Result<Root> {
         let fd = rustix::fs::open(basedir, FOLDER | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let identity = FileIdentity::of(&rustix::fs::fstat(&fd)?);
-        Ok(Root { fd, identity, step_by_step: AtomicBool::new(false) })
+        let habits = Habits::of(fd.as_fd());
+        Ok(Root { fd, identity, habits, step_by_step: AtomicBool::new(false) })
+    }
+
+    /// What the folder's file system does with numbers and times.
+    pub(crate) fn habits(&self) -> Habits {
+        self.habits
+    }
+
+    /// Whether both are the same file or folder, as far as the file system can tell.
+    pub(crate) fn is_same(&self, one: FileIdentity, other: FileIdentity) -> bool {
+        one == other || (!self.habits.inodes_last && one.dev == other.dev)
     }
 
     /// The identity of the folder that is held open.
@@ -253,6 +301,11 @@ impl<'r> PathFinder<'r> {
         PathFinder { root, path: String::new(), folder: Err(Errno::NOENT) }
     }
 
+    /// The folder below which the paths lie.
+    pub(crate) fn root(&self) -> &'r Root {
+        self.root
+    }
+
     /// What is at `path`: see [`Root::find`].
     pub(crate) fn find(&mut self, path: &str) -> io::Result<FoundEntry> {
         let Some((folder, name)) = path.rsplit_once('/') else { return self.root.find(path) };
@@ -288,11 +341,6 @@ fn step(folder: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
 /// The facts about an open file.
 pub(crate) fn found(file: &File) -> io::Result<FoundEntry> {
     Ok(FoundEntry::of(&rustix::fs::fstat(file)?))
-}
-
-/// Whether the file has no name any more: what is written to it would be lost.
-pub(crate) fn is_unlinked(file: &File) -> io::Result<bool> {
-    Ok(rustix::fs::fstat(file)?.st_nlink == 0)
 }
 
 #[cfg(test)]

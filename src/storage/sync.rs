@@ -78,7 +78,7 @@ impl Storage {
         let Some(handle) = lock(&self.pool).get(file, false) else { return Ok(()) };
         let ours = root::found(&handle.file).map_err(|error| self.io_error(Operation::Write, file, error))?;
         match finder.find(&self.slot(file).path) {
-            Ok(found) if found.identity == ours.identity => Ok(()),
+            Ok(found) if finder.root().is_same(found.identity, ours.identity) => Ok(()),
             _ => Err(StorageError::new(StorageErrorKind::Vanished, Operation::Write, self.path(file))),
         }
     }

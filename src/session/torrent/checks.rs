@@ -164,7 +164,9 @@ impl Torrent {
         // What a check that was broken off did not come to is not missing: nobody knows.
         let all_known = unchecked.is_empty();
         self.begin_transfer(now, have, unchecked, blocks, (checked.downloaded, checked.uploaded), context);
-        self.completed = self.is_complete().then_some(now);
+        self.completing_until = None;
+        self.was_incomplete |= !self.is_complete();
+        self.completed = (self.is_complete() && !self.was_incomplete).then_some(now);
         if all_known {
             self.tell(context, finished);
         }
@@ -174,6 +176,9 @@ impl Torrent {
             Some(error) => self.on_storage_error(now, &error, context),
             None if !self.goes_on() => {}
             None => self.go_on(now, named, prepared, context),
+        }
+        if self.goes_on() {
+            self.complete_if_all_is_there(now, context);
         }
     }
 
@@ -224,7 +229,7 @@ impl Torrent {
         if !prepared {
             self.prepare(context);
         }
-        if self.is_complete() && !self.options.no_seed {
+        if self.completed.is_some() && !self.options.no_seed {
             let name = self.on_disk.metainfo.name.clone();
             self.tell(context, Kind::Seeding { name });
         }

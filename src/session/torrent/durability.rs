@@ -1,25 +1,21 @@
-//! What becomes of a torrent's data on the disk: made ready, synced, named by resume data, closed.
+//! What becomes of a torrent's data on the disk: made ready, written, synced and saved in time, closed.
 //!
-//! Decides what may be vouched for. All that could block is done on the disk's threads. What is known is
-//! looked at on the one that writes, so that no write comes in between; syncing and storing, which are
-//! slow, are done beside the writes until the end.
+//! Knows how safe each piece is, and when something is due. All that could block is done on the disk's threads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Activity, Torrent};
+use super::Torrent;
+use super::saving::SyncAim;
 use crate::bitfield::Bitfield;
 use crate::disk::WriteJob;
 use crate::event::State;
-use crate::ids::Round;
 use crate::layout::PieceIndex;
+use crate::session::Notice;
 use crate::session::context::Context;
 use crate::session::options::TorrentOptions;
-use crate::session::{Notice, checking};
-use crate::storage::resume::{self, Resume};
 use crate::storage::{Storage, StorageError, StorageErrorKind, StorageOptions};
-use crate::transfer::Transfer;
 
 /// How long verified pieces may wait until they are synced and named by resume data: what a kill
 /// costs at the most to hash again.
@@ -36,11 +32,11 @@ const IDLE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Durability {
     /// Pieces that were handed to the disk's threads, and not heard of yet. Bounded by what the swarm hands out.
-    writing: BTreeSet<PieceIndex>,
+    pub(super) writing: BTreeSet<PieceIndex>,
     /// The bytes of those pieces.
     unwritten: u64,
     /// Pieces that are on the disk for certain.
-    synced: Bitfield,
+    pub(super) synced: Bitfield,
     /// Pieces that were written before a sync failed: the disk may not have them, whatever is read back.
     pub doubtful: Bitfield,
     /// What was known of the files is not true any more: look at them anew before going on.
@@ -48,13 +44,30 @@ pub(super) struct Durability {
     /// Files were made ready for what is missing.
     pub prepared: bool,
     /// Bytes that were written since the last sync was begun.
-    unflushed: u64,
+    pub(super) unflushed: u64,
     /// When resume data are saved next.
-    next_save: Option<Instant>,
+    pub(super) next_save: Option<Instant>,
     /// When files that were not used since the last time are closed.
     next_idle: Option<Instant>,
     /// Whether files were used since then.
     used: bool,
+    /// How far what is complete has been made safe.
+    pub(super) completion: Completion,
+    /// How often files were checked again because another program had changed them.
+    pub(super) rechecks: u32,
+}
+
+/// From the last piece to resume data that name it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Completion {
+    /// Pieces are missing, or have been written since.
+    Open,
+    /// Everything wanted is written, and is being brought to the disk.
+    Syncing,
+    /// It is on the disk, and no file is open for writing.
+    Safe,
+    /// Resume data say so.
+    Stored,
 }
 
 impl Durability {
@@ -71,11 +84,14 @@ impl Durability {
             next_save: None,
             next_idle: None,
             used: false,
+            completion: Completion::Open,
+            rechecks: 0,
         }
     }
 
     /// A piece of so many bytes is handed to the disk's threads. False if it has been already.
     pub(super) fn begin_write(&mut self, piece: PieceIndex, bytes: u64) -> bool {
+        self.completion = Completion::Open;
         let is_new = self.writing.insert(piece);
         self.unwritten += if is_new { bytes } else { 0 };
         is_new
@@ -86,6 +102,17 @@ impl Durability {
         let was_there = self.writing.remove(&piece);
         self.unwritten -= if was_there { bytes } else { 0 };
         was_there
+    }
+
+    /// The thread that has them is gone: no piece comes back. Gives the bytes that waited.
+    pub(super) fn abandon_writes(&mut self) -> u64 {
+        self.writing.clear();
+        std::mem::take(&mut self.unwritten)
+    }
+
+    /// Whether resume data name all there is, since everything wanted is there.
+    pub(super) fn is_stored(&self) -> bool {
+        self.completion == Completion::Stored
     }
 
     /// Whether pieces wait for the disk.
@@ -109,6 +136,7 @@ impl Durability {
     /// anything, the next start is to be spared that.
     pub(super) fn on_checked(&mut self, now: Instant, vouched: Bitfield, read: bool, prepared: bool) {
         self.doubtful = Bitfield::new(vouched.len());
+        self.completion = Completion::Open;
         self.synced = vouched;
         self.prepared |= prepared;
         if read {
@@ -128,11 +156,6 @@ impl Durability {
         self.next_save.get_or_insert(now + SAVE_EVERY);
     }
 
-    /// Now is the time to save.
-    pub(super) fn save_now(&mut self, now: Instant) {
-        self.next_save = Some(now);
-    }
-
     /// Files are read or written now.
     pub(super) fn use_files(&mut self, now: Instant) {
         self.used = true;
@@ -145,32 +168,7 @@ impl Durability {
     }
 }
 
-/// The result of a sync.
-pub(crate) struct Synced {
-    /// The round in which it was begun.
-    round: Round,
-    /// Pieces that are on the disk now.
-    safe: Result<Bitfield, StorageError>,
-    /// Resume data are to be stored.
-    save: bool,
-}
-
 impl Torrent {
-    /// What may be vouched for, once all that was given to the thread that writes so far is done. What
-    /// is there and not `safe`ly on the disk, or under way, is to be hashed again.
-    fn resume(&self, safe: &Bitfield) -> Option<Resume> {
-        let Activity::Running { transfer, unchecked, .. } = &self.activity else { return None };
-        let (totals, mut unchecked) = (transfer.swarm().totals(Instant::now()), unchecked.clone());
-        unchecked.extend(self.have().minus(safe).chain(self.durability.writing.iter().copied()));
-        Some(Resume {
-            have: safe.clone(),
-            unchecked,
-            partial: Vec::new(),
-            uploaded: totals.uploaded,
-            downloaded: totals.downloaded,
-        })
-    }
-
     /// Files that know nothing of what was there before.
     pub(super) fn new_storage(&self) -> Arc<Storage> {
         let options = storage_options(&self.options);
@@ -220,8 +218,15 @@ impl Torrent {
     pub(super) fn flush(&mut self, piece: PieceIndex, context: &Context) {
         self.durability.unflushed += u64::from(self.layout().piece_size(piece));
         if self.durability.unflushed >= FLUSH_EVERY {
-            self.sync(false, context);
+            self.sync(SyncAim::Flush, context);
         }
+    }
+
+    /// Everything wanted is written: before anybody is told so it is brought to the disk, and closed.
+    pub(super) fn make_complete_safe(&mut self, context: &Context) {
+        self.durability.next_save = None;
+        self.durability.completion = Completion::Syncing;
+        self.sync(SyncAim::Complete, context);
     }
 
     /// Saves what waits for it, closes files that nobody uses.
@@ -239,7 +244,7 @@ impl Torrent {
         }
         if save {
             self.durability.next_save = None;
-            self.sync(true, context);
+            self.sync(SyncAim::Save, context);
         }
     }
 
@@ -247,116 +252,6 @@ impl Torrent {
     pub(super) fn close_files(&self, context: &Context) {
         let storage = self.on_disk.storage.clone();
         let _ = context.disk.write(WriteJob::Then(Box::new(move || storage.close_all())));
-    }
-
-    /// Syncs what is written so far beside further writes; then saves resume data, if they are due.
-    fn sync(&mut self, save: bool, context: &Context) {
-        self.durability.unflushed = 0;
-        let (storage, have) = (self.on_disk.storage.clone(), self.have().clone());
-        let (id, round, notify) = (self.id, self.round(), context.notify.clone());
-        let work = move || {
-            let safe = storage.sync().map(|()| have);
-            let _ = notify.send(Notice::Synced(id, Synced { round, safe, save }));
-        };
-        // If too much waits there, the next one does it all.
-        let _ = context.disk.sync(Box::new(work));
-    }
-
-    /// What was written before a sync is on the disk, or may be lost. What an earlier round began is void.
-    pub(crate) fn on_synced(&mut self, now: Instant, synced: Synced, context: &mut Context) {
-        if self.round() != synced.round {
-            return;
-        }
-        match synced.safe {
-            Err(error) => {
-                self.distrust();
-                self.on_storage_error(now, &error, context);
-            }
-            Ok(safe) => {
-                self.durability.synced = safe;
-                if synced.save {
-                    self.take_snapshot(context);
-                }
-            }
-        }
-    }
-
-    /// Looks at what is known, between two writes.
-    fn take_snapshot(&self, context: &Context) {
-        let (Some(_), Some(resume)) = (&self.options.state_dir, self.resume(&self.durability.synced)) else {
-            return;
-        };
-        let (id, storage, notify) = (self.id, self.on_disk.storage.clone(), context.notify.clone());
-        let work = move || {
-            let _ = notify.send(Notice::Snapshot(id, resume::snapshot(&storage, &resume)));
-        };
-        let _ = context.disk.write(WriteJob::Then(Box::new(work)));
-    }
-
-    /// Stores resume data.
-    pub(crate) fn on_snapshot(&self, snapshot: resume::Snapshot, context: &Context) {
-        let (storage, state_dir) = (self.on_disk.storage.clone(), self.options.state_dir.clone());
-        let work = move || {
-            // Without resume data the next start reads everything: slower, and as right.
-            let _ = state_dir.map(|state_dir| resume::store(&state_dir, &storage, &snapshot));
-        };
-        let _ = context.disk.sync(Box::new(work));
-    }
-
-    /// Behind the last writes: writes unfinished pieces, if this is the torrent's end, syncs all, saves
-    /// resume data that name it, and closes the files.
-    pub(super) fn save_all(&mut self, now: Instant, context: &mut Context) {
-        self.durability.next_save = None;
-        let (id, storage) = (self.id, self.on_disk.storage.clone());
-        let state_dir = self.options.state_dir.clone();
-        let is_last = self.is_ending();
-        let unfinished = match is_last && self.obstacle.is_none() {
-            true => self.transfer_mut().map(Transfer::take_partial_pieces).unwrap_or_default(),
-            false => BTreeMap::new(),
-        };
-        let mut resume = self.resume(self.have());
-        let notify = context.notify.clone();
-        let work = move || {
-            let partial = match state_dir.is_some() {
-                true => checking::write_partial(&storage, unfinished).unwrap_or_default(),
-                false => Vec::new(),
-            };
-            let synced = storage.sync();
-            if let (Ok(()), Some(state_dir), Some(resume)) = (&synced, &state_dir, &mut resume) {
-                resume.partial = partial;
-                // Without resume data the next start reads everything: slower, and as right.
-                let _ = resume::store(state_dir, &storage, &resume::snapshot(&storage, resume));
-            }
-            storage.close_all();
-            let _ = notify.send(Notice::SavedAll { torrent: id, is_last, result: synced });
-        };
-        if !context.disk.write(WriteJob::Then(Box::new(work))) {
-            self.on_saved_all(now, is_last, Ok(()), context);
-        }
-    }
-
-    /// All is synced, resume data are stored, the files are closed; or it failed.
-    pub(crate) fn on_saved_all(
-        &mut self,
-        now: Instant,
-        is_last: bool,
-        result: Result<(), StorageError>,
-        context: &mut Context,
-    ) {
-        if is_last {
-            self.end_last_save();
-        }
-        if let Err(error) = result {
-            self.distrust();
-            self.on_storage_error(now, &error, context);
-        }
-    }
-
-    /// A sync has failed: what was written since the last good one may be lost.
-    fn distrust(&mut self) {
-        let lost = self.have().difference(&self.durability.synced);
-        self.durability.doubtful.union_with(&lost);
-        self.durability.renew = true;
     }
 }
 

@@ -91,7 +91,7 @@ impl Torrent {
         }
         if state == State::Stopped {
             self.perform(now, context);
-            self.save_all(now, context);
+            self.save_and_close(context);
         }
     }
 
@@ -100,7 +100,7 @@ impl Torrent {
         self.last_new = now;
         self.durability.save_soon(now);
         self.flush(piece, context);
-        self.tell_if_complete(now, context);
+        self.complete_if_all_is_there(now, context);
     }
 
     /// What the user wants from now on. What is not wanted any more stays where it is.
@@ -124,26 +124,42 @@ impl Torrent {
         let wanted = self.wanted.clone();
         self.input(now, Input::Want { wanted, weights, order: self.options.order });
         match self.is_complete() {
-            true => self.tell_if_complete(now, context),
-            false if self.completed.take().is_some() => self.last_new = now,
-            false => {}
+            true => self.complete_if_all_is_there(now, context),
+            false => {
+                self.completing_until = None;
+                self.was_incomplete = true;
+                if self.completed.take().is_some() {
+                    self.last_new = now;
+                }
+            }
         }
     }
 
-    fn tell_if_complete(&mut self, now: Instant, context: &mut Context) {
+    /// Everything wanted may be there now: it is told once it is safe.
+    pub(super) fn complete_if_all_is_there(&mut self, now: Instant, context: &mut Context) {
+        if self.completed.is_some() || self.completing_until.is_some() || !self.is_complete() {
+            return;
+        }
+        // Seeding needs no spare buffers; whoever still downloads makes its own again.
+        context.connections.shared.pool.clear();
+        self.completing_until = Some(now + FAREWELL);
+        self.make_complete_safe(context);
+    }
+
+    /// Everything wanted is there, and safe.
+    pub(super) fn tell_complete(&mut self, now: Instant, context: &mut Context) {
+        self.completing_until = None;
         if self.completed.is_some() || !self.is_complete() {
             return;
         }
         self.completed = Some(now);
-        self.durability.save_now(now);
+        self.was_incomplete = false;
         // The last piece is told before what it completes.
         self.perform(now, context);
         let name = self.on_disk.metainfo.name.clone();
         let elapsed = now.saturating_duration_since(self.began).as_secs_f64();
         self.tell(context, Kind::Complete { name: name.clone(), size: self.wanted_bytes(), elapsed });
-        // Seeding needs no spare buffers; whoever still downloads makes its own again.
-        context.connections.shared.pool.clear();
-        if !self.options.no_seed {
+        if !self.options.no_seed && self.goes_on() {
             self.tell(context, Kind::Seeding { name });
         }
     }
@@ -170,6 +186,21 @@ impl Torrent {
         self.on_storage_error(now, error, context);
         let reason = error.message(&context.options.remedies);
         self.begin_end(now, verdict_of(error), reason, context);
+    }
+
+    /// A thread of the disk is gone: nothing can be written, or be known to be written, any more.
+    pub(crate) fn on_disk_broken(&mut self, now: Instant, reason: &str, context: &mut Context) {
+        let unwritten = self.durability.abandon_writes();
+        context.budget.give_back(unwritten, &context.connections.shared.gate);
+        if self.has_ended() {
+            return;
+        }
+        self.obstacle = Some((Verdict::Failed, reason.to_owned()));
+        let path = self.on_disk.storage.basedir().display().to_string();
+        self.tell(context, Kind::FileError { path, reason: reason.to_owned() });
+        self.begin_end(now, Verdict::Failed, reason.to_owned(), context);
+        // Whatever was being saved is not.
+        self.end_last_save();
     }
 
     /// How it would end if it were stopped as it is now, and why.
@@ -213,6 +244,10 @@ impl Torrent {
 
     /// Ends it if a policy says so.
     pub(super) fn end_if_due(&mut self, now: Instant, context: &mut Context) {
+        if self.completing_until.is_some_and(|until| until <= now) && self.goes_on() {
+            // A disk that hangs is not waited for.
+            self.tell_complete(now, context);
+        }
         if let Some((verdict, reason)) = self.due_to_end(now) {
             self.begin_end(now, verdict, reason, context);
         }
@@ -235,6 +270,8 @@ impl Torrent {
         if !self.is_complete() || self.durability.is_writing() || self.state != State::Started {
             return None;
         }
+        // Only what is told to be complete is left.
+        let completed = self.completed?;
         if self.options.no_seed {
             return Some((Verdict::Complete, "complete".into()));
         }
@@ -244,9 +281,8 @@ impl Torrent {
         {
             return Some((Verdict::Complete, format!("complete, and uploaded {ratio} times its size")));
         }
-        let seeded = self.completed.map(|at| now.saturating_duration_since(at));
-        if let (Some(time), Some(seeded)) = (self.options.seed_time, seeded)
-            && seeded >= time
+        if let Some(time) = self.options.seed_time
+            && now.saturating_duration_since(completed) >= time
         {
             return Some((Verdict::Complete, format!("complete, and seeded for {} s", time.as_secs())));
         }
@@ -262,6 +298,7 @@ impl Torrent {
             Life::Going => {}
         }
         let policy = match self.is_complete() {
+            true if self.completing_until.is_some() => self.completing_until,
             true if self.state != State::Started || self.durability.is_writing() => None,
             true => self.options.seed_time.and_then(|time| Some(self.completed? + time)),
             false => {
@@ -282,7 +319,14 @@ impl Torrent {
             && ending.save == LastSave::Waiting
         {
             ending.save = LastSave::Saving;
-            self.save_all(now, context);
+            // What has been uploaded since hardly matters to who leaves at once.
+            match self.options.no_seed && self.durability.is_stored() {
+                true => {
+                    self.close_files(context);
+                    self.end_last_save();
+                }
+                false => self.save_last(now, context),
+            }
         }
     }
 
@@ -324,6 +368,9 @@ impl Torrent {
             true => self.verdict(),
             false => (ending.verdict, ending.reason.clone()),
         };
+        if verdict == Verdict::Complete {
+            self.tell_complete(now, context);
+        }
         self.tell_summary(now, verdict, reason.clone(), context);
         self.life = Life::Ended { verdict, reason, saved };
     }

@@ -10,6 +10,7 @@ mod life;
 mod peers;
 mod perform;
 mod progress;
+mod saving;
 mod status;
 
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use durability::{Durability, storage_options};
 use life::Life;
 use progress::ProgressReports;
 
-pub(super) use durability::Synced;
+pub(super) use saving::{LastSaved, Synced, TakenSnapshot};
 
 /// A torrent.
 #[derive(Debug)]
@@ -57,6 +58,10 @@ pub(crate) struct Torrent {
     began: Instant,
     /// When everything wanted was there.
     completed: Option<Instant>,
+    /// Something wanted was missing since it was last told that everything is there.
+    was_incomplete: bool,
+    /// While everything wanted is there and not yet safe: when it is told all the same.
+    completing_until: Option<Instant>,
     /// When something new was last verified, or the wait for it began.
     last_new: Instant,
     /// How safe its pieces are on the disk.
@@ -107,6 +112,8 @@ impl Torrent {
             obstacle: None,
             began: now,
             completed: None,
+            was_incomplete: false,
+            completing_until: None,
             last_new: now,
             durability: Durability::new(layout.num_pieces()),
             progress: ProgressReports::default(),

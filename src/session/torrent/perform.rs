@@ -146,6 +146,8 @@ impl Torrent {
                 self.on_closed(now, peer, reason, context);
                 self.on_storage_error(now, &error, context);
             }
+            // No torrent's own: the loop tells all of them.
+            Done::Broken { .. } => {}
         }
     }
 

@@ -1,0 +1,233 @@
+//! What each file was when we last wrote it, or opened it to check it: resume data vouch for that, and for nothing that
+//! another program has made of it since.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::ClockId;
+
+use super::part::PartFile;
+use super::root::{self, FoundEntry, Habits, PathFinder};
+use super::{Operation, Place, Storage, lock};
+use crate::bitfield::Bitfield;
+use crate::hash::sha1;
+use crate::layout::FileIndex;
+
+/// Times that are kept in whole seconds are kept in steps of two on some file systems (FAT).
+const COARSE: Duration = Duration::from_secs(2);
+
+/// Eight bytes that change when a file does. All zeros: no file.
+pub(super) type Fingerprint = [u8; 8];
+
+/// No file: vouches for nothing.
+pub(super) const NONE: Fingerprint = [0; 8];
+
+/// What is known of one file.
+#[derive(Debug, Default)]
+pub(super) struct KnownFile {
+    /// Its fingerprint; 0: it was not there, or nobody has looked.
+    print: AtomicU64,
+    /// Another program was seen to have changed it.
+    changed: AtomicBool,
+    /// We have written to it since all files were last looked at.
+    written: AtomicBool,
+}
+
+impl KnownFile {
+    fn print(&self) -> Fingerprint {
+        self.print.load(Ordering::Acquire).to_ne_bytes()
+    }
+
+    /// This is how we have left it, or how we begin to read it.
+    pub(super) fn set(&self, print: Fingerprint) {
+        self.print.store(u64::from_ne_bytes(print), Ordering::Release);
+    }
+
+    /// The file as it is found: if it is not what it was, it stays suspicious until it is read again.
+    pub(super) fn expect(&self, now: Fingerprint) {
+        let known = self.print();
+        if known == NONE {
+            self.set(now);
+        } else if known != now {
+            self.changed.store(true, Ordering::Release);
+        }
+    }
+
+    fn forget(&self) {
+        self.set(NONE);
+        self.changed.store(false, Ordering::Release);
+    }
+}
+
+/// What a look at all files has shown.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// One for each file and one for the part file, as they are now.
+    pub prints: Vec<Fingerprint>,
+    /// Files that cannot be vouched for; the number of files stands for the part file.
+    pub doubtful: Vec<FileIndex>,
+    /// Those among them that another program has changed.
+    pub changed: Vec<FileIndex>,
+}
+
+impl FoundEntry {
+    /// The facts that a change of the file changes. Device numbers are given anew with each start of the system, and inode
+    /// numbers, on some file systems, whenever a file is looked up.
+    pub(super) fn fingerprint(&self, habits: Habits) -> Fingerprint {
+        let inode = if habits.inodes_last { self.identity.ino() } else { 0 };
+        let mut facts = vec![u8::from(self.is_file)];
+        facts.extend(self.size.to_be_bytes());
+        facts.extend(self.mtime.to_be_bytes());
+        facts.extend(inode.to_be_bytes());
+        // Never NONE but once in 2^64 times, and then the file is hashed again.
+        sha1(&facts).0[..8].try_into().expect("a digest has 20 bytes")
+    }
+
+    /// For how long another write might still leave the file's time as it is; zero once it cannot.
+    fn still_young(&self) -> Duration {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i128;
+        let age = Duration::from_nanos(u64::try_from((now - self.mtime).abs()).unwrap_or(u64::MAX));
+        let step = if self.has_coarse_time() { COARSE } else { Duration::ZERO };
+        (step + 2 * clock_step()).saturating_sub(age)
+    }
+
+    /// How long it is worth waiting for that: a few steps of the clock, but not seconds.
+    fn worth_waiting(&self) -> Duration {
+        if self.has_coarse_time() { Duration::ZERO } else { self.still_young() }
+    }
+
+    fn has_coarse_time(&self) -> bool {
+        self.mtime % 1_000_000_000 == 0
+    }
+}
+
+/// The time between two steps of the clock that the system gives files their times by.
+fn clock_step() -> Duration {
+    #[cfg(target_os = "linux")]
+    let step = rustix::time::clock_getres(ClockId::RealtimeCoarse);
+    #[cfg(not(target_os = "linux"))]
+    let step = rustix::time::clock_getres(ClockId::Realtime);
+    Duration::new(step.tv_sec.max(0) as u64, step.tv_nsec.clamp(0, 999_999_999) as u32)
+}
+
+impl Storage {
+    /// A file as a check finds it.
+    pub(super) fn expect_file(&self, file: FileIndex, found: &FoundEntry) {
+        self.slot(file).known.expect(found.fingerprint(self.habits()));
+    }
+
+    /// A file as it is before we write to it; on the thread that writes, so that it is as our last write has left it.
+    pub(super) fn expect_unwritten(&self, file: FileIndex, found: &FoundEntry) {
+        if self.habits().times_are_final {
+            self.expect_file(file, found);
+        }
+    }
+
+    /// A file as we have just left it.
+    pub(super) fn know_file(&self, file: FileIndex, opened: &std::fs::File) {
+        // Where it fails, what was known does not fit any more: nothing is vouched for.
+        if let Ok(found) = root::found(opened) {
+            let known = &self.slot(file).known;
+            known.set(found.fingerprint(self.habits()));
+            known.written.store(true, Ordering::Release);
+        }
+    }
+
+    /// The part file as we have just left it, or begin to use it.
+    pub(super) fn know_part_file(&self, part: &PartFile) {
+        self.known_part.set(part.found().map_or(NONE, |found| found.fingerprint(self.habits())));
+    }
+
+    /// These pieces are about to be read again: what a file that they are all of was before does not matter any more.
+    pub(crate) fn forget_files_of(&self, pieces: &Bitfield) {
+        for (index, slot) in self.slots.iter().enumerate() {
+            let range = self.layout.pieces_of_file(FileIndex(index as u32));
+            if pieces.count_in(range.clone()) as usize == range.len() {
+                slot.known.forget();
+            }
+        }
+    }
+
+    /// Waits until another write to a file that is found so would show; not where times are in whole seconds.
+    pub(super) fn wait_until_times_tell(found: &FoundEntry) {
+        thread::sleep(found.worth_waiting());
+    }
+
+    /// Fingerprints of all files as they are now.
+    pub(super) fn fingerprints(&self) -> Vec<Fingerprint> {
+        let mut prints = Vec::with_capacity(self.slots.len() + 1);
+        self.find_all(|_, found| prints.push(found.map_or(NONE, |(found, kind)| self.print(&found, kind))));
+        prints
+    }
+
+    /// Compares all files with what is known of them. With `patience`, waits a few milliseconds for those that were written
+    /// just now, so that they can be vouched for.
+    pub(super) fn look(&self, patience: bool) -> Look {
+        let mut youngest = Duration::ZERO;
+        if patience {
+            self.find_all(|_, found| {
+                youngest = youngest.max(found.map_or(Duration::ZERO, |(found, _)| found.worth_waiting()));
+            });
+            thread::sleep(youngest);
+        }
+        let mut look = Look { prints: Vec::new(), doubtful: Vec::new(), changed: Vec::new() };
+        self.find_all(|file, found| {
+            let known = self.slots.get(file.0 as usize).map_or(&self.known_part, |slot| &slot.known);
+            look.prints.push(found.map_or(NONE, |(found, kind)| self.print(&found, kind)));
+            let now = found.map_or(NONE, |(found, _)| found.fingerprint(self.habits()));
+            // A server says the final time only after the sync that came before this.
+            if known.written.swap(false, Ordering::AcqRel) && !self.habits().times_are_final {
+                known.set(now);
+            }
+            let is_known = known.print() != NONE;
+            let changed = known.changed.load(Ordering::Acquire) || (is_known && known.print() != now);
+            let young = found.is_some_and(|(found, _)| !found.still_young().is_zero());
+            if changed || young || (!is_known && now != NONE) {
+                look.doubtful.push(file);
+            }
+            if changed {
+                look.changed.push(file);
+            }
+        });
+        look
+    }
+
+    /// The files that resume data say are what they were.
+    pub(super) fn believe(&self, is_right: impl Fn(usize) -> bool) {
+        self.find_all(|file, found| {
+            let known = self.slots.get(file.0 as usize).map_or(&self.known_part, |slot| &slot.known);
+            if let Some((found, _)) = found.filter(|_| is_right(file.0 as usize)) {
+                known.set(found.fingerprint(self.habits()));
+            }
+        });
+    }
+
+    /// What resume data keep. Selected or not is part of what a file is: its bytes are looked for elsewhere.
+    fn print(&self, found: &FoundEntry, kind: u8) -> Fingerprint {
+        let facts = [&[kind], found.fingerprint(self.habits()).as_slice()].concat();
+        sha1(&facts).0[..8].try_into().expect("a digest has 20 bytes")
+    }
+
+    /// Looks up each file and, last, the part file.
+    fn find_all(&self, mut tell: impl FnMut(FileIndex, Option<(FoundEntry, u8)>)) {
+        let root = self.root(Operation::Read).ok();
+        let mut finder = root.as_deref().map(PathFinder::new);
+        let mut find = |path: &str| finder.as_mut()?.find(path).ok();
+        for (index, slot) in self.slots.iter().enumerate() {
+            let found = match slot.place() {
+                Place::File => find(&slot.path).map(|found| (found, b'f')),
+                Place::Absent => find(&slot.path).map(|found| (found, b'a')),
+                Place::Pad | Place::Link => None,
+            };
+            tell(FileIndex(index as u32), found);
+        }
+        let part = find(&PartFile::name(self.info_hash)).map(|found| (found, b'p'));
+        tell(FileIndex(self.slots.len() as u32), part);
+    }
+
+    /// What basedir's file system does with numbers and times.
+    pub(super) fn habits(&self) -> Habits {
+        lock(&self.base).root.as_ref().map_or(Habits::default(), |root| root.habits())
+    }
+}
