@@ -235,6 +235,34 @@ fn check() -> Vec<Value> {
     events
 }
 
+/// Many torrents that are to be checked, so that one has to wait for another.
+fn many() -> Vec<Value> {
+    let fixture = Fixture::of(&[("a.txt", 8 << 20)], PIECE, &[]);
+    let data = fs::read(fixture.path().join("data/set/a.txt")).unwrap();
+    let hashes: Vec<btget::internals::hash::Sha1> = data.chunks(PIECE as usize).map(sha1).collect();
+    let names: Vec<String> = (0..20).map(|number| format!("{number}")).collect();
+    for name in &names {
+        fs::hard_link(fixture.path().join("data/set/a.txt"), fixture.path().join("data").join(name)).unwrap();
+        let content = Content::File(data.len() as u64);
+        let torrent = NewTorrent {
+            name,
+            content,
+            piece_length: PIECE,
+            piece_hashes: &hashes,
+            trackers: &[],
+            private: false,
+        };
+        fs::write(fixture.path().join(format!("{name}.torrent")), torrent.encode()).unwrap();
+    }
+    let files: Vec<String> = names.iter().map(|name| format!("{name}.torrent")).collect();
+    let args: Vec<&str> =
+        ["-d", "data", "--no-seed"].into_iter().chain(files.iter().map(String::as_str)).collect();
+    let (events, code) = Run::start(&fixture, &args).rest();
+    events.iter().for_each(assert_schema);
+    assert_eq!(code, 0);
+    events
+}
+
 /// A port that somebody else has.
 fn no_port() -> Vec<Value> {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -407,7 +435,7 @@ type Row<'a> = (&'a str, &'a [Value], &'a dyn Fn(&Value) -> bool);
 fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
     let (leech, seed) = download();
     let (check, no_port, no_file, library) = (check(), no_port(), no_file(), library());
-    let (strangers, sleepy) = (strangers(), sleepy_reader());
+    let (strangers, sleepy, many) = (strangers(), sleepy_reader(), many());
     let peers = |event: &Value| event["peers"].as_array().unwrap().len();
     let is_url =
         |event: &Value| event["url"].as_str().unwrap().starts_with("http://127.0.0.1:") && event["tier"] == 0;
@@ -424,6 +452,7 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
         }),
         ("torrent_removed", &library, &|e| e["name"] == "set"),
         ("state_changed", &leech, &|e| e["from"] == "started" && e["to"] == "paused"),
+        ("hashcheck_queued", &many, &|e| e["ahead"].as_u64().unwrap() > 0),
         ("hashcheck_started", &leech, &|e| e["pieces"] == 28 && e["bytes"] == 450_000),
         ("hashcheck_finished", &leech, &|e| e["have"] == json!([]) && e["missing"] == json!(["0-27"])),
         ("file_report", &check, &|e| e["path"] == "set/a.txt" && e["status"] == "corrupt"),

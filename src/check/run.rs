@@ -69,18 +69,20 @@ impl HashCheck {
         self.total.store(pieces.bytes(&metainfo.layout), Ordering::Relaxed);
     }
 
-    /// Reads and hashes `pieces`; blocks until all have a verdict, it is broken off, or `goes_on` says no. `on_piece` is called
+    /// Reads and hashes `pieces` on so many threads (0: one for each core); blocks until all have a verdict, it is broken off, or
+    /// `goes_on` says no. `on_piece` is called
     /// once for each, from several threads at once and in no order; it should return soon.
     pub fn run(
         &self,
         storage: &Storage,
         metainfo: &Metainfo,
         pieces: &Bitfield,
+        threads: usize,
         goes_on: bool,
         on_piece: &(dyn Fn(PieceIndex, PieceResult) + Sync),
     ) -> CheckOutcome {
         let keep_going = || goes_on && !self.is_broken_off();
-        let options = CheckOptions { pieces, threads: 0, keep_going: &keep_going };
+        let options = CheckOptions { pieces, threads, keep_going: &keep_going };
         check(storage, metainfo, options, &|piece, result| {
             self.done.fetch_add(u64::from(metainfo.layout.piece_size(piece)), Ordering::Relaxed);
             if result == PieceResult::Ok {

@@ -265,7 +265,8 @@ impl Client {
 
     /// Waits until no check is under way; false if `limit` passes first.
     pub fn wait_checked(&self, limit: Duration) -> bool {
-        self.wait(limit, |status| (status.phase != Phase::Checking).then_some(())).is_some()
+        self.wait(limit, |status| (!matches!(status.phase, Phase::Queued | Phase::Checking)).then_some(()))
+            .is_some()
     }
 
     /// Tells the torrent of a peer.

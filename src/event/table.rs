@@ -127,6 +127,10 @@ events! {
     ("state_changed", Info) StateChanged { from: State, to: State, reason: String }
     => format!("{to}: {}", escape(reason)),
 
+    /// A hash check waits for its turn: so many torrents come before this one.
+    ("hashcheck_queued", Info) HashcheckQueued { ahead: usize }
+    => format!("waiting to be checked, behind {}", count(*ahead as u64, "other torrent")),
+
     /// What is on disk is being read.
     ("hashcheck_started", Info) HashcheckStarted { pieces: u32, bytes: u64 }
     => format!("checking {}, {}", count(*pieces, "piece"), Size(*bytes)),
@@ -441,6 +445,7 @@ mod tests {
             TorrentAdded { name: name(), size: 1, pieces: 1, files: 1 },
             TorrentRemoved { name: name() },
             StateChanged { from: State::Started, to: State::Paused, reason: reason() },
+            HashcheckQueued { ahead: 1 },
             HashcheckStarted { pieces: 1, bytes: 1 },
             HashcheckFinished {
                 have: pieces(),

@@ -31,7 +31,15 @@ pub(super) struct Plan {
     pub all_or_nothing: bool,
     /// Pieces that the disk may not have though they can be read.
     pub doubtful: Bitfield,
+    /// If more bytes than this are to be read, nothing is begun.
+    pub max_bytes: u64,
+    /// Threads that may hash; 0: one for each core.
+    pub threads: usize,
 }
+
+/// The check was not begun: so many bytes are to be read, more than it may.
+#[derive(Debug)]
+pub(super) struct MuchToRead(pub u64);
 
 /// The result of a check.
 #[derive(Debug)]
@@ -62,23 +70,32 @@ pub(crate) struct Checked {
     pub error: Option<StorageError>,
 }
 
-/// Checks; blocks. `on_piece` is told of each piece that was read.
+/// Checks; blocks. Calls `begun` once it is known what there is to read, and `on_piece` with each piece that was read.
 pub(super) fn check(
     plan: &Plan,
     hash_check: &HashCheck,
+    begun: &dyn Fn(),
     on_piece: &(dyn Fn(PieceIndex, PieceResult) + Sync),
-) -> Checked {
+) -> Result<Checked, MuchToRead> {
     let (storage, metainfo) = (&*plan.on_disk.storage, &*plan.on_disk.metainfo);
     // Before anything is looked at: what moves out of the part file is to be checked too.
     let moved = storage.move_parts_into_files();
     let vouched = plan.vouched();
+    if plan.max_bytes < u64::MAX && !hash_check.is_broken_off() {
+        let to_read = storage.bytes_there(&vouched.to_check);
+        if to_read > plan.max_bytes {
+            return Err(MuchToRead(to_read));
+        }
+    }
+    begun();
     storage.forget_files_of(&vouched.to_check);
     hash_check.plan(metainfo, &vouched.have, &vouched.to_check);
     let error = moved.and_then(|()| if plan.prepare { storage.prepare() } else { Ok(()) }).err();
     let refused = error.as_ref().is_some_and(|error| plan.is_refused_by(error));
     storage.drop_caches(&plan.doubtful);
     let is_gone = error.as_ref().is_some_and(|error| error.kind == StorageErrorKind::Vanished);
-    let outcome = hash_check.run(storage, metainfo, &vouched.to_check, !refused && !is_gone, on_piece);
+    let may_read = !refused && !is_gone;
+    let outcome = hash_check.run(storage, metainfo, &vouched.to_check, plan.threads, may_read, on_piece);
     // It may have come from memory alone: an earlier run was killed, or another program has just made it.
     storage.mark_read(&outcome.ok);
     if is_gone {
@@ -86,7 +103,7 @@ pub(super) fn check(
         storage.close_all();
     }
     let have = hash_check.have();
-    Checked {
+    Ok(Checked {
         finished: outcome.finished_event(&have, &Bitfield::full(have.len())),
         unchecked: outcome.unchecked(&vouched.to_check),
         partial: vouched.partial.iter().filter_map(|partial| read_partial(&plan.on_disk, partial)).collect(),
@@ -99,7 +116,7 @@ pub(super) fn check(
         again: plan.again.is_some(),
         have,
         error,
-    }
+    })
 }
 
 impl Plan {

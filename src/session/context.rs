@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::Notice;
+use super::check_queue::{CheckQueue, CheckThreads};
 use super::connections::Connections;
 use super::options::SessionOptions;
 use super::subscribers::Subscribers;
@@ -32,6 +33,10 @@ pub(crate) struct Context {
     pub disk: Disk,
     /// Why the disk's threads are not all there any more.
     pub disk_broken: Option<String>,
+    /// Whose turn it is to be checked.
+    pub(super) check_queue: CheckQueue,
+    /// The threads that check.
+    pub(super) check_threads: CheckThreads,
     /// The way back to the loop for tasks and threads. Bounded by what is under way: calls, handshakes, announces and
     /// checks each end in one notice.
     pub notify: mpsc::UnboundedSender<Notice>,

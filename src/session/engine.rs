@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
+use super::check_queue::{CheckQueue, CheckThreads};
 use super::connections::Connections;
 use super::context::{Context, Identity, WriteBudget, protocol};
 use super::options::SessionOptions;
@@ -48,7 +49,7 @@ pub(crate) struct Engine {
     commands: mpsc::UnboundedReceiver<Command>,
     from_peers: mpsc::Receiver<FromPeer>,
     done: mpsc::UnboundedReceiver<Done>,
-    notices: mpsc::UnboundedReceiver<Notice>,
+    pub(super) notices: mpsc::UnboundedReceiver<Notice>,
     pub(super) shutting_down: bool,
 }
 
@@ -63,7 +64,9 @@ impl Engine {
         let mut rng = fastrand::Rng::new();
         let (notify, notices) = mpsc::unbounded_channel();
         let (to_done, done) = mpsc::unbounded_channel();
-        let disk = Disk::start(to_done).map_err(|error| format!("cannot start a thread: {error}"))?;
+        let no_thread = |error| format!("cannot start a thread: {error}");
+        let disk = Disk::start(to_done).map_err(no_thread)?;
+        let check_threads = CheckThreads::start().map_err(no_thread)?;
         let shared = NetShared::new(options.max_download_rate, options.max_upload_rate);
         let (connections, from_peers) = Connections::new(shared);
         let identity =
@@ -76,6 +79,8 @@ impl Engine {
             identity,
             disk,
             disk_broken: None,
+            check_queue: CheckQueue::default(),
+            check_threads,
             notify,
             subscribers: Subscribers::default(),
             connections,
@@ -156,12 +161,23 @@ impl Engine {
     }
 
     /// Has each torrent to which something has happened do what is due.
-    fn end_turn(&mut self, now: Instant) {
+    pub(super) fn end_turn(&mut self, now: Instant) {
         self.tell_what_is_wanted();
+        self.start_checks(now);
         while let Some(id) = self.touched.pop_first() {
             let Some(torrent) = self.torrents.get_mut(&id) else { continue };
             torrent.advance(now, &mut self.context);
             self.schedule.set(id, torrent.deadline());
+            self.start_checks(now);
+        }
+    }
+
+    /// Begins the checks whose turn it is.
+    fn start_checks(&mut self, now: Instant) {
+        while let Some((id, turn)) = self.context.check_queue.next() {
+            if self.with(id, |torrent, context| torrent.start_check(now, turn, context)).is_none() {
+                self.context.check_queue.end(turn.lane);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod subscribers;
 pub(crate) mod thread;
 
 mod accept;
+mod check_queue;
 mod checking;
 mod connections;
 mod context;
@@ -19,6 +20,9 @@ mod routes;
 mod schedule;
 mod selection;
 mod torrent;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
@@ -34,6 +38,7 @@ use crate::net::dial::{DialError, Established};
 use crate::net::link::Link;
 use crate::storage::StorageError;
 use crate::swarm::Order;
+use check_queue::Lane;
 use checking::Checked;
 use options::TorrentOptions;
 use subscribers::{Interest, Subscription};
@@ -84,8 +89,12 @@ pub(crate) enum Notice {
     Announced(TorrentId, Round, Token, Result<Answer, AnnounceFailure>),
     /// A check has come to a verdict on a piece.
     PieceChecked(TorrentId, PieceIndex, PieceResult),
-    /// A check has ended.
-    Checked(TorrentId, Round, Box<Checked>),
+    /// A check has begun to look at what is on the disk.
+    CheckBegun(TorrentId, Round),
+    /// A check has found more to read than it may in this turn: so many bytes.
+    CheckPostponed(TorrentId, Round, Lane, u64),
+    /// A check has ended, or could not be done at all.
+    Checked(TorrentId, Round, Lane, Option<Box<Checked>>),
     /// Files were made ready for what is missing, or not.
     Prepared(TorrentId, Result<(), StorageError>),
     /// What was written is on the disk, or may be lost.

@@ -115,6 +115,8 @@ impl<const N: usize> From<[u32; N]> for Which {
 /// What a torrent is doing, in one word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
+    /// Waiting until it is its turn to be checked.
+    Queued,
     /// Reading what is on disk.
     Checking,
     /// Something wanted is missing.

@@ -61,8 +61,21 @@ impl Engine {
             Notice::PieceChecked(id, piece, result) => {
                 self.with(id, |torrent, context| torrent.on_piece_checked(piece, result, context));
             }
-            Notice::Checked(id, round, checked) => {
-                self.with(id, |torrent, context| torrent.on_checked(now, round, *checked, context));
+            Notice::CheckBegun(id, round) => {
+                self.with(id, |torrent, context| torrent.on_check_begun(round, context));
+            }
+            Notice::CheckPostponed(id, round, lane, to_read) => {
+                let ahead = self.context.check_queue.postpone(lane, to_read);
+                if self
+                    .with(id, |torrent, context| torrent.on_check_postponed(now, round, ahead, context))
+                    .is_none()
+                {
+                    self.context.check_queue.leave(id);
+                }
+            }
+            Notice::Checked(id, round, lane, checked) => {
+                self.context.check_queue.end(lane);
+                self.with(id, |torrent, context| torrent.on_checked(now, round, checked, context));
             }
             Notice::Prepared(id, result) => {
                 self.with(id, |torrent, context| torrent.on_prepared(now, result, context));

@@ -13,6 +13,7 @@ use super::part::PartFile;
 use super::pool::Handle;
 use super::root::{self, FileIdentity, FoundEntry, PathFinder, Root};
 use super::{Note, Operation, Place, Preallocate, Storage, StorageError, StorageErrorKind, lock};
+use crate::bitfield::Bitfield;
 use crate::layout::{FileIndex, Span};
 
 /// Files held open by one torrent at the most, where the system allows more.
@@ -374,6 +375,22 @@ impl Storage {
                 Some(self.bytes_to_allocate(&root).saturating_sub(free)).filter(|&bytes| bytes > 0);
         }
         error
+    }
+
+    /// Bytes that a check of these pieces would have to read, roughly: what the files that they lie in have on the disk.
+    pub(crate) fn bytes_there(&self, pieces: &Bitfield) -> u64 {
+        let layout = &self.layout;
+        let files = layout.files().iter().enumerate().filter_map(|(index, extent)| {
+            let file = FileIndex(index as u32);
+            let asked = extent.length > 0 && pieces.count_in(layout.pieces_of_file(file)) > 0;
+            (asked && !extent.pad).then_some(file)
+        });
+        let mut bytes = 0;
+        self.find_each(files, |file, found| {
+            // What cannot be looked at cannot be read.
+            bytes += found.map_or(0, |found| found.allocated.min(layout.file(file).length));
+        });
+        bytes.min(pieces.bytes(layout))
     }
 
     /// Bytes of the wanted files that have no blocks on the disk yet.

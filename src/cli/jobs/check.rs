@@ -207,7 +207,7 @@ impl Watcher<'_> {
         thread::scope(|scope| {
             let engine = scope.spawn(move || {
                 // Nobody listens any more only if the report could not be written; the check ends soon then.
-                check.run(storage, &job.torrent.metainfo, &job.pieces, true, &|piece, result| {
+                check.run(storage, &job.torrent.metainfo, &job.pieces, 0, true, &|piece, result| {
                     let _ = verdicts.send((piece, result));
                 })
             });

@@ -80,6 +80,7 @@ pub(crate) fn render(status: &Status, width: usize, style: Style) -> String {
 fn state(status: &Status) -> (&'static str, &'static str) {
     match status.phase {
         _ if status.error.is_some() => ("error", RED),
+        Phase::Queued => ("queued", DIM),
         Phase::Checking => ("checking", BLUE),
         Phase::Downloading => ("downloading", CYAN),
         Phase::Seeding => ("seeding", GREEN),

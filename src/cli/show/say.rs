@@ -61,12 +61,16 @@ pub(crate) fn plain_line(status: &Status) -> String {
     if let Some(error) = &status.error {
         return format!("{name}: {}", escape(error));
     }
+    if status.phase == Phase::Queued {
+        return format!("{name}: waiting to be checked");
+    }
     let left = time_left(status).map(|time| format!(", {} left", Time(time))).unwrap_or_default();
     let done = done_percent(status);
     if let Some((_, all, rate)) = status.check {
         return format!("{name}: checking, {done:.1}% of {} at {}{left}", Size(all), Rate(rate));
     }
     let word = match status.phase {
+        Phase::Queued => "queued",
         Phase::Checking => "checking",
         Phase::Downloading => "downloading",
         Phase::Seeding => "seeding",

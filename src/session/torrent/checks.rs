@@ -5,16 +5,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use super::{Activity, Torrent};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::check::{HashCheck, PieceResult};
-use crate::event::{Kind, Severity, State};
+use crate::event::{Kind, Severity, State, Verdict};
 use crate::finder::{Finder, Origin, Rules};
-use crate::ids::Round;
+use crate::ids::{Round, TorrentId};
 use crate::layout::{Layout, PieceIndex};
 use crate::session::Notice;
-use crate::session::checking::{self, Checked, Plan};
+use crate::session::check_queue::{Lane, Turn};
+use crate::session::checking::{self, Checked, MuchToRead, Plan};
 use crate::session::context::Context;
 use crate::session::options::CachedPiece;
 use crate::session::selection::piece_weights;
@@ -23,13 +26,19 @@ use crate::storage::resume::Vouched;
 use crate::swarm::{Input, Swarm, SwarmConfig};
 use crate::transfer::Transfer;
 
-/// A check under way.
+/// A check that waits for its turn, or is under way.
 #[derive(Debug)]
 pub(super) struct Check {
     /// Which check of this process.
     pub round: Round,
+    /// How far it is.
+    pub stage: CheckStage,
     /// The check itself; shared with its thread.
     pub hash_check: Arc<HashCheck>,
+    /// Read every byte, whatever resume data vouch for.
+    full: bool,
+    /// Of a torrent that has been running: what is known, and what is to be read anew.
+    again: Option<Vouched>,
     /// Pieces that were there when it began, as far as was known.
     pub known: Bitfield,
     /// Peers that the user has named meanwhile.
@@ -40,11 +49,25 @@ pub(super) struct Check {
     counted: Option<(u64, u64)>,
 }
 
+/// How far a check is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum CheckStage {
+    /// Others come first.
+    Waiting,
+    /// A thread has it, and looks at how much there is to read.
+    Looking,
+    /// A thread reads.
+    Reading,
+}
+
 impl Check {
-    /// A check that begins now.
+    /// A check that waits for its turn.
     pub(super) fn new(now: Instant, round: Round, known: Bitfield) -> Check {
         Check {
             round,
+            stage: CheckStage::Waiting,
+            full: false,
+            again: None,
             hash_check: Arc::new(HashCheck::new(now, known.len())),
             known,
             named: Vec::new(),
@@ -52,10 +75,47 @@ impl Check {
             counted: None,
         }
     }
+
+    /// Pieces and bytes that it is about.
+    fn extent(&self, layout: &Layout) -> (u32, u64) {
+        match &self.again {
+            Some(again) => (again.to_check.count(), again.to_check.bytes(layout)),
+            None => (layout.num_pieces(), layout.total()),
+        }
+    }
+}
+
+/// Tells the loop how a check has ended, in any case: a panic too.
+struct CheckEnd {
+    id: TorrentId,
+    round: Round,
+    lane: Lane,
+    notify: UnboundedSender<Notice>,
+    is_told: bool,
+}
+
+impl CheckEnd {
+    fn tell(mut self, end: Result<Checked, MuchToRead>) {
+        self.is_told = true;
+        // The session may be over.
+        let _ = self.notify.send(match end {
+            Ok(checked) => Notice::Checked(self.id, self.round, self.lane, Some(Box::new(checked))),
+            Err(MuchToRead(bytes)) => Notice::CheckPostponed(self.id, self.round, self.lane, bytes),
+        });
+    }
+}
+
+impl Drop for CheckEnd {
+    fn drop(&mut self) {
+        if !self.is_told {
+            let _ = self.notify.send(Notice::Checked(self.id, self.round, self.lane, None));
+        }
+    }
 }
 
 impl Torrent {
-    /// Begins a check; `again` is what a torrent that has been running knows, and what is to be read anew.
+    /// Has the torrent checked, once it is its turn; `again` is what a torrent that has been running knows, and what is to be
+    /// read anew.
     pub(super) fn begin_check(
         &mut self,
         now: Instant,
@@ -63,11 +123,6 @@ impl Torrent {
         again: Option<Vouched>,
         context: &mut Context,
     ) {
-        let layout = self.layout();
-        let (pieces, bytes) = match &again {
-            Some(again) => (again.to_check.count(), again.to_check.bytes(layout)),
-            None => (layout.num_pieces(), layout.total()),
-        };
         let mut check = Check::new(now, context.counter.round(), self.have().clone());
         let totals = self.swarm().map(|swarm| swarm.totals(now));
         check.counted = totals.map(|totals| (totals.downloaded, totals.uploaded));
@@ -75,30 +130,104 @@ impl Torrent {
         if again.is_some() {
             check.partial = self.transfer_mut().map(Transfer::take_partial_pieces).unwrap_or_default();
         }
+        (check.full, check.again) = (full, again);
+        let (_, bytes) = check.extent(self.layout());
+        self.activity = Activity::Checking(check);
+        if let Some(ahead) = context.check_queue.join(self.id, bytes) {
+            self.tell(context, Kind::HashcheckQueued { ahead });
+        }
+    }
+
+    /// It is the torrent's turn to be checked.
+    pub(crate) fn start_check(&mut self, now: Instant, turn: Turn, context: &mut Context) {
+        let prepare = self.state == State::Started;
+        let Activity::Checking(check) = &mut self.activity else { return context.check_queue.end(turn.lane) };
+        check.stage = CheckStage::Looking;
+        check.hash_check = Arc::new(HashCheck::new(now, check.known.len()));
         let plan = Plan {
             on_disk: self.on_disk.clone(),
             state_dir: self.options.state_dir.clone(),
-            full,
-            again,
-            prepare: self.state == State::Started,
+            full: check.full,
+            again: check.again.clone(),
+            prepare,
             all_or_nothing: self.options.preallocate == Preallocate::Full,
             doubtful: self.durability.doubtful.clone(),
+            max_bytes: turn.max_bytes,
+            threads: turn.threads(),
         };
         let (id, round, notify) = (self.id, check.round, context.notify.clone());
         let hash_check = check.hash_check.clone();
         let tell_pieces = context.subscribers.want(Severity::Info);
-        tokio::task::spawn_blocking(move || {
+        let end = CheckEnd { id, round, lane: turn.lane, notify: notify.clone(), is_told: false };
+        let work = move || {
+            let begun = || drop(notify.send(Notice::CheckBegun(id, round)));
             let on_piece = |piece, result| {
                 // Before a download most pieces are missing, and that is no news.
                 if tell_pieces && result != PieceResult::Missing {
                     let _ = notify.send(Notice::PieceChecked(id, piece, result));
                 }
             };
-            let checked = checking::check(&plan, &hash_check, &on_piece);
-            let _ = notify.send(Notice::Checked(id, round, Box::new(checked)));
-        });
-        self.activity = Activity::Checking(check);
-        self.tell(context, Kind::HashcheckStarted { pieces, bytes });
+            end.tell(checking::check(&plan, &hash_check, &begun, &on_piece));
+        };
+        // If the thread is gone, the work's end is told when it is dropped.
+        context.check_threads.run(turn.lane, Box::new(work));
+    }
+
+    /// A check has seen what there is to read, and reads it.
+    pub(crate) fn on_check_begun(&mut self, round: Round, context: &mut Context) {
+        let Some(check) = self.check_mut().filter(|check| check.round == round) else { return };
+        check.stage = CheckStage::Reading;
+        if let Activity::Checking(check) = &self.activity {
+            let (pieces, bytes) = check.extent(self.layout());
+            self.tell(context, Kind::HashcheckStarted { pieces, bytes });
+        }
+    }
+
+    /// There is too much to read for this turn: the torrent waits on.
+    pub(crate) fn on_check_postponed(
+        &mut self,
+        now: Instant,
+        round: Round,
+        ahead: usize,
+        context: &mut Context,
+    ) {
+        let Some(check) = self.check_mut().filter(|check| check.round == round) else { return };
+        check.stage = CheckStage::Waiting;
+        match self.goes_on() {
+            true => self.tell(context, Kind::HashcheckQueued { ahead }),
+            false => self.leave_check_queue(now, context),
+        }
+    }
+
+    /// A torrent that ends does not wait for its check: of what it would have read nothing is known. If it has been running,
+    /// what it knows is saved.
+    pub(super) fn leave_check_queue(&mut self, now: Instant, context: &mut Context) {
+        context.check_queue.leave(self.id);
+        let Some(check) = self.check_mut() else { return };
+        let partial = std::mem::take(&mut check.partial);
+        let Some(Vouched { have, to_check, uploaded, downloaded, .. }) = check.again.take() else {
+            // What resume data say still holds.
+            return self.end_last_save();
+        };
+        let synced = self.durability.synced_of(&have);
+        self.durability.on_checked(now, synced, false, false);
+        self.begin_transfer(now, have, to_check, partial, (downloaded, uploaded), context);
+    }
+
+    /// The check cannot be done: its thread is gone.
+    fn fail_check(&mut self, now: Instant, context: &mut Context) {
+        if let Some(check) = self.check_mut() {
+            check.stage = CheckStage::Waiting;
+        }
+        match self.goes_on() {
+            true => {
+                let reason =
+                    "an error in this program has ended its 'check' thread; report it, and start again";
+                self.obstacle = Some((Verdict::Failed, reason.to_owned()));
+                self.begin_end(now, Verdict::Failed, reason.to_owned(), context);
+            }
+            false => self.leave_check_queue(now, context),
+        }
     }
 
     /// A check has come to a verdict on a piece.
@@ -134,13 +263,20 @@ impl Torrent {
     }
 
     /// A check has ended: the torrent goes on with a new transfer. What another than the last one says is void.
-    pub(crate) fn on_checked(&mut self, now: Instant, round: Round, checked: Checked, context: &mut Context) {
+    pub(crate) fn on_checked(
+        &mut self,
+        now: Instant,
+        round: Round,
+        checked: Option<Box<Checked>>,
+        context: &mut Context,
+    ) {
         let (named, before) = match &mut self.activity {
             Activity::Checking(check) if check.round == round => {
                 (std::mem::take(&mut check.named), std::mem::take(&mut check.partial))
             }
             Activity::Checking(_) | Activity::Running { .. } => return,
         };
+        let Some(checked) = checked else { return self.fail_check(now, context) };
         let Checked {
             have,
             vouched,
@@ -152,8 +288,9 @@ impl Torrent {
             unchecked,
             partial,
             error,
-            ..
-        } = checked;
+            uploaded,
+            downloaded,
+        } = *checked;
         let synced = if again { self.durability.synced_of(&vouched) } else { vouched };
         self.durability.on_checked(now, synced, read, prepared);
         self.last_new = now;
@@ -163,7 +300,7 @@ impl Torrent {
         blocks.extend(before);
         // What a check that was broken off did not come to is not missing: nobody knows.
         let all_known = unchecked.is_empty();
-        self.begin_transfer(now, have, unchecked, blocks, (checked.downloaded, checked.uploaded), context);
+        self.begin_transfer(now, have, unchecked, blocks, (downloaded, uploaded), context);
         self.completing_until = None;
         self.was_incomplete |= !self.is_complete();
         self.completed = (self.is_complete() && !self.was_incomplete).then_some(now);

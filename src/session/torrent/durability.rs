@@ -170,7 +170,7 @@ impl Durability {
 
 impl Torrent {
     /// Files that know nothing of what was there before.
-    pub(super) fn new_storage(&self) -> Arc<Storage> {
+    pub(crate) fn new_storage(&self) -> Arc<Storage> {
         let options = storage_options(&self.options);
         Arc::new(self.on_disk.storage.renewed(&self.on_disk.metainfo, options))
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::checks::CheckStage;
 use super::{Activity, Torrent, verdict_of};
 use crate::event::{Kind, State, Verdict};
 use crate::layout::PieceIndex;
@@ -224,16 +225,27 @@ impl Torrent {
     }
 
     /// No new work; what is written is finished and synced, the trackers are told.
-    fn begin_end(&mut self, now: Instant, verdict: Verdict, reason: String, context: &mut Context) {
+    pub(super) fn begin_end(
+        &mut self,
+        now: Instant,
+        verdict: Verdict,
+        reason: String,
+        context: &mut Context,
+    ) {
         if !self.goes_on() {
             return;
         }
+        let mut waits_for_check = false;
         if let Some(check) = self.check_mut() {
             check.hash_check.break_off();
+            waits_for_check = check.stage == CheckStage::Waiting;
         }
         let deadline = now + FAREWELL;
         self.life =
             Life::Ending(Ending { verdict, reason: reason.clone(), deadline, save: LastSave::Waiting });
+        if waits_for_check {
+            self.leave_check_queue(now, context);
+        }
         let from = std::mem::replace(&mut self.state, State::Stopped);
         if from != State::Stopped {
             self.tell(context, Kind::StateChanged { from, to: State::Stopped, reason });

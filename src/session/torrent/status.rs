@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::checks::CheckStage;
 use super::life::Life;
 use super::{Activity, Torrent};
 use crate::bitfield::Bitfield;
@@ -21,7 +22,8 @@ impl Torrent {
     fn phase(&self) -> Phase {
         match (&self.life, &self.activity) {
             (Life::Ending(_) | Life::Ended { .. }, _) => Phase::Stopped,
-            (Life::Going, Activity::Checking(_)) => Phase::Checking,
+            (Life::Going, Activity::Checking(check)) if check.stage == CheckStage::Reading => Phase::Checking,
+            (Life::Going, Activity::Checking(_)) => Phase::Queued,
             (Life::Going, Activity::Running { transfer, .. }) => match transfer.swarm().state() {
                 State::Stopped => Phase::Stopped,
                 State::Paused => Phase::Paused,
@@ -39,7 +41,10 @@ impl Torrent {
         let eta = (phase == Phase::Downloading && totals.down_rate > 0)
             .then(|| Duration::from_secs(left.div_ceil(totals.down_rate)));
         let (check, have) = match &self.activity {
-            Activity::Checking(check) => (Some(check.hash_check.progress(now)), check.hash_check.have()),
+            Activity::Checking(check) if check.stage == CheckStage::Reading => {
+                (Some(check.hash_check.progress(now)), check.hash_check.have())
+            }
+            Activity::Checking(check) => (None, check.known.clone()),
             Activity::Running { transfer, .. } => (None, transfer.swarm().have().clone()),
         };
         let (verdict, ended) = match &self.life {

@@ -1,0 +1,211 @@
+//! The session's state, with its clock and its threads in the hands of the test: what the loop would receive is passed on by hand.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use super::check_queue::CheckThreads;
+use super::options::{Phase, SessionOptions, Status, TorrentOptions};
+use super::subscribers::Subscription;
+use super::*;
+use crate::disk::Work;
+use crate::event::Verdict;
+use crate::hash::Sha1;
+use crate::storage::resume;
+use crate::storage::tests::{stream, torrent};
+
+/// A session whose checks run when the test says so.
+struct Bench {
+    engine: Engine,
+    now: Instant,
+    /// Work that was given to the threads that check.
+    checks: [Receiver<Work>; 2],
+    events: Subscription,
+    folder: TempDir,
+    _commands: UnboundedSender<Command>,
+}
+
+/// Runs the test inside a runtime, as the session's thread does. Tasks do not run.
+fn on_session_thread(test: impl FnOnce(Bench)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let tasks = tokio::task::LocalSet::new();
+    let _inside = (runtime.enter(), tasks.enter());
+    test(Bench::new());
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let (commands, received) = unbounded_channel();
+        let options = SessionOptions { bind: Some([127, 0, 0, 1].into()), ..SessionOptions::default() };
+        let mut engine = Engine::start(options, received).unwrap();
+        let ((main, main_work), (side, side_work)) = (sync_channel(1), sync_channel(1));
+        engine.context.check_threads = CheckThreads::of(main, side);
+        let (reply, events) = sync_channel(1);
+        let now = Instant::now();
+        engine.on_command(now, Command::Subscribe(Severity::Info, Box::new(|_| true), reply));
+        Bench {
+            engine,
+            now,
+            checks: [main_work, side_work],
+            events: events.recv().unwrap(),
+            folder: TempDir::new().unwrap(),
+            _commands: commands,
+        }
+    }
+
+    fn options(&self) -> TorrentOptions {
+        let state_dir = Some(self.folder.path().join("state"));
+        TorrentOptions { basedir: self.folder.path().into(), state_dir, ..TorrentOptions::default() }
+    }
+
+    /// Adds a torrent of one file, whose data are there.
+    fn add(&mut self, name: &'static str, length: u64) -> TorrentId {
+        let data = stream(length);
+        std::fs::write(self.folder.path().join(name), &data).unwrap();
+        let mut metainfo = torrent(16384, &[(name, length)], &data);
+        metainfo.info_hash = InfoHashes::V1(Sha1(crate::hash::sha1(name.as_bytes()).0));
+        let options = self.options();
+        let (reply, added) = sync_channel(1);
+        self.command(Command::Add(Box::new(metainfo), options, reply));
+        added.recv().unwrap().unwrap()
+    }
+
+    fn command(&mut self, command: Command) {
+        self.engine.on_command(self.now, command);
+        self.engine.end_turn(self.now);
+    }
+
+    /// Has the check run that one of the threads was given, and passes on what it tells.
+    fn run_check(&mut self, thread: usize) {
+        let work = self.checks[thread].try_recv().expect("a check was given to this thread");
+        work();
+        let mut told = VecDeque::new();
+        while let Ok(notice) = self.engine.notices.try_recv() {
+            told.push_back(notice);
+        }
+        for notice in told {
+            self.engine.on_notice(self.now, notice);
+            self.engine.end_turn(self.now);
+        }
+    }
+
+    /// Waits for what the disk's threads tell, and passes it on.
+    fn pass_on(&mut self) {
+        let notice = self.engine.notices.blocking_recv().expect("the session holds a sender");
+        self.engine.on_notice(self.now, notice);
+        self.engine.end_turn(self.now);
+    }
+
+    fn status(&self, torrent: TorrentId) -> Status {
+        self.engine.torrents[&torrent].status(self.now)
+    }
+
+    fn told(&self) -> Vec<(Option<InfoHashes>, Kind)> {
+        let next = || self.events.recv_timeout(Duration::ZERO).ok();
+        std::iter::from_fn(next).map(|event| (event.torrent, event.kind)).collect()
+    }
+}
+
+#[test]
+fn torrents_are_checked_one_after_the_other_and_say_that_they_wait() {
+    on_session_thread(|mut bench| {
+        let all = ["a", "b", "c"].map(|name| bench.add(name, 100_000));
+        // Beside the first one the others are looked at, and have as much to read.
+        bench.run_check(1);
+        bench.run_check(1);
+        assert_eq!(all.map(|id| bench.status(id).phase), [Phase::Queued; 3]);
+        let queued = |kind: &Kind| matches!(kind, Kind::HashcheckQueued { ahead: 1 | 2 });
+        let told = bench.told();
+        assert_eq!(told.iter().filter(|(_, kind)| queued(kind)).count(), 3, "{told:?}");
+        assert!(!told.iter().any(|(_, kind)| matches!(kind, Kind::HashcheckStarted { .. })));
+        for done in 1..=3 {
+            bench.run_check(0);
+            assert!(bench.checks[1].try_recv().is_err(), "a second check runs");
+            assert_eq!(all.iter().filter(|id| bench.status(**id).left == 0).count(), done);
+        }
+        let told = bench.told();
+        let begun = told.iter().filter(|(_, kind)| matches!(kind, Kind::HashcheckStarted { .. }));
+        assert_eq!(begun.count(), 3, "{told:?}");
+    });
+}
+
+#[test]
+fn a_small_torrent_is_checked_beside_a_large_one() {
+    on_session_thread(|mut bench| {
+        bench.add("large", 1_000_000);
+        let other = bench.add("other", 900_000);
+        bench.run_check(1);
+        let small = bench.add("small", 50_000);
+        bench.run_check(1);
+        assert_eq!([other, small].map(|id| bench.status(id).phase), [Phase::Queued, Phase::Seeding]);
+    });
+}
+
+#[test]
+fn a_torrent_ends_at_once_while_it_waits_for_its_check() {
+    on_session_thread(|mut bench| {
+        let [_, _, third] = ["a", "b", "c"].map(|name| bench.add(name, 100_000));
+        let (reply, removed) = sync_channel(1);
+        bench.command(Command::Remove(third, reply));
+        removed.recv().unwrap();
+        assert!(bench.told().iter().any(|(_, kind)| matches!(kind, Kind::Summary { .. })));
+        let fourth = bench.add("d", 100_000);
+        bench.command(Command::Shutdown);
+        let torrent = &bench.engine.torrents[&fourth];
+        assert!(torrent.has_ended() && torrent.is_saved());
+        let (verdict, reason) = bench.status(fourth).ended.unwrap();
+        assert_eq!((verdict, reason.as_str()), (Verdict::Incomplete, "stopped before the check was done"));
+        // Those that a thread has been given are broken off; the last one is not given to any.
+        bench.run_check(0);
+        bench.run_check(1);
+        assert!(bench.checks.iter().all(|checks| checks.try_recv().is_err()));
+        while !bench.engine.torrents.values().all(Torrent::has_ended) {
+            bench.pass_on();
+        }
+    });
+}
+
+#[test]
+fn a_torrent_that_is_to_be_checked_again_keeps_what_it_knows_if_it_ends_while_it_waits() {
+    on_session_thread(|mut bench| {
+        let known = bench.add("known", 100_000);
+        bench.run_check(0);
+        let [_, _] = ["a", "b"].map(|name| bench.add(name, 100_000));
+        let pieces = Bitfield::full(7);
+        let (reply, asked) = sync_channel(1);
+        let mut some = pieces.clone();
+        some.remove(PieceIndex(6));
+        bench.command(Command::Hashcheck(known, Some(some), reply));
+        assert!(asked.recv().unwrap());
+        assert_eq!(bench.status(known).phase, Phase::Queued);
+        assert_eq!(bench.status(known).have, pieces);
+        bench.command(Command::Shutdown);
+        while !bench.engine.torrents[&known].is_saved() {
+            bench.pass_on();
+        }
+        let vouched =
+            resume::load(&bench.folder.path().join("state"), &bench.engine.torrents[&known].new_storage());
+        assert_eq!((vouched.have.count(), vouched.to_check.count()), (1, 6));
+    });
+}
+
+#[test]
+fn a_check_whose_thread_is_gone_ends_the_torrent_with_an_error() {
+    on_session_thread(|mut bench| {
+        let first = bench.add("a", 100_000);
+        drop(bench.checks[0].try_recv().unwrap());
+        let notice = bench.engine.notices.blocking_recv().unwrap();
+        let (main, side) = (sync_channel(1).0, sync_channel(1).0);
+        bench.engine.context.check_threads = CheckThreads::of(main, side);
+        bench.engine.on_notice(bench.now, notice);
+        bench.engine.end_turn(bench.now);
+        let second = bench.add("b", 100_000);
+        bench.pass_on();
+        for torrent in [first, second] {
+            assert_eq!(bench.status(torrent).ended.unwrap().0, Verdict::Failed);
+        }
+    });
+}

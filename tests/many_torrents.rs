@@ -1,0 +1,89 @@
+//! Many torrents in one process: what they cost together.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use btget::internals::hash::{Sha1, sha1};
+use btget::metainfo::create::{Content, NewTorrent};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use support::clients::Btget;
+use support::events::is;
+use support::process::wait_until;
+
+const TORRENTS: usize = 60;
+const PIECE_LENGTH: usize = 256 << 10;
+/// Bytes of each torrent: enough for the buffers of a check to be in full use.
+const LENGTH: usize = 48 * PIECE_LENGTH;
+
+/// Makes them of the same data, all there, and gives the names of the .torrents.
+fn torrents(folder: &Path) -> Vec<String> {
+    let mut data = vec![0; LENGTH];
+    fastrand::Rng::with_seed(60).fill(&mut data);
+    let piece_hashes: Vec<Sha1> = data.chunks(PIECE_LENGTH).map(sha1).collect();
+    let make = |number: usize| {
+        let name = format!("data {number}");
+        match number {
+            0 => fs::write(folder.join(&name), &data).unwrap(),
+            _ => fs::hard_link(folder.join("data 0"), folder.join(&name)).unwrap(),
+        }
+        let torrent = NewTorrent {
+            name: &name,
+            content: Content::File(LENGTH as u64),
+            piece_length: PIECE_LENGTH as u32,
+            piece_hashes: &piece_hashes,
+            trackers: &[],
+            private: false,
+        };
+        let path = folder.join(format!("{number}.torrent"));
+        fs::write(&path, torrent.encode()).unwrap();
+        path.display().to_string()
+    };
+    (0..TORRENTS).map(make).collect()
+}
+
+/// A number that the system knows of the process.
+fn status(process: &Btget, key: &str) -> u64 {
+    let pid = process.pid().as_raw_nonzero();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    value.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn sixty_torrents_are_checked_in_turn_with_few_threads_and_little_memory() {
+    let folder = TempDir::new().unwrap();
+    let torrents = torrents(folder.path());
+    let state_dir = folder.path().join("state");
+    let mut arguments = vec!["--json", "--progress", "none", "--bind", "127.0.0.1", "--basedir"];
+    arguments.extend([folder.path().to_str().unwrap(), "--state-dir", state_dir.to_str().unwrap()]);
+    arguments.extend(torrents.iter().map(String::as_str));
+    let process = Btget::with(arguments);
+    let mut threads = 0;
+    let seeding = |events: &[Value]| events.iter().filter(|event| is(event, "seeding")).count() == TORRENTS;
+    wait_until(
+        "all to be checked",
+        || process.story(),
+        || {
+            threads = threads.max(status(&process, "Threads"));
+            seeding(&process.events()).then_some(())
+        },
+    );
+    assert!(threads <= 20, "{threads} threads");
+    let memory = status(&process, "VmHWM");
+    assert!(memory <= 40 << 10, "{memory} KiB");
+    let mut running: Vec<Value> = Vec::new();
+    for event in process.events() {
+        if is(&event, "hashcheck_started") {
+            running.push(event["torrent"].clone());
+            assert!(running.len() <= 2, "{}", process.story());
+        } else if is(&event, "hashcheck_finished") {
+            running.retain(|torrent| *torrent != event["torrent"]);
+        }
+    }
+    let waited = process.events().iter().filter(|event| is(event, "hashcheck_queued")).count();
+    assert!(waited >= TORRENTS / 2, "{waited} said that they wait");
+}
