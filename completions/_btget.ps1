@@ -24,6 +24,7 @@ Register-ArgumentCompleter -Native -CommandName 'btget' -ScriptBlock {
             [CompletionResult]::new('-d', '-d', [CompletionResultType]::ParameterName, 'Where data lives')
             [CompletionResult]::new('--basedir', '--basedir', [CompletionResultType]::ParameterName, 'Where data lives')
             [CompletionResult]::new('--preallocate', '--preallocate', [CompletionResultType]::ParameterName, 'How files are made: none, sparse or full [default: sparse]')
+            [CompletionResult]::new('--file-error', '--file-error', [CompletionResultType]::ParameterName, 'What an error of the disk does: pause or exit [default: exit with --no-seed, else pause]')
             [CompletionResult]::new('--state-dir', '--state-dir', [CompletionResultType]::ParameterName, 'Where resume data live [default: $XDG_STATE_HOME/btget]')
             [CompletionResult]::new('--files', '--files', [CompletionResultType]::ParameterName, 'Only these files: numbers, ranges, or a glob; repeatable')
             [CompletionResult]::new('--priority', '--priority', [CompletionResultType]::ParameterName, 'Weight of files, as FILE=N; 0 = not wanted; repeatable')

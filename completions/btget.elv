@@ -21,6 +21,7 @@ set edit:completion:arg-completer[btget] = {|@words|
             cand -d 'Where data lives'
             cand --basedir 'Where data lives'
             cand --preallocate 'How files are made: none, sparse or full [default: sparse]'
+            cand --file-error 'What an error of the disk does: pause or exit [default: exit with --no-seed, else pause]'
             cand --state-dir 'Where resume data live [default: $XDG_STATE_HOME/btget]'
             cand --files 'Only these files: numbers, ranges, or a glob; repeatable'
             cand --priority 'Weight of files, as FILE=N; 0 = not wanted; repeatable'

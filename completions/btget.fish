@@ -2,6 +2,8 @@ complete -c btget -s d -l basedir -d 'Where data lives' -r -f -a "(__fish_comple
 complete -c btget -l preallocate -d 'How files are made: none, sparse or full [default: sparse]' -r -f -a "none\t''
 sparse\t''
 full\t''"
+complete -c btget -l file-error -d 'What an error of the disk does: pause or exit [default: exit with --no-seed, else pause]' -r -f -a "pause\t''
+exit\t''"
 complete -c btget -l state-dir -d 'Where resume data live [default: $XDG_STATE_HOME/btget]' -r -f -a "(__fish_complete_directories)"
 complete -c btget -l files -d 'Only these files: numbers, ranges, or a glob; repeatable' -r
 complete -c btget -l priority -d 'Weight of files, as FILE=N; 0 = not wanted; repeatable' -r

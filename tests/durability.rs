@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         trial("a_torrent_goes_on_after_a_failed_sync_when_it_is_started", can_trace(), sync_that_fails_once),
         trial("a_full_disk_pauses_and_it_goes_on_when_there_is_space", can_mount(), full_disk),
         trial("a_full_disk_is_9_if_it_is_stopped_instead", can_mount(), full_disk_stopped),
+        trial("after_a_full_disk_it_goes_on_by_itself_when_there_is_space", can_mount(), full_disk_with_room),
+        trial("a_full_disk_ends_it_at_once_if_it_is_not_to_seed", can_mount(), full_disk_no_seed),
         trial("a_limit_on_the_size_of_files_pauses_and_it_goes_on_when_it_is_raised", true, file_size_limit),
         trial("a_file_removed_during_the_run_is_fetched_again_when_it_is_started", true, removed_file),
         trial(
@@ -298,16 +300,21 @@ fn sync_that_fails_once() {
 
 /// A leech on a disk of 4 MiB, half of it filled: `/proc/PID/root` is how to get there.
 fn on_full_disk(fixture: &Fixture) -> (Btget, PathBuf) {
+    let (mut leech, inside) = meets_full_disk(fixture, "");
+    leech.wait_for_event("the pause", |event| event["to"] == "paused");
+    (leech, inside)
+}
+
+fn meets_full_disk(fixture: &Fixture, options: &str) -> (Btget, PathBuf) {
     let folder = fixture.empty_folder("small");
     let state = fixture.empty_folder("state");
     let text = format!(
-        "mount -t tmpfs -o size=4m tmpfs \"$2\"; dd if=/dev/zero of=\"$2/filler\" bs=1M count=2 2>/dev/null; {CALL}"
+        "mount -t tmpfs -o size=4m tmpfs \"$2\"; dd if=/dev/zero of=\"$2/filler\" bs=1M count=2 2>/dev/null; {CALL} {options}"
     );
     let mut leech = Btget::run(&mut script(&text, &[&fixture.torrent(), &folder, &state]));
     let error = leech.wait_for_event("the error", |event| is(event, "file_error"));
     assert_eq!(error["severity"], "fatal");
     assert!(error["reason"].as_str().unwrap().contains("disk full"), "{error}");
-    leech.wait_for_event("the pause", |event| event["to"] == "paused");
     let inside = format!("/proc/{}/root{}", leech.pid().as_raw_nonzero(), folder.display());
     (leech, inside.into())
 }
@@ -330,6 +337,28 @@ fn full_disk() {
     assert_eq!(pieces, (0..fixture.pieces()).collect::<Vec<_>>(), "each piece is verified once");
     leech.terminate();
     assert_eq!(leech.wait_for_code(), Some(0), "{}", leech.story());
+}
+
+fn full_disk_with_room() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 62);
+    let _seed = seed(&tracker, &fixture, "4M");
+    let (mut leech, inside) = on_full_disk(&fixture);
+    fs::remove_file(inside.join("filler")).unwrap();
+    leech.wait_for_event("the start", |event| event["reason"] == "the disk has room again");
+    leech.wait_for_event("everything", |event| is(event, "complete"));
+    fixture.assert_complete(&inside);
+}
+
+fn full_disk_no_seed() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 63);
+    let _seed = seed(&tracker, &fixture, "4M");
+    let (mut leech, _) = meets_full_disk(&fixture, "--no-seed");
+    assert_eq!(leech.wait_for_code(), Some(9), "{}", leech.story());
+    let said = |line: &&String| !line.starts_with('{') && line.contains("disk full");
+    assert_eq!(leech.lines().iter().filter(said).count(), 1, "{}", leech.story());
+    assert!(!fetched(&leech).is_empty());
 }
 
 fn full_disk_stopped() {

@@ -191,6 +191,44 @@ fn a_file_as_basedir_is_17() {
     assert_code(process, 17);
 }
 
+/// Lines for people that say this.
+fn said(process: &Btget, words: &str) -> usize {
+    let lines = process.lines();
+    lines.iter().filter(|line| !line.starts_with('{') && line.contains(words)).count()
+}
+
+#[test]
+fn an_error_of_the_disk_ends_a_torrent_that_is_not_to_seed_and_no_other_and_is_said_once() {
+    let tracker = Tracker::start();
+    let (bad, good) =
+        (Fixture::new(Shape::Single, &tracker.url(), 24), Fixture::new(Shape::Multi, &tracker.url(), 25));
+    let _seeds = [&bad, &good].map(|fixture| transfer(fixture, &fixture.full_folder("seed"), &[]));
+    let folder = good.empty_folder("leech");
+    fs::create_dir(folder.join("single file.bin")).unwrap();
+    let options = ["--no-seed", "--bind", "127.0.0.1", "--progress", "lines", "--state-dir", "", "--basedir"];
+    let mut arguments: Vec<OsString> = options.map(OsString::from).into();
+    arguments.extend([folder.clone().into(), bad.torrent().into(), good.torrent().into()]);
+    let mut process = Btget::with(arguments);
+    process.wait_for_code();
+    assert_eq!(said(&process, "is in its place"), 1, "{}", process.story());
+    assert_eq!(said(&process, "ended by the error above (exit code 17)"), 1, "{}", process.story());
+    assert_code(process, 17);
+    good.assert_complete(&folder);
+}
+
+#[test]
+fn a_file_as_basedir_ends_it_at_once_where_that_is_wanted() {
+    let fixture = fixture(Shape::Single);
+    let file = fixture.empty_folder("odd").join("a file");
+    fs::write(&file, "").unwrap();
+    assert_code(transfer(&fixture, &file, &["--no-seed"]), 17);
+    assert_code(transfer(&fixture, &file, &["--file-error", "exit"]), 17);
+    let mut process = transfer(&fixture, &file, &["--no-seed", "--file-error", "pause", "--json"]);
+    process.wait_for_event("the pause", |event| event["to"] == "paused");
+    process.terminate();
+    assert_code(process, 17);
+}
+
 #[test]
 fn no_torrent_is_26() {
     let place = tempfile::tempdir().unwrap();

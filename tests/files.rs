@@ -525,7 +525,7 @@ fn a_replaced_folder_is_not_filled_and_its_return_is_taken_up() {
     let bench = Bench::of(64 << 10, &items);
     let _seed = bench.seed(&["--max-upload-rate", "700K"]);
     let folder = bench.empty_folder("leech");
-    let mut leech = bench.btget(&folder, &["--no-seed"]);
+    let mut leech = bench.btget(&folder, &["--no-seed", "--file-error", "pause"]);
     let some = || folder.join("t").read_dir().is_ok_and(|found| found.count() > 5);
     wait_until("some files", || leech.story(), || some().then_some(()));
     // As if its disk were unmounted.
@@ -557,7 +557,8 @@ fn a_file_system_mounted_over_the_folder_is_not_filled() {
     let folder = bench.empty_folder("leech");
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", env!("CARGO_BIN_EXE_btget")]);
-    let mut leech = Process::start("btget", command.args(bench.arguments(&folder, &["--no-seed"])));
+    let options = ["--no-seed", "--file-error", "pause"];
+    let mut leech = Process::start("btget", command.args(bench.arguments(&folder, &options)));
     let some = || folder.join("t").read_dir().is_ok_and(|found| found.count() > 5);
     wait_until("some files", || leech.story(), || some().then_some(()));
     let pid = leech.pid().as_raw_nonzero().to_string();
@@ -626,7 +627,7 @@ fn full_preallocation_is_refused_on_a_too_small_disk() {
 fn a_name_too_long_for_the_file_system_is_told() {
     let bench = five();
     let folder = bench.place(&"x".repeat(300));
-    let options = ["--stall-timeout", "1s", "--state-dir", "/nonexistent"];
+    let options = ["--file-error", "exit", "--state-dir", "/nonexistent"];
     let mut command = Command::new(env!("CARGO_BIN_EXE_btget"));
     command.arg(bench.torrent()).arg("--basedir").arg(&folder).args(["--bind", "127.0.0.1"]).args(options);
     let (code, story) = end_of(Process::start("btget", &mut command));
@@ -658,10 +659,10 @@ fn each_error_of_the_disk_has_its_message_and_exit_code() {
     .enumerate()
     {
         let folder = bench.empty_folder(&format!("leech {number}"));
-        let options = ["--no-seed", "--stall-timeout", "2s", "--json"];
+        let options = ["--no-seed", "--json"];
         let (found, story) = run_with_fault(&bench, &folder, calls, fault, &options);
         assert_eq!(found, code, "{fault}: {story}");
-        for part in [cause, remedy, r#""severity":"fatal""#, r#""event":"file_error""#, r#""to":"paused""#] {
+        for part in [cause, remedy, r#""severity":"fatal""#, r#""event":"file_error""#, r#""to":"stopped""#] {
             assert!(story.contains(part), "{fault}: {part}: {story}");
         }
         assert!(story.contains(&format!("{}", folder.join("t").display())), "{fault}: {story}");
@@ -683,14 +684,14 @@ fn a_read_only_file_system_is_told_and_a_whole_torrent_is_seeded_from_it() {
         let script = r#"mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@""#;
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", script]).arg(folder).arg(env!("CARGO_BIN_EXE_btget"));
-        command.args(bench.arguments(folder, &["--no-seed", "--stall-timeout", "2s"]));
+        command.args(bench.arguments(folder, &["--no-seed"]));
         end_of(Process::start("unshare", &mut command))
     };
     let before = [tree(&whole), tree(&half)];
     let (code, story) = run(&whole);
     assert!(code == 0 && story.contains("the file system is read-only"), "{code} {story}");
     let (code, story) = run(&half);
-    assert!(code == 17 && story.contains("mount it writable and send SIGUSR2"), "{code} {story}");
+    assert!(code == 17 && story.contains("mount it writable and start again"), "{code} {story}");
     assert_eq!([tree(&whole), tree(&half)], before);
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::callbacks::Callback;
-use super::{CachedPiece, Client, Error, Session, SessionOptions, TorrentOptions};
+use super::{CachedPiece, Client, Error, FileErrorAction, Session, SessionOptions, TorrentOptions};
 use crate::event::{Event, Kind, Severity, State};
 use crate::metainfo::Metainfo;
 
@@ -85,6 +85,12 @@ impl ClientBuilder {
     /// The state to begin with; default: started.
     pub fn state(mut self, state: State) -> Self {
         self.torrent.state = state;
+        self
+    }
+
+    /// What an error of the disk does; default: pause, or end with `no_seed`.
+    pub fn file_error(mut self, action: FileErrorAction) -> Self {
+        self.torrent.file_error = Some(action);
         self
     }
 

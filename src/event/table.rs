@@ -321,7 +321,7 @@ events! {
     ("file_write", Debug) FileWrite { path: String, length: u64 }
     => format!("wrote {length} bytes of {}", escape(path)),
 
-    /// Data cannot be read or written; the torrent is paused and goes on at SIGUSR2.
+    /// Data cannot be read or written; the torrent is paused, or ends, as --file-error says.
     ("file_error", Fatal) FileError { path: String, reason: String }
     => {
         match reason.contains(path.as_str()) {

@@ -150,7 +150,7 @@ impl Engine {
                     Some(command) => self.on_command(Instant::now(), command),
                     None => self.shut_down(Instant::now()),
                 },
-                () = &mut timer => self.touched.extend(self.schedule.due(Instant::now())),
+                () = &mut timer => self.take_due(Instant::now()),
             }
             self.end_turn(Instant::now());
         }
@@ -158,6 +158,11 @@ impl Engine {
         if self.torrents.values().all(Torrent::is_saved) {
             self.context.disk.finish();
         }
+    }
+
+    /// Notes the torrents that have something to do now though nothing has happened.
+    pub(super) fn take_due(&mut self, now: Instant) {
+        self.touched.extend(self.schedule.due(now));
     }
 
     /// Has each torrent to which something has happened do what is due.

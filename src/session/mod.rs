@@ -95,8 +95,10 @@ pub(crate) enum Notice {
     CheckPostponed(TorrentId, Round, Lane, u64),
     /// A check has ended, or could not be done at all.
     Checked(TorrentId, Round, Lane, Option<Box<Checked>>),
-    /// Files were made ready for what is missing, or not.
-    Prepared(TorrentId, Result<(), StorageError>),
+    /// Files were made ready for what is missing, or not; begun after so many starts after an error.
+    Prepared(TorrentId, u64, Result<(), StorageError>),
+    /// A full disk has room again, seen after so many starts after an error.
+    Room(TorrentId, u64),
     /// What was written is on the disk, or may be lost.
     Synced(TorrentId, Synced),
     /// Resume data to be stored.

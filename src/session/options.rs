@@ -59,9 +59,29 @@ pub struct TorrentOptions {
     pub seed_time: Option<Duration>,
     /// Give up when no new data arrived for so long.
     pub stall_timeout: Option<Duration>,
+    /// What an error of the disk does; `None`: end with `no_seed`, else pause.
+    pub file_error: Option<FileErrorAction>,
     /// Blocks of unfinished pieces, as an earlier client's `piece_cache` gave them. They are hashed
     /// with the rest of their piece, so nothing is trusted; what does not fit the torrent is ignored.
     pub piece_cache: Vec<CachedPiece>,
+}
+
+/// What an error of the disk (full, read-only, something else in a file's place) does to a torrent.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FileErrorAction {
+    /// It is paused, and goes on when it is started again; after a full disk by itself, within half a minute after there is room
+    /// for what is missing.
+    Pause,
+    /// It ends; what is verified is kept.
+    End,
+}
+
+impl TorrentOptions {
+    /// What an error of the disk does.
+    pub(crate) fn file_error(&self) -> FileErrorAction {
+        let by_itself = if self.no_seed { FileErrorAction::End } else { FileErrorAction::Pause };
+        self.file_error.unwrap_or(by_itself)
+    }
 }
 
 /// Blocks that are here of a piece that is not whole yet.
@@ -230,6 +250,7 @@ impl Default for TorrentOptions {
             seed_ratio: None,
             seed_time: None,
             stall_timeout: None,
+            file_error: None,
             piece_cache: Vec::new(),
         }
     }

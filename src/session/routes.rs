@@ -77,8 +77,11 @@ impl Engine {
                 self.context.check_queue.end(lane);
                 self.with(id, |torrent, context| torrent.on_checked(now, round, checked, context));
             }
-            Notice::Prepared(id, result) => {
-                self.with(id, |torrent, context| torrent.on_prepared(now, result, context));
+            Notice::Prepared(id, starts, result) => {
+                self.with(id, |torrent, context| torrent.on_prepared(now, starts, result, context));
+            }
+            Notice::Room(id, starts) => {
+                self.with(id, |torrent, context| torrent.on_room(now, starts, context));
             }
             Notice::Synced(id, synced) => {
                 self.with(id, |torrent, context| torrent.on_synced(now, synced, context));

@@ -8,14 +8,14 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::check_queue::CheckThreads;
-use super::options::{Phase, SessionOptions, Status, TorrentOptions};
+use super::options::{FileErrorAction, Phase, SessionOptions, Status, TorrentOptions};
 use super::subscribers::Subscription;
 use super::*;
-use crate::disk::Work;
+use crate::disk::{Done, Work};
 use crate::event::Verdict;
 use crate::hash::Sha1;
-use crate::storage::resume;
 use crate::storage::tests::{stream, torrent};
+use crate::storage::{Operation, resume};
 
 /// A session whose checks run when the test says so.
 struct Bench {
@@ -63,11 +63,19 @@ impl Bench {
 
     /// Adds a torrent of one file, whose data are there.
     fn add(&mut self, name: &'static str, length: u64) -> TorrentId {
+        std::fs::write(self.folder.path().join(name), stream(length)).unwrap();
+        self.add_missing(name, length)
+    }
+
+    /// Adds a torrent of one file, with nothing there yet.
+    fn add_missing(&mut self, name: &'static str, length: u64) -> TorrentId {
+        self.add_with(name, length, self.options())
+    }
+
+    fn add_with(&mut self, name: &'static str, length: u64, options: TorrentOptions) -> TorrentId {
         let data = stream(length);
-        std::fs::write(self.folder.path().join(name), &data).unwrap();
         let mut metainfo = torrent(16384, &[(name, length)], &data);
         metainfo.info_hash = InfoHashes::V1(Sha1(crate::hash::sha1(name.as_bytes()).0));
-        let options = self.options();
         let (reply, added) = sync_channel(1);
         self.command(Command::Add(Box::new(metainfo), options, reply));
         added.recv().unwrap().unwrap()
@@ -90,6 +98,13 @@ impl Bench {
             self.engine.on_notice(self.now, notice);
             self.engine.end_turn(self.now);
         }
+    }
+
+    /// Lets time pass, in which nothing happens but what is due then.
+    fn pass_time(&mut self, time: Duration) {
+        self.now += time;
+        self.engine.take_due(self.now);
+        self.engine.end_turn(self.now);
     }
 
     /// Waits for what the disk's threads tell, and passes it on.
@@ -207,5 +222,77 @@ fn a_check_whose_thread_is_gone_ends_the_torrent_with_an_error() {
         for torrent in [first, second] {
             assert_eq!(bench.status(torrent).ended.unwrap().0, Verdict::Failed);
         }
+    });
+}
+
+/// The disk is full when piece 0 is to be written.
+fn fill_disk(bench: &mut Bench, torrent: TorrentId) {
+    let full = std::io::Error::from(rustix::io::Errno::NOSPC);
+    let error = StorageError::from_io(Operation::Write, "t", full);
+    let done = Done::NotWritten { torrent, piece: PieceIndex(0), error, buffers: Vec::new() };
+    bench.engine.on_done(bench.now, done);
+    bench.engine.end_turn(bench.now);
+}
+
+#[test]
+fn after_a_full_disk_a_torrent_goes_on_by_itself_when_there_is_room() {
+    on_session_thread(|mut bench| {
+        let torrent = bench.add_missing("a", 100_000);
+        bench.run_check(0);
+        fill_disk(&mut bench, torrent);
+        assert_eq!(bench.status(torrent).phase, Phase::Paused);
+        let full = bench.status(torrent).error.unwrap();
+        assert!(full.contains("disk full"), "{full}");
+        bench.told();
+        bench.pass_time(Duration::from_secs(29));
+        assert_eq!(bench.status(torrent).phase, Phase::Paused);
+        bench.pass_time(Duration::from_secs(1));
+        while bench.status(torrent).phase == Phase::Paused {
+            bench.pass_on();
+        }
+        assert_eq!(bench.status(torrent).error, None);
+        let goes_on = |kind: &Kind| {
+            matches!(kind, Kind::StateChanged { from: State::Paused, to: State::Started, reason }
+                if reason == "the disk has room again")
+        };
+        let told = bench.told();
+        assert!(told.iter().any(|(_, kind)| goes_on(kind)), "{told:?}");
+    });
+}
+
+#[test]
+fn who_pauses_a_torrent_after_an_error_finds_it_paused() {
+    on_session_thread(|mut bench| {
+        let torrent = bench.add_missing("a", 100_000);
+        bench.run_check(0);
+        fill_disk(&mut bench, torrent);
+        let (reply, _paused) = sync_channel(1);
+        bench.command(Command::Enter(torrent, State::Paused, reply));
+        assert_eq!(bench.engine.torrents[&torrent].deadline(), None, "nothing is looked at");
+    });
+}
+
+#[test]
+fn a_full_disk_ends_one_torrent_and_no_other_if_that_is_wanted() {
+    on_session_thread(|mut bench| {
+        let file_error = Some(FileErrorAction::End);
+        let options = TorrentOptions { file_error, ..bench.options() };
+        let torrent = bench.add_with("a", 100_000, options.clone());
+        let other =
+            bench.add_with("b", 100_000, TorrentOptions { no_seed: true, file_error: None, ..options });
+        bench.run_check(0);
+        bench.run_check(1);
+        fill_disk(&mut bench, torrent);
+        while !bench.engine.torrents[&torrent].has_ended() {
+            bench.pass_on();
+        }
+        assert_eq!(bench.status(torrent).ended.unwrap().0, Verdict::DiskFull);
+        assert_eq!(bench.status(other).phase, Phase::Downloading);
+        let told = bench.told();
+        let errors = told.iter().filter(|(_, kind)| matches!(kind, Kind::FileError { .. }));
+        assert_eq!(errors.count(), 1, "{told:?}");
+        // So it is by itself where nobody is to seed.
+        fill_disk(&mut bench, other);
+        assert_eq!(bench.status(other).phase, Phase::Stopped);
     });
 }

@@ -88,6 +88,12 @@ impl StorageError {
 }
 
 impl StorageError {
+    /// Whether it goes away once there is room on the disk: no limit on the size of files does.
+    pub(crate) fn is_for_want_of_room(&self) -> bool {
+        let errno = self.source.as_ref().and_then(rustix::io::Errno::from_io_error);
+        self.kind == StorageErrorKind::Full && errno != Some(rustix::io::Errno::FBIG)
+    }
+
     /// Whether the process has as many files open as it may.
     pub(crate) fn is_out_of_handles(&self) -> bool {
         let errno = self.source.as_ref().and_then(rustix::io::Errno::from_io_error);
@@ -132,9 +138,9 @@ impl StorageError {
     }
 
     fn cause_and_remedy(&self, remedies: &Remedies) -> Cow<'static, str> {
-        let Remedies { start_again, allocate_less, shorten_path, .. } = remedies;
+        let Remedies { start_again, after_room, allocate_less, shorten_path, .. } = remedies;
         let text = match self.kind {
-            StorageErrorKind::Full => return self.full(start_again),
+            StorageErrorKind::Full => return self.full(after_room),
             StorageErrorKind::TooSmall => {
                 let missing = RoomNeeded(self.needed.unwrap_or(0));
                 format!("the disk lacks {missing} for all of it; free that or {allocate_less}")
@@ -165,7 +171,7 @@ impl StorageError {
         text.into()
     }
 
-    fn full(&self, start_again: &str) -> Cow<'static, str> {
+    fn full(&self, after_room: &str) -> Cow<'static, str> {
         use rustix::io::Errno;
         let errno = self.source.as_ref().and_then(Errno::from_io_error);
         if errno == Some(Errno::FBIG) {
@@ -173,8 +179,8 @@ impl StorageError {
         }
         let cause = if errno == Some(Errno::DQUOT) { "quota used up" } else { "disk full" };
         match self.needed {
-            Some(bytes) => format!("{cause}; free {} and {start_again}", RoomNeeded(bytes)).into(),
-            None => format!("{cause}; free some space and {start_again}").into(),
+            Some(bytes) => format!("{cause}; free {} and {after_room}", RoomNeeded(bytes)).into(),
+            None => format!("{cause}; free some space and {after_room}").into(),
         }
     }
 }
@@ -187,18 +193,18 @@ mod tests {
     fn message(errno: Errno, needed: Option<u64>) -> String {
         let mut error = StorageError::from_io(Operation::Write, "./a.iso", errno.into());
         error.needed = needed;
-        error.message(&Remedies { start_again: "send SIGUSR2", ..Remedies::default() })
+        error.message(&Remedies { after_room: "it goes on by itself", ..Remedies::default() })
     }
 
     #[test]
     fn each_error_says_thing_cause_and_remedy() {
         assert_eq!(
             message(Errno::NOSPC, Some(3 << 30)),
-            "cannot write ./a.iso: disk full; free 3.0 GiB and send SIGUSR2"
+            "cannot write ./a.iso: disk full; free 3.0 GiB and it goes on by itself"
         );
         assert_eq!(
             message(Errno::DQUOT, None),
-            "cannot write ./a.iso: quota used up; free some space and send SIGUSR2"
+            "cannot write ./a.iso: quota used up; free some space and it goes on by itself"
         );
         assert!(message(Errno::FBIG, None).contains("ulimit -f"));
         assert!(message(Errno::ROFS, None).contains("read-only"));

@@ -393,6 +393,12 @@ impl Storage {
         bytes.min(pieces.bytes(layout))
     }
 
+    /// Whether the disk has room for what is missing, as far as can be seen.
+    pub(crate) fn has_room(&self) -> bool {
+        let Ok(root) = self.root(Operation::Write) else { return false };
+        root.free_bytes().is_ok_and(|free| free > 0 && free >= self.bytes_to_allocate(&root))
+    }
+
     /// Bytes of the wanted files that have no blocks on the disk yet.
     pub(super) fn bytes_to_allocate(&self, root: &Root) -> u64 {
         let mut finder = PathFinder::new(root);

@@ -166,6 +166,16 @@ proptest! {
 }
 
 #[test]
+fn there_is_room_if_the_disk_has_enough_for_all_that_is_missing() {
+    let dir = TempDir::new().unwrap();
+    let small = torrent(16384, &[("small", 40_000)], &stream(40_000));
+    assert!(storage(&small, &dir).has_room());
+    let mut enormous = small;
+    enormous.layout = Arc::new(Layout::new(1 << 30, [(1 << 61, false)]).unwrap());
+    assert!(!storage(&enormous, &dir).has_room());
+}
+
+#[test]
 fn nothing_is_made_before_it_is_needed() {
     let dir = tempfile::tempdir().unwrap();
     let data = stream(30_000);

@@ -6,6 +6,8 @@
 pub struct Remedies {
     /// To start a torrent that an error has paused.
     pub start_again: &'static str,
+    /// What comes after room was made on a full disk.
+    pub after_room: &'static str,
     /// To have files take their room on the disk as they grow.
     pub allocate_less: &'static str,
     /// To put the torrent's data into a folder with a shorter path.
@@ -19,6 +21,7 @@ impl Default for Remedies {
     fn default() -> Remedies {
         Remedies {
             start_again: "start it again",
+            after_room: "start it again",
             allocate_less: "do not preallocate",
             shorten_path: "choose a shorter folder",
             change_port: "choose others",

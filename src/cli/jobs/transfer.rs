@@ -41,6 +41,8 @@ struct TorrentJob {
     name: String,
     /// Seconds from its start until everything wanted was there.
     completed: Option<f64>,
+    /// The last error of its disk that was said.
+    error: Option<String>,
     /// Once its summary has come.
     exit: Option<Exit>,
     about: About,
@@ -123,6 +125,7 @@ fn add(
             info_hash,
             name,
             completed: None,
+            error: None,
             exit: None,
             about,
             began: Instant::now(),
@@ -267,9 +270,11 @@ impl TransferJob<'_> {
         let torrent = &mut self.torrents[number];
         match &event.kind {
             Kind::Complete { elapsed, .. } => torrent.completed = Some(*elapsed),
-            Kind::Summary { verdict, .. } => {
+            Kind::FileError { reason, .. } => torrent.error = Some(reason.clone()),
+            Kind::Summary { verdict, reason, .. } => {
                 torrent.exit = Some(Exit::from(*verdict));
-                if let Some(line) = outcome(&event.kind, torrent.completed) {
+                let is_said = torrent.error.as_ref() == Some(reason);
+                if let Some(line) = outcome(&event.kind, torrent.completed, is_said) {
                     self.screen.finish(number, &line);
                 }
                 return;

@@ -48,6 +48,15 @@ pub struct Args {
     #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true, help_heading = "Data")]
     pub preallocate: Option<Prealloc>,
 
+    /// What an error of the disk does: pause or exit [default: exit with --no-seed, else pause]
+    ///
+    /// Errors are: disk full, no permission, a read-only file system, something else in a file's place.
+    /// `pause` keeps the peers and goes on at SIGUSR2; after a full disk also by itself, within half a
+    /// minute after there is room for what is missing. `exit` ends this torrent (exit 9 or 17); what is
+    /// verified is kept, and other torrents go on.
+    #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true, help_heading = "Data")]
+    pub file_error: Option<FileErrorArg>,
+
     /// Where resume data live [default: $XDG_STATE_HOME/btget]
     ///
     /// With resume data, the next start reads again only what changed. Without $XDG_STATE_HOME it is
@@ -146,7 +155,7 @@ pub struct Args {
 
     /// Run CMD when a torrent fails
     ///
-    /// That is, when it is paused by an error (disk full) and when it ends with another exit code than 0.
+    /// That is, when an error (disk full) pauses it, and when it ends with another exit code than 0.
     /// Otherwise as --on-complete.
     #[arg(long, value_name = "CMD", value_parser = values::program, conflicts_with = "show",
           value_hint = ValueHint::CommandString, help_heading = "Hooks")]
@@ -223,6 +232,14 @@ pub enum Prealloc {
     None,
     Sparse,
     Full,
+}
+
+/// `--file-error`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum FileErrorArg {
+    Pause,
+    Exit,
 }
 
 /// `--state`.

@@ -7,10 +7,10 @@ use std::io::IsTerminal;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use crate::cli::options::args::{Args, Level, Prealloc, ProgressArg, StateArg, When};
+use crate::cli::options::args::{Args, FileErrorArg, Level, Prealloc, ProgressArg, StateArg, When};
 use crate::cli::options::select::Selector;
 use crate::cli::options::values::{Program, Weighted};
-use crate::client::{Order, SessionOptions, TorrentOptions};
+use crate::client::{FileErrorAction, Order, SessionOptions, TorrentOptions};
 use crate::event::{Severity, State};
 use crate::storage::Preallocate;
 use crate::text::Remedies;
@@ -197,6 +197,7 @@ fn refuse_transfer_options(args: &Args, mode: &str) -> anyhow::Result<()> {
         (args.seed_time.is_some(), "--seed-time"),
         (args.stall_timeout.is_some(), "--stall-timeout"),
         (args.preallocate.is_some(), "--preallocate"),
+        (args.file_error.is_some(), "--file-error"),
     ];
     match given.iter().find(|(given, _)| *given) {
         Some((_, option)) => Err(anyhow!(
@@ -231,17 +232,34 @@ fn session_options(args: &Args) -> SessionOptions {
         max_download_rate: args.max_download_rate.map(|rate| rate.0),
         max_upload_rate: args.max_upload_rate.map(|rate| rate.0),
         ip_filter: None,
-        remedies: REMEDIES,
+        remedies: remedies(file_error(args)),
     }
 }
 
 /// What somebody at a shell can do about errors.
-const REMEDIES: Remedies = Remedies {
-    start_again: "send SIGUSR2",
-    allocate_less: "use --preallocate sparse",
-    shorten_path: "choose a shorter --basedir",
-    change_port: "choose others with --port",
-};
+fn remedies(file_error: FileErrorAction) -> Remedies {
+    let (start_again, after_room) = match file_error {
+        FileErrorAction::Pause => ("send SIGUSR2", "it goes on by itself"),
+        FileErrorAction::End => ("start again", "start again"),
+    };
+    Remedies {
+        start_again,
+        after_room,
+        allocate_less: "use --preallocate sparse",
+        shorten_path: "choose a shorter --basedir",
+        change_port: "choose others with --port",
+    }
+}
+
+/// What an error of the disk does: one that nobody waits for must not hang.
+fn file_error(args: &Args) -> FileErrorAction {
+    match args.file_error {
+        Some(FileErrorArg::Pause) => FileErrorAction::Pause,
+        Some(FileErrorArg::Exit) => FileErrorAction::End,
+        None if args.no_seed => FileErrorAction::End,
+        None => FileErrorAction::Pause,
+    }
+}
 
 fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
     TorrentOptions {
@@ -268,6 +286,7 @@ fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
         seed_ratio: args.seed_ratio,
         seed_time: args.seed_time.map(|time| time.0),
         stall_timeout: args.stall_timeout.map(|time| time.0),
+        file_error: Some(file_error(args)),
         piece_cache: Vec::new(),
     }
 }

@@ -58,14 +58,15 @@ pub(crate) fn mark(kind: &Kind, verbosity: Verbosity) -> Option<Mark> {
 /// One line on what a torrent is doing.
 pub(crate) fn plain_line(status: &Status) -> String {
     let name = escape(&status.name);
-    if let Some(error) = &status.error {
-        return format!("{name}: {}", escape(error));
-    }
     if status.phase == Phase::Queued {
         return format!("{name}: waiting to be checked");
     }
     let left = time_left(status).map(|time| format!(", {} left", Time(time))).unwrap_or_default();
     let done = done_percent(status);
+    if status.error.is_some() {
+        // A message has said which.
+        return format!("{name}: waiting after an error, {done:.1}% of {}", Size(status.wanted_bytes));
+    }
     if let Some((_, all, rate)) = status.check {
         return format!("{name}: checking, {done:.1}% of {} at {}{left}", Size(all), Rate(rate));
     }
@@ -91,8 +92,9 @@ pub(crate) fn plain_line(status: &Status) -> String {
 }
 
 /// The line that remains when a torrent has ended. `completed` is when everything wanted was
-/// there, in seconds since its start; `None` if it never was. `None` for other events.
-pub(crate) fn outcome(summary: &Kind, completed: Option<f64>) -> Option<String> {
+/// there, in seconds since its start; `None` if it never was. `None` for other events. A reason that a message has given
+/// already (`is_said`) is not repeated.
+pub(crate) fn outcome(summary: &Kind, completed: Option<f64>, is_said: bool) -> Option<String> {
     let Kind::Summary { name, verdict, reason, done, wanted, left, downloaded, uploaded, elapsed, .. } =
         summary
     else {
@@ -105,7 +107,7 @@ pub(crate) fn outcome(summary: &Kind, completed: Option<f64>) -> Option<String> 
             percent(*done, *wanted),
             Size(*wanted),
             Size(*uploaded),
-            escape(reason),
+            if is_said { "ended by the error above".into() } else { escape(reason) },
             Exit::from(*verdict).code()
         ));
     }
@@ -157,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_last_line_says_how_it_ended() {
-        let line = |kind, completed| outcome(&kind, completed).unwrap();
+        let line = |kind, completed| outcome(&kind, completed, false).unwrap();
         assert_eq!(
             line(summary(Verdict::Complete, 0, 4096, 1024, 240.0), Some(4.0)),
             "ubuntu.iso\\n  complete, 4.00 KiB in 4.0s (1.00 KiB/s), up 1.00 KiB, seeded 3m 56s"
@@ -167,7 +169,11 @@ mod tests {
             line(summary(Verdict::Incomplete, 1024, 3072, 0, 9.0), None),
             "ubuntu.iso\\n  75.0% of 4.00 KiB there, up 0 B: stopped by a signal (exit code 7)"
         );
-        assert_eq!(outcome(&Kind::Seeding { name: "x".into() }, None), None);
+        assert_eq!(
+            outcome(&summary(Verdict::DiskFull, 1024, 3072, 0, 9.0), None, true).unwrap(),
+            "ubuntu.iso\\n  75.0% of 4.00 KiB there, up 0 B: ended by the error above (exit code 9)"
+        );
+        assert_eq!(outcome(&Kind::Seeding { name: "x".into() }, None, false), None);
     }
 
     #[test]
@@ -183,7 +189,11 @@ mod tests {
         status.check = Some((1 << 20, 4 << 20, 1 << 20));
         assert_eq!(plain_line(&status), "a.iso: checking, 25.0% of 4.00 MiB at 1.00 MiB/s, 3s left");
         status.error = Some("cannot write ./a.iso: disk full; free 3 GiB and send SIGUSR2".into());
-        assert!(plain_line(&status).ends_with("disk full; free 3 GiB and send SIGUSR2"));
+        assert_eq!(
+            plain_line(&status),
+            "a.iso: waiting after an error, 25.0% of 1.00 GiB",
+            "a message has said which"
+        );
     }
 
     #[test]

@@ -180,11 +180,12 @@ impl Torrent {
     /// Makes files ready for what is missing, on the thread that will write them.
     pub(super) fn prepare(&self, context: &Context) {
         let (id, storage, notify) = (self.id, self.on_disk.storage.clone(), context.notify.clone());
+        let starts = self.errors.starts();
         let priorities = self.options.priorities.clone();
         let work = move || {
             // An earlier attempt to move what has become wanted may have failed.
             let prepared = storage.set_wanted(&priorities).and_then(|()| storage.prepare());
-            let _ = notify.send(Notice::Prepared(id, prepared));
+            let _ = notify.send(Notice::Prepared(id, starts, prepared));
         };
         // If too much waits there, each write makes what it needs.
         let _ = context.disk.write(WriteJob::Then(Box::new(work)));
@@ -199,14 +200,18 @@ impl Torrent {
         }
     }
 
-    /// Files were made ready for what is missing, or not.
+    /// Files were made ready for what is missing, or not. What was begun before the last start after an error is void.
     pub(crate) fn on_prepared(
         &mut self,
         now: Instant,
+        starts: u64,
         result: Result<(), StorageError>,
         context: &mut Context,
     ) {
         self.tell_notes(context);
+        if self.errors.starts() != starts {
+            return;
+        }
         match result.map_err(|error| self.tolerate(error, context)) {
             Err(Some(error)) if error.kind == StorageErrorKind::TooSmall => self.refuse(now, &error, context),
             Err(Some(error)) => self.on_storage_error(now, &error, context),

@@ -3,12 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::checks::CheckStage;
-use super::{Activity, Torrent, verdict_of};
+use super::{Activity, Torrent};
 use crate::event::{Kind, State, Verdict};
 use crate::layout::PieceIndex;
 use crate::session::context::Context;
 use crate::session::selection::{piece_weights, wanted_pieces};
-use crate::storage::StorageError;
 use crate::swarm::{Input, Order};
 
 /// For how long an ending torrent waits for its trackers and its data.
@@ -74,6 +73,9 @@ impl Torrent {
 
     /// Goes into a state, as the user or an error wants it.
     pub(crate) fn enter(&mut self, now: Instant, state: State, reason: &str, context: &mut Context) {
+        if state == State::Paused {
+            self.errors.stay_paused();
+        }
         if self.state == state || !self.goes_on() {
             return;
         }
@@ -81,6 +83,7 @@ impl Torrent {
         if state == State::Started {
             self.obstacle = None;
             self.last_new = now;
+            self.errors.on_start(&self.durability.writing);
         }
         self.tell(context, Kind::StateChanged { from, to: state, reason: reason.to_owned() });
         if state == State::Started && self.durability.renew && self.is_running() {
@@ -99,6 +102,7 @@ impl Torrent {
     /// A piece was verified and written.
     pub(super) fn on_new_piece(&mut self, now: Instant, piece: PieceIndex, context: &mut Context) {
         self.last_new = now;
+        self.errors.on_new_piece();
         self.durability.save_soon(now);
         self.flush(piece, context);
         self.complete_if_all_is_there(now, context);
@@ -163,30 +167,6 @@ impl Torrent {
         if !self.options.no_seed && self.goes_on() {
             self.tell(context, Kind::Seeding { name });
         }
-    }
-
-    /// The torrent is paused, keeps what it has, and goes on when it is started again.
-    pub(super) fn on_storage_error(&mut self, now: Instant, error: &StorageError, context: &mut Context) {
-        self.durability.on_error(error.kind);
-        if self.obstacle.is_some() || self.has_ended() {
-            return;
-        }
-        let reason = error.message(&context.options.remedies);
-        self.obstacle = Some((verdict_of(error), reason.clone()));
-        let path = error.path.display().to_string();
-        self.tell(context, Kind::FileError { path, reason: reason.clone() });
-        if self.state == State::Started && self.goes_on() {
-            self.enter(now, State::Paused, &reason, context);
-            // Whoever mends it may have to unmount the disk.
-            self.close_files(context);
-        }
-    }
-
-    /// There is no room for what is to be set aside: the torrent ends before it has begun.
-    pub(super) fn refuse(&mut self, now: Instant, error: &StorageError, context: &mut Context) {
-        self.on_storage_error(now, error, context);
-        let reason = error.message(&context.options.remedies);
-        self.begin_end(now, verdict_of(error), reason, context);
     }
 
     /// A thread of the disk is gone: nothing can be written, or be known to be written, any more.
@@ -317,7 +297,7 @@ impl Torrent {
                 self.options.stall_timeout.filter(|_| self.may_stall()).map(|timeout| self.last_new + timeout)
             }
         };
-        policy.into_iter().chain(self.durability.deadline()).min()
+        [policy, self.durability.deadline(), self.errors.deadline()].into_iter().flatten().min()
     }
 
     /// Whether time without new data counts: not while the user has paused, but after an error that did.

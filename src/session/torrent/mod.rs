@@ -7,6 +7,7 @@
 mod checks;
 mod durability;
 mod life;
+mod obstacles;
 mod peers;
 mod perform;
 mod progress;
@@ -31,6 +32,7 @@ use crate::transfer::Transfer;
 use checks::Check;
 use durability::{Durability, storage_options};
 use life::Life;
+use obstacles::ErrorState;
 use progress::ProgressReports;
 
 pub(super) use saving::{LastSaved, Synced, TakenSnapshot};
@@ -54,6 +56,8 @@ pub(crate) struct Torrent {
     wanted: Bitfield,
     /// What stands in the way: how the torrent would end because of it, and the reason for people.
     obstacle: Option<(Verdict, String)>,
+    /// What is remembered of errors of the disk.
+    errors: ErrorState,
     /// When it was added.
     began: Instant,
     /// When everything wanted was there.
@@ -110,6 +114,7 @@ impl Torrent {
             life: Life::Going,
             wanted: wanted_pieces(&layout, &options.priorities),
             obstacle: None,
+            errors: ErrorState::default(),
             began: now,
             completed: None,
             was_incomplete: false,
@@ -149,6 +154,7 @@ impl Torrent {
             self.tell_notes(context);
             self.end_if_due(now, context);
             self.save_and_close_if_due(now, context);
+            self.look_for_room(now, context);
             self.advance_ending(now, context);
             if !self.has_input {
                 break;
@@ -272,13 +278,5 @@ impl Torrent {
         let reason = error.message(&context.options.remedies);
         self.tell(context, Kind::FileWarning { path, reason });
         None
-    }
-}
-
-/// How a torrent ends that cannot go on because of this failure of the disk.
-fn verdict_of(error: &StorageError) -> Verdict {
-    match error.kind {
-        StorageErrorKind::Full | StorageErrorKind::TooSmall => Verdict::DiskFull,
-        _ => Verdict::FileError,
     }
 }

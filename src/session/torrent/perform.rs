@@ -125,6 +125,7 @@ impl Torrent {
             Done::Passed { piece, digests, buffers, .. } => {
                 context.connections.shared.pool.put(buffers);
                 self.end_write(piece, context);
+                self.errors.was_from_before(piece);
                 self.tell_notes(context);
                 self.input(now, Input::Passed { piece, digests });
                 self.on_new_piece(now, piece, context);
@@ -138,7 +139,9 @@ impl Torrent {
                 context.connections.shared.pool.put(buffers);
                 self.end_write(piece, context);
                 self.input(now, Input::Lost(piece));
-                self.on_storage_error(now, &error, context);
+                if !self.errors.was_from_before(piece) {
+                    self.on_storage_error(now, &error, context);
+                }
             }
             Done::Read { peer, run, .. } => self.send(now, peer, Outgoing::Blocks(run), context),
             Done::NotRead { peer, error, .. } => {
