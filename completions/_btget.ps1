@@ -45,6 +45,7 @@ Register-ArgumentCompleter -Native -CommandName 'btget' -ScriptBlock {
             [CompletionResult]::new('--events', '--events', [CompletionResultType]::ParameterName, 'Least severity for --json: debug, info, warning, critical, fatal [default: info]')
             [CompletionResult]::new('--progress', '--progress', [CompletionResultType]::ParameterName, 'Progress on stderr: auto, bars, lines or none')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour: auto, always or never; NO_COLOR is honoured')
+            [CompletionResult]::new('--overwrite', '--overwrite', [CompletionResultType]::ParameterName, 'Write over files that nothing shows to be the torrent''s; cut files that are too long')
             [CompletionResult]::new('--hashcheck-only', '--hashcheck-only', [CompletionResultType]::ParameterName, 'Verify what is there, report, exit; writes nothing, opens no socket')
             [CompletionResult]::new('--full-check', '--full-check', [CompletionResultType]::ParameterName, 'Read every byte again, whatever the resume data vouch for')
             [CompletionResult]::new('--no-seed', '--no-seed', [CompletionResultType]::ParameterName, 'Leave as soon as everything wanted is there')

@@ -42,6 +42,7 @@ set edit:completion:arg-completer[btget] = {|@words|
             cand --events 'Least severity for --json: debug, info, warning, critical, fatal [default: info]'
             cand --progress 'Progress on stderr: auto, bars, lines or none'
             cand --color 'Colour: auto, always or never; NO_COLOR is honoured'
+            cand --overwrite 'Write over files that nothing shows to be the torrent''s; cut files that are too long'
             cand --hashcheck-only 'Verify what is there, report, exit; writes nothing, opens no socket'
             cand --full-check 'Read every byte again, whatever the resume data vouch for'
             cand --no-seed 'Leave as soon as everything wanted is there'

@@ -34,6 +34,7 @@ none\t''"
 complete -c btget -l color -d 'Colour: auto, always or never; NO_COLOR is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c btget -l overwrite -d 'Write over files that nothing shows to be the torrent\'s; cut files that are too long'
 complete -c btget -l hashcheck-only -d 'Verify what is there, report, exit; writes nothing, opens no socket'
 complete -c btget -l full-check -d 'Read every byte again, whatever the resume data vouch for'
 complete -c btget -l no-seed -d 'Leave as soon as everything wanted is there'

@@ -204,7 +204,7 @@ fn download() -> (Vec<Value>, Vec<Value>) {
     fs::write(fixture.path().join("new/set/a.txt"), vec![1; 150_001]).unwrap();
     let mut seed = Run::start(&fixture, &["-d", "data", "--events", "debug"]);
     seed.until_event("tracker_success");
-    let slowly = ["-d", "new", "--events", "debug", "--max-download-rate", "150K"];
+    let slowly = ["-d", "new", "--events", "debug", "--max-download-rate", "150K", "--overwrite"];
     let mut leech = Run::start(&fixture, &slowly);
     leech.until_event("seeding");
     tracker.set_manners(Manners::Status(503, b"gone".to_vec()));
@@ -221,6 +221,17 @@ fn download() -> (Vec<Value>, Vec<Value>) {
     let (seed, code) = seed.rest();
     assert_stream(&seed, code);
     (leech, seed)
+}
+
+/// All is there, and more.
+fn too_long() -> Vec<Value> {
+    let fixture = Fixture::new(&[]);
+    let path = fixture.path().join("data/set/a.txt");
+    fs::write(&path, [fs::read(&path).unwrap(), b"tail".to_vec()].concat()).unwrap();
+    let (events, code) = Run::start(&fixture, &["-d", "data", "--no-seed"]).rest();
+    assert_stream(&events, code);
+    assert_eq!(code, 0);
+    events
 }
 
 /// A check that finds a file corrupt and one missing.
@@ -435,7 +446,7 @@ type Row<'a> = (&'a str, &'a [Value], &'a dyn Fn(&Value) -> bool);
 fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
     let (leech, seed) = download();
     let (check, no_port, no_file, library) = (check(), no_port(), no_file(), library());
-    let (strangers, sleepy, many) = (strangers(), sleepy_reader(), many());
+    let (strangers, sleepy, many, too_long) = (strangers(), sleepy_reader(), many(), too_long());
     let peers = |event: &Value| event["peers"].as_array().unwrap().len();
     let is_url =
         |event: &Value| event["url"].as_str().unwrap().starts_with("http://127.0.0.1:") && event["tier"] == 0;
@@ -482,6 +493,7 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
         ("file_read", &seed, &|e| moves(e) && e["path"].as_str().unwrap().ends_with("data/set/sub/b.bin")),
         ("file_write", &leech, &|e| below_new(e) && moves(e)),
         ("file_error", &no_file, &|e| e["path"].as_str().unwrap().ends_with("new/set/a.txt")),
+        ("file_too_long", &too_long, &|e| e["length"] == 150_000 && e["size"] == 150_004),
         ("file_warning", &leech, &|e| e["reason"].as_str().unwrap().contains("was 150001 bytes long")),
         ("url_seed", &leech, &|e| e["url"] == "http://127.0.0.1:1/seed"),
         ("progress", &leech, &|e| {

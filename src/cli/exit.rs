@@ -17,11 +17,15 @@ pub enum Exit {
     Incomplete,
     /// Disk full.
     DiskFull,
+    /// Another btget, or another torrent of this run, writes to the same path.
+    PathTaken,
+    /// A file that is not the torrent's stands in its place.
+    ForeignFile,
     /// Cannot read or write data.
     Data,
     /// Not a valid .torrent.
     Torrent,
-    /// `--hashcheck-only` found corrupt data.
+    /// `--hashcheck-only` found data that are not the torrent's.
     Corrupt,
     /// A second Ctrl-C.
     Interrupted,
@@ -32,12 +36,14 @@ pub enum Exit {
 impl Exit {
     /// Most serious first: what fails the data comes before what leaves them wanting, and the others stand where their cause
     /// does: what concerns the run as a whole comes before what concerns what it fetched.
-    const BY_WEIGHT: [Exit; 10] = [
+    const BY_WEIGHT: [Exit; 12] = [
         Exit::Interrupted,
         Exit::Usage,
         Exit::Torrent,
         Exit::Data,
         Exit::DiskFull,
+        Exit::ForeignFile,
+        Exit::PathTaken,
         Exit::Corrupt,
         Exit::Failure,
         Exit::Stalled,
@@ -54,6 +60,8 @@ impl Exit {
             Exit::Stalled => 5,
             Exit::Incomplete => 7,
             Exit::DiskFull => 9,
+            Exit::PathTaken => 11,
+            Exit::ForeignFile => 13,
             Exit::Data => 17,
             Exit::Torrent => 26,
             Exit::Corrupt => 32,
@@ -81,6 +89,8 @@ impl From<Verdict> for Exit {
             Verdict::Incomplete => Exit::Incomplete,
             Verdict::Stalled => Exit::Stalled,
             Verdict::DiskFull => Exit::DiskFull,
+            Verdict::PathTaken => Exit::PathTaken,
+            Verdict::ForeignFile => Exit::ForeignFile,
             Verdict::FileError => Exit::Data,
             Verdict::Corrupt => Exit::Corrupt,
             Verdict::NotATorrent => Exit::Torrent,
@@ -105,6 +115,8 @@ mod tests {
             (&[0, 7, 32, 9, 17][..], 17),
             (&[32, 7, 9], 9),
             (&[7, 32, 0], 32),
+            (&[7, 11, 32, 13], 13),
+            (&[9, 13, 11], 9),
             (&[0, 7], 7),
             (&[5, 7], 5),
             (&[0, 0], 0),

@@ -80,6 +80,13 @@ Stopped, or checked, with wanted data missing (none of it corrupt).
 .B 9
 Disk full.
 .TP
+.B 11
+Another btget writes to this path, or another torrent of this run owns it.
+.TP
+.B 13
+A file that is not this torrent's stands in its place; see
+.BR \-\-overwrite .
+.TP
 .B 17
 Cannot read or write data.
 .TP
@@ -94,7 +101,7 @@ a hole or a piece of zeros alone, is missing and not corrupt.
 .B 130
 Exited at once, by a second SIGINT, SIGTERM or SIGHUP.
 .PP
-With several causes the most serious wins: 17, 9, 32, 7. The exit code of a hook that fails takes the place of all
+With several causes the most serious wins: 17, 9, 13, 11, 32, 7. The exit code of a hook that fails takes the place of all
 of them.";
 
 const EVENTS: &str = r"With
@@ -174,7 +181,11 @@ once these are wanted; the part file goes when nothing needs it. Without it thos
 Resume data, one small file for each torrent and folder. They vouch for a file as long as its size, time and inode are what they
 were when btget last wrote or checked it; on FAT, exFAT, SMB and FUSE, which number their files anew now and then, as long as
 size and time are. They may be deleted at any time: the next start then reads
-the data again.";
+the data again.
+.TP
+.I /tmp/btget\-UID
+While btget runs, the paths that it writes to, so that no other btget of the same user does (exit code 11). What a killed one leaves
+there is of no account.";
 
 const ENVIRONMENT: &str = r".TP
 .B XDG_STATE_HOME

@@ -10,7 +10,8 @@ use crate::event::{Kind, Severity};
 use crate::ids::InfoHashes;
 use crate::metainfo::Metainfo;
 use crate::session::thread::{Commands, Started, Thread};
-use crate::session::{Command, NotStarted};
+use crate::session::{Addition, Command, NotStarted};
+use crate::storage::claim::{Claims, Wanted};
 use crate::wire::PeerId;
 
 /// A running session: the listener, the limits and the torrents.
@@ -54,6 +55,7 @@ pub struct Session {
     /// `None` once it has ended.
     thread: Option<Thread>,
     started: Started,
+    claims: Claims,
 }
 
 impl Session {
@@ -65,10 +67,12 @@ impl Session {
     pub fn start(options: SessionOptions) -> Result<Session, Error> {
         let not_started = |NotStarted { message, event }| Error::Start { message, event };
         let (thread, started) = Thread::start(options).map_err(not_started)?;
-        Ok(Session { thread: Some(thread), started })
+        Ok(Session { thread: Some(thread), started, claims: Claims::default() })
     }
 
-    /// Adds a torrent; its check begins at once, and it goes on to `options.state`.
+    /// Adds a torrent; its check begins at once, and it goes on to `options.state`. If another torrent, of this process or
+    /// of another of this user's, writes to one of its paths, it ends at once with
+    /// [`Verdict::PathTaken`](crate::event::Verdict::PathTaken).
     ///
     /// # Errors
     ///
@@ -77,7 +81,11 @@ impl Session {
         let info_hash = metainfo.info_hash;
         let facts = Arc::new(Facts::new(&metainfo, &options));
         let commands = self.commands()?.clone();
-        let add = |reply| Command::Add(Box::new(metainfo), options, reply);
+        let wanted =
+            Wanted { metainfo: &metainfo, basedir: &options.basedir, priorities: &options.priorities };
+        let claim = self.claims.claim(&wanted);
+        let addition = Box::new(Addition { metainfo, options, claim });
+        let add = |reply| Command::Add(addition, reply);
         let added = commands.ask(add).ok_or(Error::Ended)?;
         let id = added.ok_or(Error::Twice(info_hash))?;
         let Started { peer_id, port, .. } = self.started;

@@ -330,6 +330,10 @@ events! {
         }
     },
 
+    /// A file is complete, and longer than the torrent says: the end of it is somebody else's. Told at the end of the transfer.
+    ("file_too_long", Warning) FileTooLong { path: String, length: u64, size: u64, reason: String }
+    => format!("{}: {}", escape(path), escape(reason)),
+
     /// Something about a file that people should know, and the torrent goes on: it was too long and has
     /// been cut, a symbolic link could not be made, blocks cannot be reserved.
     ("file_warning", Warning) FileWarning { path: String, reason: String }
@@ -502,6 +506,7 @@ mod tests {
             FileRead { path: path(), length: 1 },
             FileWrite { path: path(), length: 1 },
             FileError { path: path(), reason: reason() },
+            FileTooLong { path: path(), length: 1, size: 2, reason: reason() },
             FileWarning { path: path(), reason: reason() },
             UrlSeed { url: url(), reason: reason() },
             Progress {

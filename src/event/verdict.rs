@@ -14,8 +14,12 @@ pub enum Verdict {
     DiskFull,
     /// Data cannot be read or written.
     FileError,
-    /// A hash check found corrupt data.
+    /// A hash check found data that are not the torrent's: corrupt, or longer than it says.
     Corrupt,
+    /// Another process, or another torrent of this one, writes to the same path.
+    PathTaken,
+    /// A file that is not the torrent's stands in the place of one of its files.
+    ForeignFile,
     /// It is not a valid torrent, and so was not begun.
     NotATorrent,
     /// It was not begun, or broken off, for a reason that is none of the above.

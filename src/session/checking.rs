@@ -35,6 +35,8 @@ pub(super) struct Plan {
     pub max_bytes: u64,
     /// Threads that may hash; 0: one for each core.
     pub threads: usize,
+    /// Files may be written over that nothing shows to be the torrent's.
+    pub overwrite: bool,
 }
 
 /// The check was not begun: so many bytes are to be read, more than it may.
@@ -68,6 +70,10 @@ pub(crate) struct Checked {
     pub downloaded: u64,
     /// Files could not be made ready for what is missing.
     pub error: Option<StorageError>,
+    /// Pieces of which something else is there.
+    pub corrupt: Bitfield,
+    /// What stands in the folder is the torrent's: that is known, or the check has come to its end and found nothing against it.
+    pub is_ours: bool,
 }
 
 /// Checks; blocks. Calls `begun` once it is known what there is to read, and `on_piece` with each piece that was read.
@@ -90,18 +96,33 @@ pub(super) fn check(
     begun();
     storage.forget_files_of(&vouched.to_check);
     hash_check.plan(metainfo, &vouched.have, &vouched.to_check);
-    let error = moved.and_then(|()| if plan.prepare { storage.prepare() } else { Ok(()) }).err();
-    let refused = error.as_ref().is_some_and(|error| plan.is_refused_by(error));
+    let suspects = match plan.overwrite || vouched.is_ours {
+        true => Vec::new(),
+        false => storage.files_of_other_lengths(),
+    };
+    // Where the files may be somebody else's they are read before anything is made of them.
+    let prepare_first = plan.prepare && suspects.is_empty();
+    let mut error = moved.and_then(|()| if prepare_first { storage.prepare() } else { Ok(()) }).err();
+    let mut refused = error.as_ref().is_some_and(|error| plan.is_refused_by(error));
     storage.drop_caches(&plan.doubtful);
     let is_gone = error.as_ref().is_some_and(|error| error.kind == StorageErrorKind::Vanished);
     let may_read = !refused && !is_gone;
     let outcome = hash_check.run(storage, metainfo, &vouched.to_check, plan.threads, may_read, on_piece);
+    if !suspects.is_empty() && error.is_none() && outcome.finished {
+        error = if hash_check.have().is_empty() { storage.refuse_foreign(&suspects) } else { None };
+        refused = error.is_some();
+        if plan.prepare && !refused {
+            error = storage.prepare().err();
+            refused = error.as_ref().is_some_and(|error| plan.is_refused_by(error));
+        }
+    }
     // It may have come from memory alone: an earlier run was killed, or another program has just made it.
     storage.mark_read(&outcome.ok);
     if is_gone {
         // Held open, what is in the folder's place could not be unmounted to make way for it.
         storage.close_all();
     }
+    let is_foreign = error.as_ref().is_some_and(|error| error.kind == StorageErrorKind::Foreign);
     let have = hash_check.have();
     Ok(Checked {
         finished: outcome.finished_event(&have, &Bitfield::full(have.len())),
@@ -110,7 +131,9 @@ pub(super) fn check(
         uploaded: vouched.uploaded,
         downloaded: vouched.downloaded,
         read: !outcome.ok.is_empty(),
-        prepared: plan.prepare && error.is_none(),
+        prepared: plan.prepare && error.is_none() && (prepare_first || outcome.finished),
+        is_ours: vouched.is_ours || (outcome.finished && !is_foreign),
+        corrupt: outcome.corrupt,
         refused,
         vouched: vouched.have,
         again: plan.again.is_some(),
@@ -124,8 +147,29 @@ impl Plan {
     fn vouched(&self) -> Vouched {
         match (&self.again, &self.state_dir) {
             (Some(again), _) => again.clone(),
-            (None, Some(state_dir)) if !self.full => resume::load(state_dir, &self.on_disk.storage),
-            _ => nothing_vouched(self.on_disk.metainfo.layout.num_pieces()),
+            (None, Some(state_dir)) => {
+                let vouched = resume::load(state_dir, &self.on_disk.storage);
+                let is_ours = vouched.is_ours || self.on_disk.storage.has_part_file();
+                match self.full {
+                    true => Vouched { is_ours, ..self.nothing_vouched() },
+                    false => Vouched { is_ours, ..vouched },
+                }
+            }
+            (None, None) => {
+                Vouched { is_ours: self.on_disk.storage.has_part_file(), ..self.nothing_vouched() }
+            }
+        }
+    }
+
+    fn nothing_vouched(&self) -> Vouched {
+        let pieces = self.on_disk.metainfo.layout.num_pieces();
+        Vouched {
+            have: Bitfield::new(pieces),
+            to_check: Bitfield::full(pieces),
+            partial: Vec::new(),
+            uploaded: 0,
+            downloaded: 0,
+            is_ours: false,
         }
     }
 
@@ -135,16 +179,6 @@ impl Plan {
             StorageErrorKind::TooSmall => true,
             kind => self.all_or_nothing && kind == StorageErrorKind::Full,
         }
-    }
-}
-
-fn nothing_vouched(pieces: u32) -> Vouched {
-    Vouched {
-        have: Bitfield::new(pieces),
-        to_check: Bitfield::full(pieces),
-        partial: Vec::new(),
-        uploaded: 0,
-        downloaded: 0,
     }
 }
 

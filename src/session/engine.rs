@@ -258,7 +258,9 @@ mod tests {
     use super::*;
     use crate::disk::WriteJob;
     use crate::event::Verdict;
+    use crate::session::Addition;
     use crate::session::options::TorrentOptions;
+    use crate::storage::claim::{Claims, Wanted};
     use std::sync::mpsc::sync_channel;
 
     #[test]
@@ -274,7 +276,10 @@ mod tests {
         let metainfo = crate::storage::tests::torrent(16, &[("file", 100)], &[7; 100]);
         let torrent = TorrentOptions { basedir: folder.path().to_owned(), ..TorrentOptions::default() };
         let (reply, _added) = sync_channel(1);
-        assert!(commands.send(Command::Add(Box::new(metainfo), torrent, reply)).is_ok());
+        let wanted = Wanted { metainfo: &metainfo, basedir: &torrent.basedir, priorities: &[] };
+        let claim = Claims::default().claim(&wanted);
+        let addition = Box::new(Addition { metainfo: metainfo.clone(), options: torrent.clone(), claim });
+        assert!(commands.send(Command::Add(addition, reply)).is_ok());
         let told = std::thread::spawn(move || {
             let subscription = subscription.recv().unwrap();
             let summary = subscription.iter().find(|event| matches!(event.kind, Kind::Summary { .. }));

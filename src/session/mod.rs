@@ -25,6 +25,7 @@ mod torrent;
 mod tests;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use crate::bitfield::Bitfield;
@@ -37,6 +38,7 @@ use crate::metainfo::Metainfo;
 use crate::net::dial::{DialError, Established};
 use crate::net::link::Link;
 use crate::storage::StorageError;
+use crate::storage::claim::Claim;
 use crate::swarm::Order;
 use check_queue::Lane;
 use checking::Checked;
@@ -55,7 +57,7 @@ pub(crate) type Question = Box<dyn FnOnce(Option<&Torrent>) + Send>;
 /// most as many as there are threads that ask.
 pub(crate) enum Command {
     /// Adds a torrent, unless it is there.
-    Add(Box<Metainfo>, TorrentOptions, SyncSender<Option<TorrentId>>),
+    Add(Box<Addition>, SyncSender<Option<TorrentId>>),
     /// Ends a torrent and forgets it.
     Remove(TorrentId, SyncSender<()>),
     /// Brings a torrent into this state.
@@ -75,6 +77,16 @@ pub(crate) enum Command {
     AddPeer(TorrentId, SocketAddr, SyncSender<bool>),
     /// Ends all torrents, then the session.
     Shutdown,
+}
+
+/// A torrent that is to be added.
+pub(crate) struct Addition {
+    /// What the .torrent says.
+    pub metainfo: Metainfo,
+    /// What the user asks of it.
+    pub options: TorrentOptions,
+    /// The paths that it writes to, or why it must not.
+    pub claim: Result<Arc<Claim>, StorageError>,
 }
 
 /// What tasks and threads of the session tell the loop, beside the connections and the disk.

@@ -47,6 +47,8 @@ pub struct TorrentOptions {
     pub upload_slots: usize,
     /// How files are made.
     pub preallocate: Preallocate,
+    /// Write over files that nothing shows to be the torrent's, and cut files that are too long.
+    pub overwrite: bool,
     /// Weight of each file, in order; 0 = not wanted. Empty: all 1.
     pub priorities: Vec<u32>,
     /// The order in which pieces are begun.
@@ -244,6 +246,7 @@ impl Default for TorrentOptions {
             full_check: false,
             upload_slots: 8,
             preallocate: Preallocate::Sparse,
+            overwrite: false,
             priorities: Vec::new(),
             order: Order::default(),
             no_seed: false,

@@ -2,18 +2,16 @@
 
 use std::time::Instant;
 
-use super::options::TorrentOptions;
-use super::{Command, Engine, Notice, Torrent};
+use super::{Addition, Command, Engine, Notice, Torrent};
 use crate::disk::Done;
 use crate::ids::TorrentId;
-use crate::metainfo::Metainfo;
 use crate::net::driver::FromPeer;
 
 impl Engine {
     pub(super) fn on_command(&mut self, now: Instant, command: Command) {
         match command {
-            Command::Add(metainfo, options, reply) => {
-                let _ = reply.send(self.add(now, *metainfo, options));
+            Command::Add(addition, reply) => {
+                let _ = reply.send(self.add(now, *addition));
             }
             Command::Remove(id, reply) => {
                 self.remove(now, id);
@@ -134,18 +132,20 @@ impl Engine {
     }
 
     /// Adds a torrent and begins its check. `None` if it is there already.
-    fn add(&mut self, now: Instant, metainfo: Metainfo, options: TorrentOptions) -> Option<TorrentId> {
+    fn add(&mut self, now: Instant, addition: Addition) -> Option<TorrentId> {
+        let Addition { metainfo, options, claim } = addition;
         let names = metainfo.info_hash.wire_hashes();
         if self.shutting_down || names.into_iter().any(|name| self.by_hash.contains_key(&name)) {
             return None;
         }
         let id = self.context.counter.torrent();
         self.by_hash.extend(metainfo.info_hash.wire_hashes().map(|name| (name, id)));
-        let torrent = Torrent::new(now, id, metainfo, options, &mut self.context);
+        let (claim, refusal) = claim.map_or_else(|error| (None, Some(error)), |claim| (Some(claim), None));
+        let torrent = Torrent::new(now, id, metainfo, options, claim, &mut self.context);
         self.torrents.insert(id, torrent);
         self.fit_budget();
         self.with(id, |torrent, context| {
-            torrent.begin(now, context);
+            torrent.begin(now, refusal.as_ref(), context);
             if let Some(reason) = context.disk_broken.clone() {
                 torrent.on_disk_broken(now, &reason, context);
             }

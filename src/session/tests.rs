@@ -77,7 +77,13 @@ impl Bench {
         let mut metainfo = torrent(16384, &[(name, length)], &data);
         metainfo.info_hash = InfoHashes::V1(Sha1(crate::hash::sha1(name.as_bytes()).0));
         let (reply, added) = sync_channel(1);
-        self.command(Command::Add(Box::new(metainfo), options, reply));
+        let wanted = crate::storage::claim::Wanted {
+            metainfo: &metainfo,
+            basedir: &options.basedir,
+            priorities: &options.priorities,
+        };
+        let claim = crate::storage::claim::Claims::default().claim(&wanted);
+        self.command(Command::Add(Box::new(Addition { metainfo, options, claim }), reply));
         added.recv().unwrap().unwrap()
     }
 

@@ -27,6 +27,10 @@ pub enum StorageErrorKind {
     Vanished,
     /// A folder, pipe, device or link stands where a file should be, or a file where a folder should be.
     NotAFile,
+    /// A file that nothing shows to be the torrent's stands in the place of one of its files.
+    Foreign,
+    /// Somebody else writes to this path: [`StorageError::other`].
+    Taken,
     /// `ENAMETOOLONG`.
     NameTooLong,
     /// Anything else, `EIO` first of all.
@@ -66,6 +70,8 @@ pub struct StorageError {
     pub path: PathBuf,
     /// With [`StorageErrorKind::Full`] or `TooSmall`: bytes to free, where that can be told.
     pub needed: Option<u64>,
+    /// With [`StorageErrorKind::Taken`]: who writes to it, for people.
+    pub other: Option<String>,
     /// The system's error.
     pub source: Option<io::Error>,
 }
@@ -77,13 +83,13 @@ impl StorageError {
         operation: Operation,
         path: impl Into<PathBuf>,
     ) -> StorageError {
-        StorageError { kind, operation, path: path.into(), needed: None, source: None }
+        StorageError { kind, operation, path: path.into(), needed: None, other: None, source: None }
     }
 
     /// What the system's error means for the file at `path`.
     pub(crate) fn from_io(operation: Operation, path: impl Into<PathBuf>, source: io::Error) -> StorageError {
         let kind = kind_of(&source);
-        StorageError { kind, operation, path: path.into(), needed: None, source: Some(source) }
+        StorageError { kind, operation, path: path.into(), needed: None, other: None, source: Some(source) }
     }
 }
 
@@ -138,7 +144,8 @@ impl StorageError {
     }
 
     fn cause_and_remedy(&self, remedies: &Remedies) -> Cow<'static, str> {
-        let Remedies { start_again, after_room, allocate_less, shorten_path, .. } = remedies;
+        let Remedies { start_again, after_room, allocate_less, shorten_path, overwrite, elsewhere, .. } =
+            remedies;
         let text = match self.kind {
             StorageErrorKind::Full => return self.full(after_room),
             StorageErrorKind::TooSmall => {
@@ -156,6 +163,15 @@ impl StorageError {
             }
             StorageErrorKind::NotAFile => {
                 return "something that is not a file or folder of this torrent is in its place; move it away".into();
+            }
+            StorageErrorKind::Foreign => {
+                format!(
+                    "a file is there of which nothing is this torrent's; move it away, {elsewhere} or {overwrite}"
+                )
+            }
+            StorageErrorKind::Taken => {
+                let other = self.other.as_deref().map_or(Cow::Borrowed("another program"), escape);
+                format!("{other} writes to it; {elsewhere} or leave this file out")
             }
             StorageErrorKind::NameTooLong => {
                 format!("the name is too long for this file system; {shorten_path} or another disk")

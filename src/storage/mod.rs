@@ -14,7 +14,9 @@ use crate::ids::WireHash;
 use crate::layout::{FileIndex, Layout, Span};
 use crate::metainfo::{File, Metainfo};
 
+pub(crate) mod claim;
 mod error;
+mod foreign;
 mod note;
 mod open;
 mod part;
@@ -52,12 +54,16 @@ pub enum Preallocate {
 pub struct StorageOptions {
     /// How files are made.
     pub preallocate: Preallocate,
+    /// Whether files that are too long are cut before anything is written to them.
+    pub overwrite: bool,
     /// Files held open at once; 0: a quarter of what the system allows this process, 256 at most.
     pub max_open_files: usize,
     /// Weight of each file, in order; 0: not wanted, never made. Empty: all are wanted.
     pub priorities: Vec<u32>,
     /// Whether opening, closing, reading and writing are told ([`Storage::set_trace`]).
     pub trace: bool,
+    /// Files that other torrents of this session write too, and the same bytes.
+    pub(crate) shared: claim::SharedFiles,
 }
 
 /// Bytes in one write call. Measured on ext4 with 1 GiB into a new file: from 16 KiB to 64 KiB the processor
@@ -179,6 +185,8 @@ pub struct Storage {
     /// The torrent's own folder, if it has one.
     top: Option<Box<str>>,
     preallocate: Preallocate,
+    overwrite: bool,
+    shared: claim::SharedFiles,
     reserve: reserve::Reserve,
     trace: AtomicBool,
     base: Mutex<Base>,
@@ -215,6 +223,8 @@ impl Storage {
             slots,
             top,
             preallocate: options.preallocate,
+            overwrite: options.overwrite,
+            shared: options.shared,
             reserve: reserve::Reserve::new(0),
             trace: AtomicBool::new(options.trace),
             base: Mutex::default(),

@@ -101,7 +101,7 @@ impl Storage {
             Note::Written { file, length } => Kind::FileWrite { path: path(file), length },
             Note::Cut { file, from, to } => Kind::FileWarning {
                 path: path(file),
-                reason: format!("it was {from} bytes long and is cut to its {to}, now that it is written to"),
+                reason: format!("it was {from} bytes long and is cut to its {to}"),
             },
             Note::NotPreallocated => Kind::FileWarning {
                 path: self.basedir().display().to_string(),

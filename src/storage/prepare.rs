@@ -16,7 +16,7 @@ use crate::layout::FileIndex;
 impl Storage {
     /// Makes basedir if it is missing, empty files, symbolic links, and with
     /// [`Preallocate::Full`] all files with their blocks; moves bytes of files that have become
-    /// wanted out of the part file. All else is made when it is written to.
+    /// wanted out of the part file; where that is allowed, cuts files that are too long. All else is made when it is written to.
     ///
     /// With too small a disk [`Preallocate::Full`] fails with [`StorageErrorKind::TooSmall`] and
     /// says how much is missing, before anything is made.
@@ -24,6 +24,9 @@ impl Storage {
         let root = self.make_basedir()?;
         if self.preallocate == Preallocate::Full {
             self.refuse_too_small_a_disk(&root)?;
+        }
+        if self.overwrite {
+            self.cut_files_too_long()?;
         }
         self.make_empty_files(&root)?;
         self.make_links(&root)?;
@@ -94,6 +97,17 @@ impl Storage {
         let mut error = StorageError::new(StorageErrorKind::TooSmall, Operation::Create, &self.basedir);
         error.needed = Some(lacking);
         Err(error)
+    }
+
+    fn cut_files_too_long(&self) -> Result<(), StorageError> {
+        for (file, from) in self.files_too_long() {
+            let to = self.layout.file(file).length;
+            let (opened, _) = self.open_for_writing(&*self.root_for_writing(file)?, file)?;
+            opened.set_len(to).map_err(|error| self.io_error(Operation::Write, file, error))?;
+            self.know_file(file, &opened);
+            self.note(Note::Cut { file, from, to });
+        }
+        Ok(())
     }
 
     fn make_empty_files(&self, root: &Root) -> Result<(), StorageError> {

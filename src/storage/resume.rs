@@ -48,6 +48,8 @@ pub(crate) struct Resume {
     pub uploaded: u64,
     /// Payload bytes received, all runs together.
     pub downloaded: u64,
+    /// Whether what stands in the folder is the torrent's: a check has come to its end and found nothing against it.
+    pub is_ours: bool,
 }
 
 /// What of the resume data is still true.
@@ -64,6 +66,8 @@ pub(crate) struct Vouched {
     pub uploaded: u64,
     /// Payload bytes received in earlier runs.
     pub downloaded: u64,
+    /// Whether an earlier run has found that what stands in the folder is the torrent's.
+    pub is_ours: bool,
 }
 
 /// Where the resume data of a torrent lie: named by its info hash and by the folder, links resolved.
@@ -80,6 +84,8 @@ pub(crate) struct Snapshot {
     number: u64,
     /// What another program has done to the files.
     pub changed: ChangedFiles,
+    /// Wanted files that are longer than the torrent says, and their lengths in bytes.
+    pub too_long: Vec<(FileIndex, u64)>,
 }
 
 /// Files that another program has changed since we wrote or checked them, and their pieces.
@@ -118,7 +124,7 @@ pub(crate) fn snapshot(storage: &Storage, mut resume: Resume, patience: bool) ->
     resume.unchecked.union_with(&was_there);
     resume.unchecked.union_with(&changed.pieces);
     resume.have.subtract(&doubtful);
-    Snapshot { bytes: encode(storage, &resume, &look.prints), number, changed }
+    Snapshot { bytes: encode(storage, &resume, &look.prints), number, changed, too_long: look.too_long }
 }
 
 /// Writes resume data: a new file, synced, then renamed over the old one, so there is always one
@@ -173,6 +179,7 @@ pub(crate) fn load(state_dir: &Path, storage: &Storage) -> Vouched {
         partial: Vec::new(),
         uploaded: 0,
         downloaded: 0,
+        is_ours: false,
     };
     let decoded = read_bounded(&path(state_dir, storage), max_length(storage));
     decoded.and_then(|bytes| decode(storage, &bytes)).map_or(nothing, |saved| saved.vouch(storage))
@@ -215,6 +222,7 @@ fn encode(storage: &Storage, resume: &Resume, prints: &[Fingerprint]) -> Vec<u8>
     let mut bytes = header(storage);
     bytes.extend(resume.uploaded.to_be_bytes());
     bytes.extend(resume.downloaded.to_be_bytes());
+    bytes.push(u8::from(resume.is_ours));
     bytes.extend(resume.have.to_wire());
     bytes.extend(resume.unchecked.to_wire());
     bytes.extend(prints.iter().flatten());
@@ -252,6 +260,7 @@ fn decode(storage: &Storage, bytes: &[u8]) -> Option<Saved> {
     let mut rest = body.strip_prefix(header(storage).as_slice())?;
     let uploaded = u64::from_be_bytes(*take(&mut rest)?);
     let downloaded = u64::from_be_bytes(*take(&mut rest)?);
+    let is_ours = take::<1>(&mut rest)? == &[1];
     let bits = layout.num_pieces().div_ceil(8) as usize;
     let have = Bitfield::from_wire(layout.num_pieces(), take_slice(&mut rest, bits)?)?;
     let unchecked = Bitfield::from_wire(layout.num_pieces(), take_slice(&mut rest, bits)?)?;
@@ -267,7 +276,7 @@ fn decode(storage: &Storage, bytes: &[u8]) -> Option<Saved> {
         let blocks = take_slice(&mut rest, bitmap_length(layout, piece))?.to_vec();
         partial.push(PartialPiece { piece, blocks });
     }
-    let resume = Resume { have, unchecked, partial, uploaded, downloaded };
+    let resume = Resume { have, unchecked, partial, uploaded, downloaded, is_ours };
     rest.is_empty().then_some(Saved { resume, fingerprints })
 }
 
@@ -285,7 +294,7 @@ fn take_slice<'b>(rest: &mut &'b [u8], length: usize) -> Option<&'b [u8]> {
 
 impl Saved {
     fn vouch(self, storage: &Storage) -> Vouched {
-        let Resume { mut have, unchecked, mut partial, uploaded, downloaded } = self.resume;
+        let Resume { mut have, unchecked, mut partial, uploaded, downloaded, is_ours } = self.resume;
         let mut to_check = unchecked;
         let now = storage.fingerprints();
         storage.believe(|index| self.fingerprints.get(index) == now.get(index));
@@ -303,7 +312,7 @@ impl Saved {
         }
         have.subtract(&to_check);
         partial.retain(|partial| !to_check.contains(partial.piece) && !have.contains(partial.piece));
-        Vouched { have, to_check, partial, uploaded, downloaded }
+        Vouched { have, to_check, partial, uploaded, downloaded, is_ours }
     }
 }
 
@@ -428,7 +437,7 @@ mod tests {
     fn resume() -> Resume {
         let partial = vec![PartialPiece { piece: PieceIndex(4), blocks: vec![0x80] }];
         let (have, unchecked) = (set(&[0, 1, 2]), set(&[]));
-        Resume { have, unchecked, partial, uploaded: 7, downloaded: 9 }
+        Resume { have, unchecked, partial, uploaded: 7, downloaded: 9, is_ours: true }
     }
 
     fn everything_again(vouched: &Vouched) -> bool {

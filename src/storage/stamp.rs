@@ -69,6 +69,8 @@ pub(super) struct Look {
     pub doubtful: Vec<FileIndex>,
     /// Those among them that another program has changed.
     pub changed: Vec<FileIndex>,
+    /// Wanted files that are longer than the torrent says, and their lengths in bytes.
+    pub too_long: Vec<(FileIndex, u64)>,
 }
 
 impl FoundEntry {
@@ -171,10 +173,16 @@ impl Storage {
             });
             thread::sleep(youngest);
         }
-        let mut look = Look { prints: Vec::new(), doubtful: Vec::new(), changed: Vec::new() };
+        let mut look =
+            Look { prints: Vec::new(), doubtful: Vec::new(), changed: Vec::new(), too_long: Vec::new() };
         self.find_all(|file, found| {
             let known = self.slots.get(file.0 as usize).map_or(&self.known_part, |slot| &slot.known);
             look.prints.push(found.map_or(NONE, |(found, kind)| self.print(&found, kind)));
+            if let Some((FoundEntry { size, is_file: true, .. }, b'f')) = found
+                && size > self.layout.file(file).length
+            {
+                look.too_long.push((file, size));
+            }
             let now = found.map_or(NONE, |(found, _)| found.fingerprint(self.habits()));
             // A server says the final time only after the sync that came before this.
             if known.written.swap(false, Ordering::AcqRel) && !self.habits().times_are_final {
@@ -186,7 +194,8 @@ impl Storage {
             if changed || young || (!is_known && now != NONE) {
                 look.doubtful.push(file);
             }
-            if changed {
+            // Another torrent of ours writes what we would: no news, but not to be vouched for either.
+            if changed && !self.shared.contains(file) {
                 look.changed.push(file);
             }
         });

@@ -12,6 +12,10 @@ pub struct Remedies {
     pub allocate_less: &'static str,
     /// To put the torrent's data into a folder with a shorter path.
     pub shorten_path: &'static str,
+    /// To have data that are not the torrent's written over, and files that are too long cut.
+    pub overwrite: &'static str,
+    /// To put the torrent's data elsewhere.
+    pub elsewhere: &'static str,
     /// To listen on other ports.
     pub change_port: &'static str,
 }
@@ -24,6 +28,8 @@ impl Default for Remedies {
             after_room: "start it again",
             allocate_less: "do not preallocate",
             shorten_path: "choose a shorter folder",
+            overwrite: "allow that it is written over",
+            elsewhere: "choose another folder",
             change_port: "choose others",
         }
     }

@@ -57,6 +57,14 @@ pub struct Args {
     #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true, help_heading = "Data")]
     pub file_error: Option<FileErrorArg>,
 
+    /// Write over files that nothing shows to be the torrent's; cut files that are too long
+    ///
+    /// Without it, a file in a torrent's place that is of another length than the torrent says, in a folder that btget does not
+    /// know the torrent from and where no piece of it is right, is left alone, and btget exits with 13. A file that is
+    /// too long keeps its tail unless btget comes to write to it.
+    #[arg(long, conflicts_with = "show", help_heading = "Data")]
+    pub overwrite: bool,
+
     /// Where resume data live [default: $XDG_STATE_HOME/btget]
     ///
     /// With resume data, the next start reads again only what changed. Without $XDG_STATE_HOME it is
@@ -306,11 +314,13 @@ Exit codes:
    5  gave up: no new data for longer than --stall-timeout
    7  stopped, or checked, with wanted data missing (none of it corrupt)
    9  disk full
+  11  another btget writes to this path, or another torrent of this run owns it
+  13  a file that is not this torrent's stands in its place (see --overwrite)
   17  cannot read or write data
   26  not a valid .torrent
   32  --hashcheck-only found data that are not the torrent's: corrupt, or files that are too long
  130  exited at once, by a second Ctrl-C
-With several causes the most serious wins: 17, 9, 32, 7. A hook that fails comes before all.
+With several causes the most serious wins: 17, 9, 13, 11, 32, 7. A hook that fails comes before all.
 
 Examples:
   Download into ./storage, then seed until Ctrl-C:

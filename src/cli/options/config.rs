@@ -198,6 +198,7 @@ fn refuse_transfer_options(args: &Args, mode: &str) -> anyhow::Result<()> {
         (args.stall_timeout.is_some(), "--stall-timeout"),
         (args.preallocate.is_some(), "--preallocate"),
         (args.file_error.is_some(), "--file-error"),
+        (args.overwrite, "--overwrite"),
     ];
     match given.iter().find(|(given, _)| *given) {
         Some((_, option)) => Err(anyhow!(
@@ -247,6 +248,8 @@ fn remedies(file_error: FileErrorAction) -> Remedies {
         after_room,
         allocate_less: "use --preallocate sparse",
         shorten_path: "choose a shorter --basedir",
+        overwrite: "give --overwrite",
+        elsewhere: "choose another --basedir",
         change_port: "choose others with --port",
     }
 }
@@ -280,6 +283,7 @@ fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
             None | Some(Prealloc::Sparse) => Preallocate::Sparse,
             Some(Prealloc::Full) => Preallocate::Full,
         },
+        overwrite: args.overwrite,
         priorities: Vec::new(),
         order: Order::default(),
         no_seed: args.no_seed,

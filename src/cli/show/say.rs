@@ -37,6 +37,8 @@ pub(crate) fn mark(kind: &Kind, verbosity: Verbosity) -> Option<Mark> {
         Kind::FileReport { .. } | Kind::PeerBan { .. } => Verbosity::Verbose,
         // Said once; that it goes on failing is for those who ask.
         Kind::TrackerFailure { times_in_row, .. } if *times_in_row > 1 => Verbosity::Verbose,
+        // Exit code 0 is true of the torrent, but not of what is in this file.
+        Kind::FileTooLong { .. } => Verbosity::Quiet,
         // The bar shows it, and at the end the last line says it, with the reason.
         Kind::StateChanged { to: State::Stopped, .. } => Verbosity::Verbose,
         Kind::StateChanged { .. } | Kind::Complete { .. } => Verbosity::Normal,

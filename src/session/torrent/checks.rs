@@ -14,7 +14,7 @@ use crate::check::{HashCheck, PieceResult};
 use crate::event::{Kind, Severity, State, Verdict};
 use crate::finder::{Finder, Origin, Rules};
 use crate::ids::{Round, TorrentId};
-use crate::layout::{Layout, PieceIndex};
+use crate::layout::{FileIndex, Layout, PieceIndex};
 use crate::session::Notice;
 use crate::session::check_queue::{Lane, Turn};
 use crate::session::checking::{self, Checked, MuchToRead, Plan};
@@ -24,7 +24,11 @@ use crate::session::selection::piece_weights;
 use crate::storage::Preallocate;
 use crate::storage::resume::Vouched;
 use crate::swarm::{Input, Swarm, SwarmConfig};
+use crate::text::count;
 use crate::transfer::Transfer;
+
+/// Files of which a check warns one by one.
+const MAX_WARNINGS: usize = 8;
 
 /// A check that waits for its turn, or is under way.
 #[derive(Debug)]
@@ -154,6 +158,7 @@ impl Torrent {
             doubtful: self.durability.doubtful.clone(),
             max_bytes: turn.max_bytes,
             threads: turn.threads(),
+            overwrite: self.options.overwrite,
         };
         let (id, round, notify) = (self.id, check.round, context.notify.clone());
         let hash_check = check.hash_check.clone();
@@ -244,7 +249,8 @@ impl Torrent {
         to_check.union_with(&self.durability.doubtful);
         let have = swarm.have().difference(&to_check);
         let (uploaded, downloaded) = (totals.uploaded, totals.downloaded);
-        let again = Vouched { have, to_check, partial: Vec::new(), uploaded, downloaded };
+        let again =
+            Vouched { have, to_check, partial: Vec::new(), uploaded, downloaded, is_ours: self.is_ours };
         self.input(now, Input::Enter(State::Stopped));
         self.perform(now, context);
         self.begin_check(now, true, Some(again), context);
@@ -290,7 +296,10 @@ impl Torrent {
             error,
             uploaded,
             downloaded,
+            corrupt,
+            is_ours,
         } = *checked;
+        let is_new = !std::mem::replace(&mut self.is_ours, is_ours);
         let synced = if again { self.durability.synced_of(&vouched) } else { vouched };
         self.durability.on_checked(now, synced, read, prepared);
         self.last_new = now;
@@ -307,15 +316,44 @@ impl Torrent {
         if all_known {
             self.tell(context, finished);
         }
+        if error.is_none() {
+            self.tell_corrupt(&corrupt, context);
+        }
         self.tell_notes(context);
         match error.and_then(|error| self.tolerate(error, context)) {
             Some(error) if refused => self.refuse(now, &error, context),
             Some(error) => self.on_storage_error(now, &error, context),
             None if !self.goes_on() => {}
-            None => self.go_on(now, named, prepared, context),
+            None => {
+                self.go_on(now, named, prepared, context);
+                // A run that is killed leaves files that grow half-grown: the next one is to know whose they are.
+                if is_new && self.options.preallocate == Preallocate::None {
+                    self.save_first(context);
+                }
+            }
         }
         if self.goes_on() {
             self.complete_if_all_is_there(now, context);
+        }
+    }
+
+    /// Tells how much of the files was not the torrent's, and will be written over.
+    fn tell_corrupt(&self, corrupt: &Bitfield, context: &mut Context) {
+        let files = (0..self.layout().files().len() as u32).map(FileIndex);
+        let wrong = |file: &FileIndex| corrupt.count_in(self.layout().pieces_of_file(*file));
+        let mut wrong = files.map(|file| (file, wrong(&file))).filter(|(_, wrong)| *wrong > 0);
+        for (file, wrong) in wrong.by_ref().take(MAX_WARNINGS) {
+            let path = self.on_disk.storage.path(file).display().to_string();
+            let all = self.layout().pieces_of_file(file).len();
+            let reason = format!("{wrong} of its {all} pieces are not this torrent's and are fetched anew");
+            self.tell(context, Kind::FileWarning { path, reason });
+        }
+        let more = wrong.count();
+        if more > 0 {
+            let path = self.on_disk.storage.basedir().display().to_string();
+            let reason =
+                format!("pieces of {} are not this torrent's either", count(more as u64, "more file"));
+            self.tell(context, Kind::FileWarning { path, reason });
         }
     }
 

@@ -15,6 +15,7 @@ use crate::layout::PieceIndex;
 use crate::session::Notice;
 use crate::session::context::Context;
 use crate::session::options::TorrentOptions;
+use crate::storage::claim::{Claim, Wanted};
 use crate::storage::{Storage, StorageError, StorageErrorKind, StorageOptions};
 
 /// How long verified pieces may wait until they are synced and named by resume data: what a kill
@@ -55,6 +56,8 @@ pub(super) struct Durability {
     pub(super) completion: Completion,
     /// How often files were checked again because another program had changed them.
     pub(super) rechecks: u32,
+    /// People have been told of files that are too long.
+    pub(super) told_too_long: bool,
 }
 
 /// From the last piece to resume data that name it.
@@ -86,6 +89,7 @@ impl Durability {
             used: false,
             completion: Completion::Open,
             rechecks: 0,
+            told_too_long: false,
         }
     }
 
@@ -171,7 +175,7 @@ impl Durability {
 impl Torrent {
     /// Files that know nothing of what was there before.
     pub(crate) fn new_storage(&self) -> Arc<Storage> {
-        let options = storage_options(&self.options);
+        let options = storage_options(&self.options, self.claim.as_deref());
         Arc::new(self.on_disk.storage.renewed(&self.on_disk.metainfo, options))
     }
 }
@@ -182,9 +186,13 @@ impl Torrent {
         let (id, storage, notify) = (self.id, self.on_disk.storage.clone(), context.notify.clone());
         let starts = self.errors.starts();
         let priorities = self.options.priorities.clone();
+        let (claim, metainfo) = (self.claim.clone(), self.on_disk.metainfo.clone());
         let work = move || {
+            let wanted = Wanted { metainfo: &metainfo, basedir: storage.basedir(), priorities: &priorities };
+            let claimed = claim.map_or(Ok(()), |claim| claim.change(&wanted));
             // An earlier attempt to move what has become wanted may have failed.
-            let prepared = storage.set_wanted(&priorities).and_then(|()| storage.prepare());
+            let wanted = claimed.and_then(|()| storage.set_wanted(&priorities));
+            let prepared = wanted.and_then(|()| storage.prepare());
             let _ = notify.send(Notice::Prepared(id, starts, prepared));
         };
         // If too much waits there, each write makes what it needs.
@@ -261,9 +269,11 @@ impl Torrent {
 }
 
 /// How files are treated.
-pub(super) fn storage_options(options: &TorrentOptions) -> StorageOptions {
+pub(super) fn storage_options(options: &TorrentOptions, claim: Option<&Claim>) -> StorageOptions {
     StorageOptions {
+        shared: claim.map(Claim::shared).unwrap_or_default(),
         preallocate: options.preallocate,
+        overwrite: options.overwrite,
         max_open_files: 0,
         priorities: options.priorities.clone(),
         trace: false,

@@ -8,6 +8,7 @@ use crate::event::{Kind, State, Verdict};
 use crate::layout::PieceIndex;
 use crate::session::context::Context;
 use crate::session::selection::{piece_weights, wanted_pieces};
+use crate::storage::StorageError;
 use crate::swarm::{Input, Order};
 
 /// For how long an ending torrent waits for its trackers and its data.
@@ -184,6 +185,12 @@ impl Torrent {
         self.end_last_save();
     }
 
+    /// Its paths are another's: it ends before anything is read or written.
+    pub(crate) fn refuse_to_begin(&mut self, now: Instant, error: &StorageError, context: &mut Context) {
+        self.refuse(now, error, context);
+        self.end_last_save();
+    }
+
     /// How it would end if it were stopped as it is now, and why.
     pub(super) fn verdict(&self) -> (Verdict, String) {
         let all_known = match &self.activity {
@@ -329,6 +336,14 @@ impl Torrent {
             Life::Ending(ending) => ending.save = LastSave::Saved,
             Life::Ended { saved, .. } => *saved = true,
         }
+        self.release_paths();
+    }
+
+    /// Who has ended and closed its files writes to none any more.
+    fn release_paths(&mut self) {
+        if matches!(self.life, Life::Ended { saved: true, .. }) {
+            self.claim = None;
+        }
     }
 
     /// Whether the last save is done, so that the disk's threads may be waited for.
@@ -365,6 +380,7 @@ impl Torrent {
         }
         self.tell_summary(now, verdict, reason.clone(), context);
         self.life = Life::Ended { verdict, reason, saved };
+        self.release_paths();
     }
 
     /// Tells the summary: the last about this torrent.

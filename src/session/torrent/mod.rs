@@ -26,6 +26,7 @@ use crate::event::{Kind, Severity, State, Verdict};
 use crate::ids::{InfoHashes, Round, TorrentId};
 use crate::layout::Layout;
 use crate::metainfo::Metainfo;
+use crate::storage::claim::Claim;
 use crate::storage::{Storage, StorageError, StorageErrorKind, StorageOptions};
 use crate::swarm::Swarm;
 use crate::transfer::Transfer;
@@ -44,6 +45,8 @@ pub(crate) struct Torrent {
     pub id: TorrentId,
     /// Its hashes and files.
     on_disk: OnDisk,
+    /// The paths that no other torrent writes to; `None` once it has ended, or if they are another's.
+    claim: Option<Arc<Claim>>,
     /// What the user asked of it.
     options: TorrentOptions,
     /// The state that the user asked for; entered once the check is done.
@@ -62,6 +65,8 @@ pub(crate) struct Torrent {
     began: Instant,
     /// When everything wanted was there.
     completed: Option<Instant>,
+    /// Whether what stands in the folder was found to be the torrent's.
+    is_ours: bool,
     /// Something wanted was missing since it was last told that everything is there.
     was_incomplete: bool,
     /// While everything wanted is there and not yet safe: when it is told all the same.
@@ -99,16 +104,18 @@ impl Torrent {
         id: TorrentId,
         metainfo: Metainfo,
         options: TorrentOptions,
+        claim: Option<Arc<Claim>>,
         context: &mut Context,
     ) -> Torrent {
         let layout = metainfo.layout.clone();
         let trace = context.subscribers.want(Severity::Debug);
-        let storage_options = StorageOptions { trace, ..storage_options(&options) };
+        let storage_options = StorageOptions { trace, ..storage_options(&options, claim.as_deref()) };
         let storage = Arc::new(Storage::new(&metainfo, &options.basedir, storage_options));
         let nothing = Bitfield::new(layout.num_pieces());
         Torrent {
             id,
             on_disk: OnDisk { torrent: id, metainfo: Arc::new(metainfo), storage },
+            claim,
             state: options.state,
             activity: Activity::Checking(Check::new(now, context.counter.round(), nothing)),
             life: Life::Going,
@@ -117,6 +124,7 @@ impl Torrent {
             errors: ErrorState::default(),
             began: now,
             completed: None,
+            is_ours: false,
             was_incomplete: false,
             completing_until: None,
             last_new: now,
@@ -127,8 +135,8 @@ impl Torrent {
         }
     }
 
-    /// Tells that it was added, and begins its first check.
-    pub(crate) fn begin(&mut self, now: Instant, context: &mut Context) {
+    /// Tells that it was added, and begins its first check, unless there is a reason to refuse it.
+    pub(crate) fn begin(&mut self, now: Instant, refusal: Option<&StorageError>, context: &mut Context) {
         let metainfo = self.on_disk.metainfo.clone();
         self.tell(
             context,
@@ -143,7 +151,10 @@ impl Torrent {
             let reason = "not used: web seeds are not supported yet".to_owned();
             self.tell_if(context, Severity::Info, || Kind::UrlSeed { url, reason });
         }
-        self.begin_check(now, self.options.full_check, None, context);
+        match refusal {
+            Some(error) => self.refuse_to_begin(now, error, context),
+            None => self.begin_check(now, self.options.full_check, None, context),
+        }
     }
 
     /// Does what is due: all that the transfer has to say, the events, the next step of an end. Call it after each turn in

@@ -130,6 +130,8 @@ impl Torrent {
 fn verdict_of(error: &StorageError) -> Verdict {
     match error.kind {
         StorageErrorKind::Full | StorageErrorKind::TooSmall => Verdict::DiskFull,
+        StorageErrorKind::Foreign => Verdict::ForeignFile,
+        StorageErrorKind::Taken => Verdict::PathTaken,
         _ => Verdict::FileError,
     }
 }

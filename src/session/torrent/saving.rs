@@ -12,12 +12,16 @@ use crate::bitfield::Bitfield;
 use crate::disk::WriteJob;
 use crate::event::{Kind, Verdict};
 use crate::ids::Round;
+use crate::layout::FileIndex;
 use crate::session::context::Context;
 use crate::session::{Notice, checking};
 use crate::storage::resume::{self, ChangedFiles, Resume};
 use crate::storage::{Operation, StorageError, StorageErrorKind};
 use crate::text::escape;
 use crate::transfer::Transfer;
+
+/// Files that are too long of which people are told.
+const MAX_TOO_LONG: usize = 8;
 
 /// How often files that another program changes are checked again in one run: who changes them all the time is not outrun.
 const MAX_RECHECKS: u32 = 3;
@@ -58,6 +62,8 @@ pub(crate) struct LastSaved {
     synced: Result<(), StorageError>,
     /// Files that another program was found to have changed.
     changed: Option<ChangedFiles>,
+    /// Wanted files that are too long, and their lengths.
+    too_long: Vec<(FileIndex, u64)>,
 }
 
 impl Torrent {
@@ -73,6 +79,7 @@ impl Torrent {
             partial: Vec::new(),
             uploaded: totals.uploaded,
             downloaded: totals.downloaded,
+            is_ours: self.is_ours,
         })
     }
 
@@ -113,6 +120,11 @@ impl Torrent {
         }
     }
 
+    /// Has resume data say at least whose the files are.
+    pub(super) fn save_first(&self, context: &Context) {
+        self.take_snapshot(false, context);
+    }
+
     /// Whether what is complete is being made safe.
     pub(super) fn is_completing(&self) -> bool {
         self.durability.completion == Completion::Syncing
@@ -140,6 +152,7 @@ impl Torrent {
         }
         let TakenSnapshot { snapshot, is_complete, .. } = taken;
         let changed = snapshot.changed.clone();
+        let too_long = if is_complete { snapshot.too_long.clone() } else { Vec::new() };
         let (id, storage, state_dir) =
             (self.id, self.on_disk.storage.clone(), self.options.state_dir.clone());
         let notify = context.notify.clone();
@@ -155,6 +168,7 @@ impl Torrent {
         if is_complete && self.is_completing() {
             self.durability.completion = Completion::Safe;
             self.tell_complete(now, context);
+            self.tell_too_long(&too_long, context);
         }
     }
 
@@ -181,6 +195,22 @@ impl Torrent {
             self.tell(context, Kind::FileWarning { path: path.display().to_string(), reason });
         }
         self.check_again(now, Some(changed.pieces.clone()), context);
+    }
+
+    /// Warns, once, of files that end with something that is not the torrent's.
+    fn tell_too_long(&mut self, files: &[(FileIndex, u64)], context: &mut Context) {
+        if files.is_empty() || std::mem::replace(&mut self.durability.told_too_long, true) {
+            return;
+        }
+        for &(file, size) in files.iter().take(MAX_TOO_LONG) {
+            let path = self.on_disk.storage.path(file).display().to_string();
+            let (length, remedy) = (self.layout().file(file).length, context.options.remedies.overwrite);
+            let reason = format!(
+                "it is complete, and {} bytes longer than it should be; to cut it, {remedy}",
+                size - length
+            );
+            self.tell(context, Kind::FileTooLong { path, length, size, reason });
+        }
     }
 
     /// What is in these files is not known any more.
@@ -214,14 +244,20 @@ impl Torrent {
                     let _ = resume::store(state_dir, &storage, snapshot);
                 }
                 storage.close_all();
-                let changed = snapshot.map(|snapshot| snapshot.changed);
-                let _ = notify.send(Notice::LastSaved(id, LastSaved { synced, changed }));
+                let (changed, too_long) =
+                    snapshot.map(|snapshot| (snapshot.changed, snapshot.too_long)).unzip();
+                let too_long = too_long.unwrap_or_default();
+                let _ = notify.send(Notice::LastSaved(id, LastSaved { synced, changed, too_long }));
             }));
         };
         if !context.disk.write(WriteJob::Then(Box::new(work))) {
             let path = self.on_disk.storage.basedir().to_owned();
             let error = StorageError::new(StorageErrorKind::Io, Operation::Write, path);
-            self.on_last_saved(now, LastSaved { synced: Err(error), changed: None }, context);
+            self.on_last_saved(
+                now,
+                LastSaved { synced: Err(error), changed: None, too_long: Vec::new() },
+                context,
+            );
         }
     }
 
@@ -231,6 +267,9 @@ impl Torrent {
         if let Err(error) = saved.synced {
             self.distrust();
             self.on_storage_error(now, &error, context);
+        }
+        if self.is_complete() {
+            self.tell_too_long(&saved.too_long, context);
         }
         if let Some(changed) = saved.changed.filter(|changed| !changed.pieces.is_empty()) {
             self.doubt(&changed);
