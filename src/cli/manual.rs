@@ -172,6 +172,7 @@ run, 124 if it took too long, 128 and the number of the signal if one killed it.
 const FILES: &str = r".TP
 .I DIR
 (\fB\-\-basedir\fR) A single\-file torrent is one file in it; any other has a folder of its own.
+Where the file system refuses characters of a name (: and ? on FAT, exFAT and NTFS, and others), _ stands for them.
 .TP
 .I DIR/.INFOHASH.parts
 Bytes of files that are not wanted, from pieces that they share with files that are. They move into their files

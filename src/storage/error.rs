@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use crate::text::{Remedies, RoomNeeded, escape};
 
 /// The causes that differ in what a user, or the program, can do about them.
@@ -15,6 +17,8 @@ pub enum StorageErrorKind {
     Full,
     /// [`Preallocate::Full`](super::Preallocate::Full) was refused: the disk has not the room.
     TooSmall,
+    /// The file system cannot hold a file of this size: `EFBIG` without a limit of the process's own.
+    TooLarge,
     /// `EACCES`, `EPERM`.
     Denied,
     /// `EROFS`.
@@ -100,6 +104,10 @@ impl StorageError {
         self.kind == StorageErrorKind::Full && errno != Some(rustix::io::Errno::FBIG)
     }
 
+    fn has_errno(&self, errno: Errno) -> bool {
+        self.source.as_ref().and_then(Errno::from_io_error) == Some(errno)
+    }
+
     /// Whether the process has as many files open as it may.
     pub(crate) fn is_out_of_handles(&self) -> bool {
         let errno = self.source.as_ref().and_then(rustix::io::Errno::from_io_error);
@@ -107,10 +115,15 @@ impl StorageError {
     }
 }
 
+/// Whether files of this process are limited in size (`ulimit -f`).
+fn has_size_limit() -> bool {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current.is_some()
+}
+
 /// The kind of an error of the system.
 pub(crate) fn kind_of(error: &io::Error) -> StorageErrorKind {
-    use rustix::io::Errno;
     match Errno::from_io_error(error) {
+        Some(Errno::FBIG) if !has_size_limit() => StorageErrorKind::TooLarge,
         Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => StorageErrorKind::Full,
         Some(Errno::ACCESS | Errno::PERM) => StorageErrorKind::Denied,
         Some(Errno::ROFS) => StorageErrorKind::ReadOnly,
@@ -152,6 +165,9 @@ impl StorageError {
                 let missing = RoomNeeded(self.needed.unwrap_or(0));
                 format!("the disk lacks {missing} for all of it; free that or {allocate_less}")
             }
+            StorageErrorKind::TooLarge => {
+                format!("this file system does not take a file of its size; {elsewhere}, on another disk")
+            }
             StorageErrorKind::Denied => format!("no permission; allow it to this user and {start_again}"),
             StorageErrorKind::ReadOnly => {
                 format!("the file system is read-only; mount it writable and {start_again}")
@@ -179,6 +195,9 @@ impl StorageError {
             StorageErrorKind::Io if self.is_out_of_handles() => {
                 return "too many open files; raise the limit (ulimit -n) and start again".into();
             }
+            StorageErrorKind::Io if self.operation == Operation::Create && self.has_errno(Errno::INVAL) => {
+                format!("this file system does not take its name; {elsewhere}, on another disk")
+            }
             StorageErrorKind::Io => match &self.source {
                 Some(source) => format!("{source}; look after the disk and {start_again}"),
                 None => format!("the disk does not do it; look after it and {start_again}"),
@@ -188,7 +207,6 @@ impl StorageError {
     }
 
     fn full(&self, after_room: &str) -> Cow<'static, str> {
-        use rustix::io::Errno;
         let errno = self.source.as_ref().and_then(Errno::from_io_error);
         if errno == Some(Errno::FBIG) {
             return "a limit on the size of files is reached; raise it (ulimit -f) and start again".into();
@@ -222,7 +240,8 @@ mod tests {
             message(Errno::DQUOT, None),
             "cannot write ./a.iso: quota used up; free some space and it goes on by itself"
         );
-        assert!(message(Errno::FBIG, None).contains("ulimit -f"));
+        // The tests run without a limit of their own.
+        assert!(message(Errno::FBIG, None).contains("on another disk"));
         assert!(message(Errno::ROFS, None).contains("read-only"));
         assert!(message(Errno::ACCESS, None).contains("no permission"));
         assert!(message(Errno::IO, None).contains("Input/output error"));

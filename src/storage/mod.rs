@@ -17,6 +17,7 @@ use crate::metainfo::{File, Metainfo};
 pub(crate) mod claim;
 mod error;
 mod foreign;
+mod names;
 mod note;
 mod open;
 mod part;
@@ -92,6 +93,8 @@ impl Place {
 #[derive(Debug)]
 struct Slot {
     path: Box<str>,
+    /// What stands for the path where the file system refuses it, if some do.
+    plain: Option<Box<str>>,
     /// What becomes of the file's bytes if it is wanted.
     when_wanted: Place,
     /// What becomes of them now: a [`Place`] as a number.
@@ -114,6 +117,7 @@ impl Slot {
         };
         let slot = Slot {
             path: file.path.clone(),
+            plain: None,
             when_wanted,
             place: AtomicU8::new(0),
             executable: file.executable,
@@ -182,8 +186,8 @@ pub struct Storage {
     slots: Vec<Slot>,
     /// Symbolic links and where they point.
     links: Vec<(FileIndex, Box<str>)>,
-    /// The torrent's own folder, if it has one.
-    top: Option<Box<str>>,
+    /// Whether the file system refuses names, so that others stand for them.
+    plain_names: AtomicBool,
     preallocate: Preallocate,
     overwrite: bool,
     shared: claim::SharedFiles,
@@ -211,17 +215,17 @@ impl Storage {
     pub fn new(metainfo: &Metainfo, basedir: &Path, options: StorageOptions) -> Storage {
         let wanted = |index: usize| options.priorities.get(index).is_none_or(|&weight| weight > 0);
         let slots = metainfo.files.iter().enumerate().map(|(index, file)| Slot::new(file, wanted(index)));
-        let slots: Vec<Slot> = slots.collect();
+        let mut slots: Vec<Slot> = slots.collect();
+        names::give_plain_names(&mut slots);
         let links = metainfo.files.iter().enumerate();
         let links = links.filter_map(|(index, file)| Some((FileIndex(index as u32), file.symlink.clone()?)));
-        let top = slots.first().and_then(|slot| slot.path.split_once('/')).map(|(top, _)| Box::from(top));
         let storage = Storage {
             basedir: basedir.to_owned(),
             info_hash: metainfo.info_hash.wire(),
             layout: metainfo.layout.clone(),
             links: links.collect(),
             slots,
-            top,
+            plain_names: AtomicBool::new(false),
             preallocate: options.preallocate,
             overwrite: options.overwrite,
             shared: options.shared,
@@ -269,7 +273,7 @@ impl Storage {
 
     /// The path of a file, whether it is there yet or not.
     pub fn path(&self, file: FileIndex) -> PathBuf {
-        self.basedir.join(&*self.slot(file).path)
+        self.basedir.join(self.name_of(file))
     }
 
     /// Whether the file's bytes go to a part file instead of the file.

@@ -18,6 +18,11 @@ pub enum Note {
         /// Its length now.
         to: u64,
     },
+    /// The file system refuses names: others stand for so many of them.
+    NamesReplaced {
+        /// Names of files.
+        count: u64,
+    },
     /// The file system cannot set blocks aside; files are sparse instead.
     NotPreallocated,
     /// A symbolic link of the torrent was not made: something else is in its place, or the file
@@ -102,6 +107,13 @@ impl Storage {
             Note::Cut { file, from, to } => Kind::FileWarning {
                 path: path(file),
                 reason: format!("it was {from} bytes long and is cut to its {to}"),
+            },
+            Note::NamesReplaced { count } => Kind::FileWarning {
+                path: self.basedir().display().to_string(),
+                reason: format!(
+                    "this file system refuses some characters (: ? * and others); _ stands for them in {}",
+                    crate::text::count(count, "name")
+                ),
             },
             Note::NotPreallocated => Kind::FileWarning {
                 path: self.basedir().display().to_string(),

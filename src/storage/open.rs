@@ -61,7 +61,10 @@ impl Storage {
             }
             Ok(root) => {
                 base.identity = Some(root.identity());
-                Ok(base.root.get_or_insert(Arc::new(root)).clone())
+                let root = base.root.get_or_insert(Arc::new(root)).clone();
+                drop(base);
+                self.settle_names(&root);
+                Ok(root)
             }
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound
@@ -89,7 +92,7 @@ impl Storage {
         if !FileIdentity::at(&self.basedir).is_ok_and(|now| root.is_same(now, root.identity())) {
             return Err(());
         }
-        let Some(top) = &self.top else { return Ok(()) };
+        let Some(top) = self.top() else { return Ok(()) };
         let now = root.find(top).ok().map(|found| found.identity);
         let mut base = lock(&self.base);
         match (base.top, now) {
@@ -136,7 +139,7 @@ impl Storage {
     /// An unwanted file is about to be read for a check, if it is there.
     pub(crate) fn expect_absent(&self, file: FileIndex) {
         let root = self.root(Operation::Read);
-        if let Some(found) = root.ok().and_then(|root| root.find(&self.slot(file).path).ok()) {
+        if let Some(found) = root.ok().and_then(|root| root.find(self.name_of(file)).ok()) {
             Storage::wait_until_times_tell(&found);
             self.expect_file(file, &found);
         }
@@ -150,7 +153,7 @@ impl Storage {
         flags: OFlags,
         mode: u32,
     ) -> io::Result<(File, FoundEntry)> {
-        let path = &self.slot(file).path;
+        let path = self.name_of(file);
         match root.open_file(path, flags, mode) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => {
                 let gone = lock(&self.pool).take_all();
@@ -170,7 +173,7 @@ impl Storage {
         let root = self.root(Operation::Read).ok();
         let mut finder = root.as_deref().map(PathFinder::new);
         for file in files {
-            let path = &self.slot(file).path;
+            let path = self.name_of(file);
             let found = match &mut finder {
                 Some(finder) => Ok(finder.find(path)),
                 None => self.root(Operation::Read).map(|root| root.find(path)),
@@ -243,15 +246,20 @@ impl Storage {
         let opened = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.check_folder_identity(root).map_err(|()| self.vanished(file))?;
-                self.make_folders(root, &slot.path).and_then(|()| open())
+                self.make_folders(root, self.name(slot)).and_then(|()| open())
             }
             opened => opened,
         };
+        if let Err(error) = &opened
+            && self.has_other_name(file, error)
+        {
+            return self.make_file(root, file);
+        }
         let opened = opened.map_err(|error| {
-            let is_there = root.find(&slot.path).is_ok();
+            let is_there = root.find(self.name(slot)).is_ok();
             self.io_error(if is_there { Operation::Write } else { Operation::Create }, file, error)
         })?;
-        let (folder, folders) = (parent(&slot.path), &mut lock(&self.unsynced).folders);
+        let (folder, folders) = (parent(self.name(slot)), &mut lock(&self.unsynced).folders);
         if !folders.contains(folder) {
             folders.insert(folder.into());
         }
@@ -264,7 +272,7 @@ impl Storage {
         if made.is_empty() {
             return Ok(());
         }
-        if let Some(top) = self.top.as_deref().filter(|top| made.iter().any(|made| **made == **top)) {
+        if let Some(top) = self.top().filter(|top| made.iter().any(|made| **made == **top)) {
             lock(&self.base).top = Some(root.find(top)?.identity);
         }
         lock(&self.unsynced).folders.extend(made.iter().map(|made| parent(made).into()));
@@ -404,7 +412,7 @@ impl Storage {
         let mut finder = PathFinder::new(root);
         let lacking = |(slot, extent): (&super::Slot, &crate::layout::Extent)| {
             let wanted = slot.place() == Place::File && extent.length > 0;
-            let mut there = || finder.find(&slot.path).map_or(0, |found| found.allocated);
+            let mut there = || finder.find(self.name(slot)).map_or(0, |found| found.allocated);
             if wanted { extent.length.saturating_sub(there()) } else { 0 }
         };
         self.slots.iter().zip(self.layout.files()).map(lacking).sum()

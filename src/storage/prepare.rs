@@ -73,13 +73,13 @@ impl Storage {
     /// Whether another folder is where this torrent's files were before, and none of them is there.
     fn is_emptied(&self, root: &Root) -> bool {
         let Some((basedir, top)) = lock(&self.base).before else { return false };
-        let top_now = self.top.as_ref().and_then(|top| Some(root.find(top).ok()?.identity));
+        let top_now = self.top().and_then(|top| Some(root.find(top).ok()?.identity));
         let is_other = |one, other| !root.is_same(one, other);
         let is_another = is_other(basedir, root.identity())
             || top.zip(top_now).is_some_and(|(before, now)| is_other(before, now));
         let mut files = self.slots.iter().filter(|slot| slot.place() == Place::File);
         let mut finder = PathFinder::new(root);
-        is_another && !files.any(|slot| finder.find(&slot.path).is_ok())
+        is_another && !files.any(|slot| finder.find(self.name(slot)).is_ok())
     }
 
     fn files(&self) -> impl Iterator<Item = (FileIndex, &super::Slot)> {
@@ -114,7 +114,7 @@ impl Storage {
         let mut finder = PathFinder::new(root);
         for (file, slot) in self.files() {
             // What is there is not opened: it may lie on a read-only file system, and need no more.
-            let mut is_there = || finder.find(&slot.path).is_ok_and(|found| found.is_file);
+            let mut is_there = || finder.find(self.name(slot)).is_ok_and(|found| found.is_file);
             if slot.place() == Place::File && self.layout.file(file).length == 0 && !is_there() {
                 let (made, _) = self.open_for_writing(&*self.root_for_writing(file)?, file)?;
                 self.know_file(file, &made);
@@ -126,7 +126,7 @@ impl Storage {
     fn make_links(&self, root: &Root) -> Result<(), StorageError> {
         let wanted = self.links.iter().filter(|(file, _)| self.slot(*file).place() == Place::Link);
         for (file, target) in wanted {
-            let path = &*self.slot(*file).path;
+            let path = self.name_of(*file);
             let target = relative(path, target);
             let made = self.make_folders(root, path).and_then(|()| root.make_link(path, &target));
             match made {
@@ -152,7 +152,9 @@ impl Storage {
         for (file, slot) in self.files() {
             let length = self.layout.file(file).length;
             let mut whole = || {
-                finder.find(&slot.path).is_ok_and(|found| found.allocated >= length && found.size >= length)
+                finder
+                    .find(self.name(slot))
+                    .is_ok_and(|found| found.allocated >= length && found.size >= length)
             };
             if slot.place() != Place::File || length == 0 || whole() {
                 continue;

@@ -225,8 +225,8 @@ impl Storage {
         let mut find = |path: &str| finder.as_mut()?.find(path).ok();
         for (index, slot) in self.slots.iter().enumerate() {
             let found = match slot.place() {
-                Place::File => find(&slot.path).map(|found| (found, b'f')),
-                Place::Absent => find(&slot.path).map(|found| (found, b'a')),
+                Place::File => find(self.name(slot)).map(|found| (found, b'f')),
+                Place::Absent => find(self.name(slot)).map(|found| (found, b'a')),
                 Place::Pad | Place::Link => None,
             };
             tell(FileIndex(index as u32), found);

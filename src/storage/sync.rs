@@ -28,10 +28,11 @@ impl Storage {
             if slot.place() != Place::File || pieces.count_in(self.layout.pieces_of_file(file)) == 0 {
                 continue;
             }
-            if let Ok(found) = finder.find(&slot.path) {
+            if let Ok(found) = finder.find(self.name(slot)) {
                 let mut unsynced = lock(&self.unsynced);
                 unsynced.files.insert(file, found.identity.dev());
-                let above = slot.path.match_indices('/').map(|(end, _)| &slot.path[..end]);
+                let path = self.name(slot);
+                let above = path.match_indices('/').map(|(end, _)| &path[..end]);
                 std::iter::once("").chain(above).for_each(|folder| {
                     unsynced.folders.insert(folder.into());
                 });
@@ -77,7 +78,7 @@ impl Storage {
     fn look_after_file(&self, finder: &mut PathFinder<'_>, file: FileIndex) -> Result<(), StorageError> {
         let Some(handle) = lock(&self.pool).get(file, false) else { return Ok(()) };
         let ours = root::found(&handle.file).map_err(|error| self.io_error(Operation::Write, file, error))?;
-        match finder.find(&self.slot(file).path) {
+        match finder.find(self.name_of(file)) {
             Ok(found) if finder.root().is_same(found.identity, ours.identity) => Ok(()),
             _ => Err(StorageError::new(StorageErrorKind::Vanished, Operation::Write, self.path(file))),
         }
