@@ -257,6 +257,79 @@ fn a_torrent_that_begins_paused_or_stopped_waits_for_sigusr2() {
     }
 }
 
+/// Runs btget with these signals ignored, as a shell starts it.
+fn ignoring(signals: &str, fixture: &Fixture, folder: &std::path::Path, options: &[&str]) -> Btget {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("trap '' {signals}; exec \"$0\" \"$@\""), Btget::program()]);
+    Btget::start_by(command, fixture, Family::V4, folder, &[&["--json"], options].concat())
+}
+
+#[test]
+fn signals_that_are_ignored_at_the_start_stay_ignored() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 18);
+    for (ignored, others) in [("INT QUIT", [Signal::TERM, Signal::HUP]), ("TERM HUP", [Signal::INT; 2])] {
+        for (number, other) in others.into_iter().enumerate() {
+            let mut leech = ignoring(
+                ignored,
+                &fixture,
+                &fixture.empty_folder(&format!("{ignored} {other:?} {number}")),
+                &[],
+            );
+            leech.wait_for_event("the check", |event| is(event, "hashcheck_finished"));
+            let signals =
+                if ignored == "INT QUIT" { [Signal::INT, Signal::QUIT] } else { [Signal::TERM, Signal::HUP] };
+            signals.into_iter().for_each(|signal| leech.signal(signal));
+            // Later signals are heard, and these were not.
+            leech.signal(Signal::USR1);
+            leech.wait_for_event("the pause", |event| is_state(event, "paused"));
+            assert!(!leech.events().iter().any(|event| is_state(event, "stopped")), "{}", leech.story());
+            leech.signal(other);
+            assert_eq!(leech.wait_for_code(), Some(7), "{}", leech.story());
+        }
+    }
+    let mut leech = ignoring("USR1", &fixture, &fixture.empty_folder("usr1"), &["--state", "stopped"]);
+    leech.wait_for_event("the check", |event| is(event, "hashcheck_finished"));
+    leech.signal(Signal::USR1);
+    leech.signal(Signal::USR2);
+    leech.wait_for_event("the start", |event| is_state(event, "started"));
+    assert!(!leech.events().iter().any(|event| is_state(event, "paused")), "{}", leech.story());
+}
+
+#[test]
+fn a_process_that_was_stopped_has_not_waited_for_data() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 19);
+    let _seed = slow_seed(&tracker, &fixture);
+    let folder = fixture.empty_folder("leech");
+    let mut leech = Btget::tell(&fixture, &folder, &["--no-seed", "--stall-timeout", "4s"]);
+    leech.wait_for_event("a piece", is_fetched);
+    leech.signal(Signal::STOP);
+    // Longer than it would wait for data.
+    thread::sleep(Duration::from_secs(7));
+    leech.signal(Signal::CONT);
+    leech.wait_for_success();
+    fixture.assert_complete(&folder);
+}
+
+#[test]
+fn a_hook_is_not_waited_for_without_end_after_a_signal() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 20);
+    // While torrents are there, and after the last has ended.
+    for options in [&[][..], &["--no-seed"], &["--hashcheck-only"]] {
+        let folder = fixture.full_folder(&format!("full {}", options.concat()));
+        let begun = folder.join("begun");
+        let hook = format!("sh -c 'touch {}; sleep 1000'", begun.display().to_string().replace(' ', "\\ "));
+        let mut process = Btget::tell(&fixture, &folder, &[options, &["--on-complete", &hook]].concat());
+        wait_until("the hook", || process.story(), || begun.exists().then_some(()));
+        process.terminate();
+        let asked = Instant::now();
+        assert_eq!(process.wait_for_code(), Some(143), "{}", process.story());
+        assert!(asked.elapsed() < STOPPED_IN_TIME, "{:?}", asked.elapsed());
+    }
+}
+
 #[test]
 fn a_reader_that_went_away_is_no_reason_to_end() {
     let tracker = Tracker::start();

@@ -50,9 +50,9 @@ Start, also after a disk was full:
 .TP
 .BR SIGINT , \ SIGTERM , \ SIGHUP
 Stop: no new work, finish and sync what is written, save resume data, tell the tracker (5 s at the most in all), exit.
-Under
-.BR nohup (1)
-SIGHUP stays ignored.
+Hooks that still run are told to end (SIGTERM) after as long. What is ignored at the start stays ignored: SIGHUP under
+.BR nohup (1),
+SIGINT of what a script starts with &.
 .TP
 .B The same again
 Exit at once with 130; what is on disk is still consistent.

@@ -4,7 +4,8 @@
 //! SIGUSR2 starts. All but SIGINT are blocked and waited for, so that none interrupts anything; a
 //! blocked SIGXFSZ makes a file-size limit an error of the write (EFBIG) instead of the end.
 //! SIGPIPE is ignored by the Rust runtime already. Programs that are started get none of this: the
-//! standard library clears their mask.
+//! standard library clears their mask. What is ignored at the start stays ignored, as POSIX has it for what a shell starts
+//! with `&` or under nohup(1): whoever started us does not want us to hear it.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,7 +42,7 @@ pub(super) fn hold() -> io::Result<()> {
 pub(super) fn listen(exit: fn(i32) -> !, tell: impl Fn(Signal) + Clone + Send + 'static) -> io::Result<()> {
     let stop = tell.clone();
     listen_to_stop(exit, move || stop(Signal::Stop))?;
-    wait_for(block(&[Number::SIGUSR1, Number::SIGUSR2])?, move |number| {
+    wait_for(&heard(&[Number::SIGUSR1, Number::SIGUSR2]), move |number| {
         tell(if number == Number::SIGUSR1 { Signal::Pause } else { Signal::Start })
     })
 }
@@ -62,14 +63,13 @@ pub(super) fn listen_to_stop(exit: fn(i32) -> !, stop: impl Fn() + Clone + Send 
             Some(_) => exit(i32::from(Exit::Interrupted.code())),
         }
     };
-    let numbers: &[Number] = match hangups_are_ignored() {
-        true => &[Number::SIGTERM],
-        false => &[Number::SIGTERM, Number::SIGHUP],
-    };
+    let others = heard(&[Number::SIGTERM, Number::SIGHUP]);
     // First: ctrlc starts a thread.
-    let blocked = block(numbers)?;
-    ctrlc::set_handler(on_request.clone()).map_err(io::Error::other)?;
-    wait_for(blocked, move |_| on_request())
+    block(&others)?;
+    if !heard(&[Number::SIGINT]).is_empty() {
+        ctrlc::set_handler(on_request.clone()).map_err(io::Error::other)?;
+    }
+    wait_for(&others, move |_| on_request())
 }
 
 /// Blocks the signals in this thread and those that it starts.
@@ -79,7 +79,12 @@ fn block(numbers: &[Number]) -> io::Result<SigSet> {
     Ok(set)
 }
 
-fn wait_for(set: SigSet, tell: impl Fn(Number) + Send + 'static) -> io::Result<()> {
+/// Blocks these signals, and waits for them on a thread.
+fn wait_for(numbers: &[Number], tell: impl Fn(Number) + Send + 'static) -> io::Result<()> {
+    if numbers.is_empty() {
+        return Ok(());
+    }
+    let set = block(numbers)?;
     let wait = move || {
         while let Ok(number) = set.wait() {
             tell(number);
@@ -88,11 +93,11 @@ fn wait_for(set: SigSet, tell: impl Fn(Number) + Send + 'static) -> io::Result<(
     thread::Builder::new().name("btget-signals".to_owned()).spawn(wait).map(drop)
 }
 
-/// Whether we were started to outlive the terminal, as nohup(1) does it. Elsewhere than on Linux
-/// there is no way to see it without `unsafe`.
-fn hangups_are_ignored() -> bool {
+/// Those of these signals that we were not started to ignore. Elsewhere than on Linux there is no way to see it without
+/// `unsafe`.
+fn heard(numbers: &[Number]) -> Vec<Number> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    is_ignored(&status, Number::SIGHUP)
+    numbers.iter().copied().filter(|&number| !is_ignored(&status, number)).collect()
 }
 
 /// Whether proc_pid_status(5) says so: `SigIgn` is a mask of 64 bits in hexadecimal.

@@ -291,8 +291,18 @@ impl Client {
 
     /// Asks the session about the torrent; `None` once either has ended.
     fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Torrent) -> T + Send + 'static) -> Option<T> {
+        self.ask_now(|_, torrent| question(torrent))
+    }
+
+    /// [`Client::ask`] with the session's time.
+    fn ask_now<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(Instant, &Torrent) -> T + Send + 'static,
+    ) -> Option<T> {
         let question = |reply: SyncSender<Option<T>>| {
-            let question = move |torrent: Option<&Torrent>| drop(reply.send(torrent.map(question)));
+            let question = move |now, torrent: Option<&Torrent>| {
+                drop(reply.send(torrent.map(|torrent| question(now, torrent))));
+            };
             Command::Ask(self.id, Box::new(question))
         };
         self.commands.ask(question).flatten()
@@ -300,7 +310,7 @@ impl Client {
 
     /// A picture of this moment; after the session's end, the last one that was asked for.
     pub fn status(&self) -> Option<Status> {
-        let status = self.ask(|torrent| torrent.status(Instant::now()));
+        let status = self.ask_now(|now, torrent| torrent.status(now));
         let mut last = self.facts.last.lock().unwrap_or_else(PoisonError::into_inner);
         if status.is_some() {
             last.clone_from(&status);
@@ -433,8 +443,8 @@ impl Client {
 
     /// The connected peers.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        let peers = |torrent: &Torrent| torrent.swarm().map(|swarm| swarm.peers(Instant::now()));
-        self.ask(peers).flatten().unwrap_or_default()
+        let peers = |now, torrent: &Torrent| torrent.swarm().map(|swarm| swarm.peers(now));
+        self.ask_now(peers).flatten().unwrap_or_default()
     }
 
     /// The tiers of trackers, in the order in which they are asked.

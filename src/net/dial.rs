@@ -70,8 +70,7 @@ impl Dialer {
             }
             socket.bind(SocketAddr::new(bind, 0))?;
         }
-        let connect = timeout(CONNECT, socket.connect(address));
-        let mut stream = connect.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let mut stream = within(CONNECT, socket.connect(address)).await??;
         stream.set_nodelay(true)?;
         stream.write_all(&ours.encode()).await?;
         let handshake = read_handshake(&mut stream).await?;
@@ -104,5 +103,20 @@ async fn read_handshake(stream: &mut TcpStream) -> Result<Handshake, DialError> 
             }
         }
     };
-    timeout(HANDSHAKE, read).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+    within(HANDSHAKE, read).await?
+}
+
+/// Waits so long for something, second by second: while the process is stopped one of them passes, and not the whole time.
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> io::Result<T> {
+    const STEP: Duration = Duration::from_secs(1);
+    tokio::pin!(work);
+    let mut left = limit;
+    while !left.is_zero() {
+        let step = left.min(STEP);
+        if let Ok(done) = timeout(step, &mut work).await {
+            return Ok(done);
+        }
+        left -= step;
+    }
+    Err(io::ErrorKind::TimedOut.into())
 }

@@ -54,6 +54,8 @@ pub(crate) struct Context {
     pub dialer: Dialer,
     /// How trackers are reached.
     pub tracker_options: Arc<tracker::Options>,
+    /// A torrent of the session is, or was, to end if no new data come for some time.
+    pub watches_stall: bool,
 }
 
 /// Who we are to peers and trackers.

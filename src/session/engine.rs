@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
 use super::check_queue::{CheckQueue, CheckThreads};
+use super::clock::{Clock, used_by_thread};
 use super::connections::Connections;
 use super::context::{Context, Identity, WriteBudget, protocol};
 use super::options::SessionOptions;
@@ -30,12 +31,18 @@ const BATCH: usize = 64;
 /// How long the loop sleeps if nothing is due at all.
 const FAR: Duration = Duration::from_secs(3600);
 
+/// How long it sleeps at the most while a torrent is to end for want of new data: if the process is stopped meanwhile, that much
+/// may be taken for silence of the peers.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
 /// The session's state: what is about a torrent goes to that torrent.
 pub(crate) struct Engine {
     /// All torrents, in the order in which they were added.
     pub(super) torrents: BTreeMap<TorrentId, Torrent>,
     /// The torrents by the names that peers call them by.
     pub(super) by_hash: HashMap<WireHash, TorrentId>,
+    /// What time it is for the torrents.
+    clock: Clock,
     /// When which torrent has something to do though nothing happens.
     schedule: Schedule,
     /// Torrents to which something has happened in this turn of the loop.
@@ -88,10 +95,12 @@ impl Engine {
             counter: Counter::default(),
             rng,
             tracker_options,
+            watches_stall: false,
         };
         let engine = Engine {
             torrents: BTreeMap::new(),
             by_hash: HashMap::new(),
+            clock: Clock::new(Instant::now(), used_by_thread()),
             schedule: Schedule::default(),
             touched: BTreeSet::new(),
             context,
@@ -124,13 +133,13 @@ impl Engine {
         let timer = sleep_until((Instant::now() + FAR).into());
         tokio::pin!(timer);
         while !(self.shutting_down && self.torrents.values().all(Torrent::has_ended)) {
-            let deadline = self.schedule.next().unwrap_or_else(|| Instant::now() + FAR);
+            let deadline = self.sleep();
             if timer.deadline() != deadline.into() {
                 timer.as_mut().reset(deadline.into());
             }
             tokio::select! {
                 Some(event) = self.from_peers.recv() => {
-                    let now = Instant::now();
+                    let now = self.awake();
                     self.on_peer(now, event);
                     for _ in 0..BATCH {
                         let Ok(event) = self.from_peers.try_recv() else { break };
@@ -138,26 +147,53 @@ impl Engine {
                     }
                 }
                 Some(done) = self.done.recv() => {
-                    let now = Instant::now();
+                    let now = self.awake();
                     self.on_done(now, done);
                     for _ in 0..BATCH {
                         let Ok(done) = self.done.try_recv() else { break };
                         self.on_done(now, done);
                     }
                 }
-                Some(notice) = self.notices.recv() => self.on_notice(Instant::now(), notice),
-                command = self.commands.recv(), if !self.shutting_down => match command {
-                    Some(command) => self.on_command(Instant::now(), command),
-                    None => self.shut_down(Instant::now()),
-                },
-                () = &mut timer => self.take_due(Instant::now()),
+                Some(notice) = self.notices.recv() => {
+                    let now = self.awake();
+                    self.on_notice(now, notice);
+                }
+                command = self.commands.recv(), if !self.shutting_down => {
+                    let now = self.awake();
+                    match command {
+                        Some(command) => self.on_command(now, command),
+                        None => self.shut_down(now),
+                    }
+                }
+                () = &mut timer => {
+                    let now = self.awake();
+                    self.take_due(now);
+                }
             }
-            self.end_turn(Instant::now());
+            let now = self.awake();
+            self.end_turn(now);
         }
         // Whoever was too slow to be saved in time is not waited for: what is on the disk is consistent.
         if self.torrents.values().all(Torrent::is_saved) {
             self.context.disk.finish();
         }
+    }
+
+    /// The loop goes to sleep: until when, by the system's time, if nothing happens.
+    fn sleep(&mut self) -> Instant {
+        let mut wait = FAR;
+        if self.context.watches_stall {
+            wait = HEARTBEAT;
+        }
+        let latest = self.clock.now() + wait;
+        let deadline = self.clock.to_system(self.schedule.next().map_or(latest, |at| at.min(latest)));
+        self.clock.sleep(deadline);
+        deadline
+    }
+
+    /// The loop runs: what time it is in the session.
+    fn awake(&mut self) -> Instant {
+        self.clock.run(Instant::now(), used_by_thread)
     }
 
     /// Notes the torrents that have something to do now though nothing has happened.

@@ -12,6 +12,7 @@ pub(crate) mod thread;
 mod accept;
 mod check_queue;
 mod checking;
+mod clock;
 mod connections;
 mod context;
 mod engine;
@@ -27,6 +28,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::time::Instant;
 
 use crate::bitfield::Bitfield;
 use crate::check::PieceResult;
@@ -50,8 +52,8 @@ pub use crate::swarm::{PeerFlags, PeerStatus};
 pub(crate) use engine::{Engine, NotStarted};
 pub(crate) use torrent::Torrent;
 
-/// What is asked about a torrent that may or may not be there.
-pub(crate) type Question = Box<dyn FnOnce(Option<&Torrent>) + Send>;
+/// What is asked about a torrent that may or may not be there, and the session's time.
+pub(crate) type Question = Box<dyn FnOnce(Instant, Option<&Torrent>) + Send>;
 
 /// What the library's handles ask of the session. Each waits for its reply, so that there are at
 /// most as many as there are threads that ask.

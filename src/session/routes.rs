@@ -25,7 +25,7 @@ impl Engine {
                 let done = self.with(id, |torrent, context| torrent.check_again(now, pieces, context));
                 let _ = reply.send(done.is_some());
             }
-            Command::Ask(id, question) => question(self.torrents.get(&id)),
+            Command::Ask(id, question) => question(now, self.torrents.get(&id)),
             Command::List(reply) => {
                 let _ = reply.send(self.torrents.values().map(Torrent::info_hash).collect());
             }
@@ -139,6 +139,7 @@ impl Engine {
             return None;
         }
         let id = self.context.counter.torrent();
+        self.context.watches_stall |= options.stall_timeout.is_some();
         self.by_hash.extend(metainfo.info_hash.wire_hashes().map(|name| (name, id)));
         let (claim, refusal) = claim.map_or_else(|error| (None, Some(error)), |claim| (Some(claim), None));
         let torrent = Torrent::new(now, id, metainfo, options, claim, &mut self.context);

@@ -89,10 +89,15 @@ impl Job {
 
 /// Checks torrent after torrent, writes the reports to `out`, and says how it went. `stop` ends it
 /// early.
-pub(crate) fn run_check(config: &Config, jobs: &[Job], out: &mut impl Write, stop: &Arc<AtomicBool>) -> Exit {
+pub(crate) fn run_check(
+    config: &Config,
+    jobs: &[Job],
+    mut hooks: Hooks,
+    out: &mut impl Write,
+    stop: &Arc<AtomicBool>,
+) -> Exit {
     let mut screen = Screen::new(config, jobs.len(), Instant::now());
     let mut exit = Exit::Complete;
-    let mut hooks = Hooks::new(config);
     let mut sink = match config.json {
         Some(least) => ReportSink::Json(Stream::new(out, least)),
         None => ReportSink::Table(Table::new(out, config.color_stdout, config.verbosity)),

@@ -9,9 +9,10 @@ use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -28,8 +29,15 @@ use crate::text::escape;
 /// How long a hook may take; then it is killed, with what it started.
 pub(crate) const LONGEST: Duration = Duration::from_secs(600);
 
+/// How long hooks are waited for after a signal has said stop; then they are told to end (SIGTERM), and nobody waits for that.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What a hook has at the least that begins after the stop.
+const LEAST: Duration = Duration::from_secs(1);
+
 /// What a hook's failure is called, as shells and timeout(1) number it.
 const TIMED_OUT: u8 = 124;
+const TERMINATED: u8 = 128 + 15;
 const NOT_RUNNABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
@@ -70,10 +78,54 @@ impl About {
     }
 }
 
+/// Tells the hooks of a run that a signal has said stop.
+///
+/// The lock is held to add a hook or to tell all of them: the one is done by whoever runs the torrents, the other by a thread
+/// that waits for signals.
+#[derive(Clone, Default)]
+pub(crate) struct HookStop(Arc<Mutex<StopState>>);
+
+#[derive(Default)]
+struct StopState {
+    asked: Option<Instant>,
+    /// One for each hook of the run.
+    running: Vec<SyncSender<HookNews>>,
+}
+
+/// What a hook that runs is waited for with.
+#[derive(Clone, Copy)]
+enum HookNews {
+    Ended,
+    /// A signal said stop, then.
+    Stop(Instant),
+}
+
+impl HookStop {
+    /// A signal has said stop.
+    pub(crate) fn stop(&self) {
+        let now = Instant::now();
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.asked.get_or_insert(now);
+        for hook in state.running.drain(..) {
+            // One that has ended does not listen any more.
+            let _ = hook.try_send(HookNews::Stop(now));
+        }
+    }
+
+    fn add(&self, hook: SyncSender<HookNews>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.asked {
+            Some(at) => drop(hook.try_send(HookNews::Stop(at))),
+            None => state.running.push(hook),
+        }
+    }
+}
+
 /// The hooks of a run.
 pub(crate) struct Hooks {
     complete: Option<Program>,
     error: Option<Program>,
+    stop: HookStop,
     /// At most three for each torrent.
     running: Vec<Receiver<Result<(), HookFailure>>>,
 }
@@ -88,9 +140,14 @@ pub(crate) struct HookFailure {
 }
 
 impl Hooks {
-    /// As the options say.
-    pub(crate) fn new(config: &Config) -> Hooks {
-        Hooks { complete: config.on_complete.clone(), error: config.on_error.clone(), running: Vec::new() }
+    /// As the options say; `stop` tells when a signal says stop.
+    pub(crate) fn new(config: &Config, stop: HookStop) -> Hooks {
+        Hooks {
+            complete: config.on_complete.clone(),
+            error: config.on_error.clone(),
+            stop,
+            running: Vec::new(),
+        }
     }
 
     /// Starts the hook for this occasion, if there is one. `summary` is the event that it is given.
@@ -103,8 +160,9 @@ impl Hooks {
         let environment = environment(occasion, about, &summary);
         let event = json::line(&Event { torrent: about.info_hash, kind: summary }, SystemTime::now());
         let (end, ended) = sync_channel(1);
+        let stop = self.stop.clone();
         let run = move || {
-            let result = run_program(&program, environment, event, LONGEST);
+            let result = run_program(&program, environment, event, LONGEST, &stop);
             // Somebody waits until the end of the process.
             let _ = end.send(result.map_err(|failure| HookFailure {
                 text: format!("{option} {}: {}", escape(&program.text), failure.text),
@@ -154,6 +212,7 @@ fn run_program(
     environment: Vec<(&'static str, String)>,
     input: Vec<u8>,
     longest: Duration,
+    stop: &HookStop,
 ) -> Result<(), HookFailure> {
     // Stdout carries what was asked for and nothing else, so what a hook says goes to stderr.
     let stderr = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
@@ -172,38 +231,73 @@ fn run_program(
         text: format!("cannot be started: {}", cause(&error)),
     })?;
     if let Some(mut stdin) = child.stdin.take() {
-        // On a thread of its own: a hook need not read. One that has ended did not want it.
-        thread::spawn(move || drop(stdin.write_all(&input)));
+        // On a thread of its own: a hook need not read. One that has ended did not want it, and without a thread it
+        // learns what the environment says.
+        let write = move || drop(stdin.write_all(&input));
+        let _ = thread::Builder::new().name("hook-input".to_owned()).spawn(write);
     }
-    judge(wait(child, longest), longest)
+    judge(wait(child, longest, stop), longest)
 }
 
-/// `None`: it took too long and was killed.
-fn wait(mut child: Child, longest: Duration) -> io::Result<Option<ExitStatus>> {
+/// How a hook came to its end.
+enum HookEnd {
+    Exited(ExitStatus),
+    /// It took too long, and was killed.
+    Killed,
+    /// It was told to end, because btget was.
+    Stopped,
+}
+
+fn wait(mut child: Child, longest: Duration, stop: &HookStop) -> io::Result<HookEnd> {
     let group = Pid::from_child(&child);
-    let (end, ended) = sync_channel(1);
-    let wait = thread::spawn(move || {
+    // Two may come: a stop, and the end.
+    let (news, told) = sync_channel(2);
+    stop.add(news.clone());
+    let wait = move || {
         let status = child.wait();
         // Nobody listens any more if it took too long.
-        let _ = end.send(());
+        let _ = news.try_send(HookNews::Ended);
         status
-    });
-    let in_time = ended.recv_timeout(longest) != Err(RecvTimeoutError::Timeout);
-    if !in_time {
-        // It has not been waited for, so the number is still its own.
-        let _ = kill_process_group(group, Signal::KILL);
+    };
+    let began = Instant::now();
+    let wait = match thread::Builder::new().name("hook-wait".to_owned()).spawn(wait) {
+        Ok(wait) => wait,
+        Err(error) => {
+            // The child went with the thread; it is not to run on unseen.
+            let _ = kill_process_group(group, Signal::KILL);
+            return Err(error);
+        }
+    };
+    let (mut deadline, mut signal) = (began + longest, Signal::KILL);
+    loop {
+        match told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(HookNews::Stop(at)) => {
+                deadline = deadline.min((at + FAREWELL).max(began + LEAST));
+                signal = Signal::TERM;
+            }
+            Ok(HookNews::Ended) | Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                // It has not been waited for, so the number is still its own.
+                let _ = kill_process_group(group, signal);
+                if signal == Signal::TERM {
+                    return Ok(HookEnd::Stopped);
+                }
+                let _ = wait.join().expect("waiting does not panic")?;
+                return Ok(HookEnd::Killed);
+            }
+        }
     }
-    let status = wait.join().expect("waiting does not panic")?;
-    Ok(in_time.then_some(status))
+    wait.join().expect("waiting does not panic").map(HookEnd::Exited)
 }
 
-fn judge(status: io::Result<Option<ExitStatus>>, longest: Duration) -> Result<(), HookFailure> {
+fn judge(end: io::Result<HookEnd>, longest: Duration) -> Result<(), HookFailure> {
     let failure = |code, text| Err(HookFailure { code, text });
-    match status {
+    match end {
         Err(error) => failure(NOT_RUNNABLE, format!("cannot be waited for: {}", cause(&error))),
-        Ok(None) => failure(TIMED_OUT, format!("killed after {} s", longest.as_secs_f32())),
-        Ok(Some(status)) if status.success() => Ok(()),
-        Ok(Some(status)) => match (status.code(), status.signal()) {
+        Ok(HookEnd::Killed) => failure(TIMED_OUT, format!("killed after {} s", longest.as_secs_f32())),
+        Ok(HookEnd::Stopped) => failure(TERMINATED, "told to end, because btget was".to_owned()),
+        Ok(HookEnd::Exited(status)) if status.success() => Ok(()),
+        Ok(HookEnd::Exited(status)) => match (status.code(), status.signal()) {
             (Some(code), _) => failure(code.clamp(1, 255) as u8, format!("exit code {code}")),
             (None, Some(signal)) => failure(128 + signal as u8, format!("killed by signal {signal}")),
             (None, None) => failure(NOT_RUNNABLE, "ended in no known way".to_owned()),
@@ -218,7 +312,8 @@ mod tests {
 
     fn ran(command: &str, longest: Duration) -> Result<(), u8> {
         let program = values::program(command).unwrap();
-        run_program(&program, Vec::new(), b"{}\n".to_vec(), longest).map_err(|failure| failure.code)
+        let stop = HookStop::default();
+        run_program(&program, Vec::new(), b"{}\n".to_vec(), longest, &stop).map_err(|failure| failure.code)
     }
 
     #[test]
@@ -242,8 +337,33 @@ mod tests {
     }
 
     #[test]
+    fn a_hook_is_told_to_end_some_time_after_a_signal_has_said_stop() {
+        let told = tempfile::NamedTempFile::new().unwrap();
+        let script = "trap 'echo told > \"$0\"' TERM; while ! test -s \"$0\"; do sleep 0.01; done";
+        let words = ["sh", "-c", script, told.path().to_str().unwrap()].map(str::to_owned);
+        let program = Program { text: "a script".to_owned(), words: words.into() };
+        let stop = HookStop::default();
+        stop.0.lock().unwrap().asked = Some(Instant::now());
+        let end = run_program(&program, Vec::new(), Vec::new(), LONGEST, &stop);
+        assert_eq!(end.unwrap_err().code, TERMINATED);
+        while std::fs::read(told.path()).unwrap().is_empty() {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_hook_that_ends_in_time_after_a_stop_is_judged_as_any() {
+        let program = values::program("sh -c 'exit 3'").unwrap();
+        let stop = HookStop::default();
+        stop.stop();
+        let end = run_program(&program, Vec::new(), Vec::new(), LONGEST, &stop);
+        assert_eq!(end.unwrap_err().code, 3);
+    }
+
+    #[test]
     fn a_hook_need_not_read_however_long_the_event() {
         let program = values::program("true").unwrap();
-        assert_eq!(run_program(&program, Vec::new(), vec![b' '; 1 << 20], LONGEST), Ok(()));
+        let stop = HookStop::default();
+        assert_eq!(run_program(&program, Vec::new(), vec![b' '; 1 << 20], LONGEST, &stop), Ok(()));
     }
 }

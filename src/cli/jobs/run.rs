@@ -8,7 +8,7 @@ use anyhow::anyhow;
 
 use crate::cli::Exit;
 use crate::cli::jobs::check::{Job, run_check};
-use crate::cli::jobs::hooks::{About, Hooks, Occasion};
+use crate::cli::jobs::hooks::{About, HookStop, Hooks, Occasion};
 use crate::cli::jobs::load::{Loaded, cause, load};
 use crate::cli::jobs::transfer;
 use crate::cli::options::config::{Config, Mode, Verbosity};
@@ -47,10 +47,15 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
             let jobs: Vec<Job> = wanted(config, torrents)?.into_iter().map(job).collect::<Result<_, _>>()?;
             let stop = Arc::new(AtomicBool::new(false));
             let stopped = Arc::clone(&stop);
-            let stop_it = move || stopped.store(true, Ordering::Relaxed);
+            let hook_stop = HookStop::default();
+            let hooks = Hooks::new(config, hook_stop.clone());
+            let stop_it = move || {
+                stopped.store(true, Ordering::Relaxed);
+                hook_stop.stop();
+            };
             signals::listen_to_stop(exit, stop_it).map_err(no_signals)?;
             let mut out = json::stdout().map_err(no_stdout)?;
-            Ok(run_check(config, &jobs, &mut out, &stop))
+            Ok(run_check(config, &jobs, hooks, &mut out, &stop))
         }
         Mode::Transfer => transfer::run(config, wanted(config, torrents)?, exit),
     }
@@ -130,7 +135,7 @@ pub(crate) fn tell_not_begun(
             stream.write(&Event { torrent: about.info_hash(), kind: kind.clone() });
         }
     }
-    let mut hooks = Hooks::new(config);
+    let mut hooks = Hooks::new(config, HookStop::default());
     for (about, summary) in summaries {
         hooks.run(Occasion::Error, &about, summary);
     }

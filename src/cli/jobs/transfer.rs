@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use crate::cli::Exit;
-use crate::cli::jobs::hooks::{About, Hooks, Occasion};
+use crate::cli::jobs::hooks::{About, HookStop, Hooks, Occasion};
 use crate::cli::jobs::load::{Loaded, cause};
 use crate::cli::jobs::run::{Refusal, no_signals, no_stdout, not_begun, tell_not_begun};
 use crate::cli::options::config::{Config, Verbosity};
@@ -60,16 +60,23 @@ pub(crate) fn run(
     exit: fn(i32) -> !,
 ) -> Result<Exit, Refusal> {
     let (wake, wakes) = sync_channel(MAX_WAITING);
-    let signalled = wake.clone();
-    // Nobody listens any more only once the outcome is known.
-    signals::listen(exit, move |signal| drop(signalled.send(Wake::Signal(signal)))).map_err(no_signals)?;
+    let (signalled, hook_stop) = (wake.clone(), HookStop::default());
+    let hooks = Hooks::new(config, hook_stop.clone());
+    let on_signal = move |signal| {
+        if signal == Signal::Stop {
+            hook_stop.stop();
+        }
+        // Nobody listens any more only once the outcome is known.
+        let _ = signalled.send(Wake::Signal(signal));
+    };
+    signals::listen(exit, on_signal).map_err(no_signals)?;
 
     let session =
         Session::start(config.session.clone()).map_err(|error| not_started(config, &torrents, error))?;
     let writer = subscribe(config, &session, wake)?;
     let running = add(config, &session, torrents)?;
     let screen = Screen::new(config, running.len(), Instant::now());
-    let mut transfer = TransferJob { config, screen, torrents: running, wakes, hooks: Hooks::new(config) };
+    let mut transfer = TransferJob { config, screen, torrents: running, wakes, hooks };
     transfer.until_over();
     session.begin_shutdown();
     transfer.until_told();

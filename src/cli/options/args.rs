@@ -156,7 +156,8 @@ pub struct Args {
     /// Also when it was there already. CMD is split into words as a shell would, and run without one;
     /// for a shell, say so: "sh -c '...'". It gets the torrent's summary event as JSON on its standard
     /// input, and BTGET_* in its environment, see HOOKS in the man page. If it fails, its exit code
-    /// becomes that of btget. It may take 10 minutes, then it is killed.
+    /// becomes that of btget. It may take 10 minutes, then it is killed; after
+    /// a signal has said stop it has 5 s, then it is told to end (SIGTERM).
     #[arg(long, value_name = "CMD", value_parser = values::program, conflicts_with = "show",
           value_hint = ValueHint::CommandString, help_heading = "Hooks")]
     pub on_complete: Option<Program>,
@@ -305,7 +306,8 @@ Signals:
   SIGINT, SIGTERM, SIGHUP
             stop: sync what is written, save resume data, tell the tracker (5 s at the
             most), exit. The same again exits at once; what is on disk stays consistent.
-            Under nohup, SIGHUP stays ignored.
+            What is ignored at the start stays so: SIGHUP under nohup, SIGINT of what
+            a script starts with &.
 
 Exit codes:
    0  everything wanted is complete and verified, and seeded as asked
