@@ -6,6 +6,7 @@
 
 mod builder;
 mod callbacks;
+mod facts;
 mod session;
 mod torrent;
 

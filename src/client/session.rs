@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use super::torrent::Facts;
+use super::facts::Facts;
 use super::{Client, Error, SessionOptions, Subscription, TorrentOptions};
 use crate::event::{Kind, Severity};
 use crate::ids::InfoHashes;

@@ -3,58 +3,21 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::callbacks::Callback;
-use super::{
-    CachedPiece, ClientBuilder, Error, FileInfo, PeerStatus, Phase, Session, Status, Tier, TorrentOptions,
-    Which,
-};
+use super::facts::Facts;
+use super::{CachedPiece, ClientBuilder, Error, FileInfo, PeerStatus, Phase, Session, Status, Tier, Which};
 use crate::bitfield::Bitfield;
 use crate::event::{Event, Severity, State};
 use crate::ids::{InfoHashes, TorrentId};
-use crate::layout::{FileIndex, PieceIndex};
-use crate::metainfo::Metainfo;
+use crate::layout::PieceIndex;
 use crate::session::Command;
 use crate::session::Torrent;
 use crate::session::thread::Commands;
 use crate::swarm::Order;
 use crate::wire::PeerId;
-
-/// What does not change while a torrent lives.
-#[derive(Debug)]
-pub(super) struct Facts {
-    name: String,
-    size: u64,
-    piece_length: u32,
-    pieces: u32,
-    basedir: PathBuf,
-    files: Vec<FileInfo>,
-    /// The last picture, for when the session has ended. The lock is held for a copy at a time, by
-    /// the handles that ask.
-    last: Mutex<Option<Status>>,
-}
-
-impl Facts {
-    pub(super) fn new(metainfo: &Metainfo, options: &TorrentOptions) -> Facts {
-        let basedir = std::path::absolute(&options.basedir).unwrap_or_else(|_| options.basedir.clone());
-        let file = |(index, file): (usize, &crate::metainfo::File)| FileInfo {
-            path: basedir.join(&*file.path),
-            length: metainfo.layout.file(FileIndex(index as u32)).length,
-            priority: options.priorities.get(index).copied().unwrap_or(1),
-        };
-        Facts {
-            name: metainfo.name.clone(),
-            size: metainfo.layout.total(),
-            piece_length: metainfo.layout.piece_length(),
-            pieces: metainfo.layout.num_pieces(),
-            files: metainfo.files.iter().enumerate().map(file).collect(),
-            basedir,
-            last: Mutex::new(None),
-        }
-    }
-}
 
 /// A handle to one torrent; clones are handles to the same.
 ///
@@ -289,13 +252,8 @@ impl Client {
         }
     }
 
-    /// Asks the session about the torrent; `None` once either has ended.
-    fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Torrent) -> T + Send + 'static) -> Option<T> {
-        self.ask_now(|_, torrent| question(torrent))
-    }
-
-    /// [`Client::ask`] with the session's time.
-    fn ask_now<T: Send + 'static>(
+    /// Asks the session about the torrent, with the session's time; `None` once either has ended.
+    fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(Instant, &Torrent) -> T + Send + 'static,
     ) -> Option<T> {
@@ -310,7 +268,7 @@ impl Client {
 
     /// A picture of this moment; after the session's end, the last one that was asked for.
     pub fn status(&self) -> Option<Status> {
-        let status = self.ask_now(|now, torrent| torrent.status(now));
+        let status = self.ask(|now, torrent| torrent.status(now));
         let mut last = self.facts.last.lock().unwrap_or_else(PoisonError::into_inner);
         if status.is_some() {
             last.clone_from(&status);
@@ -396,7 +354,7 @@ impl Client {
     /// The files: length in bytes, absolute path, priority.
     pub fn files(&self) -> Vec<FileInfo> {
         let mut files = self.facts.files.clone();
-        let priorities = self.ask(|torrent| torrent.priorities().to_vec()).unwrap_or_default();
+        let priorities = self.ask(|_, torrent| torrent.priorities().to_vec()).unwrap_or_default();
         files.iter_mut().zip(priorities).for_each(|(file, priority)| file.priority = priority);
         files
     }
@@ -444,7 +402,7 @@ impl Client {
     /// The connected peers.
     pub fn peers(&self) -> Vec<PeerStatus> {
         let peers = |now, torrent: &Torrent| torrent.swarm().map(|swarm| swarm.peers(now));
-        self.ask_now(peers).flatten().unwrap_or_default()
+        self.ask(peers).flatten().unwrap_or_default()
     }
 
     /// The tiers of trackers, in the order in which they are asked.
@@ -472,7 +430,7 @@ impl Client {
     /// # Ok(()) }
     /// ```
     pub fn trackers(&self) -> Vec<Tier> {
-        self.ask(Torrent::trackers).unwrap_or_default()
+        self.ask(|_, torrent| torrent.trackers()).unwrap_or_default()
     }
 
     /// Blocks that are kept in memory until their piece is whole, with copies of their data: what
@@ -504,6 +462,6 @@ impl Client {
     /// # Ok(()) }
     /// ```
     pub fn piece_cache(&self) -> Vec<CachedPiece> {
-        self.ask(Torrent::piece_cache).unwrap_or_default()
+        self.ask(|_, torrent| torrent.piece_cache()).unwrap_or_default()
     }
 }
