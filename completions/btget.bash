@@ -23,7 +23,7 @@ _btget() {
 
     case "${cmd}" in
         btget)
-            opts="-d -p -q -v -h -V --basedir --preallocate --file-error --overwrite --state-dir --files --priority --hashcheck-only --full-check --pieces --state --no-seed --seed-ratio --seed-time --stall-timeout --port --bind --max-peers --upload-slots --max-download-rate --max-upload-rate --on-complete --on-error --show --json --events --progress --quiet --verbose --color --help --version"
+            opts="-d -p -q -v -h -V --basedir --preallocate --file-error --overwrite --state-dir --files --priority --hashcheck-only --full-check --pieces --state --no-seed --seed-ratio --seed-time --stall-timeout --port --bind --tracker --max-peers --upload-slots --max-download-rate --max-upload-rate --on-complete --on-error --show --json --events --progress --quiet --verbose --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -95,6 +95,10 @@ _btget() {
                     return 0
                     ;;
                 --bind)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tracker)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

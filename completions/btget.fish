@@ -15,7 +15,8 @@ complete -c btget -l seed-ratio -d 'Leave when uploaded / wanted size reaches th
 complete -c btget -l seed-time -d 'Leave after seeding for so long, e.g. 90s, 10m, 2h, 1d' -r
 complete -c btget -l stall-timeout -d 'Give up (exit 5) when no new data arrived for so long' -r
 complete -c btget -s p -l port -d 'Ports to listen on, tried in order: 6952,6881-6889,0 [default: 0, the system picks]' -r
-complete -c btget -l bind -d 'Local address for listening and for outgoing connections [default: any]' -r
+complete -c btget -l bind -d 'Local address for all connections and packets [default: any]' -r
+complete -c btget -l tracker -d 'A further tracker for every torrent; repeatable' -r -f
 complete -c btget -l max-peers -d 'Connections, all torrents together' -r
 complete -c btget -l upload-slots -d 'Peers of a torrent that are sent data at the same time' -r
 complete -c btget -l max-download-rate -d 'Bytes a second, all torrents together: 500K, 2M [default: no limit]' -r

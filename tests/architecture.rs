@@ -71,7 +71,7 @@ const ROOMS: &[Room] = &[
     Room { name: "metainfo", knows: &["bencode", "hash", "ids", "layout", "text"], may: &[] },
     Room { name: "event", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
     Room { name: "wire", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
-    Room { name: "finder", knows: &["event", "ids"], may: &[] },
+    Room { name: "finder", knows: &["event", "ids", "text"], may: &[] },
     // Of the finder it knows the plain words for how a connection ends.
     Room {
         name: "swarm",

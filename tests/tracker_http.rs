@@ -26,6 +26,7 @@ const SHORT: Duration = Duration::from_millis(400);
 fn request(url: &str) -> Request {
     Request {
         url: url.into(),
+        is_users: false,
         info_hash: WireHash(HASH),
         peer_id: PeerId(PEER_ID),
         port: 6881,
@@ -420,4 +421,101 @@ fn a_whole_run_is_heard_as_started_completed_stopped() {
     let ids: Vec<_> = good.announces().into_iter().map(|heard| heard.tracker_id.is_some()).collect();
     assert_eq!(ids, [false, true, true, true]);
     assert_eq!(announcer.trackers().next().unwrap().last_error, Some("still not"));
+}
+
+#[test]
+fn an_announce_leaves_from_the_local_address_that_is_wished_also_to_redirects_and_proxies() {
+    let bind: IpAddr = [127, 0, 0, 9].into();
+    let options = Options { bind: Some(bind), ..options(TIME) };
+    let tracker = Tracker::start();
+    let first = Tracker::start();
+    first.set_manners(Manners::Redirect(format!("{}?{{query}}", tracker.url())));
+    announce(&request(&first.url()), &options).unwrap();
+    assert_eq!((first.announces()[0].address.ip(), tracker.announces()[0].address.ip()), (bind, bind));
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = Some(format!("http://{}", listener.local_addr().unwrap()));
+    let caller = std::thread::spawn(move || listener.accept().unwrap().1.ip());
+    let options = Options { proxies: Proxies { http: proxy, ..Proxies::default() }, ..options };
+    announce(&request("http://tracker.invalid/announce"), &options).unwrap_err();
+    assert_eq!(caller.join().unwrap(), bind);
+}
+
+#[test]
+fn a_torrent_gets_nothing_but_announces_out_of_this_machine() {
+    let tracker = Tracker::start();
+    let origin = format!("http://{}", tracker.address());
+    let by_number = origin.replace("127.0.0.1", "2130706433");
+    for url in [
+        format!("{origin}/admin?do=reboot"),
+        format!("{origin}/admin?x=/announce"),
+        format!("{origin}/admin#/announce"),
+        format!("{origin}/do.cgi/announce"),
+        format!("{origin}/announce/../admin"),
+        format!("{by_number}/admin"),
+        format!("{}/admin", origin.replace("127.0.0.1", "localhost")),
+        format!("{}/admin", origin.replace("127.0.0.1", "[::ffff:127.0.0.1]")),
+        origin.replace("127.0.0.1", "0.0.0.0"),
+    ] {
+        let failure = ask(&url).unwrap_err();
+        assert!(failure.reason.contains("where nothing is asked for a torrent but"), "{url}: {failure:?}");
+    }
+    assert_eq!(tracker.connections(), 0);
+    // This tracker knows /announce alone; that it is asked is what counts.
+    assert_eq!(ask(&format!("{by_number}/announce.php?passkey=1")).unwrap_err().status_code, 404);
+    // Who gives a tracker knows where it is.
+    let users = Request { is_users: true, ..request(&format!("{origin}/tracker")) };
+    assert_eq!(announce(&users, &options(TIME)).unwrap_err().status_code, 404);
+    assert_eq!(tracker.connections(), 2);
+}
+
+#[test]
+fn a_redirect_leads_to_nothing_but_announces_of_this_machine_either() {
+    let (tracker, other) = (Tracker::start(), Tracker::start());
+    for location in ["/admin?{query}".to_owned(), format!("http://{}/admin", other.address())] {
+        tracker.set_manners(Manners::Redirect(location.clone()));
+        let failure = ask(&tracker.url()).unwrap_err();
+        assert!(failure.reason.contains("where nothing is asked"), "{location}: {failure:?}");
+    }
+    // Nor of another server though the user trusts the one that redirects.
+    let users = Request { is_users: true, ..request(&tracker.url()) };
+    assert!(announce(&users, &options(TIME)).unwrap_err().reason.contains("where nothing is asked"));
+    assert_eq!(other.connections(), 0);
+}
+
+#[test]
+fn inner_addresses_are_no_better_reached_through_a_proxy() {
+    let nobody = Some("http://127.0.0.1:1".to_owned());
+    let proxies = Proxies { http: nobody, ..Proxies::default() };
+    let options = Options { proxies, ..options(TIME) };
+    for host in ["192.168.1.1", "3232235777", "[fd00::1]"] {
+        let failure = announce(&request(&format!("http://{host}/admin")), &options).unwrap_err();
+        assert!(failure.reason.contains("where nothing is asked"), "{host}: {failure:?}");
+    }
+}
+
+#[test]
+fn user_and_password_are_decoded_and_said_to_nobody_else() {
+    let (tracker, other) = (Tracker::start(), Tracker::start());
+    tracker.set_manners(Manners::Redirect(format!("{}?{{query}}", other.url())));
+    ask(&tracker.url().replace("http://", "http://us%40er:p%3Aa%2Fs%20s@")).unwrap();
+    // `us@er:p:a/s s`.
+    assert_eq!(tracker.announces()[0].headers["authorization"], "Basic dXNAZXI6cDphL3Mgcw==");
+    assert_eq!(other.announces()[0].headers.get("authorization"), None);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for url in [&format!("http://u:secret@{free}/announce"), "http://u:secret@:1/", "http://u:secret@a b/"] {
+        let failure = ask(url).unwrap_err();
+        assert!(!failure.reason.contains("secret"), "{failure:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_has_a_name_instead_of_an_address_is_looked_up() {
+    let tracker = Tracker::start();
+    tracker.set_manners(Manners::Body(
+        b"d5:peersld2:ip9:localhost4:porti7eed2:ip8:10.0.0.14:porti1eeee".to_vec(),
+    ));
+    let peers = ask(&tracker.url()).unwrap().peers;
+    assert_eq!(peers[0], "10.0.0.1:1".parse().unwrap());
+    assert!(peers.contains(&"127.0.0.1:7".parse().unwrap()), "{peers:?}");
 }

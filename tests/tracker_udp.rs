@@ -14,6 +14,7 @@ const CONNECTION_ID: [u8; 8] = *b"connect!";
 fn request(url: String) -> Request {
     Request {
         url,
+        is_users: false,
         info_hash: WireHash([7; 20]),
         peer_id: PeerId(*b"-bg010U-abcdefghijkl"),
         port: 6881,

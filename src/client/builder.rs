@@ -100,6 +100,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Further tiers of trackers, as URLs (http, https or udp), after the torrent's own; a private torrent does not use them.
+    /// Default: none.
+    pub fn trackers(mut self, tiers: impl Into<Vec<Vec<String>>>) -> Self {
+        self.torrent.trackers = tiers.into();
+        self
+    }
+
     /// Blocks of unfinished pieces from an earlier [`Client::piece_cache`]; default: none.
     pub fn piece_cache(mut self, cache: impl Into<Vec<CachedPiece>>) -> Self {
         self.torrent.piece_cache = cache.into();

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::event::{Kind, Severity, WantedEvents};
+use crate::text::without_credentials;
 use announce::{Announce, AnnounceFailure, Announcer, Answer, Outcome, Token};
 use candidates::Candidates;
 use rules::Admission;
@@ -240,6 +241,7 @@ impl Finder {
                 ..
             }) => {
                 let peers = self.found(now, peers, Origin::Tracker);
+                let url = without_credentials(&url).into_owned();
                 if let Some(reason) = warning {
                     let url = url.clone();
                     self.tell(Severity::Warning, || Kind::TrackerWarning { url, tier, reason });
@@ -256,7 +258,7 @@ impl Finder {
             }
             Some(Outcome::Failure { url, tier, reason, status_code, times_in_row, .. }) => {
                 self.tell(Severity::Warning, || Kind::TrackerFailure {
-                    url,
+                    url: without_credentials(&url).into_owned(),
                     tier,
                     reason,
                     times_in_row,
@@ -288,7 +290,7 @@ impl Finder {
         let announce = self.announcer.poll(now, need.addresses)?;
         let Announce { url, tier, event, .. } = &announce;
         let told = self.wanted_events.build(Severity::Info, || Kind::TrackerAnnounce {
-            url: url.clone(),
+            url: without_credentials(url).into_owned(),
             tier: *tier,
             announce: event.map_or("", |event| event.as_str()),
         });

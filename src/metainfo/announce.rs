@@ -3,6 +3,7 @@
 
 use super::notes::{ParseNotes, quote};
 use crate::bencode::Value;
+use crate::text::without_credentials;
 
 /// Trackers kept, all tiers together; the longest public lists have some hundred.
 const MAX_TRACKERS: usize = 1000;
@@ -12,6 +13,9 @@ const MAX_URLS: usize = 100;
 
 /// DHT nodes kept.
 const MAX_NODES: usize = 100;
+
+/// How trackers are spoken to.
+const TRACKER_SCHEMES: &[&str] = &["http", "https", "udp"];
 
 /// Bytes in a URL that is kept: what servers and browsers commonly take.
 const MAX_URL: usize = 2048;
@@ -30,7 +34,7 @@ pub(super) fn trackers(
         // Some torrents have a plain string where BEP 12 asks for a list.
         let alone = tier.as_bytes().map(|_| tier);
         for url in tier.as_list().into_iter().flatten().chain(alone) {
-            match tracker_url(url, notes) {
+            match url_of_tracker(url, notes) {
                 Some(url) if seen.contains(&url) => {}
                 Some(_) if seen.len() == MAX_TRACKERS => left_out += 1,
                 Some(url) => {
@@ -48,7 +52,7 @@ pub(super) fn trackers(
         notes.add(|| format!("announce-list: more than {MAX_TRACKERS} trackers, {left_out} left out"));
     }
     if tiers.is_empty() {
-        tiers.extend(announce.and_then(|url| tracker_url(url, notes)).map(|url| vec![url]));
+        tiers.extend(announce.and_then(|url| url_of_tracker(url, notes)).map(|url| vec![url]));
     }
     tiers
 }
@@ -72,11 +76,11 @@ pub(super) fn nodes(value: Option<Value<'_>>) -> Vec<(String, u16)> {
     value.and_then(|nodes| nodes.as_list()).into_iter().flatten().filter_map(pair).take(MAX_NODES).collect()
 }
 
-fn tracker_url(value: Value<'_>, notes: &mut ParseNotes) -> Option<String> {
+fn url_of_tracker(value: Value<'_>, notes: &mut ParseNotes) -> Option<String> {
     if value.as_bytes() == Some(b"") {
         return None;
     }
-    checked_url(value, &["http", "https", "udp"], "tracker", notes)
+    checked_url(value, TRACKER_SCHEMES, "tracker", notes)
 }
 
 fn checked_url(value: Value<'_>, schemes: &[&str], what: &str, notes: &mut ParseNotes) -> Option<String> {
@@ -84,9 +88,16 @@ fn checked_url(value: Value<'_>, schemes: &[&str], what: &str, notes: &mut Parse
     if url.is_none() {
         let shown = &value.as_bytes().unwrap_or(value.span());
         let shown = String::from_utf8_lossy(&shown[..shown.len().min(MAX_URL)]);
+        let shown = without_credentials(&shown);
         notes.add(|| format!("{what} {} left out: not a usable {} URL", quote(&shown), schemes.join("/")));
     }
     url
+}
+
+/// The URL of a tracker as it is used, if `url` could be one: http, https or udp, a host, a port (a must for udp), nothing that does not belong
+/// into a URL.
+pub fn tracker_url(url: &str) -> Option<String> {
+    plausible(url.trim_ascii(), TRACKER_SCHEMES)
 }
 
 /// The URL, scheme in lower case, if it could be one: a known scheme, a host, a port that is one

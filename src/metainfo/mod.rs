@@ -16,6 +16,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use announce::tracker_url;
 pub use error::MetainfoError;
 // What the types of this room are made of.
 pub use crate::hash::{Sha1, Sha256, sha1};

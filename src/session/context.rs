@@ -16,7 +16,7 @@ use crate::ids::Counter;
 use crate::net::Gate;
 use crate::net::dial::Dialer;
 use crate::swarm::MAX_UNWRITTEN;
-use crate::tracker;
+use crate::tracker::{self, AnnouncePool};
 use crate::wire::PeerId;
 
 /// While more bytes than this wait for the disk nothing is read from any socket. The swarms stop
@@ -56,6 +56,8 @@ pub(crate) struct Context {
     pub tracker_options: Arc<tracker::Options>,
     /// A torrent of the session is, or was, to end if no new data come for some time.
     pub watches_stall: bool,
+    /// The threads that announce.
+    pub announces: AnnouncePool,
 }
 
 /// Who we are to peers and trackers.

@@ -22,7 +22,7 @@ use crate::ids::{Counter, TorrentId, WireHash};
 use crate::net::NetShared;
 use crate::net::dial::Dialer;
 use crate::net::driver::FromPeer;
-use crate::tracker;
+use crate::tracker::{self, AnnouncePool};
 use crate::wire::PeerId;
 
 /// Inputs of one kind that are taken before the torrents are asked what to do about them.
@@ -96,6 +96,7 @@ impl Engine {
             rng,
             tracker_options,
             watches_stall: false,
+            announces: AnnouncePool::default(),
         };
         let engine = Engine {
             torrents: BTreeMap::new(),

@@ -63,6 +63,9 @@ pub struct TorrentOptions {
     pub stall_timeout: Option<Duration>,
     /// What an error of the disk does; `None`: end with `no_seed`, else pause.
     pub file_error: Option<FileErrorAction>,
+    /// Further trackers, in tiers that come after the torrent's own; a private torrent (BEP 27) does not use them. They may lead anywhere,
+    /// while the torrent's own are asked for nothing but announces where they lead to this machine or its local network.
+    pub trackers: Vec<Vec<String>>,
     /// Blocks of unfinished pieces, as an earlier client's `piece_cache` gave them. They are hashed
     /// with the rest of their piece, so nothing is trusted; what does not fit the torrent is ignored.
     pub piece_cache: Vec<CachedPiece>,
@@ -254,6 +257,7 @@ impl Default for TorrentOptions {
             seed_time: None,
             stall_timeout: None,
             file_error: None,
+            trackers: Vec::new(),
             piece_cache: Vec::new(),
         }
     }
@@ -286,7 +290,7 @@ pub struct Tier {
     pub peers: usize,
     /// IPv6 peers in the last answer.
     pub peers6: usize,
-    /// The URLs, in the order in which they are asked.
+    /// The URLs, in the order in which they are asked, with `***` for user names and passwords.
     pub urls: Vec<String>,
     /// Each of the trackers, in the same order.
     pub trackers: Vec<TrackerInfo>,
@@ -296,7 +300,7 @@ pub struct Tier {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct TrackerInfo {
-    /// The URL as the torrent gives it.
+    /// The URL as the torrent gives it, with `***` for user name and password.
     pub url: String,
     /// The number of its tier, from 0.
     pub tier: usize,

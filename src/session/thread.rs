@@ -10,9 +10,6 @@ use super::options::SessionOptions;
 use super::{Command, Engine, NotStarted};
 use crate::wire::PeerId;
 
-/// Threads for announces that may be under way at once; each is blocked for 30 s at the most.
-const MAX_BLOCKING: usize = 64;
-
 /// Asks the session; as many as are wanted may.
 #[derive(Clone, Debug)]
 pub(crate) struct Commands(UnboundedSender<Command>);
@@ -83,11 +80,7 @@ pub(crate) struct Started {
 type Ready = SyncSender<Result<Started, NotStarted>>;
 
 fn run_session(options: SessionOptions, commands: UnboundedReceiver<Command>, ready: &Ready) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(MAX_BLOCKING)
-        .thread_name("btget-blocking")
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {

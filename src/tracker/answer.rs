@@ -13,15 +13,27 @@ use crate::finder::announce::{AnnounceFailure, Answer, RetryIn};
 /// What is said of a refusal without words.
 pub(super) const REFUSED: &str = "refused without a reason";
 
+/// Peers of one answer that are looked up by their names; each may take a name server's time-out.
+const MAX_NAMES: usize = 8;
+
 /// Characters kept of what a tracker says in words.
 const MAX_WORDS: usize = 300;
 
-/// Reads the body of an answer that came with this HTTP status.
+/// A peer whose address is a host name, as BEP 3 allows it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct NamedPeer {
+    /// The name.
+    pub host: String,
+    /// Where the peer listens.
+    pub port: u16,
+}
+
+/// Reads the body of an answer that came with this HTTP status; peers that are named are to be looked up.
 ///
 /// # Errors
 ///
 /// The tracker's `failure reason`, or that the body is no answer.
-pub fn parse(body: &[u8], status_code: u16) -> Result<Answer, AnnounceFailure> {
+pub fn parse(body: &[u8], status_code: u16) -> Result<(Answer, Vec<NamedPeer>), AnnounceFailure> {
     let fail = |reason: String| AnnounceFailure::with_status(status_code, reason);
     // What follows the dictionary (a line's end, mostly) does no harm.
     let (value, _) = bencode::decode_prefix(body)
@@ -56,7 +68,7 @@ pub fn parse(body: &[u8], status_code: u16) -> Result<Answer, AnnounceFailure> {
         return Err(fail("the answer is not a tracker's: neither `interval` nor `peers`".to_owned()));
     }
     answer.peers = peers.list;
-    Ok(answer)
+    Ok((answer, peers.names))
 }
 
 /// What the tracker says if it refuses, be it with an HTTP error.
@@ -87,6 +99,8 @@ pub(super) fn compact6(bytes: &[u8]) -> Vec<SocketAddr> {
 struct Peers {
     list: Vec<SocketAddr>,
     seen: HashSet<SocketAddr>,
+    /// Peers without an address, each once; at most [`MAX_NAMES`].
+    names: Vec<NamedPeer>,
     /// Whether the answer names peers at all, be it none.
     are_said: bool,
 }
@@ -119,13 +133,21 @@ impl Peers {
         }
     }
 
-    /// BEP 3's dictionary; a host name, which it allows, is passed over: nobody looks up
-    /// names that strangers give.
+    /// BEP 3's dictionary, in which `ip` may be a host name.
     fn read_plain(&mut self, peer: Value<'_>) {
-        let ip = peer.get(b"ip").and_then(|ip| ip.as_str()).and_then(|ip| ip.parse().ok());
+        let host = peer.get(b"ip").and_then(|ip| ip.as_str());
         let port = peer.get(b"port").and_then(|port| port.as_int()).and_then(|port| port.try_into().ok());
-        if let (Some(ip), Some(port)) = (ip, port) {
-            self.add(ip, port);
+        let (Some(host), Some(port)) = (host, port) else { return };
+        match host.parse() {
+            Ok(ip) => self.add(ip, port),
+            Err(_) => self.add_name(host, port),
+        }
+    }
+
+    fn add_name(&mut self, host: &str, port: u16) {
+        let name = NamedPeer { host: host.to_owned(), port };
+        if port != 0 && is_host_name(host) && self.names.len() < MAX_NAMES && !self.names.contains(&name) {
+            self.names.push(name);
         }
     }
 
@@ -136,6 +158,18 @@ impl Peers {
             self.list.push(peer);
         }
     }
+}
+
+/// RFC 1035: letters, digits and hyphens in parts of 63 bytes, 253 in all (and the underscores that some have). The last part begins
+/// with a letter: others would be odd ways to write an address.
+fn is_host_name(host: &str) -> bool {
+    let is_part = |part: &str| {
+        let plain = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        plain && (1..=63).contains(&part.len())
+    };
+    let last_is_word =
+        host.rsplit('.').next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_alphabetic()));
+    host.len() <= 253 && last_is_word && host.split('.').all(is_part)
 }
 
 fn seconds(value: Value<'_>) -> Option<Duration> {
@@ -168,7 +202,7 @@ mod tests {
     use super::*;
 
     fn ok(body: &[u8]) -> Answer {
-        parse(body, 200).unwrap()
+        parse(body, 200).unwrap().0
     }
 
     fn err(body: &[u8]) -> AnnounceFailure {
@@ -198,6 +232,26 @@ mod tests {
         let body = b"d5:peersld2:ip7:1.2.3.44:porti6881eed2:ip3:::14:porti1eed2:ip9:localhost4:porti1ee\
             d2:ip7:1.2.3.44:porti70000eed2:ip7:1.2.3.44:porti-1eei7edeee";
         assert_eq!(ok(body).peers, addresses(&["1.2.3.4:6881", "[::1]:1"]));
+    }
+
+    #[test]
+    fn peers_may_have_names_instead_of_addresses_a_few_of_them() {
+        let peer = |host: &str, port: u16| format!("d2:ip{}:{host}4:porti{port}ee", host.len());
+        let names = |peers: &[String]| {
+            let body = format!("d5:peersl{}ee", peers.concat());
+            let (answer, names) = parse(body.as_bytes(), 200).unwrap();
+            assert_eq!(answer.peers, []);
+            names
+        };
+        let long = format!("{}.example", "a".repeat(64));
+        let odd = ["", "a b", "a..b", ".", "2130706433", "0x7f.1", "-", "a/b", "h\u{e9}", "[::1]", &long]
+            .map(|host| peer(host, 1));
+        assert_eq!(names(&odd), []);
+        let expected = NamedPeer { host: "a-b.Example".to_owned(), port: 6881 };
+        let good = [peer("a-b.Example", 6881), peer("a-b.Example", 6881), peer("x.example", 0)];
+        assert_eq!(names(&good), [expected]);
+        let many: Vec<String> = (1..100).map(|port| peer("a.example", port)).collect();
+        assert_eq!(names(&many).len(), MAX_NAMES);
     }
 
     #[test]
@@ -261,8 +315,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic_or_exceed_its_bounds(body in prop::collection::vec(any::<u8>(), 0..2000)) {
-            if let Ok(answer) = parse(&body, 200) {
-                prop_assert!(answer.peers.len() <= MAX_PEERS);
+            if let Ok((answer, names)) = parse(&body, 200) {
+                prop_assert!(answer.peers.len() <= MAX_PEERS && names.len() <= MAX_NAMES);
             }
         }
 

@@ -1,21 +1,23 @@
 //! Announces over HTTP and HTTPS (BEP 3, 7, 23), with ureq on the caller's thread.
 //!
-//! Redirects are followed here and not by ureq, so that each hop is judged: its scheme, its proxy, and
+//! Redirects are followed here and not by ureq, so that each hop is judged: its scheme, its proxy, where it leads, and
 //! the one deadline.
 
 use std::io::Read;
-use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ureq::config::IpFamily;
 use ureq::http::{Uri, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector, DefaultConnector};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
 
+use super::connect::BoundConnector;
+use super::inner::{Reach, is_inner};
+use super::resolve::{self, SystemResolver};
 use super::watch::Tap;
-use super::{MAX_BODY, MAX_REDIRECTS, Options, Request, answer, proxy, url};
+use super::{MAX_BODY, MAX_REDIRECTS, Options, Request, answer, url};
 use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
 
 const USER_AGENT: &str = concat!("btget/", env!("CARGO_PKG_VERSION"));
@@ -31,47 +33,65 @@ enum Reply {
     Redirect(String),
 }
 
+/// One request of an announce, of which each redirect makes a further one.
+struct Hop {
+    uri: Uri,
+    /// Value of the `Authorization` header.
+    credentials: Option<String>,
+    /// Where the request may lead.
+    reach: Reach,
+    /// Set once there is a connection to an inner address.
+    reached_inside: Arc<AtomicBool>,
+}
+
 /// See [`super::announce`].
 pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, AnnounceFailure> {
     let deadline = Instant::now() + options.timeout;
     let mut url = url::announce_url(request);
-    let mut came_from: Option<Uri> = None;
+    let mut last: Option<Hop> = None;
     for _ in 0..=MAX_REDIRECTS {
-        let uri = check(&url, came_from.as_ref())?;
-        match get(&uri, deadline, options)? {
-            Reply::Body { status_code, body } => return judge(request, status_code, &body),
+        let hop = next_hop(&url, last.as_ref(), request)?;
+        match get(&hop, deadline, options)? {
+            Reply::Body { status_code, body } => return judge(request, status_code, &body, deadline),
             Reply::Redirect(location) => url = url::redirect(&url, &location),
         }
-        came_from = Some(uri);
+        last = Some(hop);
     }
     Err(AnnounceFailure::no_answer(format!("more than {MAX_REDIRECTS} redirects")))
 }
 
-/// Whether the URL is one to go to, be it the torrent's or a redirect's.
-fn check(url: &str, came_from: Option<&Uri>) -> Result<Uri, AnnounceFailure> {
+/// The request for this URL, be it the tracker's own or one that the `last` request was redirected to.
+fn next_hop(url: &str, last: Option<&Hop>, request: &Request) -> Result<Hop, AnnounceFailure> {
+    let (url, credentials) = url::take_credentials(url);
     let parsed = url.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
     let is_http = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https"));
     let Some(uri) = parsed.filter(is_http) else {
-        return Err(AnnounceFailure::no_answer(match came_from {
+        return Err(AnnounceFailure::no_answer(match last {
             None => "the tracker's URL is not valid",
             Some(_) => "redirected to something that is not an http URL",
         }));
     };
-    let is_local = |uri: &Uri| uri.host().is_some_and(proxy::is_loopback);
-    // A tracker out there is not to make us talk to what listens on this machine.
-    if came_from.is_some_and(|from| !is_local(from)) && is_local(&uri) {
-        return Err(AnnounceFailure::no_answer("redirected to this machine's loopback"));
-    }
-    Ok(uri)
+    let is_same_server = |last: &Hop| last.uri.authority() == uri.authority();
+    let reach = match last {
+        None if request.is_users => Reach::Anywhere,
+        None => Reach::AnnouncePaths,
+        Some(last) if is_same_server(last) => last.reach,
+        Some(last) if last.reached_inside.load(Ordering::Relaxed) => Reach::AnnouncePaths,
+        Some(_) => Reach::Outside,
+    };
+    Ok(Hop { uri, credentials, reach, reached_inside: Arc::default() })
 }
 
-fn get(uri: &Uri, deadline: Instant, options: &Options) -> Result<Reply, AnnounceFailure> {
+fn get(hop: &Hop, deadline: Instant, options: &Options) -> Result<Reply, AnnounceFailure> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
         return Err(no_time(options.timeout));
     }
-    let agent = agent(uri, left, options)?;
-    let mut response = agent.get(uri).call().map_err(|error| explain(error, options.timeout))?;
+    let mut request = agent(hop, left, options)?.get(&hop.uri);
+    if let Some(credentials) = &hop.credentials {
+        request = request.header(header::AUTHORIZATION, credentials);
+    }
+    let mut response = request.call().map_err(|error| explain(error, options.timeout))?;
     let status = response.status();
     if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
         && let Some(location) = response.headers().get(header::LOCATION)
@@ -100,29 +120,44 @@ fn get(uri: &Uri, deadline: Instant, options: &Options) -> Result<Reply, Announc
 }
 
 /// An agent for one exchange: the next one with this tracker is half an hour away.
-fn agent(uri: &Uri, time: Duration, options: &Options) -> Result<ureq::Agent, AnnounceFailure> {
-    let (scheme, host) = (uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default());
+fn agent(hop: &Hop, time: Duration, options: &Options) -> Result<ureq::Agent, AnnounceFailure> {
+    let (scheme, host) = (hop.uri.scheme_str().unwrap_or_default(), hop.uri.host().unwrap_or_default());
+    // ureq's own reading of the environment would send even loopback through a proxy.
+    let proxy = options.proxies.find(scheme, host)?;
+    // Where the user's proxy stands is the user's affair. It looks up names itself; inner addresses are not asked for through it either.
+    let reach = if proxy.is_some() { Reach::Anywhere } else { hop.reach };
+    if let Some(address) = proxy.as_ref().and_then(|_| resolve::literal(host)) {
+        if !hop.reach.allows(address, hop.uri.path()) {
+            return Err(AnnounceFailure::no_answer(hop.reach.refusal(address)));
+        }
+        hop.reached_inside.store(is_inner(address), Ordering::Relaxed);
+    }
+    let connector = BoundConnector {
+        bind: options.bind,
+        reach,
+        path: hop.uri.path().to_owned(),
+        interrupt: options.interrupt.clone(),
+        reached_inside: if proxy.is_some() { Arc::default() } else { hop.reached_inside.clone() },
+    };
     let config = ureq::Agent::config_builder()
-        // ureq's own reading of the environment would send even loopback through a proxy.
-        .proxy(options.proxies.find(scheme, host)?)
+        .proxy(proxy)
         .timeout_global(Some(time))
         .max_redirects(0)
         .max_redirects_will_error(false)
         .http_status_as_error(false)
         .max_response_header_size(MAX_HEAD)
         .max_idle_connections(0)
-        .ip_family(match options.bind {
-            None => IpFamily::Any,
-            Some(IpAddr::V4(_)) => IpFamily::Ipv4Only,
-            Some(IpAddr::V6(_)) => IpFamily::Ipv6Only,
-        })
         .user_agent(USER_AGENT);
     let config = match options.ca_file.as_deref().filter(|_| scheme == "https") {
         Some(path) => config.tls_config(TlsConfig::builder().root_certs(read_roots(path)?).build()),
         None => config,
     };
-    let connector = DefaultConnector::default().chain(Tap(options.watch.clone()));
-    Ok(ureq::Agent::with_parts(config.build(), connector, DefaultResolver::default()))
+    let connector =
+        ().chain(ConnectProxyConnector::default())
+            .chain(connector)
+            .chain(RustlsConnector::default())
+            .chain(Tap(options.watch.clone()));
+    Ok(ureq::Agent::with_parts(config.build(), connector, SystemResolver { bind: options.bind }))
 }
 
 fn read_roots(path: &Path) -> Result<RootCerts, AnnounceFailure> {
@@ -145,14 +180,21 @@ fn read_roots(path: &Path) -> Result<RootCerts, AnnounceFailure> {
     Ok(RootCerts::from(certificates))
 }
 
-fn judge(request: &Request, status_code: u16, body: &[u8]) -> Result<Answer, AnnounceFailure> {
+fn judge(
+    request: &Request,
+    status_code: u16,
+    body: &[u8],
+    deadline: Instant,
+) -> Result<Answer, AnnounceFailure> {
     let result = answer::parse(body, status_code);
     // Many trackers answer a `stopped` with next to nothing, and nothing is needed.
     let may_be_empty = request.event == Some(AnnounceEvent::Stopped);
     if may_be_empty && result.is_err() && answer::refusal(body, status_code).is_none() {
         return Ok(Answer::default());
     }
-    result
+    let (mut answer, names) = result?;
+    resolve::look_up_peers(&names, deadline, &mut answer.peers);
+    Ok(answer)
 }
 
 fn no_time(timeout: Duration) -> AnnounceFailure {
@@ -164,7 +206,6 @@ fn explain(error: ureq::Error, timeout: Duration) -> AnnounceFailure {
     use std::io::ErrorKind;
     let reason = match error {
         ureq::Error::Timeout(_) => return no_time(timeout),
-        ureq::Error::HostNotFound => "the tracker's host has no address that can be used".to_owned(),
         ureq::Error::Io(error) => match error.kind() {
             ErrorKind::TimedOut | ErrorKind::WouldBlock => return no_time(timeout),
             ErrorKind::ConnectionRefused => "connection refused".to_owned(),
@@ -177,6 +218,7 @@ fn explain(error: ureq::Error, timeout: Duration) -> AnnounceFailure {
         ureq::Error::Protocol(error) => format!("the answer is not HTTP: {error}"),
         ureq::Error::LargeResponseHeader(..) => "the answer's head is too large".to_owned(),
         ureq::Error::Rustls(error) => format!("TLS: {error}"),
+        ureq::Error::Other(reason) => reason.to_string(),
         ureq::Error::ConnectProxyFailed(reason) => format!("the proxy refused: {reason}"),
         error => error.to_string(),
     };
@@ -186,16 +228,40 @@ fn explain(error: ureq::Error, timeout: Duration) -> AnnounceFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{PeerId, WireHash};
+
+    fn request(is_users: bool) -> Request {
+        Request {
+            url: String::new(),
+            is_users,
+            info_hash: WireHash([7; 20]),
+            peer_id: PeerId(*b"-bg010U-abcdefghijkl"),
+            port: 6881,
+            uploaded: 0,
+            downloaded: 0,
+            left: 0,
+            event: None,
+            numwant: 0,
+            key: 0,
+            tracker_id: None,
+        }
+    }
 
     #[test]
-    fn a_redirect_from_out_there_does_not_lead_to_this_machine() {
-        let outside: Uri = "http://tracker.example/".parse().unwrap();
-        let local: Uri = "http://127.0.0.1/".parse().unwrap();
-        for url in ["http://localhost:80/", "http://127.0.0.1/x", "https://[::1]:8080/", "http://0.0.0.0/"] {
-            assert!(check(url, Some(&outside)).is_err(), "{url}");
-            assert!(check(url, Some(&local)).is_ok(), "{url}");
-            assert!(check(url, None).is_ok(), "{url}");
-        }
-        assert!(check("https://other.example/", Some(&outside)).is_ok());
+    fn what_the_user_gives_may_lead_anywhere_and_where_it_redirects_to_may_not() {
+        let reach =
+            |url: &str, last: Option<&Hop>, is_users| next_hop(url, last, &request(is_users)).unwrap().reach;
+        assert_eq!(reach("http://t.example/x", None, true), Reach::Anywhere);
+        assert_eq!(reach("http://t.example/x", None, false), Reach::AnnouncePaths);
+        let hop = |is_users, is_inside: bool| {
+            let hop = next_hop("http://t.example/x", None, &request(is_users)).unwrap();
+            hop.reached_inside.store(is_inside, Ordering::Relaxed);
+            hop
+        };
+        assert_eq!(reach("http://t.example/y", Some(&hop(true, true)), true), Reach::Anywhere);
+        assert_eq!(reach("http://t.example:81/y", Some(&hop(true, true)), true), Reach::AnnouncePaths);
+        assert_eq!(reach("http://u.example/y", Some(&hop(true, false)), true), Reach::Outside);
+        assert_eq!(reach("http://u.example/y", Some(&hop(false, true)), false), Reach::AnnouncePaths);
+        assert_eq!(reach("http://u.example/y", Some(&hop(false, false)), false), Reach::Outside);
     }
 }

@@ -1,20 +1,28 @@
 //! Talks to trackers: one announce, one answer, over HTTP(S) or UDP.
 //!
-//! Everything here blocks and is to be run on a thread made for that; each call ends within
-//! [`Options::timeout`], whatever the tracker does. Decides nothing: when and where to announce is
-//! [`crate::finder::announce`]'s, whose [`Answer`] and [`AnnounceFailure`] it fills.
+//! [`announce`] blocks; it ends within [`Options::timeout`], whatever the tracker does, but for a name server that is slower than that.
+//! [`AnnouncePool`] has the threads for it. Decides nothing: when and where to announce is [`crate::finder::announce`]'s, whose
+//! [`Answer`] and [`AnnounceFailure`] it fills.
 
 pub mod answer;
+mod connect;
 mod http;
+mod inner;
+mod pool;
 mod proxy;
+mod queue;
+mod resolve;
 mod udp;
 mod url;
 mod watch;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use pool::AnnouncePool;
 pub use proxy::Proxies;
 pub use watch::{Step, Watch};
 
@@ -36,8 +44,10 @@ pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// What a tracker is told.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The tracker's URL, as the torrent gives it.
+    /// The tracker's URL, as the torrent or the user gives it.
     pub url: String,
+    /// The user has given the URL, so it may lead anywhere; a torrent's leads inside only for an announce.
+    pub is_users: bool,
     /// Which torrent.
     pub info_hash: WireHash,
     /// Who we are to peers.
@@ -65,8 +75,7 @@ pub struct Request {
 pub struct Options {
     /// The longest that an announce takes, name lookup, redirects and all. UDP takes 15 s at the most.
     pub timeout: Duration,
-    /// The local address. UDP announces leave from it; ureq has no local bind, so HTTP
-    /// announces only keep to its family.
+    /// The local address: all connections and packets leave from it, those to proxies too, so only its family is used.
     pub bind: Option<IpAddr>,
     /// Proxies for HTTP; the default is none, see [`Proxies::from_env`].
     pub proxies: Proxies,
@@ -74,6 +83,35 @@ pub struct Options {
     pub ca_file: Option<PathBuf>,
     /// Who is told of connections and lengths.
     pub watch: Option<Watch>,
+    /// Whether the thread is needed elsewhere.
+    pub interrupt: Interrupt,
+}
+
+/// Asked, a few times a second while an announce waits, whether it is to give its thread to another one. The default is never.
+#[derive(Clone, Default)]
+pub struct Interrupt(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
+
+impl Interrupt {
+    /// `is_due` must not block.
+    pub fn new(is_due: impl Fn() -> bool + Send + Sync + 'static) -> Interrupt {
+        Interrupt(Some(Arc::new(is_due)))
+    }
+
+    fn is_due(&self) -> bool {
+        self.0.as_ref().is_some_and(|is_due| is_due())
+    }
+
+    /// How much of the time `left` may be waited for at once; never 0, which would be no limit at all.
+    fn slice(&self, left: Duration) -> Duration {
+        let most = if self.0.is_some() { connect::SLICE } else { Duration::MAX };
+        left.min(most).max(Duration::from_millis(1))
+    }
+}
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Interrupt")
+    }
 }
 
 impl Options {
@@ -86,7 +124,14 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { timeout: TIMEOUT, bind: None, proxies: Proxies::default(), ca_file: None, watch: None }
+        Options {
+            timeout: TIMEOUT,
+            bind: None,
+            proxies: Proxies::default(),
+            ca_file: None,
+            watch: None,
+            interrupt: Interrupt::default(),
+        }
     }
 }
 

@@ -2,17 +2,18 @@
 //!
 //! The socket is connected, so only the tracker's address is heard; the transaction id tells its answers
 //! from forged ones. BEP 15's time-outs (15 s, doubling, for an hour) are those of another age: the whole
-//! announce takes 15 s at the most, and the announcer comes back.
+//! announce takes 15 s at the most, and the announcer comes back. All addresses of a name are tried within that time, each for a
+//! little while first.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::sync::mpsc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use ureq::http::Uri;
 
+use super::connect::is_to_be_repeated;
 use super::watch::{Line, Step};
-use super::{Options, Request, answer, proxy};
+use super::{Interrupt, Options, Request, answer, resolve};
 use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
 
 /// The longest that an announce takes.
@@ -20,6 +21,9 @@ const MAX_TIME: Duration = Duration::from_secs(15);
 
 /// Waits for an answer before a packet is sent again; the last one lasts as long as time does.
 const RESEND: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
+
+/// How long each of several addresses is waited for before any is waited for longer.
+const FIRST_TRY: Duration = Duration::from_secs(3);
 
 /// BEP 15's magic number.
 const PROTOCOL: u64 = 0x0417_2710_1980;
@@ -71,54 +75,37 @@ pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, A
             "the tracker's URL is not valid: a udp URL needs a host and a port",
         ));
     };
-    let addresses = resolve(proxy::bare(host), port, time, options.bind)?;
+    let addresses = resolve::look_up(host, port, options.bind).map_err(AnnounceFailure::no_answer)?;
     let path = uri.path_and_query().map_or("", |path| path.as_str());
-    let mut last = "the tracker's host has no address that can be used".to_owned();
-    for (index, &address) in addresses.iter().enumerate() {
-        let now = Instant::now();
-        let share = (started + time).saturating_duration_since(now) / (addresses.len() - index) as u32;
-        match announce_to(address, request, path, options, now + share) {
-            Ok(answer) => return Ok(answer),
-            // Another address of the same tracker would say the same.
-            Err(Trouble::Refused(reason)) => return Err(AnnounceFailure::no_answer(reason)),
-            Err(Trouble::Silent(reason)) => last = reason,
+    announce_to_any(&addresses, request, path, options, started + time)
+}
+
+/// All addresses are tried; one that was quiet for a while may be slow, but the others come first.
+fn announce_to_any(
+    addresses: &[SocketAddr],
+    request: &Request,
+    path: &str,
+    options: &Options,
+    deadline: Instant,
+) -> Result<Answer, AnnounceFailure> {
+    let tries: &[Duration] = if addresses.len() > 1 { &[FIRST_TRY, MAX_TIME] } else { &[MAX_TIME] };
+    let mut last = "no answer to udp packets".to_owned();
+    for &longest in tries {
+        for (index, &address) in addresses.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = (left / (addresses.len() - index) as u32).min(longest);
+            if share.is_zero() || options.interrupt.is_due() {
+                break;
+            }
+            match announce_to(address, request, path, options, Instant::now() + share) {
+                Ok(answer) => return Ok(answer),
+                // Another address of the same tracker would say the same.
+                Err(Trouble::Refused(reason)) => return Err(AnnounceFailure::no_answer(reason)),
+                Err(Trouble::Silent(reason)) => last = reason,
+            }
         }
     }
     Err(AnnounceFailure::no_answer(last))
-}
-
-/// The first address of each family, in the system's order. The look-up has a thread of its own, for it
-/// cannot be cut short; it ends by the resolver's own time-outs.
-fn resolve(
-    host: &str,
-    port: u16,
-    time: Duration,
-    bind: Option<IpAddr>,
-) -> Result<Vec<SocketAddr>, AnnounceFailure> {
-    let (sender, receiver) = mpsc::sync_channel(1);
-    let host = host.to_owned();
-    let look_up = move || {
-        let found = (host.as_str(), port).to_socket_addrs().map(|found| found.collect::<Vec<_>>());
-        // Nobody listens any more if it took too long.
-        let _ = sender.send(found);
-    };
-    std::thread::Builder::new()
-        .name("tracker-lookup".to_owned())
-        .spawn(look_up)
-        .map_err(|error| AnnounceFailure::no_answer(format!("cannot look up the tracker's host: {error}")))?;
-    let found = match receiver.recv_timeout(time) {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => return Err(AnnounceFailure::no_answer(error.to_string())),
-        Err(_) => return Err(AnnounceFailure::no_answer("no answer from the name server")),
-    };
-    let mut addresses: Vec<SocketAddr> = Vec::new();
-    for address in found {
-        let is_ours = bind.is_none_or(|bind| bind.is_ipv6() == address.is_ipv6());
-        if is_ours && addresses.iter().all(|other| other.is_ipv6() != address.is_ipv6()) {
-            addresses.push(address);
-        }
-    }
-    Ok(addresses)
 }
 
 fn announce_to(
@@ -134,7 +121,12 @@ fn announce_to(
     };
     let socket = UdpSocket::bind((options.bind.unwrap_or(any), 0))?;
     socket.connect(address)?;
-    let exchange = Exchange { socket, deadline, line: Line::new(options.watch.clone()) };
+    let exchange = Exchange {
+        socket,
+        deadline,
+        interrupt: options.interrupt.clone(),
+        line: Line::new(options.watch.clone()),
+    };
     let mut connect = PROTOCOL.to_be_bytes().to_vec();
     let connected = exchange.exchange(&mut connect, Action::Connect)?;
     let connection_id = connected.first_chunk::<8>().ok_or_else(too_short)?;
@@ -191,6 +183,7 @@ fn read_answer(body: &[u8], is_ipv6: bool) -> Result<Answer, Trouble> {
 struct Exchange {
     socket: UdpSocket,
     deadline: Instant,
+    interrupt: Interrupt,
     line: Line,
 }
 
@@ -209,7 +202,7 @@ impl Exchange {
             if let Some(body) = self.receive(transaction, action, until)? {
                 return Ok(body);
             }
-            if until == self.deadline {
+            if until == self.deadline || self.interrupt.is_due() {
                 break;
             }
         }
@@ -226,16 +219,13 @@ impl Exchange {
         let mut buffer = vec![0; MAX_PACKET];
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || self.interrupt.is_due() {
                 return Ok(None);
             }
-            // A time-out of 0 would mean none.
-            let left = left.max(Duration::from_millis(1));
-            self.socket.set_read_timeout(Some(left))?;
+            self.socket.set_read_timeout(Some(self.interrupt.slice(left)))?;
             let length = match self.socket.recv(&mut buffer) {
                 Ok(length) => length,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if is_to_be_repeated(&error) => continue,
                 Err(error) => return Err(error.into()),
             };
             self.line.tell(Step::Read(length));
@@ -252,6 +242,68 @@ impl Exchange {
                     reason => reason,
                 }));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{PeerId, WireHash};
+
+    fn request() -> Request {
+        Request {
+            url: String::new(),
+            is_users: false,
+            info_hash: WireHash([7; 20]),
+            peer_id: PeerId(*b"-bg010U-abcdefghijkl"),
+            port: 6881,
+            uploaded: 0,
+            downloaded: 0,
+            left: 0,
+            event: None,
+            numwant: 0,
+            key: 0,
+            tracker_id: None,
+        }
+    }
+
+    /// Answers connects and announces until both have come.
+    fn tracker() -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut packet = [0; 2048];
+            while let Ok((length, from)) = socket.recv_from(&mut packet) {
+                let is_connect = length == 16;
+                let mut answer = u32::from(!is_connect).to_be_bytes().to_vec();
+                answer.extend(&packet[12..16]);
+                answer.extend(if is_connect { [7; 8].as_slice() } else { &[0; 12] });
+                socket.send_to(&answer, from).unwrap();
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn every_address_of_a_name_is_tried_within_one_deadline() {
+        let silent: Vec<UdpSocket> = (0..3).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let mut addresses: Vec<SocketAddr> =
+            silent.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        let in_time = |time| Instant::now() + Duration::from_millis(time);
+        let ask = |addresses: &[SocketAddr], deadline| {
+            announce_to_any(addresses, &request(), "", &Options::default(), deadline)
+        };
+        let failure = ask(&addresses, in_time(60)).unwrap_err();
+        assert_eq!(failure.reason, "no answer to udp packets");
+        addresses.push(tracker());
+        let answer = ask(&addresses, in_time(60_000)).unwrap();
+        assert_eq!(answer.interval, Some(Duration::ZERO));
+        // Each of the silent ones has heard of us in both.
+        for socket in silent {
+            let mut packet = [0; 100];
+            let heard: Vec<usize> = (0..2).map(|_| socket.recv(&mut packet).unwrap()).collect();
+            assert_eq!(heard, [16, 16]);
         }
     }
 }

@@ -2,11 +2,15 @@
 
 use std::fmt::Write;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use percent_encoding::{
-    AsciiSet, CONTROLS, NON_ALPHANUMERIC, PercentEncode, percent_encode, utf8_percent_encode,
+    AsciiSet, CONTROLS, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, percent_encode,
+    utf8_percent_encode,
 };
 
 use super::Request;
+use crate::text;
 
 /// The URL to get for an announce (BEP 3, 7, 23); a query that the tracker's URL has stays in front.
 pub(super) fn announce_url(request: &Request) -> String {
@@ -24,6 +28,19 @@ pub(super) fn announce_url(request: &Request) -> String {
         let _ = write!(url, "&trackerid={}", encoded(id));
     }
     url
+}
+
+/// The URL without user name and password, and these as the value of an `Authorization` header (RFC 7617); what is percent-encoded
+/// in a URL is not in a header.
+pub(super) fn take_credentials(url: &str) -> (String, Option<String>) {
+    let Some(range) = text::credentials(url) else { return (url.to_owned(), None) };
+    let (user, password) = url[range.clone()].split_once(':').unwrap_or((&url[range.clone()], ""));
+    let mut pair: Vec<u8> = percent_decode_str(user).collect();
+    pair.push(b':');
+    pair.extend(percent_decode_str(password));
+    let without = [&url[..range.start], &url[range.end + 1..]].concat();
+    let header = (pair.len() > 1).then(|| format!("Basic {}", BASE64_STANDARD.encode(pair)));
+    (without, header)
 }
 
 /// Where `location` leads from `base` (RFC 3986, without `.` and `..`, which servers do not send).
@@ -81,6 +98,7 @@ mod tests {
     fn request(url: &str) -> Request {
         Request {
             url: url.into(),
+            is_users: false,
             info_hash: WireHash(*b"\x00 &=?/%~ABCDEFGHIJ\xfe\xff"),
             peer_id: crate::wire::PeerId(*b"-bg010U-abcdefghijkl"),
             port: 6881,
@@ -121,6 +139,21 @@ mod tests {
     fn what_may_not_stand_in_a_url_is_encoded_and_a_fragment_dropped() {
         let url = announce_url(&request(" http://t/ä b#x "));
         assert!(url.starts_with("http://t/%C3%A4%20b?info_hash="), "{url}");
+    }
+
+    #[test]
+    fn credentials_are_decoded_for_the_header_and_leave_the_url() {
+        for (url, without, pair) in [
+            ("http://us%40er:p%3Aa%2Fs%25@t:1/announce?x=1", "http://t:1/announce?x=1", Some("us@er:p:a/s%")),
+            ("http://user@t/", "http://t/", Some("user:")),
+            ("http://:secret@t/", "http://t/", Some(":secret")),
+            ("http://a:b:c@t/", "http://t/", Some("a:b:c")),
+            ("http://@t/", "http://t/", None),
+            ("http://t/a@b", "http://t/a@b", None),
+        ] {
+            let header = pair.map(|pair| format!("Basic {}", BASE64_STANDARD.encode(pair)));
+            assert_eq!(take_credentials(url), (without.to_owned(), header));
+        }
     }
 
     #[test]

@@ -131,9 +131,22 @@ pub struct Args {
     #[arg(short, long, value_name = "LIST", value_parser = values::ports, help_heading = "Network")]
     pub port: Option<Ports>,
 
-    /// Local address for listening and for outgoing connections [default: any]
+    /// Local address for all connections and packets [default: any]
+    ///
+    /// Peers, HTTP and UDP trackers, proxies and redirects are reached from ADDR and over its family (IPv4 or IPv6) alone, and peers
+    /// reach btget there. It is the address, not the way: which interface packets take is for the system's
+    /// routes, e.g. `ip rule add from ADDR table 7`. Names are looked up as the system does.
     #[arg(long, value_name = "ADDR", value_parser = values::address, help_heading = "Network")]
     pub bind: Option<IpAddr>,
+
+    /// A further tracker for every torrent; repeatable
+    ///
+    /// http, https or udp. Each use of the option is a tier of its own, asked after the torrent's own ones, which is when none of these has
+    /// answered with peers; URLs with commas between them are one tier (a comma in a URL is written %2C). It may lead to
+    /// this machine or the local network, which trackers of a torrent may do for an announce only. Private torrents use
+    /// their own trackers alone.
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = "Network")]
+    pub tracker: Vec<String>,
 
     /// Connections, all torrents together
     #[arg(long, value_name = "N", default_value = "200", value_parser = values::max_peers, help_heading = "Network")]

@@ -12,8 +12,9 @@ use crate::cli::options::select::Selector;
 use crate::cli::options::values::{Program, Weighted};
 use crate::client::{FileErrorAction, Order, SessionOptions, TorrentOptions};
 use crate::event::{Severity, State};
+use crate::metainfo::tracker_url;
 use crate::storage::Preallocate;
-use crate::text::Remedies;
+use crate::text::{Remedies, escape, without_credentials};
 use anyhow::{anyhow, bail};
 
 /// Where a .torrent comes from.
@@ -173,7 +174,10 @@ impl Config {
             sources: sources(&args.torrents)?,
             mode,
             session: session_options(&args),
-            torrent: torrent_options(&args, around),
+            torrent: TorrentOptions {
+                trackers: tracker_tiers(&args.tracker)?,
+                ..torrent_options(&args, around)
+            },
             json: args.json.then(|| args.events.map_or(Severity::Info, severity)),
             progress,
             verbosity,
@@ -237,6 +241,22 @@ fn session_options(args: &Args) -> SessionOptions {
     }
 }
 
+/// Tiers of `--tracker`. The error quotes no password.
+fn tracker_tiers(given: &[String]) -> anyhow::Result<Vec<Vec<String>>> {
+    let tier = |urls: &String| urls.split(',').map(tracker).collect();
+    given.iter().map(tier).collect()
+}
+
+fn tracker(url: &str) -> anyhow::Result<String> {
+    tracker_url(url).ok_or_else(|| {
+        anyhow!(
+            "invalid value '{}' for '--tracker <URL>': not the URL of a tracker; give http, https or udp URLs, one with a port if it is udp, with \
+             commas between those of one tier, e.g. https://tracker.example/announce,udp://tracker.example:6969",
+            escape(&without_credentials(url))
+        )
+    })
+}
+
 /// What somebody at a shell can do about errors.
 fn remedies(file_error: FileErrorAction) -> Remedies {
     let (start_again, after_room) = match file_error {
@@ -291,6 +311,7 @@ fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
         seed_time: args.seed_time.map(|time| time.0),
         stall_timeout: args.stall_timeout.map(|time| time.0),
         file_error: Some(file_error(args)),
+        trackers: Vec::new(),
         piece_cache: Vec::new(),
     }
 }
@@ -371,6 +392,31 @@ mod tests {
         ] {
             let message = config(&[option, value, "x.torrent"], &terminal()).unwrap_err().to_string();
             assert!([option, value, allowed].iter().all(|part| message.contains(part)), "{message}");
+        }
+    }
+
+    #[test]
+    fn trackers_stand_in_tiers_and_a_wrong_one_is_refused_without_its_password() {
+        let trackers = |line: &[&str]| {
+            config(&[line, &["x.torrent"]].concat(), &terminal()).map(|config| config.torrent.trackers)
+        };
+        let given =
+            trackers(&["--tracker", "http://a/announce,UDP://b:1", "--tracker", "https://c/x?y=z"]).unwrap();
+        assert_eq!(given, [vec!["http://a/announce", "udp://b:1"], vec!["https://c/x?y=z"]]);
+        assert!(trackers(&[]).unwrap().is_empty());
+        for wrong in [
+            "ftp://a/",
+            "a",
+            "",
+            "http://",
+            "udp://a",
+            "http://a/,",
+            "http://a b/",
+            "http://user:secret@a:99999/",
+        ] {
+            let message = trackers(&["--tracker", wrong]).unwrap_err().to_string();
+            assert!(message.contains("'--tracker <URL>'") && message.contains("e.g. https://"), "{message}");
+            assert!(!message.contains("secret"), "{message}");
         }
     }
 

@@ -4,13 +4,14 @@
 //! to write them. Everything a stranger wrote is escaped on the way to people; JSON escapes by
 //! itself.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 
 use serde::{Serialize, Serializer};
 
 use crate::metainfo::{File, Metainfo};
-use crate::text::{ExactSize, Moment, escape};
+use crate::text::{ExactSize, Moment, escape, without_credentials};
 
 /// Bytes gathered before they are written: one system call for some thousand files.
 const BUFFER: usize = 64 << 10;
@@ -30,11 +31,11 @@ pub fn show(torrent: &Metainfo, out: &mut impl Write) -> io::Result<()> {
     }
     for (number, tier) in (1..).zip(&torrent.trackers) {
         for url in tier {
-            field(&mut out, "tracker", format_args!("tier {number}: {}", escape(url)))?;
+            field(&mut out, "tracker", format_args!("tier {number}: {}", escape(&without_credentials(url))))?;
         }
     }
     for url in &torrent.url_list {
-        field(&mut out, "web seed", escape(url))?;
+        field(&mut out, "web seed", escape(&without_credentials(url)))?;
     }
     for (host, port) in &torrent.nodes {
         field(&mut out, "node", format_args!("{} port {port}", escape(host)))?;
@@ -99,7 +100,11 @@ pub fn show_json(torrent: &Metainfo, out: &mut impl Write) -> io::Result<()> {
         num_pieces: torrent.layout.num_pieces(),
         num_files: torrent.files.len(),
         private: torrent.private,
-        trackers: &torrent.trackers,
+        trackers: torrent
+            .trackers
+            .iter()
+            .map(|tier| tier.iter().map(|url| without_credentials(url)).collect())
+            .collect(),
         comment: torrent.comment.as_deref(),
         created_by: torrent.created_by.as_deref(),
         creation_date: torrent.creation_date,
@@ -120,7 +125,8 @@ struct Shown<'a> {
     num_pieces: u32,
     num_files: usize,
     private: bool,
-    trackers: &'a [Vec<String>],
+    /// Tiers of URLs.
+    trackers: Vec<Vec<Cow<'a, str>>>,
     comment: Option<&'a str>,
     created_by: Option<&'a str>,
     creation_date: Option<i64>,

@@ -388,7 +388,7 @@ impl Torrent {
             seed: context.rng.u64(..),
         };
         let rules = Rules { private: metainfo.private, filter: context.options.ip_filter.clone() };
-        let finder = Finder::new(metainfo.trackers.clone(), rules, context.rng.u64(..));
+        let finder = Finder::new(self.tracker_tiers(), rules, context.rng.u64(..));
         let mut transfer = Transfer::new(Swarm::new(now, config), finder);
         transfer.want_events(context.subscribers.least());
         self.activity = Activity::Running { round: self.round(), transfer: Box::new(transfer), unchecked };

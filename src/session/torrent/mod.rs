@@ -13,6 +13,7 @@ mod perform;
 mod progress;
 mod saving;
 mod status;
+mod trackers;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,6 +30,7 @@ use crate::metainfo::Metainfo;
 use crate::storage::claim::Claim;
 use crate::storage::{Storage, StorageError, StorageErrorKind, StorageOptions};
 use crate::swarm::Swarm;
+use crate::text::without_credentials;
 use crate::transfer::Transfer;
 use checks::Check;
 use durability::{Durability, storage_options};
@@ -149,8 +151,10 @@ impl Torrent {
         );
         for url in metainfo.url_list.clone() {
             let reason = "not used: web seeds are not supported yet".to_owned();
+            let url = without_credentials(&url).into_owned();
             self.tell_if(context, Severity::Info, || Kind::UrlSeed { url, reason });
         }
+        self.tell_unused_trackers(context);
         match refusal {
             Some(error) => self.refuse_to_begin(now, error, context),
             None => self.begin_check(now, self.options.full_check, None, context),

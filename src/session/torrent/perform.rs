@@ -6,14 +6,11 @@ use super::{Activity, Torrent};
 use crate::disk::{Done, Read, Verify, WriteJob};
 use crate::event::{Kind, Severity};
 use crate::finder::FinderOutput;
-use crate::finder::announce::{Announce, AnnounceFailure, Answer, Token};
-use crate::ids::{PeerKey, Round};
+use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
 use crate::net::driver::{self, Outgoing};
-use crate::session::Notice;
 use crate::session::context::Context;
 use crate::swarm::{Input, Output};
-use crate::tracker::{self, Step, Watch};
 use crate::transfer::Transfer;
 
 /// Bytes that are read for a peer in one go.
@@ -153,69 +150,8 @@ impl Torrent {
             Done::Broken { .. } => {}
         }
     }
-
-    fn announce(&self, announce: Announce, context: &Context) {
-        let Activity::Running { round, transfer, .. } = &self.activity else { return };
-        let swarm = transfer.swarm();
-        let (downloaded, uploaded) = swarm.since_started();
-        let Announce { url, tier, event, numwant, tracker_id, token, .. } = announce;
-        let watch = self.watch_announce(&url, tier, context);
-        let request = tracker::Request {
-            url,
-            info_hash: self.info_hash().wire(),
-            peer_id: context.identity.peer_id,
-            port: context.identity.port,
-            uploaded,
-            downloaded,
-            left: swarm.left(),
-            event,
-            numwant,
-            key: context.identity.key,
-            tracker_id,
-        };
-        let (id, round, notify) = (self.id, *round, context.notify.clone());
-        let options = tracker::Options { watch, ..(*context.tracker_options).clone() };
-        tokio::task::spawn_blocking(move || {
-            let result = tracker::announce(&request, &options);
-            let _ = notify.send(Notice::Announced(id, round, token, result));
-        });
-    }
-
-    /// Watches an announce, if somebody wants to know.
-    fn watch_announce(&self, url: &str, tier: usize, context: &Context) -> Option<Watch> {
-        if !context.subscribers.want(Severity::Debug) {
-            return None;
-        }
-        let (id, notify, url) = (self.id, context.notify.clone(), url.to_owned());
-        Some(Watch::new(move |step| {
-            // The session may have ended; then nobody needs to know.
-            let _ = notify.send(Notice::Told(id, tracker_event(url.clone(), tier, step)));
-        }))
-    }
-
-    /// A tracker has answered, or failed. What an earlier round asked is void.
-    pub(crate) fn on_announced(
-        &mut self,
-        now: Instant,
-        asked_in: Round,
-        token: Token,
-        result: Result<Answer, AnnounceFailure>,
-    ) {
-        if self.round() == asked_in {
-            self.with_transfer(|transfer| transfer.announced(now, token, result));
-        }
-    }
 }
 
 fn length(blocks: &[Block]) -> usize {
     blocks.iter().map(|block| block.length as usize).sum()
-}
-
-fn tracker_event(url: String, tier: usize, step: Step) -> Kind {
-    match step {
-        Step::Connected => Kind::TrackerConnect { url, tier },
-        Step::Disconnected => Kind::TrackerDisconnect { url, tier },
-        Step::Read(length) => Kind::TrackerRead { url, tier, length },
-        Step::Wrote(length) => Kind::TrackerWrite { url, tier, length },
-    }
 }

@@ -11,6 +11,7 @@ use crate::event::State;
 use crate::finder::announce::TrackerStatus;
 use crate::session::options::{CachedPiece, Phase, Status, Tier, TrackerInfo};
 use crate::swarm::Swarm;
+use crate::text::without_credentials;
 
 impl Torrent {
     /// Bytes of the pieces that the user wants.
@@ -91,7 +92,7 @@ impl Torrent {
         {
             let TrackerStatus { complete, incomplete, failures_in_row: failures, peers, peers6, .. } =
                 tracker;
-            let (url, number) = (tracker.url.to_owned(), tracker.tier);
+            let (url, number) = (without_credentials(tracker.url).into_owned(), tracker.tier);
             let first = || Tier {
                 complete,
                 incomplete,

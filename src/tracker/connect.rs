@@ -1,0 +1,276 @@
+//! TCP connections to trackers, from the local address that the user wishes, and ureq's way of using them.
+//!
+//! A host's addresses are tried side by side, each a little after the one before (RFC 8305), so one family that leads nowhere costs
+//! next to nothing. ureq's own connector has no local address, and waits for the addresses one after the other.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use ureq::Error;
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
+};
+
+use super::inner::{Reach, is_inner};
+use super::{Interrupt, TIMEOUT};
+
+/// How long an address has before the next one is tried beside it (RFC 8305).
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// How long a thread waits before it asks whether another tracker needs it.
+pub(super) const SLICE: Duration = Duration::from_millis(200);
+
+/// Connects to the first of `addresses` that answers, from `bind`.
+///
+/// # Errors
+///
+/// The last error, `TimedOut` if `until` came first, or if the thread is needed elsewhere.
+fn connect_first(
+    addresses: &[SocketAddr],
+    bind: Option<IpAddr>,
+    until: Instant,
+    interrupt: &Interrupt,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    let mut rest = addresses.iter();
+    let mut begun: Vec<(OwnedFd, SocketAddr)> = Vec::new();
+    let mut last_error = io::Error::from(ErrorKind::AddrNotAvailable);
+    let mut next_begins = Instant::now();
+    loop {
+        let now = Instant::now();
+        if now >= until || interrupt.is_due() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        if (begun.is_empty() || now >= next_begins)
+            && let Some(&address) = rest.next()
+        {
+            match begin(address, bind) {
+                Ok(socket) => begun.push((socket, address)),
+                Err(error) => {
+                    last_error = error;
+                    continue;
+                }
+            }
+            next_begins = now + HEAD_START;
+        }
+        if begun.is_empty() {
+            return Err(last_error);
+        }
+        let wake_up = if rest.len() > 0 { next_begins.min(until) } else { until };
+        let ready = wait_for_any(&begun, interrupt.slice(wake_up.saturating_duration_since(now)))?;
+        // From the back, so that the indices hold.
+        for index in ready.into_iter().rev() {
+            let (socket, address) = begun.remove(index);
+            match sockopt::socket_error(&socket)? {
+                Ok(()) => {
+                    let stream = TcpStream::from(socket);
+                    stream.set_nonblocking(false)?;
+                    stream.set_nodelay(true)?;
+                    return Ok((stream, address));
+                }
+                Err(error) => {
+                    last_error = error.into();
+                    next_begins = now;
+                }
+            }
+        }
+    }
+}
+
+/// A socket that is connecting.
+fn begin(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    if let Some(bind) = bind {
+        rustix::net::bind(&socket, &SocketAddr::new(bind, 0))?;
+    }
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Which of the sockets have connected or failed, after `time` at the latest.
+fn wait_for_any(begun: &[(OwnedFd, SocketAddr)], time: Duration) -> io::Result<Vec<usize>> {
+    let mut sockets: Vec<PollFd<'_>> =
+        begun.iter().map(|(socket, _)| PollFd::new(socket, PollFlags::OUT)).collect();
+    let timeout = Timespec::try_from(time).ok();
+    match poll(&mut sockets, timeout.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok((0..sockets.len()).filter(|&index| !sockets[index].revents().is_empty()).collect())
+}
+
+/// Makes the TCP connections of ureq's chain.
+#[derive(Debug)]
+pub(super) struct BoundConnector {
+    /// The local address.
+    pub bind: Option<IpAddr>,
+    /// Where the connection may lead. With a proxy: anywhere, for the user has named it.
+    pub reach: Reach,
+    /// The path that is asked for.
+    pub path: String,
+    pub interrupt: Interrupt,
+    /// Set once there is a connection to an inner address.
+    pub reached_inside: Arc<AtomicBool>,
+}
+
+impl<In: Transport> Connector<In> for BoundConnector {
+    type Out = Either<In, Socket>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<Either<In, Socket>>, Error> {
+        // A proxy's connection, made by this connector a moment ago.
+        if let Some(chained) = chained {
+            return Ok(Some(Either::A(chained)));
+        }
+        // What is looked at here is what is connected to: there is no second look-up that could say something else.
+        let is_allowed = |address: &&SocketAddr| self.reach.allows(address.ip(), &self.path);
+        let addresses: Vec<SocketAddr> = details.addrs.iter().filter(is_allowed).copied().collect();
+        if let (Some(refused), true) = (details.addrs.first(), addresses.is_empty()) {
+            return Err(Error::Other(self.reach.refusal(refused.ip()).into()));
+        }
+        let until = deadline(details.timeout);
+        let connected = connect_first(&addresses, self.bind, until, &self.interrupt);
+        let (stream, address) = connected.map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => Error::Timeout(details.timeout.reason),
+            _ => Error::Io(error),
+        })?;
+        self.reached_inside.store(is_inner(address.ip()), Ordering::Relaxed);
+        let buffers =
+            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        Ok(Some(Either::B(Socket { stream, buffers, interrupt: self.interrupt.clone() })))
+    }
+}
+
+fn deadline(timeout: NextTimeout) -> Instant {
+    Instant::now() + (*timeout.after).min(TIMEOUT)
+}
+
+/// A TCP connection as ureq uses it.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    buffers: LazyBuffers,
+    interrupt: Interrupt,
+}
+
+impl Transport for Socket {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        let until = deadline(timeout);
+        let mut sent = 0;
+        while sent < amount {
+            self.stream.set_write_timeout(Some(self.interrupt.next_wait(until, timeout)?))?;
+            match (&self.stream).write(&self.buffers.output()[sent..amount]) {
+                Ok(0) => return Err(io::Error::from(ErrorKind::WriteZero).into()),
+                Ok(length) => sent += length,
+                Err(error) if is_to_be_repeated(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let until = deadline(timeout);
+        loop {
+            self.stream.set_read_timeout(Some(self.interrupt.next_wait(until, timeout)?))?;
+            match (&self.stream).read(self.buffers.input_append_buf()) {
+                Ok(length) => {
+                    self.buffers.input_appended(length);
+                    return Ok(length > 0);
+                }
+                Err(error) if is_to_be_repeated(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Asked of connections that are kept for later; none is.
+    fn is_open(&mut self) -> bool {
+        false
+    }
+}
+
+impl Interrupt {
+    /// The time for the next wait.
+    fn next_wait(&self, until: Instant, timeout: NextTimeout) -> Result<Duration, Error> {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || self.is_due() {
+            return Err(Error::Timeout(timeout.reason));
+        }
+        Ok(self.slice(left))
+    }
+}
+
+/// Whether a read or write has only been waited for long enough to look up.
+pub(super) fn is_to_be_repeated(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn connect(addresses: &[SocketAddr], bind: Option<IpAddr>) -> io::Result<(TcpStream, SocketAddr)> {
+        connect_first(addresses, bind, Instant::now() + Duration::from_secs(60), &Interrupt::default())
+    }
+
+    #[test]
+    fn a_connection_comes_from_the_address_that_is_wished() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let bind = IpAddr::from([127, 0, 0, 9]);
+        let (_stream, _) = connect(&[listener.local_addr().unwrap()], Some(bind)).unwrap();
+        assert_eq!(listener.accept().unwrap().1.ip(), bind);
+    }
+
+    #[test]
+    fn addresses_where_nobody_is_do_not_keep_from_those_where_somebody_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        // Its queue is full: whoever calls now is neither answered nor refused.
+        let silent = Silent::new();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (_stream, address) = connect(&[silent.address, free, good], None).unwrap();
+        assert_eq!(address, good);
+        assert_eq!(connect(&[free], None).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        let now = Instant::now();
+        let late =
+            connect_first(&[silent.address], None, now + Duration::from_millis(50), &Interrupt::default());
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
+    }
+
+    /// A listener that accepts nobody any more.
+    struct Silent {
+        address: SocketAddr,
+        _queue: (OwnedFd, Vec<OwnedFd>),
+    }
+
+    impl Silent {
+        fn new() -> Silent {
+            let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+            rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+            rustix::net::listen(&socket, 0).unwrap();
+            let listener = TcpListener::from(socket);
+            let address = listener.local_addr().unwrap();
+            let callers = (0..4).map(|_| begin(address, None).unwrap()).collect();
+            Silent { address, _queue: (listener.into(), callers) }
+        }
+    }
+}

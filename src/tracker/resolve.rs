@@ -1,0 +1,163 @@
+//! Names to addresses, as the system looks them up.
+//!
+//! A look-up cannot be cut short: it ends by the resolver's own time-outs, on the thread of the announce that needs it. So there are never
+//! more of them than announces under way.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use ureq::Error;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+
+use super::answer::NamedPeer;
+use super::proxy;
+
+/// Addresses of one name that are tried.
+pub(super) const MAX_ADDRESSES: usize = 8;
+
+/// No further name of an answer is looked up after this: the peers that have an address wait for it.
+const MAX_NAMES_TIME: Duration = Duration::from_secs(5);
+
+/// The addresses of a host (an IPv6 one with or without brackets) that can be reached from `bind`, in the order in which they are to be tried: as
+/// the system sorts them, the families in turn (RFC 8305).
+///
+/// # Errors
+///
+/// Why there is none, for people.
+pub(super) fn look_up(host: &str, port: u16, bind: Option<IpAddr>) -> Result<Vec<SocketAddr>, String> {
+    let found = (proxy::bare(host), port).to_socket_addrs().map_err(|error| error.to_string())?;
+    let addresses =
+        in_turn(found.filter(|address| bind.is_none_or(|bind| bind.is_ipv4() == address.is_ipv4())));
+    match (addresses.is_empty(), bind) {
+        (false, _) => Ok(addresses),
+        (true, None) => Err("the host has no address".to_owned()),
+        (true, Some(bind)) => {
+            let family = if bind.is_ipv4() { "IPv4" } else { "IPv6" };
+            Err(format!("the host has no {family} address, and nothing else is reached from {bind}"))
+        }
+    }
+}
+
+fn in_turn(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut sorted: Vec<SocketAddr> = Vec::new();
+    for address in addresses {
+        if !sorted.contains(&address) {
+            sorted.push(address);
+        }
+    }
+    let starts_with_ipv6 = sorted.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        sorted.into_iter().partition(|address| address.is_ipv6() == starts_with_ipv6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let turns = std::iter::from_fn(|| {
+        let pair = [first.next(), second.next()];
+        pair.iter().any(Option::is_some).then_some(pair)
+    });
+    turns.flatten().flatten().take(MAX_ADDRESSES).collect()
+}
+
+/// The address that a host is by its writing alone, without a name server: also as 2130706433, 0x7f.1 and the like, which the
+/// system's look-up takes for addresses.
+pub(super) fn literal(host: &str) -> Option<IpAddr> {
+    let host = proxy::bare(host);
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let is_number = last.starts_with(|first: char| first.is_ascii_digit());
+    // The last part of a name begins with a letter, so this never asks anybody.
+    let by_system =
+        || Some(host).filter(|_| is_number).and_then(|host| (host, 0).to_socket_addrs().ok()?.next());
+    host.parse().ok().or_else(|| by_system().map(|address| address.ip()))
+}
+
+/// Adds the addresses of peers that an answer gives by name, as long as there is time.
+pub(super) fn look_up_peers(names: &[NamedPeer], deadline: Instant, peers: &mut Vec<SocketAddr>) {
+    let until = deadline.min(Instant::now() + MAX_NAMES_TIME);
+    for NamedPeer { host, port } in names {
+        if Instant::now() >= until {
+            break;
+        }
+        // One of each family; a name that nobody knows is nobody.
+        let found = (host.as_str(), *port).to_socket_addrs().into_iter().flatten();
+        for address in in_turn(found).into_iter().take(2) {
+            if peers.len() < super::MAX_PEERS && !peers.contains(&address) {
+                peers.push(address);
+            }
+        }
+    }
+}
+
+/// The system's look-up for ureq, whose own makes a thread for each and panics where there is none to be had.
+#[derive(Debug)]
+pub(super) struct SystemResolver {
+    pub bind: Option<IpAddr>,
+}
+
+impl Resolver for SystemResolver {
+    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let host = uri.host().ok_or(Error::HostNotFound)?;
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let mut addresses = self.empty();
+        for address in look_up(host, port, self.bind).map_err(|reason| Error::Other(reason.into()))? {
+            addresses.push(address);
+        }
+        Ok(addresses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| format!("{text}:1").parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_families_take_turns_and_the_number_is_bounded() {
+        let system = addresses(&[
+            "[2001:db8::1]",
+            "[2001:db8::2]",
+            "[2001:db8::3]",
+            "192.0.2.1",
+            "192.0.2.1",
+            "192.0.2.2",
+        ]);
+        let expected =
+            addresses(&["[2001:db8::1]", "192.0.2.1", "[2001:db8::2]", "192.0.2.2", "[2001:db8::3]"]);
+        assert_eq!(in_turn(system.into_iter()), expected);
+        let many = (0..100u8).map(|last| SocketAddr::from(([192, 0, 2, last], 1)));
+        assert_eq!(in_turn(many).len(), MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn only_the_family_of_the_local_address_is_reached_from_it() {
+        assert_eq!(look_up("[::1]", 5, Some("::1".parse().unwrap())), Ok(vec!["[::1]:5".parse().unwrap()]));
+        let refused = look_up("192.0.2.1", 5, Some("::1".parse().unwrap())).unwrap_err();
+        assert_eq!(refused, "the host has no IPv6 address, and nothing else is reached from ::1");
+    }
+
+    #[test]
+    fn an_address_is_seen_through_however_it_is_written() {
+        for host in ["127.0.0.1", "2130706433", "0x7f.1", "0x7f000001", "0177.0.0.1", "127.1"] {
+            assert_eq!(literal(host), Some(IpAddr::from([127, 0, 0, 1])), "{host}");
+        }
+        assert_eq!(literal("[::1]"), Some("::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn peers_that_are_named_are_looked_up() {
+        let named = |host: &str| NamedPeer { host: host.to_owned(), port: 7 };
+        let mut peers = Vec::new();
+        look_up_peers(
+            &[named("localhost"), named("localhost")],
+            Instant::now() + Duration::from_secs(60),
+            &mut peers,
+        );
+        assert!(peers.contains(&"127.0.0.1:7".parse().unwrap()) && peers.len() <= 2, "{peers:?}");
+        let mut late = Vec::new();
+        look_up_peers(&[named("localhost")], Instant::now(), &mut late);
+        assert_eq!(late, []);
+    }
+}
