@@ -55,9 +55,11 @@ pub(super) fn listen_to_stop(exit: fn(i32) -> !, stop: impl Fn() + Clone + Send 
         match *first {
             None => {
                 *first = Some(Instant::now());
-                // On a thread of its own: this one must be free for the second request.
-                let stop = stop.clone();
-                thread::spawn(stop);
+                // On a thread of its own, where there is one: this one should be free for the second request.
+                let aside = thread::Builder::new().name("btget-stop".to_owned()).spawn(stop.clone());
+                if aside.is_err() {
+                    stop();
+                }
             }
             Some(first) if first.elapsed() < SAME_REQUEST => {}
             Some(_) => exit(i32::from(Exit::Interrupted.code())),
@@ -67,7 +69,10 @@ pub(super) fn listen_to_stop(exit: fn(i32) -> !, stop: impl Fn() + Clone + Send 
     // First: ctrlc starts a thread.
     block(&others)?;
     if !heard(&[Number::SIGINT]).is_empty() {
-        ctrlc::set_handler(on_request.clone()).map_err(io::Error::other)?;
+        ctrlc::set_handler(on_request.clone()).map_err(|error| match error {
+            ctrlc::Error::System(error) => error,
+            other => io::Error::other(other),
+        })?;
     }
     wait_for(&others, move |_| on_request())
 }

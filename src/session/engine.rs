@@ -15,6 +15,7 @@ use super::context::{Context, Identity, WriteBudget, protocol};
 use super::options::SessionOptions;
 use super::schedule::Schedule;
 use super::subscribers::Subscribers;
+use super::thread::no_thread;
 use super::{Command, Notice, Torrent};
 use crate::disk::{Disk, Done};
 use crate::event::{Event, Kind, Severity};
@@ -71,9 +72,8 @@ impl Engine {
         let mut rng = fastrand::Rng::new();
         let (notify, notices) = mpsc::unbounded_channel();
         let (to_done, done) = mpsc::unbounded_channel();
-        let no_thread = |error| format!("cannot start a thread: {error}");
-        let disk = Disk::start(to_done).map_err(no_thread)?;
-        let check_threads = CheckThreads::start().map_err(no_thread)?;
+        let disk = Disk::start(to_done).map_err(|error| no_thread(&error))?;
+        let check_threads = CheckThreads::start().map_err(|error| no_thread(&error))?;
         let shared = NetShared::new(options.max_download_rate, options.max_upload_rate);
         let (connections, from_peers) = Connections::new(shared);
         let identity =

@@ -48,7 +48,7 @@ impl Thread {
         let thread = std::thread::Builder::new()
             .name("btget-session".into())
             .spawn(move || run_session(options, received, &ready))
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
+            .map_err(|error| no_thread(&error))?;
         let started = started.recv().map_err(|_| "the session ended as it began".to_owned())??;
         Ok((Thread { commands: Commands(commands), thread }, started))
     }
@@ -75,6 +75,11 @@ pub(crate) struct Started {
     pub port: u16,
     /// Local addresses at which connections are accepted.
     pub listening: Vec<SocketAddr>,
+}
+
+/// Why a thread cannot be started, and what to do about it.
+pub(super) fn no_thread(error: &std::io::Error) -> String {
+    format!("cannot start a thread: {error}; allow more of them (ulimit -u, or the container's limit)")
 }
 
 type Ready = SyncSender<Result<Started, NotStarted>>;

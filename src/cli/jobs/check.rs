@@ -14,6 +14,7 @@ use crate::bitfield::Bitfield;
 use crate::cli::Exit;
 use crate::cli::jobs::hooks::{About, Hooks, Occasion};
 use crate::cli::jobs::load::Loaded;
+use crate::cli::jobs::run::{no_thread, not_begun};
 use crate::cli::options::config::Config;
 use crate::cli::show::json::Stream;
 use crate::cli::show::report::{Report, Table};
@@ -28,7 +29,7 @@ use crate::metainfo::Metainfo;
 use crate::storage::{Storage, StorageOptions};
 use crate::text::count;
 use crate::text::escape;
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 
 /// Verdicts that may wait to be written; a reader that is slower holds up the check, so that it
 /// misses nothing.
@@ -111,7 +112,14 @@ pub(crate) fn run_check(
                 exit = exit.worst(one);
             }
             Err(message) => {
-                screen.say(Mark::Error, &format!("{message:#}"));
+                let reason = format!("{message:#}");
+                screen.say(Mark::Error, &reason);
+                let metainfo = &job.torrent.metainfo;
+                let summary = not_begun(metainfo.name.clone(), Some(metainfo), Verdict::Failed, &reason);
+                // What cannot be written has been said.
+                let _ = sink.summary(metainfo, &summary);
+                let about = About::torrent(metainfo, &config.torrent.basedir);
+                hooks.run(Occasion::Error, &about, summary);
                 exit = exit.worst(Exit::Failure);
             }
         }
@@ -138,6 +146,14 @@ enum ReportSink<W> {
 }
 
 impl<W: Write> ReportSink<W> {
+    /// Tells programs how it ended.
+    fn summary(&mut self, metainfo: &Metainfo, summary: &Kind) -> anyhow::Result<()> {
+        match self {
+            ReportSink::Table(_) => Ok(()),
+            ReportSink::Json(_) => self.event(metainfo, summary.clone()),
+        }
+    }
+
     fn event(&mut self, metainfo: &Metainfo, kind: Kind) -> anyhow::Result<()> {
         match self {
             ReportSink::Table(table) => table.row(&kind),
@@ -210,12 +226,14 @@ impl Watcher<'_> {
         let (verdicts, received) = sync_channel(MAX_WAITING);
         let Watcher { job, storage, check, .. } = *self;
         thread::scope(|scope| {
-            let engine = scope.spawn(move || {
+            let run = move || {
                 // Nobody listens any more only if the report could not be written; the check ends soon then.
                 check.run(storage, &job.torrent.metainfo, &job.pieces, 0, true, &|piece, result| {
                     let _ = verdicts.send((piece, result));
                 })
-            });
+            };
+            let engine = thread::Builder::new().name("check".to_owned()).spawn_scoped(scope, run);
+            let engine = engine.map_err(|error| anyhow!("{}", no_thread(&error)))?;
             self.watch(screen, sink, &received)
                 .inspect_err(|_| check.break_off())
                 .map(|()| engine.join().expect("the check does not panic"))

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::cli::jobs::load::cause;
+use crate::cli::jobs::run::no_thread;
 use crate::cli::options::config::Config;
 use crate::cli::options::values::Program;
 use crate::cli::show::json;
@@ -170,7 +171,7 @@ impl Hooks {
             }));
         };
         if let Err(error) = thread::Builder::new().name("hook".to_owned()).spawn(run) {
-            let text = format!("{option}: cannot start a thread: {}", cause(&error));
+            let text = format!("{option}: {}", no_thread(&error));
             let (end, ended) = sync_channel(1);
             let _ = end.send(Err(HookFailure { code: NOT_RUNNABLE, text }));
             self.running.push(ended);

@@ -53,7 +53,10 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
                 stopped.store(true, Ordering::Relaxed);
                 hook_stop.stop();
             };
-            signals::listen_to_stop(exit, stop_it).map_err(no_signals)?;
+            signals::listen_to_stop(exit, stop_it).map_err(|error| {
+                let torrents = jobs.iter().map(|job| &job.torrent.metainfo);
+                not_started(config, torrents, None, &format!("{:#}", no_signals(error).1))
+            })?;
             let mut out = json::stdout().map_err(no_stdout)?;
             Ok(run_check(config, &jobs, hooks, &mut out, &stop))
         }
@@ -144,6 +147,21 @@ pub(crate) fn tell_not_begun(
     failures.iter().fold(exit, |exit, failure| exit.worst(Exit::Hook(failure.code)))
 }
 
+/// No torrent has been begun: tells that, and why.
+pub(crate) fn not_started<'t>(
+    config: &Config,
+    torrents: impl Iterator<Item = &'t Metainfo>,
+    event: Option<Kind>,
+    text: &str,
+) -> Refusal {
+    let summary = |metainfo: &Metainfo| {
+        let about = About::torrent(metainfo, &config.torrent.basedir);
+        (about, not_begun(metainfo.name.clone(), Some(metainfo), Verdict::Failed, text))
+    };
+    let summaries = torrents.map(summary).collect();
+    (tell_not_begun(config, event, summaries, Exit::Failure), anyhow!(text.to_owned()))
+}
+
 fn show_all(config: &Config, torrents: &[Loaded]) -> Result<(), Refusal> {
     let mut out = io::stdout().lock();
     for (number, torrent) in torrents.iter().enumerate() {
@@ -171,7 +189,19 @@ fn usage(error: anyhow::Error) -> Refusal {
     (Exit::Usage, error)
 }
 
+/// Why a thread cannot be started, and what to do about it.
+pub(crate) fn no_thread(error: &io::Error) -> String {
+    format!(
+        "cannot start a thread: {}; allow more of them (ulimit -u, or the container's limit)",
+        cause(error)
+    )
+}
+
 pub(crate) fn no_signals(error: io::Error) -> Refusal {
+    // EAGAIN is what starting a thread says.
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return (Exit::Failure, anyhow!(no_thread(&error)));
+    }
     (Exit::Failure, anyhow!("cannot listen for signals: {}", cause(&error)))
 }
 

@@ -8,11 +8,11 @@ use anyhow::anyhow;
 
 use crate::cli::Exit;
 use crate::cli::jobs::hooks::{About, HookStop, Hooks, Occasion};
-use crate::cli::jobs::load::{Loaded, cause};
-use crate::cli::jobs::run::{Refusal, no_signals, no_stdout, not_begun, tell_not_begun};
+use crate::cli::jobs::load::Loaded;
+use crate::cli::jobs::run::{Refusal, no_signals, no_stdout, no_thread, not_begun, not_started};
 use crate::cli::options::config::{Config, Verbosity};
 use crate::cli::show::json::message;
-use crate::cli::show::json::{self, EventWriter};
+use crate::cli::show::json::{self, EventWriter, Stream};
 use crate::cli::show::say::{Mark, mark, outcome};
 use crate::cli::show::screen::Screen;
 use crate::cli::signals::{self, Signal};
@@ -69,11 +69,15 @@ pub(crate) fn run(
         // Nobody listens any more only once the outcome is known.
         let _ = signalled.send(Wake::Signal(signal));
     };
-    signals::listen(exit, on_signal).map_err(no_signals)?;
+    let refused = |(_, error): Refusal| {
+        let torrents = torrents.iter().map(|(torrent, _)| &torrent.metainfo);
+        not_started(config, torrents, None, &format!("{error:#}"))
+    };
+    signals::listen(exit, on_signal).map_err(|error| refused(no_signals(error)))?;
 
     let session =
-        Session::start(config.session.clone()).map_err(|error| not_started(config, &torrents, error))?;
-    let writer = subscribe(config, &session, wake)?;
+        Session::start(config.session.clone()).map_err(|error| no_session(config, &torrents, error))?;
+    let writer = subscribe(config, &session, wake).map_err(refused)?;
     let running = add(config, &session, torrents)?;
     let screen = Screen::new(config, running.len(), Instant::now());
     let mut transfer = TransferJob { config, screen, torrents: running, wakes, hooks };
@@ -87,6 +91,7 @@ pub(crate) fn run(
         let text = format!("{} could not be written to standard output", count(unsaid, "event"));
         transfer.say(Mark::Warning, &text);
     }
+    transfer.tell_lost();
     let exit = transfer.exit();
     let failures = transfer.hooks.finish();
     failures.iter().for_each(|failure| transfer.screen.say(Mark::Error, &failure.text));
@@ -107,13 +112,14 @@ fn subscribe(
     let least = if verbosity == Verbosity::Debug { Severity::Debug } else { Severity::Info };
     let subscription = session.subscribe_to(least, move |kind| matters(kind, verbosity));
     forward(subscription.map_err(failure)?, wake)
-        .map_err(|error| (Exit::Failure, anyhow!("cannot start a thread: {}", cause(&error))))?;
+        .map_err(|error| (Exit::Failure, anyhow!(no_thread(&error))))?;
     let Some(asked) = config.json else { return Ok(None) };
     // Summaries are `info`.
     let wanted = move |kind: &Kind| json::wanted(kind, asked);
     let subscription = session.subscribe_to(asked.min(Severity::Info), wanted).map_err(failure)?;
     let out = json::stdout().map_err(no_stdout)?;
-    EventWriter::spawn(subscription, asked, out).map(Some).map_err(no_stdout)
+    let writer = EventWriter::spawn(subscription, asked, out).map(Some);
+    writer.map_err(|error| (Exit::Failure, anyhow!(no_thread(&error))))
 }
 
 /// Adds the torrents to the session; their checks begin at once.
@@ -144,19 +150,13 @@ fn add(
 }
 
 /// There is no session to say so.
-fn not_started(config: &Config, torrents: &[(Loaded, Vec<u32>)], error: Error) -> Refusal {
+fn no_session(config: &Config, torrents: &[(Loaded, Vec<u32>)], error: Error) -> Refusal {
     let text = error.to_string();
     let event = match error {
         Error::Start { event, .. } => event.map(|kind| *kind),
         _ => None,
     };
-    let summary = |(torrent, _): &(Loaded, Vec<u32>)| {
-        let metainfo = &torrent.metainfo;
-        let about = About::torrent(metainfo, &config.torrent.basedir);
-        (about, not_begun(metainfo.name.clone(), Some(metainfo), Verdict::Failed, &text))
-    };
-    let summaries = torrents.iter().map(summary).collect();
-    (tell_not_begun(config, event, summaries, Exit::Failure), anyhow!(text))
+    not_started(config, torrents.iter().map(|(torrent, _)| &torrent.metainfo), event, &text)
 }
 
 /// Passes events on to the loop.
@@ -326,6 +326,31 @@ impl TransferJob<'_> {
                 format!("{name}: {message}")
             }
             _ => message,
+        }
+    }
+
+    /// Torrents that nothing was told of when the session ended: it has ended by an error of its own.
+    fn tell_lost(&mut self) {
+        let reason = "an error in this program has ended the session; report it, and start again";
+        let lost: Vec<&mut TorrentJob> =
+            self.torrents.iter_mut().filter(|torrent| torrent.exit.is_none()).collect();
+        if lost.is_empty() {
+            return;
+        }
+        self.screen.say(Mark::Error, reason);
+        let stdout = self.config.json.and_then(|least| Some(Stream::new(json::stdout().ok()?, least)));
+        let mut stream = stdout;
+        for torrent in lost {
+            torrent.exit = Some(Exit::Failure);
+            let elapsed = torrent.began.elapsed().as_secs_f64();
+            let summary = match torrent.client.status() {
+                Some(status) => status.summary(Verdict::Failed, reason.to_owned(), elapsed),
+                None => not_begun(torrent.name.clone(), None, Verdict::Failed, reason),
+            };
+            if let Some(stream) = &mut stream {
+                stream.write(&Event { torrent: Some(torrent.info_hash), kind: summary.clone() });
+            }
+            self.hooks.run(Occasion::Error, &torrent.about, summary);
         }
     }
 
