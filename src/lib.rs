@@ -71,6 +71,9 @@ pub mod internals {
     pub mod layout {
         pub use crate::layout::*;
     }
+    pub mod storage {
+        pub use crate::storage::damage::*;
+    }
     pub mod swarm {
         pub use crate::swarm::*;
     }

@@ -146,7 +146,7 @@ const ROOMS: &[Room] = &[
         name: "lib",
         knows: &[
             "bencode", "bitfield", "blocks", "cli", "client", "event", "finder", "hash", "ids", "layout",
-            "metainfo", "swarm", "text", "tracker", "wire",
+            "metainfo", "storage", "swarm", "text", "tracker", "wire",
         ],
         may: &[],
     },

@@ -15,6 +15,8 @@ use crate::layout::{FileIndex, Layout, Span};
 use crate::metainfo::{File, Metainfo};
 
 pub(crate) mod claim;
+#[cfg(feature = "internals")]
+pub(crate) mod damage;
 mod error;
 mod foreign;
 mod names;

@@ -299,6 +299,25 @@ fn checksum(head: &[u8], data: &[&[u8]]) -> [u8; 8] {
     digest[0].0[..8].try_into().expect("a digest has 20 bytes")
 }
 
+/// A part file that holds these records, and behind them any bytes.
+#[cfg(feature = "internals")]
+pub(super) fn file_of(
+    info_hash: WireHash,
+    layout: &Layout,
+    records: &[(u64, &[u8])],
+    behind: &[u8],
+) -> Vec<u8> {
+    let mut bytes = PartFile::empty(String::new(), info_hash, layout).header.to_vec();
+    for (offset, data) in records {
+        let head = [&offset.to_be_bytes()[..], &(data.len() as u32).to_be_bytes()].concat();
+        bytes.extend(checksum(&head, &[data]));
+        bytes.extend(head);
+        bytes.extend(*data);
+    }
+    bytes.extend(behind);
+    bytes
+}
+
 fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {

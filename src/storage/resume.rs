@@ -280,6 +280,19 @@ fn decode(storage: &Storage, bytes: &[u8]) -> Option<Saved> {
     rest.is_empty().then_some(Saved { resume, fingerprints })
 }
 
+/// Reads what stands between header and checksum: whether it says anything. Then it can be written, and reads the same.
+#[cfg(feature = "internals")]
+pub(super) fn read_payload(storage: &Storage, payload: &[u8]) -> bool {
+    let mut bytes = header(storage);
+    bytes.extend(payload);
+    bytes.extend(sha1(&bytes).0);
+    let Some(saved) = decode(storage, &bytes) else { return false };
+    let again = encode(storage, &saved.resume, &saved.fingerprints);
+    let same = decode(storage, &again).expect("what we write can be read");
+    assert_eq!((&same.resume.have, same.fingerprints), (&saved.resume.have, saved.fingerprints));
+    true
+}
+
 fn take<'b, const N: usize>(rest: &mut &'b [u8]) -> Option<&'b [u8; N]> {
     let (taken, later) = rest.split_first_chunk()?;
     *rest = later;

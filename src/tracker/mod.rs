@@ -29,6 +29,12 @@ pub use watch::{Step, Watch};
 use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
 use crate::ids::{PeerId, WireHash};
 
+/// What a UDP tracker's answer says behind action and transaction id, if it is one; for fuzzers.
+#[cfg(feature = "internals")]
+pub fn parse_udp(body: &[u8], is_ipv6: bool) -> Option<Answer> {
+    udp::read_answer(body, is_ipv6).ok()
+}
+
 /// Peers kept of one answer.
 pub const MAX_PEERS: usize = 1000;
 

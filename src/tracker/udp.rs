@@ -43,7 +43,7 @@ enum Action {
 }
 
 /// Why no answer came, or none that helps.
-enum Trouble {
+pub(super) enum Trouble {
     Silent(String),
     Refused(String),
 }
@@ -165,7 +165,7 @@ fn write_announce(request: &Request, path: &str, packet: &mut Vec<u8>) {
 }
 
 /// What follows action and transaction id.
-fn read_answer(body: &[u8], is_ipv6: bool) -> Result<Answer, Trouble> {
+pub(super) fn read_answer(body: &[u8], is_ipv6: bool) -> Result<Answer, Trouble> {
     let (head, peers) = body.split_at_checked(12).ok_or_else(too_short)?;
     let words = head.as_chunks::<4>().0;
     // The counts are signed in some trackers; a negative one says nothing.

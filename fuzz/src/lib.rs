@@ -1,0 +1,181 @@
+//! What must be so of every parser of foreign bytes, whatever it is given. Each target is fuzzed (`cargo +nightly fuzz run NAME`),
+//! and tests/fuzz_seeds.rs runs it on the files of `seeds/NAME`.
+
+use std::collections::HashSet;
+
+use btget::internals::bencode::{Value, decode, decode_prefix};
+use btget::internals::storage::{read_part_file, read_resume_data};
+use btget::internals::text::escape;
+use btget::internals::tracker;
+use btget::internals::wire::{
+    ExtensionHandshake, Frame, Handshake, Limits, Message, PeerId, next_frame, piece_header,
+};
+use btget::metainfo::Metainfo;
+use btget::metainfo::create::{Content, NewTorrent};
+
+/// Panics if something is not as it must be.
+pub type Target = fn(&[u8]);
+
+/// Every target.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("bencode", bencode),
+    ("extension", extension),
+    ("metainfo", metainfo),
+    ("part_file", part_file),
+    ("resume_data", resume_data),
+    ("tracker_http", tracker_http),
+    ("tracker_udp", tracker_udp),
+    ("wire", wire),
+];
+
+/// Any bytes: decoding ends without a panic, spans tile the input, and every part of a value is a value by itself.
+pub fn bencode(bytes: &[u8]) {
+    match decode_prefix(bytes) {
+        Ok((value, rest)) => {
+            assert_eq!(value.span().len() + rest.len(), bytes.len());
+            every_part_is_a_value(value);
+        }
+        Err(error) => assert!(error.offset <= bytes.len() && !error.to_string().is_empty()),
+    }
+}
+
+fn every_part_is_a_value(value: Value<'_>) {
+    assert_eq!(decode(value.span()), Ok(value));
+    let _ = (value.as_int(), value.as_str());
+    let parts = value.as_list().into_iter().flatten();
+    let mut inside = 0;
+    for part in parts.chain(value.as_dict().into_iter().flatten().map(|(_, part)| part)) {
+        inside += part.span().len();
+        every_part_is_a_value(part);
+    }
+    assert!(inside <= value.span().len());
+}
+
+/// Any bytes: parsing ends without a panic, and what is accepted keeps the promises of `Metainfo`.
+pub fn metainfo(bytes: &[u8]) {
+    let torrent = match Metainfo::parse(bytes) {
+        Ok(torrent) => torrent,
+        Err(error) => {
+            let message = error.to_string();
+            assert_eq!(escape(&message), message);
+            return;
+        }
+    };
+    assert_eq!(torrent.piece_hashes.len(), torrent.layout.num_pieces() as usize);
+    assert_eq!(torrent.files.len(), torrent.layout.files().len());
+    let mut seen = HashSet::new();
+    for file in &torrent.files {
+        assert!(seen.insert(file.path.to_lowercase()), "{:?} twice", file.path);
+        for path in file.symlink.iter().chain([&file.path]) {
+            assert!(path.split('/').all(|part| !matches!(part, "" | "." | "..") && part.len() <= 255));
+            assert_eq!(escape(path), **path);
+        }
+    }
+    let mut out = Vec::new();
+    btget::internals::cli::show::torrent::show(&torrent, &mut out).expect("writing to memory never fails");
+    btget::internals::cli::show::torrent::show_json(&torrent, &mut out)
+        .expect("writing to memory never fails");
+}
+
+/// Anything a peer may send: four bytes for the number of pieces and twenty for a peer id, then a handshake or messages. Nothing
+/// panics, and what was read says again the bytes it was read from.
+pub fn wire(bytes: &[u8]) {
+    let Some((num_pieces, rest)) = bytes.split_first_chunk::<4>() else { return };
+    let Some((peer_id, mut bytes)) = rest.split_first_chunk::<20>() else { return };
+    let limits = Limits { num_pieces: u32::from_be_bytes(*num_pieces) % (1 << 21) };
+    assert!(!PeerId(*peer_id).client_name().chars().any(char::is_control));
+    if let Ok(Some(handshake)) = Handshake::decode(bytes) {
+        assert_eq!(handshake.encode()[..], bytes[..68]);
+        bytes = &bytes[68..];
+    }
+    while let Ok(Some(frame)) = next_frame(bytes, &limits) {
+        let mut again = Vec::new();
+        let consumed = match &frame {
+            Frame::PieceHeader { block, consumed } => {
+                again.extend(piece_header(*block));
+                assert_eq!(again, bytes[..*consumed]);
+                (*consumed + block.length as usize).min(bytes.len())
+            }
+            Frame::Message(message, consumed) => {
+                assert!(*consumed <= limits.max_buffered());
+                assert_eq!(message.wire_length(), *consumed);
+                message.encode_into(&mut again);
+                if !matches!(message, Message::Unknown { .. }) {
+                    assert_eq!(again, bytes[..*consumed]);
+                }
+                if let Message::Extended { payload, .. } = message {
+                    extension(payload);
+                }
+                *consumed
+            }
+        };
+        bytes = &bytes[consumed..];
+    }
+}
+
+/// The payload of an extension handshake (BEP 10): what is read of it can be written, and reads the same.
+pub fn extension(payload: &[u8]) {
+    if let Ok(handshake) = ExtensionHandshake::decode(payload) {
+        let client = handshake.client.as_deref().unwrap_or_default();
+        assert!(!client.chars().any(char::is_control));
+        let _ = ExtensionHandshake::decode(&handshake.encode()).expect("what we write can be read");
+    }
+}
+
+/// The body of an HTTP tracker's answer: bounded, and its words can be shown.
+pub fn tracker_http(body: &[u8]) {
+    match tracker::answer::parse(body, 200) {
+        Ok((answer, _)) => {
+            assert!(answer.peers.len() <= tracker::MAX_PEERS);
+            assert!(answer.warning.is_none_or(|warning| !warning.is_empty()));
+        }
+        Err(failure) => assert!(!failure.reason.is_empty() && failure.reason.chars().count() < 1000),
+    }
+}
+
+/// What follows action and transaction id in a UDP tracker's answer; the first byte says which family.
+pub fn tracker_udp(bytes: &[u8]) {
+    let Some((family, body)) = bytes.split_first() else { return };
+    if let Some(answer) = tracker::parse_udp(body, family % 2 == 1) {
+        assert!(answer.peers.len() <= tracker::MAX_PEERS);
+        assert!(body.len() >= 12 && answer.peers.len() <= (body.len() - 12) / 6);
+    }
+}
+
+/// Whatever stands in resume data behind a right header, under a right checksum.
+pub fn resume_data(payload: &[u8]) {
+    let _ = read_resume_data(&album(), payload);
+}
+
+/// Whatever stands in a part file: the first byte says how many records are made of what follows (where, how long, data), and the
+/// rest stands behind them as it is.
+pub fn part_file(bytes: &[u8]) {
+    let Some((&count, mut rest)) = bytes.split_first() else { return };
+    let mut records = Vec::new();
+    for _ in 0..count % 16 {
+        let Some((head, data)) = rest.split_first_chunk::<4>() else { break };
+        let offset = u64::from(u16::from_be_bytes([head[0], head[1]]));
+        let length = usize::from(u16::from_be_bytes([head[2], head[3]])).min(data.len());
+        let (data, later) = data.split_at(length);
+        records.push((offset, data));
+        rest = later;
+    }
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let kept = read_part_file(&album(), folder.path(), &records, rest).expect("the file can be read");
+    let given: u64 = records.iter().map(|(_, data)| data.len() as u64).sum();
+    assert!(kept.iter().map(|range| range.end - range.start).sum::<u64>() <= given + rest.len() as u64);
+}
+
+/// Three files in five pieces.
+fn album() -> Metainfo {
+    let files = [("a", 20_000), ("b", 1), ("c/d", 50_000)];
+    let torrent = NewTorrent {
+        name: "album",
+        content: Content::Folder(&files),
+        piece_length: 16384,
+        piece_hashes: &[btget::metainfo::Sha1([7; 20]); 5],
+        trackers: &[],
+        private: false,
+    };
+    Metainfo::parse(&torrent.encode()).expect("it is a torrent")
+}
