@@ -47,8 +47,8 @@ impl Transfer {
 
     /// Takes what happened. Call the two `poll`s until they give `None` afterwards; several inputs may be handled before.
     pub(crate) fn handle(&mut self, now: Instant, input: Input) {
-        // Only a piece that passes completes a download: that less is wanted does not.
-        let may_complete = matches!(input, Input::Passed { .. }) && !self.swarm.is_complete();
+        // BEP 3: only the whole torrent is a completed download, and only a piece that passes completes it.
+        let may_complete = matches!(input, Input::Passed { .. }) && !self.swarm.have().is_full();
         match input {
             Input::Enter(state) if state != self.swarm.state() => {
                 self.swarm.handle(now, input);
@@ -65,7 +65,7 @@ impl Transfer {
             _ => self.swarm.handle(now, input),
         }
         self.pass_on(now);
-        if may_complete && self.swarm.is_complete() {
+        if may_complete && self.swarm.have().is_full() {
             self.finder.complete(now);
         }
     }
@@ -132,8 +132,14 @@ impl Transfer {
     fn need(&self) -> Need {
         match self.swarm.state() {
             State::Stopped => Need::default(),
-            State::Started | State::Paused => {
-                Need { connections: self.swarm.room(), addresses: self.swarm.wants_addresses() }
+            state => {
+                let (addresses, is_complete) = (self.swarm.wants_addresses(), self.swarm.is_complete());
+                Need {
+                    connections: self.swarm.room(),
+                    addresses,
+                    urgent: addresses && !is_complete && state == State::Started,
+                    is_partial_seed: self.swarm.is_partial_seed(),
+                }
             }
         }
     }

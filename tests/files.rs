@@ -94,8 +94,11 @@ fn selected_files_come_and_no_others() {
     // Those that lie next to them are in the part file, and nowhere else.
     assert!(bench.part_file(&folder).is_some() && files_in(&folder).len() == 3);
     let ours: Vec<_> = bench.tracker.announces().into_iter().skip(1).collect();
-    assert_eq!((ours[0].event.as_str(), ours[0].left), ("started", wanted));
-    assert!(ours.iter().any(|announce| announce.event == "completed" && announce.left == 0), "{ours:#?}");
+    // BEP 3: what the torrent lacks, and only a whole one is a completed download.
+    assert_eq!((ours[0].event.as_str(), ours[0].left), ("started", 192_000));
+    let last = ours.last().unwrap();
+    assert_eq!((last.event.as_str(), last.left), ("stopped", 192_000 - wanted));
+    assert!(ours.iter().all(|announce| announce.event != "completed"), "{ours:#?}");
 }
 
 fn files_are_selected_by_glob_and_by_weight_0() {
@@ -148,7 +151,8 @@ fn bytes_of_unwanted_files_move_in_when_they_are_wanted() {
     assert!(rest < shared, "{rest} {shared}");
     let announces = bench.tracker.announces();
     let second = announces.iter().rposition(|announce| announce.event == "started").unwrap();
-    assert_eq!(announces[second].left, 0, "{announces:#?}");
+    let lacking = 192_000 - wanted_bytes(&bench, &[3, 4]);
+    assert_eq!(announces[second].left, lacking, "{announces:#?}");
     // Now everything is wanted, and the part file goes.
     let (code, story) = bench.run(&folder, &["--no-seed"]);
     assert_eq!(code, 0, "{story}");
@@ -156,7 +160,8 @@ fn bytes_of_unwanted_files_move_in_when_they_are_wanted() {
     assert_eq!(files_in(&folder).len(), 5);
     let announces = bench.tracker.announces();
     let third = announces.iter().rposition(|announce| announce.event == "started").unwrap();
-    assert_eq!(announces[third].left, 192_000 - wanted_bytes(&bench, &[3, 4]), "{announces:#?}");
+    assert_eq!(announces[third].left, lacking, "{announces:#?}");
+    assert!(announces.iter().any(|announce| announce.event == "completed" && announce.left == 0));
 }
 
 fn pieces_are_served_and_checked_from_the_part_file() {
@@ -209,7 +214,7 @@ fn a_lost_or_damaged_part_file_costs_its_pieces_and_no_more() {
         }
         let (code, story) = bench.run(&folder, &options);
         assert_eq!(code, 0, "{story}");
-        let left = left_at_start();
+        let left = left_at_start() - (192_000 - wanted_bytes(&bench, &[3]));
         assert!(0 < left && left <= shared, "{left}: {bytes:?}");
         bench.assert_just(&folder, &[3]);
         assert_eq!(bench.run(&folder, &["--hashcheck-only", "--files", "3"]).0, 0);
@@ -238,7 +243,8 @@ fn a_kill_while_the_part_file_is_in_use_loses_no_verified_piece() {
     let announces = bench.tracker.announces();
     let last = announces.iter().rfind(|announce| announce.event == "started").unwrap();
     // What the part file held belongs to pieces that were whole, but for the last few.
-    assert!(last.left < wanted_bytes(&bench, &odd) - 400_000, "{announces:#?}");
+    let unwanted = 40 * (48 << 10) - wanted_bytes(&bench, &odd);
+    assert!(last.left - unwanted < wanted_bytes(&bench, &odd) - 400_000, "{announces:#?}");
     assert_eq!(bench.run(&folder, &["--hashcheck-only", "--files", &list]).0, 0);
     let (code, story) = bench.run(&folder, &["--no-seed"]);
     assert_eq!(code, 0, "{story}");

@@ -8,7 +8,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use btget::internals::finder::announce::{AnnounceEvent, AnnounceFailure, Announcer, Answer};
+use btget::internals::finder::announce::{
+    AnnounceEvent, AnnounceFailure, AnnounceNeed, Announcer, Answer, RetryIn,
+};
 use btget::internals::ids::{PeerId, WireHash};
 use btget::internals::tracker::{MAX_BODY, Options, Proxies, Request, announce};
 use flate2::{Compression, write::GzEncoder};
@@ -167,6 +169,15 @@ fn an_error_status_is_told_and_its_reason_quoted() {
     let failure = fails(Manners::Status(503, b"d14:failure reason4:busy8:retry ini5ee".to_vec()));
     assert_eq!((failure.reason.as_str(), failure.status_code), ("busy", 503));
     assert!(failure.retry_in.is_some());
+}
+
+#[test]
+fn a_tracker_says_when_it_is_to_be_asked_again_in_the_head_too() {
+    for status in ["429 Too Many Requests", "503 Service Unavailable"] {
+        let head = format!("HTTP/1.1 {status}\r\nRetry-After: 600\r\nContent-Length: 0\r\n\r\n");
+        let failure = fails(Manners::Raw(head.into_bytes()));
+        assert_eq!(failure.retry_in, Some(RetryIn::After(Duration::from_secs(600))), "{status}");
+    }
 }
 
 #[test]
@@ -385,7 +396,8 @@ fn loopback_is_never_reached_through_a_proxy() {
 
 /// Makes every announce that is due, one after the other, as a session does.
 fn run(announcer: &mut Announcer, now: Instant, left: u64) {
-    while let Some(due) = announcer.poll(now, left > 0) {
+    let need = AnnounceNeed { peers: left > 0, soon: left > 0, is_partial_seed: false };
+    while let Some(due) = announcer.poll(now, need) {
         let (event, numwant, tracker_id) = (due.event, due.numwant, due.tracker_id);
         let request = Request { event, numwant, tracker_id, left, ..request(&due.url) };
         announcer.on_answer(now, due.token, announce(&request, &options(TIME)));

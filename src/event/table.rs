@@ -180,7 +180,7 @@ events! {
         many => format!("piece {index} has a wrong hash, sent by {} peers", many.len()),
     },
 
-    /// An announce begins; announce is started, completed, stopped or empty.
+    /// An announce begins; announce is started, completed, stopped, paused (of a partial seed) or empty.
     ("tracker_announce", Info) TrackerAnnounce { url: String, tier: usize, announce: &'static str }
     => match announce.is_empty() {
         true => format!("announcing to {}", escape(url)),

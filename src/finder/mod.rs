@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use crate::event::{Kind, Severity, WantedEvents};
 use crate::text::without_credentials;
-use announce::{Announce, AnnounceFailure, Announcer, Answer, Outcome, Token};
+use announce::{Announce, AnnounceFailure, AnnounceNeed, Announcer, Answer, Outcome, Token};
 use candidates::Candidates;
 use rules::Admission;
 
@@ -70,6 +70,10 @@ pub struct Need {
     pub connections: usize,
     /// Trackers should be asked for more addresses.
     pub addresses: bool,
+    /// Without them the transfer stands or goes slowly: the trackers are asked as soon as nobody is left to call.
+    pub urgent: bool,
+    /// Everything wanted is there, and not everything is wanted (BEP 21).
+    pub is_partial_seed: bool,
 }
 
 /// How a call of ours ended that did not become a connection.
@@ -148,7 +152,7 @@ impl Finder {
         self.announcer.stop(now);
     }
 
-    /// The trackers are told that we have everything; see [`Announcer::complete`].
+    /// The trackers are told that we have the whole torrent; see [`Announcer::complete`].
     pub fn complete(&mut self, now: Instant) {
         self.announcer.complete(now);
     }
@@ -287,7 +291,13 @@ impl Finder {
     }
 
     fn next_announce(&mut self, now: Instant, need: Need) -> Option<FinderOutput> {
-        let announce = self.announcer.poll(now, need.addresses)?;
+        let nobody_left = self.half_open.is_empty() && self.candidates.next_ready().is_none_or(|at| at > now);
+        let need = AnnounceNeed {
+            peers: need.addresses,
+            soon: need.urgent && nobody_left,
+            is_partial_seed: need.is_partial_seed,
+        };
+        let announce = self.announcer.poll(now, need)?;
         let Announce { url, tier, event, .. } = &announce;
         let told = self.wanted_events.build(Severity::Info, || Kind::TrackerAnnounce {
             url: without_credentials(url).into_owned(),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
-const ALL_WELCOME: Need = Need { connections: 50, addresses: true };
+const ALL_WELCOME: Need = Need { connections: 50, addresses: true, urgent: true, is_partial_seed: false };
 
 struct Bench {
     finder: Finder,
@@ -195,4 +195,66 @@ fn what_a_tracker_answers_is_told_and_called() {
     bench.out.clear();
     bench.drain();
     assert!(matches!(&bench.out[..], [FinderOutput::Announce(last)] if last.event.is_some()));
+}
+
+impl Bench {
+    /// When the tracker is asked within so much time, if it says half an hour, 5 minutes at least, and tells of no peer. Calls that
+    /// are made come to nothing.
+    fn announces_within(&mut self, time: Duration) -> Vec<Duration> {
+        let (start, mut times) = (self.now, Vec::new());
+        self.drain();
+        while self.now < start + time {
+            for output in std::mem::take(&mut self.out) {
+                match output {
+                    FinderOutput::Announce(announce) => {
+                        times.push(self.now - start);
+                        let interval = Some(30 * MINUTE);
+                        let answer = Answer { interval, min_interval: Some(5 * MINUTE), ..Answer::default() };
+                        self.finder.announced(self.now, announce.token, Ok(answer));
+                    }
+                    FinderOutput::Dial(address) => {
+                        self.finder.dial_ended(self.now, address, DialEnd::Failed);
+                    }
+                    FinderOutput::Filtered(..) | FinderOutput::Event(_) => {}
+                }
+            }
+            self.drain();
+            if self.out.is_empty() {
+                self.wait(Duration::from_secs(10));
+            }
+        }
+        times
+    }
+}
+
+#[test]
+fn a_tracker_is_asked_at_its_interval_where_peers_are_not_missed() {
+    for urgent in [false, true] {
+        let mut bench = Bench::new(&["http://a.test/"], Rules::default());
+        bench.need.urgent = urgent;
+        let times = bench.announces_within(120 * MINUTE);
+        match urgent {
+            false => assert_eq!(times.len(), 4, "{times:?}"),
+            true => assert!(times.windows(2).all(|two| two[1] - two[0] >= 5 * MINUTE), "{times:?}"),
+        }
+        assert!(urgent == (times.len() > 20), "{times:?}");
+    }
+}
+
+#[test]
+fn a_tracker_is_not_asked_early_while_somebody_is_left_to_call() {
+    let mut bench = Bench::new(&["http://a.test/"], Rules::default());
+    bench.drain();
+    // More than can be called at a time, and none of them answers.
+    bench.found(0..100, Origin::PeerExchange);
+    let first = bench.out.iter().find_map(|output| match output {
+        FinderOutput::Announce(announce) => Some(announce.token),
+        _ => None,
+    });
+    let interval = Some(30 * MINUTE);
+    let answer = Answer { interval, min_interval: Some(MINUTE), ..Answer::default() };
+    bench.finder.announced(bench.now, first.unwrap(), Ok(answer));
+    bench.out.clear();
+    bench.wait(29 * MINUTE);
+    assert!(!bench.out.iter().any(|output| matches!(output, FinderOutput::Announce(_))));
 }

@@ -73,6 +73,7 @@ mod tests {
             client: Some("x".into()),
             port: Some(6881),
             request_queue: Some(250),
+            upload_only: None,
             your_ip: None,
         };
         let payload = hello.encode();

@@ -129,14 +129,19 @@ impl Swarm {
             self.send(now, key, bitfield);
         }
         if extended {
+            let upload_only = self.is_partial_seed();
             let ours = ExtensionHandshake {
                 extensions: Vec::new(),
                 client: Some(extended::OUR_CLIENT.into()),
                 port: Some(self.config.port).filter(|&port| port != 0),
                 request_queue: Some(REQQ as u32),
+                upload_only: upload_only.then_some(true),
                 your_ip: Some(ip),
             };
             self.send(now, key, Message::from(&ours));
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.told_upload_only = upload_only;
+            }
         }
         // A seed's capacity goes where its slots are: all newcomers at once would fetch the same twice.
         if fast && !self.have.is_full() {
@@ -153,8 +158,26 @@ impl Swarm {
         }
     }
 
+    /// Whether everything wanted is there, and not everything is wanted (BEP 21).
+    pub fn is_partial_seed(&self) -> bool {
+        self.is_complete() && !self.have.is_full()
+    }
+
+    /// Tells the peers whether we want nothing more, where that is news: what a seed wants they see by its pieces.
+    pub(super) fn tell_upload_only(&mut self, now: Instant) {
+        let upload_only = self.is_partial_seed();
+        let news = |peer: &&mut Peer| peer.extended && peer.told_upload_only != upload_only;
+        let ours = ExtensionHandshake { upload_only: Some(upload_only), ..ExtensionHandshake::default() };
+        let mut told = Vec::new();
+        for peer in self.peers.values_mut().filter(news) {
+            peer.told_upload_only = upload_only;
+            told.push(peer.key);
+        }
+        told.into_iter().for_each(|key| self.send(now, key, Message::from(&ours)));
+    }
+
     /// The peer's extension handshake (BEP 10).
-    pub(super) fn on_extension_handshake(&mut self, key: PeerKey, theirs: ExtensionHandshake) {
+    pub(super) fn on_extension_handshake(&mut self, now: Instant, key: PeerKey, theirs: ExtensionHandshake) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.extensions.update(&theirs);
         if let Some(reqq) = theirs.request_queue {
@@ -171,6 +194,10 @@ impl Swarm {
             self.reports.push(PeerReport::Listens(callable));
         }
         self.may_have_room.insert(key);
+        if let Some(upload_only) = theirs.upload_only {
+            peer.upload_only = upload_only;
+            self.update_interest(now, key);
+        }
     }
 
     pub(super) fn on_closed(&mut self, now: Instant, key: PeerKey) {
@@ -185,7 +212,7 @@ impl Swarm {
         self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
         if let Some(callable) = peer.callable {
             let how = match peer.downloaded + peer.uploaded > 0 {
-                _ if peer.is_seed() && self.is_complete() => Parting::Useless,
+                _ if peer.wants_nothing() && self.is_complete() => Parting::Useless,
                 true => Parting::Useful,
                 false => Parting::Fruitless,
             };

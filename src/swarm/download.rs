@@ -84,7 +84,7 @@ impl Swarm {
 
     fn on_extended(&mut self, now: Instant, key: PeerKey, id: u8, payload: &[u8]) {
         match Extended::decode(id, payload) {
-            Ok(Extended::Handshake(theirs)) => self.on_extension_handshake(key, theirs),
+            Ok(Extended::Handshake(theirs)) => self.on_extension_handshake(now, key, theirs),
             Ok(Extended::Unknown(_)) => {}
             Err(_) => {
                 self.peer_error(key, "malformed extension handshake");
@@ -129,7 +129,7 @@ impl Swarm {
     pub(super) fn update_interest(&mut self, now: Instant, key: PeerKey) {
         let complete = self.is_complete();
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        if complete && peer.is_seed() {
+        if complete && peer.wants_nothing() {
             return self.close(now, key, "both complete");
         }
         let interested = peer.interesting > 0;
@@ -278,6 +278,7 @@ impl Swarm {
         }
         self.wake_idle();
         if complete {
+            self.tell_upload_only(now);
             self.fill_slots(now);
         }
     }

@@ -332,9 +332,9 @@ impl Swarm {
         set
     }
 
-    /// Bytes that are wanted and not there: the tracker's `left`.
+    /// Bytes of the torrent that are not there, be they wanted or not: the tracker's `left` (BEP 3).
     pub fn left(&self) -> u64 {
-        self.wanted.difference(&self.have).bytes(&self.config.layout)
+        self.have.complement().bytes(&self.config.layout)
     }
 
     /// Payload bytes received and sent since the trackers were told `started` (BEP 3).

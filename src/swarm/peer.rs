@@ -97,6 +97,10 @@ pub(super) struct Peer {
     pub peer_choking: bool,
     /// It wants pieces of ours.
     pub peer_interested: bool,
+    /// It has said that it wants nothing more (BEP 21).
+    pub upload_only: bool,
+    /// We have told it that we want nothing more.
+    pub told_upload_only: bool,
     /// Pieces that it has.
     pub pieces: Bitfield,
     /// The picker counts it as one that has everything.
@@ -184,6 +188,8 @@ impl Peer {
             current: None,
             allowed_fast: Vec::new(),
             suggested: VecDeque::new(),
+            upload_only: false,
+            told_upload_only: false,
             granted_fast: Vec::new(),
             refused: Vec::new(),
             refusals: 0,
@@ -208,6 +214,11 @@ impl Peer {
     }
 
     /// Whether it has everything.
+    /// Whether it wants nothing, as far as is known.
+    pub(super) fn wants_nothing(&self) -> bool {
+        self.upload_only || self.is_seed()
+    }
+
     pub(super) fn is_seed(&self) -> bool {
         self.pieces.is_full() && !self.pieces.is_empty()
     }

@@ -32,6 +32,7 @@ impl Swarm {
             peer.interesting = peer.pieces.iter().filter(useful).count() as u32;
             self.update_interest(now, key);
         }
+        self.tell_upload_only(now);
         self.wake_idle();
         if self.is_complete() {
             self.fill_slots(now);

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::MAX_PEERS;
 use crate::bencode::{self, Value};
@@ -77,8 +77,28 @@ pub(super) fn refusal(body: &[u8], status_code: u16) -> Option<AnnounceFailure> 
     let reason = value.get(b"failure reason")?;
     let reason = reason.as_bytes().map(to_words).filter(|reason| !reason.is_empty());
     let reason = reason.unwrap_or_else(|| REFUSED.to_owned());
-    Some(AnnounceFailure { reason, status_code, retry_in: value.get(b"retry in").and_then(retry) })
+    let interval = [b"interval".as_slice(), b"min interval"];
+    let interval = interval.into_iter().filter_map(|key| value.get(key).and_then(seconds)).max();
+    let retry_in = value.get(b"retry in").and_then(retry).or(interval.map(RetryIn::After));
+    Some(AnnounceFailure { reason, status_code, retry_in })
 }
+
+/// `Retry-After` of an HTTP answer (RFC 9110): seconds, or a date; `now` is this moment.
+pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<RetryIn> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(RetryIn::After(Duration::from_secs(seconds)));
+    }
+    // Sun, 06 Nov 1994 08:49:37 GMT
+    let mut words = value.split_once(", ")?.1.split(' ');
+    let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let month = 1 + MONTHS.iter().position(|name| *name == month)?;
+    let date = humantime::parse_rfc3339(&format!("{year}-{month:02}-{day:0>2}T{time}Z")).ok()?;
+    Some(RetryIn::After(date.duration_since(now).unwrap_or_default()))
+}
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// Peers as UDP trackers (BEP 15) and `peers` strings (BEP 23) give them: 6 bytes each.
 pub(super) fn compact4(bytes: &[u8]) -> Vec<SocketAddr> {
@@ -282,6 +302,28 @@ mod tests {
         assert_eq!(err(b"d14:failure reason4:gone8:retry in5:nevere").retry_in, Some(RetryIn::Never));
         assert_eq!(err(b"d14:failure reason4:gone8:retry ini-5ee").retry_in, None);
         assert_eq!(err(b"d14:failure reason0:e").reason, "refused without a reason");
+    }
+
+    #[test]
+    fn an_interval_beside_a_refusal_is_when_to_ask_again() {
+        let after = |seconds| Some(RetryIn::After(Duration::from_secs(seconds)));
+        assert_eq!(err(b"d14:failure reason1:x8:intervali1800e12:min intervali300ee").retry_in, after(1800));
+        assert_eq!(err(b"d14:failure reason1:x12:min intervali7200ee").retry_in, after(7200));
+        assert_eq!(err(b"d14:failure reason1:x8:intervali1800e8:retry ini1ee").retry_in, after(60));
+        assert_eq!(err(b"d14:failure reason1:x8:intervali-1ee").retry_in, None);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = humantime::parse_rfc3339("1994-11-06T08:49:07Z").unwrap();
+        let after = |seconds| Some(RetryIn::After(Duration::from_secs(seconds)));
+        assert_eq!(retry_after(" 600 ", now), after(600));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT", now), after(30));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now), after(0));
+        for odd in ["", "-1", "soon", "Sun, 06 Now 1994 08:49:37 GMT", "Sun, 99 Nov 1994 08:49:37 GMT", ", "]
+        {
+            assert_eq!(retry_after(odd, now), None, "{odd}");
+        }
     }
 
     #[test]

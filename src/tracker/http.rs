@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::{Uri, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
@@ -101,10 +101,13 @@ fn get(hop: &Hop, deadline: Instant, options: &Options) -> Result<Reply, Announc
     let status_code = status.as_u16();
     let mut body = Vec::new();
     if !status.is_success() {
+        let retry_in = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_in = retry_in.and_then(|value| answer::retry_after(value, SystemTime::now()));
         // The status is news enough if the body fails.
         let _ = response.body_mut().as_reader().take(MAX_ERROR_BODY).read_to_end(&mut body);
         let plain = || AnnounceFailure::with_status(status_code, format!("HTTP status {status}"));
-        return Err(answer::refusal(&body, status_code).unwrap_or_else(plain));
+        let failure = answer::refusal(&body, status_code).unwrap_or_else(plain);
+        return Err(AnnounceFailure { retry_in: failure.retry_in.or(retry_in), ..failure });
     }
     // Counted after inflating: a bomb is cut here.
     let limit = MAX_BODY as u64 + 1;

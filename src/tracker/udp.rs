@@ -145,7 +145,8 @@ fn write_announce(request: &Request, path: &str, packet: &mut Vec<u8>) {
     packet.extend(request.left.to_be_bytes());
     packet.extend(request.uploaded.to_be_bytes());
     let event: u32 = match request.event {
-        None => 0,
+        // BEP 15 has no number for BEP 21's word.
+        None | Some(AnnounceEvent::Paused) => 0,
         Some(AnnounceEvent::Completed) => 1,
         Some(AnnounceEvent::Started) => 2,
         Some(AnnounceEvent::Stopped) => 3,

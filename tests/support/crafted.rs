@@ -234,7 +234,9 @@ impl Bench {
     pub fn seed_from(&self, folder: &Path, options: &[&str]) -> Process {
         let before = self.tracker.announces().len();
         let seed = self.btget(folder, options);
-        self.wait_for("the seed's announce", |announces| announces[before..].iter().any(|a| a.left == 0));
+        self.wait_for("the seed's announce", |announces| {
+            announces[before..].iter().any(|a| a.event == "started")
+        });
         seed
     }
 

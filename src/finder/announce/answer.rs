@@ -12,6 +12,8 @@ pub enum AnnounceEvent {
     Completed,
     /// We leave.
     Stopped,
+    /// We want no more, and have not everything (BEP 21).
+    Paused,
 }
 
 impl AnnounceEvent {
@@ -21,6 +23,7 @@ impl AnnounceEvent {
             AnnounceEvent::Started => "started",
             AnnounceEvent::Completed => "completed",
             AnnounceEvent::Stopped => "stopped",
+            AnnounceEvent::Paused => "paused",
         }
     }
 }

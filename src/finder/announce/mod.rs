@@ -31,13 +31,28 @@ pub const NUMWANT: u32 = 200;
 pub const PATIENCE: Duration = Duration::from_secs(4);
 
 /// What a tracker says about its interval counts between these two; beyond them it lies or errs.
-const INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(3600);
+const INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(24 * 3600);
+
+/// An interval is lengthened by up to this part of it, so that the torrents of one tracker do not come together.
+const SPREAD: f64 = 0.05;
 
 /// Time between announces where the tracker does not say.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1800);
 
-/// Least time between announces where the tracker does not say and peers are wanted.
+/// Least time between announces where the tracker does not say and peers are missed.
 const DEFAULT_MIN_INTERVAL: Duration = Duration::from_secs(300);
+
+/// What a torrent has to do with its trackers just now.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct AnnounceNeed {
+    /// Further peers would be of use.
+    pub peers: bool,
+    /// They are missed: nobody is left to call. The next announce comes before its time, though never before the least
+    /// that the tracker allows.
+    pub soon: bool,
+    /// Everything wanted is there, and not everything is wanted (BEP 21).
+    pub is_partial_seed: bool,
+}
 
 /// Names one announce, for its answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,7 +115,9 @@ pub struct Announcer {
     /// [`complete`](Self::complete) has been called.
     has_completed: bool,
     /// As the last `poll` said.
-    wants_peers: bool,
+    need: AnnounceNeed,
+    /// See [`SPREAD`].
+    spread: f64,
     /// As the last call said.
     now: Option<Instant>,
     serial: u64,
@@ -137,7 +154,8 @@ impl Announcer {
             next_round: None,
             early_round: None,
             has_completed: false,
-            wants_peers: true,
+            need: AnnounceNeed { peers: true, soon: true, is_partial_seed: false },
+            spread: SPREAD,
             now: None,
             serial: 0,
         }
@@ -194,10 +212,10 @@ impl Announcer {
     }
 
     /// The next announce that is due; to be called until it gives `None`, after every other call, at the
-    /// [`deadline`](Self::deadline), and when `wants_peers` (more peers would help) has changed.
-    pub fn poll(&mut self, now: Instant, wants_peers: bool) -> Option<Announce> {
+    /// [`deadline`](Self::deadline), and when the `need` has changed.
+    pub fn poll(&mut self, now: Instant, need: AnnounceNeed) -> Option<Announce> {
         self.now = Some(now);
-        self.wants_peers = wants_peers;
+        self.need = need;
         match self.phase {
             AnnouncerPhase::Idle => None,
             AnnouncerPhase::Stopping => self.poll_stopping(),
@@ -205,7 +223,7 @@ impl Announcer {
         }
     }
 
-    /// When [`poll`](Self::poll) is to be called again if nothing else happens, with `wants_peers` as it was.
+    /// When [`poll`](Self::poll) is to be called again if nothing else happens, with the need as it was.
     pub fn deadline(&self) -> Option<Instant> {
         match self.phase {
             AnnouncerPhase::Idle => None,
@@ -245,7 +263,9 @@ impl Announcer {
 
     fn announce(&mut self, index: usize, event: Option<AnnounceEvent>, in_round: bool) -> Announce {
         self.serial += 1;
-        let wanted_peers = self.wants_peers && self.phase == AnnouncerPhase::Running;
+        let wanted_peers = self.need.peers && self.phase == AnnouncerPhase::Running;
+        // BEP 21 has a partial seed say so with every announce that has no other event.
+        let event = event.or(self.need.is_partial_seed.then_some(AnnounceEvent::Paused));
         let tracker = &mut self.trackers[index];
         tracker.outstanding = Some(Outstanding { serial: self.serial, event, in_round, wanted_peers });
         Announce {
@@ -301,7 +321,7 @@ impl Announcer {
     }
 
     fn round_begins(&self) -> Option<Instant> {
-        let early = self.early_round.filter(|_| self.wants_peers);
+        let early = self.early_round.filter(|_| self.need.soon);
         early.into_iter().chain(self.next_round).min()
     }
 
@@ -350,7 +370,9 @@ impl Announcer {
         answer: Answer,
     ) -> Outcome {
         let interval = clamp(answer.interval.unwrap_or(DEFAULT_INTERVAL));
-        let min_interval = clamp(answer.min_interval.unwrap_or(DEFAULT_MIN_INTERVAL)).min(interval);
+        let min_interval = answer.min_interval.map_or(DEFAULT_MIN_INTERVAL.min(interval), clamp);
+        let interval = interval.max(min_interval);
+        let spread = interval.mul_f64(self.spread * self.rng.f64());
         let is_stopping = self.phase == AnnouncerPhase::Stopping;
         let tracker = &mut self.trackers[index];
         tracker.on_success(outstanding.event, &answer, now + min_interval);
@@ -370,7 +392,7 @@ impl Announcer {
         let helped = matches!(&outcome, Outcome::Success { peers, .. } if !peers.is_empty());
         let in_round = outstanding.in_round && self.round.is_some();
         if in_round || (outstanding.event == Some(AnnounceEvent::Completed) && !is_stopping) {
-            self.next_round = Some(now + interval);
+            self.next_round = Some(now + interval + spread);
             self.early_round = Some(now + min_interval);
         }
         if in_round {

@@ -18,12 +18,13 @@ impl World {
         let owned = |urls: &&[&str]| urls.iter().map(|url| url.to_string()).collect();
         let now = Instant::now();
         let mut announcer = Announcer::new(tiers.iter().map(owned).collect(), 7);
+        announcer.spread = 0.0;
         announcer.start(now);
         World { announcer, now, wants_peers: true }
     }
 
     fn poll(&mut self) -> Option<Announce> {
-        self.announcer.poll(self.now, self.wants_peers)
+        self.announcer.poll(self.now, needs(self.wants_peers))
     }
 
     /// The one announce that is due now.
@@ -68,6 +69,11 @@ impl World {
     }
 }
 
+/// Peers are missed, or not even wanted.
+fn needs(peers: bool) -> AnnounceNeed {
+    AnnounceNeed { peers, soon: peers, is_partial_seed: false }
+}
+
 /// 30 minutes, at least 5, one peer.
 fn answer() -> Answer {
     Answer {
@@ -85,7 +91,7 @@ const C: &str = "udp://c:1";
 #[test]
 fn nothing_is_announced_before_start() {
     let mut announcer = Announcer::new(vec![vec![A.into()]], 1);
-    assert_eq!(announcer.poll(Instant::now(), true), None);
+    assert_eq!(announcer.poll(Instant::now(), needs(true)), None);
     assert_eq!(announcer.deadline(), None);
     assert!(announcer.is_stopped());
 }
@@ -134,15 +140,56 @@ fn a_lie_about_intervals_is_clamped() {
     for (said, kept) in [
         (Some(Duration::ZERO), MINUTE),
         (Some(Duration::from_secs(1)), MINUTE),
-        (Some(Duration::MAX), 60 * MINUTE),
+        (Some(Duration::from_secs(7200)), 120 * MINUTE),
+        (Some(Duration::MAX), 24 * 60 * MINUTE),
         (None, 30 * MINUTE),
     ] {
         let mut world = World::started(&[&[A]]);
         let first = world.due();
-        let min_interval = Some(Duration::MAX);
-        world.answer(&first, Answer { interval: said, min_interval, ..answer() });
+        world.wants_peers = false;
+        world.answer(&first, Answer { interval: said, min_interval: None, ..answer() });
         assert_eq!(world.sleep(), kept, "{said:?}");
     }
+}
+
+#[test]
+fn a_least_time_that_is_longer_than_the_interval_counts() {
+    let mut world = World::started(&[&[A]]);
+    let first = world.due();
+    world.answer(&first, Answer { min_interval: Some(120 * MINUTE), ..answer() });
+    assert_eq!(world.sleep(), 120 * MINUTE);
+}
+
+#[test]
+fn torrents_of_one_tracker_do_not_come_together() {
+    let waits: Vec<Duration> = (0..50)
+        .map(|seed| {
+            let now = Instant::now();
+            let mut announcer = Announcer::new(vec![vec![A.into()]], seed);
+            announcer.start(now);
+            let first = announcer.poll(now, needs(false)).unwrap();
+            announcer.on_answer(now, first.token, Ok(answer()));
+            announcer.deadline().unwrap() - now
+        })
+        .collect();
+    assert!(waits.iter().all(|wait| (30 * MINUTE..=32 * MINUTE).contains(wait)), "{waits:?}");
+    let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+    assert!(*most - *least > MINUTE, "{waits:?}");
+}
+
+#[test]
+fn a_partial_seed_says_so_with_each_announce_that_has_no_other_event() {
+    let mut world = World::started(&[&[A]]);
+    let need = AnnounceNeed { is_partial_seed: true, ..needs(false) };
+    let first = world.announcer.poll(world.now, need).unwrap();
+    assert_eq!(first.event, Some(AnnounceEvent::Started));
+    world.ok(&first);
+    world.now += 30 * MINUTE;
+    let second = world.announcer.poll(world.now, need).unwrap();
+    assert_eq!((second.event, second.event.unwrap().as_str()), (Some(AnnounceEvent::Paused), "paused"));
+    world.ok(&second);
+    world.announcer.stop(world.now);
+    assert_eq!(world.due().event, Some(AnnounceEvent::Stopped));
 }
 
 #[test]

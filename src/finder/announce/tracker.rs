@@ -121,7 +121,7 @@ impl Tracker {
                 return;
             }
             Some(AnnounceEvent::Completed) => self.owes_completed = false,
-            Some(AnnounceEvent::Started) | None => {}
+            Some(AnnounceEvent::Started | AnnounceEvent::Paused) | None => {}
         }
         self.min_interval_ends = Some(min_interval_ends);
         self.complete = answer.complete.or(self.complete);
@@ -147,7 +147,7 @@ impl Tracker {
         match event {
             Some(AnnounceEvent::Started) => self.owes_completed = false,
             Some(AnnounceEvent::Stopped) => self.forget(),
-            Some(AnnounceEvent::Completed) | None => {}
+            Some(AnnounceEvent::Completed | AnnounceEvent::Paused) | None => {}
         }
         let doublings = self.failures_in_row.min(16);
         self.failures_in_row = self.failures_in_row.saturating_add(1);

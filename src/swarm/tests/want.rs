@@ -9,6 +9,7 @@ use crate::bitfield::Bitfield;
 use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
 use crate::wire::Message;
+use crate::wire::extended::ExtensionHandshake;
 
 fn want(table: &mut Table, which: impl IntoIterator<Item = u32>, order: Order) {
     let wanted = pieces(&table.layout, which);
@@ -95,7 +96,7 @@ fn what_is_not_wanted_any_more_is_cancelled_and_not_asked_for() {
     serve(&mut table, peer);
     assert!(table.swarm().is_complete());
     assert_eq!(table.swarm().have(), &pieces(&table.layout, [9]));
-    assert_eq!(table.swarm().left(), 0);
+    assert_eq!(table.swarm().left(), 9 * u64::from(table.layout.piece_length()), "what the torrent lacks");
 }
 
 #[test]
@@ -160,4 +161,37 @@ fn a_crowd_whose_wishes_change_all_the_time_finishes() {
         }
         sim.run_to_the_end(Duration::from_secs(600));
     }
+}
+
+/// What `upload_only` was told to a peer (BEP 21).
+fn told_upload_only(table: &mut Table, peer: PeerKey) -> Vec<bool> {
+    let payload = |message: Message| match message {
+        Message::Extended { payload, .. } => ExtensionHandshake::decode(&payload).unwrap().upload_only,
+        _ => None,
+    };
+    table.said_to(peer).into_iter().filter_map(payload).collect()
+}
+
+#[test]
+fn a_partial_seed_says_that_it_wants_nothing_more_and_when_it_does_again() {
+    let mut table = Table::with(10, 2, |config| config.wanted = pieces(&config.layout, [3]));
+    let (peer, other) = (table.giver(), table.connect());
+    assert_eq!(told_upload_only(&mut table, other), [false; 0]);
+    serve(&mut table, peer);
+    assert!(table.swarm().is_partial_seed());
+    assert_eq!(told_upload_only(&mut table, other), [true]);
+    let late = table.connect();
+    assert_eq!(told_upload_only(&mut table, late), [true]);
+    want(&mut table, 0..10, Order::default());
+    assert_eq!(told_upload_only(&mut table, other), [false]);
+}
+
+#[test]
+fn two_who_want_nothing_part() {
+    let mut table = Table::seed(10, 2);
+    let peer = table.peer_with(0..5);
+    assert!(!table.closed().contains(&peer));
+    let theirs = ExtensionHandshake { upload_only: Some(true), ..ExtensionHandshake::default() };
+    table.say(peer, Message::from(&theirs));
+    assert!(table.closed().contains(&peer));
 }

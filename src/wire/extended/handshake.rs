@@ -43,6 +43,8 @@ pub struct ExtensionHandshake {
     pub port: Option<u16>,
     /// `reqq`: how many requests the sender keeps waiting. As decoded: 1 to [`MAX_REQUEST_QUEUE`].
     pub request_queue: Option<u32>,
+    /// `upload_only`: whether the sender wants nothing more (BEP 21).
+    pub upload_only: Option<bool>,
     /// `yourip`: the address that the sender sees us at.
     pub your_ip: Option<IpAddr>,
 }
@@ -65,6 +67,9 @@ impl ExtensionHandshake {
             }
             if let Some(requests) = self.request_queue {
                 dict.emit_pair(b"reqq", requests)?;
+            }
+            if let Some(upload_only) = self.upload_only {
+                dict.emit_pair(b"upload_only", u8::from(upload_only))?;
             }
             if let Some(client) = &self.client {
                 dict.emit_pair(b"v", client.as_str())?;
@@ -99,6 +104,7 @@ impl ExtensionHandshake {
                     let clamped = |requests: i64| requests.clamp(1, i64::from(MAX_REQUEST_QUEUE)) as u32;
                     handshake.request_queue = value.as_int().map(clamped);
                 }
+                b"upload_only" => handshake.upload_only = value.as_int().map(|number| number != 0),
                 b"v" => handshake.client = value.as_bytes().map(client_name).filter(|name| !name.is_empty()),
                 b"yourip" => handshake.your_ip = value.as_bytes().and_then(address),
                 _ => {}
@@ -154,10 +160,11 @@ mod tests {
             client in prop::option::of("[a-zA-Z0-9.]{1,64}"),
             port in prop::option::of(1u16..),
             request_queue in prop::option::of(1..=MAX_REQUEST_QUEUE),
+            upload_only in any::<Option<bool>>(),
             your_ip in prop::option::of(addresses()),
         ) {
             let extensions = extensions.into_iter().collect();
-            let handshake = ExtensionHandshake { extensions, client, port, request_queue, your_ip };
+            let handshake = ExtensionHandshake { extensions, client, port, request_queue, upload_only, your_ip };
             prop_assert_eq!(ExtensionHandshake::decode(&handshake.encode()), Ok(handshake));
         }
 
