@@ -1,0 +1,274 @@
+//! `--bind`, on a machine with two ways to everybody: network namespaces of our own. Every packet on the other way is looked at.
+//!
+//! Has a main of its own, to report a machine that allows none of this as ignored.
+//!
+//! The test runs itself again as the outside world, in a namespace with trackers and peers at 10.9.0.9 and fd09::9. btget runs in another
+//! one. Two cables join them, by each of which everybody can be reached: `i1`, which packets take unless something else is said, and `i2`, which
+//! those from 10.2.0.1 and fd02::1 take. A cable is a program that carries packets between two tun devices, and tells of each.
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+
+use libtest_mimic::Arguments;
+use support::clients::{Btget, is_in_path};
+use support::fixture::Fixture;
+use support::process::{Process, wait_until};
+use support::system::{can_mount, trial};
+use support::tracker::{Manners, Tracker};
+
+/// Set where the test is the outside world.
+const WORLD: &str = "BTGET_TEST_WORLD";
+
+const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/localhost.pem");
+
+fn main() -> ExitCode {
+    if std::env::var_os(WORLD).is_some() {
+        World::new().test();
+        return ExitCode::SUCCESS;
+    }
+    let arguments = Arguments::from_args();
+    let trials = vec![trial(
+        "nothing_leaves_by_another_way_than_that_of_the_local_address",
+        can_have_networks(),
+        || {
+            let status = Command::new("unshare")
+                .args(["--net", "--mount", "--propagation", "private"])
+                .arg(std::env::current_exe().unwrap())
+                .env(WORLD, "1")
+                .status();
+            assert!(status.unwrap().success());
+        },
+    )];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Whether we may have networks of our own, with IPv6.
+fn can_have_networks() -> bool {
+    let probe = "ip tuntap add a mode tun && ip -6 addr add fd00::1/64 dev a nodad \
+                 && ip rule add from 10.0.0.1 table 7 && ip -6 rule add from fd00::1 table 7";
+    can_mount()
+        && ["ip", "nsenter", "python3"].iter().all(|tool| is_in_path(tool))
+        && Command::new("unshare")
+            .args(["--net", "sh", "-c", probe])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+}
+
+/// In the world, where the cables end in `o1` and `o2`.
+const OUTSIDE: &str = "
+    ip link set lo up
+    ip addr add 10.9.0.9/32 dev lo
+    ip -6 addr add fd09::9/128 dev lo nodad
+    for n in 1 2; do
+        ip link set o$n up
+        ip addr add 10.$n.0.2/24 dev o$n
+        ip -6 addr add fd0$n::2/64 dev o$n nodad
+    done";
+
+const INSIDE: &str = "
+    ip link set lo up
+    for n in 1 2; do
+        ip link set i$n up
+        ip addr add 10.$n.0.1/24 dev i$n
+        ip -6 addr add fd0$n::1/64 dev i$n nodad
+    done
+    ip route add default dev i1
+    ip -6 route add default dev i1
+    ip route add default dev i2 table 7
+    ip -6 route add default dev i2 table 7
+    ip rule add from 10.2.0.1 table 7
+    ip -6 rule add from fd02::1 table 7";
+
+/// The cables, with the process of the other namespace as argument. Tells of each packet that comes out of there: interface, protocol, and to
+/// whom. What the system says for itself is left out: ICMPv6 (routers and groups), which may stand behind hop-by-hop options.
+const CABLES: &str = r"
+import ctypes, fcntl, os, select, socket, struct, sys
+def device(name):
+    tun = os.open('/dev/net/tun', os.O_RDWR)
+    fcntl.ioctl(tun, 0x400454ca, struct.pack('16sH22x', name.encode(), 0x1001))
+    return tun
+out = [device('o1'), device('o2')]
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.setns(os.open('/proc/%s/ns/net' % sys.argv[1], os.O_RDONLY), 0): raise OSError(ctypes.get_errno(), 'setns')
+into = [device('i1'), device('i2')]
+other = dict(zip(out + into, into + out))
+print('ready', flush=True)
+while True:
+    for tun in select.select(list(other), [], [])[0]:
+        try:
+            packet = os.read(tun, 65536)
+            os.write(other[tun], packet)
+        except OSError:
+            continue
+        if tun in out: continue
+        six = packet[0] >> 4 == 6
+        protocol = packet[6] if six else packet[9]
+        if six and protocol in (0, 58): continue
+        to = socket.inet_ntop(socket.AF_INET6, packet[24:40]) if six else socket.inet_ntop(socket.AF_INET, packet[16:20])
+        print('i%d %d %s' % (into.index(tun) + 1, protocol, to), flush=True)
+";
+
+struct World {
+    /// Holds the other namespace.
+    holder: Child,
+    cables: Process,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+impl World {
+    fn new() -> World {
+        let own = fs::read_link("/proc/self/ns/net").unwrap();
+        let holder = Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+        let its = format!("/proc/{}/ns/net", holder.id());
+        wait_until("a second namespace", String::new, || fs::read_link(&its).ok().filter(|its| *its != own));
+        let mut cables = Process::start(
+            "the cables",
+            Command::new("python3").args(["-c", CABLES, &holder.id().to_string()]),
+        );
+        cables.wait_for_line(&["ready"]);
+        let succeeds = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+        succeeds(Command::new("sh").args(["-ec", OUTSIDE]));
+        succeeds(inside(&holder).args(["sh", "-ec", INSIDE]));
+        let hosts = tempfile::NamedTempFile::new().unwrap();
+        fs::write(hosts.path(), "fd09::9 localhost world\n10.9.0.9 localhost world\n").unwrap();
+        succeeds(Command::new("mount").arg("--bind").arg(hosts.path()).arg("/etc/hosts"));
+        World { holder, cables }
+    }
+
+    /// Packets that have left by this interface.
+    fn left_by(&self, interface: &str) -> Vec<String> {
+        self.cables.lines().into_iter().filter(|line| line.starts_with(&format!("{interface} "))).collect()
+    }
+
+    fn test(self) {
+        for (bind, outside) in [("10.2.0.1", "10.9.0.9"), ("fd02::1", "fd09::9")] {
+            self.transfer(Some(bind), outside.parse().unwrap());
+            assert_eq!(self.left_by("i1"), Vec::<String>::new(), "bound to {bind}");
+            // TCP and UDP.
+            assert!(["6", "17"].iter().all(|protocol| {
+                self.left_by("i2").iter().any(|line| *line == format!("i2 {protocol} {outside}"))
+            }));
+        }
+        // So that it is known that it would have been seen.
+        self.transfer(None, "10.9.0.9".parse().unwrap());
+        assert!(!self.left_by("i1").is_empty());
+    }
+
+    /// Downloads from a peer that is called, then seeds to one that calls; each kind of tracker is asked on the way.
+    fn transfer(&self, bind: Option<&str>, outside: IpAddr) {
+        let tracker = Tracker::start_on(outside).unwrap();
+        let redirects = Tracker::start_on(outside).unwrap();
+        redirects.set_manners(Manners::Redirect(format!("{}?{{query}}", tracker.url())));
+        let by_name = format!("http://world:{}/announce", redirects.address().port());
+        let fixture = Fixture::single(300_000, &udp_tracker(outside), 7);
+        let peer = |folder: &Path, options: &[&str]| {
+            let mut command = Btget::command();
+            command.arg(fixture.torrent()).arg("--basedir").arg(folder).args(["--state-dir", "", "--json"]);
+            command.args(["--bind", &outside.to_string(), "--tracker", &tracker.url()]).args(options);
+            Process::start("peer", &mut command)
+        };
+        let seeder = peer(&fixture.full_folder("seeder"), &[]);
+        wait_until(
+            "the seeder to announce",
+            || seeder.story(),
+            || (!tracker.announces().is_empty()).then_some(()),
+        );
+
+        let mut command = inside(&self.holder);
+        let folder = fixture.empty_folder("inside");
+        command.arg(Btget::program()).arg(fixture.torrent()).arg("--basedir").arg(&folder);
+        command.args(["--state-dir", "", "--json", "--events", "debug"]);
+        command
+            .args(["--tracker", &https_tracker(outside), "--tracker", &by_name])
+            .env("SSL_CERT_FILE", CERTIFICATE);
+        command.args(bind.into_iter().flat_map(|bind| ["--bind", bind]));
+        let mut btget = Process::start("btget", &mut command);
+        btget.wait_for_event("the end of the download", |event| event["event"] == "complete");
+        fixture.assert_complete(&folder);
+        let events = btget.events();
+        for scheme in ["udp://", "https://", "http://"] {
+            let is_it = |url: &serde_json::Value| url.as_str().is_some_and(|url| url.starts_with(scheme));
+            let answered =
+                |event: &&serde_json::Value| event["event"] == "tracker_success" && is_it(&event["url"]);
+            assert!(events.iter().any(|event| answered(&event)), "{scheme}: {}", btget.story());
+        }
+        seeder.terminate();
+        drop(seeder);
+        if let Some(bind) = bind {
+            assert!(tracker.announces().iter().any(|heard| heard.address.ip().to_string() == bind), "{bind}");
+            peer(&fixture.empty_folder("leecher"), &["--no-seed"]).wait_for_success();
+        }
+        btget.terminate();
+        btget.wait_for_success();
+    }
+}
+
+/// A command in the other namespace.
+fn inside(holder: &Child) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/proc/{}/ns/net", holder.id()));
+    command
+}
+
+/// Answers announces with nobody; gives its URL.
+fn udp_tracker(address: IpAddr) -> String {
+    let socket = UdpSocket::bind((address, 0)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut packet = [0; 2048];
+        while let Ok((length, from)) = socket.recv_from(&mut packet) {
+            let is_connect = length == 16;
+            let mut answer = u32::from(!is_connect).to_be_bytes().to_vec();
+            answer.extend(&packet[12..16]);
+            answer.extend(if is_connect { [7; 8].as_slice() } else { &[0, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0] });
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    format!("udp://world:{port}/announce")
+}
+
+/// Answers one announce with nobody; gives its URL.
+fn https_tracker(address: IpAddr) -> String {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![CertificateDer::from_pem_file(CERTIFICATE).unwrap()],
+            PrivateKeyDer::from_pem_file(CERTIFICATE).unwrap(),
+        );
+    let config = Arc::new(config.unwrap());
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, stream);
+            let mut heard = Vec::new();
+            let mut part = [0; 1024];
+            while !heard.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut part) {
+                    Ok(length @ 1..) => heard.extend(&part[..length]),
+                    _ => break,
+                }
+            }
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nd5:peers0:e");
+        }
+    });
+    format!("https://localhost:{port}/announce")
+}
