@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         ),
         trial("a_file_changed_while_it_is_paused_is_not_vouched_for", true, changed_while_paused),
         trial("a_file_changed_during_a_download_is_right_in_the_end", true, changed_download),
+        trial("what_was_uploaded_of_data_that_are_gone_counts_no_more", true, uploaded_before),
         trial("what_is_complete_is_open_for_writing_no_more", true, closed_when_complete),
         trial("a_file_moved_away_during_the_run_is_not_called_complete", true, moved_file),
         trial("a_basedir_moved_away_during_the_run_is_not_made_anew", true, moved_basedir),
@@ -503,6 +504,26 @@ fn changed_download() {
         assert_eq!(events.iter().filter(|event| is(event, "complete")).count(), 1, "{what}");
         fixture.assert_complete(&folder);
     }
+}
+
+fn uploaded_before() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::single(512 * 1024, &tracker.url(), 70);
+    let folder = fixture.full_folder("first");
+    let mut seed = Btget::tell(&fixture, &folder, &[]);
+    seed.wait_for_event("the tracker", |event| is(event, "tracker_success"));
+    Btget::tell(&fixture, &fixture.empty_folder("leech"), &["--no-seed"]).wait_for_success();
+    seed.terminate();
+    assert_eq!(seed.wait_for_code(), Some(0), "{}", seed.story());
+    assert!(summary(&seed)["uploaded"].as_u64().unwrap() >= fixture.size());
+    let uploaded = |code| {
+        let mut next = Btget::tell(&fixture, &folder, &["--stall-timeout", "1s", "--no-seed"]);
+        assert_eq!(next.wait_for_code(), Some(code), "{}", next.story());
+        summary(&next)["uploaded"].as_u64().unwrap()
+    };
+    assert!(uploaded(0) >= fixture.size(), "it goes on from what was");
+    fs::remove_file(folder.join("large.bin")).unwrap();
+    assert_eq!(uploaded(5), 0);
 }
 
 fn closed_when_complete() {

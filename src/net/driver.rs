@@ -79,7 +79,7 @@ pub(crate) async fn drive(
     shared: Rc<NetShared>,
 ) {
     let peer = opening.peer;
-    let mut writer = MessageWriter::default();
+    let mut writer = MessageWriter::new(shared.upload.is_set());
     writer.push_bytes(&opening.first);
     let reader = MessageReader::new(opening.limits);
     let mut driver = Driver { peer, link: opening.link, reader, writer, outbox, events, shared };
@@ -114,6 +114,8 @@ impl Driver {
         loop {
             let open = !shared.gate.is_closed();
             let waits = !self.writer.is_empty();
+            // Requests and the like are charged, and not held up: a download needs them.
+            let control_goes = self.writer.has_control_to_go();
             tokio::select! {
                 outgoing = self.outbox.recv() => match outgoing {
                     Some(outgoing) => self.queue(outgoing)?,
@@ -124,10 +126,10 @@ impl Driver {
                     self.read().await?;
                     may_read = !shared.download.is_set();
                 }
-                ready = self.link.writable(), if may_write && waits => {
+                ready = self.link.writable(), if (may_write && waits) || control_goes => {
                     ready?;
                     self.write().await?;
-                    may_write = !shared.upload.is_set();
+                    may_write = !shared.upload.is_set() || (control_goes && may_write);
                 }
                 () = shared.gate.wait_open(), if !open => {}
                 () = &mut read_turn, if !may_read && open => {

@@ -47,12 +47,33 @@ pub(super) struct MessageWriter {
     chunks: VecDeque<Chunk>,
     /// Bytes of the first chunk that are written.
     written: usize,
+    /// Under a limit, control messages do not wait behind blocks: they stand here, and go between two of them.
+    control_first: bool,
+    ahead: Vec<u8>,
 }
 
 impl MessageWriter {
+    /// With `control_first`, control messages overtake blocks that wait.
+    pub(super) fn new(control_first: bool) -> MessageWriter {
+        MessageWriter { control_first, ..MessageWriter::default() }
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        self.chunks.is_empty() && self.ahead.is_empty()
+    }
+
+    /// Whether control messages wait that may go now: no block is half written.
+    pub(super) fn has_control_to_go(&self) -> bool {
+        !self.ahead.is_empty() && self.rest_of_block() == 0
+    }
+
+    /// Bytes of the block that is half written, if one is, that are still to go.
+    fn rest_of_block(&self) -> usize {
+        let Some(Chunk::Blocks(run)) = self.chunks.front().filter(|_| self.written > 0) else { return 0 };
+        let ends = run.places.iter().map(|&(place, block)| place + block.length as usize);
+        let end = std::iter::once(0).chain(ends).find(|&end| end >= self.written);
+        end.unwrap_or(run.bytes.len()) - self.written
     }
 
     /// Bytes of control messages that wait.
@@ -61,7 +82,7 @@ impl MessageWriter {
             Chunk::Control(bytes) => bytes.len(),
             Chunk::Blocks(_) => 0,
         };
-        self.chunks.iter().map(control).sum()
+        self.ahead.len() + self.chunks.iter().map(control).sum::<usize>()
     }
 
     /// Queues bytes as they are: the handshake.
@@ -80,6 +101,9 @@ impl MessageWriter {
     }
 
     fn control(&mut self) -> &mut Vec<u8> {
+        if self.control_first {
+            return &mut self.ahead;
+        }
         if !matches!(self.chunks.back(), Some(Chunk::Control(_))) {
             self.chunks.push_back(Chunk::Control(Vec::new()));
         }
@@ -89,7 +113,7 @@ impl MessageWriter {
         }
     }
 
-    /// One write of at most about `most` bytes. Says how many bytes went and how many of them were
+    /// One write of at most about `most` bytes; of control messages that go first, of all that there are. Says how many bytes went and how many of them were
     /// payload of blocks that went whole; buffers that are done with go to `done`.
     pub(super) fn write(
         &mut self,
@@ -97,6 +121,15 @@ impl MessageWriter {
         most: usize,
         done: &mut Vec<Run>,
     ) -> io::Result<(usize, u32)> {
+        let mut most = most;
+        if !self.ahead.is_empty() {
+            if self.has_control_to_go() {
+                let sent = link.try_write_vectored(&[IoSlice::new(&self.ahead)])?;
+                self.ahead.drain(..sent);
+                return Ok((sent, 0));
+            }
+            most = most.min(self.rest_of_block());
+        }
         let mut slices = [IoSlice::new(&[]); MAX_GATHERED];
         let (mut count, mut room) = (0, most);
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
@@ -134,5 +167,36 @@ impl MessageWriter {
             }
         }
         payload
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::PieceIndex;
+
+    #[test]
+    fn control_messages_overtake_blocks_that_wait_but_not_one_that_is_half_written() {
+        let block = |begin| Block { piece: PieceIndex(1), begin, length: 100 };
+        let mut run = Run::default();
+        lay_out(&[block(0), block(100)], &mut run);
+        let mut writer = MessageWriter::new(true);
+        writer.push_blocks(run);
+        writer.push(&Message::Interested);
+        assert!(writer.has_control_to_go(), "nothing is written yet");
+        let one = PIECE_HEADER_LENGTH + 100;
+        let mut done = Vec::new();
+        assert_eq!(writer.advance(50, &mut done), 0);
+        assert_eq!((writer.rest_of_block(), writer.has_control_to_go()), (one - 50, false));
+        assert_eq!(writer.advance(one - 50, &mut done), 100);
+        assert!(writer.has_control_to_go(), "it goes between two blocks");
+        writer.advance(1, &mut done);
+        assert_eq!(writer.rest_of_block(), one - 1);
+        writer.advance(one - 1, &mut done);
+        assert!(writer.has_control_to_go() && done.len() == 1);
+        // Without a limit all goes in the order in which it was queued.
+        let mut writer = MessageWriter::new(false);
+        writer.push(&Message::Interested);
+        assert!(!writer.has_control_to_go() && !writer.is_empty());
     }
 }

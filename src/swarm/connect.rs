@@ -37,6 +37,8 @@ impl Swarm {
         self.state = state;
         match state {
             State::Started => {
+                let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
+                peers.into_iter().for_each(|peer| self.update_interest(now, peer));
                 self.may_have_room.extend(self.peers.keys());
                 self.fill_slots(now);
             }
@@ -46,6 +48,7 @@ impl Swarm {
                     self.cancel_all(now, peer);
                     self.set_choking(now, peer, true);
                     self.refuse_all(now, peer);
+                    self.update_interest(now, peer);
                 }
             }
             State::Stopped => {

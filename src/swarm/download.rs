@@ -132,7 +132,8 @@ impl Swarm {
         if complete && peer.wants_nothing() {
             return self.close(now, key, "both complete");
         }
-        let interested = peer.interesting > 0;
+        // Whoever is paused asks for nothing: a slot that others could use is not to be kept.
+        let interested = peer.interesting > 0 && self.state == State::Started;
         if interested != peer.am_interested {
             peer.am_interested = interested;
             peer.last_useful = now;

@@ -369,7 +369,11 @@ impl Torrent {
         context: &mut Context,
     ) {
         let counted_before = self.check_mut().and_then(|check| check.counted);
-        let (downloaded, uploaded) = counted_before.unwrap_or(counted);
+        // What counts belongs to the data that are there: where nothing is there, all begins anew.
+        let (downloaded, uploaded) = match have.is_empty() && unchecked.is_empty() && partial.is_empty() {
+            true => (0, 0),
+            false => counted_before.unwrap_or(counted),
+        };
         let metainfo = &self.on_disk.metainfo;
         let config = SwarmConfig {
             info_hash: metainfo.info_hash.wire(),

@@ -6,6 +6,7 @@ use super::super::{Input, Order};
 use super::sim::{Sim, Spec};
 use super::table::{Table, pieces};
 use crate::bitfield::Bitfield;
+use crate::event::State;
 use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
 use crate::wire::Message;
@@ -194,4 +195,26 @@ fn two_who_want_nothing_part() {
     let theirs = ExtensionHandshake { upload_only: Some(true), ..ExtensionHandshake::default() };
     table.say(peer, Message::from(&theirs));
     assert!(table.closed().contains(&peer));
+}
+
+#[test]
+fn who_is_paused_is_not_interested() {
+    let mut table = Table::new(10, 2);
+    let peer = table.giver();
+    let interest = |table: &mut Table, peer| -> Vec<bool> {
+        let said = table.said_to(peer).into_iter();
+        said.filter_map(|message| match message {
+            Message::Interested => Some(true),
+            Message::NotInterested => Some(false),
+            _ => None,
+        })
+        .collect()
+    };
+    assert_eq!(interest(&mut table, peer), [true]);
+    table.input(Input::Enter(State::Paused));
+    assert_eq!(interest(&mut table, peer), [false]);
+    let late = table.giver();
+    assert_eq!(interest(&mut table, late), [false; 0]);
+    table.input(Input::Enter(State::Started));
+    assert_eq!((interest(&mut table, peer), interest(&mut table, late)), (vec![true], vec![true]));
 }
