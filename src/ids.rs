@@ -5,7 +5,7 @@
 //! hashes, and a new id.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::hash::{Sha1, Sha256};
 
@@ -124,7 +124,8 @@ impl fmt::Debug for InfoHashes {
 }
 
 /// A machine, as far as its address tells: the address without its port, but on loopback, where many clients share one
-/// address, with it. An IPv4 address counts as such also behind an IPv6 socket.
+/// address, with it. An IPv4 address counts as such also behind an IPv6 socket; of an IPv6 address the first half does, for
+/// whoever has one has all of the other half.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Machine(IpAddr, u16);
 
@@ -132,7 +133,11 @@ impl Machine {
     /// The machine at this address.
     pub fn at(address: SocketAddr) -> Machine {
         let ip = address.ip().to_canonical();
-        Machine(ip, if ip.is_loopback() { address.port() } else { 0 })
+        match ip {
+            ip if ip.is_loopback() => Machine(ip, address.port()),
+            IpAddr::V4(_) => Machine(ip, 0),
+            IpAddr::V6(v6) => Machine(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(), 0),
+        }
     }
 }
 
@@ -148,6 +153,16 @@ pub enum Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_with_ipv6_is_all_of_its_network() {
+        let at = |address: &str| Machine::at(address.parse().unwrap());
+        assert_eq!(at("[2001:db8::1]:1"), at("[2001:db8::ffff:2]:9"));
+        assert_ne!(at("[2001:db8:0:1::1]:1"), at("[2001:db8:0:2::1]:1"));
+        assert_eq!(at("[::ffff:192.0.2.1]:1"), at("192.0.2.1:9"));
+        assert_ne!(at("192.0.2.1:1"), at("192.0.2.2:1"));
+        assert_ne!(at("[::1]:1"), at("[::1]:2"));
+    }
 
     #[test]
     fn a_hybrid_is_in_both_swarms_and_known_by_its_first_version() {

@@ -206,12 +206,13 @@ fn stopped_download() {
             }
             let path = folder.join("large.bin");
             let right = fixture.right_pieces(&folder).iter().position(|right| *right).unwrap();
-            let file = fs::File::options().write(true).open(&path).unwrap();
+            let file = fs::File::options().read(true).write(true).open(&path).unwrap();
             let copied =
                 Command::new("cp").arg("--sparse=always").arg(&path).arg(folder.join("copy")).status();
             assert!(copied.unwrap().success());
-            std::os::unix::fs::FileExt::write_all_at(&file, b"?", right as u64 * u64::from(PIECE_LENGTH) + 9)
-                .unwrap();
+            let (mut byte, at) = ([0], right as u64 * u64::from(PIECE_LENGTH) + 9);
+            std::os::unix::fs::FileExt::read_exact_at(&file, &mut byte, at).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &[!byte[0]], at).unwrap();
             assert_eq!(check(&fixture, &folder, &[]).wait_for_code(), Some(32), "{folder:?}");
             fs::rename(folder.join("copy"), &path).unwrap();
             assert_eq!(check(&fixture, &folder, &[]).wait_for_code(), Some(7), "{folder:?}");

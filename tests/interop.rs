@@ -248,7 +248,9 @@ fn btget_serves_selected_files() {
     }
     let announced = tracker.announces().len();
     let mut btget = Btget::start(&fixture, Family::V4, &folder, &["--files", "2,7", "--json"]);
-    wait_for(&tracker, "btget's announce", |announces| announces[announced..].iter().any(|a| a.left == 0));
+    wait_for(&tracker, "btget's announce", |announces| {
+        announces[announced..].iter().any(|a| a.event == "started")
+    });
     let libtorrent = fixture.empty_folder("leech");
     let mut leech = Client::Libtorrent.start(&fixture, Family::V4, &libtorrent);
     leech.wait_until_it_has(18);

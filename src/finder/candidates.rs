@@ -1,6 +1,6 @@
 //! Addresses of peers, and when to call them. Owns the back-off, the bans, and the shares of the list that each origin has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,15 @@ pub(super) const MAX_CANDIDATES: usize = 2000;
 /// Of these so many are kept for each origin that has as many to offer; what one origin does not use the others may.
 const SHARE: usize = MAX_CANDIDATES / Origin::ALL.len();
 
-/// Machines that are remembered as banned.
+/// Machines that are remembered as banned; of more, those that were banned last.
 const MAX_BANNED: usize = 4000;
+
+/// How long the first call of an address may take; twice as long with each that has failed, and no longer than a call may. Most
+/// that answer at all do so at once, and the others are not waited for before everybody has been tried.
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a call may take at the most.
+const MAX_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Before a second attempt at an address that did not answer; doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
@@ -24,9 +31,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
 
 /// After a connection that worked has ended.
 const AFTER_CONNECTION: Duration = Duration::from_secs(30);
-
-/// After so many failures in a row an address makes room when room is needed.
-const HOPELESS: u32 = 4;
 
 #[derive(Clone, Debug)]
 struct Candidate {
@@ -50,6 +54,8 @@ pub(super) struct Candidates {
     /// How many each origin has told us of.
     counts: [usize; Origin::ALL.len()],
     banned: BTreeSet<Machine>,
+    /// The same, in the order in which they were banned.
+    bans: VecDeque<Machine>,
     /// Addresses that turned out to be our own.
     own: BTreeSet<SocketAddr>,
     rng: fastrand::Rng,
@@ -63,6 +69,7 @@ impl Candidates {
             waiting: BTreeSet::new(),
             counts: [0; Origin::ALL.len()],
             banned: BTreeSet::new(),
+            bans: VecDeque::new(),
             own: BTreeSet::new(),
             rng: fastrand::Rng::with_seed(seed),
         }
@@ -92,6 +99,12 @@ impl Candidates {
         }
         self.occupy(address);
         Some(address)
+    }
+
+    /// How long a call of this address may take.
+    pub(super) fn patience(&self, address: SocketAddr) -> Duration {
+        let failures = self.all.get(&address).map_or(0, |candidate| candidate.failures.min(10));
+        (FIRST_PATIENCE * 2u32.pow(failures)).min(MAX_PATIENCE)
     }
 
     /// When [`Candidates::take`] has something to give.
@@ -139,8 +152,13 @@ impl Candidates {
     /// Nothing at this address is called or let in any more.
     pub(super) fn ban(&mut self, address: SocketAddr) {
         let banned = Machine::at(address);
-        if self.banned.len() < MAX_BANNED {
-            self.banned.insert(banned);
+        if self.banned.insert(banned) {
+            self.bans.push_back(banned);
+        }
+        if self.bans.len() > MAX_BANNED
+            && let Some(oldest) = self.bans.pop_front()
+        {
+            self.banned.remove(&oldest);
         }
         let gone: Vec<SocketAddr> = self.all.keys().filter(|&&a| Machine::at(a) == banned).copied().collect();
         gone.into_iter().for_each(|address| self.forget(address));
@@ -166,11 +184,11 @@ impl Candidates {
         }
     }
 
-    /// Room is made where an address has failed often, the longest wait first. For an origin that has less than its share
+    /// Room is made where an address has failed, the longest wait first. For an origin that has less than its share
     /// it is also made at the cost of the one that has most, where its addresses have been known to fail or wait longest.
     fn make_room(&mut self, origin: Origin) -> bool {
         let mut latest = self.waiting.iter().rev().map(|&(.., address)| address);
-        let found = latest.find(|address| self.all[address].failures >= HOPELESS).or_else(|| {
+        let found = latest.find(|address| self.all[address].failures > 0).or_else(|| {
             let most = Origin::ALL.into_iter().max_by_key(|&origin| self.counts[origin as usize])?;
             let has_less = self.counts[origin as usize] < SHARE;
             let mut latest = self.waiting.iter().rev().map(|&(.., address)| address);
@@ -241,16 +259,53 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_bounded_and_makes_room_only_for_the_hopeless() {
+    fn the_list_is_bounded_and_makes_room_where_a_call_has_failed() {
         let (now, mut candidates) = (Instant::now(), Candidates::new(1));
         for n in 0..3000 {
             candidates.add(now, address(n), Origin::Tracker);
         }
         assert_eq!(candidates.all.len(), MAX_CANDIDATES);
-        for _ in 0..HOPELESS {
-            candidates.on_failure(now, address(7));
-        }
+        candidates.on_failure(now, address(7));
         assert!(candidates.add(now, address(2999), Origin::Tracker));
         assert!(!candidates.all.contains_key(&address(7)));
+    }
+
+    #[test]
+    fn one_source_of_dead_addresses_does_not_keep_the_others_out() {
+        let (start, mut candidates) = (Instant::now(), Candidates::new(1));
+        for n in 0..2000 {
+            candidates.add(start, address(n), Origin::Tracker);
+        }
+        let honest: SocketAddr = "192.0.2.1:6881".parse().unwrap();
+        assert!(!candidates.add(start, honest, Origin::Tracker));
+        let later = start + FIRST_PATIENCE;
+        let called = candidates.take(start).unwrap();
+        candidates.on_failure(later, called);
+        assert!(candidates.add(later, honest, Origin::Tracker), "whoever has failed makes room");
+    }
+
+    #[test]
+    fn of_very_many_bans_the_oldest_are_forgotten() {
+        let mut candidates = Candidates::new(1);
+        let far = |n: usize| SocketAddr::from(([11, (n >> 16) as u8, (n >> 8) as u8, n as u8], 6881));
+        (0..=MAX_BANNED).for_each(|n| candidates.ban(far(n)));
+        assert!(!candidates.is_banned(far(0)) && candidates.is_banned(far(1)));
+        assert!(candidates.is_banned(far(MAX_BANNED)));
+        candidates.ban(far(MAX_BANNED));
+        assert!(candidates.is_banned(far(1)), "one that is banned already takes no place");
+    }
+
+    #[test]
+    fn a_call_that_failed_may_take_longer_the_next_time() {
+        let (now, mut candidates) = (Instant::now(), Candidates::new(1));
+        candidates.add(now, address(1), Origin::Tracker);
+        let patience: Vec<u64> = (0..5)
+            .map(|_| {
+                let patience = candidates.patience(address(1)).as_secs();
+                candidates.on_failure(now, address(1));
+                patience
+            })
+            .collect();
+        assert_eq!(patience, [2, 4, 8, 10, 10]);
     }
 }

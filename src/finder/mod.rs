@@ -23,8 +23,9 @@ use rules::Admission;
 
 pub use rules::{IpFilter, Rules};
 
-/// Calls under way at the same time; routers of homes lose track of many more.
-pub const MAX_HALF_OPEN: usize = 16;
+/// Calls under way at the same time for one torrent; for the process there are as many as there may be connections. With
+/// the patience of a first call, 193 addresses are tried within 5 s.
+pub const MAX_HALF_OPEN: usize = 80;
 
 /// Who told us of an address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -278,6 +279,11 @@ impl Finder {
             let dial = self.next_dial(now, need).map(FinderOutput::Dial);
             dial.or_else(|| self.next_announce(now, need))
         })
+    }
+
+    /// How long a call of this address may take.
+    pub fn patience(&self, address: SocketAddr) -> std::time::Duration {
+        self.candidates.patience(address)
     }
 
     fn has_room(&self, need: Need) -> bool {

@@ -71,6 +71,7 @@ impl Bench {
 #[test]
 fn few_calls_are_under_way_at_a_time_and_no_more_than_there_is_room_for() {
     let mut bench = Bench::new(&[], Rules::default());
+    bench.need.connections = 200;
     bench.found(0..100, Origin::Tracker);
     let first = bench.dials();
     assert_eq!(first.len(), MAX_HALF_OPEN);
@@ -257,4 +258,37 @@ fn a_tracker_is_not_asked_early_while_somebody_is_left_to_call() {
     bench.out.clear();
     bench.wait(29 * MINUTE);
     assert!(!bench.out.iter().any(|output| matches!(output, FinderOutput::Announce(_))));
+}
+
+#[test]
+fn few_that_live_among_many_that_do_not_are_found_within_5_s() {
+    for seed in 0..20 {
+        let mut bench = Bench::new(&[], Rules::default());
+        bench.finder = Finder::new(Vec::new(), Rules::default(), seed);
+        bench.need.connections = 150;
+        bench.found(0..193, Origin::Tracker);
+        let start = bench.now;
+        let mut living: BTreeMap<SocketAddr, ()> = [3, 90, 170].map(|n| (address(n), ())).into();
+        let mut ends: Vec<(Instant, SocketAddr)> = Vec::new();
+        while !living.is_empty() {
+            for called in bench.dials() {
+                match living.remove(&called) {
+                    Some(()) => bench.finder.dial_answered(called),
+                    None => ends.push((bench.now + bench.finder.patience(called), called)),
+                }
+            }
+            if living.is_empty() {
+                break;
+            }
+            ends.sort();
+            bench.now = ends.first().expect("somebody is being called").0;
+            let over = ends.iter().take_while(|(at, _)| *at <= bench.now).count();
+            let over: Vec<SocketAddr> = ends.drain(..over).map(|(_, address)| address).collect();
+            over.into_iter().for_each(|address| bench.finder.dial_ended(bench.now, address, DialEnd::Failed));
+            bench.drain();
+        }
+        assert!(bench.now - start <= Duration::from_secs(5), "{:?}", bench.now - start);
+        let called = ends.len();
+        assert!(called <= MAX_HALF_OPEN);
+    }
 }

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::link::Link;
 use crate::wire::{HANDSHAKE_LENGTH, Handshake, ProtocolError};
 
-/// Until a peer answers a call.
-const CONNECT: Duration = Duration::from_secs(10);
+/// Until a peer answers a call, at the most.
+pub(crate) const MAX_CALL: Duration = Duration::from_secs(10);
 
 /// Until a connected peer has said its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -61,8 +61,13 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Calls `address`, says our handshake and takes the peer's; 20 s at the most.
-    pub(crate) async fn dial(self, address: SocketAddr, ours: Handshake) -> Result<Established, DialError> {
+    /// Calls `address`, which has so much time to answer; says our handshake and takes the peer's, for 10 s at the most.
+    pub(crate) async fn dial(
+        self,
+        address: SocketAddr,
+        patience: Duration,
+        ours: Handshake,
+    ) -> Result<Established, DialError> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(bind) = self.bind {
             if bind.is_ipv4() != address.is_ipv4() {
@@ -70,7 +75,7 @@ impl Dialer {
             }
             socket.bind(SocketAddr::new(bind, 0))?;
         }
-        let mut stream = within(CONNECT, socket.connect(address)).await??;
+        let mut stream = within(patience.min(MAX_CALL), socket.connect(address)).await??;
         stream.set_nodelay(true)?;
         stream.write_all(&ours.encode()).await?;
         let handshake = read_handshake(&mut stream).await?;

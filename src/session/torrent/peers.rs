@@ -7,7 +7,7 @@ use super::Torrent;
 use crate::event::{Direction, Kind, Severity};
 use crate::finder::{DialEnd, Origin};
 use crate::ids::PeerKey;
-use crate::net::dial::{DialError, Established};
+use crate::net::dial::{DialError, Established, MAX_CALL};
 use crate::net::driver::{FromPeer, Incoming, Outgoing};
 use crate::session::context::Context;
 use crate::session::packets::{handshake_packet, packet};
@@ -42,8 +42,9 @@ impl Torrent {
         context.connections.dialing += 1;
         let (id, notify, dialer) = (self.id, context.notify.clone(), context.dialer);
         let ours = self.handshake(context);
+        let patience = self.transfer().map_or(MAX_CALL, |transfer| transfer.finder().patience(address));
         tokio::task::spawn_local(async move {
-            let end = dialer.dial(address, ours).await;
+            let end = dialer.dial(address, patience, ours).await;
             let _ = notify.send(Notice::Dialed(id, address, end));
         });
     }

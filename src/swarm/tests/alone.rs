@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::{Hello, Input, Output};
 use super::table::{Table, pieces};
 use crate::event::{Direction, Kind, State};
-use crate::finder::DialEnd;
+use crate::finder::{DialEnd, MAX_HALF_OPEN};
 use crate::hash::Sha1;
 use crate::ids::PeerKey;
 use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
@@ -159,7 +159,7 @@ fn dead_addresses_are_called_less_and_less_often_and_few_at_a_time() {
     let mut calls = std::collections::BTreeMap::new();
     for _ in 0..3600 {
         let dials = table.dials();
-        assert!(dials.len() <= 16, "{} calls under way", dials.len());
+        assert!(dials.len() <= MAX_HALF_OPEN, "{} calls under way", dials.len());
         for address in dials {
             *calls.entry(address).or_insert(0) += 1;
             table.dial_ended(address, DialEnd::Failed);
