@@ -213,12 +213,12 @@ impl Peer {
         }
     }
 
-    /// Whether it has everything.
     /// Whether it wants nothing, as far as is known.
     pub(super) fn wants_nothing(&self) -> bool {
         self.upload_only || self.is_seed()
     }
 
+    /// Whether it has everything.
     pub(super) fn is_seed(&self) -> bool {
         self.pieces.is_full() && !self.pieces.is_empty()
     }

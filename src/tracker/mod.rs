@@ -64,7 +64,7 @@ pub struct Request {
     pub uploaded: u64,
     /// Payload bytes received since `started`.
     pub downloaded: u64,
-    /// Wanted bytes that are not there yet.
+    /// Bytes of the torrent that are not there yet, wanted or not.
     pub left: u64,
     /// What has happened, if anything.
     pub event: Option<AnnounceEvent>,
