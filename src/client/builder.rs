@@ -22,7 +22,7 @@ use crate::metainfo::Metainfo;
 /// # let torrent = folder.path().join("wanted.torrent");
 /// # std::fs::write(&torrent, bytes)?;
 /// # let local = btget::client::SessionOptions { bind: Some([127, 0, 0, 1].into()), ..Default::default() };
-/// # std::fs::write(folder.path().join("wanted.bin"), [&data[..40000], &[0; 60000]].concat())?;
+/// # std::fs::write(folder.path().join("wanted.bin"), [&data[..40000], &[7; 60000]].concat())?;
 /// use btget::client::{Client, TorrentOptions};
 /// use btget::event::{Severity, State};
 /// use std::sync::mpsc::channel;
