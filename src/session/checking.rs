@@ -145,32 +145,14 @@ pub(super) fn check(
 impl Plan {
     /// What need not be read, and what is to be.
     fn vouched(&self) -> Vouched {
-        match (&self.again, &self.state_dir) {
-            (Some(again), _) => again.clone(),
-            (None, Some(state_dir)) => {
-                let vouched = resume::load(state_dir, &self.on_disk.storage);
-                let is_ours = vouched.is_ours || self.on_disk.storage.has_part_file();
-                match self.full {
-                    true => Vouched { is_ours, ..self.nothing_vouched() },
-                    false => Vouched { is_ours, ..vouched },
-                }
-            }
-            (None, None) => {
-                Vouched { is_ours: self.on_disk.storage.has_part_file(), ..self.nothing_vouched() }
-            }
+        if let Some(again) = &self.again {
+            return again.clone();
         }
-    }
-
-    fn nothing_vouched(&self) -> Vouched {
-        let pieces = self.on_disk.metainfo.layout.num_pieces();
-        Vouched {
-            have: Bitfield::new(pieces),
-            to_check: Bitfield::full(pieces),
-            partial: Vec::new(),
-            uploaded: 0,
-            downloaded: 0,
-            is_ours: false,
-        }
+        let storage = &self.on_disk.storage;
+        let nothing = || Vouched::nothing(storage.layout().num_pieces());
+        let saved = self.state_dir.as_ref().map_or_else(nothing, |dir| resume::load(dir, storage));
+        let is_ours = saved.is_ours || storage.has_part_file();
+        Vouched { is_ours, ..if self.full { nothing() } else { saved } }
     }
 
     /// Whether it means that the disk is too small, so that nothing is to be begun.

@@ -56,7 +56,7 @@ pub(crate) struct Engine {
     least: Option<Severity>,
     commands: mpsc::UnboundedReceiver<Command>,
     from_peers: mpsc::Receiver<FromPeer>,
-    done: mpsc::UnboundedReceiver<Done>,
+    pub(super) done: mpsc::UnboundedReceiver<Done>,
     pub(super) notices: mpsc::UnboundedReceiver<Notice>,
     pub(super) shutting_down: bool,
 }
@@ -288,51 +288,4 @@ fn not_listening(options: &SessionOptions, error: &std::io::Error) -> NotStarted
         reason: error.to_string(),
     };
     NotStarted { message, event: Some(Box::new(event)) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::WriteJob;
-    use crate::event::Verdict;
-    use crate::session::Addition;
-    use crate::session::options::TorrentOptions;
-    use crate::storage::claim::{Claims, Wanted};
-    use std::sync::mpsc::sync_channel;
-
-    #[test]
-    fn a_thread_of_the_disk_that_is_gone_ends_all_torrents_with_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (commands, received) = mpsc::unbounded_channel();
-        let options =
-            SessionOptions { bind: Some(IpAddr::from([127, 0, 0, 1])), ..SessionOptions::default() };
-        let (reply, subscription) = sync_channel(1);
-        let everything = Command::Subscribe(Severity::Info, Box::new(|_: &Kind| true), reply);
-        assert!(commands.send(everything).is_ok());
-        let metainfo = crate::storage::tests::torrent(16, &[("file", 100)], &[7; 100]);
-        let torrent = TorrentOptions { basedir: folder.path().to_owned(), ..TorrentOptions::default() };
-        let (reply, _added) = sync_channel(1);
-        let wanted = Wanted { metainfo: &metainfo, basedir: &torrent.basedir, priorities: &[] };
-        let claim = Claims::default().claim(&wanted);
-        let addition = Box::new(Addition { metainfo: metainfo.clone(), options: torrent.clone(), claim });
-        assert!(commands.send(Command::Add(addition, reply)).is_ok());
-        let told = std::thread::spawn(move || {
-            let subscription = subscription.recv().unwrap();
-            let summary = subscription.iter().find(|event| matches!(event.kind, Kind::Summary { .. }));
-            let _ = commands.send(Command::Shutdown);
-            summary
-        });
-        tokio::task::LocalSet::new().block_on(&runtime, async {
-            let engine = Engine::start(options, received).ok().unwrap();
-            assert!(
-                engine.context.disk.write(WriteJob::Then(Box::new(|| panic!("an error of this program"))))
-            );
-            engine.run().await;
-        });
-        let Some(Event { kind: Kind::Summary { verdict, .. }, .. }) = told.join().unwrap() else {
-            panic!("no summary")
-        };
-        assert_eq!(verdict, Verdict::Failed);
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::thread::thread_gone;
 use super::{Addition, Command, Engine, Notice, Torrent};
 use crate::disk::Done;
 use crate::ids::TorrentId;
@@ -122,8 +123,7 @@ impl Engine {
 
     /// A thread of the disk is gone, by an error of this program: all torrents end.
     fn on_disk_broken(&mut self, now: Instant, thread: &str) {
-        let reason =
-            format!("an error in this program has ended its '{thread}' thread; report it, and start again");
+        let reason = thread_gone(thread);
         self.context.disk_broken = Some(reason.clone());
         for (&id, torrent) in &mut self.torrents {
             torrent.on_disk_broken(now, &reason, &mut self.context);

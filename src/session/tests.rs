@@ -11,7 +11,7 @@ use super::check_queue::CheckThreads;
 use super::options::{FileErrorAction, Phase, SessionOptions, Status, TorrentOptions};
 use super::subscribers::Subscription;
 use super::*;
-use crate::disk::{Done, Work};
+use crate::disk::{Done, Work, WriteJob};
 use crate::event::Verdict;
 use crate::hash::Sha1;
 use crate::storage::tests::{stream, torrent};
@@ -227,6 +227,28 @@ fn a_check_whose_thread_is_gone_ends_the_torrent_with_an_error() {
         bench.pass_on();
         for torrent in [first, second] {
             assert_eq!(bench.status(torrent).ended.unwrap().0, Verdict::Failed);
+        }
+    });
+}
+
+#[test]
+fn a_thread_of_the_disk_that_is_gone_ends_all_torrents_with_an_error() {
+    on_session_thread(|mut bench| {
+        let checked = bench.add_missing("a", 100_000);
+        bench.run_check(0);
+        let [waiting, _] = ["b", "c"].map(|name| bench.add(name, 100_000));
+        let work = WriteJob::Then(Box::new(|| panic!("an error of this program")));
+        assert!(bench.engine.context.disk.write(work));
+        while !bench.engine.torrents[&checked].has_ended() {
+            let done = bench.engine.done.blocking_recv().expect("the disk holds a sender");
+            bench.engine.on_done(bench.now, done);
+            bench.engine.end_turn(bench.now);
+        }
+        let late = bench.add("d", 100_000);
+        for torrent in [checked, waiting, late] {
+            let (verdict, reason) =
+                bench.status(torrent).ended.unwrap_or((bench.status(torrent).verdict, String::new()));
+            assert_eq!(verdict, Verdict::Failed, "{reason}");
         }
     });
 }

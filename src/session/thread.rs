@@ -77,6 +77,11 @@ pub(crate) struct Started {
     pub listening: Vec<SocketAddr>,
 }
 
+/// What is said of a thread of ours that has panicked.
+pub(super) fn thread_gone(name: &str) -> String {
+    format!("an error in this program has ended its '{name}' thread; report it, and start again")
+}
+
 /// Why a thread cannot be started, and what to do about it.
 pub(super) fn no_thread(error: &std::io::Error) -> String {
     format!("cannot start a thread: {error}; allow more of them (ulimit -u, or the container's limit)")

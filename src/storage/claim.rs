@@ -69,6 +69,8 @@ pub(crate) struct Claim {
     files: SharedFiles,
     /// By path, which file it is and what is to be in it. A file has several: one for each folder above it.
     paths: Mutex<HashMap<PathId, (FileIndex, ContentId)>>,
+    /// The weights of the files that it was last made for.
+    weights: Mutex<Vec<u32>>,
     /// The file that tells other processes, locked; removed in the end.
     told: Mutex<Option<(PathBuf, File)>>,
 }
@@ -85,6 +87,9 @@ impl Claim {
     ///
     /// As [`Claims::claim`].
     pub(crate) fn change(self: &Arc<Claim>, wanted: &Wanted<'_>) -> Result<(), StorageError> {
+        if *lock(&self.weights) == wanted.priorities {
+            return Ok(());
+        }
         self.all.change(self, wanted)
     }
 }
@@ -127,6 +132,7 @@ impl Claims {
             name: wanted.metainfo.name.clone(),
             files: SharedFiles::default(),
             paths: Mutex::default(),
+            weights: Mutex::default(),
             told: Mutex::default(),
         });
         self.change(&claim, wanted)?;
@@ -168,6 +174,7 @@ impl Claims {
             lock(&other.files.0).insert(their_file);
         }
         *lock(&claim.paths) = paths;
+        *lock(&claim.weights) = wanted.priorities.to_vec();
         let before = std::mem::replace(&mut *lock(&claim.told), told);
         if let Some((path, _)) = before {
             let _ = fs::remove_file(path);
@@ -184,9 +191,9 @@ impl Wanted<'_> {
     fn paths(&self) -> HashMap<PathId, (FileIndex, ContentId)> {
         let mut paths = HashMap::new();
         let layout = &self.metainfo.layout;
-        let ways = Ways::to(self.basedir);
+        let mut ways = Ways::to(self.basedir);
         let part_file = PartFile::name(self.metainfo.info_hash.wire());
-        paths.extend(ways.ids(&part_file).map(|id| (id, (FileIndex(0), ITS_OWN))));
+        paths.extend(ways.ids(&part_file).into_iter().map(|id| (id, (FileIndex(0), ITS_OWN))));
         for (index, file) in self.metainfo.files.iter().enumerate() {
             let number = FileIndex(index as u32);
             let is_wanted = self.priorities.get(index).is_none_or(|&weight| weight > 0);
@@ -195,9 +202,9 @@ impl Wanted<'_> {
                 continue;
             }
             let content = content_of(self.metainfo, layout, number);
-            paths.extend(ways.ids(&file.path).map(|id| (id, (number, content))));
+            paths.extend(ways.ids(&file.path).into_iter().map(|id| (id, (number, content))));
             // Another name of the same file leads to it, too.
-            if let Ok(found) = fs::symlink_metadata(self.basedir.join(&*file.path))
+            if let Some(found) = ways.found(&file.path)
                 && found.is_file()
                 && found.nlink() > 1
             {
@@ -219,6 +226,8 @@ struct Ways {
     /// Device and inode, and the names below it that lead to basedir.
     folders: Vec<(u64, u64, String)>,
     basedir: PathBuf,
+    /// Folders below basedir that were looked up: device and inode of those that are there. One entry for each folder of the torrent.
+    below: HashMap<String, Option<(u64, u64)>>,
 }
 
 impl Ways {
@@ -245,25 +254,41 @@ impl Ways {
             let below = basedir.strip_prefix(folder).unwrap_or(Path::new(""));
             folders.push((found.dev(), found.ino(), folded(below)));
         }
-        Ways { folders, basedir }
+        Ways { folders, basedir, below: HashMap::new() }
+    }
+
+    /// Device and inode of a folder below basedir, if it is there; looked up once.
+    fn folder(&mut self, path: &str) -> Option<(u64, u64)> {
+        if let Some(known) = self.below.get(path) {
+            return *known;
+        }
+        // What is in a folder that is not there is not there.
+        let above = path.rsplit_once('/').is_none_or(|(above, _)| self.folder(above).is_some());
+        let look = || fs::symlink_metadata(self.basedir.join(path)).ok().filter(|found| found.is_dir());
+        let found = if above { look().map(|found| (found.dev(), found.ino())) } else { None };
+        self.below.insert(path.to_owned(), found);
+        found
+    }
+
+    /// The file at a path below basedir, if it is there.
+    fn found(&mut self, path: &str) -> Option<fs::Metadata> {
+        let is_there = path.rsplit_once('/').is_none_or(|(folder, _)| self.folder(folder).is_some());
+        if is_there { fs::symlink_metadata(self.basedir.join(path)).ok() } else { None }
     }
 
     /// Every id of a path below basedir: by each folder above it, and by each on the way to it that is there.
-    fn ids<'a>(&'a self, path: &'a str) -> impl Iterator<Item = PathId> + 'a {
+    fn ids(&mut self, path: &str) -> Vec<PathId> {
         let file = folded(Path::new(path));
-        let from_above = self.folders.iter().map({
-            let file = file.clone();
-            move |(dev, ino, below)| {
-                let name = if below.is_empty() { file.clone() } else { format!("{below}/{file}") };
-                path_id(*dev, *ino, &name)
-            }
+        let from_above = self.folders.iter().map(|(dev, ino, below)| match below.is_empty() {
+            true => path_id(*dev, *ino, &file),
+            false => path_id(*dev, *ino, &format!("{below}/{file}")),
         });
-        let inside = path.match_indices('/').filter_map(move |(end, _)| {
-            let found =
-                fs::symlink_metadata(self.basedir.join(&path[..end])).ok().filter(|found| found.is_dir())?;
-            Some(path_id(found.dev(), found.ino(), &folded(Path::new(&path[end + 1..]))))
-        });
-        from_above.chain(inside)
+        let mut ids: Vec<PathId> = from_above.collect();
+        ids.extend(path.match_indices('/').filter_map(|(end, _)| {
+            let (dev, ino) = self.folder(&path[..end])?;
+            Some(path_id(dev, ino, &folded(Path::new(&path[end + 1..]))))
+        }));
+        ids
     }
 }
 

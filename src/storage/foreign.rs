@@ -17,42 +17,28 @@ impl Storage {
         root.is_ok_and(|root| root.find(&PartFile::name(self.info_hash)).is_ok())
     }
 
-    /// Wanted files in whose place there is one of another length, unless it is empty. Whether it is the torrent's a check
-    /// has to show before anything is written.
-    pub(crate) fn files_of_other_lengths(&self) -> Vec<FileIndex> {
+    /// Wanted files in whose place there is one of another length, unless it is empty, and its length in bytes. Whether it is
+    /// the torrent's a check has to show before anything is written.
+    pub(crate) fn files_of_other_lengths(&self) -> Vec<(FileIndex, u64)> {
         let mut found_other = Vec::new();
-        self.find_each(self.wanted_files(), |file, found| {
-            let length = self.layout.file(file).length;
-            if found.is_ok_and(|found| found.is_file && found.size > 0 && found.size != length) {
-                found_other.push(file);
+        let files = (0..self.slots.len() as u32).map(FileIndex);
+        let wanted = files.filter(|&file| self.slot(file).place() == Place::File);
+        self.find_each(wanted, |file, found| {
+            if let Ok(found) = found
+                && found.is_file
+                && found.size > 0
+                && found.size != self.layout.file(file).length
+            {
+                found_other.push((file, found.size));
             }
         });
         found_other
     }
 
-    /// Wanted files that are longer than the torrent says, and their lengths.
-    pub(crate) fn files_too_long(&self) -> Vec<(FileIndex, u64)> {
-        let mut long = Vec::new();
-        self.find_each(self.wanted_files(), |file, found| {
-            if let Ok(found) = found
-                && found.is_file
-                && found.size > self.layout.file(file).length
-            {
-                long.push((file, found.size));
-            }
-        });
-        long
-    }
-
-    fn wanted_files(&self) -> impl Iterator<Item = FileIndex> + '_ {
-        let files = (0..self.slots.len() as u32).map(FileIndex);
-        files.filter(|&file| self.slot(file).place() == Place::File)
-    }
-
     /// The error that says that one of these files is not the torrent's: the first that holds anything but zeros.
-    pub(crate) fn refuse_foreign(&self, files: &[FileIndex]) -> Option<StorageError> {
-        let foreign = files.iter().find(|&&file| !self.is_all_zeros(file))?;
-        Some(StorageError::new(StorageErrorKind::Foreign, Operation::Write, self.path(*foreign)))
+    pub(crate) fn refuse_foreign(&self, files: &[(FileIndex, u64)]) -> Option<StorageError> {
+        let &(foreign, _) = files.iter().find(|(file, _)| !self.is_all_zeros(*file))?;
+        Some(StorageError::new(StorageErrorKind::Foreign, Operation::Write, self.path(foreign)))
     }
 
     /// Whether the file holds nothing. One that cannot be read may hold anything.

@@ -100,8 +100,11 @@ impl Storage {
     }
 
     fn cut_files_too_long(&self) -> Result<(), StorageError> {
-        for (file, from) in self.files_too_long() {
+        for (file, from) in self.files_of_other_lengths() {
             let to = self.layout.file(file).length;
+            if from < to {
+                continue;
+            }
             let (opened, _) = self.open_for_writing(&*self.root_for_writing(file)?, file)?;
             opened.set_len(to).map_err(|error| self.io_error(Operation::Write, file, error))?;
             self.know_file(file, &opened);

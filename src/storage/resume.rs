@@ -70,6 +70,20 @@ pub(crate) struct Vouched {
     pub is_ours: bool,
 }
 
+impl Vouched {
+    /// Nothing is known of so many pieces, so that all are to be checked.
+    pub(crate) fn nothing(pieces: u32) -> Vouched {
+        Vouched {
+            have: Bitfield::new(pieces),
+            to_check: Bitfield::full(pieces),
+            partial: Vec::new(),
+            uploaded: 0,
+            downloaded: 0,
+            is_ours: false,
+        }
+    }
+}
+
 /// Where the resume data of a torrent lie: named by its info hash and by the folder, links resolved.
 pub(crate) fn path(state_dir: &Path, storage: &Storage) -> PathBuf {
     let basedir = basedir_digest(storage.basedir());
@@ -172,15 +186,7 @@ fn write_whole(state_dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Reads resume data and compares them with what is on the disk. Writes nothing. Without data, or
 /// with data that cannot be believed, everything is to be checked.
 pub(crate) fn load(state_dir: &Path, storage: &Storage) -> Vouched {
-    let pieces = storage.layout.num_pieces();
-    let nothing = Vouched {
-        have: Bitfield::new(pieces),
-        to_check: Bitfield::full(pieces),
-        partial: Vec::new(),
-        uploaded: 0,
-        downloaded: 0,
-        is_ours: false,
-    };
+    let nothing = Vouched::nothing(storage.layout.num_pieces());
     let decoded = read_bounded(&path(state_dir, storage), max_length(storage));
     decoded.and_then(|bytes| decode(storage, &bytes)).map_or(nothing, |saved| saved.vouch(storage))
 }
@@ -309,8 +315,7 @@ impl Saved {
     fn vouch(self, storage: &Storage) -> Vouched {
         let Resume { mut have, unchecked, mut partial, uploaded, downloaded, is_ours } = self.resume;
         let mut to_check = unchecked;
-        let now = storage.fingerprints();
-        storage.believe(|index| self.fingerprints.get(index) == now.get(index));
+        let now = storage.believe(|file, now| self.fingerprints.get(file.0 as usize) == Some(&now));
         for (index, (then, now)) in self.fingerprints.iter().zip(now).enumerate() {
             let file = FileIndex(index as u32);
             if *then != now {
@@ -367,7 +372,7 @@ mod tests {
 
     /// As after a check that has read all files.
     fn save(state_dir: &Path, storage: &Storage, resume: &Resume) -> Result<(), StorageError> {
-        storage.believe(|_| true);
+        storage.believe(|_, _| true);
         store(state_dir, storage, &snapshot(storage, resume.clone(), true))
     }
 
@@ -388,7 +393,7 @@ mod tests {
     fn an_older_snapshot_never_replaces_a_newer_one() {
         let place = Place::new();
         let storage = place.storage(&[]);
-        storage.believe(|_| true);
+        storage.believe(|_, _| true);
         let older = snapshot(&storage, Resume { have: Bitfield::new(5), ..resume() }, true);
         let newer = snapshot(&storage, resume(), true);
         store(&place.state(), &storage, &newer).unwrap();
@@ -728,7 +733,7 @@ mod tests {
         ) {
             let place = Place::new();
             let storage = place.storage(&[]);
-            let mut bytes = encode(&storage, &resume(), &storage.fingerprints());
+            let mut bytes = encode(&storage, &resume(), &storage.believe(|_, _| false));
             bytes.truncate(bytes.len() - 20);
             let body = header(&storage).len();
             for (at, byte) in changes {

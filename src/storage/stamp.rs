@@ -60,8 +60,20 @@ impl KnownFile {
     }
 }
 
+/// A file as it is found.
+#[derive(Clone, Copy, Debug)]
+struct FoundFile {
+    entry: FoundEntry,
+    /// Its bytes belong in it, and not in the part file.
+    is_wanted: bool,
+    /// Its fingerprint.
+    print: Fingerprint,
+    /// What resume data keep.
+    kept: Fingerprint,
+}
+
 /// What a look at all files has shown.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(super) struct Look {
     /// One for each file and one for the part file, as they are now.
     pub prints: Vec<Fingerprint>,
@@ -71,6 +83,13 @@ pub(super) struct Look {
     pub changed: Vec<FileIndex>,
     /// Wanted files that are longer than the torrent says, and their lengths in bytes.
     pub too_long: Vec<(FileIndex, u64)>,
+    /// How long it is worth waiting until all that was written just now can be vouched for.
+    youngest: Duration,
+}
+
+/// Never NONE but once in 2^64 times, and then the file is hashed again.
+fn first_bytes(facts: &[u8]) -> Fingerprint {
+    sha1(facts).0[..8].try_into().expect("a digest has 20 bytes")
 }
 
 impl FoundEntry {
@@ -82,8 +101,7 @@ impl FoundEntry {
         facts.extend(self.size.to_be_bytes());
         facts.extend(self.mtime.to_be_bytes());
         facts.extend(inode.to_be_bytes());
-        // Never NONE but once in 2^64 times, and then the file is hashed again.
-        sha1(&facts).0[..8].try_into().expect("a digest has 20 bytes")
+        first_bytes(&facts)
     }
 
     /// For how long another write might still leave the file's time as it is; zero once it cannot.
@@ -156,42 +174,38 @@ impl Storage {
         thread::sleep(found.worth_waiting());
     }
 
-    /// Fingerprints of all files as they are now.
-    pub(super) fn fingerprints(&self) -> Vec<Fingerprint> {
-        let mut prints = Vec::with_capacity(self.slots.len() + 1);
-        self.find_all(|_, found| prints.push(found.map_or(NONE, |(found, kind)| self.print(&found, kind))));
-        prints
-    }
-
     /// Compares all files with what is known of them. With `patience`, waits a few milliseconds for those that were written
     /// just now, so that they can be vouched for.
     pub(super) fn look(&self, patience: bool) -> Look {
-        let mut youngest = Duration::ZERO;
-        if patience {
-            self.find_all(|_, found| {
-                youngest = youngest.max(found.map_or(Duration::ZERO, |(found, _)| found.worth_waiting()));
-            });
-            thread::sleep(youngest);
+        let look = self.look_once();
+        if !patience || look.youngest.is_zero() {
+            return look;
         }
-        let mut look =
-            Look { prints: Vec::new(), doubtful: Vec::new(), changed: Vec::new(), too_long: Vec::new() };
+        thread::sleep(look.youngest);
+        self.look_once()
+    }
+
+    fn look_once(&self) -> Look {
+        let mut look = Look::default();
         self.find_all(|file, found| {
-            let known = self.slots.get(file.0 as usize).map_or(&self.known_part, |slot| &slot.known);
-            look.prints.push(found.map_or(NONE, |(found, kind)| self.print(&found, kind)));
-            if let Some((FoundEntry { size, is_file: true, .. }, b'f')) = found
-                && size > self.layout.file(file).length
+            let known = self.known(file);
+            look.prints.push(found.map_or(NONE, |found| found.kept));
+            if let Some(FoundFile { entry, is_wanted: true, .. }) = found
+                && entry.is_file
+                && entry.size > self.layout.file(file).length
             {
-                look.too_long.push((file, size));
+                look.too_long.push((file, entry.size));
             }
-            let now = found.map_or(NONE, |(found, _)| found.fingerprint(self.habits()));
+            let now = found.map_or(NONE, |found| found.print);
             // A server says the final time only after the sync that came before this.
             if known.written.swap(false, Ordering::AcqRel) && !self.habits().times_are_final {
                 known.set(now);
             }
             let is_known = known.print() != NONE;
             let changed = known.changed.load(Ordering::Acquire) || (is_known && known.print() != now);
-            let young = found.is_some_and(|(found, _)| !found.still_young().is_zero());
-            if changed || young || (!is_known && now != NONE) {
+            let young = found.map_or(Duration::ZERO, |found| found.entry.still_young());
+            look.youngest = look.youngest.max(found.map_or(young, |found| found.entry.worth_waiting()));
+            if changed || !young.is_zero() || (!is_known && now != NONE) {
                 look.doubtful.push(file);
             }
             // Another torrent of ours writes what we would: no news, but not to be vouched for either.
@@ -202,37 +216,44 @@ impl Storage {
         look
     }
 
-    /// The files that resume data say are what they were.
-    pub(super) fn believe(&self, is_right: impl Fn(usize) -> bool) {
+    /// What resume data would keep of all files as they are now. Those of which `is_right` is true are what they were.
+    pub(super) fn believe(&self, is_right: impl Fn(FileIndex, Fingerprint) -> bool) -> Vec<Fingerprint> {
+        let mut prints = Vec::with_capacity(self.slots.len() + 1);
         self.find_all(|file, found| {
-            let known = self.slots.get(file.0 as usize).map_or(&self.known_part, |slot| &slot.known);
-            if let Some((found, _)) = found.filter(|_| is_right(file.0 as usize)) {
-                known.set(found.fingerprint(self.habits()));
+            prints.push(found.map_or(NONE, |found| found.kept));
+            if let Some(found) = found.filter(|found| is_right(file, found.kept)) {
+                self.known(file).set(found.print);
             }
         });
+        prints
     }
 
-    /// What resume data keep. Selected or not is part of what a file is: its bytes are looked for elsewhere.
-    fn print(&self, found: &FoundEntry, kind: u8) -> Fingerprint {
-        let facts = [&[kind], found.fingerprint(self.habits()).as_slice()].concat();
-        sha1(&facts).0[..8].try_into().expect("a digest has 20 bytes")
+    /// What is known of a file; past the last file: of the part file.
+    fn known(&self, file: FileIndex) -> &KnownFile {
+        self.slots.get(file.0 as usize).map_or(&self.known_part, |slot| &slot.known)
     }
 
     /// Looks up each file and, last, the part file.
-    fn find_all(&self, mut tell: impl FnMut(FileIndex, Option<(FoundEntry, u8)>)) {
+    fn find_all(&self, mut tell: impl FnMut(FileIndex, Option<FoundFile>)) {
         let root = self.root(Operation::Read).ok();
+        let habits = root.as_ref().map_or(Habits::default(), |root| root.habits());
         let mut finder = root.as_deref().map(PathFinder::new);
-        let mut find = |path: &str| finder.as_mut()?.find(path).ok();
+        let mut find = |path: &str, kind: u8| {
+            let entry = finder.as_mut()?.find(path).ok()?;
+            let print = entry.fingerprint(habits);
+            // Selected or not is part of what a file is: its bytes are looked for elsewhere.
+            let kept = first_bytes(&[&[kind], print.as_slice()].concat());
+            Some(FoundFile { entry, is_wanted: kind == b'f', print, kept })
+        };
         for (index, slot) in self.slots.iter().enumerate() {
             let found = match slot.place() {
-                Place::File => find(self.name(slot)).map(|found| (found, b'f')),
-                Place::Absent => find(self.name(slot)).map(|found| (found, b'a')),
+                Place::File => find(self.name(slot), b'f'),
+                Place::Absent => find(self.name(slot), b'a'),
                 Place::Pad | Place::Link => None,
             };
             tell(FileIndex(index as u32), found);
         }
-        let part = find(&PartFile::name(self.info_hash)).map(|found| (found, b'p'));
-        tell(FileIndex(self.slots.len() as u32), part);
+        tell(FileIndex(self.slots.len() as u32), find(&PartFile::name(self.info_hash), b'p'));
     }
 
     /// What basedir's file system does with numbers and times.

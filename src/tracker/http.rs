@@ -231,23 +231,9 @@ fn explain(error: ureq::Error, timeout: Duration) -> AnnounceFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{PeerId, WireHash};
 
     fn request(is_users: bool) -> Request {
-        Request {
-            url: String::new(),
-            is_users,
-            info_hash: WireHash([7; 20]),
-            peer_id: PeerId(*b"-bg010U-abcdefghijkl"),
-            port: 6881,
-            uploaded: 0,
-            downloaded: 0,
-            left: 0,
-            event: None,
-            numwant: 0,
-            key: 0,
-            tracker_id: None,
-        }
+        Request { is_users, ..Request::to("") }
     }
 
     #[test]

@@ -47,6 +47,27 @@ pub const MAX_REDIRECTS: usize = 5;
 /// The longest that one announce takes, all in all.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
+#[cfg(test)]
+impl Request {
+    /// What a test asks where hardly anything of it matters.
+    fn to(url: impl Into<String>) -> Request {
+        Request {
+            url: url.into(),
+            is_users: false,
+            info_hash: WireHash([7; 20]),
+            peer_id: PeerId(*b"-bg010U-abcdefghijkl"),
+            port: 6881,
+            uploaded: 0,
+            downloaded: 0,
+            left: 0,
+            event: None,
+            numwant: 0,
+            key: 0,
+            tracker_id: None,
+        }
+    }
+}
+
 /// What a tracker is told.
 #[derive(Clone, Debug)]
 pub struct Request {

@@ -203,23 +203,9 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::ids::{PeerId, WireHash};
 
     fn request(address: SocketAddr) -> Request {
-        Request {
-            url: format!("http://{address}/announce"),
-            is_users: false,
-            info_hash: WireHash([7; 20]),
-            peer_id: PeerId(*b"-bg010U-abcdefghijkl"),
-            port: 6881,
-            uploaded: 0,
-            downloaded: 0,
-            left: 0,
-            event: Some(AnnounceEvent::Started),
-            numwant: 0,
-            key: 0,
-            tracker_id: None,
-        }
+        Request { event: Some(AnnounceEvent::Started), ..Request::to(format!("http://{address}/announce")) }
     }
 
     #[test]

@@ -250,24 +250,6 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{PeerId, WireHash};
-
-    fn request() -> Request {
-        Request {
-            url: String::new(),
-            is_users: false,
-            info_hash: WireHash([7; 20]),
-            peer_id: PeerId(*b"-bg010U-abcdefghijkl"),
-            port: 6881,
-            uploaded: 0,
-            downloaded: 0,
-            left: 0,
-            event: None,
-            numwant: 0,
-            key: 0,
-            tracker_id: None,
-        }
-    }
 
     /// Answers connects and announces until both have come.
     fn tracker() -> SocketAddr {
@@ -293,7 +275,7 @@ mod tests {
             silent.iter().map(|socket| socket.local_addr().unwrap()).collect();
         let in_time = |time| Instant::now() + Duration::from_millis(time);
         let ask = |addresses: &[SocketAddr], deadline| {
-            announce_to_any(addresses, &request(), "", &Options::default(), deadline)
+            announce_to_any(addresses, &Request::to(""), "", &Options::default(), deadline)
         };
         let failure = ask(&addresses, in_time(60)).unwrap_err();
         assert_eq!(failure.reason, "no answer to udp packets");

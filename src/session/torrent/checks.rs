@@ -21,6 +21,7 @@ use crate::session::checking::{self, Checked, MuchToRead, Plan};
 use crate::session::context::Context;
 use crate::session::options::CachedPiece;
 use crate::session::selection::piece_weights;
+use crate::session::thread::thread_gone;
 use crate::storage::Preallocate;
 use crate::storage::resume::Vouched;
 use crate::swarm::{Input, Swarm, SwarmConfig};
@@ -226,10 +227,9 @@ impl Torrent {
         }
         match self.goes_on() {
             true => {
-                let reason =
-                    "an error in this program has ended its 'check' thread; report it, and start again";
-                self.obstacle = Some((Verdict::Failed, reason.to_owned()));
-                self.begin_end(now, Verdict::Failed, reason.to_owned(), context);
+                let reason = thread_gone("check");
+                self.obstacle = Some((Verdict::Failed, reason.clone()));
+                self.begin_end(now, Verdict::Failed, reason, context);
             }
             false => self.leave_check_queue(now, context),
         }
@@ -316,7 +316,7 @@ impl Torrent {
         if all_known {
             self.tell(context, finished);
         }
-        if error.is_none() {
+        if error.is_none() && !corrupt.is_empty() {
             self.tell_corrupt(&corrupt, context);
         }
         self.tell_notes(context);

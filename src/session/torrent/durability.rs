@@ -114,9 +114,10 @@ impl Durability {
         std::mem::take(&mut self.unwritten)
     }
 
-    /// Whether resume data name all there is, since everything wanted is there.
-    pub(super) fn is_stored(&self) -> bool {
-        self.completion == Completion::Stored
+    /// Whether all there is has been brought to the disk since everything wanted is there, and resume data name it, or will
+    /// once [`Torrent::on_stored`] is told.
+    pub(super) fn is_safe(&self) -> bool {
+        matches!(self.completion, Completion::Safe | Completion::Stored)
     }
 
     /// Whether pieces wait for the disk.

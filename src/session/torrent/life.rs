@@ -319,10 +319,10 @@ impl Torrent {
         {
             ending.save = LastSave::Saving;
             // What has been uploaded since hardly matters to who leaves at once.
-            match self.options.no_seed && self.durability.is_stored() {
+            match self.options.no_seed && self.durability.is_safe() {
                 true => {
                     self.close_files(context);
-                    self.end_last_save();
+                    self.end_if_stored();
                 }
                 false => self.save_last(now, context),
             }

@@ -165,7 +165,8 @@ impl Torrent {
         if !changed.pieces.is_empty() {
             return self.on_changed(now, &changed, context);
         }
-        if is_complete && self.is_completing() {
+        // Whoever ends meanwhile has a last save under way.
+        if is_complete && self.is_completing() && self.goes_on() {
             self.durability.completion = Completion::Safe;
             self.tell_complete(now, context);
             self.tell_too_long(&too_long, context);
@@ -176,6 +177,13 @@ impl Torrent {
     pub(crate) fn on_stored(&mut self) {
         if self.durability.completion == Completion::Safe {
             self.durability.completion = Completion::Stored;
+            self.end_if_stored();
+        }
+    }
+
+    /// Whoever leaves at once when it is complete has been saved by then.
+    pub(super) fn end_if_stored(&mut self) {
+        if self.options.no_seed && self.durability.completion == Completion::Stored {
             self.end_last_save();
         }
     }
