@@ -26,20 +26,29 @@ const PIECE: u32 = 16;
 
 fn main() {
     say("swarm: ns a block, from request to the request of the next; one thread, no I/O");
-    say("   pieces   1 seed   20 seeds   20 peers with half");
-    for pieces in [1_000, 10_000, 100_000, 1_000_000] {
-        let costs = [(1, false), (20, false), (20, true)].map(|(peers, half)| download(pieces, peers, half));
-        say(&format!("{pieces:>9}   {:>6.0}   {:>8.0}   {:>18.0}", costs[0], costs[1], costs[2]));
+    for (what, missing) in [("all is missing", 1), ("at the end, where one in 40 is missing", 40)] {
+        say(what);
+        say("   pieces   1 seed   20 seeds   20 peers with half");
+        for pieces in [1_000, 10_000, 100_000, 1_000_000].map(|pieces: u32| pieces.max(250 * missing)) {
+            let cost = |(peers, half)| download(pieces, peers, half, missing);
+            let costs = [(1, false), (20, false), (20, true)].map(cost);
+            say(&format!("{pieces:>9}   {:>6.0}   {:>8.0}   {:>18.0}", costs[0], costs[1], costs[2]));
+        }
     }
     say("\nwire: ns a message");
     wire();
 }
 
-/// ns for each block of a download from some peers, that stops after `BLOCKS` blocks.
-fn download(pieces: u32, peers: u64, half: bool) -> f64 {
+/// ns for each block of a download from some peers, that stops after `BLOCKS` blocks. One piece in `missing` is
+/// missing when it begins.
+fn download(pieces: u32, peers: u64, half: bool, missing: u32) -> f64 {
     let piece_length = PIECE * BLOCK_LENGTH;
     let size = u64::from(pieces) * u64::from(piece_length);
     let layout = Arc::new(Layout::new(piece_length, [(size, false)]).expect("it is a torrent"));
+    let mut have = Bitfield::full(pieces);
+    (0..pieces).step_by(missing as usize).for_each(|piece| {
+        have.remove(PieceIndex(piece));
+    });
     let mut now = Instant::now();
     let mut swarm = Swarm::new(
         now,
@@ -48,7 +57,7 @@ fn download(pieces: u32, peers: u64, half: bool) -> f64 {
             layout: layout.clone(),
             peer_id: PeerId([2; 20]),
             port: 1,
-            have: Bitfield::new(pieces),
+            have,
             wanted: Bitfield::full(pieces),
             weights: Vec::new(),
             order: Default::default(),
@@ -66,7 +75,7 @@ fn download(pieces: u32, peers: u64, half: bool) -> f64 {
     }
     let mut asked: VecDeque<(PeerKey, Block)> = VecDeque::new();
     let (mut done, mut began) = (0, None);
-    while done < BLOCKS.min(pieces * PIECE) {
+    while done < BLOCKS.min(pieces / missing * PIECE) {
         while let Some(output) = swarm.poll(now) {
             match output {
                 Output::Send(peer, Message::Request(block)) => asked.push_back((peer, block)),

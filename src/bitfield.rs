@@ -163,6 +163,13 @@ impl Bitfield {
         words.flat_map(|(number, (a, b))| ones(number, a & !b))
     }
 
+    /// The pieces that are in this set and in `other`, ascending. Both must have the same length.
+    pub fn common<'a>(&'a self, other: &'a Bitfield) -> impl Iterator<Item = PieceIndex> + 'a {
+        debug_assert_eq!(self.len, other.len);
+        let words = self.words.iter().zip(&other.words).enumerate();
+        words.flat_map(|(number, (a, b))| ones(number, a & b))
+    }
+
     /// The first piece of `range` that is in both sets. O(range / 64). Both must have the same length.
     pub fn first_common(&self, other: &Bitfield, range: Range<u32>) -> Option<PieceIndex> {
         debug_assert_eq!(self.len, other.len);

@@ -5,14 +5,14 @@
 //! one length may come in any order. Where something else comes (a have), the bytes are taken out again and
 //! go the plain way. A connection that is idle holds no buffer.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{self, IoSliceMut};
 
 use super::NetShared;
 use super::link::Link;
 use crate::blocks::BlockData;
 use crate::layout::Block;
-use crate::wire::{Frame, Limits, Message, PIECE_HEADER_LENGTH, ProtocolError, next_frame};
+use crate::wire::{Frame, Limits, Message, PIECE_HEADER_LENGTH, ProtocolError, frame_needs, next_frame};
 
 /// Blocks that one scattered read takes at the most.
 const MAX_SCATTERED: usize = 32;
@@ -67,16 +67,27 @@ pub(super) struct MessageReader {
     limits: Limits,
     /// The beginning of a message; bounded by the limits of its kind.
     carry: Vec<u8>,
+    /// How long `carry` is to be before it can hold anything to take out.
+    carry_until: usize,
     partial: Option<PartialBlock>,
     /// Requests that were sent and not answered, in order, as far as we know: a prediction, nothing depends
     /// on it. At most [`MAX_EXPECTED`].
     expected: VecDeque<Block>,
+    /// The same as a set: who sends what is not expected must not have all of them looked through.
+    is_expected: HashSet<Block>,
 }
 
 impl MessageReader {
     /// For a connection on which no message has come yet.
     pub(super) fn new(limits: Limits) -> MessageReader {
-        MessageReader { limits, carry: Vec::new(), partial: None, expected: VecDeque::new() }
+        MessageReader {
+            limits,
+            carry: Vec::new(),
+            carry_until: 0,
+            partial: None,
+            expected: VecDeque::new(),
+            is_expected: HashSet::new(),
+        }
     }
 
     /// A request or cancel goes out.
@@ -84,9 +95,11 @@ impl MessageReader {
         match message {
             Message::Request(block) => {
                 if self.expected.len() == MAX_EXPECTED {
-                    self.expected.pop_front();
+                    self.take_expected(0);
                 }
-                self.expected.push_back(*block);
+                if self.is_expected.insert(*block) {
+                    self.expected.push_back(*block);
+                }
             }
             Message::Cancel(block) => self.forget(*block),
             _ => {}
@@ -96,11 +109,15 @@ impl MessageReader {
     fn forget(&mut self, block: Block) {
         if let Some(at) = self.place_of(block) {
             self.expected.remove(at);
+            self.is_expected.remove(&block);
         }
     }
 
     /// Where it stands among the expected ones.
     fn place_of(&self, block: Block) -> Option<usize> {
+        if !self.is_expected.contains(&block) {
+            return None;
+        }
         self.expected.iter().position(|&other| other == block)
     }
 
@@ -130,14 +147,22 @@ impl MessageReader {
         let mut scratch = shared.scratch.borrow_mut();
         let most = most.clamp(1, scratch.len());
         let count = link.try_read(&mut scratch[..most])?;
-        if self.carry.is_empty() {
-            self.take_plain(&scratch[..count], shared, out)?;
-        } else {
-            let mut bytes = std::mem::take(&mut self.carry);
-            bytes.extend_from_slice(&scratch[..count]);
-            self.take_plain(&bytes, shared, out)?;
-        }
+        self.feed(&scratch[..count], shared, out)?;
         Ok(count)
+    }
+
+    /// These bytes came next. A long message that comes in small parts is gone through and copied once, not with each
+    /// part.
+    fn feed(&mut self, bytes: &[u8], shared: &NetShared, out: &mut Vec<Incoming>) -> Result<(), ReadError> {
+        if self.carry.is_empty() {
+            return self.take_plain(bytes, shared, out);
+        }
+        self.carry.extend_from_slice(bytes);
+        if self.carry.len() < self.carry_until {
+            return Ok(());
+        }
+        let bytes = std::mem::take(&mut self.carry);
+        self.take_plain(&bytes, shared, out)
     }
 
     fn read_scattered(
@@ -289,6 +314,7 @@ impl MessageReader {
             }
         }
         self.carry.extend_from_slice(rest);
+        self.carry_until = frame_needs(rest);
         Ok(())
     }
 
@@ -300,7 +326,9 @@ impl MessageReader {
     /// The one at `at` came; those expected before it may still come, but after the others.
     fn take_expected(&mut self, at: usize) {
         self.expected.rotate_left(at);
-        self.expected.pop_front();
+        if let Some(block) = self.expected.pop_front() {
+            self.is_expected.remove(&block);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! BegunPieces that are begun: which of their blocks are here, with their data, asked for, or free.
+//! Pieces that are begun: which of their blocks are here, with their data, asked for, or free.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,8 +33,6 @@ struct BegunPiece {
     here: u32,
     /// No free block before this one.
     cursor: u32,
-    /// After a failed hash: the one peer that may fill it, once one has begun to.
-    exclusive: Option<Option<PeerKey>>,
 }
 
 impl BlockState {
@@ -55,8 +53,9 @@ impl BegunPiece {
         self.here += 1;
     }
 
-    fn is_open_to(&self, peer: PeerKey) -> bool {
-        self.exclusive.flatten().is_none_or(|only| only == peer)
+    /// How many blocks are asked for and not here.
+    fn owed(&self) -> u32 {
+        self.blocks.len() as u32 - self.free - self.here
     }
 }
 
@@ -89,6 +88,9 @@ pub(super) struct BegunPieces {
     begun: BTreeMap<PieceIndex, BegunPiece>,
     /// The begun pieces that have a free block.
     open: BTreeSet<PieceIndex>,
+    /// Begun pieces that failed their hash before: one peer alone is to fill each, so that it is known whom to blame
+    /// if it fails again. The peer is named once it is asked for a block, and stays until it will not go on.
+    alone: BTreeMap<PieceIndex, Option<PeerKey>>,
     /// The further requesters of a block, in the end game.
     extra: BTreeMap<Block, Vec<PeerKey>>,
     /// Who may still send a block though it was given back, for they were snubbed.
@@ -125,10 +127,12 @@ impl BegunPieces {
         blocks.resize_with(layout.num_blocks(piece) as usize, || BlockState::Free);
         self.free += blocks.len() as u64;
         let free = blocks.len() as u32;
-        let exclusive = exclusive.then_some(None);
         let senders = Vec::new();
-        self.begun.insert(piece, BegunPiece { blocks, senders, free, here: 0, cursor: 0, exclusive });
+        self.begun.insert(piece, BegunPiece { blocks, senders, free, here: 0, cursor: 0 });
         self.open.insert(piece);
+        if exclusive {
+            self.alone.insert(piece, None);
+        }
     }
 
     /// Blocks of begun pieces that are here: what waits in memory.
@@ -143,16 +147,36 @@ impl BegunPieces {
 
     /// The begun pieces that have a free block which `peer` may be asked for, oldest index first.
     pub(super) fn with_free_blocks(&self, peer: PeerKey) -> impl Iterator<Item = PieceIndex> + '_ {
-        let is_open = move |piece: &PieceIndex| self.begun[piece].is_open_to(peer);
-        self.open.iter().copied().filter(is_open)
+        self.open.iter().copied().filter(move |&piece| self.is_open_to(piece, peer))
+    }
+
+    fn is_open_to(&self, piece: PieceIndex, peer: PeerKey) -> bool {
+        self.alone.get(&piece).copied().flatten().is_none_or(|only| only == peer)
+    }
+
+    /// `peer` was asked for a block of `piece`, and nobody else is from now on if it is to be filled by one alone.
+    fn take_alone(&mut self, piece: PieceIndex, peer: PeerKey) {
+        if let Some(only) = self.alone.get_mut(&piece) {
+            *only = Some(peer);
+        }
+    }
+
+    /// The peer that fills `piece` alone owes no block of it and will not go on, or somebody else has sent one.
+    fn leave_alone(&mut self, piece: PieceIndex) {
+        let Some(only) = self.alone.get_mut(&piece) else { return };
+        match self.begun.get(&piece) {
+            Some(progress) if progress.here == 0 => *only = None,
+            // What is here stays, and somebody else may go on.
+            _ => drop(self.alone.remove(&piece)),
+        }
     }
 
     /// Takes the first free block of `piece` for `peer`.
     pub(super) fn request(&mut self, layout: &Layout, piece: PieceIndex, peer: PeerKey) -> Option<Block> {
-        let progress = self.begun.get_mut(&piece)?;
-        if progress.free == 0 || !progress.is_open_to(peer) {
+        if !self.is_open_to(piece, peer) {
             return None;
         }
+        let progress = self.begun.get_mut(&piece).filter(|progress| progress.free > 0)?;
         let number = (progress.cursor..progress.blocks.len() as u32)
             .find(|&number| progress.blocks[number as usize].is_free())?;
         progress.blocks[number as usize] = BlockState::Requested(peer);
@@ -163,9 +187,7 @@ impl BegunPieces {
         if progress.free == 0 {
             self.open.remove(&piece);
         }
-        if let Some(only) = &mut progress.exclusive {
-            *only = Some(peer);
-        }
+        self.take_alone(piece, peer);
         Some(layout.block(piece, number))
     }
 
@@ -174,7 +196,7 @@ impl BegunPieces {
         let Some(number) = layout.block_number(block) else { return false };
         let Some(progress) = self.begun.get(&block.piece) else { return false };
         let BlockState::Requested(first) = progress.blocks[number as usize] else { return false };
-        if first == peer || progress.exclusive.is_some() {
+        if first == peer || self.alone.contains_key(&block.piece) {
             return false;
         }
         let extra = self.extra.entry(block).or_default();
@@ -223,9 +245,8 @@ impl BegunPieces {
         self.free += 1;
         self.requested -= 1;
         self.open.insert(block.piece);
-        if progress.exclusive == Some(Some(peer)) {
-            // What it sent stays; if it sent nothing and owes nothing, the next may still fill it alone.
-            progress.exclusive = (progress.free as usize == progress.blocks.len()).then_some(None);
+        if progress.owed() == 0 {
+            self.leave_alone(block.piece);
         }
     }
 
@@ -239,15 +260,11 @@ impl BegunPieces {
     /// `block` is not late any more with `peer`. With `wait`, it is waited for again; false if it is
     /// here or somebody else was asked for it.
     pub(super) fn end_lateness(&mut self, layout: &Layout, block: Block, peer: PeerKey, wait: bool) -> bool {
-        if let Some(late) = self.late.get_mut(&block) {
-            late.retain(|&other| other != peer);
-            if late.is_empty() {
-                self.late.remove(&block);
-            }
-        }
+        self.take_late(block, peer);
         let Some(number) = layout.block_number(block) else { return false };
+        let is_open = self.is_open_to(block.piece, peer);
         let Some(progress) = self.begun.get_mut(&block.piece) else { return false };
-        if !wait || !progress.blocks[number as usize].is_free() || !progress.is_open_to(peer) {
+        if !wait || !is_open || !progress.blocks[number as usize].is_free() {
             return false;
         }
         progress.blocks[number as usize] = BlockState::Requested(peer);
@@ -257,33 +274,65 @@ impl BegunPieces {
         if progress.free == 0 {
             self.open.remove(&block.piece);
         }
-        if let Some(only) = &mut progress.exclusive {
-            *only = Some(peer);
-        }
+        self.take_alone(block.piece, peer);
         true
     }
 
-    /// The exclusive peer of any piece is gone: what it sent stays, and somebody else may go on.
-    pub(super) fn release_exclusive(&mut self, peer: PeerKey) {
-        for progress in self.begun.values_mut() {
-            if progress.exclusive == Some(Some(peer)) {
-                progress.exclusive = None;
-            }
+    /// `block` is not late with `peer` any more. False if it was not.
+    fn take_late(&mut self, block: Block, peer: PeerKey) -> bool {
+        let Some(late) = self.late.get_mut(&block) else { return false };
+        let count = late.len();
+        late.retain(|&other| other != peer);
+        let was_late = late.len() < count;
+        if late.is_empty() {
+            self.late.remove(&block);
         }
+        was_late
     }
 
-    /// `block` arrived over a connection; `source` is who sent it.
+    /// Whether `peer` was asked for `block` and may still send it, be it in time or late.
+    pub(super) fn is_owed(&self, layout: &Layout, block: Block, peer: PeerKey) -> bool {
+        self.requesters(layout, block).any(|other| other == peer)
+            || self.late.get(&block).is_some_and(|late| late.contains(&peer))
+    }
+
+    /// `peer` will not go on with pieces that it fills alone and owes no block of: it chokes us, is too slow, or gone.
+    pub(super) fn release_exclusive(&mut self, peer: PeerKey) {
+        let is_left = |piece: &PieceIndex, only: Option<PeerKey>| {
+            only == Some(peer) && self.begun.get(piece).is_none_or(|progress| progress.owed() == 0)
+        };
+        let left: Vec<PieceIndex> = self
+            .alone
+            .iter()
+            .filter(|&(piece, &only)| is_left(piece, only))
+            .map(|(&piece, _)| piece)
+            .collect();
+        left.into_iter().for_each(|piece| self.leave_alone(piece));
+    }
+
+    /// `block` arrived over a connection; `source` is who sent it. `goes_on`: it may be asked for more of the piece.
+    ///
+    /// A block that nobody asked for is taken, too, if it is needed, but not of a piece that one peer is to fill alone:
+    /// whoever sends one could hold it for ever.
     pub(super) fn on_block(
         &mut self,
         layout: &Layout,
         block: Block,
         peer: PeerKey,
         source: Source,
+        goes_on: bool,
         data: BlockData,
     ) -> Arrival {
+        let was_late = self.take_late(block, peer);
         let Some(number) = layout.block_number(block) else { return Arrival::Unneeded(data) };
+        let only = self.alone.get(&block.piece).copied();
         let Some(progress) = self.begun.get_mut(&block.piece) else { return Arrival::Unneeded(data) };
-        if !progress.is_open_to(peer) {
+        let is_taken = match (only, &progress.blocks[number as usize]) {
+            (None, _) => true,
+            (Some(_), BlockState::Requested(first)) => *first == peer,
+            (Some(only), _) => was_late && only.is_none_or(|only| only == peer),
+        };
+        if !is_taken {
             return Arrival::Unneeded(data);
         }
         let mut others = self.late.remove(&block).unwrap_or_default();
@@ -305,10 +354,12 @@ impl BegunPieces {
         others.retain(|&other| other != peer);
         progress.put(number, source, data);
         self.here += 1;
-        if let Some(only) = &mut progress.exclusive {
-            *only = Some(peer);
+        let (owed, whole) = (progress.owed(), progress.here as usize == progress.blocks.len());
+        match owed > 0 || goes_on {
+            true => self.take_alone(block.piece, peer),
+            false => self.leave_alone(block.piece),
         }
-        Arrival::Kept { others, whole: progress.here as usize == progress.blocks.len() }
+        Arrival::Kept { others, whole }
     }
 
     /// A block that an earlier run left on the disk.
@@ -373,8 +424,9 @@ impl BegunPieces {
     fn end(&mut self, piece: PieceIndex) -> Option<BegunPiece> {
         let progress = self.begun.remove(&piece)?;
         self.open.remove(&piece);
+        self.alone.remove(&piece);
         self.free -= u64::from(progress.free);
-        self.requested -= u64::from(progress.blocks.len() as u32 - progress.free - progress.here);
+        self.requested -= u64::from(progress.owed());
         self.here -= u64::from(progress.here);
         let (from, to) = (Block { piece, begin: 0, length: 0 }, PieceIndex(piece.0 + 1));
         let gone: Vec<Block> =
@@ -426,11 +478,12 @@ mod tests {
         pieces.request(&layout, piece, A).unwrap();
         assert!(pieces.request_too(&layout, block, B));
         assert!(!pieces.request_too(&layout, block, B));
-        let Arrival::Kept { others, whole } = pieces.on_block(&layout, block, B, source(B), data()) else {
+        let Arrival::Kept { others, whole } = pieces.on_block(&layout, block, B, source(B), true, data())
+        else {
             panic!("it is needed")
         };
         assert_eq!((others, whole), (vec![A], false));
-        assert!(matches!(pieces.on_block(&layout, block, A, source(B), data()), Arrival::Unneeded(_)));
+        assert!(matches!(pieces.on_block(&layout, block, A, source(B), true, data()), Arrival::Unneeded(_)));
     }
 
     #[test]
@@ -443,11 +496,45 @@ mod tests {
         assert!(!pieces.request_too(&layout, block, B));
         pieces.give_back(&layout, block, A);
         assert_eq!(pieces.request(&layout, piece, B), Some(block));
+        assert_eq!(pieces.request(&layout, piece, A), None);
+    }
+
+    #[test]
+    fn who_owes_a_block_of_a_piece_goes_on_alone_and_who_owes_none_leaves_it() {
+        let (layout, mut pieces) = (layout(), BegunPieces::default());
+        let piece = PieceIndex(0);
+        pieces.begin(&layout, piece, true);
+        let blocks: Vec<Block> = (0..3).filter_map(|_| pieces.request(&layout, piece, A)).collect();
+        pieces.give_back(&layout, blocks[0], A);
+        assert_eq!(pieces.request(&layout, piece, B), None, "it owes two more");
+        pieces.release_exclusive(A);
+        assert_eq!(pieces.request(&layout, piece, B), None, "it chokes, and may still send them");
+        let last =
+            |pieces: &mut BegunPieces, block| pieces.on_block(&layout, block, A, source(A), false, data());
+        assert!(matches!(last(&mut pieces, blocks[1]), Arrival::Kept { .. }));
+        assert_eq!(pieces.request(&layout, piece, B), None, "it owes one more");
+        assert!(matches!(last(&mut pieces, blocks[2]), Arrival::Kept { .. }));
+        assert_eq!(pieces.request(&layout, piece, B), Some(blocks[0]), "it will not go on");
+    }
+
+    #[test]
+    fn a_block_that_nobody_asked_for_is_not_taken_of_a_piece_that_one_fills_alone() {
+        let (layout, mut pieces) = (layout(), BegunPieces::default());
+        let piece = PieceIndex(0);
+        pieces.begin(&layout, piece, true);
+        let block = layout.block(piece, 1);
+        let arrival = pieces.on_block(&layout, block, A, source(A), true, data());
+        assert!(matches!(arrival, Arrival::Unneeded(_)), "nobody fills it yet");
+        pieces.request(&layout, piece, A).unwrap();
+        for peer in [A, B] {
+            let arrival = pieces.on_block(&layout, block, peer, source(peer), true, data());
+            assert!(matches!(arrival, Arrival::Unneeded(_)), "{peer:?}");
+        }
     }
 
     proptest! {
         #[test]
-        fn the_counts_are_right_after_any_events(ops in prop::collection::vec((0u8..7, 0u32..3, 0u32..4, 1u64..4), 0..200)) {
+        fn the_counts_are_right_after_any_events(ops in prop::collection::vec((0u8..9, 0u32..3, 0u32..4, 1u64..4), 0..200)) {
             let (layout, mut pieces) = (layout(), BegunPieces::default());
             for (op, piece, number, peer) in ops {
                 let (piece, peer) = (PieceIndex(piece), PeerKey(peer));
@@ -459,7 +546,11 @@ mod tests {
                     3 => pieces.give_back(&layout, block, peer),
                     4 => pieces.release_exclusive(peer),
                     5 => pieces.restore(&layout, block, data()),
-                    _ => if let Arrival::Kept { whole: true, .. } = pieces.on_block(&layout, block, peer, source(peer), data()) {
+                    6 => if pieces.requesters(&layout, block).any(|other| other == peer) {
+                        pieces.give_up_waiting(&layout, block, peer);
+                    },
+                    7 => drop(pieces.end_lateness(&layout, block, peer, number < 2)),
+                    _ => if let Arrival::Kept { whole: true, .. } = pieces.on_block(&layout, block, peer, source(peer), number < 2, data()) {
                         let whole = pieces.take_whole(piece);
                         prop_assert_eq!(whole.senders.len(), layout.num_blocks(piece) as usize);
                         prop_assert_eq!(whole.blocks.len(), layout.num_blocks(piece) as usize);
@@ -474,6 +565,15 @@ mod tests {
                 prop_assert!(pieces.extra.len() <= requested);
                 let open = pieces.begun.iter().filter(|(_, progress)| progress.free > 0);
                 prop_assert!(open.map(|(piece, _)| piece).eq(&pieces.open));
+                for (piece, only) in &pieces.alone {
+                    let progress = &pieces.begun[piece];
+                    let asked = progress.blocks.iter().filter_map(|state| match state {
+                        BlockState::Requested(peer) => Some(*peer),
+                        _ => None,
+                    });
+                    prop_assert!(asked.into_iter().all(|peer| *only == Some(peer)));
+                    prop_assert!(only.is_none() || progress.owed() + progress.here > 0);
+                }
                 for (piece, progress) in &pieces.begun {
                     let before = &progress.blocks[..progress.cursor as usize];
                     prop_assert!(!before.iter().any(BlockState::is_free), "{:?}", piece);

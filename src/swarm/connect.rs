@@ -214,7 +214,7 @@ impl Swarm {
         self.pieces.release_exclusive(key);
         self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
         if let Some(callable) = peer.callable {
-            let how = match peer.downloaded + peer.uploaded > 0 {
+            let how = match peer.useful + peer.uploaded > 0 {
                 _ if peer.wants_nothing() && self.is_complete() => Parting::Useless,
                 true => Parting::Useful,
                 false => Parting::Fruitless,
@@ -222,10 +222,10 @@ impl Swarm {
             self.reports.push(PeerReport::Parted(callable, how));
         }
         self.may_have_room.remove(&key);
+        self.waiting.remove(&key);
         self.wake_idle();
-        if !peer.am_choking {
-            self.fill_slots(now);
-        }
+        self.served.remove(&key);
+        self.fill_slots(now);
     }
 
     /// Blocks may have become free: those who have room are asked again.

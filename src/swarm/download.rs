@@ -1,5 +1,6 @@
 //! What we ask for, and what becomes of it.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -22,8 +23,15 @@ const REFUSED: Duration = Duration::from_secs(1);
 /// After a peer was snubbed, it is asked for one block after so long; doubles each time.
 const FIRST_PROBE: Duration = Duration::from_secs(10);
 
-/// A peer that sends more than this unasked, and more than half of all it sends, is closed.
+/// A peer that sends more than this unasked, and more than it sends of use, is closed.
 const MAX_UNASKED: u64 = 2 << 20;
+
+/// What a block that nobody asked for counts for beyond its data: a short one is as much work as a long one.
+const UNASKED_FRAME: u64 = 1 << 10;
+
+/// A peer that chokes us so often in a row without having sent any of what it was asked for is not asked for more
+/// for a while.
+const MAX_BARREN_CHOKES: u32 = 3;
 
 impl Swarm {
     pub(super) fn on_message(&mut self, now: Instant, key: PeerKey, message: Message) {
@@ -34,7 +42,7 @@ impl Swarm {
         let fast = peer.fast;
         match message {
             Message::KeepAlive | Message::Port(_) | Message::Unknown { .. } | Message::Piece(_) => {}
-            Message::Choke => self.on_choke(key),
+            Message::Choke => self.on_choke(now, key),
             Message::Unchoke => {
                 if std::mem::replace(&mut peer.peer_choking, false) {
                     peer.waiting_since = now;
@@ -143,29 +151,38 @@ impl Swarm {
         }
     }
 
-    fn on_choke(&mut self, key: PeerKey) {
+    fn on_choke(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        peer.peer_choking = true;
-        self.pieces.release_exclusive(key);
-        let Some(peer) = self.peers.get_mut(&key) else { return };
-        // With BEP 6 each request is answered even then; without it they are all gone.
-        if !peer.fast {
-            for (block, _) in std::mem::take(&mut peer.in_flight) {
-                self.pieces.give_back(&self.config.layout, block, key);
-            }
-            for block in std::mem::take(&mut peer.late) {
-                self.pieces.end_lateness(&self.config.layout, block, key, false);
-            }
-            self.wake_idle();
+        if std::mem::replace(&mut peer.peer_choking, true) {
+            return;
         }
+        // With BEP 6 each request is answered even then; without it they are all gone.
+        let gone = if peer.fast { VecDeque::new() } else { std::mem::take(&mut peer.in_flight) };
+        let late = if peer.fast { VecDeque::new() } else { std::mem::take(&mut peer.late) };
+        for &block in &late {
+            self.pieces.end_lateness(&self.config.layout, block, key, false);
+        }
+        for (block, _) in &gone {
+            self.pieces.give_back(&self.config.layout, *block, key);
+        }
+        self.pieces.release_exclusive(key);
+        if gone.is_empty() {
+            return;
+        }
+        peer.barren_chokes += 1;
+        if peer.barren_chokes >= MAX_BARREN_CHOKES {
+            self.snub(now, key);
+        }
+        self.wake_idle();
     }
 
     fn on_reject(&mut self, now: Instant, key: PeerKey, block: Block) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let is_owed = self.pieces.is_owed(&self.config.layout, block, key);
+        let Some(peer) = self.peers.get_mut(&key).filter(|_| is_owed) else {
+            return; // cancelled a moment ago
+        };
         if peer.take_in_flight(block).is_none() {
-            if !peer.take_late(block) {
-                return; // cancelled a moment ago
-            }
+            peer.take_late(block);
             self.pieces.end_lateness(&self.config.layout, block, key, false);
             // No block, but an answer: it is not silent.
             self.end_snub(now, key);
@@ -191,6 +208,8 @@ impl Swarm {
         block: Block,
         data: BlockData,
     ) -> Option<BlockData> {
+        // Known without a look at all that it was asked for: who sends what nobody asked for costs little.
+        let asked = self.pieces.is_owed(&self.config.layout, block, key);
         let Some(peer) = self.peers.get_mut(&key) else { return Some(data) };
         let address = peer.address;
         let length = u64::from(block.length);
@@ -200,19 +219,22 @@ impl Swarm {
         peer.down_rate.add(now, length);
         self.downloaded += length;
         self.down_rate.add(now, length);
-        let sent = peer.take_in_flight(block);
-        let asked = sent.is_some() || peer.take_late(block);
-        if let Some(sent) = sent {
+        if let Some(sent) = if asked { peer.take_in_flight(block) } else { None } {
             peer.window.on_block(now, sent, block.length);
             peer.refusals = 0;
             peer.waiting_since = now;
         }
         if asked {
+            peer.take_late(block);
+            peer.barren_chokes = 0;
             peer.last_useful = now;
             self.end_snub(now, key);
+            self.may_have_room.insert(key);
         }
-        self.may_have_room.insert(key);
-        match self.pieces.on_block(&self.config.layout, block, key, Source::Peer(address), data) {
+        let goes_on =
+            self.peers.get(&key).is_some_and(|peer| !peer.snubbed && peer.may_be_asked_for(block.piece));
+        let source = Source::Peer(address);
+        match self.pieces.on_block(&self.config.layout, block, key, source, goes_on, data) {
             Arrival::Unneeded(data) => {
                 self.wasted += length;
                 if !asked {
@@ -221,6 +243,9 @@ impl Swarm {
                 Some(data)
             }
             Arrival::Kept { others, whole } => {
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.useful += length;
+                }
                 others.into_iter().for_each(|other| self.cancel(now, other, block));
                 if whole {
                     self.verify_piece(block.piece);
@@ -243,8 +268,8 @@ impl Swarm {
     /// A block that is of no use and that was not asked for; what crossed with our cancel is one, too.
     fn on_unasked(&mut self, now: Instant, key: PeerKey, length: u64) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        peer.wasted += length;
-        if peer.wasted > MAX_UNASKED && peer.wasted > peer.downloaded / 2 {
+        peer.unasked += length + UNASKED_FRAME;
+        if peer.unasked > MAX_UNASKED && peer.unasked > peer.useful {
             self.close(now, key, "sends blocks that nobody asked for");
         }
     }

@@ -195,6 +195,10 @@ pub struct Swarm {
     verifying: BTreeMap<PieceIndex, Vec<Source>>,
     suspects: Suspects,
     choker: Choker,
+    /// Peers that want something from us and that we choke.
+    waiting: BTreeSet<PeerKey>,
+    /// Peers that we do not choke; each wants something.
+    served: BTreeSet<PeerKey>,
     /// Peers whose window may have room.
     may_have_room: BTreeSet<PeerKey>,
     outputs: VecDeque<Output>,
@@ -242,6 +246,8 @@ impl Swarm {
             verifying: BTreeMap::new(),
             suspects: Suspects::default(),
             choker: Choker::new(rng.u64(..)),
+            waiting: BTreeSet::new(),
+            served: BTreeSet::new(),
             may_have_room: BTreeSet::new(),
             outputs: VecDeque::new(),
             reports: Vec::new(),

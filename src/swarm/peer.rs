@@ -126,6 +126,8 @@ pub(super) struct Peer {
     pub refused: Vec<(PieceIndex, Instant)>,
     /// How often it has refused since it last sent a block.
     pub refusals: u32,
+    /// How often it has choked us while it owed blocks since it last sent one.
+    pub barren_chokes: u32,
     /// It does not send what it was asked for.
     pub snubbed: bool,
     /// Times in a row that it was snubbed.
@@ -148,8 +150,10 @@ pub(super) struct Peer {
     pub downloaded: u64,
     /// Payload bytes to it, in all.
     pub uploaded: u64,
-    /// Payload bytes from it that nobody had asked for, or that were here already.
-    pub wasted: u64,
+    /// Payload bytes from it that were kept.
+    pub useful: u64,
+    /// What it has sent that nobody had asked for and that was of no use: payload bytes, and a charge for each block.
+    pub unasked: u64,
     /// When it last sent anything.
     pub last_received: Instant,
     /// When anything was last sent to it.
@@ -193,6 +197,7 @@ impl Peer {
             granted_fast: Vec::new(),
             refused: Vec::new(),
             refusals: 0,
+            barren_chokes: 0,
             snubbed: false,
             snubs: 0,
             probe_at: now,
@@ -204,7 +209,8 @@ impl Peer {
             up_rate: RateMeter::new(),
             downloaded: 0,
             uploaded: 0,
-            wasted: 0,
+            useful: 0,
+            unasked: 0,
             last_received: now,
             last_sent: now,
             last_useful: now,

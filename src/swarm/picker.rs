@@ -10,7 +10,7 @@ use crate::layout::PieceIndex;
 const OUT: u32 = u32::MAX;
 
 /// Looking through the buckets for a piece that the peer has stops being quicker than looking
-/// through the peer's own pieces when these are fewer than one in so many.
+/// through the peer's own pieces when these are fewer than one in so many of those that may be picked.
 const SPARSE: u32 = 32;
 
 /// A piece that weighs so many times less than another does not come before it, unless the peer has
@@ -55,8 +55,22 @@ pub(super) struct Picker {
     /// Pieces that may be picked, of each class.
     open_in: Vec<u32>,
     open: u32,
+    /// No piece before this one may be picked.
+    first_open: u32,
     seeds: u32,
     rng: fastrand::Rng,
+    looked: Looked,
+}
+
+/// In tests, how many pieces were looked at in order to pick.
+#[derive(Debug, Default)]
+struct Looked(#[cfg(test)] std::cell::Cell<u32>);
+
+impl Looked {
+    fn add(&self, _pieces: u32) {
+        #[cfg(test)]
+        self.0.set(self.0.get() + _pieces);
+    }
 }
 
 impl Picker {
@@ -74,8 +88,10 @@ impl Picker {
             open_in: Vec::new(),
             weights: Vec::new(),
             open: 0,
+            first_open: 0,
             seeds: 0,
             rng: fastrand::Rng::with_seed(seed),
+            looked: Looked::default(),
         };
         picker.set_wanted(&wanted.difference(have), weights);
         picker
@@ -109,10 +125,15 @@ impl Picker {
     }
 
     /// The piece that comes next in order, if there is an order and the peer has one of those that it is about.
-    pub(super) fn next_in_order(&self, pieces: &Bitfield) -> Option<PieceIndex> {
+    pub(super) fn next_in_order(&mut self, pieces: &Bitfield) -> Option<PieceIndex> {
         let range = match self.order {
             Order::Rarest => return None,
-            Order::Sequential => 0..pieces.len(),
+            Order::Sequential => {
+                // From where the last look ended: near the end of a torrent nearly all before it is there.
+                let first = self.open_set.first_common(&self.open_set, self.first_open..pieces.len());
+                self.first_open = first.map_or(pieces.len(), |piece| piece.0);
+                self.first_open..pieces.len()
+            }
             Order::Window { next, length } => next.0..next.0.saturating_add(length),
         };
         self.open_set.first_common(pieces, range)
@@ -174,6 +195,7 @@ impl Picker {
             return;
         }
         self.open += 1;
+        self.first_open = self.first_open.min(piece.0);
         self.open_set.insert(piece);
         self.open_in[usize::from(self.class[index])] += 1;
         let level = usize::from(self.availability[index]);
@@ -252,7 +274,7 @@ impl Picker {
         if self.open == 0 {
             return None;
         }
-        if interesting < pieces.len() / SPARSE {
+        if interesting < self.open / SPARSE {
             return self.rarest_of_few(pieces);
         }
         // What nobody but the counted seeds has, a peer that is none of them does not have.
@@ -261,7 +283,8 @@ impl Picker {
         let rest = (0..self.buckets.len()).filter(|&class| class != first);
         std::iter::once(first).chain(rest).find_map(|class| {
             let levels = self.buckets[class].iter().skip(least);
-            levels.flatten().map(|&index| PieceIndex(index)).find(|&piece| pieces.contains(piece))
+            let candidates = levels.flatten().map(|&index| PieceIndex(index));
+            candidates.inspect(|_| self.looked.add(1)).find(|&piece| pieces.contains(piece))
         })
     }
 
@@ -281,7 +304,7 @@ impl Picker {
     }
 
     fn rarest_of_few(&mut self, pieces: &Bitfield) -> Option<PieceIndex> {
-        let candidates = pieces.iter().filter(|&piece| self.contains(piece));
+        let candidates = self.open_set.common(pieces).inspect(|_| self.looked.add(1));
         let key = |piece: PieceIndex| {
             let index = piece.0 as usize;
             (self.class[index], self.availability[index], self.place[index])
@@ -357,6 +380,45 @@ mod tests {
         picker.on_join(&peer);
         assert_eq!(picker.rarest(&peer, 2), Some(PieceIndex(999)));
         assert_eq!(picker.rarest(&peer, 1000), Some(PieceIndex(999)));
+    }
+
+    #[test]
+    fn a_pick_at_the_end_is_as_much_work_as_one_at_the_beginning() {
+        for pieces in [10_000u32, 100_000, 1_000_000] {
+            let all = Bitfield::full(pieces);
+            let half = set(pieces, (0..pieces).filter(|piece| piece / 40 % 2 == 0));
+            let few = set(pieces, (0..pieces).filter(|piece| piece % 4000 == 0));
+            let missing = set(pieces, (0..pieces).filter(|piece| piece % 40 == 0));
+            let mut picker = Picker::new(&missing, &Bitfield::new(pieces), &[], 1);
+            picker.set_order(Order::Sequential);
+            [&all, &half, &few].into_iter().for_each(|peer| picker.on_join(peer));
+            for (peer, most) in [(&all, 1), (&half, 20), (&few, pieces.div_ceil(4000))] {
+                let interesting = missing.common(peer).count() as u32;
+                for _ in 0..20.min(interesting) {
+                    picker.looked = Looked::default();
+                    let piece = picker.rarest(peer, interesting).unwrap();
+                    let looked = picker.looked.0.get();
+                    assert!(looked <= most, "{looked} of {pieces} pieces looked at");
+                    picker.close_piece(piece);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn in_order_means_in_order_also_after_pieces_came_back() {
+        let mut picker = picker(300, 1);
+        picker.set_order(Order::Sequential);
+        let all = Bitfield::full(300);
+        for piece in 0..200 {
+            assert_eq!(picker.next_in_order(&all), Some(PieceIndex(piece)));
+            picker.close_piece(PieceIndex(piece));
+        }
+        assert_eq!(picker.next_in_order(&set(300, [0, 250])), Some(PieceIndex(250)));
+        picker.open_piece(PieceIndex(70));
+        assert_eq!(picker.next_in_order(&all), Some(PieceIndex(70)));
+        picker.close_piece(PieceIndex(70));
+        assert_eq!(picker.next_in_order(&all), Some(PieceIndex(200)));
     }
 
     /// What is picked of all that a seed has, in order.

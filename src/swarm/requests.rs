@@ -91,7 +91,6 @@ impl Swarm {
     /// The piece to begin with a peer.
     fn new_piece(&mut self, key: PeerKey) -> Option<PieceIndex> {
         let peer = self.peers.get(&key)?;
-        let may_begin = |piece: &&PieceIndex| peer.pieces.contains(**piece) && self.picker.contains(**piece);
         if peer.peer_choking {
             return peer
                 .allowed_fast
@@ -102,6 +101,7 @@ impl Swarm {
         if let Some(piece) = self.picker.next_in_order(&peer.pieces) {
             return Some(piece);
         }
+        let may_begin = |piece: &&PieceIndex| peer.pieces.contains(**piece) && self.picker.contains(**piece);
         let suggested = peer.suggested.iter().find(may_begin).copied();
         if let Some(piece) = suggested.filter(|&piece| self.picker.weighs_most(piece)) {
             return Some(piece);

@@ -43,14 +43,15 @@ impl Swarm {
         if busy {
             self.next_patrol = self.next_patrol.min(now + PATROL);
         }
+        if self.next_patrol <= now && !self.peers.is_empty() {
+            self.next_patrol = now + if busy { PATROL } else { PATROL_IDLE };
+            self.patrol(now);
+        }
+        // After the look, for this may be what the next one is for.
         if !in_flight {
             let silent = self.peers.values().filter(|peer| peer.snubbed && peer.am_interested);
             let probe = silent.map(|peer| peer.probe_at).filter(|&at| at > now).min();
             self.next_patrol = self.next_patrol.min(probe.unwrap_or(self.next_patrol));
-        }
-        if self.next_patrol <= now && !self.peers.is_empty() {
-            self.next_patrol = now + if busy { PATROL } else { PATROL_IDLE };
-            self.patrol(now);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Whom we serve, and what with.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::choker::{Contender, RECHOKE};
@@ -35,41 +36,37 @@ impl Swarm {
             if peer.am_choking {
                 peer.choke_changed = now;
             }
+            self.waiting.insert(key);
         } else {
+            self.waiting.remove(&key);
             self.set_choking(now, key, true);
         }
         self.fill_slots(now);
     }
 
-    fn contenders(&self, now: Instant) -> Vec<Contender> {
-        let wants = self.peers.values().filter(|peer| peer.peer_interested);
-        wants.map(|peer| peer.contender(now)).collect()
+    fn contenders(&self, now: Instant, among: &BTreeSet<PeerKey>) -> Vec<Contender> {
+        among.iter().filter_map(|key| self.peers.get(key)).map(|peer| peer.contender(now)).collect()
     }
 
-    /// A slot that is free is given away now; nobody waits for the next look at all peers.
+    /// A slot that is free is given away now; nobody waits for the next look at all peers. Peers may change their mind
+    /// with every message, so that nothing but those who wait is looked at, and only if there is something for them.
     pub(super) fn fill_slots(&mut self, now: Instant) {
-        let contenders = self.contenders(now);
-        self.next_rechoke = match (self.next_rechoke, contenders.is_empty()) {
-            (_, true) => None,
-            (Some(at), false) => Some(at),
-            (None, false) => Some(now + RECHOKE),
-        };
-        if self.state != State::Started {
+        let nobody = self.waiting.is_empty() && self.served.is_empty();
+        self.next_rechoke = if nobody { None } else { Some(self.next_rechoke.unwrap_or(now + RECHOKE)) };
+        if self.state != State::Started || self.served.len() >= self.config.upload_slots {
             return;
         }
-        let mut waiting = contenders;
-        let mut used = waiting.iter().filter(|contender| !contender.am_choking).count();
-        while used < self.config.upload_slots
+        let mut waiting = self.contenders(now, &self.waiting);
+        while self.served.len() < self.config.upload_slots
             && let Some(peer) = self.choker.next(&waiting)
         {
             waiting.retain(|contender| contender.peer != peer);
             self.set_choking(now, peer, false);
-            used += 1;
         }
     }
 
     pub(super) fn rechoke(&mut self, now: Instant) {
-        let contenders = self.contenders(now);
+        let contenders = self.contenders(now, &self.waiting.union(&self.served).copied().collect());
         self.next_rechoke = (!contenders.is_empty()).then(|| now + RECHOKE);
         if self.state != State::Started {
             return;
@@ -85,6 +82,14 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.am_choking != choke) else { return };
         peer.am_choking = choke;
         peer.choke_changed = now;
+        let (from, to) = match choke {
+            true => (&mut self.served, &mut self.waiting),
+            false => (&mut self.waiting, &mut self.served),
+        };
+        from.remove(&key);
+        if peer.peer_interested {
+            to.insert(key);
+        }
         if !choke {
             return self.send(now, key, Message::Unchoke);
         }

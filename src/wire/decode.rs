@@ -82,6 +82,17 @@ pub fn next_frame(bytes: &[u8], limits: &Limits) -> Result<Option<Frame>, Protoc
     Ok(Some(Frame::Message(message(id, payload), 4 + length as usize)))
 }
 
+/// How many bytes there have to be before [`next_frame`] finds more in what begins with `bytes`, of which it has
+/// found nothing: the prefix and the type first, then all of the message, or the header of a block.
+pub fn frame_needs(bytes: &[u8]) -> usize {
+    let Some((prefix, rest)) = bytes.split_first_chunk::<4>() else { return 4 };
+    match rest.first() {
+        None => 5,
+        Some(&id::PIECE) => PIECE_HEADER_LENGTH,
+        Some(_) => 4 + u32::from_be_bytes(*prefix) as usize,
+    }
+}
+
 /// Whether a message of this type may have this length (the byte of the type included).
 fn check_length(id: u8, length: u32, limits: &Limits) -> Result<(), ProtocolError> {
     let (message, allowed) = match id {

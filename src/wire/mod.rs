@@ -10,7 +10,7 @@ pub mod handshake;
 pub mod message;
 pub mod peer_id;
 
-pub use decode::{Frame, Limits, next_frame};
+pub use decode::{Frame, Limits, frame_needs, next_frame};
 pub use extended::{Extended, ExtensionHandshake};
 pub use handshake::{HANDSHAKE_LENGTH, Handshake, Reserved};
 pub use message::{Message, PIECE_HEADER_LENGTH, piece_header};

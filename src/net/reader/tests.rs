@@ -109,6 +109,40 @@ fn a_block_that_nobody_asked_for_keeps_no_full_buffer() {
     assert!(blocks[2].1.as_slice() == data(block(1)));
 }
 
+#[test]
+fn a_long_message_in_single_bytes_is_copied_as_often_as_a_buffer_grows() {
+    let shared = NetShared::new(None, None);
+    let mut reader = MessageReader::new(Limits { num_pieces: 100 });
+    let message = Message::Extended { id: 9, payload: vec![0; 131_000] };
+    let (mut out, mut places) = (Vec::new(), std::collections::BTreeSet::new());
+    for byte in encoded(&message) {
+        reader.feed(&[byte], &shared, &mut out).unwrap();
+        places.insert((reader.carry.as_ptr() as usize, reader.carry.capacity()));
+    }
+    assert!(places.len() < 40, "moved {} times", places.len());
+    let [Incoming::Message(came)] = &out[..] else { panic!("{out:?}") };
+    assert_eq!(*came, message);
+}
+
+#[test]
+fn what_is_expected_is_known_as_a_set_too_whatever_was_asked_taken_back_and_came() {
+    let shared = NetShared::new(None, None);
+    let mut reader = MessageReader::new(Limits { num_pieces: 100 });
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut out = Vec::new();
+    for _ in 0..20_000 {
+        let block = block(rng.u32(..1000));
+        match rng.u32(..4) {
+            0 | 1 => reader.on_sent(&Message::Request(block)),
+            2 => reader.on_sent(&Message::Cancel(block)),
+            _ => reader.feed(&wire(block), &shared, &mut out).unwrap(),
+        }
+        shared.pool.put(out.drain(..).filter_map(Incoming::into_data));
+        assert_eq!(reader.expected.len(), reader.is_expected.len());
+    }
+    assert!(reader.expected.iter().all(|block| reader.is_expected.contains(block)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

@@ -1,6 +1,8 @@
 //! The swarm as a whole: alone against a hand-made peer, and many of them in a simulated network.
 
 mod alone;
+mod failed;
+mod floods;
 mod many;
 mod sim;
 mod storm;
@@ -27,6 +29,12 @@ fn check(swarm: &Swarm) {
         }
     }
     assert_eq!(requested.len() as u64, swarm.pieces.requested_blocks());
+    let interested = |choked: bool| {
+        swarm.peers.values().filter(move |peer| peer.peer_interested && peer.am_choking == choked)
+    };
+    assert!(interested(true).map(|peer| &peer.key).eq(&swarm.waiting));
+    assert!(interested(false).map(|peer| &peer.key).eq(&swarm.served));
+    assert!(swarm.peers.values().all(|peer| peer.am_choking || peer.peer_interested));
     for piece in swarm.wanted.minus(&swarm.have) {
         let places = [
             swarm.picker.contains(piece),

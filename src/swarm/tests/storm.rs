@@ -128,5 +128,42 @@ proptest! {
         for op in ops {
             play(&mut table, op);
         }
+        end_well(&mut table);
     }
+}
+
+/// Whatever was before, and whoever is still connected and silent: with one honest seed all of it comes.
+fn end_well(table: &mut Table) {
+    let all = pieces(&table.layout, 0..table.layout.num_pieces());
+    table.input(Input::Want { wanted: all, weights: Vec::new(), order: Order::Rarest });
+    table.input(Input::Enter(State::Started));
+    if let Some(&key) = table.swarm().peers.keys().next().filter(|_| table.swarm().room() == 0) {
+        table.input(Input::Closed(key));
+    }
+    table.passes = true;
+    let unanswered: Vec<PieceIndex> = table.swarm().verifying.keys().copied().collect();
+    for piece in unanswered {
+        let digests = vec![Sha1([0; 20]); table.layout.num_blocks(piece) as usize];
+        table.input(Input::Passed { piece, digests });
+    }
+    // A number that none of the others has: they may be banned.
+    let hello = Hello { address: Table::address(60_000), ..table.hello(Direction::Out, b'h') };
+    let honest = hello.peer;
+    table.input(Input::Connected(hello));
+    table.say(honest, Message::HaveAll);
+    table.say(honest, Message::Unchoke);
+    for _ in 0..3600 {
+        if table.swarm().is_complete() {
+            return;
+        }
+        for block in table.requests_to(honest) {
+            table.block(honest, block);
+        }
+        table.say(honest, Message::KeepAlive);
+        table.wait(Duration::from_secs(1));
+    }
+    panic!(
+        "an hour with an honest seed, and {:?} is missing",
+        table.swarm().wanted().minus(table.swarm().have()).collect::<Vec<_>>()
+    );
 }
