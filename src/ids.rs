@@ -136,6 +136,8 @@ impl Machine {
         match ip {
             ip if ip.is_loopback() => Machine(ip, address.port()),
             IpAddr::V4(_) => Machine(ip, 0),
+            // All machines of a link share that network: here the address is the machine.
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => Machine(ip, 0),
             IpAddr::V6(v6) => Machine(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(), 0),
         }
     }
@@ -162,6 +164,8 @@ mod tests {
         assert_eq!(at("[::ffff:192.0.2.1]:1"), at("192.0.2.1:9"));
         assert_ne!(at("192.0.2.1:1"), at("192.0.2.2:1"));
         assert_ne!(at("[::1]:1"), at("[::1]:2"));
+        assert_ne!(at("[fe80::1]:1"), at("[fe80::2]:1"));
+        assert_eq!(at("[fe80::1]:1"), at("[fe80::1]:2"));
     }
 
     #[test]
