@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use btget::event::{Direction, State};
 use btget::internals::bitfield::Bitfield;
 use btget::internals::blocks::BlockData;
-use btget::internals::ids::{PeerKey, WireHash};
+use btget::internals::budget::Budget;
+use btget::internals::ids::{Counter, PeerKey, WireHash};
 use btget::internals::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
 use btget::internals::swarm::{Hello, Input, Output, Swarm, SwarmConfig};
 use btget::internals::wire::extended::{self, ExtensionHandshake};
@@ -68,6 +69,7 @@ fn download(pieces: u32, peers: u64, half: bool, missing: u32) -> f64 {
             weights: Vec::new(),
             order: Default::default(),
             partial: Default::default(),
+            memory: Budget::default().share(Counter::default().torrent()),
             downloaded: 0,
             uploaded: 0,
             max_peers: 200,

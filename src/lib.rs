@@ -19,6 +19,7 @@ pub mod metainfo;
 mod bencode;
 mod bitfield;
 mod blocks;
+mod budget;
 mod check;
 #[allow(clippy::disallowed_methods, reason = "draws in time")]
 mod cli;
@@ -55,6 +56,9 @@ pub mod internals {
     }
     pub mod blocks {
         pub use crate::blocks::*;
+    }
+    pub mod budget {
+        pub use crate::budget::*;
     }
     pub mod cli {
         pub use crate::cli::*;

@@ -62,6 +62,7 @@ const ROOMS: &[Room] = &[
     // The pure rooms: values in, values out.
     Room { name: "layout", knows: &[], may: &[] },
     Room { name: "blocks", knows: &["layout"], may: &[] },
+    Room { name: "budget", knows: &["ids"], may: &[] },
     Room { name: "text", knows: &[], may: &[] },
     Room { name: "bitfield", knows: &["layout"], may: &[] },
     Room { name: "ids", knows: &["hash"], may: &[Bytes] },
@@ -75,7 +76,18 @@ const ROOMS: &[Room] = &[
     // Of the finder it knows the plain words for how a connection ends.
     Room {
         name: "swarm",
-        knows: &["bitfield", "blocks", "event", "finder::Parting", "hash", "ids", "layout", "text", "wire"],
+        knows: &[
+            "bitfield",
+            "blocks",
+            "budget",
+            "event",
+            "finder::Parting",
+            "hash",
+            "ids",
+            "layout",
+            "text",
+            "wire",
+        ],
         may: &[],
     },
     Room { name: "transfer", knows: &["blocks", "event", "finder", "ids", "layout", "swarm"], may: &[] },
@@ -111,8 +123,8 @@ const ROOMS: &[Room] = &[
     Room {
         name: "session",
         knows: &[
-            "bitfield", "blocks", "check", "client", "disk", "event", "finder", "hash", "ids", "layout",
-            "metainfo", "net", "storage", "swarm", "text", "tracker", "transfer", "wire",
+            "bitfield", "blocks", "budget", "check", "client", "disk", "event", "finder", "hash", "ids",
+            "layout", "metainfo", "net", "storage", "swarm", "text", "tracker", "transfer", "wire",
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],
     },
@@ -145,8 +157,8 @@ const ROOMS: &[Room] = &[
     Room {
         name: "lib",
         knows: &[
-            "bencode", "bitfield", "blocks", "cli", "client", "event", "finder", "hash", "ids", "layout",
-            "metainfo", "storage", "swarm", "text", "tracker", "wire",
+            "bencode", "bitfield", "blocks", "budget", "cli", "client", "event", "finder", "hash", "ids",
+            "layout", "metainfo", "storage", "swarm", "text", "tracker", "wire",
         ],
         may: &[],
     },

@@ -13,17 +13,25 @@ use tempfile::TempDir;
 use support::clients::Btget;
 use support::events::is;
 use support::process::wait_until;
+use support::tracker::Tracker;
 
 const TORRENTS: usize = 60;
 const PIECE_LENGTH: usize = 256 << 10;
 /// Bytes of each torrent: enough for the buffers of a check to be in full use.
 const LENGTH: usize = 48 * PIECE_LENGTH;
 
-/// Makes them of the same data, all there, and gives the names of the .torrents.
-fn torrents(folder: &Path) -> Vec<String> {
-    let mut data = vec![0; LENGTH];
+/// Makes `count` of them of the same data, all there, and gives the names of the .torrents.
+fn torrents(
+    folder: &Path,
+    count: usize,
+    length: usize,
+    piece_length: usize,
+    tracker: &[&str],
+) -> Vec<String> {
+    let mut data = vec![0; length];
     fastrand::Rng::with_seed(60).fill(&mut data);
-    let piece_hashes: Vec<Sha1> = data.chunks(PIECE_LENGTH).map(sha1).collect();
+    let piece_hashes: Vec<Sha1> = data.chunks(piece_length).map(sha1).collect();
+    let trackers: Vec<Vec<String>> = tracker.iter().map(|url| vec![url.to_string()]).collect();
     let make = |number: usize| {
         let name = format!("data {number}");
         match number {
@@ -32,17 +40,17 @@ fn torrents(folder: &Path) -> Vec<String> {
         }
         let torrent = NewTorrent {
             name: &name,
-            content: Content::File(LENGTH as u64),
-            piece_length: PIECE_LENGTH as u32,
+            content: Content::File(length as u64),
+            piece_length: piece_length as u32,
             piece_hashes: &piece_hashes,
-            trackers: &[],
+            trackers: &trackers,
             private: false,
         };
         let path = folder.join(format!("{number}.torrent"));
         fs::write(&path, torrent.encode()).unwrap();
         path.display().to_string()
     };
-    (0..TORRENTS).map(make).collect()
+    (0..count).map(make).collect()
 }
 
 /// A number that the system knows of the process.
@@ -56,7 +64,7 @@ fn status(process: &Btget, key: &str) -> u64 {
 #[test]
 fn sixty_torrents_are_checked_in_turn_with_few_threads_and_little_memory() {
     let folder = TempDir::new().unwrap();
-    let torrents = torrents(folder.path());
+    let torrents = torrents(folder.path(), TORRENTS, LENGTH, PIECE_LENGTH, &[]);
     let state_dir = folder.path().join("state");
     let mut arguments = vec!["--json", "--progress", "none", "--bind", "127.0.0.1", "--basedir"];
     arguments.extend([folder.path().to_str().unwrap(), "--state-dir", state_dir.to_str().unwrap()]);
@@ -86,4 +94,29 @@ fn sixty_torrents_are_checked_in_turn_with_few_threads_and_little_memory() {
     }
     let waited = process.events().iter().filter(|event| is(event, "hashcheck_queued")).count();
     assert!(waited >= TORRENTS / 2, "{waited} said that they wait");
+}
+
+#[test]
+fn torrents_of_long_pieces_share_the_memory_for_them() {
+    const COUNT: usize = 24;
+    let tracker = Tracker::start();
+    let (folder, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let torrents = torrents(folder.path(), COUNT, 16 << 20, 16 << 20, &[&tracker.url()]);
+    let start = |basedir: &Path| {
+        let state_dir = basedir.join("state");
+        let mut arguments = vec!["--json", "--progress", "none", "--bind", "127.0.0.1", "--basedir"];
+        arguments.extend([basedir.to_str().unwrap(), "--state-dir", state_dir.to_str().unwrap()]);
+        arguments.extend(torrents.iter().map(String::as_str));
+        Btget::with(arguments)
+    };
+    let wait_for_all = |process: &Btget| {
+        let seeding = || process.events().iter().filter(|event| is(event, "seeding")).count() == COUNT;
+        wait_until("all to be there", || process.story(), || seeding().then_some(()));
+    };
+    let seed = start(folder.path());
+    wait_for_all(&seed);
+    let process = start(target.path());
+    wait_for_all(&process);
+    let memory = status(&process, "VmHWM");
+    assert!(memory <= 96 << 10, "{memory} KiB");
 }

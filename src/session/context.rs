@@ -10,6 +10,7 @@ use super::check_queue::{CheckQueue, CheckThreads};
 use super::connections::Connections;
 use super::options::SessionOptions;
 use super::subscribers::Subscribers;
+use crate::budget::Budget;
 use crate::disk::Disk;
 use crate::event::{Kind, Severity};
 use crate::ids::Counter;
@@ -46,6 +47,8 @@ pub(crate) struct Context {
     pub connections: Connections,
     /// Bytes of verified pieces that wait for the disk.
     pub budget: WriteBudget,
+    /// The memory for pieces that are begun and not written.
+    pub memory: Budget,
     /// Gives out ids of torrents, connections and rounds.
     pub counter: Counter,
     /// Seeds the random choices of each swarm.

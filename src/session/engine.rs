@@ -17,6 +17,7 @@ use super::schedule::Schedule;
 use super::subscribers::Subscribers;
 use super::thread::no_thread;
 use super::{Command, Notice, Torrent};
+use crate::budget::Budget;
 use crate::disk::{Disk, Done};
 use crate::event::{Event, Kind, Severity};
 use crate::ids::{Counter, TorrentId, WireHash};
@@ -92,6 +93,7 @@ impl Engine {
             subscribers: Subscribers::default(),
             connections,
             budget: WriteBudget::default(),
+            memory: Budget::default(),
             counter: Counter::default(),
             rng,
             tracker_options,
@@ -206,11 +208,20 @@ impl Engine {
     pub(super) fn end_turn(&mut self, now: Instant) {
         self.tell_what_is_wanted();
         self.start_checks(now);
-        while let Some(id) = self.touched.pop_first() {
-            let Some(torrent) = self.torrents.get_mut(&id) else { continue };
-            torrent.advance(now, &mut self.context);
-            self.schedule.set(id, torrent.deadline());
-            self.start_checks(now);
+        loop {
+            while let Some(id) = self.touched.pop_first() {
+                let Some(torrent) = self.torrents.get_mut(&id) else { continue };
+                torrent.advance(now, &mut self.context);
+                self.schedule.set(id, torrent.deadline());
+                self.start_checks(now);
+            }
+            self.touched.extend(self.context.memory.asked_to_give_up());
+            if let Some(id) = self.context.memory.next_turn() {
+                self.with(id, |torrent, _| torrent.on_memory(now));
+            }
+            if self.touched.is_empty() {
+                break;
+            }
         }
     }
 

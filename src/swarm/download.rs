@@ -246,6 +246,7 @@ impl Swarm {
                 if let Some(peer) = self.peers.get_mut(&key) {
                     peer.useful += length;
                 }
+                self.last_kept = now;
                 others.into_iter().for_each(|other| self.cancel(now, other, block));
                 if whole {
                     self.verify_piece(block.piece);
@@ -283,6 +284,7 @@ impl Swarm {
 
     pub(super) fn on_passed(&mut self, now: Instant, piece: PieceIndex, digests: &[Sha1]) {
         let Some(senders) = self.verifying.remove(&piece) else { return };
+        self.free_memory(piece);
         self.have.insert(piece);
         self.missing -= u32::from(self.wanted.contains(piece));
         for culprit in self.suspects.on_passed(piece, digests) {
@@ -311,6 +313,7 @@ impl Swarm {
 
     pub(super) fn on_failed(&mut self, now: Instant, piece: PieceIndex, digests: Vec<Sha1>) {
         let Some(senders) = self.verifying.remove(&piece) else { return };
+        self.free_memory(piece);
         self.wasted += u64::from(self.config.layout.piece_size(piece));
         let culprit = self.suspects.on_failed(piece, &senders, digests);
         self.tell(Severity::Warning, || Kind::PieceHashFailed { index: piece.0, peers: peers_of(&senders) });
@@ -324,8 +327,11 @@ impl Swarm {
     }
 
     pub(super) fn on_lost(&mut self, piece: PieceIndex) {
-        if self.verifying.remove(&piece).is_some() && self.wanted.contains(piece) {
-            self.picker.open_piece(piece);
+        if self.verifying.remove(&piece).is_some() {
+            self.free_memory(piece);
+            if self.wanted.contains(piece) {
+                self.picker.open_piece(piece);
+            }
         }
         self.wake_idle();
     }

@@ -29,6 +29,7 @@ use std::time::Instant;
 
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
+use crate::budget::Share;
 use crate::event::{Direction, Kind, Severity, State, WantedEvents};
 use crate::finder::Parting;
 use crate::hash::Sha1;
@@ -71,6 +72,8 @@ pub struct SwarmConfig {
     pub order: Order,
     /// Blocks that an earlier run left of pieces that are not whole; `None` for those that are not here.
     pub partial: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
+    /// The memory for pieces that are begun.
+    pub memory: Share,
     /// Bytes received so far, in earlier runs too.
     pub downloaded: u64,
     /// Bytes sent so far, in earlier runs too.
@@ -128,6 +131,8 @@ pub enum Input {
     },
     /// The piece could not be written, its data are gone.
     Lost(PieceIndex),
+    /// There is room in memory for a further piece.
+    Memory,
 }
 
 /// Something to be done.
@@ -216,6 +221,8 @@ pub struct Swarm {
     next_rechoke: Option<Instant>,
     /// When silent and slow peers are looked for next.
     next_patrol: Instant,
+    /// When a block was last kept, or the first piece begun.
+    last_kept: Instant,
 }
 
 impl Swarm {
@@ -229,6 +236,7 @@ impl Swarm {
             if picker.contains(piece) {
                 picker.close_piece(piece);
                 pieces.begin(&config.layout, piece, false);
+                config.memory.take_anyway(u64::from(config.layout.piece_size(piece)));
                 for (number, data) in (0..).zip(blocks) {
                     let Some(data) = data else { continue };
                     pieces.restore(&config.layout, config.layout.block(piece, number), data);
@@ -260,6 +268,7 @@ impl Swarm {
             up_rate: RateMeter::new(),
             next_rechoke: None,
             next_patrol: now,
+            last_kept: now,
             config,
         }
     }
@@ -277,6 +286,7 @@ impl Swarm {
             Input::Passed { piece, digests } => self.on_passed(now, piece, &digests),
             Input::Failed { piece, digests } => self.on_failed(now, piece, digests),
             Input::Lost(piece) => self.on_lost(piece),
+            Input::Memory => self.wake_idle(),
         }
     }
 
@@ -369,7 +379,22 @@ impl Swarm {
     /// Gives up all begun pieces, and gives the data of those that have any, each with `None` for a block that is not
     /// here: what a clean stop saves. For a swarm that downloads no more.
     pub fn take_partial_pieces(&mut self) -> BTreeMap<PieceIndex, Vec<Option<BlockData>>> {
+        let begun: Vec<PieceIndex> = self.pieces.iter().collect();
+        begun.into_iter().for_each(|piece| self.free_memory(piece));
         self.pieces.take_all()
+    }
+
+    /// Takes room in memory for a piece. False if it has to wait.
+    fn take_memory(&mut self, now: Instant, piece: PieceIndex) -> bool {
+        if self.pieces.len() == 0 {
+            self.last_kept = now;
+        }
+        self.config.memory.take(u64::from(self.config.layout.piece_size(piece)))
+    }
+
+    /// A begun piece is written, or given up.
+    fn free_memory(&mut self, piece: PieceIndex) {
+        self.config.memory.give_back(u64::from(self.config.layout.piece_size(piece)));
     }
 
     /// The data of begun pieces that are here, by the number of their block.

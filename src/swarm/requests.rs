@@ -41,6 +41,7 @@ impl Swarm {
         let crowded = self.is_crowded();
         let alone = !crowded && self.takes_whole_pieces(key);
         let mut piece = if alone { self.new_piece(key) } else { self.scarce_piece(key) };
+        piece = piece.filter(|&piece| self.take_memory(now, piece));
         if piece.is_none() {
             let (peer, layout) = (self.peers.get(&key)?, &self.config.layout);
             let begun = self.pieces.with_free_blocks(key).find(|&piece| peer.may_be_asked_for(piece));
@@ -50,7 +51,8 @@ impl Swarm {
             if crowded && let Some(block) = self.end_game_block(now, key) {
                 return Some(block);
             }
-            piece = if alone { None } else { self.new_piece(key) };
+            let further = if alone { None } else { self.new_piece(key) };
+            piece = further.filter(|&piece| self.take_memory(now, piece));
         }
         if let Some(piece) = piece {
             self.picker.close_piece(piece);
@@ -61,8 +63,11 @@ impl Swarm {
     }
 
     /// So much of unfinished pieces waits in memory that what holds them up is better asked of others than
-    /// more begun.
+    /// more begun; or no more can be begun.
     fn is_crowded(&self) -> bool {
+        if self.config.memory.waits() {
+            return true;
+        }
         let most = MAX_UNFINISHED_PIECES * u64::from(self.config.layout.piece_length());
         self.pieces.blocks_waiting() * u64::from(BLOCK_LENGTH) >= most.max(MAX_UNFINISHED)
     }

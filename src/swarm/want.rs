@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Order, Swarm};
 use crate::bitfield::Bitfield;
 use crate::ids::PeerKey;
-use crate::layout::PieceIndex;
+use crate::layout::{Block, PieceIndex};
 use crate::wire::Message;
 
 impl Swarm {
@@ -13,13 +13,8 @@ impl Swarm {
     /// given up; whole ones that wait for their hash are not.
     pub(super) fn want(&mut self, now: Instant, wanted: Bitfield, weights: &[u32], order: Order) {
         let unwanted: Vec<PieceIndex> = self.pieces.iter().filter(|&piece| !wanted.contains(piece)).collect();
+        self.give_up_pieces(now, &unwanted);
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
-        for &key in &keys {
-            self.cancel_unwanted(now, key, &wanted);
-        }
-        for piece in unwanted {
-            self.wasted += self.pieces.give_up(piece);
-        }
         self.missing = wanted.count_minus(&self.have);
         self.wanted = wanted;
         let mut open = self.wanted.difference(&self.have);
@@ -39,12 +34,28 @@ impl Swarm {
         }
     }
 
-    /// Takes back what a peer was asked for of pieces that are not wanted any more.
-    fn cancel_unwanted(&mut self, now: Instant, key: PeerKey, wanted: &Bitfield) {
+    /// Gives up pieces that are begun: what was asked for of them is taken back, what is here of them is lost.
+    pub(super) fn give_up_pieces(&mut self, now: Instant, pieces: &[PieceIndex]) {
+        if pieces.is_empty() {
+            return;
+        }
+        let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            self.cancel_requests(now, key, pieces);
+        }
+        for &piece in pieces {
+            self.wasted += self.pieces.give_up(piece);
+            self.free_memory(piece);
+        }
+    }
+
+    /// Takes back what a peer was asked for of these pieces (in ascending order).
+    fn cancel_requests(&mut self, now: Instant, key: PeerKey, pieces: &[PieceIndex]) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let in_flight = peer.in_flight.iter().map(|(block, _)| *block);
         let late = peer.late.iter().copied();
-        let unwanted: Vec<_> = in_flight.chain(late).filter(|block| !wanted.contains(block.piece)).collect();
+        let is_among = |block: &Block| pieces.binary_search(&block.piece).is_ok();
+        let unwanted: Vec<Block> = in_flight.chain(late).filter(is_among).collect();
         for block in unwanted {
             let Some(peer) = self.peers.get_mut(&key) else { return };
             if peer.take_late(block) {

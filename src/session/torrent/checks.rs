@@ -385,6 +385,7 @@ impl Torrent {
             weights: piece_weights(&metainfo.layout, &self.options.priorities),
             order: self.options.order,
             partial,
+            memory: context.memory.share(self.id),
             downloaded,
             uploaded,
             max_peers: context.options.max_peers,

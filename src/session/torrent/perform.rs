@@ -30,6 +30,11 @@ impl Torrent {
         self.with_transfer(|transfer| transfer.handle(now, input));
     }
 
+    /// There is room in memory for a piece, for which it has waited.
+    pub(crate) fn on_memory(&mut self, now: Instant) {
+        self.input(now, Input::Memory);
+    }
+
     /// Does all that the transfer has to say.
     pub(super) fn perform(&mut self, now: Instant, context: &mut Context) {
         self.has_input = false;

@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 use super::super::{Hello, Input, Output, Swarm, SwarmConfig};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
+use crate::budget::Budget;
 use crate::event::{Direction, Kind, State};
 use crate::finder::announce::{AnnounceEvent, Answer, Token};
 use crate::finder::{DialEnd, Finder, FinderOutput, Rules};
 use crate::hash::Sha1;
-use crate::ids::PeerKey;
 use crate::ids::WireHash;
+use crate::ids::{Counter, PeerKey};
 use crate::layout::{Block, Layout, PieceIndex};
 use crate::transfer::Transfer;
 use crate::wire::{Message, PeerId, Reserved};
@@ -233,6 +234,7 @@ impl Sim {
             weights: Vec::new(),
             order: Default::default(),
             partial: Default::default(),
+            memory: Budget::default().share(Counter::default().torrent()),
             downloaded: 0,
             uploaded: 0,
             max_peers: spec.max_peers,

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use super::super::{Hello, Input, Output, Swarm, SwarmConfig};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
+use crate::budget::Budget;
 use crate::event::{Direction, State};
 use crate::finder::{DialEnd, Finder, FinderOutput, Origin, Rules};
-use crate::ids::PeerKey;
 use crate::ids::WireHash;
+use crate::ids::{Counter, PeerKey};
 use crate::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
 use crate::transfer::Transfer;
 use crate::wire::extended::{self, ExtensionHandshake};
@@ -61,6 +62,7 @@ impl Table {
             weights: Vec::new(),
             order: Default::default(),
             partial: Default::default(),
+            memory: Budget::default().share(Counter::default().torrent()),
             downloaded: 0,
             uploaded: 0,
             max_peers: 50,
