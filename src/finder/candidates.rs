@@ -38,6 +38,8 @@ struct Candidate {
     origin: Origin,
     /// Calls in a row that came to nothing.
     failures: u32,
+    /// Connections that ended because it broke the protocol.
+    breaches: u32,
     /// Decides among those that are ready alike: the order of addresses would send everybody to the
     /// same few.
     ticket: u32,
@@ -85,7 +87,7 @@ impl Candidates {
             return false;
         }
         let ticket = self.rng.u32(..);
-        self.all.insert(address, Candidate { origin, failures: 0, ticket, ready: Some(now) });
+        self.all.insert(address, Candidate { origin, failures: 0, breaches: 0, ticket, ready: Some(now) });
         self.waiting.insert((now, ticket, address));
         self.counts[origin as usize] += 1;
         true
@@ -134,6 +136,14 @@ impl Candidates {
         let Some(candidate) = self.all.get_mut(&address) else { return };
         candidate.failures = 0;
         self.wait_until(address, now + if useless { LONGEST_PAUSE } else { AFTER_CONNECTION });
+    }
+
+    /// A connection has ended because the peer broke the protocol. It will do so again, whatever it has given before.
+    pub(super) fn on_breach(&mut self, now: Instant, address: SocketAddr) {
+        let Some(candidate) = self.all.get_mut(&address) else { return };
+        candidate.breaches += 1;
+        let pause = AFTER_CONNECTION * 2u32.pow(candidate.breaches.min(10));
+        self.wait_until(address, now + pause.min(LONGEST_PAUSE));
     }
 
     /// It could not be called for reasons of our own (too many connections): soon again.

@@ -97,6 +97,8 @@ pub enum Parting {
     Useless,
     /// Nothing came of it: it may be one that hangs up on everybody, or on us.
     Fruitless,
+    /// The peer broke the protocol.
+    Unruly,
 }
 
 /// What to do.
@@ -217,6 +219,7 @@ impl Finder {
             Parting::Useful => self.candidates.on_disconnect(now, address, false),
             Parting::Useless => self.candidates.on_disconnect(now, address, true),
             Parting::Fruitless => self.candidates.on_failure(now, address),
+            Parting::Unruly => self.candidates.on_breach(now, address),
         }
     }
 

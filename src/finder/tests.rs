@@ -115,6 +115,31 @@ fn those_that_were_of_use_are_called_again_before_those_that_never_answer() {
 }
 
 #[test]
+fn who_breaks_the_protocol_is_called_less_and_less_often_though_it_gives_data() {
+    let mut bench = Bench::new(&[], Rules::default());
+    bench.found(0..1, Origin::Tracker);
+    let mut pauses = Vec::new();
+    for round in 0..8 {
+        let began = bench.now;
+        let address = loop {
+            if let Some(&address) = bench.dials().first() {
+                break address;
+            }
+            bench.wait(Duration::from_secs(1));
+        };
+        pauses.push((bench.now - began).as_secs());
+        bench.finder.dial_answered(address);
+        bench.finder.connected(address);
+        if round == 3 {
+            bench.finder.parted(bench.now, address, Parting::Useful);
+        } else {
+            bench.finder.parted(bench.now, address, Parting::Unruly);
+        }
+    }
+    assert_eq!(pauses, [0, 60, 120, 240, 30, 480, 960, 1800]);
+}
+
+#[test]
 fn neither_ourselves_nor_the_banned_are_called_again() {
     let mut bench = Bench::new(&[], Rules::default());
     bench.found(0..2, Origin::User);

@@ -42,8 +42,10 @@ pub(crate) enum FromPeer {
     Sent(PeerKey, u32, Vec<Run>),
     /// It has ended: one of the two sides closed it.
     Closed(PeerKey, String),
-    /// It has ended: the peer broke the protocol, or the socket failed.
+    /// It has ended: the socket failed.
     Failed(PeerKey, String),
+    /// It has ended: the peer broke the protocol.
+    Unruly(PeerKey, String),
 }
 
 impl FromPeer {
@@ -53,7 +55,8 @@ impl FromPeer {
             FromPeer::Received(peer, _)
             | FromPeer::Sent(peer, ..)
             | FromPeer::Closed(peer, _)
-            | FromPeer::Failed(peer, _) => peer,
+            | FromPeer::Failed(peer, _)
+            | FromPeer::Unruly(peer, _) => peer,
         }
     }
 }
@@ -86,7 +89,8 @@ pub(crate) async fn drive(
     let end = match driver.drive().await {
         Ok(()) => FromPeer::Closed(peer, "closed".to_owned()),
         Err(error @ ReadError::Eof) => FromPeer::Closed(peer, error.to_string()),
-        Err(error @ (ReadError::Io(_) | ReadError::Protocol(_))) => FromPeer::Failed(peer, error.to_string()),
+        Err(error @ ReadError::Io(_)) => FromPeer::Failed(peer, error.to_string()),
+        Err(error @ ReadError::Protocol(_)) => FromPeer::Unruly(peer, error.to_string()),
     };
     // The session may have ended; then nobody needs to know.
     let _ = driver.events.send(end).await;

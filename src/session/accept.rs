@@ -1,16 +1,52 @@
 //! Peers that call us: until their handshake has said which torrent they are about.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
+
+use tokio::task::AbortHandle;
 
 use super::packets::handshake_packet;
 use super::{Engine, Notice, tell_not_established};
 use crate::event::{Direction, Kind, Severity};
+use crate::ids::{Machine, PeerKey};
 use crate::net::dial::{self, DialError, Established};
 use crate::net::link::Link;
 
-/// Peers that called us and have not said their handshake yet; further ones are closed.
+/// Peers that called us and have not said their handshake yet. Of more, one goes: see [`PendingHandshakes::who_goes`].
 const MAX_PENDING_HANDSHAKES: usize = 64;
+
+/// Peers that called us and have not said their handshake yet, by the key that stands for the call: the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct PendingHandshakes(BTreeMap<PeerKey, (SocketAddr, Option<AbortHandle>)>);
+
+impl PendingHandshakes {
+    /// A peer has called. If there are too many, one that has said nothing yet is closed for it, and named.
+    fn add(&mut self, call: PeerKey, address: SocketAddr, task: Option<AbortHandle>) -> Option<SocketAddr> {
+        let is_full = self.0.len() >= MAX_PENDING_HANDSHAKES;
+        let goes = if is_full { self.who_goes() } else { None };
+        self.0.insert(call, (address, task));
+        let (address, task) = self.0.remove(&goes?)?;
+        task.inspect(AbortHandle::abort);
+        Some(address)
+    }
+
+    /// It is known how the call has ended. False if it was closed before.
+    fn end(&mut self, call: PeerKey) -> bool {
+        self.0.remove(&call).is_some()
+    }
+
+    /// The oldest call of the machine that has most of them; among machines that have as many, the oldest call of all. So who
+    /// opens connections and is silent takes the places of its own, and no place for longer than it takes others to come.
+    fn who_goes(&self) -> Option<PeerKey> {
+        let mut calls: BTreeMap<Machine, (usize, PeerKey)> = BTreeMap::new();
+        for (&call, &(address, _)) in &self.0 {
+            calls.entry(Machine::at(address)).or_insert((0, call)).0 += 1;
+        }
+        let first = |&(count, call): &(usize, PeerKey)| (count, std::cmp::Reverse(call));
+        calls.into_values().max_by_key(first).map(|(_, call)| call)
+    }
+}
 
 impl Engine {
     pub(super) fn on_accepted(&mut self, link: Link, address: SocketAddr) {
@@ -19,7 +55,7 @@ impl Engine {
             return; // dropped, and so closed
         }
         let full = context.connections.count() >= context.options.max_peers;
-        if full || context.connections.pending_handshakes >= MAX_PENDING_HANDSHAKES || self.shutting_down {
+        if full || self.shutting_down {
             return; // dropped, and so closed
         }
         context.tell_if(Severity::Debug, || Kind::PeerConnect {
@@ -27,21 +63,28 @@ impl Engine {
             direction: Direction::In,
             transport: "tcp",
         });
-        context.connections.pending_handshakes += 1;
-        let notify = context.notify.clone();
-        tokio::task::spawn_local(async move {
+        let (call, notify) = (context.counter.peer(), context.notify.clone());
+        let task = tokio::task::spawn_local(async move {
             let end = dial::answer(link).await;
-            let _ = notify.send(Notice::Answered(address, end));
+            let _ = notify.send(Notice::Answered(call, address, end));
         });
+        let closed = context.connections.pending.add(call, address, Some(task.abort_handle()));
+        if let Some(address) = closed {
+            let reason = "said nothing while others called".to_owned();
+            context.tell_if(Severity::Info, || Kind::PeerDisconnect { address, reason });
+        }
     }
 
     pub(super) fn on_answered(
         &mut self,
         now: Instant,
+        call: PeerKey,
         address: SocketAddr,
         end: Result<Established, DialError>,
     ) {
-        self.context.connections.pending_handshakes -= 1;
+        if !self.context.connections.pending.end(call) {
+            return; // it was closed while this was on its way
+        }
         let established = match end {
             Ok(established) => established,
             Err(error) => {
@@ -62,5 +105,33 @@ impl Engine {
         };
         torrent.on_answered(now, address, established, &mut self.context);
         self.touched.insert(torrent.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Counter;
+
+    #[test]
+    fn who_has_most_silent_calls_gives_way_and_else_the_oldest() {
+        let (mut counter, mut pending) = (Counter::default(), PendingHandshakes::default());
+        let at = |address: &str| -> SocketAddr { address.parse().unwrap() };
+        let honest = counter.peer();
+        pending.add(honest, at("192.0.2.1:1"), None);
+        for port in 0..1000 {
+            pending.add(counter.peer(), at(&format!("198.51.100.7:{port}")), None);
+        }
+        assert_eq!(pending.0.len(), MAX_PENDING_HANDSHAKES);
+        assert!(pending.end(honest), "one machine took the places of another");
+        assert!(!pending.end(honest));
+        // On loopback each port is somebody else.
+        let first = counter.peer();
+        let mut pending = PendingHandshakes::default();
+        pending.add(first, at("127.0.0.1:1"), None);
+        for port in 2..=MAX_PENDING_HANDSHAKES {
+            pending.add(counter.peer(), at(&format!("127.0.0.1:{port}")), None);
+        }
+        assert_eq!(pending.who_goes(), Some(first));
     }
 }

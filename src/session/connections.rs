@@ -6,6 +6,8 @@ use std::rc::Rc;
 
 use tokio::sync::mpsc;
 
+use super::accept::PendingHandshakes;
+
 use crate::blocks::Run;
 use crate::ids::{PeerKey, TorrentId};
 use crate::net::NetShared;
@@ -40,7 +42,7 @@ pub(crate) struct Connections {
     /// Our calls that are under way.
     pub dialing: usize,
     /// Peers that called us and have not said their handshake yet.
-    pub pending_handshakes: usize,
+    pub pending: PendingHandshakes,
     spare: Vec<Run>,
     to_loop: mpsc::Sender<FromPeer>,
     /// Buffers, limits and the gate, which the connections' tasks share.
@@ -54,7 +56,7 @@ impl Connections {
         let connections = Connections {
             all: BTreeMap::new(),
             dialing: 0,
-            pending_handshakes: 0,
+            pending: PendingHandshakes::default(),
             spare: Vec::new(),
             to_loop,
             shared,
@@ -112,7 +114,7 @@ impl Connections {
                 self.shared.pool.put(batch.into_iter().filter_map(Incoming::into_data))
             }
             FromPeer::Sent(_, _, buffers) => self.give_back_buffers(buffers),
-            FromPeer::Closed(..) | FromPeer::Failed(..) => {}
+            FromPeer::Closed(..) | FromPeer::Failed(..) | FromPeer::Unruly(..) => {}
         }
     }
 

@@ -34,7 +34,7 @@ use crate::bitfield::Bitfield;
 use crate::check::PieceResult;
 use crate::event::{Kind, Severity, State};
 use crate::finder::announce::{AnnounceFailure, Answer, Token};
-use crate::ids::{InfoHashes, Round, TorrentId};
+use crate::ids::{InfoHashes, PeerKey, Round, TorrentId};
 use crate::layout::PieceIndex;
 use crate::metainfo::Metainfo;
 use crate::net::dial::{DialError, Established};
@@ -96,7 +96,7 @@ pub(crate) enum Notice {
     /// A peer calls us.
     Accepted(Link, SocketAddr),
     /// A peer that called us has said its handshake, or not.
-    Answered(SocketAddr, Result<Established, DialError>),
+    Answered(PeerKey, SocketAddr, Result<Established, DialError>),
     /// A peer that we called has said its handshake, or not.
     Dialed(TorrentId, SocketAddr, Result<Established, DialError>),
     /// A tracker has answered, or not, what was asked in a round.

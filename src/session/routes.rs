@@ -49,7 +49,7 @@ impl Engine {
     pub(super) fn on_notice(&mut self, now: Instant, notice: Notice) {
         match notice {
             Notice::Accepted(link, address) => self.on_accepted(link, address),
-            Notice::Answered(address, end) => self.on_answered(now, address, end),
+            Notice::Answered(call, address, end) => self.on_answered(now, call, address, end),
             Notice::Dialed(id, address, end) => {
                 self.context.connections.dialing -= 1;
                 self.with(id, |torrent, context| torrent.on_dialed(now, address, end, context));

@@ -215,6 +215,7 @@ impl Swarm {
         self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
         if let Some(callable) = peer.callable {
             let how = match peer.useful + peer.uploaded > 0 {
+                _ if peer.unruly => Parting::Unruly,
                 _ if peer.wants_nothing() && self.is_complete() => Parting::Useless,
                 true => Parting::Useful,
                 false => Parting::Fruitless,

@@ -54,12 +54,12 @@ impl Swarm {
             Message::NotInterested => self.on_interested(now, key, false),
             Message::Have(piece) => self.on_have(now, key, piece),
             Message::HaveAll | Message::HaveNone if !first => {
-                self.close(now, key, format!("{} is not the first message", message.name()));
+                self.close_unruly(now, key, format!("{} is not the first message", message.name()));
             }
             // A later one is taken too, against BEP 3: aria2 sends it instead of many haves.
             Message::Bitfield(bytes) => match Bitfield::from_wire(self.have.len(), &bytes) {
                 Some(pieces) => self.on_pieces(now, key, pieces),
-                None => self.close(now, key, "bitfield of a wrong length or with spare bits set"),
+                None => self.close_unruly(now, key, "bitfield of a wrong length or with spare bits set"),
             },
             Message::HaveAll if fast => self.on_pieces(now, key, Bitfield::full(self.have.len())),
             Message::HaveNone if fast => {}
@@ -85,7 +85,7 @@ impl Swarm {
             | Message::Reject(_)
             | Message::Suggest(_)
             | Message::AllowedFast(_) => {
-                self.close(now, key, format!("{} without the fast extension", message.name()));
+                self.close_unruly(now, key, format!("{} without the fast extension", message.name()));
             }
         }
     }
@@ -96,7 +96,7 @@ impl Swarm {
             Ok(Extended::Unknown(_)) => {}
             Err(_) => {
                 self.peer_error(key, "malformed extension handshake");
-                self.close(now, key, "malformed extension handshake");
+                self.close_unruly(now, key, "malformed extension handshake");
             }
         }
     }
@@ -120,7 +120,7 @@ impl Swarm {
 
     fn on_have(&mut self, now: Instant, key: PeerKey, piece: PieceIndex) {
         if !self.config.layout.contains(piece) {
-            return self.close(now, key, format!("have of piece {}, which does not exist", piece.0));
+            return self.close_unruly(now, key, format!("have of piece {}, which does not exist", piece.0));
         }
         let Some(peer) = self.peers.get_mut(&key) else { return };
         if !peer.pieces.insert(piece) {
@@ -271,7 +271,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.unasked += length + UNASKED_FRAME;
         if peer.unasked > MAX_UNASKED && peer.unasked > peer.useful {
-            self.close(now, key, "sends blocks that nobody asked for");
+            self.close_unruly(now, key, "sends blocks that nobody asked for");
         }
     }
 

@@ -115,6 +115,8 @@ pub enum Input {
     },
     Connected(Hello),
     Closed(PeerKey),
+    /// The peer sent what is no message; `Closed` follows.
+    Unruly(PeerKey),
     /// Any message but a block.
     Message(PeerKey, Message),
     /// So many payload bytes of blocks were sent.
@@ -281,6 +283,7 @@ impl Swarm {
             Input::Want { wanted, weights, order } => self.want(now, wanted, &weights, order),
             Input::Connected(hello) => self.on_connected(now, hello, false),
             Input::Closed(peer) => self.on_closed(now, peer),
+            Input::Unruly(peer) => self.is_unruly(peer),
             Input::Message(peer, message) => self.on_message(now, peer, message),
             Input::Sent(peer, bytes) => self.on_sent(now, peer, bytes),
             Input::Passed { piece, digests } => self.on_passed(now, piece, &digests),
@@ -409,6 +412,18 @@ impl Swarm {
             peer.last_sent = now;
         }
         self.outputs.push_back(Output::Send(peer, message));
+    }
+
+    fn is_unruly(&mut self, peer: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.unruly = true;
+        }
+    }
+
+    /// Closes a connection because the peer broke the protocol: it is called again less and less often.
+    fn close_unruly(&mut self, now: Instant, peer: PeerKey, reason: impl Into<String>) {
+        self.is_unruly(peer);
+        self.close(now, peer, reason);
     }
 
     /// Closes a connection of ours and forgets the peer.

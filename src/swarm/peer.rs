@@ -128,6 +128,8 @@ pub(super) struct Peer {
     pub refusals: u32,
     /// How often it has choked us while it owed blocks since it last sent one.
     pub barren_chokes: u32,
+    /// It has broken the protocol, and is closed for it.
+    pub unruly: bool,
     /// It does not send what it was asked for.
     pub snubbed: bool,
     /// Times in a row that it was snubbed.
@@ -198,6 +200,7 @@ impl Peer {
             refused: Vec::new(),
             refusals: 0,
             barren_chokes: 0,
+            unruly: false,
             snubbed: false,
             snubs: 0,
             probe_at: now,

@@ -119,7 +119,7 @@ impl Swarm {
                 peer_id: peer_id.to_string(),
                 reason: reason.clone(),
             });
-            return self.close(now, key, reason);
+            return self.close_unruly(now, key, reason);
         }
         let allowed = !peer.am_choking || peer.is_granted(block.piece);
         if self.state == State::Started

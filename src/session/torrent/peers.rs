@@ -153,7 +153,7 @@ impl Torrent {
                 }
                 self.input(now, Input::Sent(peer, bytes));
             }
-            FromPeer::Failed(peer, reason) => {
+            FromPeer::Failed(peer, ref reason) | FromPeer::Unruly(peer, ref reason) => {
                 if let Some(connection) = context.connections.get(peer) {
                     let (address, peer_id) = (connection.address, connection.peer_id);
                     self.tell_if(context, Severity::Info, || Kind::PeerError {
@@ -162,7 +162,10 @@ impl Torrent {
                         reason: reason.clone(),
                     });
                 }
-                self.on_closed(now, peer, reason, context);
+                if matches!(event, FromPeer::Unruly(..)) {
+                    self.input(now, Input::Unruly(peer));
+                }
+                self.on_closed(now, peer, reason.clone(), context);
             }
             FromPeer::Closed(peer, reason) => self.on_closed(now, peer, reason, context),
         }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::super::peer::MAX_HINTS;
+use super::super::{Hello, Input};
 use super::table::Table;
+use crate::event::Direction;
 use crate::layout::{Block, PieceIndex};
 use crate::wire::Message;
 
@@ -100,4 +102,29 @@ fn hints_are_bounded() {
     }
     assert!(table.swarm().peers[&peer].allowed_fast.len() <= MAX_HINTS);
     assert!(table.swarm().peers[&peer].suggested.len() <= MAX_HINTS);
+}
+
+#[test]
+fn who_breaks_the_protocol_is_called_again_later_each_time() {
+    let mut table = Table::new(100, 16);
+    let address = Table::address(700);
+    table.found([address]);
+    for (round, pause) in [0, 60, 120].into_iter().enumerate() {
+        table.wait(Duration::from_secs(pause).saturating_sub(Duration::from_secs(1)));
+        if round > 0 {
+            assert_eq!(table.dials(), []);
+        }
+        table.wait(Duration::from_secs(1));
+        assert_eq!(table.dials(), [address], "round {round}");
+        let hello = Hello { address, ..table.hello(Direction::Out, b'u') };
+        let peer = hello.peer;
+        table.input(Input::Connected(hello));
+        // Twice what is no piece of this torrent, once what is no message at all.
+        if round == 1 {
+            table.input(Input::Unruly(peer));
+            table.input(Input::Closed(peer));
+        } else {
+            table.say(peer, Message::Have(PieceIndex(100)));
+        }
+    }
 }
