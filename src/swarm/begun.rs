@@ -1,6 +1,7 @@
 //! Pieces that are begun: which of their blocks are here, with their data, asked for, or free.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use crate::blocks::BlockData;
 use crate::ids::{PeerKey, Source};
@@ -33,6 +34,8 @@ struct BegunPiece {
     here: u32,
     /// No free block before this one.
     cursor: u32,
+    /// When a block of it last came, or it was begun.
+    touched: Instant,
 }
 
 impl BlockState {
@@ -43,7 +46,8 @@ impl BlockState {
 
 impl BegunPiece {
     /// A block has come that was not here.
-    fn put(&mut self, number: u32, source: Source, data: BlockData) {
+    fn put(&mut self, now: Instant, number: u32, source: Source, data: BlockData) {
+        self.touched = now;
         let known = self.senders.iter().position(|&sender| sender == source);
         let sender = known.unwrap_or_else(|| {
             self.senders.push(source);
@@ -57,6 +61,17 @@ impl BegunPiece {
     fn owed(&self) -> u32 {
         self.blocks.len() as u32 - self.free - self.here
     }
+}
+
+/// Who has sent a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sender {
+    /// The connection that it came over.
+    pub peer: PeerKey,
+    /// The same for when the connection is gone.
+    pub source: Source,
+    /// It may be asked for more of the piece.
+    pub goes_on: bool,
 }
 
 /// What became of a block that arrived.
@@ -122,17 +137,22 @@ impl BegunPieces {
     }
 
     /// Begins `piece`. `exclusive`: let one peer fill it alone (it failed its hash before).
-    pub(super) fn begin(&mut self, layout: &Layout, piece: PieceIndex, exclusive: bool) {
+    pub(super) fn begin(&mut self, now: Instant, layout: &Layout, piece: PieceIndex, exclusive: bool) {
         let mut blocks = Vec::new();
         blocks.resize_with(layout.num_blocks(piece) as usize, || BlockState::Free);
         self.free += blocks.len() as u64;
         let free = blocks.len() as u32;
         let senders = Vec::new();
-        self.begun.insert(piece, BegunPiece { blocks, senders, free, here: 0, cursor: 0 });
+        self.begun.insert(piece, BegunPiece { blocks, senders, free, here: 0, cursor: 0, touched: now });
         self.open.insert(piece);
         if exclusive {
             self.alone.insert(piece, None);
         }
+    }
+
+    /// The begun pieces of which no block has come since `then`.
+    pub(super) fn untouched_since(&self, then: Instant) -> Vec<PieceIndex> {
+        self.begun.iter().filter(|(_, progress)| progress.touched <= then).map(|(&piece, _)| piece).collect()
     }
 
     /// Blocks of begun pieces that are here: what waits in memory.
@@ -310,19 +330,19 @@ impl BegunPieces {
         left.into_iter().for_each(|piece| self.leave_alone(piece));
     }
 
-    /// `block` arrived over a connection; `source` is who sent it. `goes_on`: it may be asked for more of the piece.
+    /// `block` arrived.
     ///
     /// A block that nobody asked for is taken, too, if it is needed, but not of a piece that one peer is to fill alone:
     /// whoever sends one could hold it for ever.
     pub(super) fn on_block(
         &mut self,
+        now: Instant,
         layout: &Layout,
         block: Block,
-        peer: PeerKey,
-        source: Source,
-        goes_on: bool,
+        sender: Sender,
         data: BlockData,
     ) -> Arrival {
+        let Sender { peer, source, goes_on } = sender;
         let was_late = self.take_late(block, peer);
         let Some(number) = layout.block_number(block) else { return Arrival::Unneeded(data) };
         let only = self.alone.get(&block.piece).copied();
@@ -352,7 +372,7 @@ impl BegunPieces {
             }
         }
         others.retain(|&other| other != peer);
-        progress.put(number, source, data);
+        progress.put(now, number, source, data);
         self.here += 1;
         let (owed, whole) = (progress.owed(), progress.here as usize == progress.blocks.len());
         match owed > 0 || goes_on {
@@ -372,7 +392,7 @@ impl BegunPieces {
             if progress.free == 0 {
                 self.open.remove(&block.piece);
             }
-            progress.put(number, Source::Disk, data);
+            progress.put(progress.touched, number, Source::Disk, data);
             self.here += 1;
         }
     }
@@ -450,6 +470,10 @@ mod tests {
         Source::Peer(([10, 0, 0, peer.0 as u8], 6881).into())
     }
 
+    fn sender(peer: PeerKey, goes_on: bool) -> Sender {
+        Sender { peer, source: source(peer), goes_on }
+    }
+
     fn data() -> BlockData {
         BlockData::exact(0)
     }
@@ -462,7 +486,7 @@ mod tests {
     fn a_block_given_back_is_the_next_to_be_asked_for() {
         let (layout, mut pieces) = (layout(), BegunPieces::default());
         let piece = PieceIndex(0);
-        pieces.begin(&layout, piece, false);
+        pieces.begin(Instant::now(), &layout, piece, false);
         let first = pieces.request(&layout, piece, A).unwrap();
         pieces.request(&layout, piece, A).unwrap();
         pieces.give_back(&layout, first, A);
@@ -473,24 +497,28 @@ mod tests {
     fn in_the_end_game_the_others_are_named_for_their_cancels() {
         let (layout, mut pieces) = (layout(), BegunPieces::default());
         let piece = PieceIndex(2);
-        pieces.begin(&layout, piece, false);
+        pieces.begin(Instant::now(), &layout, piece, false);
         let block = pieces.request(&layout, piece, A).unwrap();
         pieces.request(&layout, piece, A).unwrap();
         assert!(pieces.request_too(&layout, block, B));
         assert!(!pieces.request_too(&layout, block, B));
-        let Arrival::Kept { others, whole } = pieces.on_block(&layout, block, B, source(B), true, data())
+        let Arrival::Kept { others, whole } =
+            pieces.on_block(Instant::now(), &layout, block, sender(B, true), data())
         else {
             panic!("it is needed")
         };
         assert_eq!((others, whole), (vec![A], false));
-        assert!(matches!(pieces.on_block(&layout, block, A, source(B), true, data()), Arrival::Unneeded(_)));
+        assert!(matches!(
+            pieces.on_block(Instant::now(), &layout, block, sender(A, true), data()),
+            Arrival::Unneeded(_)
+        ));
     }
 
     #[test]
     fn a_piece_that_failed_is_filled_by_one_peer_alone() {
         let (layout, mut pieces) = (layout(), BegunPieces::default());
         let piece = PieceIndex(0);
-        pieces.begin(&layout, piece, true);
+        pieces.begin(Instant::now(), &layout, piece, true);
         let block = pieces.request(&layout, piece, A).unwrap();
         assert_eq!(pieces.request(&layout, piece, B), None);
         assert!(!pieces.request_too(&layout, block, B));
@@ -503,14 +531,15 @@ mod tests {
     fn who_owes_a_block_of_a_piece_goes_on_alone_and_who_owes_none_leaves_it() {
         let (layout, mut pieces) = (layout(), BegunPieces::default());
         let piece = PieceIndex(0);
-        pieces.begin(&layout, piece, true);
+        pieces.begin(Instant::now(), &layout, piece, true);
         let blocks: Vec<Block> = (0..3).filter_map(|_| pieces.request(&layout, piece, A)).collect();
         pieces.give_back(&layout, blocks[0], A);
         assert_eq!(pieces.request(&layout, piece, B), None, "it owes two more");
         pieces.release_exclusive(A);
         assert_eq!(pieces.request(&layout, piece, B), None, "it chokes, and may still send them");
-        let last =
-            |pieces: &mut BegunPieces, block| pieces.on_block(&layout, block, A, source(A), false, data());
+        let last = |pieces: &mut BegunPieces, block| {
+            pieces.on_block(Instant::now(), &layout, block, sender(A, false), data())
+        };
         assert!(matches!(last(&mut pieces, blocks[1]), Arrival::Kept { .. }));
         assert_eq!(pieces.request(&layout, piece, B), None, "it owes one more");
         assert!(matches!(last(&mut pieces, blocks[2]), Arrival::Kept { .. }));
@@ -521,13 +550,13 @@ mod tests {
     fn a_block_that_nobody_asked_for_is_not_taken_of_a_piece_that_one_fills_alone() {
         let (layout, mut pieces) = (layout(), BegunPieces::default());
         let piece = PieceIndex(0);
-        pieces.begin(&layout, piece, true);
+        pieces.begin(Instant::now(), &layout, piece, true);
         let block = layout.block(piece, 1);
-        let arrival = pieces.on_block(&layout, block, A, source(A), true, data());
+        let arrival = pieces.on_block(Instant::now(), &layout, block, sender(A, true), data());
         assert!(matches!(arrival, Arrival::Unneeded(_)), "nobody fills it yet");
         pieces.request(&layout, piece, A).unwrap();
         for peer in [A, B] {
-            let arrival = pieces.on_block(&layout, block, peer, source(peer), true, data());
+            let arrival = pieces.on_block(Instant::now(), &layout, block, sender(peer, true), data());
             assert!(matches!(arrival, Arrival::Unneeded(_)), "{peer:?}");
         }
     }
@@ -540,7 +569,7 @@ mod tests {
                 let (piece, peer) = (PieceIndex(piece), PeerKey(peer));
                 let block = layout.block(piece, number.min(layout.num_blocks(piece) - 1));
                 match op {
-                    0 => if !pieces.contains(piece) { pieces.begin(&layout, piece, number == 0) },
+                    0 => if !pieces.contains(piece) { pieces.begin(Instant::now(), &layout, piece, number == 0) },
                     1 => drop(pieces.request(&layout, piece, peer)),
                     2 => drop(pieces.request_too(&layout, block, peer)),
                     3 => pieces.give_back(&layout, block, peer),
@@ -550,7 +579,7 @@ mod tests {
                         pieces.give_up_waiting(&layout, block, peer);
                     },
                     7 => drop(pieces.end_lateness(&layout, block, peer, number < 2)),
-                    _ => if let Arrival::Kept { whole: true, .. } = pieces.on_block(&layout, block, peer, source(peer), number < 2, data()) {
+                    _ => if let Arrival::Kept { whole: true, .. } = pieces.on_block(Instant::now(), &layout, block, sender(peer, number < 2), data()) {
                         let whole = pieces.take_whole(piece);
                         prop_assert_eq!(whole.senders.len(), layout.num_blocks(piece) as usize);
                         prop_assert_eq!(whole.blocks.len(), layout.num_blocks(piece) as usize);

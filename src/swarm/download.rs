@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::begun::{Arrival, WholePiece};
+use super::begun::{Arrival, Sender, WholePiece};
 use super::peer::{MAX_HINTS, MAX_REFUSED, MAX_SUGGESTED};
 use super::{MAX_UNWRITTEN, Output, PeerReport, Swarm};
 use crate::bitfield::Bitfield;
@@ -233,8 +233,8 @@ impl Swarm {
         }
         let goes_on =
             self.peers.get(&key).is_some_and(|peer| !peer.snubbed && peer.may_be_asked_for(block.piece));
-        let source = Source::Peer(address);
-        match self.pieces.on_block(&self.config.layout, block, key, source, goes_on, data) {
+        let sender = Sender { peer: key, source: Source::Peer(address), goes_on };
+        match self.pieces.on_block(now, &self.config.layout, block, sender, data) {
             Arrival::Unneeded(data) => {
                 self.wasted += length;
                 if !asked {
@@ -246,7 +246,6 @@ impl Swarm {
                 if let Some(peer) = self.peers.get_mut(&key) {
                     peer.useful += length;
                 }
-                self.last_kept = now;
                 others.into_iter().for_each(|other| self.cancel(now, other, block));
                 if whole {
                     self.verify_piece(block.piece);

@@ -223,8 +223,8 @@ pub struct Swarm {
     next_rechoke: Option<Instant>,
     /// When silent and slow peers are looked for next.
     next_patrol: Instant,
-    /// When a block was last kept, or the first piece begun.
-    last_kept: Instant,
+    /// When begun pieces were last looked at for those of which nothing comes.
+    looked_at: Instant,
 }
 
 impl Swarm {
@@ -237,7 +237,7 @@ impl Swarm {
         for (piece, blocks) in std::mem::take(&mut config.partial) {
             if picker.contains(piece) {
                 picker.close_piece(piece);
-                pieces.begin(&config.layout, piece, false);
+                pieces.begin(now, &config.layout, piece, false);
                 config.memory.take_anyway(u64::from(config.layout.piece_size(piece)));
                 for (number, data) in (0..).zip(blocks) {
                     let Some(data) = data else { continue };
@@ -270,7 +270,7 @@ impl Swarm {
             up_rate: RateMeter::new(),
             next_rechoke: None,
             next_patrol: now,
-            last_kept: now,
+            looked_at: now,
             config,
         }
     }
@@ -388,10 +388,7 @@ impl Swarm {
     }
 
     /// Takes room in memory for a piece. False if it has to wait.
-    fn take_memory(&mut self, now: Instant, piece: PieceIndex) -> bool {
-        if self.pieces.len() == 0 {
-            self.last_kept = now;
-        }
+    fn take_memory(&mut self, piece: PieceIndex) -> bool {
         self.config.memory.take(u64::from(self.config.layout.piece_size(piece)))
     }
 

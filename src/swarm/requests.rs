@@ -41,7 +41,7 @@ impl Swarm {
         let crowded = self.is_crowded();
         let alone = !crowded && self.takes_whole_pieces(key);
         let mut piece = if alone { self.new_piece(key) } else { self.scarce_piece(key) };
-        piece = piece.filter(|&piece| self.take_memory(now, piece));
+        piece = piece.filter(|&piece| self.take_memory(piece));
         if piece.is_none() {
             let (peer, layout) = (self.peers.get(&key)?, &self.config.layout);
             let begun = self.pieces.with_free_blocks(key).find(|&piece| peer.may_be_asked_for(piece));
@@ -52,11 +52,11 @@ impl Swarm {
                 return Some(block);
             }
             let further = if alone { None } else { self.new_piece(key) };
-            piece = further.filter(|&piece| self.take_memory(now, piece));
+            piece = further.filter(|&piece| self.take_memory(piece));
         }
         if let Some(piece) = piece {
             self.picker.close_piece(piece);
-            self.pieces.begin(&self.config.layout, piece, self.suspects.contains(piece));
+            self.pieces.begin(now, &self.config.layout, piece, self.suspects.contains(piece));
             return self.pieces.request(&self.config.layout, piece, key);
         }
         self.end_game_block(now, key)

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::Swarm;
 use crate::ids::PeerKey;
-use crate::layout::PieceIndex;
 use crate::wire::Message;
 
 /// Between two looks for slow peers while something is in flight.
@@ -27,31 +26,43 @@ const USELESS: Duration = Duration::from_secs(600);
 /// A block may be in flight for so long, whatever else its peer sends meanwhile.
 const OVERDUE: Duration = Duration::from_secs(120);
 
-/// A torrent to which no block has come for so long gives up what it has begun if others wait for the memory.
-const IDLE: Duration = Duration::from_secs(30);
+/// A begun piece of which no block has come for so long is given up if a torrent, this one or another, waits for memory.
+const STALE: Duration = Duration::from_secs(30);
+
+/// Between two looks for such pieces.
+const LOOK: Duration = Duration::from_secs(10);
 
 impl Swarm {
     /// When to call [`Swarm::poll`] though nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
         let patrol = (!self.peers.is_empty()).then_some(self.next_patrol);
-        [patrol, self.next_rechoke, self.gives_up_at()].into_iter().flatten().min()
+        [patrol, self.next_rechoke, self.next_look()].into_iter().flatten().min()
     }
 
-    /// When begun pieces are given up if no block comes until then.
-    fn gives_up_at(&self) -> Option<Instant> {
-        let is_due = self.pieces.len() > 0 && self.config.memory.is_waited_for();
-        is_due.then(|| self.last_kept + IDLE)
+    /// When to look for begun pieces that do nothing but hold memory.
+    fn next_look(&self) -> Option<Instant> {
+        let memory = &self.config.memory;
+        let is_due = self.pieces.len() > 0 && (memory.is_waited_for() || memory.waits());
+        is_due.then(|| self.looked_at + LOOK)
+    }
+
+    /// What nobody sends any more, because it left or chokes us, must not keep us, or others, from what comes.
+    fn give_up_stale(&mut self, now: Instant) {
+        self.looked_at = now;
+        let Some(then) = now.checked_sub(STALE) else { return };
+        let stale = self.pieces.untouched_since(then);
+        self.give_up_pieces(now, &stale);
+        let wanted = stale.into_iter().filter(|&piece| self.wanted.contains(piece));
+        wanted.for_each(|piece| self.picker.open_piece(piece));
+        self.wake_idle();
     }
 
     pub(super) fn run_timers(&mut self, now: Instant) {
         if self.next_rechoke.is_some_and(|at| at <= now) {
             self.rechoke(now);
         }
-        if self.gives_up_at().is_some_and(|at| at <= now) {
-            let begun: Vec<PieceIndex> = self.pieces.iter().collect();
-            self.give_up_pieces(now, &begun);
-            let wanted = begun.into_iter().filter(|&piece| self.wanted.contains(piece));
-            wanted.for_each(|piece| self.picker.open_piece(piece));
+        if self.next_look().is_some_and(|at| at <= now) {
+            self.give_up_stale(now);
         }
         // Something may have come into flight since an idle patrol was set.
         let in_flight = self.pieces.requested_blocks() > 0;

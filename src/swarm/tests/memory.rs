@@ -7,6 +7,7 @@ use super::table::Table;
 use crate::budget::{Budget, MAX_IN_MEMORY};
 use crate::ids::{Counter, PeerKey};
 use crate::layout::Block;
+use crate::wire::Message;
 
 /// Blocks of a piece: four such pieces are all that there is room for.
 const BLOCKS: u32 = 512;
@@ -81,7 +82,7 @@ fn who_holds_all_of_it_and_gets_nothing_gives_it_up_to_who_waits() {
     assert_eq!(budget.asked_to_give_up().len(), 1);
     let gives_up = silent.transfer.deadline().unwrap() - silent.now;
     assert!(gives_up <= Duration::from_secs(30));
-    silent.wait(Duration::from_secs(31));
+    silent.wait(Duration::from_secs(41));
     assert_eq!(silent.swarm().pieces.len(), 0);
     assert!(budget.next_turn().is_some());
     quick.input(Input::Memory);
@@ -109,4 +110,26 @@ fn what_an_earlier_run_left_holds_memory_too() {
     assert!(table.swarm().is_complete());
     table.transfer.take_partial_pieces();
     assert_eq!(table.swarm().config.memory.held(), 0);
+}
+
+#[test]
+fn pieces_that_nobody_has_any_more_do_not_keep_a_torrent_from_the_others() {
+    let [mut table] = torrents(&Budget::default());
+    for piece in 0..4 {
+        let peer = table.peer_with([piece]);
+        table.say(peer, Message::Unchoke);
+        let asked = table.requests_to(peer);
+        assert!(table.block(peer, asked[0]));
+        table.input(Input::Closed(peer));
+    }
+    assert_eq!(table.swarm().pieces.len(), 4);
+    let others = table.peer_with(4..8);
+    table.say(others, Message::Unchoke);
+    assert_eq!(table.requests_to(others), [], "there is no room");
+    for _ in 0..60 {
+        give(&mut table, others, usize::MAX);
+        table.say(others, Message::KeepAlive);
+        table.wait(Duration::from_secs(1));
+    }
+    assert_eq!(table.swarm().have().count(), 4);
 }
