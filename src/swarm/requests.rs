@@ -63,11 +63,8 @@ impl Swarm {
     }
 
     /// So much of unfinished pieces waits in memory that what holds them up is better asked of others than
-    /// more begun; or no more can be begun.
+    /// more begun.
     fn is_crowded(&self) -> bool {
-        if self.config.memory.waits() {
-            return true;
-        }
         let most = MAX_UNFINISHED_PIECES * u64::from(self.config.layout.piece_length());
         self.pieces.blocks_waiting() * u64::from(BLOCK_LENGTH) >= most.max(MAX_UNFINISHED)
     }
@@ -121,7 +118,8 @@ impl Swarm {
     /// will take far longer for.
     fn end_game_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
         let crowded = self.is_crowded();
-        if !crowded && !self.picker.is_exhausted() {
+        // While there is no memory for more, too, but then it is only worth while with those who hold everybody up.
+        if !crowded && !self.config.memory.waits() && !self.picker.is_exhausted() {
             return None;
         }
         let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
