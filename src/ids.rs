@@ -5,7 +5,7 @@
 //! hashes, and a new id.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use crate::hash::{Sha1, Sha256};
 
@@ -123,26 +123,6 @@ impl fmt::Debug for InfoHashes {
     }
 }
 
-/// A machine, as far as its address tells: the address without its port, but on loopback, where many clients share one
-/// address, with it. An IPv4 address counts as such also behind an IPv6 socket; of an IPv6 address the first half does, for
-/// whoever has one has all of the other half.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Machine(IpAddr, u16);
-
-impl Machine {
-    /// The machine at this address.
-    pub fn at(address: SocketAddr) -> Machine {
-        let ip = address.ip().to_canonical();
-        match ip {
-            ip if ip.is_loopback() => Machine(ip, address.port()),
-            IpAddr::V4(_) => Machine(ip, 0),
-            // All machines of a link share that network: here the address is the machine.
-            IpAddr::V6(v6) if v6.is_unicast_link_local() => Machine(ip, 0),
-            IpAddr::V6(v6) => Machine(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(), 0),
-        }
-    }
-}
-
 /// Who gave us a block.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Source {
@@ -157,18 +137,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_with_ipv6_is_all_of_its_network() {
-        let at = |address: &str| Machine::at(address.parse().unwrap());
-        assert_eq!(at("[2001:db8::1]:1"), at("[2001:db8::ffff:2]:9"));
-        assert_ne!(at("[2001:db8:0:1::1]:1"), at("[2001:db8:0:2::1]:1"));
-        assert_eq!(at("[::ffff:192.0.2.1]:1"), at("192.0.2.1:9"));
-        assert_ne!(at("192.0.2.1:1"), at("192.0.2.2:1"));
-        assert_ne!(at("[::1]:1"), at("[::1]:2"));
-        assert_ne!(at("[fe80::1]:1"), at("[fe80::2]:1"));
-        assert_eq!(at("[fe80::1]:1"), at("[fe80::1]:2"));
-    }
-
-    #[test]
     fn a_hybrid_is_in_both_swarms_and_known_by_its_first_version() {
         let (v1, v2) = (Sha1([1; 20]), Sha256([2; 32]));
         let wire = |hashes: InfoHashes| hashes.wire_hashes().collect::<Vec<_>>();
@@ -178,14 +146,6 @@ mod tests {
         assert_eq!(InfoHashes::Hybrid(v1, v2).to_string(), "01".repeat(20));
         assert_eq!(InfoHashes::V2(v2).to_string(), "02".repeat(32));
         assert_eq!(InfoHashes::V2(v2).wire(), WireHash([2; 20]));
-    }
-
-    #[test]
-    fn a_machine_is_its_address_and_on_loopback_its_port_too() {
-        let machine = |address: &str| Machine::at(address.parse().unwrap());
-        assert_eq!(machine("192.0.2.1:1"), machine("[::ffff:192.0.2.1]:2"));
-        assert_ne!(machine("192.0.2.1:1"), machine("192.0.2.2:1"));
-        assert_ne!(machine("127.0.0.1:1"), machine("127.0.0.1:2"));
     }
 
     #[test]

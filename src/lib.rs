@@ -16,6 +16,7 @@ pub mod client;
 pub mod event;
 pub mod metainfo;
 
+mod address;
 mod bencode;
 mod bitfield;
 mod blocks;

@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::blocks::BlockData;
 use crate::event::{Severity, State, WantedEvents};
 use crate::finder::announce::{AnnounceFailure, Answer, Token};
-use crate::finder::{DialEnd, Finder, FinderOutput, Need, Origin};
+use crate::finder::{DialEnd, Finder, FinderOutput, MAX_HALF_OPEN, Need, Origin};
 use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
 use crate::swarm::{Input, Output, PeerReport, Swarm};
@@ -21,12 +21,14 @@ use crate::swarm::{Input, Output, PeerReport, Swarm};
 pub(crate) struct Transfer {
     swarm: Swarm,
     finder: Finder,
+    /// Places for connections that nobody has, of this torrent or another.
+    free_places: usize,
 }
 
 impl Transfer {
     /// A transfer without peers, in state `Stopped`.
     pub(crate) fn new(swarm: Swarm, finder: Finder) -> Transfer {
-        Transfer { swarm, finder }
+        Transfer { swarm, finder, free_places: usize::MAX }
     }
 
     /// The connected peers.
@@ -124,6 +126,24 @@ impl Transfer {
         self.finder.poll(now, self.need())
     }
 
+    /// From now on there are so many places for connections that nobody has, of this torrent or another: nobody is called
+    /// while there is none.
+    pub(crate) fn set_free_places(&mut self, free: usize) {
+        self.free_places = free;
+    }
+
+    /// A peer that would be called at once if there were a place for it.
+    pub(crate) fn wants_place(&self, now: Instant) -> Option<SocketAddr> {
+        let wants = self.swarm.state() != State::Stopped && self.finder.calls() < MAX_HALF_OPEN;
+        if wants { self.finder.first_ready(now) } else { None }
+    }
+
+    /// Somebody else gets the place of this connection.
+    pub(crate) fn displace(&mut self, now: Instant, peer: PeerKey) {
+        self.swarm.displace(now, peer);
+        self.pass_on(now);
+    }
+
     /// When to call the two `poll`s though nothing happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.swarm.deadline().into_iter().chain(self.finder.deadline(self.need())).min()
@@ -135,7 +155,7 @@ impl Transfer {
             state => {
                 let (addresses, is_complete) = (self.swarm.wants_addresses(), self.swarm.is_complete());
                 Need {
-                    connections: self.swarm.room(),
+                    connections: self.swarm.room().min(self.free_places.saturating_add(self.finder.calls())),
                     addresses,
                     urgent: addresses && !is_complete && state == State::Started,
                     is_partial_seed: self.swarm.is_partial_seed(),

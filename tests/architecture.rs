@@ -60,6 +60,7 @@ use Need::*;
 
 const ROOMS: &[Room] = &[
     // The pure rooms: values in, values out.
+    Room { name: "address", knows: &[], may: &[] },
     Room { name: "layout", knows: &[], may: &[] },
     Room { name: "blocks", knows: &["layout"], may: &[] },
     Room { name: "budget", knows: &["ids"], may: &[] },
@@ -72,11 +73,12 @@ const ROOMS: &[Room] = &[
     Room { name: "metainfo", knows: &["bencode", "hash", "ids", "layout", "text"], may: &[] },
     Room { name: "event", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
     Room { name: "wire", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
-    Room { name: "finder", knows: &["event", "ids", "text"], may: &[] },
+    Room { name: "finder", knows: &["address", "event", "ids", "text"], may: &[] },
     // Of the finder it knows the plain words for how a connection ends.
     Room {
         name: "swarm",
         knows: &[
+            "address",
             "bitfield",
             "blocks",
             "budget",
@@ -116,15 +118,15 @@ const ROOMS: &[Room] = &[
     // The one file that it reads is that of the certificates that the user trusts.
     Room {
         name: "tracker",
-        knows: &["bencode", "event", "finder::announce", "ids", "metainfo", "text", "wire"],
+        knows: &["address", "bencode", "event", "finder::announce", "ids", "metainfo", "text", "wire"],
         may: &[Tokio, Files, Sockets, SocketTypes, Clock, Threads, Chance, Environment],
     },
     // The loop that joins them, and its face.
     Room {
         name: "session",
         knows: &[
-            "bitfield", "blocks", "budget", "check", "client", "disk", "event", "finder", "hash", "ids",
-            "layout", "metainfo", "net", "storage", "swarm", "text", "tracker", "transfer", "wire",
+            "address", "bitfield", "blocks", "budget", "check", "client", "disk", "event", "finder", "hash",
+            "ids", "layout", "metainfo", "net", "storage", "swarm", "text", "tracker", "transfer", "wire",
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],
     },

@@ -10,10 +10,10 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use libtest_mimic::Arguments;
 use support::clients::{Btget, is_in_path};
@@ -165,6 +165,66 @@ impl World {
         // So that it is known that it would have been seen.
         self.transfer(None, "10.9.0.9".parse().unwrap());
         assert!(!self.left_by("i1").is_empty());
+        self.announce_over_both_families();
+    }
+
+    /// A tracker that has addresses of both families hears of us from an address of each (BEP 7), to the end; of a family to which there is no way
+    /// nothing is said.
+    fn announce_over_both_families(&self) {
+        let http = Tracker::start_on(Ipv6Addr::UNSPECIFIED.into()).unwrap();
+        let (udp, heard_by_udp) = udp_tracker_of_both_families();
+        let fixture = Fixture::single(100_000, &udp, 7);
+        let by_name = format!("http://world:{}/announce", http.address().port());
+        let start = |name: &str| {
+            let mut command = inside(&self.holder);
+            command.arg(Btget::program()).arg(fixture.torrent());
+            command.arg("--basedir").arg(fixture.empty_folder(name)).args(["--state-dir", "", "--json"]);
+            command.args(["--tracker", &by_name]);
+            Process::start("btget", &mut command)
+        };
+        let are_from = |addresses: &[SocketAddr], families: &[bool]| {
+            let has =
+                |is_ipv4| addresses.iter().any(|address| address.ip().to_canonical().is_ipv4() == is_ipv4);
+            [true, false].map(has) == [true, false].map(|is_ipv4| families.contains(&is_ipv4))
+        };
+        let by_http = |event: &str| -> Vec<SocketAddr> {
+            let of_event = http.announces().into_iter().filter(|heard| heard.event == event);
+            of_event.map(|heard| heard.address).collect()
+        };
+        let mut btget = start("both");
+        wait_until(
+            "announces from both families",
+            || btget.story(),
+            || {
+                let by_udp = heard_by_udp.lock().unwrap().clone();
+                let heard =
+                    are_from(&by_http("started"), &[true, false]) && are_from(&by_udp, &[true, false]);
+                heard.then_some(())
+            },
+        );
+        btget.terminate();
+        btget.wait_for_code();
+        assert!(are_from(&by_http("stopped"), &[true, false]), "{:?}", http.announces());
+
+        let no_way = [
+            "sh",
+            "-ec",
+            "ip -6 route del default dev i1; ip -6 route del fd01::/64 dev i1; ip -6 route del fd02::/64 dev i2",
+        ];
+        assert!(inside(&self.holder).args(no_way).status().unwrap().success());
+        let before = (http.announces().len(), heard_by_udp.lock().unwrap().len());
+        let mut btget = start("one");
+        btget.wait_for_event("an answer", |event| {
+            event["event"] == "tracker_success" && event["url"].as_str() == Some(&by_name)
+        });
+        btget.terminate();
+        btget.wait_for_code();
+        assert!(http.announces()[before.0..].iter().all(|heard| heard.address.ip().to_canonical().is_ipv4()));
+        assert!(
+            heard_by_udp.lock().unwrap()[before.1..].iter().all(|from| from.ip().to_canonical().is_ipv4())
+        );
+        let failed = |event: &serde_json::Value| event["event"] == "tracker_failure";
+        assert!(!btget.events().iter().any(failed), "{}", btget.story());
     }
 
     /// Downloads from a peer that is called, then seeds to one that calls; each kind of tracker is asked on the way.
@@ -225,12 +285,30 @@ fn inside(holder: &Child) -> Command {
 
 /// Answers announces with nobody; gives its URL.
 fn udp_tracker(address: IpAddr) -> String {
-    let socket = UdpSocket::bind((address, 0)).unwrap();
+    udp_tracker_at(UdpSocket::bind((address, 0)).unwrap(), |_| {})
+}
+
+/// The same, at one port of both addresses; who has announced is noted.
+fn udp_tracker_of_both_families() -> (String, Arc<Mutex<Vec<SocketAddr>>>) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let v4 = UdpSocket::bind("10.9.0.9:0").unwrap();
+    let v6 = UdpSocket::bind(("fd09::9", v4.local_addr().unwrap().port())).unwrap();
+    let mut urls = [v4, v6].map(|socket| {
+        let tell = heard.clone();
+        udp_tracker_at(socket, move |from| tell.lock().unwrap().push(from))
+    });
+    (std::mem::take(&mut urls[0]), heard)
+}
+
+fn udp_tracker_at(socket: UdpSocket, announced: impl Fn(SocketAddr) + Send + 'static) -> String {
     let port = socket.local_addr().unwrap().port();
     std::thread::spawn(move || {
         let mut packet = [0; 2048];
         while let Ok((length, from)) = socket.recv_from(&mut packet) {
             let is_connect = length == 16;
+            if !is_connect {
+                announced(from);
+            }
             let mut answer = u32::from(!is_connect).to_be_bytes().to_vec();
             answer.extend(&packet[12..16]);
             answer.extend(if is_connect { [7; 8].as_slice() } else { &[0, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0] });

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Origin;
-use crate::ids::Machine;
+use crate::address::Machine;
 
 /// Addresses kept; further ones are not taken.
 pub(super) const MAX_CANDIDATES: usize = 2000;
@@ -53,6 +53,8 @@ pub(super) struct Candidates {
     all: BTreeMap<SocketAddr, Candidate>,
     /// Those with `ready`, by it and by ticket.
     waiting: BTreeSet<(Instant, u32, SocketAddr)>,
+    /// Of these, those of which nothing came, or nothing but a breach of the protocol.
+    doubtful: BTreeSet<(Instant, u32, SocketAddr)>,
     /// How many each origin has told us of.
     counts: [usize; Origin::ALL.len()],
     banned: BTreeSet<Machine>,
@@ -69,6 +71,7 @@ impl Candidates {
         Candidates {
             all: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             counts: [0; Origin::ALL.len()],
             banned: BTreeSet::new(),
             bans: VecDeque::new(),
@@ -95,12 +98,14 @@ impl Candidates {
 
     /// The next address to call, which then counts as being called.
     pub(super) fn take(&mut self, now: Instant) -> Option<SocketAddr> {
-        let &(ready, _, address) = self.waiting.first()?;
-        if ready > now {
-            return None;
-        }
+        let address = self.first_ready(now)?;
         self.occupy(address);
         Some(address)
+    }
+
+    /// The address that [`Candidates::take`] would give.
+    pub(super) fn first_ready(&self, now: Instant) -> Option<SocketAddr> {
+        self.waiting.first().filter(|&&(ready, ..)| ready <= now).map(|&(.., address)| address)
     }
 
     /// How long a call of this address may take.
@@ -120,6 +125,7 @@ impl Candidates {
             && let Some(ready) = candidate.ready.take()
         {
             self.waiting.remove(&(ready, candidate.ticket, address));
+            self.doubtful.remove(&(ready, candidate.ticket, address));
         }
     }
 
@@ -146,7 +152,7 @@ impl Candidates {
         self.wait_until(address, now + pause.min(LONGEST_PAUSE));
     }
 
-    /// It could not be called for reasons of our own (too many connections): soon again.
+    /// It was called, and refused for reasons of our own (too many connections): soon again.
     pub(super) fn postpone(&mut self, now: Instant, address: SocketAddr) {
         self.wait_until(address, now + FIRST_PAUSE);
     }
@@ -184,6 +190,9 @@ impl Candidates {
         if let Some(candidate) = self.all.get_mut(&address) {
             candidate.ready = Some(ready);
             self.waiting.insert((ready, candidate.ticket, address));
+            if candidate.failures > 0 || candidate.breaches > 0 {
+                self.doubtful.insert((ready, candidate.ticket, address));
+            }
         }
     }
 
@@ -194,15 +203,17 @@ impl Candidates {
         }
     }
 
-    /// Room is made where an address has failed, the longest wait first. For an origin that has less than its share
-    /// it is also made at the cost of the one that has most, where its addresses have been known to fail or wait longest.
+    /// Room is made where an address has failed, or its peer has broken the protocol, the longest wait first. For an origin that has less than
+    /// its share it is also made at the cost of the one that has most, where an address waits longest.
     fn make_room(&mut self, origin: Origin) -> bool {
-        let mut latest = self.waiting.iter().rev().map(|&(.., address)| address);
-        let found = latest.find(|address| self.all[address].failures > 0).or_else(|| {
+        let doubtful = self.doubtful.last().map(|&(.., address)| address);
+        let found = doubtful.or_else(|| {
+            if self.counts[origin as usize] >= SHARE {
+                return None;
+            }
             let most = Origin::ALL.into_iter().max_by_key(|&origin| self.counts[origin as usize])?;
-            let has_less = self.counts[origin as usize] < SHARE;
             let mut latest = self.waiting.iter().rev().map(|&(.., address)| address);
-            latest.find(|address| has_less && self.all[address].origin == most)
+            latest.find(|address| self.all[address].origin == most)
         });
         found.inspect(|&address| self.forget(address)).is_some()
     }
@@ -278,6 +289,18 @@ mod tests {
         candidates.on_failure(now, address(7));
         assert!(candidates.add(now, address(2999), Origin::Tracker));
         assert!(!candidates.all.contains_key(&address(7)));
+    }
+
+    #[test]
+    fn who_breaks_the_protocol_holds_no_place_that_others_could_have() {
+        let (now, mut candidates) = (Instant::now(), Candidates::new(1));
+        for n in 0..2000 {
+            candidates.add(now, address(n), Origin::Tracker);
+        }
+        let called = candidates.take(now).unwrap();
+        candidates.on_breach(now, called);
+        assert!(candidates.add(now, address(2999), Origin::Tracker));
+        assert!(!candidates.all.contains_key(&called) && candidates.doubtful.is_empty());
     }
 
     #[test]

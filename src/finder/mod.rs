@@ -82,8 +82,6 @@ pub struct Need {
 pub enum DialEnd {
     /// Nobody answered, or not a peer of this torrent.
     Failed,
-    /// There was no room for it among all connections of the process.
-    Postponed,
     /// We reached ourselves.
     Own,
 }
@@ -99,6 +97,8 @@ pub enum Parting {
     Fruitless,
     /// The peer broke the protocol.
     Unruly,
+    /// Others needed the place more.
+    Displaced,
 }
 
 /// What to do.
@@ -188,7 +188,6 @@ impl Finder {
         self.half_open.remove(&address);
         match how {
             DialEnd::Failed => self.candidates.on_failure(now, address),
-            DialEnd::Postponed => self.candidates.postpone(now, address),
             DialEnd::Own => self.candidates.is_own(address),
         }
     }
@@ -218,7 +217,8 @@ impl Finder {
         match how {
             Parting::Useful => self.candidates.on_disconnect(now, address, false),
             Parting::Useless => self.candidates.on_disconnect(now, address, true),
-            Parting::Fruitless => self.candidates.on_failure(now, address),
+            // Nor is it to take the place back before the others have had their turn.
+            Parting::Fruitless | Parting::Displaced => self.candidates.on_failure(now, address),
             Parting::Unruly => self.candidates.on_breach(now, address),
         }
     }
@@ -287,6 +287,16 @@ impl Finder {
     /// How long a call of this address may take.
     pub fn patience(&self, address: SocketAddr) -> std::time::Duration {
         self.candidates.patience(address)
+    }
+
+    /// Calls under way.
+    pub fn calls(&self) -> usize {
+        self.half_open.len()
+    }
+
+    /// The address that would be called now if there were room.
+    pub fn first_ready(&self, now: Instant) -> Option<SocketAddr> {
+        self.candidates.first_ready(now)
     }
 
     fn has_room(&self, need: Need) -> bool {

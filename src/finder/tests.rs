@@ -99,7 +99,8 @@ fn those_that_were_of_use_are_called_again_before_those_that_never_answer() {
         bench.finder.connected(address);
         bench.finder.parted(bench.now, address, how);
     }
-    bench.end(dialed[3], DialEnd::Postponed);
+    bench.finder.dial_answered(dialed[3]);
+    bench.finder.refused(bench.now, dialed[3]);
     let mut calls = BTreeMap::new();
     let began = bench.now;
     while bench.now < began + MINUTE * 60 {

@@ -8,8 +8,9 @@ use tokio::task::AbortHandle;
 
 use super::packets::handshake_packet;
 use super::{Engine, Notice, tell_not_established};
+use crate::address::Machine;
 use crate::event::{Direction, Kind, Severity};
-use crate::ids::{Machine, PeerKey};
+use crate::ids::PeerKey;
 use crate::net::dial::{self, DialError, Established};
 use crate::net::link::Link;
 
@@ -54,8 +55,7 @@ impl Engine {
         if context.is_filtered(address) {
             return; // dropped, and so closed
         }
-        let full = context.connections.count() >= context.options.max_peers;
-        if full || self.shutting_down {
+        if self.shutting_down {
             return; // dropped, and so closed
         }
         context.tell_if(Severity::Debug, || Kind::PeerConnect {
@@ -92,19 +92,25 @@ impl Engine {
                 return tell_not_established(&error, address, tell);
             }
         };
+        self.let_in(now, address, established);
+    }
+
+    /// A peer that called us has said for which torrent.
+    pub(super) fn let_in(&mut self, now: Instant, address: SocketAddr, established: Established) {
         let asked_for = self.by_hash.get(&established.handshake.info_hash).copied();
-        let torrent =
-            asked_for.and_then(|id| self.torrents.get_mut(&id)).filter(|torrent| torrent.is_running());
-        let Some(torrent) = torrent else {
-            self.context.tell_if(Severity::Debug, || Kind::PeerPacketIn {
-                address,
-                packet: handshake_packet(&established.handshake),
-            });
-            let reason = "asks for a torrent that is not here".to_owned();
-            return self.context.tell_if(Severity::Info, || Kind::PeerDisconnect { address, reason });
+        let torrent = asked_for.and_then(|id| self.torrents.get(&id)).filter(|torrent| torrent.is_running());
+        let refused = match torrent.map(|torrent| (torrent.id, torrent.may_let_in(address))) {
+            None => "asks for a torrent that is not here",
+            Some((id, true)) if !self.find_place(now, id, address) => "too many peers",
+            Some((id, _)) => {
+                self.with(id, |torrent, context| torrent.on_answered(now, address, established, context));
+                return;
+            }
         };
-        torrent.on_answered(now, address, established, &mut self.context);
-        self.touched.insert(torrent.id);
+        let packet = || handshake_packet(&established.handshake);
+        self.context.tell_if(Severity::Debug, || Kind::PeerPacketIn { address, packet: packet() });
+        let reason = refused.to_owned();
+        self.context.tell_if(Severity::Info, || Kind::PeerDisconnect { address, reason });
     }
 }
 

@@ -84,6 +84,11 @@ impl Context {
         }
     }
 
+    /// Places for connections that nobody has; a call under way has one.
+    pub(crate) fn free_places(&self) -> usize {
+        self.options.max_peers.saturating_sub(self.connections.count())
+    }
+
     /// Whether the filter refuses a peer that calls us; if so, that is told. (Those that we may call pass the gate of each
     /// torrent's finder.)
     pub(crate) fn is_filtered(&mut self, address: SocketAddr) -> bool {

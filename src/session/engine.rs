@@ -13,6 +13,7 @@ use super::clock::{Clock, used_by_thread};
 use super::connections::Connections;
 use super::context::{Context, Identity, WriteBudget, protocol};
 use super::options::SessionOptions;
+use super::room::Crowded;
 use super::schedule::Schedule;
 use super::subscribers::Subscribers;
 use super::thread::no_thread;
@@ -47,6 +48,8 @@ pub(crate) struct Engine {
     clock: Clock,
     /// When which torrent has something to do though nothing happens.
     schedule: Schedule,
+    /// Whether all places for connections are taken, and who waits for one.
+    pub(super) crowded: Crowded,
     /// Torrents to which something has happened in this turn of the loop.
     pub(super) touched: BTreeSet<TorrentId>,
     /// What all torrents share.
@@ -105,6 +108,7 @@ impl Engine {
             by_hash: HashMap::new(),
             clock: Clock::new(Instant::now(), used_by_thread()),
             schedule: Schedule::default(),
+            crowded: Crowded::default(),
             touched: BTreeSet::new(),
             context,
             listening: listeners.addresses(),
@@ -189,7 +193,8 @@ impl Engine {
             wait = HEARTBEAT;
         }
         let latest = self.clock.now() + wait;
-        let deadline = self.clock.to_system(self.schedule.next().map_or(latest, |at| at.min(latest)));
+        let due = self.schedule.next().into_iter().chain(self.crowded.deadline());
+        let deadline = self.clock.to_system(due.fold(latest, Instant::min));
         self.clock.sleep(deadline);
         deadline
     }
@@ -218,6 +223,9 @@ impl Engine {
             self.touched.extend(self.context.memory.asked_to_give_up());
             if let Some(id) = self.context.memory.next_turn() {
                 self.with(id, |torrent, _| torrent.on_memory(now));
+            }
+            if self.touched.is_empty() {
+                self.make_room(now);
             }
             if self.touched.is_empty() {
                 break;

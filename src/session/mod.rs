@@ -17,6 +17,8 @@ mod connections;
 mod context;
 mod engine;
 mod packets;
+mod places;
+mod room;
 mod routes;
 mod schedule;
 mod selection;
@@ -101,6 +103,8 @@ pub(crate) enum Notice {
     Dialed(TorrentId, SocketAddr, Result<Established, DialError>),
     /// A tracker has answered, or not, what was asked in a round.
     Announced(TorrentId, Round, Token, Result<Answer, AnnounceFailure>),
+    /// A tracker has named these peers in a round, and more may come.
+    FoundEarly(TorrentId, Round, Vec<SocketAddr>),
     /// A check has come to a verdict on a piece.
     PieceChecked(TorrentId, PieceIndex, PieceResult),
     /// A check has begun to look at what is on the disk.

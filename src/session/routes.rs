@@ -57,6 +57,9 @@ impl Engine {
             Notice::Announced(id, round, token, result) => {
                 self.with(id, |torrent, _| torrent.on_announced(now, round, token, result));
             }
+            Notice::FoundEarly(id, round, peers) => {
+                self.with(id, |torrent, _| torrent.on_found_early(now, round, peers));
+            }
             Notice::PieceChecked(id, piece, result) => {
                 self.with(id, |torrent, context| torrent.on_piece_checked(piece, result, context));
             }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::allowed_fast::{SET_SIZE, allowed_fast_set};
-use super::peer::{Peer, REQQ};
+use super::peer::{Occupant, Peer, REQQ};
 use super::{Hello, Output, PeerReport, Swarm};
 use crate::event::{Direction, Kind, Severity, State};
 use crate::finder::Parting;
@@ -214,11 +214,11 @@ impl Swarm {
         self.pieces.release_exclusive(key);
         self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
         if let Some(callable) = peer.callable {
-            let how = match peer.useful + peer.uploaded > 0 {
-                _ if peer.unruly => Parting::Unruly,
-                _ if peer.wants_nothing() && self.is_complete() => Parting::Useless,
-                true => Parting::Useful,
-                false => Parting::Fruitless,
+            let how = match peer.parting {
+                Some(how) => how,
+                None if peer.wants_nothing() && self.is_complete() => Parting::Useless,
+                None if peer.useful + peer.uploaded > 0 => Parting::Useful,
+                None => Parting::Fruitless,
             };
             self.reports.push(PeerReport::Parted(callable, how));
         }
@@ -227,6 +227,16 @@ impl Swarm {
         self.wake_idle();
         self.served.remove(&key);
         self.fill_slots(now);
+    }
+
+    /// What the place of each connection is worth.
+    pub fn occupants(&self, now: Instant) -> impl Iterator<Item = Occupant> {
+        self.peers.values().map(move |peer| peer.occupant(now))
+    }
+
+    /// Somebody else gets the place of this connection. The peer is not called again before others have been.
+    pub fn displace(&mut self, now: Instant, key: PeerKey) {
+        self.part(now, key, Parting::Displaced, "made room for others");
     }
 
     /// Blocks may have become free: those who have room are asked again.

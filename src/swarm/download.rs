@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use super::begun::{Arrival, Sender, WholePiece};
 use super::peer::{MAX_HINTS, MAX_REFUSED, MAX_SUGGESTED};
 use super::{MAX_UNWRITTEN, Output, PeerReport, Swarm};
+use crate::address::Machine;
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::event::{Kind, Severity, State};
 use crate::hash::Sha1;
-use crate::ids::{Machine, PeerKey, Source};
+use crate::ids::{PeerKey, Source};
 use crate::layout::{Block, PieceIndex};
 use crate::wire::{Extended, Message};
 
@@ -245,6 +246,7 @@ impl Swarm {
             Arrival::Kept { others, whole } => {
                 if let Some(peer) = self.peers.get_mut(&key) {
                     peer.useful += length;
+                    peer.gave = Some(now);
                 }
                 others.into_iter().for_each(|other| self.cancel(now, other, block));
                 if whole {

@@ -44,7 +44,7 @@ use picker::Picker;
 use rate::RateMeter;
 use suspects::Suspects;
 
-pub use peer::{PeerFlags, PeerStatus};
+pub use peer::{Occupant, PeerFlags, PeerStatus};
 pub use picker::Order;
 
 /// Bytes of whole pieces that wait for their hash and write before no more is asked for: most of a
@@ -283,7 +283,7 @@ impl Swarm {
             Input::Want { wanted, weights, order } => self.want(now, wanted, &weights, order),
             Input::Connected(hello) => self.on_connected(now, hello, false),
             Input::Closed(peer) => self.on_closed(now, peer),
-            Input::Unruly(peer) => self.is_unruly(peer),
+            Input::Unruly(peer) => self.note_parting(peer, Parting::Unruly),
             Input::Message(peer, message) => self.on_message(now, peer, message),
             Input::Sent(peer, bytes) => self.on_sent(now, peer, bytes),
             Input::Passed { piece, digests } => self.on_passed(now, piece, &digests),
@@ -411,16 +411,21 @@ impl Swarm {
         self.outputs.push_back(Output::Send(peer, message));
     }
 
-    fn is_unruly(&mut self, peer: PeerKey) {
+    /// A connection will have ended in this way, whatever came and went on it.
+    fn note_parting(&mut self, peer: PeerKey, how: Parting) {
         if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.unruly = true;
+            peer.parting = Some(how);
         }
+    }
+
+    fn part(&mut self, now: Instant, peer: PeerKey, how: Parting, reason: impl Into<String>) {
+        self.note_parting(peer, how);
+        self.close(now, peer, reason);
     }
 
     /// Closes a connection because the peer broke the protocol: it is called again less and less often.
     fn close_unruly(&mut self, now: Instant, peer: PeerKey, reason: impl Into<String>) {
-        self.is_unruly(peer);
-        self.close(now, peer, reason);
+        self.part(now, peer, Parting::Unruly, reason);
     }
 
     /// Closes a connection of ours and forgets the peer.

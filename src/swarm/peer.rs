@@ -10,6 +10,7 @@ use super::rate::RateMeter;
 use super::window::{Sent, Window};
 use crate::bitfield::Bitfield;
 use crate::event::Direction;
+use crate::finder::Parting;
 use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
 use crate::wire::extended::PeerExtensions;
@@ -54,6 +55,25 @@ pub struct PeerStatus {
     pub pieces: u32,
     /// The share of all pieces that it has, 0.0 to 1.0.
     pub progress: f64,
+}
+
+/// What a peer's place among the connections is worth.
+#[derive(Clone, Copy, Debug)]
+pub struct Occupant {
+    /// The connection.
+    pub peer: PeerKey,
+    /// Its other end.
+    pub address: SocketAddr,
+    /// Since when there is a connection.
+    pub connected: Instant,
+    /// Since when it has had nothing that we lack, and has wanted nothing.
+    pub useless_since: Option<Instant>,
+    /// When it last sent a block that was kept.
+    pub gave: Option<Instant>,
+    /// Payload bytes a second that it sends us.
+    pub down_rate: u64,
+    /// Payload bytes a second that we send it.
+    pub up_rate: u64,
 }
 
 /// The state of a connection (BEP 3), and whether the peer sends what it is asked for.
@@ -128,8 +148,8 @@ pub(super) struct Peer {
     pub refusals: u32,
     /// How often it has choked us while it owed blocks since it last sent one.
     pub barren_chokes: u32,
-    /// It has broken the protocol, and is closed for it.
-    pub unruly: bool,
+    /// How the connection will have ended, where what came and went on it does not say it.
+    pub parting: Option<Parting>,
     /// It does not send what it was asked for.
     pub snubbed: bool,
     /// Times in a row that it was snubbed.
@@ -154,6 +174,8 @@ pub(super) struct Peer {
     pub uploaded: u64,
     /// Payload bytes from it that were kept.
     pub useful: u64,
+    /// When the last of them came.
+    pub gave: Option<Instant>,
     /// What it has sent that nobody had asked for and that was of no use: payload bytes, and a charge for each block.
     pub unasked: u64,
     /// When it last sent anything.
@@ -200,7 +222,7 @@ impl Peer {
             refused: Vec::new(),
             refusals: 0,
             barren_chokes: 0,
-            unruly: false,
+            parting: None,
             snubbed: false,
             snubs: 0,
             probe_at: now,
@@ -213,6 +235,7 @@ impl Peer {
             downloaded: 0,
             uploaded: 0,
             useful: 0,
+            gave: None,
             unasked: 0,
             last_received: now,
             last_sent: now,
@@ -252,6 +275,20 @@ impl Peer {
             uploaded: self.uploaded,
             pieces: self.pieces.count(),
             progress: f64::from(self.pieces.count()) / f64::from(self.pieces.len().max(1)),
+        }
+    }
+
+    /// What its place is worth. Whoever is paused is not interested in what he will be.
+    pub(super) fn occupant(&self, now: Instant) -> Occupant {
+        let is_useless = self.interesting == 0 && !self.peer_interested;
+        Occupant {
+            peer: self.key,
+            address: self.address,
+            connected: self.connected,
+            useless_since: is_useless.then_some(self.last_useful),
+            gave: self.gave,
+            down_rate: self.down_rate.get(now),
+            up_rate: self.up_rate.get(now),
         }
     }
 

@@ -17,8 +17,9 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
 };
 
-use super::inner::{Reach, is_inner};
+use super::inner::Reach;
 use super::{Interrupt, TIMEOUT};
+use crate::address::is_inner;
 
 /// How long an address has before the next one is tried beside it (RFC 8305).
 const HEAD_START: Duration = Duration::from_millis(250);

@@ -14,10 +14,12 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
 
 use super::connect::BoundConnector;
-use super::inner::{Reach, is_inner};
+use super::families::{self, Family};
+use super::inner::Reach;
 use super::resolve::{self, SystemResolver};
 use super::watch::Tap;
 use super::{MAX_BODY, MAX_REDIRECTS, Options, Request, answer, url};
+use crate::address::is_inner;
 use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
 
 const USER_AGENT: &str = concat!("btget/", env!("CARGO_PKG_VERSION"));
@@ -42,15 +44,45 @@ struct Hop {
     reach: Reach,
     /// Set once there is a connection to an inner address.
     reached_inside: Arc<AtomicBool>,
+    /// Only by addresses of this family.
+    family: Option<Family>,
+}
+
+impl Hop {
+    fn scheme(&self) -> &str {
+        self.uri.scheme_str().unwrap_or_default()
+    }
 }
 
 /// See [`super::announce`].
 pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, AnnounceFailure> {
     let deadline = Instant::now() + options.timeout;
+    let families = families_of(request, options)?;
+    families::over_each(&families, options, |&family| announce_over(family, request, deadline, options))
+}
+
+/// The families of addresses to ask the tracker by, each apart; `None`: whatever comes first, for there is but one way to it.
+fn families_of(request: &Request, options: &Options) -> Result<Vec<Option<Family>>, AnnounceFailure> {
+    let hop = next_hop(&url::announce_url(request), None, request)?;
+    let (host, port) = (hop.uri.host().unwrap_or_default(), resolve::port_of(&hop.uri));
+    if options.proxies.find(hop.scheme(), host)?.is_some() || resolve::literal(host).is_some() {
+        return Ok(vec![None]);
+    }
+    let addresses = resolve::look_up(host, port, options.bind).map_err(AnnounceFailure::no_answer)?;
+    let families = families::reachable(&addresses, options.bind);
+    Ok(families.into_iter().map(|(family, _)| Some(family)).collect())
+}
+
+fn announce_over(
+    family: Option<Family>,
+    request: &Request,
+    deadline: Instant,
+    options: &Options,
+) -> Result<Answer, AnnounceFailure> {
     let mut url = url::announce_url(request);
     let mut last: Option<Hop> = None;
     for _ in 0..=MAX_REDIRECTS {
-        let hop = next_hop(&url, last.as_ref(), request)?;
+        let hop = Hop { family, ..next_hop(&url, last.as_ref(), request)? };
         match get(&hop, deadline, options)? {
             Reply::Body { status_code, body } => return judge(request, status_code, &body, deadline),
             Reply::Redirect(location) => url = url::redirect(&url, &location),
@@ -79,7 +111,7 @@ fn next_hop(url: &str, last: Option<&Hop>, request: &Request) -> Result<Hop, Ann
         Some(last) if last.reached_inside.load(Ordering::Relaxed) => Reach::AnnouncePaths,
         Some(_) => Reach::Outside,
     };
-    Ok(Hop { uri, credentials, reach, reached_inside: Arc::default() })
+    Ok(Hop { uri, credentials, reach, reached_inside: Arc::default(), family: None })
 }
 
 fn get(hop: &Hop, deadline: Instant, options: &Options) -> Result<Reply, AnnounceFailure> {
@@ -124,11 +156,12 @@ fn get(hop: &Hop, deadline: Instant, options: &Options) -> Result<Reply, Announc
 
 /// An agent for one exchange: the next one with this tracker is half an hour away.
 fn agent(hop: &Hop, time: Duration, options: &Options) -> Result<ureq::Agent, AnnounceFailure> {
-    let (scheme, host) = (hop.uri.scheme_str().unwrap_or_default(), hop.uri.host().unwrap_or_default());
+    let (scheme, host) = (hop.scheme(), hop.uri.host().unwrap_or_default());
     // ureq's own reading of the environment would send even loopback through a proxy.
     let proxy = options.proxies.find(scheme, host)?;
     // Where the user's proxy stands is the user's affair. It looks up names itself; inner addresses are not asked for through it either.
-    let reach = if proxy.is_some() { Reach::Anywhere } else { hop.reach };
+    let is_proxied = proxy.is_some();
+    let reach = if is_proxied { Reach::Anywhere } else { hop.reach };
     if let Some(address) = proxy.as_ref().and_then(|_| resolve::literal(host)) {
         if !hop.reach.allows(address, hop.uri.path()) {
             return Err(AnnounceFailure::no_answer(hop.reach.refusal(address)));
@@ -140,7 +173,7 @@ fn agent(hop: &Hop, time: Duration, options: &Options) -> Result<ureq::Agent, An
         reach,
         path: hop.uri.path().to_owned(),
         interrupt: options.interrupt.clone(),
-        reached_inside: if proxy.is_some() { Arc::default() } else { hop.reached_inside.clone() },
+        reached_inside: if is_proxied { Arc::default() } else { hop.reached_inside.clone() },
     };
     let config = ureq::Agent::config_builder()
         .proxy(proxy)
@@ -160,7 +193,9 @@ fn agent(hop: &Hop, time: Duration, options: &Options) -> Result<ureq::Agent, An
             .chain(connector)
             .chain(RustlsConnector::default())
             .chain(Tap(options.watch.clone()));
-    Ok(ureq::Agent::with_parts(config.build(), connector, SystemResolver { bind: options.bind }))
+    // The proxy has its own addresses.
+    let family = hop.family.filter(|_| !is_proxied);
+    Ok(ureq::Agent::with_parts(config.build(), connector, SystemResolver { bind: options.bind, family }))
 }
 
 fn read_roots(path: &Path) -> Result<RootCerts, AnnounceFailure> {

@@ -6,6 +6,7 @@
 
 pub mod answer;
 mod connect;
+mod families;
 mod http;
 mod inner;
 mod pool;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use families::Early;
 pub use pool::AnnouncePool;
 pub use proxy::Proxies;
 pub use watch::{Step, Watch};
@@ -112,6 +114,8 @@ pub struct Options {
     pub watch: Option<Watch>,
     /// Whether the thread is needed elsewhere.
     pub interrupt: Interrupt,
+    /// Who is told of peers while more may come.
+    pub early: Early,
 }
 
 /// Asked, a few times a second while an announce waits, whether it is to give its thread to another one. The default is never.
@@ -158,11 +162,13 @@ impl Default for Options {
             ca_file: None,
             watch: None,
             interrupt: Interrupt::default(),
+            early: Early::default(),
         }
     }
 }
 
-/// Announces to the tracker of `request.url` and waits for its answer; blocks.
+/// Announces to the tracker of `request.url`, over each family of addresses that it has and that we have (BEP 7), and waits for its
+/// answer; blocks.
 ///
 /// # Errors
 ///

@@ -13,6 +13,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
 use super::answer::NamedPeer;
+use super::families::Family;
 use super::proxy;
 
 /// Addresses of one name that are tried.
@@ -35,7 +36,7 @@ pub(super) fn look_up(host: &str, port: u16, bind: Option<IpAddr>) -> Result<Vec
         (false, _) => Ok(addresses),
         (true, None) => Err("the host has no address".to_owned()),
         (true, Some(bind)) => {
-            let family = if bind.is_ipv4() { "IPv4" } else { "IPv6" };
+            let family = Family::of(&SocketAddr::new(bind, 0));
             Err(format!("the host has no {family} address, and nothing else is reached from {bind}"))
         }
     }
@@ -57,6 +58,11 @@ fn in_turn(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
         pair.iter().any(Option::is_some).then_some(pair)
     });
     turns.flatten().flatten().take(MAX_ADDRESSES).collect()
+}
+
+/// The port of an HTTP URL, said or not.
+pub(super) fn port_of(uri: &Uri) -> u16 {
+    uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 })
 }
 
 /// The address that a host is by its writing alone, without a name server: also as 2130706433, 0x7f.1 and the like, which the
@@ -92,17 +98,21 @@ pub(super) fn look_up_peers(names: &[NamedPeer], deadline: Instant, peers: &mut 
 #[derive(Debug)]
 pub(super) struct SystemResolver {
     pub bind: Option<IpAddr>,
+    /// The addresses of other families are left out; `None`: of none.
+    pub family: Option<Family>,
 }
 
 impl Resolver for SystemResolver {
     fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         let host = uri.host().ok_or(Error::HostNotFound)?;
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let found = look_up(host, port_of(uri), self.bind).map_err(|reason| Error::Other(reason.into()))?;
         let mut addresses = self.empty();
-        for address in look_up(host, port, self.bind).map_err(|reason| Error::Other(reason.into()))? {
-            addresses.push(address);
+        let is_of_family = |address: &SocketAddr| self.family.is_none_or(|it| it == Family::of(address));
+        found.into_iter().filter(is_of_family).for_each(|address| addresses.push(address));
+        match (addresses.is_empty(), self.family) {
+            (true, Some(family)) => Err(Error::Other(format!("{host} has no {family} address").into())),
+            _ => Ok(addresses),
         }
-        Ok(addresses)
     }
 }
 

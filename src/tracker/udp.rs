@@ -6,12 +6,13 @@
 //! little while first.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use ureq::http::Uri;
 
 use super::connect::is_to_be_repeated;
+use super::families::{self, Family};
 use super::watch::{Line, Step};
 use super::{Interrupt, Options, Request, answer, resolve};
 use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
@@ -77,7 +78,9 @@ pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, A
     };
     let addresses = resolve::look_up(host, port, options.bind).map_err(AnnounceFailure::no_answer)?;
     let path = uri.path_and_query().map_or("", |path| path.as_str());
-    announce_to_any(&addresses, request, path, options, started + time)
+    families::over_each(&families::reachable(&addresses, options.bind), options, |(_, addresses)| {
+        announce_to_any(addresses, request, path, options, started + time)
+    })
 }
 
 /// All addresses are tried; one that was quiet for a while may be slow, but the others come first.
@@ -115,10 +118,7 @@ fn announce_to(
     options: &Options,
     deadline: Instant,
 ) -> Result<Answer, Trouble> {
-    let any = match address {
-        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
+    let any = Family::of(&address).unspecified();
     let socket = UdpSocket::bind((options.bind.unwrap_or(any), 0))?;
     socket.connect(address)?;
     let exchange = Exchange {

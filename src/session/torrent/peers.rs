@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Torrent;
-use crate::event::{Direction, Kind, Severity};
+use crate::event::{Direction, Kind, Severity, State};
 use crate::finder::{DialEnd, Origin};
 use crate::ids::PeerKey;
 use crate::net::dial::{DialError, Established, MAX_CALL};
@@ -12,7 +12,7 @@ use crate::net::driver::{FromPeer, Incoming, Outgoing};
 use crate::session::context::Context;
 use crate::session::packets::{handshake_packet, packet};
 use crate::session::{Notice, tell_not_established};
-use crate::swarm::{Hello, Input};
+use crate::swarm::{Hello, Input, Occupant};
 use crate::wire::{Handshake, Limits, Message, Reserved};
 
 /// Peers that the user names while a torrent is checked; further ones are forgotten.
@@ -30,10 +30,7 @@ impl Torrent {
     }
 
     /// Calls a peer.
-    pub(super) fn dial(&mut self, now: Instant, address: SocketAddr, context: &mut Context) {
-        if context.connections.count() >= context.options.max_peers {
-            return self.dial_ended(now, address, DialEnd::Postponed);
-        }
+    pub(super) fn dial(&mut self, address: SocketAddr, context: &mut Context) {
         self.tell_if(context, Severity::Debug, || Kind::PeerConnect {
             address,
             direction: Direction::Out,
@@ -51,6 +48,34 @@ impl Torrent {
 
     fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd) {
         self.with_transfer(|transfer| transfer.dial_ended(now, address, how));
+    }
+
+    /// What the place of each of its connections is worth.
+    pub(crate) fn occupants(&self, now: Instant) -> impl Iterator<Item = Occupant> {
+        self.swarm().into_iter().flat_map(move |swarm| swarm.occupants(now))
+    }
+
+    /// Calls under way.
+    pub(crate) fn calls(&self) -> usize {
+        self.transfer().map_or(0, |transfer| transfer.finder().calls())
+    }
+
+    /// A peer that would be called at once if there were a place for it.
+    pub(crate) fn wants_place(&self, now: Instant) -> Option<SocketAddr> {
+        self.transfer().and_then(|transfer| transfer.wants_place(now))
+    }
+
+    /// Whether a peer that calls us may be let in if there is a place for it.
+    pub(crate) fn may_let_in(&self, address: SocketAddr) -> bool {
+        self.transfer().is_some_and(|transfer| {
+            transfer.swarm().state() != State::Stopped && !transfer.finder().is_banned(address)
+        })
+    }
+
+    /// Somebody else gets the place of this connection, which is free at once.
+    pub(crate) fn displace(&mut self, now: Instant, peer: PeerKey, context: &mut Context) {
+        self.with_transfer(|transfer| transfer.displace(now, peer));
+        self.perform_swarm(now, context);
     }
 
     /// A call has been answered, or not.

@@ -18,7 +18,7 @@ const READ_TOGETHER: usize = 512 * 1024;
 
 impl Torrent {
     /// Tells the transfer of something; what it says about it is done when the loop's turn ends.
-    pub(super) fn with_transfer(&mut self, tell: impl FnOnce(&mut Transfer)) {
+    pub(in crate::session) fn with_transfer(&mut self, tell: impl FnOnce(&mut Transfer)) {
         if let Activity::Running { transfer, .. } = &mut self.activity {
             tell(transfer);
             self.has_input = true;
@@ -26,7 +26,7 @@ impl Torrent {
     }
 
     /// Tells the swarm of something, as [`Torrent::with_transfer`].
-    pub(super) fn input(&mut self, now: Instant, input: Input) {
+    pub(in crate::session) fn input(&mut self, now: Instant, input: Input) {
         self.with_transfer(|transfer| transfer.handle(now, input));
     }
 
@@ -43,9 +43,11 @@ impl Torrent {
     }
 
     fn perform_finder(&mut self, now: Instant, context: &mut Context) {
-        while let Some(output) = self.transfer_mut().and_then(|transfer| transfer.poll_finder(now)) {
+        while let Some(transfer) = self.transfer_mut() {
+            transfer.set_free_places(context.free_places());
+            let Some(output) = transfer.poll_finder(now) else { break };
             match output {
-                FinderOutput::Dial(address) => self.dial(now, address, context),
+                FinderOutput::Dial(address) => self.dial(address, context),
                 FinderOutput::Announce(announce) => self.announce(announce, context),
                 FinderOutput::Filtered(address, rule) => context.tell_filtered(address, rule),
                 FinderOutput::Event(kind) => self.tell(context, kind),
@@ -53,7 +55,7 @@ impl Torrent {
         }
     }
 
-    fn perform_swarm(&mut self, now: Instant, context: &mut Context) {
+    pub(super) fn perform_swarm(&mut self, now: Instant, context: &mut Context) {
         let mut serving: Option<(PeerKey, Vec<Block>)> = None;
         while let Some(output) = self.transfer_mut().and_then(|transfer| transfer.poll(now)) {
             if let Output::Serve(peer, block) = output {

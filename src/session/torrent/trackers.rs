@@ -1,15 +1,17 @@
 //! A torrent's trackers: which they are, what they are told, and what they answer.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::{Activity, Torrent};
 use crate::event::{Kind, Severity};
+use crate::finder::Origin;
 use crate::finder::announce::{Announce, AnnounceFailure, Answer, MAX_TRACKERS, Token};
 use crate::ids::Round;
 use crate::session::Notice;
 use crate::session::context::Context;
 use crate::text::without_credentials;
-use crate::tracker::{self, Step, Watch};
+use crate::tracker::{self, Early, Step, Watch};
 
 /// Trackers that the user gives; further ones are forgotten. The torrent's own have the rest of [`MAX_TRACKERS`].
 const MAX_USERS: usize = 100;
@@ -61,7 +63,11 @@ impl Torrent {
             tracker_id,
         };
         let (id, round, notify) = (self.id, *round, context.notify.clone());
-        let options = tracker::Options { watch, ..(*context.tracker_options).clone() };
+        let to_loop = notify.clone();
+        let early = Early::new(move |peers| {
+            let _ = to_loop.send(Notice::FoundEarly(id, round, peers.to_vec()));
+        });
+        let options = tracker::Options { watch, early, ..(*context.tracker_options).clone() };
         context.announces.push(request, options, move |result| {
             // The session may have ended; then nobody needs to know.
             let _ = notify.send(Notice::Announced(id, round, token, result));
@@ -78,6 +84,13 @@ impl Torrent {
             // The session may have ended; then nobody needs to know.
             let _ = notify.send(Notice::Told(id, tracker_event(url.clone(), tier, step)));
         }))
+    }
+
+    /// A tracker has named peers of one family of addresses, and is still asked for those of the other.
+    pub(crate) fn on_found_early(&mut self, now: Instant, asked_in: Round, peers: Vec<SocketAddr>) {
+        if self.round() == asked_in {
+            self.with_transfer(|transfer| transfer.found(now, peers, Origin::Tracker));
+        }
     }
 
     /// A tracker has answered, or failed. What an earlier round asked is void.

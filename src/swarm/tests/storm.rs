@@ -81,7 +81,7 @@ fn play(table: &mut Table, (what, peer, number): Op) {
         }
         32 => table.found([Table::address(peer), Table::address(u64::from(number % 500))]),
         33 => table.dial_ended(Table::address(peer), DialEnd::Failed),
-        34 => table.dial_ended(Table::address(peer), DialEnd::Postponed),
+        34 => table.displace(PeerKey(peer)),
         35 if number.is_multiple_of(4) => table.input(Input::Memory),
         35 => table.input(Input::Lost(piece)),
         36 | 37 => {

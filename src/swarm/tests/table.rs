@@ -93,6 +93,11 @@ impl Table {
         self.drain();
     }
 
+    pub(super) fn displace(&mut self, peer: PeerKey) {
+        self.transfer.displace(self.now, peer);
+        self.drain();
+    }
+
     pub(super) fn drain(&mut self) {
         while let Some(output) = self.transfer.poll(self.now) {
             if let (Output::Verify { piece, .. }, true) = (&output, self.passes) {

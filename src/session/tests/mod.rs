@@ -1,5 +1,7 @@
 //! The session's state, with its clock and its threads in the hands of the test: what the loop would receive is passed on by hand.
 
+mod room;
+
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
@@ -30,16 +32,20 @@ struct Bench {
 
 /// Runs the test inside a runtime, as the session's thread does. Tasks do not run.
 fn on_session_thread(test: impl FnOnce(Bench)) {
+    with_options(SessionOptions::default(), test);
+}
+
+fn with_options(options: SessionOptions, test: impl FnOnce(Bench)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let tasks = tokio::task::LocalSet::new();
     let _inside = (runtime.enter(), tasks.enter());
-    test(Bench::new());
+    test(Bench::new(options));
 }
 
 impl Bench {
-    fn new() -> Bench {
+    fn new(options: SessionOptions) -> Bench {
         let (commands, received) = unbounded_channel();
-        let options = SessionOptions { bind: Some([127, 0, 0, 1].into()), ..SessionOptions::default() };
+        let options = SessionOptions { bind: Some([127, 0, 0, 1].into()), ..options };
         let mut engine = Engine::start(options, received).unwrap();
         let ((main, main_work), (side, side_work)) = (sync_channel(1), sync_channel(1));
         engine.context.check_threads = CheckThreads::of(main, side);

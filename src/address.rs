@@ -1,0 +1,166 @@
+//! What an address tells of who is behind it, and from where it can be reached.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// A machine, as far as its address tells: the address without its port, but on loopback, where many clients share one
+/// address, with it. An IPv4 address counts as such also behind an IPv6 socket; of an IPv6 address the first half does, for
+/// whoever has one has all of the other half.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Machine(IpAddr, u16);
+
+impl Machine {
+    /// The machine at this address.
+    pub(crate) fn at(address: SocketAddr) -> Machine {
+        let ip = address.ip().to_canonical();
+        match ip {
+            ip if ip.is_loopback() => Machine(ip, address.port()),
+            IpAddr::V4(_) => Machine(ip, 0),
+            // All machines of a link share that network: here the address is the machine.
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => Machine(ip, 0),
+            IpAddr::V6(v6) => Machine(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(), 0),
+        }
+    }
+}
+
+/// Machines that are likely to be one person's: the first 24 bits of an IPv4 address, the first 48 of an IPv6 address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Subnet(IpAddr);
+
+impl Subnet {
+    /// The subnet of this address. `None` for inner addresses: what is said of the world's does not hold for them.
+    pub(crate) fn at(address: SocketAddr) -> Option<Subnet> {
+        match address.ip().to_canonical() {
+            ip if is_inner(ip) => None,
+            IpAddr::V4(v4) => Some(Subnet(Ipv4Addr::from_bits(v4.to_bits() >> 8 << 8).into())),
+            IpAddr::V6(v6) => Some(Subnet(Ipv6Addr::from_bits(v6.to_bits() >> 80 << 80).into())),
+        }
+    }
+}
+
+/// Whether an address is of this machine or of a network that the outside does not reach, in whatever clothes it comes.
+pub(crate) fn is_inner(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_inner4(address),
+        IpAddr::V6(address) => is_inner6(address),
+    }
+}
+
+/// By the registry of special addresses (RFC 6890): this host, private use, behind a provider's translation (RFC 6598), link-local, loopback,
+/// protocol assignments, benchmarks, multicast, reserved.
+fn is_inner4(address: Ipv4Addr) -> bool {
+    match address.octets() {
+        [0 | 10 | 127, ..] | [169, 254, ..] | [192, 168, ..] | [192, 0, 0, _] | [224..=255, ..] => true,
+        [100, second, ..] => (64..128).contains(&second),
+        [172, second, ..] => (16..32).contains(&second),
+        [198, second, ..] => (18..20).contains(&second),
+        _ => false,
+    }
+}
+
+fn is_inner6(address: Ipv6Addr) -> bool {
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    let embedded = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        is_inner4(Ipv4Addr::new(a, b, c, d))
+    };
+    match (a, b, c, d, e, f) {
+        // Unspecified, loopback, IPv4-compatible and IPv4-mapped ones.
+        (0, 0, 0, 0, 0, 0 | 0xffff) => embedded(g, h),
+        // Translated: RFC 6052, RFC 8215 (always local), and 6to4.
+        (0x64, 0xff9b, 0, 0, 0, 0) => embedded(g, h),
+        (0x64, 0xff9b, 1, ..) => true,
+        (0x2002, high, low, ..) => embedded(high, low),
+        // Unique local, link-local and site-local, multicast.
+        _ => (a & 0xfe00) == 0xfc00 || (a & 0xff80) == 0xfe80 || a >= 0xff00,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_with_ipv6_is_all_of_its_network() {
+        let at = |address: &str| Machine::at(address.parse().unwrap());
+        assert_eq!(at("[2001:db8::1]:1"), at("[2001:db8::ffff:2]:9"));
+        assert_ne!(at("[2001:db8:0:1::1]:1"), at("[2001:db8:0:2::1]:1"));
+        assert_eq!(at("[::ffff:192.0.2.1]:1"), at("192.0.2.1:9"));
+        assert_ne!(at("192.0.2.1:1"), at("192.0.2.2:1"));
+        assert_ne!(at("[::1]:1"), at("[::1]:2"));
+        assert_ne!(at("[fe80::1]:1"), at("[fe80::2]:1"));
+        assert_eq!(at("[fe80::1]:1"), at("[fe80::1]:2"));
+    }
+
+    #[test]
+    fn a_machine_is_its_address_and_on_loopback_its_port_too() {
+        let machine = |address: &str| Machine::at(address.parse().unwrap());
+        assert_eq!(machine("192.0.2.1:1"), machine("[::ffff:192.0.2.1]:2"));
+        assert_ne!(machine("192.0.2.1:1"), machine("192.0.2.2:1"));
+        assert_ne!(machine("127.0.0.1:1"), machine("127.0.0.1:2"));
+    }
+
+    #[test]
+    fn a_subnet_is_24_bits_or_48_and_inner_addresses_have_none() {
+        let at = |address: &str| Subnet::at(address.parse().unwrap());
+        assert_eq!(at("192.0.2.1:1"), at("[::ffff:192.0.2.200]:9"));
+        assert_ne!(at("192.0.2.1:1"), at("192.0.3.1:1"));
+        assert_eq!(at("[2001:db8:1:2::1]:1"), at("[2001:db8:1:3::1]:1"));
+        assert_ne!(at("[2001:db8:1:2::1]:1"), at("[2001:db8:2:2::1]:1"));
+        assert!(
+            ["127.0.0.1:1", "10.0.0.1:1", "[::1]:1", "[fe80::1]:1"].iter().all(|inner| at(inner).is_none())
+        );
+    }
+
+    #[test]
+    fn inner_addresses_are_known_in_all_their_clothes() {
+        for inner in [
+            "127.0.0.1",
+            "127.255.0.9",
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "100.127.255.255",
+            "255.255.255.255",
+            "224.0.0.1",
+            "198.18.0.1",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:192.168.1.1",
+            "::127.0.0.1",
+            "fc00::1",
+            "fd12::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::1",
+            "2002:7f00:1::",
+            "2002:c0a8:101::1",
+        ] {
+            assert!(is_inner(inner.parse().unwrap()), "{inner}");
+        }
+        for outside in [
+            "1.1.1.1",
+            "100.63.0.1",
+            "100.128.0.1",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.169.0.1",
+            "198.20.0.1",
+            "9.9.9.9",
+            "2001:db8::1",
+            "2606:4700::1",
+            "::ffff:8.8.8.8",
+            "64:ff9b::8.8.8.8",
+            "2002:808:808::1",
+        ] {
+            assert!(!is_inner(outside.parse().unwrap()), "{outside}");
+        }
+    }
+}
