@@ -1,8 +1,6 @@
 //! Who writes to which path: two torrents never write to one, be it in this process or in two.
 //!
-//! A path is known by the folders that lead to it (device and inode of each that is there) and by the rest of the name, compared
-//! as a file system does that ignores case and normal forms; a file that has several names, by itself. So it does not matter
-//! how a folder was reached, nor which part of the way was there first.
+//! Paths are compared by the numbers that [`super::ways`] gives them.
 //!
 //! What a process claims stands in a file of its own in a folder of this user's, which is locked for as long as the process
 //! lives: what a killed one leaves is nobody's. Checks claim nothing.
@@ -10,25 +8,19 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
-use unicode_normalization::UnicodeNormalization;
-
 use super::part::PartFile;
+use super::ways::{BY_ITSELF, PathId, Ways, id_by_itself, id_of};
 use super::{Operation, StorageError, StorageErrorKind, lock};
-use crate::hash::sha1;
 use crate::layout::{FileIndex, Layout};
 use crate::metainfo::Metainfo;
 
 /// Name and version of what is written. Another version is not read.
-const MAGIC: &[u8; 16] = b"btget claims 001";
-
-/// Folders above basedir by which a path is known too, for torrents whose basedir is one of these.
-const MAX_ABOVE: usize = 4;
+const MAGIC: &[u8; 16] = b"btget claims 002";
 
 /// A claim file longer than this is none of ours: 16 keys for each of a million files.
 const MAX_LENGTH: u64 = 256 << 20;
@@ -36,12 +28,6 @@ const MAX_LENGTH: u64 = 256 << 20;
 /// How often, and after how long, the turn to make a claim is asked for: 2 s in all.
 const MAX_TRIES: u32 = 400;
 const TRY_AGAIN: Duration = Duration::from_millis(5);
-
-/// Eight bytes that stand for a path; the first is 0, or [`BY_ITSELF`] for a file that has several names.
-type PathId = [u8; 8];
-
-/// How the id of a file by its own number begins. Many names of one file are well, as long as all want the same of it.
-const BY_ITSELF: u8 = 1;
 
 /// Eight bytes that stand for what is to be in a file: its length and the hashes of all pieces that it is in.
 type ContentId = [u8; 8];
@@ -60,6 +46,20 @@ impl SharedFiles {
     }
 }
 
+/// By path, which file it is and what is to be in it. A file has several: one for each folder above it.
+#[derive(Debug, Default)]
+struct Paths {
+    all: Vec<(PathId, (FileIndex, ContentId))>,
+    /// The same, made once somebody else may write to one of them.
+    by_path: OnceLock<HashMap<PathId, (FileIndex, ContentId)>>,
+}
+
+impl Paths {
+    fn get(&self, path: &PathId) -> Option<(FileIndex, ContentId)> {
+        self.by_path.get_or_init(|| self.all.iter().copied().collect()).get(path).copied()
+    }
+}
+
 /// What one torrent writes to, for as long as this is there.
 #[derive(Debug)]
 pub(crate) struct Claim {
@@ -67,8 +67,7 @@ pub(crate) struct Claim {
     all: Claims,
     name: String,
     files: SharedFiles,
-    /// By path, which file it is and what is to be in it. A file has several: one for each folder above it.
-    paths: Mutex<HashMap<PathId, (FileIndex, ContentId)>>,
+    paths: Mutex<Paths>,
     /// The weights of the files that it was last made for.
     weights: Mutex<Vec<u32>>,
     /// The file that tells other processes, locked; removed in the end.
@@ -154,9 +153,10 @@ impl Claims {
         let mut shared = Vec::new();
         for other in others() {
             let theirs = lock(&other.paths);
-            for (path, &(file, content)) in &paths {
+            for (path, (file, content)) in &paths.all {
+                let (file, content) = (*file, *content);
                 match theirs.get(path) {
-                    Some(&(their_file, same)) if same == content && content != ITS_OWN => {
+                    Some((their_file, same)) if same == content && content != ITS_OWN => {
                         shared.push((file, other.clone(), their_file));
                     }
                     Some(_) => return Err(taken(file, format!("the torrent '{}'", other.name))),
@@ -187,9 +187,8 @@ impl Claims {
 }
 
 impl Wanted<'_> {
-    /// By path, which file it is and what is to be in it.
-    fn paths(&self) -> HashMap<PathId, (FileIndex, ContentId)> {
-        let mut paths = HashMap::new();
+    fn paths(&self) -> Paths {
+        let mut paths = Vec::new();
         let layout = &self.metainfo.layout;
         let mut ways = Ways::to(self.basedir);
         let part_file = PartFile::name(self.metainfo.info_hash.wire());
@@ -208,109 +207,15 @@ impl Wanted<'_> {
                 && found.is_file()
                 && found.nlink() > 1
             {
-                let mut id = id_of(&[&found.dev().to_ne_bytes(), &found.ino().to_ne_bytes()]);
-                id[0] = BY_ITSELF;
-                paths.insert(id, (number, content));
+                paths.push((id_by_itself(&found), (number, content)));
             }
         }
-        paths
+        Paths { all: paths, by_path: OnceLock::new() }
     }
 
     fn path(&self, file: FileIndex) -> PathBuf {
         self.basedir.join(&*self.metainfo.files[file.0 as usize].path)
     }
-}
-
-/// The folders that lead to basedir, each with what is left of the way from there.
-struct Ways {
-    /// Device and inode, and the names below it that lead to basedir.
-    folders: Vec<(u64, u64, String)>,
-    basedir: PathBuf,
-    /// Folders below basedir that were looked up: device and inode of those that are there. One entry for each folder of the torrent.
-    below: HashMap<String, Option<(u64, u64)>>,
-}
-
-impl Ways {
-    /// Of a folder that need not be there yet.
-    fn to(basedir: &Path) -> Ways {
-        let absolute = std::path::absolute(basedir).unwrap_or_else(|_| basedir.to_owned());
-        // What is there of it, links resolved, and what is not.
-        let mut there = absolute.clone();
-        let mut rest = PathBuf::new();
-        let resolved = loop {
-            match fs::canonicalize(&there) {
-                Ok(resolved) => break resolved,
-                Err(_) => {
-                    let Some(name) = there.file_name().map(ToOwned::to_owned) else { break there };
-                    rest = Path::new(&name).join(&rest);
-                    there.pop();
-                }
-            }
-        };
-        let basedir = resolved.join(&rest);
-        let mut folders = Vec::new();
-        for folder in resolved.ancestors().take(MAX_ABOVE + 1) {
-            let Ok(found) = fs::metadata(folder) else { continue };
-            let below = basedir.strip_prefix(folder).unwrap_or(Path::new(""));
-            folders.push((found.dev(), found.ino(), folded(below)));
-        }
-        Ways { folders, basedir, below: HashMap::new() }
-    }
-
-    /// Device and inode of a folder below basedir, if it is there; looked up once.
-    fn folder(&mut self, path: &str) -> Option<(u64, u64)> {
-        if let Some(known) = self.below.get(path) {
-            return *known;
-        }
-        // What is in a folder that is not there is not there.
-        let above = path.rsplit_once('/').is_none_or(|(above, _)| self.folder(above).is_some());
-        let look = || fs::symlink_metadata(self.basedir.join(path)).ok().filter(|found| found.is_dir());
-        let found = if above { look().map(|found| (found.dev(), found.ino())) } else { None };
-        self.below.insert(path.to_owned(), found);
-        found
-    }
-
-    /// The file at a path below basedir, if it is there.
-    fn found(&mut self, path: &str) -> Option<fs::Metadata> {
-        let is_there = path.rsplit_once('/').is_none_or(|(folder, _)| self.folder(folder).is_some());
-        if is_there { fs::symlink_metadata(self.basedir.join(path)).ok() } else { None }
-    }
-
-    /// Every id of a path below basedir: by each folder above it, and by each on the way to it that is there.
-    fn ids(&mut self, path: &str) -> Vec<PathId> {
-        let file = folded(Path::new(path));
-        let from_above = self.folders.iter().map(|(dev, ino, below)| match below.is_empty() {
-            true => path_id(*dev, *ino, &file),
-            false => path_id(*dev, *ino, &format!("{below}/{file}")),
-        });
-        let mut ids: Vec<PathId> = from_above.collect();
-        ids.extend(path.match_indices('/').filter_map(|(end, _)| {
-            let (dev, ino) = self.folder(&path[..end])?;
-            Some(path_id(dev, ino, &folded(Path::new(&path[end + 1..]))))
-        }));
-        ids
-    }
-}
-
-fn path_id(dev: u64, ino: u64, name: &str) -> PathId {
-    let mut id = id_of(&[&dev.to_ne_bytes(), &ino.to_ne_bytes(), name.as_bytes()]);
-    id[0] = 0;
-    id
-}
-
-/// As a file system sees it that ignores case and normal forms.
-fn folded(path: &Path) -> String {
-    let mut text = String::new();
-    for component in path.components() {
-        if let Component::Normal(name) = component {
-            text += if text.is_empty() { "" } else { "/" };
-            match name.to_str() {
-                Some(name) => text.extend(name.nfd().flat_map(char::to_lowercase).nfd()),
-                None => name.as_bytes().iter().for_each(|byte| text += &format!("\\{byte:02x}")),
-            }
-        }
-    }
-    text
 }
 
 fn content_of(metainfo: &Metainfo, layout: &Layout, file: FileIndex) -> ContentId {
@@ -323,11 +228,7 @@ fn content_of(metainfo: &Metainfo, layout: &Layout, file: FileIndex) -> ContentI
     for piece in layout.pieces_of_file(file) {
         facts.extend(metainfo.piece_hash(crate::layout::PieceIndex(piece)).0);
     }
-    id_of(&[&facts])
-}
-
-fn id_of(facts: &[&[u8]]) -> [u8; 8] {
-    sha1(&facts.concat()).0[..8].try_into().expect("a digest has 20 bytes")
+    id_of(&facts)
 }
 
 /// Where this user's processes tell one another. The place is the same for all of them, whatever their environment says.
@@ -352,7 +253,7 @@ type Told = Option<(PathBuf, File)>;
 /// this session has written. The error is the file, and whose it is. Without a place to do it, nothing is known of others.
 fn tell_other_processes(
     name: &str,
-    paths: &HashMap<PathId, (FileIndex, ContentId)>,
+    paths: &Paths,
     is_ours: impl Fn(&Path) -> bool,
 ) -> Result<Told, (FileIndex, String)> {
     let Ok(folder) = registry() else { return Ok(None) };
@@ -394,11 +295,7 @@ fn take_turn(turn: &File) -> bool {
     })
 }
 
-fn write_claim(
-    folder: &Path,
-    name: &str,
-    paths: &HashMap<PathId, (FileIndex, ContentId)>,
-) -> io::Result<(PathBuf, File)> {
+fn write_claim(folder: &Path, name: &str, paths: &Paths) -> io::Result<(PathBuf, File)> {
     let pid = std::process::id();
     let mut number = 0;
     let (path, mut file) = loop {
@@ -413,7 +310,7 @@ fn write_claim(
     bytes.extend(pid.to_be_bytes());
     bytes.extend((name.len() as u32).to_be_bytes());
     bytes.extend(name.as_bytes());
-    for (path, (_, content)) in paths {
+    for (path, (_, content)) in &paths.all {
         bytes.extend(path);
         bytes.extend(content);
     }
@@ -431,17 +328,17 @@ fn write_claim(
 struct OtherClaim {
     pid: u32,
     name: String,
-    paths: HashMap<PathId, ContentId>,
+    paths: Vec<(PathId, ContentId)>,
 }
 
 impl OtherClaim {
     /// The file that both write to, and who the other is.
-    fn meets(&self, paths: &HashMap<PathId, (FileIndex, ContentId)>) -> Option<(FileIndex, String)> {
-        let meets = |(path, (_, content)): &(&PathId, &(FileIndex, ContentId))| {
-            self.paths.get(*path).is_some_and(|theirs| path[0] != BY_ITSELF || theirs != content)
-        };
-        let (_, (file, _)) = paths.iter().find(meets)?;
-        Some((*file, format!("another btget (process {}, torrent '{}')", self.pid, self.name)))
+    fn meets(&self, paths: &Paths) -> Option<(FileIndex, String)> {
+        let file = self.paths.iter().find_map(|(path, theirs)| {
+            let (file, content) = paths.get(path)?;
+            (path[0] != BY_ITSELF || *theirs != content).then_some(file)
+        });
+        Some((file?, format!("another btget (process {}, torrent '{}')", self.pid, self.name)))
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) mod claim;
 pub(crate) mod damage;
 mod error;
 mod foreign;
+mod mixed;
 mod names;
 mod note;
 mod open;
@@ -32,6 +33,7 @@ mod root;
 mod stamp;
 mod sync;
 mod vectored;
+mod ways;
 
 pub(crate) use error::{Operation, StorageError, StorageErrorKind};
 pub(crate) use note::Note;

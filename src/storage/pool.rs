@@ -1,6 +1,6 @@
 //! The open files: few, whatever the torrent holds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -22,13 +22,17 @@ pub(crate) struct Handle {
 struct PooledFile {
     handle: Arc<Handle>,
     used: u64,
+    /// Its place in the order of all.
+    queued: u64,
 }
 
-/// Handles by file, at most `limit` of them; the one that was used longest ago goes first.
-/// (Finding it looks at all of them: there are few, and an `open` costs as much.)
+/// Handles by file, at most `limit` of them; one that was not used for long goes first.
 #[derive(Debug)]
 pub(crate) struct FilePool {
     entries: HashMap<FileIndex, PooledFile>,
+    /// Each file that has a handle, and when that was used; who was used again since then has a second chance. Entries of files that are
+    /// closed, or were opened again, are passed over.
+    order: VecDeque<(u64, FileIndex)>,
     clock: u64,
     idle_since: u64,
     limit: usize,
@@ -37,7 +41,13 @@ pub(crate) struct FilePool {
 impl FilePool {
     /// An empty pool; `limit` is at least 1.
     pub(crate) fn new(limit: usize) -> FilePool {
-        FilePool { entries: HashMap::new(), clock: 0, idle_since: 0, limit: limit.max(1) }
+        FilePool {
+            entries: HashMap::new(),
+            order: VecDeque::new(),
+            clock: 0,
+            idle_since: 0,
+            limit: limit.max(1),
+        }
     }
 
     /// The handle of `file`, if it is open and, where asked for, writable.
@@ -55,15 +65,24 @@ impl FilePool {
         if !handle.writable && self.entries.get(&file).is_some_and(|entry| entry.handle.writable) {
             return Vec::new();
         }
-        let entry = PooledFile { handle, used: self.clock };
+        let entry = PooledFile { handle, used: self.clock, queued: self.clock };
+        self.order.push_back((self.clock, file));
         let mut gone: Vec<_> =
             self.entries.insert(file, entry).map(|old| (file, old.handle)).into_iter().collect();
         while self.entries.len() > self.limit {
-            let Some(oldest) = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(&file, _)| file)
-            else {
-                break;
+            let Some((queued, oldest)) = self.order.pop_front() else { break };
+            let Some(entry) = self.entries.get_mut(&oldest).filter(|entry| entry.queued == queued) else {
+                continue;
             };
-            gone.extend(self.entries.remove(&oldest).map(|entry| (oldest, entry.handle)));
+            if entry.used > queued {
+                entry.queued = entry.used;
+                self.order.push_back((entry.used, oldest));
+            } else {
+                gone.extend(self.entries.remove(&oldest).map(|entry| (oldest, entry.handle)));
+            }
+        }
+        if self.order.len() > 2 * self.limit {
+            self.order.retain(|(queued, file)| self.entries.get(file).is_some_and(|it| it.queued == *queued));
         }
         gone
     }
@@ -112,6 +131,19 @@ mod tests {
         let gone = pool.put(c, handle(false));
         assert_eq!(gone.iter().map(|(file, _)| *file).collect::<Vec<_>>(), [b]);
         assert!(pool.get(b, false).is_none());
+    }
+
+    #[test]
+    fn what_is_opened_and_closed_again_and_again_leaves_no_trace() {
+        let mut pool = FilePool::new(4);
+        for n in 0..1000 {
+            pool.put(FileIndex(n % 7), handle(false));
+            pool.get(FileIndex(n % 3), false);
+            if n % 5 == 0 {
+                pool.remove(FileIndex(n % 7));
+            }
+            assert!(pool.entries.len() <= 4 && pool.order.len() <= 9);
+        }
     }
 
     #[test]

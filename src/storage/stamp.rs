@@ -1,17 +1,18 @@
 //! What each file was when we last wrote it, or opened it to check it: resume data vouch for that, and for nothing that
 //! another program has made of it since.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::ClockId;
 
+use super::mixed::mixed;
 use super::part::PartFile;
 use super::root::{self, FoundEntry, Habits, PathFinder};
 use super::{Operation, Place, Storage, lock};
 use crate::bitfield::Bitfield;
-use crate::hash::sha1;
 use crate::layout::FileIndex;
 
 /// Times that are kept in whole seconds are kept in steps of two on some file systems (FAT).
@@ -87,21 +88,15 @@ pub(super) struct Look {
     youngest: Duration,
 }
 
-/// Never NONE but once in 2^64 times, and then the file is hashed again.
-fn first_bytes(facts: &[u8]) -> Fingerprint {
-    sha1(facts).0[..8].try_into().expect("a digest has 20 bytes")
-}
-
 impl FoundEntry {
     /// The facts that a change of the file changes. Device numbers are given anew with each start of the system, and inode
     /// numbers, on some file systems, whenever a file is looked up.
     pub(super) fn fingerprint(&self, habits: Habits) -> Fingerprint {
         let inode = if habits.inodes_last { self.identity.ino() } else { 0 };
-        let mut facts = vec![u8::from(self.is_file)];
-        facts.extend(self.size.to_be_bytes());
-        facts.extend(self.mtime.to_be_bytes());
-        facts.extend(inode.to_be_bytes());
-        first_bytes(&facts)
+        // 64 bits of nanoseconds are 584 years.
+        let facts = [u64::from(self.is_file), self.size, self.mtime as u64, inode];
+        // Never NONE but once in 2^64 times, and then the file is hashed again.
+        facts.into_iter().fold(0, mixed).to_ne_bytes()
     }
 
     /// For how long another write might still leave the file's time as it is; zero once it cannot.
@@ -122,13 +117,16 @@ impl FoundEntry {
     }
 }
 
-/// The time between two steps of the clock that the system gives files their times by.
+/// The time between two steps of the clock that the system gives files their times by. The system is asked once: it is needed for each file.
 fn clock_step() -> Duration {
-    #[cfg(target_os = "linux")]
-    let step = rustix::time::clock_getres(ClockId::RealtimeCoarse);
-    #[cfg(not(target_os = "linux"))]
-    let step = rustix::time::clock_getres(ClockId::Realtime);
-    Duration::new(step.tv_sec.max(0) as u64, step.tv_nsec.clamp(0, 999_999_999) as u32)
+    static STEP: OnceLock<Duration> = OnceLock::new();
+    *STEP.get_or_init(|| {
+        #[cfg(target_os = "linux")]
+        let step = rustix::time::clock_getres(ClockId::RealtimeCoarse);
+        #[cfg(not(target_os = "linux"))]
+        let step = rustix::time::clock_getres(ClockId::Realtime);
+        Duration::new(step.tv_sec.max(0) as u64, step.tv_nsec.clamp(0, 999_999_999) as u32)
+    })
 }
 
 impl Storage {
@@ -204,7 +202,8 @@ impl Storage {
             let is_known = known.print() != NONE;
             let changed = known.changed.load(Ordering::Acquire) || (is_known && known.print() != now);
             let young = found.map_or(Duration::ZERO, |found| found.entry.still_young());
-            look.youngest = look.youngest.max(found.map_or(young, |found| found.entry.worth_waiting()));
+            let has_fine_time = found.is_some_and(|found| !found.entry.has_coarse_time());
+            look.youngest = look.youngest.max(if has_fine_time { young } else { Duration::ZERO });
             if changed || !young.is_zero() || (!is_known && now != NONE) {
                 look.doubtful.push(file);
             }
@@ -242,7 +241,7 @@ impl Storage {
             let entry = finder.as_mut()?.find(path).ok()?;
             let print = entry.fingerprint(habits);
             // Selected or not is part of what a file is: its bytes are looked for elsewhere.
-            let kept = first_bytes(&[&[kind], print.as_slice()].concat());
+            let kept = mixed(u64::from_ne_bytes(print), kind.into()).to_ne_bytes();
             Some(FoundFile { entry, is_wanted: kind == b'f', print, kept })
         };
         for (index, slot) in self.slots.iter().enumerate() {
