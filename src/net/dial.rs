@@ -14,7 +14,7 @@ use crate::wire::{HANDSHAKE_LENGTH, Handshake, ProtocolError};
 /// Until a peer answers a call, at the most.
 pub(crate) const MAX_CALL: Duration = Duration::from_secs(10);
 
-/// Until a connected peer has said its handshake.
+/// Until a peer that has called us has said its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// A connection whose peer has said its handshake, whoever called. What the peer sent behind it is still to be read.
@@ -61,7 +61,7 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Calls `address`, which has so much time to answer; says our handshake and takes the peer's, for 10 s at the most.
+    /// Calls `address`, which has so much time to answer, 10 s at the most; says our handshake and takes the peer's, for twice as long.
     pub(crate) async fn dial(
         self,
         address: SocketAddr,
@@ -75,10 +75,12 @@ impl Dialer {
             }
             socket.bind(SocketAddr::new(bind, 0))?;
         }
-        let mut stream = within(patience.min(MAX_CALL), socket.connect(address)).await??;
+        let patience = patience.min(MAX_CALL);
+        let mut stream = within(patience, socket.connect(address)).await??;
         stream.set_nodelay(true)?;
         stream.write_all(&ours.encode()).await?;
-        let handshake = read_handshake(&mut stream).await?;
+        // Who takes calls and is silent holds a place hardly longer than who does not take them.
+        let handshake = read_handshake(&mut stream, (2 * patience).min(HANDSHAKE)).await?;
         if handshake.info_hash != ours.info_hash {
             return Err(DialError::OtherTorrent);
         }
@@ -90,11 +92,11 @@ impl Dialer {
 pub(crate) async fn answer(link: Link) -> Result<Established, DialError> {
     let Link::Tcp(mut stream) = link;
     stream.set_nodelay(true)?;
-    let handshake = read_handshake(&mut stream).await?;
+    let handshake = read_handshake(&mut stream, HANDSHAKE).await?;
     Ok(Established { link: Link::Tcp(stream), handshake })
 }
 
-async fn read_handshake(stream: &mut TcpStream) -> Result<Handshake, DialError> {
+async fn read_handshake(stream: &mut TcpStream, patience: Duration) -> Result<Handshake, DialError> {
     let mut bytes = [0; HANDSHAKE_LENGTH];
     let mut count = 0;
     let read = async {
@@ -108,7 +110,7 @@ async fn read_handshake(stream: &mut TcpStream) -> Result<Handshake, DialError> 
             }
         }
     };
-    within(HANDSHAKE, read).await?
+    within(patience, read).await?
 }
 
 /// Waits so long for something, second by second: while the process is stopped one of them passes, and not the whole time.
@@ -124,4 +126,24 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> io::Result
         left -= step;
     }
     Err(io::ErrorKind::TimedOut.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{PeerId, WireHash};
+    use crate::wire::Reserved;
+    use std::time::Instant;
+
+    #[tokio::test]
+    async fn who_takes_a_call_and_is_silent_is_not_waited_for_longer_than_there_is_patience() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours =
+            Handshake { reserved: Reserved::FAST, info_hash: WireHash([1; 20]), peer_id: PeerId([2; 20]) };
+        let began = Instant::now();
+        let patience = Duration::from_millis(50);
+        let end = Dialer { bind: None }.dial(silent.local_addr().unwrap(), patience, ours).await;
+        assert!(matches!(end, Err(DialError::Io(error)) if error.kind() == io::ErrorKind::TimedOut));
+        assert!(began.elapsed() < HANDSHAKE / 2);
+    }
 }

@@ -89,7 +89,8 @@ impl Swarm {
             let since = |then: Instant| now.saturating_duration_since(then);
             if since(peer.last_received) > SILENCE {
                 self.close(now, key, "sent nothing for too long");
-            } else if since(peer.last_useful) > USELESS && !peer.am_interested && !peer.peer_interested {
+            // Whoever is paused is not interested in what he will be.
+            } else if since(peer.last_useful) > USELESS && peer.interesting == 0 && !peer.peer_interested {
                 self.close(now, key, "neither side wanted anything for too long");
             } else {
                 if since(peer.last_sent) > KEEP_ALIVE {

@@ -89,16 +89,9 @@ pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<RetryIn> {
     if let Ok(seconds) = value.parse() {
         return Some(RetryIn::After(Duration::from_secs(seconds)));
     }
-    // Sun, 06 Nov 1994 08:49:37 GMT
-    let mut words = value.split_once(", ")?.1.split(' ');
-    let (day, month, year, time) = (words.next()?, words.next()?, words.next()?, words.next()?);
-    let month = 1 + MONTHS.iter().position(|name| *name == month)?;
-    let date = humantime::parse_rfc3339(&format!("{year}-{month:02}-{day:0>2}T{time}Z")).ok()?;
+    let date = httpdate::parse_http_date(value).ok()?;
     Some(RetryIn::After(date.duration_since(now).unwrap_or_default()))
 }
-
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// Peers as UDP trackers (BEP 15) and `peers` strings (BEP 23) give them: 6 bytes each.
 pub(super) fn compact4(bytes: &[u8]) -> Vec<SocketAddr> {
@@ -319,6 +312,8 @@ mod tests {
         let after = |seconds| Some(RetryIn::After(Duration::from_secs(seconds)));
         assert_eq!(retry_after(" 600 ", now), after(600));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT", now), after(30));
+        assert_eq!(retry_after("Sunday, 06-Nov-94 08:49:37 GMT", now), after(30));
+        assert_eq!(retry_after("Sun Nov  6 08:49:37 1994", now), after(30));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:00:00 GMT", now), after(0));
         for odd in ["", "-1", "soon", "Sun, 06 Now 1994 08:49:37 GMT", "Sun, 99 Nov 1994 08:49:37 GMT", ", "]
         {

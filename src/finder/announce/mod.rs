@@ -108,7 +108,8 @@ pub struct Announcer {
     rng: fastrand::Rng,
     phase: AnnouncerPhase,
     round: Option<AnnounceRound>,
-    /// When the next round begins; `None` where no tracker may be asked.
+    /// When the next round begins, at the latest when the first of those that know us expects to hear of us again; `None` where no
+    /// tracker may be asked.
     next_round: Option<Instant>,
     /// When the next round may begin if peers are wanted.
     early_round: Option<Instant>,
@@ -340,7 +341,7 @@ impl Announcer {
         self.tiers.iter().flatten().copied().find(|index| {
             let tracker = &self.trackers[*index];
             let is_free = tracker.outstanding.is_none() && !tracker.barred;
-            is_free && tracker.regular_at() <= Some(now) && !round.asked.contains(index)
+            is_free && tracker.regular_at(self.need.soon) <= Some(now) && !round.asked.contains(index)
         })
     }
 
@@ -352,13 +353,16 @@ impl Announcer {
         }
         self.round = None;
         let usable = self.trackers.iter().filter(|tracker| !tracker.barred);
-        let retry = usable.filter_map(Tracker::regular_at).filter(|&at| at > now).min();
+        let retry = |soon| {
+            let at = usable.clone().filter_map(|tracker| tracker.regular_at(soon));
+            at.filter(|&at| at > now).min()
+        };
         let is_over = |at: Option<Instant>| at.is_none_or(|at| at <= now);
         if is_over(self.next_round) {
-            self.next_round = retry;
+            self.next_round = retry(false);
         }
         if is_over(self.early_round) {
-            self.early_round = retry;
+            self.early_round = retry(true);
         }
     }
 
@@ -375,7 +379,7 @@ impl Announcer {
         let spread = interval.mul_f64(self.spread * self.rng.f64());
         let is_stopping = self.phase == AnnouncerPhase::Stopping;
         let tracker = &mut self.trackers[index];
-        tracker.on_success(outstanding.event, &answer, now + min_interval);
+        tracker.on_success(outstanding.event, &answer, now + min_interval..now + interval + spread);
         // It heard of us only after the end, and nobody else will tell it.
         tracker.owes_stopped |= is_stopping && outstanding.event == Some(AnnounceEvent::Started);
         let outcome = Outcome::Success {
@@ -392,7 +396,7 @@ impl Announcer {
         let helped = matches!(&outcome, Outcome::Success { peers, .. } if !peers.is_empty());
         let in_round = outstanding.in_round && self.round.is_some();
         if in_round || (outstanding.event == Some(AnnounceEvent::Completed) && !is_stopping) {
-            self.next_round = Some(now + interval + spread);
+            self.next_round = self.trackers.iter().filter_map(Tracker::expects_us_at).min();
             self.early_round = Some(now + min_interval);
         }
         if in_round {

@@ -298,6 +298,31 @@ fn an_answer_without_peers_asks_the_next_tier_too() {
 }
 
 #[test]
+fn each_tracker_is_asked_by_its_own_interval() {
+    let mut world = World::started(&[&[A], &[B]]);
+    let (slow, quick) = (world.due(), Answer { interval: Some(2 * MINUTE), ..answer() });
+    world.answer(&slow, Answer { peers: vec![], ..answer() });
+    let second = world.due();
+    world.answer(&second, quick.clone());
+    let began = world.now;
+    let mut asked = Vec::new();
+    while world.now - began < 61 * MINUTE {
+        world.now += Duration::from_secs(1);
+        let need = AnnounceNeed { peers: true, soon: false, is_partial_seed: false };
+        let Some(announce) = world.announcer.poll(world.now, need) else { continue };
+        asked.push((announce.url.clone(), (world.now - began).as_secs()));
+        let is_slow = announce.url == A;
+        world.answer(&announce, if is_slow { Answer { peers: vec![], ..answer() } } else { quick.clone() });
+    }
+    let of =
+        |url: &str| asked.iter().filter(|(asked, _)| asked == url).map(|&(_, at)| at).collect::<Vec<_>>();
+    assert_eq!(of(A), [1800, 3600]);
+    // Its least interval is five minutes.
+    assert_eq!(of(B).len(), 12);
+    assert!(of(B).windows(2).all(|pair| pair[1] - pair[0] >= 300), "{asked:?}");
+}
+
+#[test]
 fn an_answer_without_peers_is_enough_when_none_are_wanted() {
     let mut world = World::started(&[&[A], &[B]]);
     world.wants_peers = false;

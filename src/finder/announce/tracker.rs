@@ -1,5 +1,6 @@
 //! One tracker: what it knows of us, what it is owed, when it may be asked.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::{AnnounceEvent, AnnounceFailure, Answer, RetryIn, TrackerStatus};
@@ -41,6 +42,8 @@ pub(super) struct Tracker {
     pub barred: bool,
     /// Before this, only events.
     pub min_interval_ends: Option<Instant>,
+    /// Before this, only if peers are needed soon. Then it expects to hear of us again.
+    pub interval_ends: Option<Instant>,
     /// Before this, only `stopped`.
     pub back_off_ends: Option<Instant>,
     pub tracker_id: Option<Vec<u8>>,
@@ -69,6 +72,7 @@ impl Tracker {
             owes_stopped: false,
             barred: last_error.is_some(),
             min_interval_ends: None,
+            interval_ends: None,
             back_off_ends: None,
             tracker_id: None,
             failures_in_row: 0,
@@ -85,6 +89,7 @@ impl Tracker {
     pub(super) fn reset(&mut self) {
         self.owes_stopped = false;
         self.min_interval_ends = None;
+        self.interval_ends = None;
         self.back_off_ends = None;
         self.barred = !scheme(&self.url).is_some_and(is_spoken);
     }
@@ -99,16 +104,23 @@ impl Tracker {
         self.owes_stopped && self.outstanding.is_none()
     }
 
-    /// When it may be asked for a regular announce; `None`: at any time.
-    pub(super) fn regular_at(&self) -> Option<Instant> {
-        self.min_interval_ends.max(self.back_off_ends)
+    /// When it may be asked for a regular announce, which is earlier if peers are needed `soon`; `None`: at any time.
+    pub(super) fn regular_at(&self, soon: bool) -> Option<Instant> {
+        let interval_ends = if soon { self.min_interval_ends } else { self.interval_ends };
+        interval_ends.max(self.back_off_ends)
     }
 
+    /// When it expects to hear of us again, if it knows us.
+    pub(super) fn expects_us_at(&self) -> Option<Instant> {
+        self.regular_at(false).filter(|_| self.knows_us && !self.barred)
+    }
+
+    /// `intervals_end`: the least and the usual interval until it is asked again.
     pub(super) fn on_success(
         &mut self,
         event: Option<AnnounceEvent>,
         answer: &Answer,
-        min_interval_ends: Instant,
+        intervals_end: Range<Instant>,
     ) {
         self.failures_in_row = 0;
         self.last_error = None;
@@ -123,7 +135,8 @@ impl Tracker {
             Some(AnnounceEvent::Completed) => self.owes_completed = false,
             Some(AnnounceEvent::Started | AnnounceEvent::Paused) | None => {}
         }
-        self.min_interval_ends = Some(min_interval_ends);
+        self.min_interval_ends = Some(intervals_end.start);
+        self.interval_ends = Some(intervals_end.end);
         self.complete = answer.complete.or(self.complete);
         self.incomplete = answer.incomplete.or(self.incomplete);
         self.downloaded = answer.downloaded.or(self.downloaded);
