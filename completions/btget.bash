@@ -24,7 +24,7 @@ _btget() {
     case "${cmd}" in
         btget)
             opts="-d -p -q -v -h -V --basedir --preallocate --file-error --overwrite --state-dir --files --priority --hashcheck-only --full-check --pieces --state --no-seed --seed-ratio --seed-time --stall-timeout --port --bind --tracker --max-peers --upload-slots --max-download-rate --max-upload-rate --on-complete --on-error --show --json --events --progress --quiet --verbose --color --help --version"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
+            if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -142,14 +142,16 @@ _btget() {
                     COMPREPLY=()
                     ;;
             esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            local IFS=$'\n'
+            compopt -o filenames -o plusdirs 2>/dev/null
+            COMPREPLY=( $(compgen -f -X '!*.torrent' -- "${cur}") )
             return 0
             ;;
     esac
 }
 
 if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -F _btget -o nosort -o bashdefault -o default btget
+    complete -F _btget -o nosort btget
 else
-    complete -F _btget -o bashdefault -o default btget
+    complete -F _btget btget
 fi

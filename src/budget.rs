@@ -10,6 +10,15 @@ use std::rc::Rc;
 
 use crate::ids::TorrentId;
 
+/// Pieces up to this length count for half. A fast peer, or one far away, is asked for several of them at a time, in order: while the data of one
+/// come, the others have none yet. (Counted whole, they slow down a download over 100 ms by 7 %.)
+const SHORT: u64 = 2 << 20;
+
+/// What a piece of so many bytes counts for.
+pub fn charge(piece: u64) -> u64 {
+    if piece <= SHORT { piece / 2 } else { piece }
+}
+
 /// Bytes of pieces that are begun and not written, all torrents together; a piece that is longer is begun when nothing else
 /// is.
 pub const MAX_IN_MEMORY: u64 = 32 << 20;

@@ -79,7 +79,10 @@ fn wrong_options_are_refused_before_anything_is_opened() {
         (&["--max-download-rate", "fast", "x"], &["'fast'", "e.g. 500K"]),
         (&["--stall-timeout", "soon", "x"], &["'soon'", "10m"]),
         (&["--priority", "1=many", "x"], &["'many'", "e.g. 3=10"]),
-        (&["--no-seed", "--seed-time", "1m", "x"], &["--no-seed", "--seed-time"]),
+        (&["--dir=data", "x"], &["'--dir'", "-d DIR"]),
+        (&["-o", "name", "x"], &["'-o'", "-d DIR"]),
+        (&["--list", "x"], &["'--list'", "--show"]),
+        (&["x", "--verify"], &["'--verify'", "--hashcheck-only"]),
         (
             &["--hashcheck-only", "--no-seed", "x"],
             &["--hashcheck-only", "--no-seed", "leave one of them out"],
@@ -117,11 +120,15 @@ fn what_is_no_torrent_is_refused_with_its_name_and_the_reason() {
         ("data", &["data: it is a folder"]),
         ("/dev/zero", &["/dev/zero"]),
     ] {
-        // A valid one beside it is not begun.
-        let output = run(dir.path(), &[name, "set.torrent", "-d", "new"]);
+        // A valid one beside it is seen to all the same.
+        let args = [name, "set.torrent", "-d", "data", "--no-seed", "--bind", "127.0.0.1"];
+        let output = run(dir.path(), &args);
         assert_eq!(output.status.code(), Some(26), "{name}");
         assert!(parts.iter().all(|part| text(&output.stderr).contains(part)), "{}", text(&output.stderr));
         assert!(!text(&output.stderr).contains('\x1b') && output.stdout.is_empty());
+        assert!(text(&output.stderr).contains("set  already there"), "{}", text(&output.stderr));
+        let alone = run(dir.path(), &[name, "-d", "new"]);
+        assert_eq!(alone.status.code(), Some(26), "{name}");
         assert!(!dir.path().join("new").exists());
     }
 }
@@ -241,9 +248,9 @@ impl Drop for Running {
 fn signals_pause_start_and_stop() {
     let dir = folder();
     for (signal, data, code, last) in [
-        (Signal::INT, "data", 0, "set  complete, 107 KiB"),
+        (Signal::INT, "data", 0, "set  already there and verified, 107 KiB"),
         (Signal::TERM, "new", 7, "set  0.0% of 107 KiB there"),
-        (Signal::HUP, "data", 0, "set  complete, 107 KiB"),
+        (Signal::HUP, "data", 0, "set  already there and verified, 107 KiB"),
     ] {
         let mut running = Running::start(dir.path(), &["-d", data]);
         running.wait_for(if code == 0 { "set: seeding" } else { "set: downloading" });
@@ -264,15 +271,107 @@ fn what_is_complete_leaves_at_once_if_told_so() {
     let output = run(dir.path(), &args);
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stderr).contains("the same torrent"), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("set  complete, 107 KiB"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("set  already there and verified, 107 KiB"),
+        "{}",
+        text(&output.stderr)
+    );
     let quiet = run(dir.path(), &[&args[1..], &["-q"]].concat());
     assert_eq!((quiet.status.code(), text(&quiet.stderr)), (Some(0), ""));
 }
 
 #[test]
+fn the_last_of_repeated_options_wins() {
+    let dir = folder();
+    let check = |args: &[&str]| {
+        let output = run(dir.path(), &[&["--hashcheck-only", "set.torrent"], args].concat());
+        (output.status.code(), text(&output.stdout).to_owned())
+    };
+    let (code, quiet) =
+        check(&["-d", "nowhere", "-d", "data", "-v", "-q", "-q", "--color", "always", "--color", "never"]);
+    assert_eq!((code, quiet.as_str()), (Some(0), ""));
+    let (code, verbose) = check(&["-d", "data", "-qv"]);
+    assert!(code == Some(0) && verbose.contains("every piece is right"), "{verbose}");
+    // Lists are added up.
+    let (_, both) =
+        check(&["-d", "data", "--files", "1", "--files", "2", "--pieces", "0", "--pieces", "0-6"]);
+    assert!(both.contains("a.txt") && both.contains("b.bin"), "{both}");
+    let args = ["set.torrent", "-d", "data", "--bind", "127.0.0.1", "--seed-time", "1h", "--no-seed"];
+    assert_eq!(run(dir.path(), &args).status.code(), Some(0));
+}
+
+#[test]
+fn whatever_does_not_end_well_leaves_one_line_however_quiet() {
+    let dir = folder();
+    let output = run(dir.path(), &["--hashcheck-only", "set.torrent", "-d", ".", "-q"]);
+    assert_eq!(
+        (output.status.code(), text(&output.stderr)),
+        (Some(7), "set: some data are missing (exit code 7)\n")
+    );
+    let args = ["set.torrent", "--bind", "127.0.0.1", "-d", "new", "--stall-timeout", "1s", "-q"];
+    let output = run(dir.path(), &args);
+    assert_eq!(output.status.code(), Some(5));
+    let said = text(&output.stderr);
+    assert!(said.lines().count() == 1 && said.contains("no new data for 1 s (exit code 5)"), "{said}");
+    let none = run(dir.path(), &[&args[..7], &["--progress", "none"]].concat());
+    assert!(text(&none.stderr).contains("(exit code 5)"), "{}", text(&none.stderr));
+}
+
+#[test]
+fn with_json_nothing_but_errors_is_said_beside_it() {
+    let dir = folder();
+    let args = ["set.torrent", "--bind", "127.0.0.1", "-d", "data", "--no-seed", "--json"];
+    let output = run(dir.path(), &args);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    assert!(text(&output.stdout).lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+}
+
+#[test]
+fn a_bad_torrent_stops_none_of_the_others() {
+    let dir = folder();
+    fs::write(dir.path().join("bad.torrent"), "d4:infodee").unwrap();
+    let all = ["bad.torrent", "set.torrent", "nowhere.torrent", "-d", "data"];
+    for mode in [&["--hashcheck-only"][..], &["--no-seed", "--bind", "127.0.0.1"], &["--show"]] {
+        let output = run(dir.path(), &[mode, if mode == ["--show"] { &all[..3] } else { &all }].concat());
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(26), "{mode:?}: {stderr}");
+        for bad in ["error: cannot read bad.torrent: ", "error: cannot read nowhere.torrent: "] {
+            assert_eq!(stderr.matches(bad).count(), 1, "{mode:?}: {stderr}");
+        }
+        let done = ["every piece is right", "already there and verified", "info hash"];
+        assert!(
+            done.iter().any(|done| stdout.contains(done) || stderr.contains(done)),
+            "{mode:?}: {stdout}{stderr}"
+        );
+    }
+}
+
+#[test]
+fn a_mistaken_folder_is_told() {
+    let dir = folder();
+    let output = run(dir.path(), &["--hashcheck-only", "set.torrent", "-d", "dta"]);
+    assert!(text(&output.stderr).contains("there is no folder dta"), "{}", text(&output.stderr));
+    assert!(!dir.path().join("dta").exists());
+    let output = run(dir.path(), &["--hashcheck-only", "set.torrent", "-d", "data/set"]);
+    assert!(text(&output.stderr).contains("give the one above: -d "), "{}", text(&output.stderr));
+    let args = ["set.torrent", "--bind", "127.0.0.1", "-d", "dta", "--stall-timeout", "1s"];
+    let said = run(dir.path(), &args).stderr;
+    assert!(text(&said).contains("there is no folder dta; it is made"), "{}", text(&said));
+}
+
+#[test]
+fn a_check_of_some_pieces_does_not_speak_of_all() {
+    let dir = folder();
+    let output = run(dir.path(), &["--hashcheck-only", "set.torrent", "-d", "data", "--pieces", "0-2"]);
+    let said = text(&output.stdout);
+    assert!(said.contains("every piece that was checked is right (3 of 7 pieces)"), "{said}");
+}
+
+#[test]
 fn events_end_with_the_summary_also_after_a_signal() {
     let dir = folder();
-    let mut running = Running::start(dir.path(), &["-d", "data", "--json", "--events", "fatal"]);
+    let mut running =
+        Running::start(dir.path(), &["-d", "data", "--json", "--events", "fatal", "--progress", "lines"]);
     running.wait_for("set: seeding");
     let (code, stdout, _) = running.end_by(Signal::TERM);
     assert_eq!(code, Some(0));
@@ -286,7 +385,8 @@ fn events_end_with_the_summary_also_after_a_signal() {
 #[test]
 fn a_reader_that_goes_away_does_not_end_the_transfer() {
     let dir = folder();
-    let mut running = Running::start(dir.path(), &["-d", "data", "--json", "--events", "debug"]);
+    let mut running =
+        Running::start(dir.path(), &["-d", "data", "--json", "--events", "debug", "--progress", "lines"]);
     drop(running.child.stdout.take());
     running.wait_for("set: seeding");
     running.signal(Signal::USR1);
@@ -304,7 +404,7 @@ fn the_same_signal_again_exits_at_once() {
     running.wait_for("set: seeding");
     let (_call, _) = silent.accept().unwrap();
     running.signal(Signal::INT);
-    running.wait_for("again to exit at once");
+    running.wait_for("again exits at once");
     // Sooner, it would be the same request.
     std::thread::sleep(std::time::Duration::from_millis(400));
     assert_eq!(running.end_by(Signal::INT).0, Some(130));

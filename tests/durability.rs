@@ -86,7 +86,7 @@ fn partial_pieces() {
             leech.terminate();
         }
         let code = leech.wait_for_code();
-        let downloaded = summary(&leech)["downloaded"].as_u64().unwrap();
+        let downloaded = summary(&leech)["total_downloaded"].as_u64().unwrap();
         if code == Some(0) {
             break downloaded;
         }
@@ -519,7 +519,8 @@ fn uploaded_before() {
     let uploaded = |code| {
         let mut next = Btget::tell(&fixture, &folder, &["--stall-timeout", "1s", "--no-seed"]);
         assert_eq!(next.wait_for_code(), Some(code), "{}", next.story());
-        summary(&next)["uploaded"].as_u64().unwrap()
+        assert_eq!(summary(&next)["uploaded"], 0, "in this run");
+        summary(&next)["total_uploaded"].as_u64().unwrap()
     };
     assert!(uploaded(0) >= fixture.size(), "it goes on from what was");
     fs::remove_file(folder.join("large.bin")).unwrap();

@@ -449,7 +449,7 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
     let (strangers, sleepy, many, too_long) = (strangers(), sleepy_reader(), many(), too_long());
     let peers = |event: &Value| event["peers"].as_array().unwrap().len();
     let is_url =
-        |event: &Value| event["url"].as_str().unwrap().starts_with("http://127.0.0.1:") && event["tier"] == 0;
+        |event: &Value| event["url"].as_str().unwrap().starts_with("http://127.0.0.1:") && event["tier"] == 1;
     let moves = |event: &Value| event["length"].as_u64().unwrap() > 0;
     let below_new = |event: &Value| event["path"].as_str().unwrap().contains("new/set/");
     let here = |event: &Value| event["address"].as_str().unwrap().starts_with("127.0.0.1:");
@@ -505,6 +505,10 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
         ("events_dropped", &sleepy, &|e| e["count"].as_u64().unwrap() > 0),
         ("summary", &leech, &|e| e["have"] == json!(["0-27"]) && e["wanted_pieces"] == json!(["0-27"])),
     ];
+    let completes = leech.iter().position(|event| event["event"] == "complete").expect("it completes");
+    let last =
+        leech[..completes].iter().rfind(|event| event["event"] == "progress").expect("it tells of progress");
+    assert_eq!((&last["left"], &last["done"]), (&json!(0), &json!(450_000)), "before complete, all is there");
     let named: Vec<&str> = rows.iter().map(|(name, ..)| *name).collect();
     assert_eq!(named, TABLE.iter().map(|row| row.event).collect::<Vec<_>>(), "one row for each event");
     for (name, events, is_right) in rows {

@@ -152,7 +152,7 @@ fn a_second_signal_ends_it_at_once_with_130() {
         seed.wait_for_event("the answer", |event| is(event, "tracker_success"));
         tracker.set_manners(Manners::Hang);
         seed.signal(first);
-        seed.wait_for_line(&["again to exit at once"]);
+        seed.wait_for_line(&["again exits at once"]);
         thread::sleep(SAME_REQUEST);
         seed.signal(second);
         assert_eq!(seed.wait_for_code(), Some(130), "{}", seed.story());

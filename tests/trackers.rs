@@ -18,7 +18,7 @@ fn further_trackers_are_asked_after_the_torrents_own() {
     let folder = fixture.full_folder("seed");
     let mut btget = Btget::tell(&fixture, &folder, &["--tracker", &first.url(), "--tracker", &tier]);
     btget.wait_for_event("an answer of the last tier", |event| {
-        event["event"] == "tracker_success" && event["tier"] == 2 && event["url"] == second.url().as_str()
+        event["event"] == "tracker_success" && event["tier"] == 3 && event["url"] == second.url().as_str()
     });
     assert_eq!((own.announces().len(), first.announces().len()), (1, 1));
     btget.terminate();

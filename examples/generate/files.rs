@@ -20,9 +20,41 @@ pub fn all() -> Vec<(String, Vec<u8>)> {
     let completion = |(shell, name): (Shell, &str)| {
         let mut content = Vec::new();
         clap_complete::generate(shell, &mut Args::command(), "btget", &mut content);
-        (format!("completions/{name}"), content)
+        let content = String::from_utf8(content).expect("clap writes text");
+        (format!("completions/{name}"), offering_torrents(shell, content).into_bytes())
     };
     std::iter::once(("man/btget.1".to_owned(), man())).chain(shells.map(completion)).collect()
+}
+
+/// clap's scripts offer options where a torrent is expected, and nothing behind one. Each of these offers .torrent files and folders there.
+fn offering_torrents(shell: Shell, script: String) -> String {
+    let replace = |script: &str, what: &str, by: &str| {
+        assert!(script.contains(what), "clap_complete writes another script now: no {what}");
+        script.replacen(what, by, 1)
+    };
+    match shell {
+        Shell::Bash => {
+            let script = replace(
+                &script,
+                "if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then",
+                "if [[ ${cur} == -* ]] ; then",
+            );
+            let last =
+                "            esac\n            COMPREPLY=( $(compgen -W \"${opts}\" -- \"${cur}\") )\n";
+            let torrents = "            esac\n            local IFS=$'\\n'\n            compopt -o filenames -o plusdirs 2>/dev/null\n            \
+                            COMPREPLY=( $(compgen -f -X '!*.torrent' -- \"${cur}\") )\n";
+            let script = replace(&script, last, torrents);
+            // The shell's own would offer every file where there is no torrent.
+            script.replace(" -o bashdefault -o default btget", " btget")
+        }
+        Shell::Zsh => {
+            let begin = script.find("'*::torrents").expect("clap_complete writes the torrents last");
+            let end = begin + script[begin..].find("_files'").expect("they are files") + "_files'".len();
+            format!("{}'*:torrent:_files -g \"*.torrent\"'{}", &script[..begin], &script[end..])
+        }
+        Shell::Fish => script + "complete -c btget -k -f -a '(__fish_complete_suffix .torrent)'\n",
+        _ => script,
+    }
 }
 
 fn man() -> Vec<u8> {

@@ -102,7 +102,9 @@ a hole or a piece of zeros alone, is missing and not corrupt.
 Exited at once, by a second SIGINT, SIGTERM or SIGHUP.
 .PP
 With several causes the most serious wins: 17, 9, 13, 11, 32, 7. The exit code of a hook that fails takes the place of all
-of them.";
+of them. Any exit but 0 leaves a line on stderr that says why, also with
+.BR \-q .
+Of several torrents, one that cannot be read stops none of the others: the exit code is then 26.";
 
 const EVENTS: &str = r"With
 .B \-\-json

@@ -12,8 +12,10 @@ mod signals;
 #[cfg(test)]
 mod testing;
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 
+use crate::text;
 pub use exit::Exit;
 use options::args::Args;
 use options::config::{Config, Surroundings};
@@ -21,7 +23,7 @@ use options::config::{Config, Surroundings};
 /// The whole command, with the process's own arguments. `exit` ends the process at once: a second
 /// Ctrl-C waits for nothing.
 pub fn main(exit: fn(i32) -> !) -> Exit {
-    let config = Args::try_parse().and_then(|args| {
+    let config = Args::try_parse().map_err(with_habits).and_then(|args| {
         Config::new(args, &Surroundings::of_process())
             .map_err(|error| Args::command().error(ErrorKind::ArgumentConflict, error))
     });
@@ -32,5 +34,17 @@ pub fn main(exit: fn(i32) -> !) -> Exit {
             let _ = error.print();
             if error.use_stderr() { Exit::Usage } else { Exit::Complete }
         }
+    }
+}
+
+/// An option that other programs have, in words of our own: clap's tips would be about names that look alike.
+fn with_habits(error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return error };
+    match options::habits::instead_of(option).filter(|_| error.kind() == ErrorKind::UnknownArgument) {
+        Some(tip) => {
+            let text = format!("there is no option '{}'; {tip}", text::escape(option));
+            Args::command().error(ErrorKind::UnknownArgument, text)
+        }
+        None => error,
     }
 }

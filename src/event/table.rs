@@ -348,13 +348,16 @@ events! {
     ("url_seed", Info) UrlSeed { url: String, reason: String }
     => format!("web seed {}: {}", escape(url), escape(reason)),
 
-    /// Each second while something moves.
+    /// Each second while something moves, and once before `complete`. downloaded and uploaded are payload bytes of this run; the totals are those of the data
+    /// that are there, in earlier runs too.
     ("progress", Info) Progress {
         done: u64,
         wanted: u64,
         left: u64,
         downloaded: u64,
         uploaded: u64,
+        total_downloaded: u64,
+        total_uploaded: u64,
         down_rate: u64,
         up_rate: u64,
         peers: usize,
@@ -391,8 +394,8 @@ events! {
         text::count(*count, "event")
     ),
 
-    /// The outcome.
-    ("summary", Info, keys "name, exit_code, reason, done, wanted, left, downloaded, uploaded, wasted, elapsed, have, wanted_pieces") Summary {
+    /// The outcome; counters as in progress.
+    ("summary", Info, keys "name, exit_code, reason, done, wanted, left, downloaded, uploaded, total_downloaded, total_uploaded, wasted, elapsed, have, wanted_pieces") Summary {
         name: String,
         /// Not a key: the command line puts an exit code, made of it, in its place.
         #[serde(skip)]
@@ -403,6 +406,8 @@ events! {
         left: u64,
         downloaded: u64,
         uploaded: u64,
+        total_downloaded: u64,
+        total_uploaded: u64,
         wasted: u64,
         elapsed: f64,
         have: Pieces,
@@ -515,6 +520,8 @@ mod tests {
                 left: 1,
                 downloaded: 1,
                 uploaded: 1,
+                total_downloaded: 1,
+                total_uploaded: 1,
                 down_rate: 1,
                 up_rate: 1,
                 peers: 1,
@@ -535,6 +542,8 @@ mod tests {
                 left: 0,
                 downloaded: 1,
                 uploaded: 1,
+                total_downloaded: 1,
+                total_uploaded: 1,
                 wasted: 0,
                 elapsed: 1.0,
                 have: pieces(),

@@ -250,6 +250,8 @@ impl Finder {
             }) => {
                 let peers = self.found(now, peers, Origin::Tracker);
                 let url = without_credentials(&url).into_owned();
+                // People count from 1.
+                let tier = tier + 1;
                 if let Some(reason) = warning {
                     let url = url.clone();
                     self.tell(Severity::Warning, || Kind::TrackerWarning { url, tier, reason });
@@ -267,7 +269,7 @@ impl Finder {
             Some(Outcome::Failure { url, tier, reason, status_code, times_in_row, .. }) => {
                 self.tell(Severity::Warning, || Kind::TrackerFailure {
                     url: without_credentials(&url).into_owned(),
-                    tier,
+                    tier: tier + 1,
                     reason,
                     times_in_row,
                     status_code,
@@ -320,7 +322,7 @@ impl Finder {
         let Announce { url, tier, event, .. } = &announce;
         let told = self.wanted_events.build(Severity::Info, || Kind::TrackerAnnounce {
             url: without_credentials(url).into_owned(),
-            tier: *tier,
+            tier: *tier + 1,
             announce: event.map_or("", |event| event.as_str()),
         });
         match told {

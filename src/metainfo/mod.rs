@@ -14,6 +14,7 @@ mod path;
 #[cfg(test)]
 mod tests;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use announce::tracker_url;
@@ -105,7 +106,8 @@ impl Metainfo {
         if let Some(what) = foreign(bytes) {
             return Err(MetainfoError::Foreign(what));
         }
-        let top = error::dict("the top level", bencode::decode(bytes)?)?;
+        let (value, behind) = bencode::decode_prefix(bytes)?;
+        let top = error::dict("the top level", value)?;
         let [
             info,
             announce,
@@ -132,6 +134,11 @@ impl Metainfo {
         );
         let info = info.ok_or_else(|| MetainfoError::missing("info"))?;
         let mut notes = notes::ParseNotes::default();
+        // The info hash does not cover it: a line end, a form's leftovers.
+        if !behind.is_empty() {
+            let bytes = if behind.len() == 1 { "byte is" } else { "bytes are" };
+            notes.add(|| format!("{} {bytes} behind the end of the torrent; ignored", behind.len()));
+        }
         let parsed = info::parse(info, &mut notes)?;
         Ok(Metainfo {
             info_hash: InfoHashes::V1(sha1(info.span())),
@@ -149,6 +156,12 @@ impl Metainfo {
             notes: notes.into_lines(),
             info_bytes: info.span().into(),
         })
+    }
+
+    /// Where its data are if they are below `basedir`: its own folder, or its one file.
+    pub fn path_below(&self, basedir: &Path) -> PathBuf {
+        let first = self.files.first().map_or("", |file| file.path.as_ref());
+        basedir.join(first.split('/').next().unwrap_or_default())
     }
 
     /// The hash that `piece` must have.

@@ -119,13 +119,6 @@ fn damaged_input_is_refused_with_the_place() {
     let good = folder();
     let table = [
         (&good[..40], "damaged: truncated: ends after 40 bytes inside a value; fetch it again".to_owned()),
-        (
-            &join(&[&good, b"\n"]),
-            format!(
-                "damaged: the value ends here, but more bytes follow at byte {}; fetch it again",
-                good.len()
-            ),
-        ),
         (&b"d1:a".repeat(101), "damaged: nested deeper than 100 at byte 400; fetch it again".to_owned()),
         (b"d4:infoi1x", "damaged: malformed integer at byte 9; fetch it again".to_owned()),
     ];
@@ -493,5 +486,17 @@ proptest! {
     fn no_part_of_a_torrent_is_a_torrent(end in any::<prop::sample::Index>()) {
         let bytes = rich();
         prop_assert!(Metainfo::parse(&bytes[..end.index(bytes.len())]).is_err());
+    }
+}
+
+#[test]
+fn what_stands_behind_the_torrent_is_ignored_and_told_and_what_stands_before_is_refused() {
+    let bytes = folder();
+    let plain = Metainfo::parse(&bytes).unwrap();
+    for (behind, said) in [("\n", "1 byte is behind"), ("\r\n--form--", "10 bytes are behind")] {
+        let longer = Metainfo::parse(&[&bytes, behind.as_bytes()].concat()).unwrap();
+        assert_eq!((longer.info_hash, longer.notes.len()), (plain.info_hash, plain.notes.len() + 1));
+        assert!(longer.notes[0].contains(said), "{:?}", longer.notes);
+        assert!(Metainfo::parse(&[behind.as_bytes(), &bytes].concat()).is_err());
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::bitfield::Bitfield;
 use crate::event::{Kind, Pieces, State, Verdict};
 use crate::finder::IpFilter;
+pub use crate::finder::announce::NextAsk;
 use crate::ids::InfoHashes;
 use crate::storage::Preallocate;
 use crate::swarm::Order;
@@ -172,10 +173,14 @@ pub struct Status {
     pub wanted_bytes: u64,
     /// Wanted bytes that are not there yet.
     pub left: u64,
-    /// Payload bytes received, duplicates and corrupt ones included.
+    /// Payload bytes received in this run, duplicates and corrupt ones included.
     pub downloaded: u64,
-    /// Payload bytes sent.
+    /// Payload bytes sent in this run.
     pub uploaded: u64,
+    /// Payload bytes received for the data that are there, in earlier runs too.
+    pub total_downloaded: u64,
+    /// Payload bytes sent of the data that are there, in earlier runs too: what counts for the ratio.
+    pub total_uploaded: u64,
     /// Payload bytes received for nothing.
     pub wasted: u64,
     /// Payload bytes a second.
@@ -188,6 +193,8 @@ pub struct Status {
     pub seeds: usize,
     /// Time left, where it can be told.
     pub eta: Option<Duration>,
+    /// When trackers are asked for peers, unless it is being checked, stopped or paused.
+    pub next_ask: Option<NextAsk>,
     /// Pieces that are verified and written.
     pub have: Bitfield,
     /// Pieces that are wanted.
@@ -216,6 +223,8 @@ impl Status {
             left: self.left,
             downloaded: self.downloaded,
             uploaded: self.uploaded,
+            total_downloaded: self.total_downloaded,
+            total_uploaded: self.total_uploaded,
             wasted: self.wasted,
             elapsed,
             have: Pieces(self.have.ranges()),

@@ -99,6 +99,8 @@ struct Slot {
     path: Box<str>,
     /// What stands for the path where the file system refuses it, if some do.
     plain: Option<Box<str>>,
+    /// The same path in the other normal form, if there are two.
+    other_form: Option<Box<str>>,
     /// What becomes of the file's bytes if it is wanted.
     when_wanted: Place,
     /// What becomes of them now: a [`Place`] as a number.
@@ -122,6 +124,7 @@ impl Slot {
         let slot = Slot {
             path: file.path.clone(),
             plain: None,
+            other_form: None,
             when_wanted,
             place: AtomicU8::new(0),
             executable: file.executable,
@@ -192,6 +195,8 @@ pub struct Storage {
     links: Vec<(FileIndex, Box<str>)>,
     /// Whether the file system refuses names, so that others stand for them.
     plain_names: AtomicBool,
+    /// The torrent's files stand under the other normal form of their names.
+    other_form: AtomicBool,
     preallocate: Preallocate,
     overwrite: bool,
     shared: claim::SharedFiles,
@@ -221,6 +226,7 @@ impl Storage {
         let slots = metainfo.files.iter().enumerate().map(|(index, file)| Slot::new(file, wanted(index)));
         let mut slots: Vec<Slot> = slots.collect();
         names::give_plain_names(&mut slots);
+        names::give_other_forms(&mut slots);
         let links = metainfo.files.iter().enumerate();
         let links = links.filter_map(|(index, file)| Some((FileIndex(index as u32), file.symlink.clone()?)));
         let storage = Storage {
@@ -230,6 +236,7 @@ impl Storage {
             links: links.collect(),
             slots,
             plain_names: AtomicBool::new(false),
+            other_form: AtomicBool::new(false),
             preallocate: options.preallocate,
             overwrite: options.overwrite,
             shared: options.shared,

@@ -2,12 +2,16 @@
 //!
 //! FAT, exFAT and NTFS know no `:` and a few more characters. That is found out when a name is looked up or made; from then on
 //! all names of the torrent stand with `_` in place of these, in this folder, also in later runs.
+//!
+//! A name with accents has two forms, composed (NFC) and decomposed (NFD, as macOS makes it), which look alike and are others to most file
+//! systems. Where all that is found stands under the other form than the torrent's, that one is used.
 
 use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
+use unicode_normalization::UnicodeNormalization;
 
 use super::root::{PathFinder, Root};
 use super::{Note, Slot, Storage};
@@ -32,6 +36,19 @@ pub(super) fn give_plain_names(slots: &mut [Slot]) {
             taken.insert(plain.to_lowercase());
         }
         slot.plain = Some(plain.into());
+    }
+}
+
+/// Gives each path that has another normal form that form, unless it is another file's.
+pub(super) fn give_other_forms(slots: &mut [Slot]) {
+    if slots.iter().all(|slot| slot.path.is_ascii()) {
+        return;
+    }
+    let taken: HashSet<Box<str>> = slots.iter().map(|slot| slot.path.clone()).collect();
+    for slot in slots.iter_mut().filter(|slot| !slot.path.is_ascii()) {
+        let composed: String = slot.path.nfc().collect();
+        let other = if composed == *slot.path { slot.path.nfd().collect() } else { composed };
+        slot.other_form = Some(other.into_boxed_str()).filter(|other| !taken.contains(other));
     }
 }
 
@@ -66,8 +83,9 @@ fn with_number(path: &str, number: usize) -> String {
 impl Storage {
     /// The path of a file below basedir, as it stands on this file system.
     pub(super) fn name<'s>(&'s self, slot: &'s Slot) -> &'s str {
-        match &slot.plain {
-            Some(plain) if self.plain_names.load(Ordering::Acquire) => plain,
+        match (&slot.plain, &slot.other_form) {
+            (Some(plain), _) if self.plain_names.load(Ordering::Acquire) => plain,
+            (_, Some(other)) if self.other_form.load(Ordering::Acquire) => other,
             _ => &slot.path,
         }
     }
@@ -86,19 +104,25 @@ impl Storage {
     /// Finds out which names are used here, as far as that shows without making one.
     pub(super) fn settle_names(&self, root: &Root) {
         let mut finder = PathFinder::new(root);
-        let odd = self.slots.iter().filter(|slot| slot.plain.is_some()).take(MAX_LOOKED_FOR);
-        let mut plain_is_there = false;
-        for slot in odd {
+        let is_odd = |slot: &&Slot| slot.plain.is_some() || slot.other_form.is_some();
+        let (mut plain_is_there, mut other_is_there) = (false, false);
+        for slot in self.slots.iter().filter(is_odd).take(MAX_LOOKED_FOR) {
             match finder.find(&slot.path) {
                 Ok(_) => return,
                 Err(error) if is_refusal(&error) => return self.use_plain_names(),
                 Err(_) => {
-                    plain_is_there |= slot.plain.as_deref().is_some_and(|plain| finder.find(plain).is_ok());
+                    let mut is_there = |path: &Option<Box<str>>| {
+                        path.as_deref().is_some_and(|path| finder.find(path).is_ok())
+                    };
+                    plain_is_there |= is_there(&slot.plain);
+                    other_is_there |= is_there(&slot.other_form);
                 }
             }
         }
         if plain_is_there {
             self.use_plain_names();
+        } else if other_is_there {
+            self.other_form.store(true, Ordering::Release);
         }
     }
 
@@ -141,6 +165,32 @@ mod tests {
             Storage::new(&torrent(16, &files, &data), std::path::Path::new("."), Default::default());
         let plain: Vec<Option<&str>> = storage.slots.iter().map(|slot| slot.plain.as_deref()).collect();
         assert_eq!(plain, [Some("t/a_b~1.txt"), None, Some("t/a_b~3.txt"), None]);
+    }
+
+    #[test]
+    fn what_stands_in_the_other_normal_form_is_found_and_written_to() {
+        let data = stream(30);
+        for (own, other) in [("fre\u{301}d", "fr\u{e9}d"), ("fr\u{e9}d", "fre\u{301}d")] {
+            let dir = tempfile::tempdir().unwrap();
+            let [one, two] = ["a", "b"].map(|name| format!("{own}/{name}"));
+            let metainfo = torrent(16, &[(&one, 20), (&two, 10)], &data);
+            let storage = || Storage::new(&metainfo, dir.path(), StorageOptions::default());
+            std::fs::create_dir(dir.path().join(other)).unwrap();
+            std::fs::write(dir.path().join(other).join("a"), &data[..20]).unwrap();
+            let found = storage();
+            let mut read = vec![0; 20];
+            found.read_at(0, &mut [IoSliceMut::new(&mut read)]).unwrap();
+            assert_eq!(
+                (read.as_slice(), found.path(FileIndex(1))),
+                (&data[..20], dir.path().join(other).join("b"))
+            );
+            // Its own form comes first.
+            std::fs::create_dir(dir.path().join(own)).unwrap();
+            std::fs::write(dir.path().join(own).join("a"), &data[..20]).unwrap();
+            let own_form = storage();
+            own_form.read_at(0, &mut [IoSliceMut::new(&mut read)]).unwrap();
+            assert_eq!(own_form.path(FileIndex(0)), dir.path().join(own).join("a"));
+        }
     }
 
     #[test]

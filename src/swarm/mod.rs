@@ -29,7 +29,7 @@ use std::time::Instant;
 
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
-use crate::budget::Share;
+use crate::budget::{Share, charge};
 use crate::event::{Direction, Kind, Severity, State, WantedEvents};
 use crate::finder::Parting;
 use crate::hash::Sha1;
@@ -238,7 +238,7 @@ impl Swarm {
             if picker.contains(piece) {
                 picker.close_piece(piece);
                 pieces.begin(now, &config.layout, piece, false);
-                config.memory.take_anyway(u64::from(config.layout.piece_size(piece)));
+                config.memory.take_anyway(charge(u64::from(config.layout.piece_size(piece))));
                 for (number, data) in (0..).zip(blocks) {
                     let Some(data) = data else { continue };
                     pieces.restore(&config.layout, config.layout.block(piece, number), data);
@@ -389,12 +389,12 @@ impl Swarm {
 
     /// Takes room in memory for a piece. False if it has to wait.
     fn take_memory(&mut self, piece: PieceIndex) -> bool {
-        self.config.memory.take(u64::from(self.config.layout.piece_size(piece)))
+        self.config.memory.take(charge(u64::from(self.config.layout.piece_size(piece))))
     }
 
     /// A begun piece is written, or given up.
     fn free_memory(&mut self, piece: PieceIndex) {
-        self.config.memory.give_back(u64::from(self.config.layout.piece_size(piece)));
+        self.config.memory.give_back(charge(u64::from(self.config.layout.piece_size(piece))));
     }
 
     /// The data of begun pieces that are here, by the number of their block.

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use crate::bitfield::Bitfield;
 use crate::cli::Exit;
+use crate::cli::jobs::folder::about_folder;
 use crate::cli::jobs::hooks::{About, Hooks, Occasion};
 use crate::cli::jobs::load::Loaded;
 use crate::cli::jobs::run::{no_thread, not_begun};
-use crate::cli::options::config::Config;
+use crate::cli::options::config::{Config, Verbosity};
 use crate::cli::show::json::Stream;
 use crate::cli::show::report::{Report, Table};
 use crate::cli::show::say::Mark;
@@ -98,6 +99,11 @@ pub(crate) fn run_check(
     stop: &Arc<AtomicBool>,
 ) -> Exit {
     let mut screen = Screen::new(config, jobs.len(), Instant::now());
+    if config.verbosity > Verbosity::Quiet {
+        let torrents = jobs.iter().map(|job| &job.torrent.metainfo);
+        let said = about_folder(&config.torrent.basedir, torrents, "not made by a check: all is missing");
+        said.iter().for_each(|text| screen.say(Mark::Plain, text));
+    }
     let mut exit = Exit::Complete;
     let mut sink = match config.json {
         Some(least) => ReportSink::Json(Stream::new(out, least)),
@@ -106,6 +112,13 @@ pub(crate) fn run_check(
     for (number, job) in jobs.iter().enumerate() {
         match check_one(config, job, number, &mut screen, &mut sink, stop) {
             Ok((one, summary)) => {
+                let seen =
+                    config.stdout_terminal && config.json.is_none() && config.verbosity > Verbosity::Quiet;
+                if let (Kind::Summary { name, reason, .. }, false) = (&summary, one == Exit::Complete || seen)
+                {
+                    let (name, reason) = (escape(name), escape(reason));
+                    screen.say(Mark::Plain, &format!("{name}: {reason} (exit code {})", one.code()));
+                }
                 let occasion = if one == Exit::Complete { Occasion::Complete } else { Occasion::Error };
                 let about = About::torrent(&job.torrent.metainfo, &config.torrent.basedir);
                 hooks.run(occasion, &about, summary);
@@ -191,7 +204,7 @@ fn check_one(
     let outcome = watcher.check(screen, sink)?;
     screen.hide(number);
 
-    let mut report = Report::new();
+    let mut report = Report::new(metainfo.layout.num_pieces());
     for kind in findings(job, &outcome) {
         report.take(&kind);
         sink.event(metainfo, kind)?;
@@ -277,12 +290,15 @@ impl Watcher<'_> {
             left: self.job.pieces.difference(&have).bytes(&metainfo.layout),
             downloaded: 0,
             uploaded: 0,
+            total_downloaded: 0,
+            total_uploaded: 0,
             wasted: 0,
             down_rate: 0,
             up_rate: 0,
             peers: 0,
             seeds: 0,
             eta: None,
+            next_ask: None,
             in_flight: Bitfield::new(have.len()),
             have,
             wanted: self.job.pieces.clone(),

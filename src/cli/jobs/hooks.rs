@@ -4,6 +4,7 @@
 //! part of one. What is to be known comes as the summary event on standard input and as `BTGET_*` in
 //! the environment. Hooks run beside the transfer and are waited for at the end.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -55,20 +56,20 @@ pub(crate) enum Occasion {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct About {
     info_hash: Option<InfoHashes>,
-    environment: Vec<(&'static str, String)>,
+    environment: Environment,
 }
+
+/// What a hook is told by its environment. Paths are bytes.
+type Environment = Vec<(&'static str, OsString)>;
 
 impl About {
     /// A torrent whose data are, or are to be, below `basedir`.
     pub(crate) fn torrent(metainfo: &Metainfo, basedir: &Path) -> About {
         let basedir = std::path::absolute(basedir).unwrap_or_else(|_| basedir.to_owned());
-        // The torrent's own folder, or its one file.
-        let first = metainfo.files.first().map_or("", |file| file.path.as_ref());
-        let top = first.split('/').next().unwrap_or_default();
         let environment = vec![
-            ("BTGET_TORRENT", metainfo.info_hash.to_string()),
-            ("BTGET_PATH", basedir.join(top).display().to_string()),
-            ("BTGET_BASEDIR", basedir.display().to_string()),
+            ("BTGET_TORRENT", metainfo.info_hash.to_string().into()),
+            ("BTGET_PATH", metainfo.path_below(&basedir).into_os_string()),
+            ("BTGET_BASEDIR", basedir.into_os_string()),
         ];
         About { info_hash: Some(metainfo.info_hash), environment }
     }
@@ -186,23 +187,23 @@ impl Hooks {
     }
 }
 
-fn environment(occasion: Occasion, about: &About, summary: &Kind) -> Vec<(&'static str, String)> {
+fn environment(occasion: Occasion, about: &About, summary: &Kind) -> Environment {
     let mut environment = about.environment.clone();
     let occasion = if occasion == Occasion::Complete { "complete" } else { "error" };
-    environment.push(("BTGET_EVENT", occasion.to_owned()));
+    environment.push(("BTGET_EVENT", occasion.into()));
     if let (Some(code), Kind::Summary { name, reason, done, wanted, left, downloaded, uploaded, .. }) =
         (exit_code(summary), summary)
     {
         environment.extend([
             // Escaped: a shell script is likely to print it, and a NUL would not go through.
-            ("BTGET_NAME", escape(name).into_owned()),
-            ("BTGET_EXIT_CODE", code.to_string()),
-            ("BTGET_REASON", escape(reason).into_owned()),
-            ("BTGET_DONE", done.to_string()),
-            ("BTGET_WANTED", wanted.to_string()),
-            ("BTGET_LEFT", left.to_string()),
-            ("BTGET_DOWNLOADED", downloaded.to_string()),
-            ("BTGET_UPLOADED", uploaded.to_string()),
+            ("BTGET_NAME", escape(name).into_owned().into()),
+            ("BTGET_EXIT_CODE", code.to_string().into()),
+            ("BTGET_REASON", escape(reason).into_owned().into()),
+            ("BTGET_DONE", done.to_string().into()),
+            ("BTGET_WANTED", wanted.to_string().into()),
+            ("BTGET_LEFT", left.to_string().into()),
+            ("BTGET_DOWNLOADED", downloaded.to_string().into()),
+            ("BTGET_UPLOADED", uploaded.to_string().into()),
         ]);
     }
     environment
@@ -210,7 +211,7 @@ fn environment(occasion: Occasion, about: &About, summary: &Kind) -> Vec<(&'stat
 
 fn run_program(
     program: &Program,
-    environment: Vec<(&'static str, String)>,
+    environment: Environment,
     input: Vec<u8>,
     longest: Duration,
     stop: &HookStop,

@@ -45,7 +45,9 @@ fn remedy(error: &io::Error, from: &str) -> String {
             format!("no such file; to fetch it: curl -L {from} | btget -")
         }
         io::ErrorKind::NotFound => "no such file; check the path".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a folder; give the .torrent file itself".to_owned(),
+        io::ErrorKind::IsADirectory => {
+            format!("it is a folder; give the .torrent file itself, and a folder for the data as -d {from}")
+        }
         io::ErrorKind::PermissionDenied => "permission denied; make it readable for this user".to_owned(),
         _ => cause(error),
     }

@@ -1,6 +1,7 @@
 //! What is done: torrents loaded, checked, transferred, and the hooks run on them.
 
 pub(super) mod check;
+mod folder;
 pub(super) mod hooks;
 pub(super) mod load;
 pub(super) mod run;

@@ -39,8 +39,8 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
     if !matches!(config.mode, Mode::Show) {
         signals::hold().map_err(no_signals)?;
     }
-    let torrents = torrents(config)?;
-    match &config.mode {
+    let (torrents, unread) = torrents(config)?;
+    let exit_code = match &config.mode {
         Mode::Show => show_all(config, &torrents).map(|()| Exit::Complete),
         Mode::Check(pieces) => {
             let job = |(torrent, priorities)| Job::new(torrent, priorities, pieces).map_err(usage);
@@ -61,20 +61,32 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
             Ok(run_check(config, &jobs, hooks, &mut out, &stop))
         }
         Mode::Transfer => transfer::run(config, wanted(config, torrents)?, exit),
-    }
+    };
+    exit_code.map(|exit| exit.worst(unread))
 }
 
-/// Reads all torrents before anything is done with one: a script learns of a bad one at once. One
-/// that is given twice is told and taken once.
-fn torrents(config: &Config) -> Result<Vec<Loaded>, Refusal> {
+/// Reads all torrents before anything is done with one: a script learns of a bad one at once. It stops none of the others; the
+/// exit code is what becomes of it. One that is given twice is told and taken once.
+fn torrents(config: &Config) -> Result<(Vec<Loaded>, Exit), Refusal> {
     let mut torrents: Vec<Loaded> = Vec::new();
+    let mut unread: Option<Refusal> = None;
     for source in &config.sources {
-        let torrent = load(source).map_err(|error| {
-            let reason = format!("{error:#}");
-            let summary = not_begun(source.name(), None, Verdict::NotATorrent, &reason);
-            let exit = tell_not_begun(config, None, vec![(About::default(), summary)], Exit::Torrent);
-            (exit, error)
-        })?;
+        let torrent = match load(source) {
+            Ok(torrent) => torrent,
+            Err(error) => {
+                let summary = not_begun(source.name(), None, Verdict::NotATorrent, &format!("{error:#}"));
+                let exit = tell_not_begun(config, None, vec![(About::default(), summary)], Exit::Torrent);
+                let exit = match unread.replace((exit, error)) {
+                    Some((before, error)) => {
+                        message(Mark::Error, &format!("{error:#}"), config.color_stderr);
+                        exit.worst(before)
+                    }
+                    None => exit,
+                };
+                unread.iter_mut().for_each(|(worst, _)| *worst = exit);
+                continue;
+            }
+        };
         let same = torrents.iter().find(|other| other.metainfo.info_hash == torrent.metainfo.info_hash);
         match same {
             Some(same) => {
@@ -84,7 +96,14 @@ fn torrents(config: &Config) -> Result<Vec<Loaded>, Refusal> {
             None => torrents.push(torrent),
         }
     }
-    Ok(torrents)
+    match unread {
+        Some(refusal) if torrents.is_empty() => Err(refusal),
+        Some((exit, error)) => {
+            message(Mark::Error, &format!("{error:#}"), config.color_stderr);
+            Ok((torrents, exit))
+        }
+        None => Ok((torrents, Exit::Complete)),
+    }
 }
 
 /// The weight of each file of each torrent. Says, once, what was changed about names.
@@ -112,6 +131,8 @@ pub(crate) fn not_begun(name: String, metainfo: Option<&Metainfo>, verdict: Verd
         left: size,
         downloaded: 0,
         uploaded: 0,
+        total_downloaded: 0,
+        total_uploaded: 0,
         wasted: 0,
         elapsed: 0.0,
         have: Pieces(Vec::new()),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use crate::cli::Exit;
+use crate::cli::jobs::folder::about_folder;
 use crate::cli::jobs::hooks::{About, HookStop, Hooks, Occasion};
 use crate::cli::jobs::load::Loaded;
 use crate::cli::jobs::run::{Refusal, no_signals, no_stdout, no_thread, not_begun, not_started};
@@ -14,7 +15,7 @@ use crate::cli::options::config::{Config, Verbosity};
 use crate::cli::show::json::message;
 use crate::cli::show::json::{self, EventWriter, Stream};
 use crate::cli::show::say::{Mark, mark, outcome};
-use crate::cli::show::screen::Screen;
+use crate::cli::show::screen::{Screen, message as message_to_people};
 use crate::cli::signals::{self, Signal};
 use crate::client::{Client, Error, Session, Status, Subscription, TorrentOptions};
 use crate::event::Verdict;
@@ -41,6 +42,8 @@ struct TorrentJob {
     name: String,
     /// Seconds from its start until everything wanted was there.
     completed: Option<f64>,
+    /// Where its data are, escaped.
+    path: String,
     /// The last error of its disk that was said.
     error: Option<String>,
     /// Once its summary has come.
@@ -74,6 +77,11 @@ pub(crate) fn run(
         not_started(config, torrents, None, &format!("{error:#}"))
     };
     signals::listen(exit, on_signal).map_err(|error| refused(no_signals(error)))?;
+    if config.verbosity > Verbosity::Quiet {
+        let about = torrents.iter().map(|(torrent, _)| &torrent.metainfo);
+        let said = about_folder(&config.torrent.basedir, about, "made");
+        said.iter().for_each(|text| message_to_people(Mark::Plain, text, config.color_stderr));
+    }
 
     let session =
         Session::start(config.session.clone()).map_err(|error| no_session(config, &torrents, error))?;
@@ -132,11 +140,14 @@ fn add(
         let metainfo = torrent.metainfo;
         let (info_hash, name) = (metainfo.info_hash, escape(&metainfo.name).into_owned());
         let about = About::torrent(&metainfo, &config.torrent.basedir);
+        let path = metainfo.path_below(&config.torrent.basedir);
+        let path = escape(&path.to_string_lossy()).into_owned();
         let options = TorrentOptions { priorities, ..config.torrent.clone() };
         Ok(TorrentJob {
             client: session.add(metainfo, options).map_err(failure)?,
             info_hash,
             name,
+            path,
             completed: None,
             error: None,
             exit: None,
@@ -204,7 +215,8 @@ impl TransferJob<'_> {
         while self.torrents.iter().any(|torrent| torrent.exit.is_none()) {
             match self.next(None) {
                 Some(Wake::Signal(Signal::Stop)) => {
-                    self.say(Mark::Plain, "stopping; again to exit at once");
+                    let text = "stopping; Ctrl-C again exits at once; the same command goes on from here";
+                    self.say(Mark::Plain, text);
                     return;
                 }
                 Some(Wake::Signal(Signal::Pause)) => self.command(Client::pause),
@@ -281,8 +293,10 @@ impl TransferJob<'_> {
             Kind::Summary { verdict, reason, .. } => {
                 torrent.exit = Some(Exit::from(*verdict));
                 let is_said = torrent.error.as_ref() == Some(reason);
-                if let Some(line) = outcome(&event.kind, torrent.completed, is_said) {
-                    self.screen.finish(number, &line);
+                if let Some(line) = outcome(&event.kind, &torrent.path, torrent.completed, is_said) {
+                    // Who is quiet about success is not about the rest, unless an error has been said.
+                    let is_news = *verdict != Verdict::Complete && !is_said;
+                    self.screen.finish(number, &line, is_news);
                 }
                 return;
             }

@@ -17,12 +17,14 @@ use crate::cli::options::values::{self, Amount, Dur, PieceSelection, Ports, Prog
 ///
 /// Each TORRENT is hash-checked against what lies below the base folder; what is missing is
 /// downloaded, verified piece by piece and written; then it is seeded until btget is stopped or
-/// until a limit you set is reached. Several torrents share one listener and one set of limits.
+/// until a limit you set is reached. Several torrents share one listener and one set of limits. Of an
+/// option that is given twice the last counts; lists (--files, --priority, --tracker) add up.
 #[derive(Parser, Debug)]
 #[command(
     name = "btget",
     version,
     max_term_width = 100,
+    args_override_self = true,
     disable_help_flag = true,
     disable_version_flag = true,
     after_help = AFTER_HELP,
@@ -109,18 +111,18 @@ pub struct Args {
     pub state: Option<StateArg>,
 
     /// Leave as soon as everything wanted is there
-    #[arg(long, conflicts_with_all = ["seed_ratio", "seed_time"], help_heading = "Transfer")]
+    #[arg(long, overrides_with_all = ["seed_ratio", "seed_time"], help_heading = "Transfer")]
     pub no_seed: bool,
 
     /// Leave when uploaded / wanted size reaches this, e.g. 1.5
-    #[arg(long, value_name = "R", value_parser = values::ratio, help_heading = "Transfer")]
+    #[arg(long, value_name = "R", value_parser = values::ratio, overrides_with = "no_seed", help_heading = "Transfer")]
     pub seed_ratio: Option<f64>,
 
     /// Leave after seeding for so long, e.g. 90s, 10m, 2h, 1d
     ///
     /// With --seed-ratio as well, whichever is reached first. With neither, btget seeds until it is
-    /// stopped.
-    #[arg(long, value_name = "DUR", value_parser = values::duration, help_heading = "Transfer")]
+    /// stopped. 0 is --no-seed.
+    #[arg(long, value_name = "DUR", value_parser = values::duration_or_none, overrides_with = "no_seed", help_heading = "Transfer")]
     pub seed_time: Option<Dur>,
 
     /// Give up (exit 5) when no new data arrived for so long
@@ -207,8 +209,8 @@ pub struct Args {
 
     /// Progress on stderr: auto, bars, lines or none
     ///
-    /// `auto` draws bars on a terminal and writes a line every 10 s elsewhere. The bar is the
-    /// torrent's bitfield, see BARS in the man page.
+    /// `auto` draws bars on a terminal and writes a line every 10 s elsewhere, every minute while nothing
+    /// changes; with --json it shows nothing, and only errors are said. The bar is the torrent's bitfield, see BARS in the man page.
     #[arg(
         long,
         value_name = "HOW",
@@ -219,12 +221,12 @@ pub struct Args {
     )]
     pub progress: ProgressArg,
 
-    /// Say errors only, and show no progress unless --progress asks for it
-    #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
+    /// Say errors only, and why it ended if not well; no progress unless --progress asks for it
+    #[arg(short, long, overrides_with = "verbose", help_heading = "Output")]
     pub quiet: bool,
 
     /// Say more: -v what happens, -vv every step
-    #[arg(short, long, action = ArgAction::Count, help_heading = "Output")]
+    #[arg(short, long, action = ArgAction::Count, overrides_with = "quiet", help_heading = "Output")]
     pub verbose: u8,
 
     /// Colour: auto, always or never; NO_COLOR is honoured

@@ -96,6 +96,8 @@ pub(crate) struct Config {
     pub progress: Progress,
     /// How much is said.
     pub verbosity: Verbosity,
+    /// Whether stdout is a terminal.
+    pub stdout_terminal: bool,
     /// Whether stdout gets colour.
     pub color_stdout: bool,
     /// Whether stderr gets colour.
@@ -111,7 +113,7 @@ pub(crate) struct Surroundings {
     pub home: Option<PathBuf>,
     /// `$NO_COLOR` is set and not empty.
     pub no_color: bool,
-    /// `$TERM` is `dumb`.
+    /// `$TERM` is `dumb`, or says nothing.
     pub dumb: bool,
     /// Stdout is a terminal.
     pub stdout_terminal: bool,
@@ -127,7 +129,7 @@ impl Surroundings {
             xdg_state_home: set("XDG_STATE_HOME").map(PathBuf::from),
             home: set("HOME").map(PathBuf::from),
             no_color: set("NO_COLOR").is_some(),
-            dumb: set("TERM").is_some_and(|term| term == "dumb"),
+            dumb: set("TERM").is_none_or(|term| term == "dumb"),
             stdout_terminal: std::io::stdout().is_terminal(),
             stderr_terminal: std::io::stderr().is_terminal(),
         }
@@ -154,6 +156,8 @@ impl Config {
         }
         let verbosity = match (args.quiet, args.verbose) {
             (true, _) => Verbosity::Quiet,
+            // The events say it, and who reads them may print to the same terminal.
+            (_, 0) if args.json && args.progress == ProgressArg::Auto => Verbosity::Quiet,
             (_, 0) => Verbosity::Normal,
             (_, 1) => Verbosity::Verbose,
             _ => Verbosity::Debug,
@@ -161,7 +165,7 @@ impl Config {
         let drawable = around.stderr_terminal && !around.dumb;
         let progress = match args.progress {
             ProgressArg::None => Progress::None,
-            ProgressArg::Auto if args.quiet => Progress::None,
+            ProgressArg::Auto if args.quiet || args.json => Progress::None,
             ProgressArg::Auto | ProgressArg::Bars if drawable => Progress::Bars,
             _ => Progress::Lines,
         };
@@ -181,6 +185,7 @@ impl Config {
             json: args.json.then(|| args.events.map_or(Severity::Info, severity)),
             progress,
             verbosity,
+            stdout_terminal: around.stdout_terminal,
             color_stdout: color(around.stdout_terminal),
             color_stderr: color(around.stderr_terminal),
             files: args.files,
@@ -279,7 +284,7 @@ fn file_error(args: &Args) -> FileErrorAction {
     match args.file_error {
         Some(FileErrorArg::Pause) => FileErrorAction::Pause,
         Some(FileErrorArg::Exit) => FileErrorAction::End,
-        None if args.no_seed => FileErrorAction::End,
+        None if args.no_seed || args.seed_time.is_some_and(|time| time.0.is_zero()) => FileErrorAction::End,
         None => FileErrorAction::Pause,
     }
 }
@@ -306,7 +311,7 @@ fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
         overwrite: args.overwrite,
         priorities: Vec::new(),
         order: Order::default(),
-        no_seed: args.no_seed,
+        no_seed: args.no_seed || args.seed_time.is_some_and(|time| time.0.is_zero()),
         seed_ratio: args.seed_ratio,
         seed_time: args.seed_time.map(|time| time.0),
         stall_timeout: args.stall_timeout.map(|time| time.0),
@@ -362,20 +367,45 @@ mod tests {
     fn contradictions_are_refused_with_both_names() {
         for (line, first, second) in [
             ("--show --hashcheck-only", "--show", "--hashcheck-only"),
-            ("--no-seed --seed-ratio 1", "--no-seed", "--seed-ratio"),
-            ("--no-seed --seed-time 1m", "--no-seed", "--seed-time"),
             ("--hashcheck-only --state paused", "--hashcheck-only", "--state"),
             ("--hashcheck-only --preallocate full", "--hashcheck-only", "--preallocate"),
             ("--show --no-seed", "--show", "--no-seed"),
             ("--pieces 1", "--pieces", "--hashcheck-only"),
             ("--events debug", "--events", "--json"),
-            ("-q -v", "--quiet", "--verbose"),
             ("- -", "'-'", "twice"),
         ] {
             let args: Vec<&str> = line.split(' ').chain(["x.torrent"]).collect();
             let message = config(&args, &terminal()).unwrap_err().to_string();
             assert!(message.contains(first) && message.contains(second), "{line}: {message}");
         }
+    }
+
+    #[test]
+    fn the_last_of_what_contradicts_itself_wins() {
+        let parsed = |line: &str| {
+            let args: Vec<&str> = line.split(' ').chain(["x.torrent"]).collect();
+            config(&args, &terminal()).unwrap()
+        };
+        let (first, second) =
+            (parsed("--no-seed --seed-ratio 2"), parsed("--seed-ratio 2 --seed-time 1h --no-seed"));
+        assert_eq!((first.torrent.no_seed, first.torrent.seed_ratio), (false, Some(2.0)));
+        assert!(
+            second.torrent.no_seed
+                && second.torrent.seed_ratio.is_none()
+                && second.torrent.seed_time.is_none()
+        );
+        assert!(parsed("--seed-time 0").torrent.no_seed);
+        for (line, verbosity) in [
+            ("-q -v", Verbosity::Verbose),
+            ("-v -q", Verbosity::Quiet),
+            ("-q -q", Verbosity::Quiet),
+            ("-vv", Verbosity::Debug),
+            ("-v -v", Verbosity::Debug),
+        ] {
+            assert_eq!(parsed(line).verbosity, verbosity, "{line}");
+        }
+        let both = parsed("--files 1 --files 2 --tracker http://a/announce --tracker http://b/announce");
+        assert_eq!((both.files.len(), both.torrent.trackers.len()), (2, 2));
     }
 
     #[test]

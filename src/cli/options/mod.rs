@@ -2,5 +2,6 @@
 
 pub mod args;
 pub(super) mod config;
+pub(super) mod habits;
 pub(super) mod select;
 pub(super) mod values;

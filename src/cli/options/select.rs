@@ -1,10 +1,12 @@
 //! Which files of a torrent are meant: numbers as `--show` prints them, or globs on the torrent's
 //! paths; and the weights that follow.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
 
 use glob::{MatchOptions, Pattern};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::cli::options::values::{self, Weighted};
 use crate::metainfo::Metainfo;
@@ -58,7 +60,7 @@ impl Selector {
             });
             What::Numbers(ranges.collect::<anyhow::Result<_>>()?)
         } else {
-            What::Pattern(Pattern::new(text.trim_end_matches('/')).ok())
+            What::Pattern(Pattern::new(composed(text.trim_end_matches('/')).as_ref()).ok())
         };
         Ok(Selector { text: text.to_owned(), what })
     }
@@ -98,7 +100,8 @@ impl Selector {
     /// Whether this path is meant. Paths of multi-file torrents begin with the torrent's own
     /// folder, which people may write or leave out.
     fn means(&self, pattern: Option<&Pattern>, path: &str) -> bool {
-        let text = self.text.trim_end_matches('/');
+        let (text, path) = (composed(self.text.trim_end_matches('/')), composed(path));
+        let (text, path) = (text.as_ref(), path.as_ref());
         let hits = |part: &str| part == text || pattern.is_some_and(|p| p.matches_with(part, GLOB));
         let below = path.split_once('/').map_or(path, |(_, below)| below);
         if !text.contains('/') {
@@ -108,6 +111,14 @@ impl Selector {
             let folders = path.match_indices('/').map(|(end, _)| &path[..end]);
             hits(path) || folders.into_iter().any(hits)
         })
+    }
+}
+
+/// Accents and their letters as one character (NFC), so that what looks alike is alike however it was typed.
+fn composed(text: &str) -> Cow<'_, str> {
+    match text.is_ascii() {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(text.nfc().collect()),
     }
 }
 
@@ -194,6 +205,15 @@ mod tests {
             (&[], [1; 6]),
         ] {
             assert_eq!(chosen(list).unwrap(), weights.to_vec(), "{list:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_compared_in_one_normal_form() {
+        let torrent = metainfo("T", &["T/Fre\u{301}de\u{301}ric.txt", "T/b"]);
+        for text in ["Fr\u{e9}d\u{e9}ric.txt", "Fre\u{301}d*", "T/Fr\u{e9}d\u{e9}ric.txt"] {
+            let chosen = priorities(&[&torrent], &[Selector::parse(text).unwrap()], &[]).unwrap();
+            assert_eq!(chosen, [[1, 0]], "{text}");
         }
     }
 

@@ -145,6 +145,14 @@ pub(crate) fn duration(text: &str) -> anyhow::Result<Dur> {
     Ok(Dur(Duration::from_secs_f64(seconds)))
 }
 
+/// As [`duration`], or 0.
+pub(crate) fn duration_or_none(text: &str) -> anyhow::Result<Dur> {
+    match text.trim().trim_end_matches(['s', 'm', 'h', 'd']) {
+        "0" => Ok(Dur(Duration::ZERO)),
+        _ => duration(text),
+    }
+}
+
 /// `--seed-ratio`.
 pub(crate) fn ratio(text: &str) -> anyhow::Result<f64> {
     decimal(text)
@@ -278,6 +286,14 @@ mod tests {
         for wrong in ["", "0", "m", "10x", "-5", "5m1h", "1e3", "99999d", "1m2m", "5é"] {
             assert!(duration(wrong).unwrap_err().to_string().contains("1h30m"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn where_it_makes_sense_a_duration_may_be_none() {
+        assert_eq!(duration_or_none("0").unwrap(), Dur(Duration::ZERO));
+        assert_eq!(duration_or_none("0s").unwrap(), Dur(Duration::ZERO));
+        assert_eq!(duration_or_none("2m").unwrap(), Dur(Duration::from_secs(120)));
+        assert!(duration_or_none("0.5s").is_err());
     }
 
     #[test]

@@ -4,12 +4,13 @@
 //! is filled as high as they are there, so pieces that come rarest first show as a level that
 //! rises everywhere.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::time::Duration;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::client::{Phase, Status};
+use crate::client::{NextAsk, Phase, Status};
 use crate::text::escape;
 use crate::text::{Rate, Short, Time, percent};
 
@@ -108,6 +109,12 @@ pub(crate) fn time_left(status: &Status) -> Option<Duration> {
     }
 }
 
+/// What a download without a peer waits for.
+pub(crate) fn wait_for_peers(status: &Status) -> Option<NextAsk> {
+    let waits = status.phase == Phase::Downloading && status.peers == 0 && status.error.is_none();
+    status.next_ask.filter(|_| waits)
+}
+
 fn eta(status: &Status) -> String {
     format!("{:>7}", time_left(status).map(|time| Time(time).to_string()).unwrap_or_default())
 }
@@ -131,9 +138,19 @@ fn figures(status: &Status, style: Style) -> String {
     let done = format!("{:>5.1}%", done_percent(status));
     let (down, up) = style.arrows();
     let rate = |rate| Rate(rate).to_string();
-    match status.check {
-        Some((_, _, check)) => format!("{done}  {:>10} read   {:8}", rate(check), ""),
-        None => format!("{done}  {down} {:>10}  {up} {:>10}", rate(status.down_rate), rate(status.up_rate)),
+    match (status.check, wait_for_peers(status)) {
+        (Some((_, _, check)), _) => format!("{done}  {:>10} read   {:8}", rate(check), ""),
+        (None, Some(wait)) => {
+            let text = match wait {
+                NextAsk::In(time) => format!("no peers, asks in {}", Time(time)),
+                NextAsk::Now => "no peers, asking a tracker".to_owned(),
+                _ => "no peers, no tracker".to_owned(),
+            };
+            format!("{done}  {text:<26}")
+        }
+        (None, None) => {
+            format!("{done}  {down} {:>10}  {up} {:>10}", rate(status.down_rate), rate(status.up_rate))
+        }
     }
 }
 
@@ -161,6 +178,14 @@ impl Style {
         }
     }
 
+    /// As much of a text as the terminal can show.
+    pub(crate) fn shown(self, text: &str) -> Cow<'_, str> {
+        if self.unicode || text.is_ascii() {
+            return Cow::Borrowed(text);
+        }
+        Cow::Owned(text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect())
+    }
+
     fn arrows(self) -> (char, char) {
         if self.unicode { ('↓', '↑') } else { ('v', '^') }
     }
@@ -169,10 +194,10 @@ impl Style {
 /// Exactly `width` columns of `text`: filled with spaces, or with its middle left out, since the
 /// end of a name often says most.
 pub(crate) fn fit(text: &str, width: usize, style: Style) -> String {
-    let text: String = text.chars().map(|c| if style.unicode || c.is_ascii() { c } else { '?' }).collect();
+    let text = style.shown(text);
     let full = text.width();
     if full <= width {
-        return text + &" ".repeat(width - full);
+        return text.into_owned() + &" ".repeat(width - full);
     }
     let gap = if style.unicode { "…" } else { "..." };
     let room = width.saturating_sub(gap.width());

@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::cli::exit::Exit;
 use crate::client::Subscription;
 use crate::event::{Event, Kind, Severity};
+use crate::text::is_unprintable;
 
 /// How long the end waits for a reader that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -65,9 +66,35 @@ pub(crate) fn line(event: &Event, now: SystemTime) -> Vec<u8> {
         exit_code: exit_code(&event.kind),
         message: message(&event.kind),
     };
-    let mut bytes = serde_json::to_vec(&line).expect("events have string keys and nothing that fails");
+    let mut bytes = Vec::with_capacity(256);
+    write_json(&line, &mut bytes).expect("events have string keys and nothing that fails");
     bytes.push(b'\n');
     bytes
+}
+
+/// Writes a value as one line of JSON in which nothing steers a terminal: what serde_json escapes, and DEL, C1 controls, bidirectional
+/// controls and what shows nothing, as `\u`.
+pub(super) fn write_json(value: &impl Serialize, out: &mut impl Write) -> serde_json::Result<()> {
+    value.serialize(&mut serde_json::Serializer::with_formatter(out, Tame))
+}
+
+struct Tame;
+
+impl serde_json::ser::Formatter for Tame {
+    fn write_string_fragment<W: Write + ?Sized>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(is_unprintable) {
+            let (before, from) = rest.split_at(at);
+            out.write_all(before.as_bytes())?;
+            let mut chars = from.chars();
+            let mut units = [0; 2];
+            for unit in chars.next().map_or(&mut [][..], |c| c.encode_utf16(&mut units)) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            rest = chars.as_str();
+        }
+        out.write_all(rest.as_bytes())
+    }
 }
 
 /// Whether an event goes to a reader who asked for those of at least this severity: summaries go to every one.
@@ -315,6 +342,8 @@ mod tests {
             left: 0,
             downloaded: 0,
             uploaded: 0,
+            total_downloaded: 0,
+            total_uploaded: 0,
             wasted: 0,
             elapsed: f64::NAN,
             have: crate::event::Pieces(vec![]),
@@ -323,5 +352,15 @@ mod tests {
         stream.write(&Event { torrent: None, kind: summary });
         let lines = parsed(&taken);
         assert_eq!((lines.len(), &lines[0]["event"]), (1, &"summary".into()));
+    }
+
+    #[test]
+    fn nothing_of_a_stranger_steers_a_terminal() {
+        let evil = "a\u{9b}2J\u{7f}\u{202e}\u{1f600}\u{e0001}\u{1b}\"\\z";
+        let mut bytes = Vec::new();
+        write_json(&evil, &mut bytes).unwrap();
+        let json = String::from_utf8(bytes).unwrap();
+        assert_eq!(json, "\"a\\u009b2J\\u007f\\u202e\u{1f600}\\udb40\\udc01\\u001b\\\"\\\\z\"");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), evil);
     }
 }

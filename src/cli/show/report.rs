@@ -21,6 +21,8 @@ const MAX_RANGES: usize = 6;
 /// Gathers what a check found about one torrent.
 #[derive(Debug)]
 pub(crate) struct Report {
+    /// Of the torrent, checked or not.
+    pieces: u32,
     files: u64,
     /// By [`FileStatus`], in its order.
     found: [u64; 6],
@@ -49,10 +51,17 @@ const STATUSES: [FileStatus; 6] = [
     FileStatus::Unreadable,
 ];
 
+impl Finished {
+    /// How many pieces were checked.
+    fn checked(&self) -> u32 {
+        self.have.0.iter().chain(&self.missing.0).map(|range| range.end - range.start).sum()
+    }
+}
+
 impl Report {
-    /// Nothing found yet.
-    pub(crate) fn new() -> Report {
-        Report { files: 0, found: [0; 6], finished: None, unreadable: false, empty_missing: false }
+    /// Nothing found yet, of a torrent of so many pieces.
+    pub(crate) fn new(pieces: u32) -> Report {
+        Report { pieces, files: 0, found: [0; 6], finished: None, unreadable: false, empty_missing: false }
     }
 
     /// Takes note of an event of the check.
@@ -101,6 +110,10 @@ impl Report {
     fn reason(&self) -> String {
         match (&self.finished, self.verdict()) {
             (None, Verdict::Incomplete) => "stopped before the check was done".to_owned(),
+            (Some(finished), Verdict::Complete) if finished.checked() < self.pieces => {
+                let (checked, all) = (finished.checked(), count(self.pieces, "piece"));
+                format!("every piece that was checked is right ({checked} of {all})")
+            }
             (_, Verdict::Complete) => "every piece is right".to_owned(),
             (_, Verdict::FileError) => "some data cannot be read".to_owned(),
             (Some(Finished { corrupt_count: 0, missing_count: 0, .. }), Verdict::Corrupt) => {
@@ -166,6 +179,8 @@ impl Report {
             left: wanted - done,
             downloaded: 0,
             uploaded: 0,
+            total_downloaded: 0,
+            total_uploaded: 0,
             wasted: 0,
             elapsed,
             have,
@@ -310,7 +325,7 @@ mod tests {
     }
 
     fn report(events: &[Kind]) -> Report {
-        let mut report = Report::new();
+        let mut report = Report::new(4);
         events.iter().for_each(|kind| report.take(kind));
         report
     }
@@ -380,7 +395,7 @@ mod tests {
         let mut table = Table::new(&mut out, true, Verbosity::Quiet);
         table.row(&file("T/a", FileStatus::Ok, &[])).unwrap();
         table.row(&file("T/b", FileStatus::Missing, &[])).unwrap();
-        table.summary(&Report::new(), &torrent, 0.0).unwrap();
+        table.summary(&Report::new(1), &torrent, 0.0).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "\x1b[33mmissing   \x1b[0m     100 B  T/b\n");
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::cli::Exit;
 use crate::cli::options::config::Verbosity;
-use crate::cli::show::bar::{done_percent, time_left};
-use crate::client::{Phase, Status};
+use crate::cli::show::bar::{done_percent, time_left, wait_for_peers};
+use crate::client::{NextAsk, Phase, Status};
 use crate::event::Verdict;
 use crate::event::{Kind, Severity, State};
 use crate::text::escape;
@@ -34,7 +34,7 @@ pub(crate) fn mark(kind: &Kind, verbosity: Verbosity) -> Option<Mark> {
         Kind::PieceHashPassed { .. } => Verbosity::Debug,
         // Data on disk that are not there yet: the check's outcome says it in one line.
         Kind::PieceHashFailed { peers, .. } if peers.is_empty() => Verbosity::Debug,
-        Kind::FileReport { .. } | Kind::PeerBan { .. } => Verbosity::Verbose,
+        Kind::FileReport { .. } => Verbosity::Verbose,
         // Said once; that it goes on failing is for those who ask.
         Kind::TrackerFailure { times_in_row, .. } if *times_in_row > 1 => Verbosity::Verbose,
         // Exit code 0 is true of the torrent, but not of what is in this file.
@@ -81,7 +81,16 @@ pub(crate) fn plain_line(status: &Status) -> String {
         Phase::Stopped => "stopped",
     };
     let mut line = format!("{name}: {word}, {done:.1}% of {}", Size(status.wanted_bytes));
-    if status.phase != Phase::Stopped {
+    if let Some(wait) = wait_for_peers(status) {
+        line += match wait {
+            NextAsk::Now => ", no peers yet: a tracker is being asked",
+            NextAsk::Never => ", no peers, and no tracker to ask for any",
+            _ => ", no peers yet",
+        };
+        if let NextAsk::In(time) = wait {
+            line += &format!(": trackers are asked again in {}", Time(time));
+        }
+    } else if status.phase != Phase::Stopped {
         line += &format!(
             ", down {}, up {}, {}, {}{left}",
             Rate(status.down_rate),
@@ -93,10 +102,10 @@ pub(crate) fn plain_line(status: &Status) -> String {
     line
 }
 
-/// The line that remains when a torrent has ended. `completed` is when everything wanted was
+/// The line that remains when a torrent has ended, whose data are at `path`. `completed` is when everything wanted was
 /// there, in seconds since its start; `None` if it never was. `None` for other events. A reason that a message has given
 /// already (`is_said`) is not repeated.
-pub(crate) fn outcome(summary: &Kind, completed: Option<f64>, is_said: bool) -> Option<String> {
+pub(crate) fn outcome(summary: &Kind, path: &str, completed: Option<f64>, is_said: bool) -> Option<String> {
     let Kind::Summary { name, verdict, reason, done, wanted, left, downloaded, uploaded, elapsed, .. } =
         summary
     else {
@@ -114,18 +123,22 @@ pub(crate) fn outcome(summary: &Kind, completed: Option<f64>, is_said: bool) -> 
         ));
     }
     let completed = completed.unwrap_or(*elapsed).min(*elapsed);
-    let mut line = format!("{name}  complete, {}", Size(*wanted));
-    if *downloaded > 0 {
-        let rate = (*downloaded as f64 / completed.max(0.001)) as u64;
-        line += &format!(" in {} ({})", brief(completed), Rate(rate));
-    }
+    let rate = Rate((*downloaded as f64 / completed.max(0.001)) as u64);
+    let mut line = match *downloaded {
+        0 => format!("{name}  already there and verified, {}", Size(*wanted)),
+        some if some < *wanted => {
+            let (wanted, some, time) = (Size(*wanted), Size(some), brief(completed));
+            format!("{name}  complete, {wanted}, of which {some} came in {time} ({rate})")
+        }
+        _ => format!("{name}  complete, {} in {} ({rate})", Size(*wanted), brief(completed)),
+    };
     if *uploaded > 0 {
         line += &format!(", up {}", Size(*uploaded));
     }
     if elapsed - completed >= 1.0 {
         line += &format!(", seeded {}", brief(elapsed - completed));
     }
-    Some(line)
+    Some(format!("{line}: {path}"))
 }
 
 fn brief(seconds: f64) -> String {
@@ -152,6 +165,8 @@ mod tests {
             left,
             downloaded,
             uploaded,
+            total_downloaded: 9999,
+            total_uploaded: 9999,
             wasted: 0,
             elapsed,
             have: Pieces(vec![]),
@@ -161,21 +176,28 @@ mod tests {
 
     #[test]
     fn the_last_line_says_how_it_ended() {
-        let line = |kind, completed| outcome(&kind, completed, false).unwrap();
+        let line = |kind, completed| outcome(&kind, "./ubuntu.iso", completed, false).unwrap();
         assert_eq!(
             line(summary(Verdict::Complete, 0, 4096, 1024, 240.0), Some(4.0)),
-            "ubuntu.iso\\n  complete, 4.00 KiB in 4.0s (1.00 KiB/s), up 1.00 KiB, seeded 3m 56s"
+            "ubuntu.iso\\n  complete, 4.00 KiB in 4.0s (1.00 KiB/s), up 1.00 KiB, seeded 3m 56s: ./ubuntu.iso"
         );
-        assert_eq!(line(summary(Verdict::Complete, 0, 0, 0, 0.5), None), "ubuntu.iso\\n  complete, 4.00 KiB");
+        assert_eq!(
+            line(summary(Verdict::Complete, 0, 0, 0, 0.5), None),
+            "ubuntu.iso\\n  already there and verified, 4.00 KiB: ./ubuntu.iso"
+        );
+        assert_eq!(
+            line(summary(Verdict::Complete, 0, 1024, 0, 0.5), None),
+            "ubuntu.iso\\n  complete, 4.00 KiB, of which 1.00 KiB came in 0.50s (2.00 KiB/s): ./ubuntu.iso"
+        );
         assert_eq!(
             line(summary(Verdict::Incomplete, 1024, 3072, 0, 9.0), None),
             "ubuntu.iso\\n  75.0% of 4.00 KiB there, up 0 B: stopped by a signal (exit code 7)"
         );
         assert_eq!(
-            outcome(&summary(Verdict::DiskFull, 1024, 3072, 0, 9.0), None, true).unwrap(),
+            outcome(&summary(Verdict::DiskFull, 1024, 3072, 0, 9.0), "", None, true).unwrap(),
             "ubuntu.iso\\n  75.0% of 4.00 KiB there, up 0 B: ended by the error above (exit code 9)"
         );
-        assert_eq!(outcome(&Kind::Seeding { name: "x".into() }, None, false), None);
+        assert_eq!(outcome(&Kind::Seeding { name: "x".into() }, "", None, false), None);
     }
 
     #[test]

@@ -4,11 +4,11 @@
 //! terminal that goes away is no reason to stop a transfer.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cli::options::config::{Config, Progress};
+use crate::cli::options::config::{Config, Progress, Verbosity};
 use crate::cli::show::bar::{self, Style};
 use crate::cli::show::say::{Mark, plain_line};
 use crate::client::{Phase, Status};
@@ -18,16 +18,20 @@ const FRAME: Duration = Duration::from_millis(125);
 const SLOWEST_FRAME: Duration = Duration::from_secs(1);
 /// Between two plain lines.
 const LINE: Duration = Duration::from_secs(10);
+/// The same while nothing moves.
+const STILL: Duration = Duration::from_secs(60);
 
 /// Standard error.
 pub(crate) struct Screen {
     style: Style,
+    /// Messages begin with the time: a log that says what happens.
+    has_times: bool,
     show: Show,
 }
 
 enum Show {
     Bars { multi: MultiProgress, bars: Vec<Drawn>, frame: Duration, next: Instant },
-    Lines { last: Vec<String>, next: Instant },
+    Lines { last: Vec<LastLine>, next: Instant },
     Nothing,
 }
 
@@ -52,18 +56,27 @@ impl Screen {
                 let bars = (0..torrents).map(add).collect();
                 Show::Bars { multi, bars, frame: FRAME, next: now }
             }
-            Progress::Lines => Show::Lines { last: vec![String::new(); torrents], next: now + LINE },
+            Progress::Lines => {
+                let last = std::iter::repeat_with(LastLine::default).take(torrents).collect();
+                Show::Lines { last, next: now + LINE }
+            }
             Progress::None => Show::Nothing,
         };
-        Screen { style, show }
+        let has_times = config.verbosity >= Verbosity::Verbose && !matches!(show, Show::Bars { .. });
+        Screen { style, has_times, show }
     }
 
     /// Prints a message above the progress.
     pub(crate) fn say(&self, mark: Mark, text: &str) {
-        self.print(&marked(mark, text, self.style.color));
+        let line = marked(mark, text, self.style.color);
+        match self.has_times {
+            true => self.print(&format!("{} {line}", humantime::format_rfc3339_seconds(SystemTime::now()))),
+            false => self.print(&line),
+        }
     }
 
     fn print(&self, line: &str) {
+        let line = self.style.shown(line);
         let printed = match &self.show {
             Show::Bars { multi, .. } => multi.suspend(|| writeln!(std::io::stderr(), "{line}")),
             Show::Lines { .. } | Show::Nothing => writeln!(std::io::stderr(), "{line}"),
@@ -98,7 +111,7 @@ impl Screen {
                 *next = now + LINE;
                 for (number, last) in last.iter_mut().enumerate() {
                     if let Some(status) = status(number) {
-                        print_if_new(last, &status);
+                        last.print_if_new(now, &status, style);
                     }
                 }
             }
@@ -118,19 +131,20 @@ impl Screen {
             Show::Lines { last, .. } => {
                 // That it has stopped, the message says, and the last line.
                 if let Some(status) = status().filter(|status| status.phase != Phase::Stopped) {
-                    print_if_new(&mut last[number], &status);
+                    last[number].print_if_new(now, &status, self.style);
                 }
             }
             Show::Nothing => {}
         }
     }
 
-    /// A torrent has ended: its progress gives way to a line that remains.
-    pub(crate) fn finish(&mut self, number: usize, line: &str) {
+    /// A torrent has ended: its progress gives way to a line that remains. Where no progress is shown, there is one only
+    /// if it is news.
+    pub(crate) fn finish(&mut self, number: usize, line: &str, is_news: bool) {
         match &mut self.show {
             Show::Bars { bars, .. } => bars[number].bar.finish_and_clear(),
-            Show::Lines { .. } => {}
-            Show::Nothing => return,
+            Show::Nothing if !is_news => return,
+            Show::Lines { .. } | Show::Nothing => {}
         }
         self.print(line);
     }
@@ -180,20 +194,31 @@ impl Drawn {
     }
 }
 
-/// A seed nobody asks anything of would say the same for days.
-fn print_if_new(last: &mut String, status: &Status) {
-    let line = plain_line(status);
-    if line != *last {
-        // Nobody is left to tell.
-        let _ = writeln!(std::io::stderr(), "{line}");
-        *last = line;
+/// The line that was last printed of a torrent.
+#[derive(Debug, Default)]
+struct LastLine {
+    text: String,
+    printed: Option<Instant>,
+}
+
+impl LastLine {
+    /// Prints what a torrent does: if that is news, or for a sign of life. A seed nobody asks anything of says the same for days.
+    fn print_if_new(&mut self, now: Instant, status: &Status, style: Style) {
+        let text = plain_line(status);
+        let is_due = self.printed.is_none_or(|at| now.saturating_duration_since(at) >= STILL);
+        if text != self.text || is_due {
+            // Nobody is left to tell.
+            let _ = writeln!(std::io::stderr(), "{}", style.shown(&text));
+            (self.text, self.printed) = (text, Some(now));
+        }
     }
 }
 
-/// One less than there are: some terminals wrap after the last column.
+/// Three less than there are: some terminals wrap after the last column, and the echo of a typed Ctrl-C, two columns behind what is drawn,
+/// would begin a line that nobody takes away.
 fn terminal_width() -> usize {
     let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| size.ws_col);
-    if columns == 0 { 79 } else { usize::from(columns) - 1 }
+    usize::from(if columns == 0 { 80 } else { columns }).saturating_sub(3)
 }
 
 /// POSIX: the first of these that is set and not empty decides.

@@ -10,6 +10,7 @@ use std::io::{self, BufWriter, Write};
 
 use serde::{Serialize, Serializer};
 
+use super::json::write_json;
 use crate::metainfo::{File, Metainfo};
 use crate::text::{ExactSize, Moment, escape, without_credentials};
 
@@ -111,7 +112,7 @@ pub fn show_json(torrent: &Metainfo, out: &mut impl Write) -> io::Result<()> {
         notes: &torrent.notes,
         files: &torrent.files,
     };
-    serde_json::to_writer(&mut out, &shown)?;
+    write_json(&shown, &mut out)?;
     out.write_all(b"\n")?;
     out.flush()
 }

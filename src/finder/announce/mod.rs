@@ -79,6 +79,18 @@ pub struct Announce {
     pub token: Token,
 }
 
+/// When trackers are asked for peers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum NextAsk {
+    /// There is none that may be asked.
+    Never,
+    /// One is being asked.
+    Now,
+    /// After so long.
+    In(Duration),
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum AnnouncerPhase {
     /// Before `start`, and once everybody has been told of the end.
@@ -236,6 +248,17 @@ impl Announcer {
                 let completed = completed.filter_map(|tracker| tracker.back_off_ends.max(self.now));
                 completed.chain(self.round_deadline()).min()
             }
+        }
+    }
+
+    /// When trackers are asked for peers next.
+    pub fn next_ask(&self, now: Instant) -> NextAsk {
+        if self.is_busy() {
+            return NextAsk::Now;
+        }
+        match self.round_deadline() {
+            Some(at) => NextAsk::In(at.saturating_duration_since(now)),
+            None => NextAsk::Never,
         }
     }
 

@@ -130,6 +130,7 @@ impl Torrent {
     ) {
         let mut check = Check::new(now, context.counter.round(), self.have().clone());
         let totals = self.swarm().map(|swarm| swarm.totals(now));
+        totals.iter().for_each(|totals| self.run.swarm_ends(totals));
         check.counted = totals.map(|totals| (totals.downloaded, totals.uploaded));
         // What was made of the files before is not true any more, unless this only looks at some of it again.
         if again.is_some() {
@@ -374,6 +375,7 @@ impl Torrent {
             true => (0, 0),
             false => counted_before.unwrap_or(counted),
         };
+        self.run.swarm_begins(downloaded, uploaded);
         let metainfo = &self.on_disk.metainfo;
         let config = SwarmConfig {
             info_hash: metainfo.info_hash.wire(),

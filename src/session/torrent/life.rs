@@ -162,6 +162,7 @@ impl Torrent {
         self.was_incomplete = false;
         // The last piece is told before what it completes.
         self.perform(now, context);
+        self.tell_last_progress(now, context);
         let name = self.on_disk.metainfo.name.clone();
         let elapsed = now.saturating_duration_since(self.began).as_secs_f64();
         self.tell(context, Kind::Complete { name: name.clone(), size: self.wanted_bytes(), elapsed });

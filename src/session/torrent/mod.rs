@@ -36,7 +36,7 @@ use checks::Check;
 use durability::{Durability, storage_options};
 use life::Life;
 use obstacles::ErrorState;
-use progress::ProgressReports;
+use progress::{ProgressReports, RunCounters};
 
 pub(super) use saving::{LastSaved, Synced, TakenSnapshot};
 
@@ -79,6 +79,8 @@ pub(crate) struct Torrent {
     durability: Durability,
     /// Its `progress` events.
     progress: ProgressReports,
+    /// What it has received and sent in this run.
+    run: RunCounters,
     /// The transfer has been told of something, and not been asked yet what to do about it.
     has_input: bool,
 }
@@ -132,6 +134,7 @@ impl Torrent {
             last_new: now,
             durability: Durability::new(layout.num_pieces()),
             progress: ProgressReports::default(),
+            run: RunCounters::default(),
             has_input: false,
             options,
         }

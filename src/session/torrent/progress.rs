@@ -28,7 +28,43 @@ impl ProgressReports {
     }
 }
 
+/// Payload bytes received and sent in this run. A swarm counts on from earlier runs, and a torrent that is checked again has
+/// several swarms.
+#[derive(Debug, Default)]
+pub(super) struct RunCounters {
+    /// By swarms that are no more.
+    before: (u64, u64),
+    /// What the swarm has counted on from.
+    base: (u64, u64),
+}
+
+impl RunCounters {
+    /// A swarm begins that counts on from so many bytes received and sent.
+    pub(super) fn swarm_begins(&mut self, downloaded: u64, uploaded: u64) {
+        self.base = (downloaded, uploaded);
+    }
+
+    /// A swarm ends, with these totals.
+    pub(super) fn swarm_ends(&mut self, totals: &Totals) {
+        self.before = self.of(Some(totals));
+    }
+
+    /// Bytes received and sent, with those of the swarm that there is.
+    pub(super) fn of(&self, totals: Option<&Totals>) -> (u64, u64) {
+        let (down, up) =
+            totals.map_or((0, 0), |totals| (totals.downloaded - self.base.0, totals.uploaded - self.base.1));
+        (self.before.0 + down, self.before.1 + up)
+    }
+}
+
 impl Torrent {
+    /// Before it is told that all is there: how it stands, unless nothing came.
+    pub(super) fn tell_last_progress(&mut self, now: Instant, context: &mut Context) {
+        if self.run.of(self.swarm().map(|swarm| swarm.totals(now)).as_ref()).0 > 0 {
+            self.tell_if(context, Severity::Info, || progress(&self.status(now)));
+        }
+    }
+
     /// Tells of progress, a second after something moved.
     pub(super) fn tell_progress(&mut self, now: Instant, context: &mut Context) {
         match self.progress.next {
@@ -57,6 +93,8 @@ fn progress(status: &Status) -> Kind {
         left: status.left,
         downloaded: status.downloaded,
         uploaded: status.uploaded,
+        total_downloaded: status.total_downloaded,
+        total_uploaded: status.total_uploaded,
         down_rate: status.down_rate,
         up_rate: status.up_rate,
         peers: status.peers,

@@ -8,7 +8,7 @@ use super::life::Life;
 use super::{Activity, Torrent};
 use crate::bitfield::Bitfield;
 use crate::event::State;
-use crate::finder::announce::TrackerStatus;
+use crate::finder::announce::{NextAsk, TrackerStatus};
 use crate::session::options::{CachedPiece, Phase, Status, Tier, TrackerInfo};
 use crate::swarm::Swarm;
 use crate::text::without_credentials;
@@ -36,7 +36,9 @@ impl Torrent {
 
     /// A picture of this moment.
     pub(crate) fn status(&self, now: Instant) -> Status {
-        let totals = self.swarm().map(|swarm| swarm.totals(now)).unwrap_or_default();
+        let totals = self.swarm().map(|swarm| swarm.totals(now));
+        let (downloaded, uploaded) = self.run.of(totals.as_ref());
+        let totals = totals.unwrap_or_default();
         let left = self.wanted.difference(self.have()).bytes(self.layout());
         let phase = self.phase();
         let eta = (phase == Phase::Downloading && totals.down_rate > 0)
@@ -61,14 +63,17 @@ impl Torrent {
             total: metainfo.layout.total(),
             wanted_bytes: self.wanted_bytes(),
             left,
-            downloaded: totals.downloaded,
-            uploaded: totals.uploaded,
+            downloaded,
+            uploaded,
+            total_downloaded: totals.downloaded,
+            total_uploaded: totals.uploaded,
             wasted: totals.wasted,
             down_rate: totals.down_rate,
             up_rate: totals.up_rate,
             peers: totals.peers,
             seeds: totals.seeds,
             eta,
+            next_ask: self.next_ask(now),
             have,
             wanted: self.wanted.clone(),
             in_flight: self.swarm().map_or_else(|| Bitfield::new(self.wanted.len()), Swarm::in_flight),
@@ -77,6 +82,11 @@ impl Torrent {
             ended,
             verdict,
         }
+    }
+
+    fn next_ask(&self, now: Instant) -> Option<NextAsk> {
+        let transfer = self.transfer().filter(|transfer| transfer.swarm().state() == State::Started)?;
+        Some(transfer.finder().announcer().next_ask(now))
     }
 
     /// The weight of each file, in order; empty: all 1.

@@ -30,7 +30,7 @@ impl Torrent {
             return;
         }
         let own_tiers = self.on_disk.metainfo.trackers.len();
-        for (tier, urls) in (own_tiers..).zip(&self.options.trackers) {
+        for (tier, urls) in (own_tiers + 1..).zip(&self.options.trackers) {
             for url in urls.iter().take(MAX_USERS) {
                 let url = without_credentials(url).into_owned();
                 let reason =
@@ -47,7 +47,7 @@ impl Torrent {
         let swarm = transfer.swarm();
         let (downloaded, uploaded) = swarm.since_started();
         let Announce { url, tier, event, numwant, tracker_id, token, .. } = announce;
-        let watch = self.watch_announce(&url, tier, context);
+        let watch = self.watch_announce(&url, tier + 1, context);
         let request = tracker::Request {
             is_users: self.options.trackers.iter().flatten().any(|users| *users == url),
             url,

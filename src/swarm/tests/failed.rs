@@ -83,17 +83,12 @@ fn a_piece_given_back_whole_is_still_for_one_peer_alone() {
 
 #[test]
 fn a_late_block_of_the_only_peer_is_kept_though_it_is_alone_with_the_piece() {
-    let mut table = Table::new(1, 2);
-    table.passes = false;
-    let only = table.giver();
-    for block in table.requests_to(only) {
-        table.block(only, block);
-    }
-    table.input(Input::Failed { piece: PIECE, digests: vec![Sha1([1; 20]), Sha1([2; 20])] });
-    if table.closed().contains(&only) {
-        return; // it sent all of it, and was banned
-    }
-    let asked = table.requests_to(only);
+    let (mut table, one, two, _) = given_by_two();
+    table.input(Input::Closed(two));
+    table.said_to(one);
+    fails(&mut table);
+    let asked = table.requests_to(one);
+    assert!(!asked.is_empty(), "nobody else is left");
     table.wait(Duration::from_secs(40));
-    assert!(table.block(only, asked[0]), "it is thrown away");
+    assert!(table.block(one, asked[0]), "it is thrown away");
 }

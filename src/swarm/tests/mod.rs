@@ -31,7 +31,8 @@ fn check(swarm: &Swarm) {
     }
     assert_eq!(requested.len() as u64, swarm.pieces.requested_blocks());
     let in_memory = swarm.pieces.iter().chain(swarm.verifying.keys().copied());
-    let bytes: u64 = in_memory.map(|piece| u64::from(swarm.config.layout.piece_size(piece))).sum();
+    let bytes: u64 =
+        in_memory.map(|piece| crate::budget::charge(u64::from(swarm.config.layout.piece_size(piece)))).sum();
     assert_eq!(swarm.config.memory.held(), bytes);
     let interested = |choked: bool| {
         swarm.peers.values().filter(move |peer| peer.peer_interested && peer.am_choking == choked)
