@@ -5,4 +5,5 @@ pub(super) mod json;
 pub(super) mod report;
 pub(super) mod say;
 pub(super) mod screen;
+mod terminal;
 pub mod torrent;

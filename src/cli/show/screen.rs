@@ -11,6 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::cli::options::config::{Config, Progress, Verbosity};
 use crate::cli::show::bar::{self, Style};
 use crate::cli::show::say::{Mark, plain_line};
+use crate::cli::show::terminal::{self, Terminal};
 use crate::client::{Phase, Status};
 
 /// Between two drawings while something changes, and, doubled each time nothing has, at the most.
@@ -47,7 +48,8 @@ impl Screen {
         let show = match config.progress {
             Progress::Bars => {
                 // A little faster than our own frames, so that it never swallows one.
-                let multi = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(20));
+                let target = ProgressDrawTarget::term_like_with_hz(Box::new(Terminal::default()), 20);
+                let multi = MultiProgress::with_draw_target(target);
                 let template = ProgressStyle::with_template("{msg}").expect("the template is valid");
                 let add = |_| {
                     let bar = ProgressBar::no_length().with_style(template.clone());
@@ -98,7 +100,7 @@ impl Screen {
         let style = self.style;
         match &mut self.show {
             Show::Bars { bars, frame, next, .. } if now >= *next => {
-                let width = terminal_width();
+                let width = terminal::width();
                 let mut changed = false;
                 for (number, drawn) in bars.iter_mut().enumerate() {
                     let Some(status) = status(number) else { continue };
@@ -212,13 +214,6 @@ impl LastLine {
             (self.text, self.printed) = (text, Some(now));
         }
     }
-}
-
-/// Three less than there are: some terminals wrap after the last column, and the echo of a typed Ctrl-C, two columns behind what is drawn,
-/// would begin a line that nobody takes away.
-fn terminal_width() -> usize {
-    let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map_or(0, |size| size.ws_col);
-    usize::from(if columns == 0 { 80 } else { columns }).saturating_sub(3)
 }
 
 /// POSIX: the first of these that is set and not empty decides.
