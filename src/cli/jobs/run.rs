@@ -69,21 +69,15 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
 /// exit code is what becomes of it. One that is given twice is told and taken once.
 fn torrents(config: &Config) -> Result<(Vec<Loaded>, Exit), Refusal> {
     let mut torrents: Vec<Loaded> = Vec::new();
-    let mut unread: Option<Refusal> = None;
+    let (mut errors, mut worst) = (Vec::new(), Exit::Complete);
     for source in &config.sources {
         let torrent = match load(source) {
             Ok(torrent) => torrent,
             Err(error) => {
                 let summary = not_begun(source.name(), None, Verdict::NotATorrent, &format!("{error:#}"));
                 let exit = tell_not_begun(config, None, vec![(About::default(), summary)], Exit::Torrent);
-                let exit = match unread.replace((exit, error)) {
-                    Some((before, error)) => {
-                        message(Mark::Error, &format!("{error:#}"), config.color_stderr);
-                        exit.worst(before)
-                    }
-                    None => exit,
-                };
-                unread.iter_mut().for_each(|(worst, _)| *worst = exit);
+                worst = worst.worst(exit);
+                errors.push(error);
                 continue;
             }
         };
@@ -96,14 +90,10 @@ fn torrents(config: &Config) -> Result<(Vec<Loaded>, Exit), Refusal> {
             None => torrents.push(torrent),
         }
     }
-    match unread {
-        Some(refusal) if torrents.is_empty() => Err(refusal),
-        Some((exit, error)) => {
-            message(Mark::Error, &format!("{error:#}"), config.color_stderr);
-            Ok((torrents, exit))
-        }
-        None => Ok((torrents, Exit::Complete)),
-    }
+    // Where nothing is left to do, whoever is told of the refusal says the last one.
+    let refusal = if torrents.is_empty() { errors.pop() } else { None };
+    errors.iter().for_each(|error| message(Mark::Error, &format!("{error:#}"), config.color_stderr));
+    refusal.map_or(Ok((torrents, worst)), |error| Err((worst, error)))
 }
 
 /// The weight of each file of each torrent. Says, once, what was changed about names.
