@@ -51,6 +51,9 @@ pub use picker::Order;
 /// batch of large pieces, enough to keep the disk busy and little enough to hold in memory.
 pub const MAX_UNWRITTEN: u64 = 16 << 20;
 
+/// Room for so many outputs is kept while there are none. All requests of a full window take far more, for a moment.
+const MAX_KEPT_OUTPUTS: usize = 64;
+
 /// What a swarm needs to begin.
 #[derive(Debug)]
 pub struct SwarmConfig {
@@ -152,7 +155,8 @@ pub enum Output {
         blocks: Vec<BlockData>,
         digests: bool,
     },
-    Event(Kind),
+    /// In a box, for it is rare and several times as long as the others.
+    Event(Box<Kind>),
 }
 
 /// What has become of a connection, for whoever decides whom to call.
@@ -298,7 +302,11 @@ impl Swarm {
         if self.outputs.is_empty() {
             self.run_due(now);
         }
-        self.outputs.pop_front()
+        let next = self.outputs.pop_front();
+        if next.is_none() {
+            self.outputs.shrink_to(MAX_KEPT_OUTPUTS);
+        }
+        next
     }
 
     fn run_due(&mut self, now: Instant) {
@@ -321,7 +329,7 @@ impl Swarm {
     /// Builds an event if one of this severity is wanted.
     fn tell(&mut self, severity: Severity, kind: impl FnOnce() -> Kind) {
         let event = self.wanted_events.build(severity, kind);
-        self.outputs.extend(event.map(Output::Event));
+        self.outputs.extend(event.map(|kind| Output::Event(Box::new(kind))));
     }
 
     /// Pieces that are verified and written.

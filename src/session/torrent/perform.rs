@@ -78,7 +78,7 @@ impl Torrent {
                     let job = Verify { torrent: self.on_disk.clone(), piece, blocks, digests };
                     self.hand_to_disk(now, job, context);
                 }
-                Output::Event(kind) => self.tell(context, kind),
+                Output::Event(kind) => self.tell(context, *kind),
                 Output::Serve(..) => {}
             }
         }

@@ -681,7 +681,7 @@ fn a_liar_that_left_is_still_banned_when_the_hash_is_known() {
     table.input(Input::Closed(liar));
     table.input(Input::Failed { piece: PieceIndex(0), digests: vec![Sha1([0; 20]); 4] });
     let banned = table.out.iter().any(
-        |output| matches!(output, Output::Event(Kind::PeerBan { address, .. }) if *address == Table::address(0)),
+        |output| matches!(output, Output::Event(kind) if matches!(&**kind, Kind::PeerBan { address, .. } if *address == Table::address(0))),
     );
     assert!(banned);
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::Input;
+use super::super::{Input, MAX_KEPT_OUTPUTS, Output};
 use super::table::Table;
 use crate::budget::{Budget, MAX_IN_MEMORY};
+use crate::event::State;
 use crate::ids::{Counter, PeerKey};
 use crate::layout::Block;
 use crate::wire::Message;
@@ -132,4 +133,18 @@ fn pieces_that_nobody_has_any_more_do_not_keep_a_torrent_from_the_others() {
         table.wait(Duration::from_secs(1));
     }
     assert_eq!(table.swarm().have().count(), 4);
+}
+
+#[test]
+fn a_torrent_with_nothing_to_do_keeps_no_room_for_what_it_did_at_once() {
+    assert!(size_of::<Output>() <= 48, "{}", size_of::<Output>());
+    let mut table = Table::new(64, 16);
+    for _ in 0..16 {
+        table.giver();
+    }
+    let at_once = |out: &[Output]| out.iter().filter(|out| matches!(out, Output::Send(..))).count();
+    table.out.clear();
+    table.input(Input::Enter(State::Paused));
+    assert!(at_once(&table.out) > MAX_KEPT_OUTPUTS, "{}", at_once(&table.out));
+    assert!(table.swarm().outputs.capacity() <= MAX_KEPT_OUTPUTS);
 }

@@ -532,10 +532,11 @@ impl Sim {
                 let at = self.now + self.nodes[node].spec.disk.as_nanos() as u64;
                 self.push(at, Happening::Verified { node, piece, digests });
             }
-            Output::Event(Kind::PeerBan { address, .. }) => {
-                self.nodes[node].bans.insert(address);
+            Output::Event(kind) => {
+                if let Kind::PeerBan { address, .. } = *kind {
+                    self.nodes[node].bans.insert(address);
+                }
             }
-            Output::Event(_) => {}
         }
     }
 
