@@ -44,7 +44,7 @@ const CYAN: &str = "36";
 pub(crate) fn render(status: &Status, width: usize, style: Style) -> String {
     let width = width.max(20);
     let (word, color) = state(status);
-    if width >= ONE_LINE {
+    if is_one_line(width) {
         let name_width = (width / 5).min(48);
         let figures = match &status.error {
             Some(error) => fit(&escape(error), width / 3, style),
@@ -53,7 +53,7 @@ pub(crate) fn render(status: &Status, width: usize, style: Style) -> String {
         let bar_width = width.saturating_sub(name_width + 14 + figures.width());
         return format!(
             "{} {} {} {figures}",
-            style.paint(BOLD, &fit(&escape(&status.name), name_width, style)),
+            name(status, name_width, style),
             style.paint(color, &format!("{word:<11}")),
             bar(status, bar_width, style),
         );
@@ -71,14 +71,27 @@ pub(crate) fn render(status: &Status, width: usize, style: Style) -> String {
     };
     format!(
         "{} {}{right}\n{} {second}",
-        style.paint(BOLD, &fit(&escape(&status.name), width.saturating_sub(12 + right.width()), style)),
+        name(status, width.saturating_sub(12 + right.width()), style),
         style.paint(color, &format!("{word:>11}")),
         bar(status, width.saturating_sub(second.width() + 1), style),
     )
 }
 
+/// The name in so many columns. Terminals do not agree on how many of them a name takes that is more than ASCII, so the cursor is told where
+/// it ends.
+fn name(status: &Status, width: usize, style: Style) -> String {
+    let name = style.shown(&escape(&status.name)).into_owned();
+    let end = if name.is_ascii() { String::new() } else { format!("\x1b[{}G", width + 1) };
+    style.paint(BOLD, &fit(&name, width, style)) + &end
+}
+
+/// Whether a torrent takes one line of so many columns, and not two.
+pub(crate) fn is_one_line(width: usize) -> bool {
+    width >= ONE_LINE
+}
+
 /// The state in a word, and its colour.
-fn state(status: &Status) -> (&'static str, &'static str) {
+pub(crate) fn state(status: &Status) -> (&'static str, &'static str) {
     match status.phase {
         _ if status.error.is_some() => ("error", RED),
         Phase::Queued => ("queued", DIM),
@@ -191,29 +204,42 @@ impl Style {
     }
 }
 
-/// Exactly `width` columns of `text`: filled with spaces, or with its middle left out, since the
-/// end of a name often says most.
+/// Exactly `width` columns of `text`, where each takes as many as any terminal gives it: filled with spaces, or with its middle
+/// left out, since the end of a name often says most.
 pub(crate) fn fit(text: &str, width: usize, style: Style) -> String {
     let text = style.shown(text);
-    let full = text.width();
+    let full = columns(&text);
     if full <= width {
         return text.into_owned() + &" ".repeat(width - full);
     }
     let gap = if style.unicode { "…" } else { "..." };
-    let room = width.saturating_sub(gap.width());
+    let room = width.saturating_sub(columns(gap));
     let head = take(text.chars(), room - room / 3);
-    let tail: String = take(text.chars().rev(), room - head.width()).chars().rev().collect();
+    let tail: String = take(text.chars().rev(), room - columns(&head)).chars().rev().collect();
     let short = format!("{head}{gap}{tail}");
-    let missing = width.saturating_sub(short.width());
+    let missing = width.saturating_sub(columns(&short));
     short + &" ".repeat(missing)
+}
+
+/// The most columns that a terminal shows a text in: some draw joined emoji as one, others one after another.
+fn columns(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+fn columns_of(c: char) -> usize {
+    match c {
+        // What stands before it is drawn as an emoji, two columns wide.
+        '\u{fe0f}' => 1,
+        _ => c.width().unwrap_or(0),
+    }
 }
 
 /// As many characters as fit `width` columns.
 fn take(chars: impl Iterator<Item = char>, width: usize) -> String {
     let mut used = 0;
     chars
-        .take_while(|c| {
-            used += c.width().unwrap_or(0);
+        .take_while(|&c| {
+            used += columns_of(c);
             used <= width
         })
         .collect()
@@ -442,7 +468,28 @@ mod tests {
         assert_eq!(fit("日本", 6, ASCII), "??    ");
     }
 
+    #[test]
+    fn joined_emoji_take_the_columns_of_all_of_them_and_the_cursor_is_told_where_the_name_ends() {
+        let family = "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}";
+        assert_eq!((family.width(), columns(family)), (2, 6));
+        assert_eq!((columns("❤\u{fe0f}"), columns("👍🏽"), columns("e\u{301}")), (2, 4, 1));
+        let mut status = downloading();
+        status.name = family.repeat(20);
+        for width in [40, 80, 200] {
+            let text = render(&status, width, PLAIN);
+            let (name, _) = text.split_once("\x1b[").unwrap();
+            let (end, _) = text.split_once("\x1b[").unwrap().1.split_once('G').unwrap();
+            assert_eq!(columns(name) + 1, end.parse::<usize>().unwrap(), "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_terminal_gives_a_text_more_columns_than_we_do(text in any::<String>()) {
+            let text = escape(&text);
+            prop_assert!(text.width() <= columns(&text), "{text:?}");
+        }
+
         #[test]
         fn no_line_is_wider_than_asked_whatever_the_name(
             name in any::<String>(), width in 20usize..250, pieces in 0u32..5000, have in 0u32..5000,
@@ -456,6 +503,11 @@ mod tests {
             let text = render(&status, width, Style { color: false, unicode });
             prop_assert!(text.lines().count() <= 2);
             for line in text.lines() {
+                // Only that the name ends, and where.
+                let (before, behind) = line.split_once("\x1b[").unwrap_or((line, ""));
+                let behind = behind.trim_start_matches(|c: char| c.is_ascii_digit());
+                let line = format!("{before}{}", behind.strip_prefix('G').unwrap_or(behind));
+                prop_assert!(columns(&line) <= width, "{} > {width}: {line}", columns(&line));
                 prop_assert!(line.width() <= width, "{} > {width}: {line}", line.width());
                 prop_assert!(!line.contains(char::is_control));
             }

@@ -1,6 +1,7 @@
 //! What people and programs see: bars, lines, reports, `--show`, and the stream of events.
 
 pub(super) mod bar;
+mod frame;
 pub(super) mod json;
 pub(super) mod report;
 pub(super) mod say;

@@ -3,20 +3,24 @@
 //! Owns the terminal while a transfer runs. Draws only what has changed, and never fails: a
 //! terminal that goes away is no reason to stop a transfer.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::options::config::{Config, Progress, Verbosity};
-use crate::cli::show::bar::{self, Style};
+use crate::cli::show::bar::Style;
+use crate::cli::show::frame::Frame;
 use crate::cli::show::say::{Mark, plain_line};
-use crate::cli::show::terminal::{self, Terminal};
+use crate::cli::show::terminal::Terminal;
 use crate::client::{Phase, Status};
 
 /// Between two drawings while something changes, and, doubled each time nothing has, at the most.
 const FRAME: Duration = Duration::from_millis(125);
 const SLOWEST_FRAME: Duration = Duration::from_secs(1);
+/// Bytes a second that drawing may take, for those who look on from far away.
+const MAX_RATE: u64 = 10 << 10;
 /// Between two plain lines.
 const LINE: Duration = Duration::from_secs(10);
 /// The same while nothing moves.
@@ -31,14 +35,19 @@ pub(crate) struct Screen {
 }
 
 enum Show {
-    Bars { multi: MultiProgress, bars: Vec<Drawn>, frame: Duration, next: Instant },
+    Bars { bars: Bars, pause: Duration, next: Instant },
     Lines { last: Vec<LastLine>, next: Instant },
     Nothing,
 }
 
-struct Drawn {
-    bar: ProgressBar,
-    text: String,
+/// The bars of all torrents, drawn as one.
+struct Bars {
+    terminal: Terminal,
+    drawn: ProgressBar,
+    frame: Frame,
+    torrents: usize,
+    /// Those of which nothing is drawn any more.
+    gone: BTreeSet<usize>,
 }
 
 impl Screen {
@@ -46,18 +55,7 @@ impl Screen {
     pub(crate) fn new(config: &Config, torrents: usize, now: Instant) -> Screen {
         let style = Style { color: config.color_stderr, unicode: locale_is_utf8() };
         let show = match config.progress {
-            Progress::Bars => {
-                // A little faster than our own frames, so that it never swallows one.
-                let target = ProgressDrawTarget::term_like_with_hz(Box::new(Terminal::default()), 20);
-                let multi = MultiProgress::with_draw_target(target);
-                let template = ProgressStyle::with_template("{msg}").expect("the template is valid");
-                let add = |_| {
-                    let bar = ProgressBar::no_length().with_style(template.clone());
-                    Drawn { bar: multi.add(bar), text: String::new() }
-                };
-                let bars = (0..torrents).map(add).collect();
-                Show::Bars { multi, bars, frame: FRAME, next: now }
-            }
+            Progress::Bars => Show::Bars { bars: Bars::new(torrents), pause: FRAME, next: now },
             Progress::Lines => {
                 let last = std::iter::repeat_with(LastLine::default).take(torrents).collect();
                 Show::Lines { last, next: now + LINE }
@@ -80,7 +78,7 @@ impl Screen {
     fn print(&self, line: &str) {
         let line = self.style.shown(line);
         let printed = match &self.show {
-            Show::Bars { multi, .. } => multi.suspend(|| writeln!(std::io::stderr(), "{line}")),
+            Show::Bars { bars, .. } => bars.drawn.suspend(|| writeln!(std::io::stderr(), "{line}")),
             Show::Lines { .. } | Show::Nothing => writeln!(std::io::stderr(), "{line}"),
         };
         // Nobody is left to tell.
@@ -99,15 +97,11 @@ impl Screen {
     pub(crate) fn draw(&mut self, now: Instant, mut status: impl FnMut(usize) -> Option<Status>) {
         let style = self.style;
         match &mut self.show {
-            Show::Bars { bars, frame, next, .. } if now >= *next => {
-                let width = terminal::width();
-                let mut changed = false;
-                for (number, drawn) in bars.iter_mut().enumerate() {
-                    let Some(status) = status(number) else { continue };
-                    changed |= drawn.update(bar::render(&status, width, style));
-                }
-                *frame = if changed { FRAME } else { (*frame * 2).min(SLOWEST_FRAME) };
-                *next = now + *frame;
+            Show::Bars { bars, pause, next } if now >= *next => {
+                let bytes = bars.draw(status, style);
+                *pause = if bytes > 0 { FRAME } else { (*pause * 2).min(SLOWEST_FRAME) };
+                let affordable = Duration::from_micros(bytes * 1_000_000 / MAX_RATE);
+                *next = now + affordable.max(*pause);
             }
             Show::Lines { last, next } if now >= *next => {
                 *next = now + LINE;
@@ -129,7 +123,11 @@ impl Screen {
         status: impl FnOnce() -> Option<Status>,
     ) {
         match &mut self.show {
-            Show::Bars { frame, next, .. } => (*frame, *next) = (FRAME, now),
+            // As soon as there may be a frame: the next one may be due later for its bytes.
+            Show::Bars { pause, next, .. } => {
+                *next = if *pause > FRAME { now } else { *next };
+                *pause = FRAME;
+            }
             Show::Lines { last, .. } => {
                 // That it has stopped, the message says, and the last line.
                 if let Some(status) = status().filter(|status| status.phase != Phase::Stopped) {
@@ -143,25 +141,23 @@ impl Screen {
     /// A torrent has ended: its progress gives way to a line that remains. Where no progress is shown, there is one only
     /// if it is news.
     pub(crate) fn finish(&mut self, number: usize, line: &str, is_news: bool) {
-        match &mut self.show {
-            Show::Bars { bars, .. } => bars[number].bar.finish_and_clear(),
-            Show::Nothing if !is_news => return,
-            Show::Lines { .. } | Show::Nothing => {}
+        self.hide(number);
+        if is_news || !matches!(self.show, Show::Nothing) {
+            self.print(line);
         }
-        self.print(line);
     }
 
     /// Takes away what is drawn of a torrent, for good.
     pub(crate) fn hide(&mut self, number: usize) {
         if let Show::Bars { bars, .. } = &mut self.show {
-            bars[number].bar.finish_and_clear();
+            bars.hide(number);
         }
     }
 
     /// Takes away all that is drawn, for good.
     pub(crate) fn clear(&mut self) {
         if let Show::Bars { bars, .. } = &mut self.show {
-            bars.iter().for_each(|drawn| drawn.bar.finish_and_clear());
+            bars.drawn.finish_and_clear();
         }
     }
 }
@@ -184,15 +180,38 @@ fn marked(mark: Mark, text: &str, color: bool) -> String {
     }
 }
 
-impl Drawn {
-    /// Whether it was a change.
-    fn update(&mut self, text: String) -> bool {
-        let changed = text != self.text && !self.bar.is_finished();
-        if changed {
-            self.bar.set_message(text.clone());
-            self.text = text;
+impl Bars {
+    fn new(torrents: usize) -> Bars {
+        let terminal = Terminal::default();
+        // Faster than our own frames, so that it never swallows one.
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 100);
+        let template = ProgressStyle::with_template("{msg}").expect("the template is valid");
+        let drawn = ProgressBar::with_draw_target(None, target).with_style(template);
+        Bars { terminal, drawn, frame: Frame::default(), torrents, gone: BTreeSet::new() }
+    }
+
+    /// Draws what has changed, and says how many bytes that took.
+    fn draw(&mut self, mut status: impl FnMut(usize) -> Option<Status>, style: Style) -> u64 {
+        let here = (0..self.torrents).filter(|number| !self.gone.contains(number));
+        let torrents: Vec<(usize, Status)> =
+            here.filter_map(|number| Some((number, status(number)?))).collect();
+        let frame = Frame::new(&torrents, self.terminal.room(), style, &self.frame);
+        if frame == self.frame || torrents.is_empty() {
+            return 0;
         }
-        changed
+        self.frame = frame;
+        self.terminal.take_written();
+        self.drawn.set_message(self.frame.text());
+        self.terminal.take_written()
+    }
+
+    fn hide(&mut self, number: usize) {
+        self.gone.insert(number);
+        self.frame.remove(number);
+        match self.gone.len() >= self.torrents {
+            true => self.drawn.finish_and_clear(),
+            false => self.drawn.set_message(self.frame.text()),
+        }
     }
 }
 
