@@ -5,22 +5,22 @@ full\t''"
 complete -c btget -l file-error -d 'What an error of the disk does: pause or exit [default: exit with --no-seed, else pause]' -r -f -a "pause\t''
 exit\t''"
 complete -c btget -l state-dir -d 'Where resume data live [default: $XDG_STATE_HOME/btget]' -r -f -a "(__fish_complete_directories)"
-complete -c btget -l files -d 'Only these files: numbers, ranges, or a glob; repeatable' -r
+complete -c btget -l files -d 'Only these files: numbers, ranges, globs' -r
 complete -c btget -l priority -d 'Weight of files, as FILE=N; 0 = not wanted; repeatable' -r
 complete -c btget -l pieces -d 'Check just these pieces, from 0: 17 or 1-5,34-56' -r
 complete -c btget -l state -d 'State to begin with: started, paused or stopped [default: started]' -r -f -a "started\t''
 paused\t''
 stopped\t''"
-complete -c btget -l seed-ratio -d 'Leave when uploaded / wanted size reaches this, e.g. 1.5' -r
+complete -c btget -l seed-ratio -d 'Leave at this ratio of uploaded / wanted size' -r
 complete -c btget -l seed-time -d 'Leave after seeding for so long, e.g. 90s, 10m, 2h, 1d' -r
-complete -c btget -l stall-timeout -d 'Give up (exit 5) when no new data arrived for so long' -r
-complete -c btget -s p -l port -d 'Ports to listen on, tried in order: 6952,6881-6889,0 [default: 0, the system picks]' -r
-complete -c btget -l bind -d 'Local address for all connections and packets [default: any]' -r
+complete -c btget -l stall-timeout -d 'Give up when nothing came for so long (exit 5)' -r
+complete -c btget -s p -l port -d 'Ports to listen on, in order [default: any]' -r
+complete -c btget -l bind -d 'The one local address to use [default: any]' -r
 complete -c btget -l tracker -d 'A further tracker for every torrent; repeatable' -r -f
 complete -c btget -l max-peers -d 'Connections, all torrents together' -r
 complete -c btget -l upload-slots -d 'Peers of a torrent that are sent data at the same time' -r
-complete -c btget -l max-download-rate -d 'Bytes a second, all torrents together: 500K, 2M [default: no limit]' -r
-complete -c btget -l max-upload-rate -d 'Bytes a second, all torrents together: 500K, 2M [default: no limit]' -r
+complete -c btget -l max-download-rate -d 'Bytes a second: 500K, 2M [default: no limit]' -r
+complete -c btget -l max-upload-rate -d 'Bytes a second: 500K, 2M [default: no limit]' -r
 complete -c btget -l on-complete -d 'Run CMD when everything wanted is there and verified' -r -f -a "(__fish_complete_command)"
 complete -c btget -l on-error -d 'Run CMD when a torrent fails' -r -f -a "(__fish_complete_command)"
 complete -c btget -l events -d 'Least severity for --json: debug, info, warning, critical, fatal [default: info]' -r -f -a "debug\t''
@@ -36,12 +36,12 @@ complete -c btget -l color -d 'Colour: auto, always or never; NO_COLOR is honour
 always\t''
 never\t''"
 complete -c btget -l overwrite -d 'Write over files that nothing shows to be the torrent\'s; cut files that are too long'
-complete -c btget -l hashcheck-only -d 'Verify what is there, report, exit; writes nothing, opens no socket'
+complete -c btget -l hashcheck-only -d 'Verify what is there, report, exit'
 complete -c btget -l full-check -d 'Read every byte again, whatever the resume data vouch for'
 complete -c btget -l no-seed -d 'Leave as soon as everything wanted is there'
 complete -c btget -l show -d 'Print what the torrent holds, and exit'
-complete -c btget -l json -d 'Write events to stdout, one JSON object a line, and nothing else'
-complete -c btget -s q -l quiet -d 'Say errors only, and why it ended if not well; no progress unless --progress asks for it'
+complete -c btget -l json -d 'Write events to stdout, a JSON object a line'
+complete -c btget -s q -l quiet -d 'Say errors only, and why it ended if not well'
 complete -c btget -s v -l verbose -d 'Say more: -v what happens, -vv every step'
 complete -c btget -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c btget -s V -l version -d 'Print the version'

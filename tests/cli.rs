@@ -492,6 +492,16 @@ fn assert_snapshot(name: &str, output: &Output) {
 }
 
 #[test]
+fn short_help_fits_a_screen() {
+    for args in [&["-h"][..], &["x.torrent", "--no-seed", "-h"]] {
+        let help = run(folder().path(), args).stdout;
+        let help = String::from_utf8(help).unwrap();
+        assert!(help.starts_with("Download a torrent") && help.lines().count() <= 23, "{help}");
+        assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+    }
+}
+
+#[test]
 fn help_and_show_are_as_committed() {
     let dir = folder();
     torrent(dir.path(), &[vec!["http://a.example/announce".into()], vec!["udp://b.example:80".into()]]);

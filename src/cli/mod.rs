@@ -12,12 +12,14 @@ mod signals;
 #[cfg(test)]
 mod testing;
 
+use std::io::Write;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 use crate::text;
 pub use exit::Exit;
-use options::args::Args;
+use options::args::{Args, brief_help};
 use options::config::{Config, Surroundings};
 
 /// The whole command, with the process's own arguments. `exit` ends the process at once: a second
@@ -29,6 +31,13 @@ pub fn main(exit: fn(i32) -> !) -> Exit {
     });
     match config {
         Ok(config) => jobs::run::run(&config, exit),
+        Err(error)
+            if error.kind() == ErrorKind::DisplayHelp && !std::env::args_os().any(|it| it == "--help") =>
+        {
+            // A reader that went away needs it no more.
+            let _ = write!(std::io::stdout(), "{}", brief_help());
+            Exit::Complete
+        }
         Err(error) => {
             // Help and version go to stdout; a reader that went away needs neither.
             let _ = error.print();

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{ArgAction, Parser, ValueEnum, ValueHint};
+use clap::{ArgAction, CommandFactory, Parser, ValueEnum, ValueHint};
 
 use crate::cli::options::select::Selector;
 use crate::cli::options::values::{self, Amount, Dur, PieceSelection, Ports, Program, Weighted};
@@ -75,9 +75,9 @@ pub struct Args {
           value_hint = ValueHint::DirPath, help_heading = "Data")]
     pub state_dir: Option<PathBuf>,
 
-    /// Only these files: numbers, ranges, or a glob; repeatable
+    /// Only these files: numbers, ranges, globs
     ///
-    /// Numbers are those that --show prints, from 1: `3`, `1,4-7`. Anything else is a glob
+    /// Repeatable. Numbers are those that --show prints, from 1: `3`, `1,4-7`. Anything else is a glob
     /// (`*`, `?`, `[a-z]`, and `**` across folders) or a path. Without a slash it is compared with
     /// each file or folder name, with one with the path below the torrent's folder; a folder stands
     /// for all that is in it. One that matches nothing is an error.
@@ -91,7 +91,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE=N", value_parser = values::weighted, help_heading = "Files")]
     pub priority: Vec<Weighted>,
 
-    /// Verify what is there, report, exit; writes nothing, opens no socket
+    /// Verify what is there, report, exit
+    ///
+    /// Writes nothing, opens no socket, and tells by its exit code what is wrong: 0 if every byte that is wanted is right,
+    /// 7 if some are missing, 32 if some are not the torrent's.
     #[arg(long, conflicts_with = "show", help_heading = "Checking")]
     pub hashcheck_only: bool,
 
@@ -114,7 +117,9 @@ pub struct Args {
     #[arg(long, overrides_with_all = ["seed_ratio", "seed_time"], help_heading = "Transfer")]
     pub no_seed: bool,
 
-    /// Leave when uploaded / wanted size reaches this, e.g. 1.5
+    /// Leave at this ratio of uploaded / wanted size
+    ///
+    /// For example 1.5.
     #[arg(long, value_name = "R", value_parser = values::ratio, overrides_with = "no_seed", help_heading = "Transfer")]
     pub seed_ratio: Option<f64>,
 
@@ -125,17 +130,21 @@ pub struct Args {
     #[arg(long, value_name = "DUR", value_parser = values::duration_or_none, overrides_with = "no_seed", help_heading = "Transfer")]
     pub seed_time: Option<Dur>,
 
-    /// Give up (exit 5) when no new data arrived for so long
+    /// Give up when nothing came for so long (exit 5)
+    ///
+    /// For example 90s, 10m, 2h.
     #[arg(long, value_name = "DUR", value_parser = values::duration, help_heading = "Transfer")]
     pub stall_timeout: Option<Dur>,
 
-    /// Ports to listen on, tried in order: 6952,6881-6889,0 [default: 0, the system picks]
+    /// Ports to listen on, in order [default: any]
+    ///
+    /// The first that is free is taken, e.g. of 6952,6881-6889,0. 0 is whichever the system picks.
     #[arg(short, long, value_name = "LIST", value_parser = values::ports, help_heading = "Network")]
     pub port: Option<Ports>,
 
-    /// Local address for all connections and packets [default: any]
+    /// The one local address to use [default: any]
     ///
-    /// Peers, HTTP and UDP trackers, proxies and redirects are reached from ADDR and over its family (IPv4 or IPv6) alone, and peers
+    /// It holds for all connections and packets. Peers, HTTP and UDP trackers, proxies and redirects are reached from ADDR and over its family (IPv4 or IPv6) alone, and peers
     /// reach btget there. It is the address, not the way: which interface packets take is for the system's
     /// routes, e.g. `ip rule add from ADDR table 7`. Names are looked up as the system does.
     #[arg(long, value_name = "ADDR", value_parser = values::address, help_heading = "Network")]
@@ -158,11 +167,15 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value = "8", value_parser = values::upload_slots, help_heading = "Network")]
     pub upload_slots: usize,
 
-    /// Bytes a second, all torrents together: 500K, 2M [default: no limit]
+    /// Bytes a second: 500K, 2M [default: no limit]
+    ///
+    /// All torrents together.
     #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Network")]
     pub max_download_rate: Option<Amount>,
 
-    /// Bytes a second, all torrents together: 500K, 2M [default: no limit]
+    /// Bytes a second: 500K, 2M [default: no limit]
+    ///
+    /// All torrents together.
     #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Network")]
     pub max_upload_rate: Option<Amount>,
 
@@ -189,9 +202,9 @@ pub struct Args {
     #[arg(long, help_heading = "Output")]
     pub show: bool,
 
-    /// Write events to stdout, one JSON object a line, and nothing else
+    /// Write events to stdout, a JSON object a line
     ///
-    /// With --show, one JSON object. See EVENTS in the man page. A reader that stalls or goes away
+    /// And nothing else. With --show, one JSON object. See EVENTS in the man page. A reader that stalls or goes away
     /// never holds up the transfer.
     #[arg(long, help_heading = "Output")]
     pub json: bool,
@@ -221,7 +234,9 @@ pub struct Args {
     )]
     pub progress: ProgressArg,
 
-    /// Say errors only, and why it ended if not well; no progress unless --progress asks for it
+    /// Say errors only, and why it ended if not well
+    ///
+    /// No progress unless --progress asks for it.
     #[arg(short, long, overrides_with = "verbose", help_heading = "Output")]
     pub quiet: bool,
 
@@ -305,13 +320,35 @@ pub enum When {
     Never,
 }
 
-/// The end of `-h`.
-const AFTER_HELP: &str = "\
-Examples:
-  btget some.torrent --basedir ./storage
-  btget some.torrent --basedir ./storage --hashcheck-only && publish ./storage
+/// The options that `-h` shows, on one screen.
+const BRIEF: [&str; 14] = [
+    "basedir",
+    "files",
+    "show",
+    "hashcheck_only",
+    "no_seed",
+    "seed_ratio",
+    "stall_timeout",
+    "port",
+    "bind",
+    "max_download_rate",
+    "max_upload_rate",
+    "json",
+    "quiet",
+    "help",
+];
 
-More, with signals and exit codes, in --help and in btget(1).";
+/// What `-h` prints.
+pub(crate) fn brief_help() -> clap::builder::StyledStr {
+    let only_brief = |arg: clap::Arg| match BRIEF.contains(&arg.get_id().as_str()) {
+        true => arg.help_heading(None::<&str>),
+        false => arg.hide(true),
+    };
+    Args::command().mut_args(only_brief).render_help()
+}
+
+/// The end of `-h`.
+const AFTER_HELP: &str = "All options, signals, exit codes, examples: btget --help, and man btget.";
 
 /// The end of `--help`.
 const AFTER_LONG_HELP: &str = "\
@@ -359,7 +396,6 @@ Examples:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_sound() {
