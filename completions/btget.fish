@@ -45,4 +45,4 @@ complete -c btget -s q -l quiet -d 'Say errors only, and why it ended if not wel
 complete -c btget -s v -l verbose -d 'Say more: -v what happens, -vv every step'
 complete -c btget -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c btget -s V -l version -d 'Print the version'
-complete -c btget -k -f -a '(__fish_complete_suffix .torrent)'
+complete -c btget -k -f -a '(__fish_complete_suffix .torrent | string match --regex -- ".*(?:/|\.torrent)(?:\t.*)?\$")'

@@ -8,6 +8,9 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::Roff;
 
+/// The day of the version, as the man page says it.
+const DATE: &str = "2026-11-27";
+
 /// `(path below the project, content)` of each.
 pub fn all() -> Vec<(String, Vec<u8>)> {
     let shells = [
@@ -52,7 +55,11 @@ fn offering_torrents(shell: Shell, script: String) -> String {
             let end = begin + script[begin..].find("_files'").expect("they are files") + "_files'".len();
             format!("{}'*:torrent:_files -g \"*.torrent\"'{}", &script[..begin], &script[end..])
         }
-        Shell::Fish => script + "complete -c btget -k -f -a '(__fish_complete_suffix .torrent)'\n",
+        // fish's own function offers other files too, behind those with the suffix.
+        Shell::Fish => {
+            let only = r#"string match --regex -- ".*(?:/|\.torrent)(?:\t.*)?\$""#;
+            format!("{script}complete -c btget -k -f -a '(__fish_complete_suffix .torrent | {only})'\n")
+        }
         _ => script,
     }
 }
@@ -60,23 +67,31 @@ fn offering_torrents(shell: Shell, script: String) -> String {
 fn man() -> Vec<u8> {
     // The end of --help becomes sections of their own.
     let command = Args::command().after_help("").after_long_help("");
-    let man = Man::new(command).manual("btget manual").date("");
+    let man = Man::new(command).manual("btget manual").date(DATE);
     let mut page = Vec::new();
     man.render_title(&mut page).expect("memory takes it");
     man.render_name_section(&mut page).expect("memory takes it");
     page.extend_from_slice(b".SH SYNOPSIS\n.B btget\n[OPTIONS] \\fITORRENT\\fR...\n");
     man.render_description_section(&mut page).expect("memory takes it");
     page.extend_from_slice(options(&man).as_bytes());
+    page = in_bold(&String::from_utf8(page).expect("clap writes text")).into_bytes();
     for (heading, text) in manual::SECTIONS {
         let mut roff = Roff::new();
         roff.control("SH", [heading]);
         roff.to_writer(&mut page).expect("memory takes it");
         let text = if heading == "EVENTS" { manual::events_section() } else { text.to_owned() };
-        page.extend_from_slice(text.as_bytes());
+        page.extend_from_slice(in_bold(&text).as_bytes());
         page.push(b'\n');
     }
     page.extend_from_slice(b".SH SEE ALSO\n.BR aria2c (1),\n.BR transmission\\-cli (1)\n");
     page
+}
+
+/// Roff has bold where comments have backticks.
+fn in_bold(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    let bold = |(number, part)| if number % 2 == 1 { format!("\\fB{part}\\fR") } else { String::from(part) };
+    parts.map(bold).collect()
 }
 
 /// The options, with clap's help headings as subsections instead of sections: one of them is

@@ -17,7 +17,7 @@ pub const SECTIONS: [(&str, &str); 8] = [
 const BARS: &str = r"The bar of a torrent is its bitfield, from the first piece to the last. Each cell stands for a run of
 pieces; the higher it is filled, the more of them are there.
 .TP
-\(fb\ (full block), \fB#\fR in ASCII
+full blocks, \fB#\fR in ASCII
 All pieces of the run that are wanted are there.
 .TP
 lower blocks, \fB. : \- = + *\fR in ASCII
@@ -30,7 +30,8 @@ middle dots, \fB_\fR in ASCII
 Not wanted.
 .PP
 Beside it stand percent of what is wanted, rates down and up, peers, those of them that are seeds, the time left and
-the state. Locales that are not UTF\-8 get the ASCII form.";
+the state. Locales that are not UTF\-8 get the ASCII form. Where there are more torrents than rows, those are shown of
+which something is to be seen, errors first, and a line says what the others do.";
 
 const SIGNALS: &str = r"A torrent is
 .B started
@@ -203,8 +204,8 @@ says so.
 Whether the terminal takes UTF\-8.
 .TP
 .B TERM
-With
-.B dumb
+Not set, or
+.BR dumb :
 progress is lines.
 .TP
 .BR http_proxy , \ https_proxy , \ no_proxy

@@ -9,4 +9,5 @@ pub mod events;
 pub mod fixture;
 pub mod process;
 pub mod system;
+pub mod terminal;
 pub mod tracker;

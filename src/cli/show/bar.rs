@@ -216,10 +216,15 @@ pub(crate) fn fit(text: &str, width: usize, style: Style) -> String {
     let room = width.saturating_sub(columns(gap));
     let head = take(text.chars(), room - room / 3);
     let tail: String = take(text.chars().rev(), room - columns(&head)).chars().rev().collect();
+    // What joined the characters on both sides of the gap has nothing to join now.
+    let (head, tail) = (head.trim_end_matches(JOINER), tail.trim_start_matches(JOINER));
     let short = format!("{head}{gap}{tail}");
     let missing = width.saturating_sub(columns(&short));
     short + &" ".repeat(missing)
 }
+
+/// Makes one of two emoji.
+const JOINER: char = '\u{200d}';
 
 /// The most columns that a terminal shows a text in: some draw joined emoji as one, others one after another.
 fn columns(text: &str) -> usize {
