@@ -56,7 +56,7 @@ fn download(options: &str) -> String {
     format!("{} *.torrent -d data --state-dir '' --bind 127.0.0.1 {options}", Btget::program())
 }
 
-fn is_bar(line: &String) -> bool {
+fn is_bar(line: &str) -> bool {
     line.contains('▏') || (line.contains('[') && line.contains(']'))
 }
 
@@ -88,7 +88,7 @@ fn each_width(environment: &str) {
         let terminal = Terminal::with_shell((width, 24), folder.path(), environment);
         terminal.run(&download(""));
         let screen = wait_for_bars(&terminal, 1);
-        let at = screen.iter().position(is_bar).unwrap();
+        let at = screen.iter().position(|line| is_bar(line)).unwrap();
         assert!(screen[at].width() + 2 < width, "{width}: {screen:#?}");
         assert_eq!(at + 1, screen.len(), "the bar is the last line, {width}: {screen:#?}");
         let name = if width >= 123 { &screen[at] } else { &screen[at - 1] };

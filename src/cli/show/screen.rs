@@ -77,12 +77,10 @@ impl Screen {
 
     fn print(&self, line: &str) {
         let line = self.style.shown(line);
-        let printed = match &self.show {
-            Show::Bars { bars, .. } => bars.drawn.suspend(|| writeln!(std::io::stderr(), "{line}")),
-            Show::Lines { .. } | Show::Nothing => writeln!(std::io::stderr(), "{line}"),
-        };
-        // Nobody is left to tell.
-        let _ = printed;
+        match &self.show {
+            Show::Bars { bars, .. } => bars.drawn.suspend(|| write_line(&line)),
+            Show::Lines { .. } | Show::Nothing => write_line(&line),
+        }
     }
 
     /// When [`Screen::draw`] has something to do next; `None`: never.
@@ -164,8 +162,13 @@ impl Screen {
 
 /// Prints a message where nothing is drawn.
 pub(crate) fn message(mark: Mark, text: &str, color: bool) {
+    write_line(&marked(mark, text, color));
+}
+
+/// In one piece, so that what another program writes to the same terminal stands before or behind it.
+fn write_line(line: &str) {
     // Nobody is left to tell.
-    let _ = writeln!(std::io::stderr(), "{}", marked(mark, text, color));
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 fn marked(mark: Mark, text: &str, color: bool) -> String {
@@ -228,8 +231,7 @@ impl LastLine {
         let text = plain_line(status);
         let is_due = self.printed.is_none_or(|at| now.saturating_duration_since(at) >= STILL);
         if text != self.text || is_due {
-            // Nobody is left to tell.
-            let _ = writeln!(std::io::stderr(), "{}", style.shown(&text));
+            write_line(&style.shown(&text));
             (self.text, self.printed) = (text, Some(now));
         }
     }
