@@ -121,6 +121,11 @@ impl Transfer {
         output
     }
 
+    /// From now on, what peers send is read, or left where it is.
+    pub(crate) fn set_listening(&mut self, now: Instant, listens: bool) {
+        self.swarm.set_listening(now, listens);
+    }
+
     /// The next thing to do about finding more; `None`: nothing before [`Transfer::deadline`] or the next input.
     pub(crate) fn poll_finder(&mut self, now: Instant) -> Option<FinderOutput> {
         self.finder.poll(now, self.need())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::accept::PendingHandshakes;
 
@@ -87,9 +87,11 @@ impl Connections {
         self.all.get(&peer)
     }
 
-    /// Queues something for a peer. False if it does not take what was queued before, and has to be closed.
+    /// Queues something for a peer. False if it does not take what was queued before, and has to be closed; one that has ended
+    /// will say so, and why.
     pub(crate) fn send(&self, peer: PeerKey, outgoing: Outgoing) -> bool {
-        self.all.get(&peer).is_none_or(|connection| connection.outbox.try_send(outgoing).is_ok())
+        let Some(connection) = self.all.get(&peer) else { return true };
+        !matches!(connection.outbox.try_send(outgoing), Err(TrySendError::Full(_)))
     }
 
     /// Closes one.
@@ -122,5 +124,27 @@ impl Connections {
     pub(crate) fn give_back_buffers(&mut self, buffers: Vec<Run>) {
         let room = MAX_SPARE.saturating_sub(self.spare.len());
         self.spare.extend(buffers.into_iter().take(room));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Counter;
+    use crate::wire::Message;
+
+    #[test]
+    fn only_who_lets_too_much_pile_up_is_to_be_closed_for_it() {
+        let (mut connections, _from_peers) = Connections::new(NetShared::new(None, None));
+        let (outbox, from_loop) = mpsc::channel(1);
+        let torrent = Counter::default().torrent();
+        let (address, peer_id) = (([127, 0, 0, 1], 1).into(), PeerId([0; 20]));
+        connections.all.insert(PeerKey(1), Connection { torrent, outbox, address, peer_id });
+        let send =
+            |connections: &Connections| connections.send(PeerKey(1), Outgoing::Message(Message::KeepAlive));
+        assert!(send(&connections));
+        assert!(!send(&connections), "the first one waits still");
+        drop(from_loop);
+        assert!(send(&connections), "it has ended by itself, and says why");
     }
 }

@@ -212,6 +212,8 @@ pub struct Swarm {
     served: BTreeSet<PeerKey>,
     /// Peers whose window may have room.
     may_have_room: BTreeSet<PeerKey>,
+    /// Since when what peers send is read; `None`: it is not.
+    listens_since: Option<Instant>,
     outputs: VecDeque<Output>,
     /// See [`Swarm::take_reports`].
     reports: Vec<PeerReport>,
@@ -263,6 +265,7 @@ impl Swarm {
             waiting: BTreeSet::new(),
             served: BTreeSet::new(),
             may_have_room: BTreeSet::new(),
+            listens_since: Some(now),
             outputs: VecDeque::new(),
             reports: Vec::new(),
             wanted_events: WantedEvents::default(),

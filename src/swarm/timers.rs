@@ -82,15 +82,28 @@ impl Swarm {
         }
     }
 
+    /// From now on, what peers send is read, or left where it is.
+    pub fn set_listening(&mut self, now: Instant, listens: bool) {
+        if !listens {
+            self.listens_since = None;
+        } else if self.listens_since.is_none() {
+            self.listens_since = Some(now);
+        }
+    }
+
     fn patrol(&mut self, now: Instant) {
+        let listens_since = self.listens_since;
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
             let Some(peer) = self.peers.get(&key) else { continue };
             let since = |then: Instant| now.saturating_duration_since(then);
-            if since(peer.last_received) > SILENCE {
+            // What a peer did not send while nobody listened does not count.
+            let silence =
+                |then: Instant| listens_since.map_or(Duration::ZERO, |start| since(then.max(start)));
+            if silence(peer.last_received) > SILENCE {
                 self.close(now, key, "sent nothing for too long");
             // Whoever is paused is not interested in what he will be.
-            } else if since(peer.last_useful) > USELESS && peer.interesting == 0 && !peer.peer_interested {
+            } else if silence(peer.last_useful) > USELESS && peer.interesting == 0 && !peer.peer_interested {
                 self.close(now, key, "neither side wanted anything for too long");
             } else {
                 if since(peer.last_sent) > KEEP_ALIVE {
@@ -99,8 +112,9 @@ impl Swarm {
                 let Some(peer) = self.peers.get_mut(&key) else { continue };
                 peer.refused.retain(|&(_, until)| until > now);
                 let patience = peer.window.patience(peer.in_flight.len());
-                let oldest = peer.in_flight.front().map_or(Duration::ZERO, |(_, sent)| since(sent.at()));
-                if !peer.in_flight.is_empty() && (since(peer.waiting_since) > patience || oldest > OVERDUE) {
+                let oldest = peer.in_flight.front().map_or(Duration::ZERO, |(_, sent)| silence(sent.at()));
+                if !peer.in_flight.is_empty() && (silence(peer.waiting_since) > patience || oldest > OVERDUE)
+                {
                     self.snub(now, key);
                 }
             }

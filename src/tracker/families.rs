@@ -255,7 +255,9 @@ mod tests {
             to_slow.send(()).unwrap();
             asked.join().unwrap()
         });
-        assert_eq!(joined.unwrap().peers, [peer(Family::V6, 0), peer(Family::V4, 0)]);
+        // Who has told what it brought may be overtaken before it is done.
+        let joined: HashSet<SocketAddr> = joined.unwrap().peers.into_iter().collect();
+        assert_eq!(joined, HashSet::from([peer(Family::V6, 0), peer(Family::V4, 0)]));
         let one = over_each(&[Family::V6], &options, |&family| Ok(answer(family, 1)));
         assert_eq!(one.unwrap().peers.len(), 1);
         assert_eq!(early.try_iter().count(), 1, "of the second one, and not of the only one");

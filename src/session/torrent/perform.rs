@@ -56,6 +56,8 @@ impl Torrent {
     }
 
     pub(super) fn perform_swarm(&mut self, now: Instant, context: &mut Context) {
+        let listens = !context.connections.shared.gate.is_closed();
+        self.transfer_mut().into_iter().for_each(|transfer| transfer.set_listening(now, listens));
         let mut serving: Option<(PeerKey, Vec<Block>)> = None;
         while let Some(output) = self.transfer_mut().and_then(|transfer| transfer.poll(now)) {
             if let Output::Serve(peer, block) = output {

@@ -713,3 +713,20 @@ fn the_announced_queue_of_a_peer_is_never_exceeded() {
         }
     }
 }
+
+#[test]
+fn what_a_peer_sent_while_nobody_listened_is_no_silence() {
+    let mut table = Table::new(10, 4);
+    let peer = table.peer_with([]);
+    let giver = table.giver();
+    table.transfer.set_listening(table.now, false);
+    table.wait(1000 * SECOND);
+    assert!(table.closed().is_empty());
+    assert!(table.said_to(peer).contains(&Message::KeepAlive));
+    assert!(!table.swarm().peers[&giver].snubbed);
+    table.transfer.set_listening(table.now, true);
+    table.wait(140 * SECOND);
+    assert!(table.closed().is_empty());
+    table.wait(40 * SECOND);
+    assert!(table.closed().contains(&peer));
+}
