@@ -127,7 +127,7 @@ fn join(swarm: &mut Swarm, now: Instant, peer: PeerKey, pieces: u32, half: Optio
 
 fn wire() {
     let block = Block { piece: PieceIndex(7), begin: 0, length: BLOCK_LENGTH };
-    let limits = Limits { num_pieces: 1000 };
+    let limits = Limits { num_pieces: Some(1000) };
     for message in [Message::Have(PieceIndex(3)), Message::Request(block), Message::Bitfield(vec![255; 125])]
     {
         let mut bytes = Vec::new();

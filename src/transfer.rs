@@ -14,6 +14,7 @@ use crate::finder::announce::{AnnounceFailure, Answer, Token};
 use crate::finder::{DialEnd, Finder, FinderOutput, MAX_HALF_OPEN, Need, Origin};
 use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
+use crate::lobby::Guest;
 use crate::swarm::{Input, Output, PeerReport, Swarm};
 
 /// The transfer of one torrent.
@@ -39,6 +40,20 @@ impl Transfer {
     /// Whom to call.
     pub(crate) fn finder(&self) -> &Finder {
         &self.finder
+    }
+
+    /// Whom to call; see [`Transfer::finder`].
+    pub(crate) fn finder_mut(&mut self) -> &mut Finder {
+        &mut self.finder
+    }
+
+    /// Peers that were connected before it was known what there is to transfer, with what they have said since.
+    pub(crate) fn welcome(&mut self, now: Instant, guests: Vec<Guest>) {
+        for Guest { hello, said } in guests {
+            let peer = hello.peer;
+            self.handle(now, Input::Connected(hello));
+            said.into_iter().for_each(|message| self.handle(now, Input::Message(peer, message)));
+        }
     }
 
     /// From now on, events of at least this severity are told; `None`: none are.

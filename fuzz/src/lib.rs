@@ -82,7 +82,8 @@ pub fn metainfo(bytes: &[u8]) {
 pub fn wire(bytes: &[u8]) {
     let Some((num_pieces, rest)) = bytes.split_first_chunk::<4>() else { return };
     let Some((peer_id, mut bytes)) = rest.split_first_chunk::<20>() else { return };
-    let limits = Limits { num_pieces: u32::from_be_bytes(*num_pieces) % (1 << 21) };
+    let num_pieces = u32::from_be_bytes(*num_pieces);
+    let limits = Limits { num_pieces: (num_pieces >> 31 == 0).then_some(num_pieces % (1 << 21)) };
     assert!(!PeerId(*peer_id).client_name().chars().any(char::is_control));
     if let Ok(Some(handshake)) = Handshake::decode(bytes) {
         assert_eq!(handshake.encode()[..], bytes[..68]);

@@ -25,6 +25,8 @@ pub enum Exit {
     Data,
     /// Not a valid .torrent.
     Torrent,
+    /// Not a valid magnet link.
+    Magnet,
     /// `--hashcheck-only` found data that are not the torrent's.
     Corrupt,
     /// A second Ctrl-C.
@@ -36,10 +38,11 @@ pub enum Exit {
 impl Exit {
     /// Most serious first: what fails the data comes before what leaves them wanting, and the others stand where their cause
     /// does: what concerns the run as a whole comes before what concerns what it fetched.
-    const BY_WEIGHT: [Exit; 12] = [
+    const BY_WEIGHT: [Exit; 13] = [
         Exit::Interrupted,
         Exit::Usage,
         Exit::Torrent,
+        Exit::Magnet,
         Exit::Data,
         Exit::DiskFull,
         Exit::ForeignFile,
@@ -64,6 +67,7 @@ impl Exit {
             Exit::ForeignFile => 13,
             Exit::Data => 17,
             Exit::Torrent => 26,
+            Exit::Magnet => 27,
             Exit::Corrupt => 32,
             Exit::Interrupted => 130,
             Exit::Hook(code) => code,
@@ -94,6 +98,8 @@ impl From<Verdict> for Exit {
             Verdict::FileError => Exit::Data,
             Verdict::Corrupt => Exit::Corrupt,
             Verdict::NotATorrent => Exit::Torrent,
+            Verdict::NotAMagnet => Exit::Magnet,
+            Verdict::NoSuchFile => Exit::Usage,
             Verdict::Failed => Exit::Failure,
         }
     }

@@ -109,7 +109,7 @@ events! {
     ("ip_filter", Info) IpFilter { address: SocketAddr, protocol: &'static str, rule: String }
     => format!("refused {address}: {}", escape(rule)),
 
-    /// A torrent joined the session.
+    /// A torrent joined the session. Of a magnet link, size, pieces and files are 0 until `metadata_received` tells them.
     ("torrent_added", Info) TorrentAdded { name: String, size: u64, pieces: u32, files: usize }
     => format!(
         "added {}: {} in {} and {}",
@@ -118,6 +118,33 @@ events! {
         count(*files as u64, "file"),
         count(*pieces, "piece")
     ),
+
+    /// A torrent of which a magnet link gave the hash alone is looked for: this peer is asked for its metadata, and says that they have so many bytes.
+    ("metadata_requested", Info) MetadataRequested { address: SocketAddr, size: Option<u64> }
+    => match size {
+        Some(size) => format!("asking {address} for {} of metadata", Size(*size)),
+        None => format!("asking {address} for the metadata"),
+    },
+
+    /// The metadata are there and match the hash of the magnet link.
+    ("metadata_received", Info) MetadataReceived {
+        name: String,
+        size: u64,
+        pieces: u32,
+        files: usize,
+        private: bool,
+    }
+    => format!(
+        "the metadata are there: {}, {} in {} and {}",
+        escape(name),
+        Size(*size),
+        count(*files as u64, "file"),
+        count(*pieces, "piece")
+    ),
+
+    /// What a peer gave for metadata is of no use, and it is not asked again.
+    ("metadata_failed", Info) MetadataFailed { address: SocketAddr, reason: String }
+    => format!("no metadata from {address}: {}", escape(reason)),
 
     /// A torrent left the session.
     ("torrent_removed", Info) TorrentRemoved { name: String }

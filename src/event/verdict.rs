@@ -22,6 +22,10 @@ pub enum Verdict {
     ForeignFile,
     /// It is not a valid torrent, and so was not begun.
     NotATorrent,
+    /// The link is not a valid magnet link.
+    NotAMagnet,
+    /// What the user wants of its files cannot be: there are none such.
+    NoSuchFile,
     /// It was not begun, or broken off, for a reason that is none of the above.
     Failed,
 }

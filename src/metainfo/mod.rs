@@ -8,6 +8,7 @@ mod announce;
 mod byteset;
 pub mod create;
 mod error;
+mod fetched;
 mod info;
 mod notes;
 mod path;

@@ -1,8 +1,10 @@
 //! What a session and its torrents are told, and what they tell: plain data.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::{Range, RangeFull};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bitfield::Bitfield;
@@ -10,6 +12,7 @@ use crate::event::{Kind, Pieces, State, Verdict};
 use crate::finder::IpFilter;
 pub use crate::finder::announce::NextAsk;
 use crate::ids::InfoHashes;
+use crate::metainfo::Metainfo;
 use crate::storage::Preallocate;
 use crate::swarm::Order;
 use crate::text::Remedies;
@@ -67,9 +70,35 @@ pub struct TorrentOptions {
     /// Further trackers, in tiers that come after the torrent's own; a private torrent (BEP 27) does not use them. They may lead anywhere,
     /// while the torrent's own are asked for nothing but announces where they lead to this machine or its local network.
     pub trackers: Vec<Vec<String>>,
+    /// Of a magnet link: gives `priorities`, once it is known which files there are. `None`: what the link itself selects (BEP 53).
+    pub choice: Option<FileChoice>,
+    /// Of a magnet link: end as soon as the metadata are there. Nobody is asked for data.
+    pub metadata_only: bool,
     /// Blocks of unfinished pieces, as an earlier client's `piece_cache` gave them. They are hashed
     /// with the rest of their piece, so nothing is trusted; what does not fit the torrent is ignored.
     pub piece_cache: Vec<CachedPiece>,
+}
+
+/// Chooses among the files of a torrent of which a magnet link has given the hash alone, once they are known.
+#[derive(Clone)]
+pub struct FileChoice(Arc<dyn Fn(&Metainfo) -> Result<Vec<u32>, String> + Send + Sync>);
+
+impl FileChoice {
+    /// `choose` gives the weights of the files, as in [`TorrentOptions::priorities`], or why there is nothing to choose: then the torrent ends
+    /// with [`Verdict::NoSuchFile`]. It is called on a thread that others wait for.
+    pub fn new(choose: impl Fn(&Metainfo) -> Result<Vec<u32>, String> + Send + Sync + 'static) -> FileChoice {
+        FileChoice(Arc::new(choose))
+    }
+
+    pub(crate) fn choose(&self, metainfo: &Metainfo) -> Result<Vec<u32>, String> {
+        (self.0)(metainfo)
+    }
+}
+
+impl fmt::Debug for FileChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileChoice")
+    }
 }
 
 /// What an error of the disk (full, read-only, something else in a file's place) does to a torrent.
@@ -141,6 +170,8 @@ impl<const N: usize> From<[u32; N]> for Which {
 /// What a torrent is doing, in one word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
+    /// Asking peers what the torrent is: a magnet link has given its hash alone.
+    Fetching,
     /// Waiting until it is its turn to be checked.
     Queued,
     /// Reading what is on disk.
@@ -203,6 +234,8 @@ pub struct Status {
     pub in_flight: Bitfield,
     /// While checking: bytes done, bytes to do, bytes a second.
     pub check: Option<(u64, u64, u64)>,
+    /// While it is not known what the torrent is: bytes of the metadata that are here, and of how many, once a peer has said so.
+    pub metadata: Option<(u64, Option<u64>)>,
     /// What stands in the way, as a user reads it (disk full, ...).
     pub error: Option<String>,
     /// Once it has ended: how, and the reason for people.
@@ -267,6 +300,8 @@ impl Default for TorrentOptions {
             stall_timeout: None,
             file_error: None,
             trackers: Vec::new(),
+            choice: None,
+            metadata_only: false,
             piece_cache: Vec::new(),
         }
     }

@@ -19,6 +19,7 @@ pub(crate) mod claim;
 pub(crate) mod damage;
 mod error;
 mod foreign;
+pub(crate) mod kept;
 mod mixed;
 mod names;
 mod note;
@@ -34,6 +35,7 @@ mod stamp;
 mod sync;
 mod vectored;
 mod ways;
+mod whole;
 
 pub(crate) use error::{Operation, StorageError, StorageErrorKind};
 pub(crate) use note::Note;

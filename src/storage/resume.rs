@@ -7,15 +7,13 @@
 //! are hashed again, and never an error.
 
 use std::fs;
-use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::part::PartFile;
 use super::stamp::{Fingerprint, NONE};
-use super::{Operation, Place, Storage, StorageError, lock};
+use super::{Operation, Place, Storage, StorageError, lock, whole};
 use crate::bitfield::Bitfield;
 use crate::hash::{Sha1, sha1};
 use crate::layout::{FileIndex, Layout, PieceIndex};
@@ -150,59 +148,20 @@ pub(crate) fn store(state_dir: &Path, storage: &Storage, snapshot: &Snapshot) ->
     }
     let path = path(state_dir, storage);
     if *stored == 0 {
-        sweep(&path);
+        whole::sweep(&path);
     }
-    let new = path.with_extension(format!("{}.new", std::process::id()));
-    let written = write_whole(state_dir, &new, &snapshot.bytes).and_then(|()| {
-        fs::rename(&new, &path)?;
-        fs::File::open(state_dir)?.sync_all()
-    });
-    written.map(|()| *stored = snapshot.number).map_err(|error| {
-        // What could not be finished is of no use; if even this fails, it does no harm.
-        let _ = fs::remove_file(&new);
-        StorageError::from_io(Operation::Write, path, error)
-    })
-}
-
-/// Removes what runs that were killed while they stored had not finished.
-fn sweep(path: &Path) {
-    let (Some(folder), Some(stem)) = (path.parent(), path.file_stem()) else { return };
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if name.as_bytes().starts_with(stem.as_bytes()) && name.as_bytes().ends_with(b".new") {
-            // If it cannot be removed, it does no harm.
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
-fn write_whole(state_dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    let written = whole::replace(state_dir, &path, &snapshot.bytes);
+    written
+        .map(|()| *stored = snapshot.number)
+        .map_err(|error| StorageError::from_io(Operation::Write, path, error))
 }
 
 /// Reads resume data and compares them with what is on the disk. Writes nothing. Without data, or
 /// with data that cannot be believed, everything is to be checked.
 pub(crate) fn load(state_dir: &Path, storage: &Storage) -> Vouched {
     let nothing = Vouched::nothing(storage.layout.num_pieces());
-    let decoded = read_bounded(&path(state_dir, storage), max_length(storage));
+    let decoded = whole::read_bounded(&path(state_dir, storage), max_length(storage));
     decoded.and_then(|bytes| decode(storage, &bytes)).map_or(nothing, |saved| saved.vouch(storage))
-}
-
-/// The file, unless it is longer than any that we write.
-fn read_bounded(path: &Path, max: u64) -> Option<Vec<u8>> {
-    // Never waits, should a pipe be in its place.
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let file = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path).ok()?;
-    let found = file.metadata().ok()?;
-    if !found.is_file() || found.len() > max {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    file.take(max).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
 }
 
 fn max_length(storage: &Storage) -> u64 {

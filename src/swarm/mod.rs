@@ -102,6 +102,8 @@ pub struct Hello {
     pub reserved: Reserved,
     /// The peer's id, as its handshake says.
     pub peer_id: PeerId,
+    /// It has been told already that we have nothing, and which extensions we speak: it was connected before it was known what the torrent is.
+    pub was_greeted: bool,
 }
 
 /// Something that has happened.

@@ -1,6 +1,8 @@
 //! Framing: from a run of received bytes to messages, with every length checked against its type
 //! before anything is stored (BEP 3, BEP 6, BEP 10).
 
+use std::ops::RangeInclusive;
+
 use super::ProtocolError;
 use super::message::{Message, PIECE_HEADER_LENGTH, id};
 use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
@@ -14,21 +16,27 @@ pub const MAX_EXTENDED: u32 = 128 * 1024;
 /// much as an extension message: what is not known is not likely to be greater.
 pub const MAX_UNKNOWN: u32 = MAX_EXTENDED;
 
+/// The longest bitfield taken while it is not known how many pieces the torrent has: 2^21 of them.
+pub const MAX_BITFIELD: u32 = 1 + (1 << 21) / 8;
+
 /// What the lengths are checked against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// How many pieces the torrent has; fixes the length of a bitfield.
-    pub num_pieces: u32,
+    /// How many pieces the torrent has; fixes the length of a bitfield. `None` while that is not known.
+    pub num_pieces: Option<u32>,
 }
 
 impl Limits {
     /// The greatest length prefix that can be right.
     fn max_length(self) -> u32 {
-        self.bitfield_length().max(MAX_EXTENDED).max(MAX_UNKNOWN).max(9 + BLOCK_LENGTH)
+        (*self.bitfield_lengths().end()).max(MAX_EXTENDED).max(MAX_UNKNOWN).max(9 + BLOCK_LENGTH)
     }
 
-    fn bitfield_length(self) -> u32 {
-        1 + self.num_pieces.div_ceil(8)
+    fn bitfield_lengths(self) -> RangeInclusive<u32> {
+        match self.num_pieces.map(|pieces| 1 + pieces.div_ceil(8)) {
+            Some(length) => length..=length,
+            None => 1..=MAX_BITFIELD,
+        }
     }
 
     /// The most bytes that [`next_frame`] ever needs to see at once, length prefix included.
@@ -101,7 +109,7 @@ fn check_length(id: u8, length: u32, limits: &Limits) -> Result<(), ProtocolErro
         id::INTERESTED => ("interested", 1..=1),
         id::NOT_INTERESTED => ("not interested", 1..=1),
         id::HAVE => ("have", 5..=5),
-        id::BITFIELD => ("bitfield", limits.bitfield_length()..=limits.bitfield_length()),
+        id::BITFIELD => ("bitfield", limits.bitfield_lengths()),
         id::REQUEST => ("request", 13..=13),
         id::PIECE => ("piece", 10..=9 + BLOCK_LENGTH),
         id::CANCEL => ("cancel", 13..=13),
@@ -164,7 +172,7 @@ mod tests {
     use proptest::prelude::*;
 
     const NUM_PIECES: u32 = 77;
-    const LIMITS: Limits = Limits { num_pieces: NUM_PIECES };
+    const LIMITS: Limits = Limits { num_pieces: Some(NUM_PIECES) };
 
     fn blocks() -> impl Strategy<Value = Block> {
         (any::<u32>(), any::<u32>(), any::<u32>()).prop_map(|(piece, begin, length)| Block {
@@ -326,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_bitfield_of_the_largest_torrent_fits_its_limits() {
-        let limits = Limits { num_pieces: 1 << 21 };
+        let limits = Limits { num_pieces: Some(1 << 21) };
         let mut bytes = Vec::new();
         Message::Bitfield(vec![0xff; 1 << 18]).encode_into(&mut bytes);
         assert_eq!(limits.max_buffered(), bytes.len());

@@ -15,6 +15,7 @@ use crate::event::{Kind, Severity, State, Verdict};
 use crate::finder::{Finder, Origin, Rules};
 use crate::ids::{Round, TorrentId};
 use crate::layout::{FileIndex, Layout, PieceIndex};
+use crate::lobby::{Guest, Lobby};
 use crate::session::Notice;
 use crate::session::check_queue::{Lane, Turn};
 use crate::session::checking::{self, Checked, MuchToRead, Plan};
@@ -52,6 +53,8 @@ pub(super) struct Check {
     partial: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
     /// Bytes received and sent that an earlier swarm of this torrent had counted, if there was one.
     counted: Option<(u64, u64)>,
+    /// Peers that gave us the metadata, or came meanwhile, and wait to be asked for data.
+    pub lobby: Option<Box<Lobby>>,
 }
 
 /// How far a check is.
@@ -78,6 +81,7 @@ impl Check {
             named: Vec::new(),
             partial: BTreeMap::new(),
             counted: None,
+            lobby: None,
         }
     }
 
@@ -128,7 +132,11 @@ impl Torrent {
         again: Option<Vouched>,
         context: &mut Context,
     ) {
-        let mut check = Check::new(now, context.counter.round(), self.have().clone());
+        // With its peers a torrent goes on in the round in which it found them: trackers still answer to that.
+        let lobby = self.take_lobby();
+        let round = if lobby.is_some() { self.round() } else { context.counter.round() };
+        let mut check = Check::new(now, round, self.have().clone());
+        check.lobby = lobby;
         let totals = self.swarm().map(|swarm| swarm.totals(now));
         totals.iter().for_each(|totals| self.run.swarm_ends(totals));
         check.counted = totals.map(|totals| (totals.downloaded, totals.uploaded));
@@ -281,7 +289,7 @@ impl Torrent {
             Activity::Checking(check) if check.round == round => {
                 (std::mem::take(&mut check.named), std::mem::take(&mut check.partial))
             }
-            Activity::Checking(_) | Activity::Running { .. } => return,
+            Activity::Fetching(_) | Activity::Checking(_) | Activity::Running { .. } => return,
         };
         let Some(checked) = checked else { return self.fail_check(now, context) };
         let Checked {
@@ -310,7 +318,7 @@ impl Torrent {
         blocks.extend(before);
         // What a check that was broken off did not come to is not missing: nobody knows.
         let all_known = unchecked.is_empty();
-        self.begin_transfer(now, have, unchecked, blocks, (downloaded, uploaded), context);
+        let guests = self.begin_transfer(now, have, unchecked, blocks, (downloaded, uploaded), context);
         self.completing_until = None;
         self.was_incomplete |= !self.is_complete();
         self.completed = (self.is_complete() && !self.was_incomplete).then_some(now);
@@ -333,6 +341,7 @@ impl Torrent {
                 }
             }
         }
+        self.with_transfer(|transfer| transfer.welcome(now, guests));
         if self.goes_on() {
             self.complete_if_all_is_there(now, context);
         }
@@ -359,7 +368,7 @@ impl Torrent {
     }
 
     /// Begins the transfer of what a check has not found. `counted` are the bytes received and sent in earlier runs, for the
-    /// case that no earlier swarm of this run has counted on from there.
+    /// case that no earlier swarm of this run has counted on from there. Gives the peers that have waited for it.
     fn begin_transfer(
         &mut self,
         now: Instant,
@@ -368,7 +377,7 @@ impl Torrent {
         partial: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
         counted: (u64, u64),
         context: &mut Context,
-    ) {
+    ) -> Vec<Guest> {
         let counted_before = self.check_mut().and_then(|check| check.counted);
         // What counts belongs to the data that are there: where nothing is there, all begins anew.
         let (downloaded, uploaded) = match have.is_empty() && unchecked.is_empty() && partial.is_empty() {
@@ -394,11 +403,19 @@ impl Torrent {
             upload_slots: self.options.upload_slots,
             seed: context.rng.u64(..),
         };
-        let rules = Rules { private: metainfo.private, filter: context.options.ip_filter.clone() };
-        let finder = Finder::new(self.tracker_tiers(), rules, context.rng.u64(..));
+        let lobby = self.take_lobby().map(|lobby| lobby.into_parts());
+        let (finder, guests) = lobby.unwrap_or_else(|| (self.new_finder(context), Vec::new()));
         let mut transfer = Transfer::new(Swarm::new(now, config), finder);
         transfer.want_events(context.subscribers.least());
         self.activity = Activity::Running { round: self.round(), transfer: Box::new(transfer), unchecked };
+        guests
+    }
+
+    /// A finder that knows nobody yet.
+    pub(super) fn new_finder(&self, context: &mut Context) -> Finder {
+        let rules =
+            Rules { private: self.on_disk.metainfo.private, filter: context.options.ip_filter.clone() };
+        Finder::new(self.tracker_tiers(), rules, context.rng.u64(..))
     }
 
     /// Goes into the state that the user asked for.

@@ -96,7 +96,9 @@ impl Torrent {
         }
         if state == State::Stopped {
             self.perform(now, context);
-            self.save_and_close(context);
+            if !self.is_fetching() {
+                self.save_and_close(context);
+            }
         }
     }
 
@@ -121,14 +123,15 @@ impl Torrent {
             return;
         }
         self.options.order = order.unwrap_or(self.options.order);
-        if let Some(priorities) = priorities {
+        // Before its files are known nothing can be said of them.
+        if let Some(priorities) = priorities.filter(|_| !self.is_fetching()) {
             self.wanted = wanted_pieces(self.layout(), &priorities);
             self.options.priorities = priorities;
             self.set_wanted_files(context);
         }
         let weights = piece_weights(self.layout(), &self.options.priorities);
-        let wanted = self.wanted.clone();
-        self.input(now, Input::Want { wanted, weights, order: self.options.order });
+        let (wanted, order) = (self.wanted.clone(), self.options.order);
+        self.with_transfer(|transfer| transfer.handle(now, Input::Want { wanted, weights, order }));
         match self.is_complete() {
             true => self.complete_if_all_is_there(now, context),
             false => {
@@ -195,12 +198,13 @@ impl Torrent {
     /// How it would end if it were stopped as it is now, and why.
     pub(super) fn verdict(&self) -> (Verdict, String) {
         let all_known = match &self.activity {
-            Activity::Checking(_) => false,
+            Activity::Fetching(_) | Activity::Checking(_) => false,
             Activity::Running { unchecked, .. } => unchecked.is_empty(),
         };
         match &self.obstacle {
             Some((verdict, reason)) => (*verdict, reason.clone()),
             None if self.is_complete() => (Verdict::Complete, "complete".into()),
+            None if self.is_fetching() => (Verdict::Incomplete, "stopped before the metadata were there".into()),
             None if !all_known => (Verdict::Incomplete, "stopped before the check was done".into()),
             None => (Verdict::Incomplete, "stopped with wanted data missing".into()),
         }
@@ -261,10 +265,11 @@ impl Torrent {
         if let Some(timeout) = self.options.stall_timeout
             && self.may_stall()
             && !self.is_complete()
-            && self.is_running()
+            && (self.is_running() || self.is_fetching())
             && now.saturating_duration_since(self.last_new) >= timeout
         {
-            let stalled = || (Verdict::Stalled, format!("no new data for {} s", timeout.as_secs()));
+            let what = if self.is_fetching() { "metadata" } else { "new data" };
+            let stalled = || (Verdict::Stalled, format!("no {what} for {} s", timeout.as_secs()));
             return Some(self.obstacle.clone().unwrap_or_else(stalled));
         }
         if !self.is_complete() || self.durability.is_writing() || self.state != State::Started {
@@ -294,7 +299,7 @@ impl Torrent {
         match &self.life {
             Life::Ended { .. } => return None,
             Life::Ending(ending) => return Some(ending.deadline),
-            Life::Going if !self.is_running() => return None,
+            Life::Going if !self.is_running() && !self.is_fetching() => return None,
             Life::Going => {}
         }
         let policy = match self.is_complete() {
@@ -319,6 +324,9 @@ impl Torrent {
             && ending.save == LastSave::Waiting
         {
             ending.save = LastSave::Saving;
+            if self.is_fetching() {
+                return self.end_last_save();
+            }
             // What has been uploaded since hardly matters to who leaves at once.
             match self.options.no_seed && self.durability.is_safe() {
                 true => {
@@ -362,11 +370,11 @@ impl Torrent {
             return;
         }
         // What is verified already is written, and what a check has found is known, before all is saved.
-        if self.is_running() && !self.durability.is_writing() {
+        if !matches!(self.activity, Activity::Checking(_)) && !self.durability.is_writing() {
             self.begin_last_save(now, context);
         }
         let Life::Ending(ending) = &self.life else { return };
-        let told = self.transfer().is_none_or(|transfer| transfer.finder().announcer().is_stopped());
+        let told = self.finder().is_none_or(|finder| finder.announcer().is_stopped());
         let saved = ending.save == LastSave::Saved;
         if now < ending.deadline && !(saved && told) {
             return;

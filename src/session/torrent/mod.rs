@@ -6,6 +6,7 @@
 
 mod checks;
 mod durability;
+mod fetching;
 mod life;
 mod obstacles;
 mod peers;
@@ -24,20 +25,24 @@ use super::selection::wanted_pieces;
 use crate::bitfield::Bitfield;
 use crate::disk::OnDisk;
 use crate::event::{Kind, Severity, State, Verdict};
+use crate::finder::Finder;
 use crate::ids::{InfoHashes, Round, TorrentId};
 use crate::layout::Layout;
+use crate::lobby::Lobby;
 use crate::metainfo::Metainfo;
 use crate::storage::claim::Claim;
 use crate::storage::{Storage, StorageError, StorageErrorKind, StorageOptions};
-use crate::swarm::Swarm;
+use crate::swarm::{Input, Swarm};
 use crate::text::without_credentials;
 use crate::transfer::Transfer;
 use checks::Check;
 use durability::{Durability, storage_options};
+use fetching::Fetching;
 use life::Life;
 use obstacles::ErrorState;
 use progress::{ProgressReports, RunCounters};
 
+pub(super) use fetching::ReadMetadata;
 pub(super) use saving::{LastSaved, Synced, TakenSnapshot};
 
 /// A torrent.
@@ -88,6 +93,8 @@ pub(crate) struct Torrent {
 /// What a torrent does. An ending torrent does it still: a check has to be broken off, trackers are told.
 #[derive(Debug)]
 enum Activity {
+    /// Asking peers what the torrent is: a magnet link has given its hash alone.
+    Fetching(Fetching),
     /// Reading what is on disk.
     Checking(Check),
     /// Transferring, or ready to.
@@ -152,7 +159,15 @@ impl Torrent {
                 files: metainfo.files.len(),
             },
         );
-        for url in metainfo.url_list.clone() {
+        match self.is_fetching() {
+            true => self.input(now, Input::Enter(self.state)),
+            false => self.begin_with_data(now, refusal, context),
+        }
+    }
+
+    /// It is known what the torrent is: begins its first check, unless there is a reason to refuse it.
+    fn begin_with_data(&mut self, now: Instant, refusal: Option<&StorageError>, context: &mut Context) {
+        for url in self.on_disk.metainfo.url_list.clone() {
             let reason = "not used: web seeds are not supported yet".to_owned();
             let url = without_credentials(&url).into_owned();
             self.tell_if(context, Severity::Info, || Kind::UrlSeed { url, reason });
@@ -184,7 +199,8 @@ impl Torrent {
     /// When [`Torrent::advance`] has something to do though nothing happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let transfer = self.transfer().and_then(Transfer::deadline);
-        [transfer, self.policy_deadline(), self.progress.deadline()].into_iter().flatten().min()
+        let lobby = self.lobby().and_then(Lobby::deadline);
+        [transfer, lobby, self.policy_deadline(), self.progress.deadline()].into_iter().flatten().min()
     }
 
     /// The identity of its content.
@@ -203,6 +219,7 @@ impl Torrent {
 
     fn round(&self) -> Round {
         match &self.activity {
+            Activity::Fetching(fetching) => fetching.round,
             Activity::Checking(check) => check.round,
             Activity::Running { round, .. } => *round,
         }
@@ -217,15 +234,42 @@ impl Torrent {
     fn transfer(&self) -> Option<&Transfer> {
         match &self.activity {
             Activity::Running { transfer, .. } => Some(transfer),
-            Activity::Checking(_) => None,
+            Activity::Fetching(_) | Activity::Checking(_) => None,
         }
     }
 
     fn transfer_mut(&mut self) -> Option<&mut Transfer> {
         match &mut self.activity {
             Activity::Running { transfer, .. } => Some(transfer),
-            Activity::Checking(_) => None,
+            Activity::Fetching(_) | Activity::Checking(_) => None,
         }
+    }
+
+    /// The peers that wait until it is known what the torrent is and what of it is there.
+    fn lobby(&self) -> Option<&Lobby> {
+        match &self.activity {
+            Activity::Fetching(fetching) => Some(&fetching.lobby),
+            Activity::Checking(check) => check.lobby.as_deref(),
+            Activity::Running { .. } => None,
+        }
+    }
+
+    fn lobby_mut(&mut self) -> Option<&mut Lobby> {
+        match &mut self.activity {
+            Activity::Fetching(fetching) => Some(&mut fetching.lobby),
+            Activity::Checking(check) => check.lobby.as_deref_mut(),
+            Activity::Running { .. } => None,
+        }
+    }
+
+    /// Whom to call, unless the torrent is being checked without any peer.
+    fn finder(&self) -> Option<&Finder> {
+        self.lobby().map(Lobby::finder).or_else(|| self.transfer().map(Transfer::finder))
+    }
+
+    /// Whether it is not known yet what the torrent is.
+    fn is_fetching(&self) -> bool {
+        matches!(self.activity, Activity::Fetching(_))
     }
 
     /// The connected peers, once the check is done.
@@ -236,13 +280,15 @@ impl Torrent {
     fn check_mut(&mut self) -> Option<&mut Check> {
         match &mut self.activity {
             Activity::Checking(check) => Some(check),
-            Activity::Running { .. } => None,
+            Activity::Fetching(_) | Activity::Running { .. } => None,
         }
     }
 
     /// Pieces that are verified and there, as far as is known.
     fn have(&self) -> &Bitfield {
         match &self.activity {
+            // It has no pieces yet, and so wants all that there are.
+            Activity::Fetching(_) => &self.wanted,
             Activity::Checking(check) => &check.known,
             Activity::Running { transfer, .. } => transfer.swarm().have(),
         }
@@ -282,6 +328,9 @@ impl Torrent {
         self.on_disk.storage.set_trace(trace);
         if let Some(transfer) = self.transfer_mut() {
             transfer.want_events(least);
+        }
+        if let Some(lobby) = self.lobby_mut() {
+            lobby.want_events(least);
         }
     }
 

@@ -3,16 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::Torrent;
+use super::{Activity, Torrent};
 use crate::event::{Direction, Kind, Severity, State};
-use crate::finder::{DialEnd, Origin};
+use crate::finder::{DialEnd, Finder, Origin};
 use crate::ids::PeerKey;
+use crate::lobby::Lobby;
 use crate::net::dial::{DialError, Established, MAX_CALL};
 use crate::net::driver::{FromPeer, Incoming, Outgoing};
 use crate::session::context::Context;
 use crate::session::packets::{handshake_packet, packet};
 use crate::session::{Notice, tell_not_established};
-use crate::swarm::{Hello, Input, Occupant};
+use crate::swarm::{Hello, Input, Occupant, Swarm};
 use crate::wire::{Handshake, Limits, Message, Reserved};
 
 /// Peers that the user names while a torrent is checked; further ones are forgotten.
@@ -39,7 +40,7 @@ impl Torrent {
         context.connections.dialing += 1;
         let (id, notify, dialer) = (self.id, context.notify.clone(), context.dialer);
         let ours = self.handshake(context);
-        let patience = self.transfer().map_or(MAX_CALL, |transfer| transfer.finder().patience(address));
+        let patience = self.finder().map_or(MAX_CALL, |finder| finder.patience(address));
         tokio::task::spawn_local(async move {
             let end = dialer.dial(address, patience, ours).await;
             let _ = notify.send(Notice::Dialed(id, address, end));
@@ -47,34 +48,48 @@ impl Torrent {
     }
 
     fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd) {
-        self.with_transfer(|transfer| transfer.dial_ended(now, address, how));
+        match self.lobby_mut() {
+            Some(lobby) => {
+                lobby.dial_ended(now, address, how);
+                self.has_input = true;
+            }
+            None => self.with_transfer(|transfer| transfer.dial_ended(now, address, how)),
+        }
     }
 
     /// What the place of each of its connections is worth.
     pub(crate) fn occupants(&self, now: Instant) -> impl Iterator<Item = Occupant> {
-        self.swarm().into_iter().flat_map(move |swarm| swarm.occupants(now))
+        let waiting = self.lobby().into_iter().flat_map(Lobby::occupants);
+        waiting.chain(self.swarm().into_iter().flat_map(move |swarm| swarm.occupants(now)))
     }
 
     /// Calls under way.
     pub(crate) fn calls(&self) -> usize {
-        self.transfer().map_or(0, |transfer| transfer.finder().calls())
+        self.finder().map_or(0, Finder::calls)
     }
 
     /// A peer that would be called at once if there were a place for it.
     pub(crate) fn wants_place(&self, now: Instant) -> Option<SocketAddr> {
-        self.transfer().and_then(|transfer| transfer.wants_place(now))
+        match self.lobby() {
+            Some(lobby) => lobby.wants_place(now),
+            None => self.transfer().and_then(|transfer| transfer.wants_place(now)),
+        }
     }
 
     /// Whether a peer that calls us may be let in if there is a place for it.
     pub(crate) fn may_let_in(&self, address: SocketAddr) -> bool {
-        self.transfer().is_some_and(|transfer| {
-            transfer.swarm().state() != State::Stopped && !transfer.finder().is_banned(address)
-        })
+        let state = self.lobby().map(Lobby::state).or_else(|| self.swarm().map(Swarm::state));
+        let is_open = state.is_some_and(|state| state != State::Stopped);
+        is_open && self.finder().is_some_and(|finder| !finder.is_banned(address))
     }
 
     /// Somebody else gets the place of this connection, which is free at once.
     pub(crate) fn displace(&mut self, now: Instant, peer: PeerKey, context: &mut Context) {
-        self.with_transfer(|transfer| transfer.displace(now, peer));
+        match self.lobby_mut() {
+            Some(lobby) => lobby.displace(now, peer),
+            None => self.with_transfer(|transfer| transfer.displace(now, peer)),
+        }
+        self.perform_lobby(now, context);
         self.perform_swarm(now, context);
     }
 
@@ -137,10 +152,10 @@ impl Torrent {
         context: &mut Context,
     ) {
         // While it is checked again there is no transfer that would ever close it.
-        if !self.is_running() {
+        if !self.takes_peers() {
             return;
         }
-        let limits = Limits { num_pieces: self.wanted.len() };
+        let limits = Limits { num_pieces: (!self.is_fetching()).then_some(self.wanted.len()) };
         let (peer, theirs) = (context.counter.peer(), established.handshake);
         context.connections.open(peer, self.id, address, established, first, limits);
         let peer_id = theirs.peer_id;
@@ -150,17 +165,26 @@ impl Torrent {
             client: peer_id.client_name(),
         });
         let reserved = theirs.reserved.shared_with(self.offer());
-        self.input(now, Input::Connected(Hello { peer, address, direction, reserved, peer_id }));
+        let was_greeted = false;
+        self.input(
+            now,
+            Input::Connected(Hello { peer, address, direction, reserved, peer_id, was_greeted }),
+        );
+    }
+
+    /// Whether peers may be connected, to be asked for data or for metadata, or to wait for either.
+    pub(crate) fn takes_peers(&self) -> bool {
+        self.finder().is_some()
     }
 
     /// The user names a peer. Nobody is called before it is known what is missing.
     pub(crate) fn add_peer(&mut self, now: Instant, address: SocketAddr, context: &mut Context) {
-        if let Some(check) = self.check_mut() {
+        if let Some(check) = self.check_mut().filter(|check| check.lobby.is_none()) {
             // The finder's gate comes later; that the filter refuses it is told now.
             let is_kept = check.named.len() < MAX_NAMED && !context.is_filtered(address);
             return check.named.extend(is_kept.then_some(address));
         }
-        self.with_transfer(|transfer| transfer.found(now, [address], Origin::User));
+        self.with_finder(|finder| drop(finder.found(now, [address], Origin::User)));
     }
 
     /// What a connection of this torrent has to say.
@@ -209,14 +233,18 @@ impl Torrent {
         let Some(connection) = context.connections.get(peer) else { return };
         self.tell_incoming(connection.address, &batch, context);
         for incoming in batch {
-            let Some(transfer) = self.transfer_mut() else { return };
-            match incoming {
-                Incoming::Message(message) => transfer.handle(now, Input::Message(peer, message)),
-                Incoming::Block(block, data) => {
+            match (incoming, &mut self.activity) {
+                (Incoming::Block(block, data), Activity::Running { transfer, .. }) => {
                     let unneeded = transfer.on_block(now, peer, block, data);
                     context.connections.shared.pool.put(unneeded);
                     self.progress.moved = true;
                 }
+                // Nobody has asked for it.
+                (Incoming::Block(_, data), _) => context.connections.shared.pool.put([data]),
+                (Incoming::Message(message), Activity::Running { transfer, .. }) => {
+                    transfer.handle(now, Input::Message(peer, message));
+                }
+                (Incoming::Message(message), _) => self.input(now, Input::Message(peer, message)),
             }
         }
     }

@@ -5,9 +5,10 @@ use std::time::Instant;
 use super::{Activity, Torrent};
 use crate::disk::{Done, Read, Verify, WriteJob};
 use crate::event::{Kind, Severity};
-use crate::finder::FinderOutput;
+use crate::finder::{Finder, FinderOutput};
 use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
+use crate::lobby::LobbyOutput;
 use crate::net::driver::{self, Outgoing};
 use crate::session::context::Context;
 use crate::swarm::{Input, Output};
@@ -25,9 +26,32 @@ impl Torrent {
         }
     }
 
-    /// Tells the swarm of something, as [`Torrent::with_transfer`].
+    /// Tells those who deal with the connected peers of something, as [`Torrent::with_transfer`].
     pub(in crate::session) fn input(&mut self, now: Instant, input: Input) {
-        self.with_transfer(|transfer| transfer.handle(now, input));
+        match self.lobby_mut() {
+            Some(lobby) => {
+                lobby.handle(now, input);
+                self.has_input = true;
+            }
+            None => self.with_transfer(|transfer| transfer.handle(now, input)),
+        }
+    }
+
+    /// Tells the finder of something, likewise.
+    pub(super) fn with_finder(&mut self, tell: impl FnOnce(&mut Finder)) {
+        let lobby = match &mut self.activity {
+            Activity::Fetching(fetching) => Some(&mut fetching.lobby),
+            Activity::Checking(check) => check.lobby.as_mut(),
+            Activity::Running { transfer, .. } => {
+                tell(transfer.finder_mut());
+                self.has_input = true;
+                return;
+            }
+        };
+        if let Some(lobby) = lobby {
+            tell(lobby.finder_mut());
+            self.has_input = true;
+        }
     }
 
     /// There is room in memory for a piece, for which it has waited.
@@ -38,19 +62,41 @@ impl Torrent {
     /// Does all that the transfer has to say.
     pub(super) fn perform(&mut self, now: Instant, context: &mut Context) {
         self.has_input = false;
+        self.perform_lobby(now, context);
         self.perform_swarm(now, context);
         self.perform_finder(now, context);
     }
 
     fn perform_finder(&mut self, now: Instant, context: &mut Context) {
-        while let Some(transfer) = self.transfer_mut() {
-            transfer.set_free_places(context.free_places());
-            let Some(output) = transfer.poll_finder(now) else { break };
+        while let Some(output) = self.poll_finder(now, context.free_places()) {
             match output {
                 FinderOutput::Dial(address) => self.dial(address, context),
                 FinderOutput::Announce(announce) => self.announce(announce, context),
                 FinderOutput::Filtered(address, rule) => context.tell_filtered(address, rule),
                 FinderOutput::Event(kind) => self.tell(context, kind),
+            }
+        }
+    }
+
+    fn poll_finder(&mut self, now: Instant, free_places: usize) -> Option<FinderOutput> {
+        if let Some(lobby) = self.lobby_mut() {
+            lobby.set_free_places(free_places);
+            return lobby.poll_finder(now);
+        }
+        let transfer = self.transfer_mut()?;
+        transfer.set_free_places(free_places);
+        transfer.poll_finder(now)
+    }
+
+    fn perform_lobby(&mut self, now: Instant, context: &mut Context) {
+        while let Some(output) = self.lobby_mut().and_then(|lobby| lobby.poll(now)) {
+            match output {
+                LobbyOutput::Send(peer, message) => {
+                    self.send(now, peer, Outgoing::Message(message), context);
+                }
+                LobbyOutput::Close(peer, reason) => self.close(peer, reason, context),
+                LobbyOutput::Verify(metadata) => self.read_metadata(metadata, context),
+                LobbyOutput::Event(kind) => self.tell(context, kind),
             }
         }
     }

@@ -9,6 +9,7 @@ use super::{Activity, Torrent};
 use crate::bitfield::Bitfield;
 use crate::event::State;
 use crate::finder::announce::{NextAsk, TrackerStatus};
+use crate::lobby::Lobby;
 use crate::session::options::{CachedPiece, Phase, Status, Tier, TrackerInfo};
 use crate::swarm::Swarm;
 use crate::text::without_credentials;
@@ -23,6 +24,9 @@ impl Torrent {
     fn phase(&self) -> Phase {
         match (&self.life, &self.activity) {
             (Life::Ending(_) | Life::Ended { .. }, _) => Phase::Stopped,
+            (Life::Going, Activity::Fetching(_)) if self.state == State::Started => Phase::Fetching,
+            (Life::Going, Activity::Fetching(_)) if self.state == State::Paused => Phase::Paused,
+            (Life::Going, Activity::Fetching(_)) => Phase::Stopped,
             (Life::Going, Activity::Checking(check)) if check.stage == CheckStage::Reading => Phase::Checking,
             (Life::Going, Activity::Checking(_)) => Phase::Queued,
             (Life::Going, Activity::Running { transfer, .. }) => match transfer.swarm().state() {
@@ -39,7 +43,10 @@ impl Torrent {
         let totals = self.swarm().map(|swarm| swarm.totals(now));
         let (downloaded, uploaded) = self.run.of(totals.as_ref());
         let totals = totals.unwrap_or_default();
-        let left = self.wanted.difference(self.have()).bytes(self.layout());
+        let left = match self.is_fetching() {
+            true => self.least_left(),
+            false => self.wanted.difference(self.have()).bytes(self.layout()),
+        };
         let phase = self.phase();
         let eta = (phase == Phase::Downloading && totals.down_rate > 0)
             .then(|| Duration::from_secs(left.div_ceil(totals.down_rate)));
@@ -47,6 +54,7 @@ impl Torrent {
             Activity::Checking(check) if check.stage == CheckStage::Reading => {
                 (Some(check.hash_check.progress(now)), check.hash_check.have())
             }
+            Activity::Fetching(_) => (None, Bitfield::new(self.wanted.len())),
             Activity::Checking(check) => (None, check.known.clone()),
             Activity::Running { transfer, .. } => (None, transfer.swarm().have().clone()),
         };
@@ -61,7 +69,7 @@ impl Torrent {
             state: self.state,
             phase,
             total: metainfo.layout.total(),
-            wanted_bytes: self.wanted_bytes(),
+            wanted_bytes: if self.is_fetching() { left } else { self.wanted_bytes() },
             left,
             downloaded,
             uploaded,
@@ -70,7 +78,7 @@ impl Torrent {
             wasted: totals.wasted,
             down_rate: totals.down_rate,
             up_rate: totals.up_rate,
-            peers: totals.peers,
+            peers: totals.peers + self.lobby().map_or(0, Lobby::peers),
             seeds: totals.seeds,
             eta,
             next_ask: self.next_ask(now),
@@ -78,6 +86,7 @@ impl Torrent {
             wanted: self.wanted.clone(),
             in_flight: self.swarm().map_or_else(|| Bitfield::new(self.wanted.len()), Swarm::in_flight),
             check,
+            metadata: self.lobby().filter(|_| self.is_fetching()).map(Lobby::progress),
             error: self.obstacle.as_ref().map(|(_, reason)| reason.clone()),
             ended,
             verdict,
@@ -85,8 +94,9 @@ impl Torrent {
     }
 
     fn next_ask(&self, now: Instant) -> Option<NextAsk> {
-        let transfer = self.transfer().filter(|transfer| transfer.swarm().state() == State::Started)?;
-        Some(transfer.finder().announcer().next_ask(now))
+        let state = self.lobby().map(Lobby::state).or_else(|| self.swarm().map(Swarm::state))?;
+        let finder = self.finder().filter(|_| state == State::Started)?;
+        Some(finder.announcer().next_ask(now))
     }
 
     /// The weight of each file, in order; empty: all 1.
@@ -98,7 +108,7 @@ impl Torrent {
     pub(crate) fn trackers(&self) -> Vec<Tier> {
         let mut tiers: BTreeMap<usize, Tier> = BTreeMap::new();
         for tracker in
-            self.transfer().into_iter().flat_map(|transfer| transfer.finder().announcer().trackers())
+            self.finder().into_iter().flat_map(|finder| finder.announcer().trackers())
         {
             let TrackerStatus { complete, incomplete, failures_in_row: failures, peers, peers6, .. } =
                 tracker;

@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Activity, Torrent};
+use super::Torrent;
 use crate::event::{Kind, Severity};
 use crate::finder::Origin;
 use crate::finder::announce::{Announce, AnnounceFailure, Answer, MAX_TRACKERS, Token};
 use crate::ids::Round;
 use crate::session::Notice;
 use crate::session::context::Context;
+use crate::swarm::Swarm;
 use crate::text::without_credentials;
 use crate::tracker::{self, Early, Step, Watch};
 
@@ -43,9 +44,7 @@ impl Torrent {
 
     /// Asks a tracker.
     pub(super) fn announce(&self, announce: Announce, context: &Context) {
-        let Activity::Running { round, transfer, .. } = &self.activity else { return };
-        let swarm = transfer.swarm();
-        let (downloaded, uploaded) = swarm.since_started();
+        let (downloaded, uploaded) = self.swarm().map_or((0, 0), Swarm::since_started);
         let Announce { url, tier, event, numwant, tracker_id, token, .. } = announce;
         let watch = self.watch_announce(&url, tier + 1, context);
         let request = tracker::Request {
@@ -56,13 +55,13 @@ impl Torrent {
             port: context.identity.port,
             uploaded,
             downloaded,
-            left: swarm.left(),
+            left: self.swarm().map_or_else(|| self.least_left(), Swarm::left),
             event,
             numwant,
             key: context.identity.key,
             tracker_id,
         };
-        let (id, round, notify) = (self.id, *round, context.notify.clone());
+        let (id, round, notify) = (self.id, self.round(), context.notify.clone());
         let to_loop = notify.clone();
         let early = Early::new(move |peers| {
             let _ = to_loop.send(Notice::FoundEarly(id, round, peers.to_vec()));
@@ -89,7 +88,7 @@ impl Torrent {
     /// A tracker has named peers of one family of addresses, and is still asked for those of the other.
     pub(crate) fn on_found_early(&mut self, now: Instant, asked_in: Round, peers: Vec<SocketAddr>) {
         if self.round() == asked_in {
-            self.with_transfer(|transfer| transfer.found(now, peers, Origin::Tracker));
+            self.with_finder(|finder| drop(finder.found(now, peers, Origin::Tracker)));
         }
     }
 
@@ -102,7 +101,7 @@ impl Torrent {
         result: Result<Answer, AnnounceFailure>,
     ) {
         if self.round() == asked_in {
-            self.with_transfer(|transfer| transfer.announced(now, token, result));
+            self.with_finder(|finder| finder.announced(now, token, result));
         }
     }
 }

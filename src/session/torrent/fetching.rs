@@ -1,0 +1,241 @@
+//! From a magnet link to a torrent: peers are asked what the torrent is (BEP 9), and go on with it once that is known.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::checks::Check;
+use super::durability::{Durability, storage_options};
+use super::{Activity, Torrent};
+use crate::bitfield::Bitfield;
+use crate::disk::OnDisk;
+use crate::event::{Kind, Severity, Verdict};
+use crate::ids::{InfoHashes, Round, TorrentId};
+use crate::lobby::{Lobby, LobbyConfig};
+use crate::metainfo::{Magnet, Metainfo, sha1};
+use crate::session::Notice;
+use crate::session::context::Context;
+use crate::session::options::TorrentOptions;
+use crate::session::selection::wanted_pieces;
+use crate::storage::claim::{Claim, Claims, Wanted};
+use crate::storage::{Storage, StorageError, StorageOptions, kept};
+
+/// A torrent of which nothing is known but what a magnet link says.
+#[derive(Debug)]
+pub(super) struct Fetching {
+    /// What was asked of trackers in another one is void.
+    pub round: Round,
+    /// The peers, and what they have said of the metadata.
+    pub lobby: Box<Lobby>,
+    /// The files that the link selects (BEP 53).
+    magnet: Magnet,
+    /// Where the torrent's paths are claimed once they are known.
+    claims: Claims,
+}
+
+/// What became of metadata that peers gave.
+pub(crate) struct ReadMetadata {
+    round: Round,
+    read: Read,
+}
+
+enum Read {
+    /// They do not match the hash: some peer lied.
+    Wrong,
+    /// They do, and are no torrent that we can deal with.
+    Unusable(String),
+    /// They do.
+    Right(Box<Described>),
+}
+
+/// What a torrent turned out to be.
+pub(crate) struct Described {
+    metainfo: Metainfo,
+    /// The weights of its files, or why there are none to choose.
+    priorities: Result<Vec<u32>, String>,
+    /// Its paths; `None` if nothing is to be written.
+    claim: Option<Result<Arc<Claim>, StorageError>>,
+}
+
+impl Torrent {
+    /// A torrent that is about to be asked for.
+    pub(crate) fn of_magnet(
+        now: Instant,
+        id: TorrentId,
+        magnet: Magnet,
+        options: TorrentOptions,
+        claims: Claims,
+        context: &mut Context,
+    ) -> Torrent {
+        let name = magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string());
+        let (trackers, web_seeds) = (magnet.trackers.clone(), magnet.web_seeds.clone());
+        let unknown = Metainfo::unknown(magnet.info_hash, name, trackers, web_seeds);
+        let mut torrent = Torrent::new(now, id, unknown, options, None, context);
+        let config = LobbyConfig {
+            info_hash: magnet.info_hash.wire(),
+            peer_id: context.identity.peer_id,
+            port: context.identity.port,
+            max_peers: context.options.max_peers,
+        };
+        let mut lobby = Lobby::new(now, config, torrent.new_finder(context));
+        lobby.want_events(context.subscribers.least());
+        let round = context.counter.round();
+        torrent.activity =
+            Activity::Fetching(Fetching { round, lobby: Box::new(lobby), magnet, claims });
+        torrent
+    }
+
+    /// Bytes that are left at the least while nobody knows how many there are: some.
+    pub(super) fn least_left(&self) -> u64 {
+        match &self.activity {
+            Activity::Fetching(fetching) => fetching.magnet.length.unwrap_or(1).max(1),
+            Activity::Checking(_) | Activity::Running { .. } => 0,
+        }
+    }
+
+    /// The peers that wait, for whom the torrent does something else from now on.
+    pub(super) fn take_lobby(&mut self) -> Option<Box<Lobby>> {
+        self.check_mut()?.lobby.take()
+    }
+
+    /// Sees whether metadata are right, and what they say, beside the loop.
+    pub(super) fn read_metadata(&self, bytes: Vec<u8>, context: &Context) {
+        let Activity::Fetching(fetching) = &self.activity else { return };
+        let (magnet, claims) = (fetching.magnet.clone(), fetching.claims.clone());
+        let (id, round, notify) = (self.id, fetching.round, context.notify.clone());
+        let options = self.options.clone();
+        let work = move || {
+            let read = read(&bytes, &magnet, &options, &claims);
+            let _ = notify.send(Notice::Metadata(id, ReadMetadata { round, read }));
+        };
+        // One at a time for a torrent.
+        context.disk.sync_queue().push(Box::new(work));
+    }
+
+    /// It is known whether metadata are right, and what they say.
+    pub(crate) fn on_metadata(&mut self, now: Instant, read: ReadMetadata, context: &mut Context) {
+        let Activity::Fetching(fetching) = &mut self.activity else { return };
+        if fetching.round != read.round {
+            return;
+        }
+        self.has_input = true;
+        fetching.lobby.on_verified(now, matches!(read.read, Read::Wrong));
+        if !self.goes_on() {
+            return;
+        }
+        match read.read {
+            Read::Wrong => {}
+            Read::Unusable(reason) => self.end_with(now, Verdict::NotATorrent, reason, context),
+            Read::Right(described) => self.on_described(now, *described, context),
+        }
+    }
+
+    /// It is known what the torrent is.
+    fn on_described(&mut self, now: Instant, described: Described, context: &mut Context) {
+        let Described { metainfo, priorities, claim } = described;
+        self.last_new = now;
+        let round = self.round();
+        let pieces = metainfo.layout.num_pieces();
+        let nothing = Check::new(now, round, Bitfield::new(pieces));
+        let (claim, refusal) = match claim {
+            Some(Ok(claim)) => (Some(claim), None),
+            Some(Err(error)) => (None, Some(error)),
+            None => (None, None),
+        };
+        self.options.priorities = priorities.clone().unwrap_or_default();
+        let trace = context.subscribers.want(Severity::Debug);
+        let storage_options = StorageOptions { trace, ..storage_options(&self.options, claim.as_deref()) };
+        let storage = Arc::new(Storage::new(&metainfo, &self.options.basedir, storage_options));
+        self.wanted = wanted_pieces(&metainfo.layout, &self.options.priorities);
+        self.durability = Durability::new(pieces);
+        self.claim = claim;
+        self.on_disk = OnDisk { torrent: self.id, metainfo: Arc::new(metainfo), storage };
+        let before = std::mem::replace(&mut self.activity, Activity::Checking(nothing));
+        let lobby = if let Activity::Fetching(fetching) = before { Some(fetching.lobby) } else { None };
+        let metainfo = &self.on_disk.metainfo;
+        let told = Kind::MetadataReceived {
+            name: metainfo.name.clone(),
+            size: metainfo.layout.total(),
+            pieces,
+            files: metainfo.files.len(),
+            private: metainfo.private,
+        };
+        let is_private = metainfo.private;
+        self.tell(context, told);
+        let new_finder = is_private.then(|| self.new_finder(context));
+        if let (Some(mut lobby), Some(check)) = (lobby, self.check_mut()) {
+            if let Some(finder) = new_finder {
+                lobby.become_private(now, finder);
+            }
+            check.lobby = Some(lobby);
+        }
+        match priorities {
+            _ if self.options.metadata_only => {
+                self.end_last_check(now, Verdict::Complete, "the metadata are there".to_owned(), context);
+            }
+            Err(reason) => {
+                self.obstacle = Some((Verdict::NoSuchFile, reason.clone()));
+                self.end_last_check(now, Verdict::NoSuchFile, reason, context);
+            }
+            Ok(_) => self.begin_with_data(now, refusal.as_ref(), context),
+        }
+    }
+
+    /// Ends before anything of the disk has been looked at: there is nothing to be saved.
+    fn end_last_check(&mut self, now: Instant, verdict: Verdict, reason: String, context: &mut Context) {
+        self.begin_end(now, verdict, reason, context);
+        self.end_last_save();
+    }
+
+    fn end_with(&mut self, now: Instant, verdict: Verdict, reason: String, context: &mut Context) {
+        self.obstacle = Some((verdict, reason.clone()));
+        self.begin_end(now, verdict, reason, context);
+    }
+
+    /// What is known of the torrent; `None` while that is its hash alone.
+    pub(crate) fn metainfo(&self) -> Option<Arc<Metainfo>> {
+        (!self.is_fetching()).then(|| self.on_disk.metainfo.clone())
+    }
+}
+
+/// Hashes and reads metadata, keeps them for the next start, and claims the paths that they name. Blocks.
+fn read(bytes: &[u8], magnet: &Magnet, options: &TorrentOptions, claims: &Claims) -> Read {
+    if InfoHashes::V1(sha1(bytes)) != magnet.info_hash {
+        return Read::Wrong;
+    }
+    let metainfo = match Metainfo::of_info(bytes) {
+        Ok(metainfo) => with_link(metainfo, magnet),
+        Err(error) => return Read::Unusable(format!("the metadata are no torrent that btget can read: {error}")),
+    };
+    if let Some(state_dir) = options.state_dir.as_deref().filter(|_| !options.metadata_only) {
+        // If that fails, the next start fetches them again.
+        let _ = kept::keep(state_dir, &metainfo);
+    }
+    let priorities = choose(&metainfo, magnet, options);
+    let wanted = |priorities| Wanted { metainfo: &metainfo, basedir: &options.basedir, priorities };
+    let claim = match &priorities {
+        Ok(priorities) if !options.metadata_only => Some(claims.claim(&wanted(priorities))),
+        _ => None,
+    };
+    Read::Right(Box::new(Described { metainfo, priorities, claim }))
+}
+
+/// The torrent with the trackers and web seeds of its link.
+pub(crate) fn with_link(metainfo: Metainfo, magnet: &Magnet) -> Metainfo {
+    Metainfo { trackers: magnet.trackers.clone(), url_list: magnet.web_seeds.clone(), ..metainfo }
+}
+
+/// The weights of the files: as the user has it, else as the link selects.
+///
+/// # Errors
+///
+/// If there is nothing to choose; for people.
+pub(crate) fn choose(
+    metainfo: &Metainfo,
+    magnet: &Magnet,
+    options: &TorrentOptions,
+) -> Result<Vec<u32>, String> {
+    match &options.choice {
+        Some(choice) => choice.choose(metainfo),
+        None => Ok(magnet.weights(metainfo)),
+    }
+}
