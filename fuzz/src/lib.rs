@@ -10,8 +10,8 @@ use btget::internals::tracker;
 use btget::internals::wire::{
     ExtensionHandshake, Frame, Handshake, Limits, Message, PeerId, next_frame, piece_header,
 };
-use btget::metainfo::Metainfo;
 use btget::metainfo::create::{Content, NewTorrent};
+use btget::metainfo::{Magnet, Metainfo};
 
 /// Panics if something is not as it must be.
 pub type Target = fn(&[u8]);
@@ -20,6 +20,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode),
     ("extension", extension),
+    ("magnet", magnet),
     ("metainfo", metainfo),
     ("part_file", part_file),
     ("resume_data", resume_data),
@@ -75,6 +76,28 @@ pub fn metainfo(bytes: &[u8]) {
     btget::internals::cli::show::torrent::show(&torrent, &mut out).expect("writing to memory never fails");
     btget::internals::cli::show::torrent::show_json(&torrent, &mut out)
         .expect("writing to memory never fails");
+}
+
+/// Any text: it is a link that can be written and read back, or refused by words that can be shown.
+pub fn magnet(bytes: &[u8]) {
+    match Magnet::parse(&String::from_utf8_lossy(bytes)) {
+        Ok(magnet) => {
+            for note in &magnet.notes {
+                assert_eq!(escape(note), *note);
+            }
+            let ranges = magnet.select_only.iter().flatten();
+            assert!(ranges.clone().zip(ranges.skip(1)).all(|(one, next)| one.end < next.start));
+            // Encoded, it is up to nine times as long.
+            if bytes.len() < 7000 {
+                let again = Magnet::parse(&magnet.to_uri()).expect("what we write can be read");
+                assert_eq!(Magnet { notes: magnet.notes.clone(), ..again }, magnet);
+            }
+        }
+        Err(error) => {
+            let message = error.to_string();
+            assert_eq!(escape(&message), message);
+        }
+    }
 }
 
 /// Anything a peer may send: four bytes for the number of pieces and twenty for a peer id, then a handshake or messages. Nothing

@@ -6,16 +6,19 @@ use crate::bencode::Value;
 use crate::text::without_credentials;
 
 /// Trackers kept, all tiers together; the longest public lists have some hundred.
-const MAX_TRACKERS: usize = 1000;
+pub(super) const MAX_TRACKERS: usize = 1000;
 
 /// Web seeds kept.
-const MAX_URLS: usize = 100;
+pub(super) const MAX_URLS: usize = 100;
 
 /// DHT nodes kept.
 const MAX_NODES: usize = 100;
 
 /// How trackers are spoken to.
 const TRACKER_SCHEMES: &[&str] = &["http", "https", "udp"];
+
+/// How web seeds are spoken to.
+const WEB_SEED_SCHEMES: &[&str] = &["http", "https"];
 
 /// Bytes in a URL that is kept: what servers and browsers commonly take.
 const MAX_URL: usize = 2048;
@@ -62,7 +65,7 @@ pub(super) fn url_list(value: Option<Value<'_>>, notes: &mut ParseNotes) -> Vec<
     let Some(value) = value else { return Vec::new() };
     let alone = value.as_bytes().map(|_| value);
     let urls = value.as_list().into_iter().flatten().chain(alone).filter(|url| url.as_bytes() != Some(b""));
-    urls.filter_map(|url| checked_url(url, &["http", "https"], "url-list", notes)).take(MAX_URLS).collect()
+    urls.filter_map(|url| checked_url(url, WEB_SEED_SCHEMES, "url-list", notes)).take(MAX_URLS).collect()
 }
 
 /// `nodes`: pairs of host and port.
@@ -100,6 +103,11 @@ pub fn tracker_url(url: &str) -> Option<String> {
     plausible(url.trim_ascii(), TRACKER_SCHEMES)
 }
 
+/// The URL of a web seed as it is used, if `url` could be one: http or https, otherwise as for [`tracker_url`].
+pub(super) fn web_seed_url(url: &str) -> Option<String> {
+    plausible(url.trim_ascii(), WEB_SEED_SCHEMES)
+}
+
 /// The URL, scheme in lower case, if it could be one: a known scheme, a host, a port that is one
 /// (a must for udp, BEP 15), printable ASCII all through (RFC 3986), no more than [`MAX_URL`] bytes.
 fn plausible(url: &str, schemes: &[&str]) -> Option<String> {
@@ -120,7 +128,7 @@ fn plausible(url: &str, schemes: &[&str]) -> Option<String> {
 }
 
 /// Letters, digits, `-`, `.`, `_`, or an IPv6 address, in brackets in a URL; RFC 1035's 253 bytes.
-fn is_host(host: &str) -> bool {
+pub(super) fn is_host(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     match bare.unwrap_or(host) {
         address if address.contains(':') => address.parse::<std::net::Ipv6Addr>().is_ok(),

@@ -1,4 +1,4 @@
-//! What a .torrent file says (BEP 3, 12, 27, 47), parsed and checked.
+//! What a .torrent file says (BEP 3, 12, 27, 47), or a magnet link (BEP 9, 53), parsed and checked.
 //!
 //! Owns the way from foreign bytes to a [`Metainfo`] that the rest may trust, and back for torrents
 //! of our own (`create`). Never touches a file system, and never prints: what people should know
@@ -10,6 +10,7 @@ pub mod create;
 mod error;
 mod fetched;
 mod info;
+mod magnet;
 mod notes;
 mod path;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 pub use announce::tracker_url;
 pub use error::MetainfoError;
+pub use magnet::{InvalidPeerAddress, MAX_MAGNET_LENGTH, Magnet, MagnetError, PeerAddress, is_magnet};
 // What the types of this room are made of.
 pub use crate::hash::{Sha1, Sha256, sha1};
 pub use crate::ids::{InfoHashes, WireHash};
