@@ -30,6 +30,7 @@ mod finder;
 mod hash;
 mod ids;
 mod layout;
+mod lobby;
 mod net;
 #[allow(clippy::disallowed_methods, reason = "drives the core by the clock")]
 mod session;

@@ -20,7 +20,7 @@ pub use crate::bitfield::Bitfield;
 pub use crate::check::{CheckOptions, CheckOutcome, FileReport, HashCheck, PieceResult, check};
 pub use crate::finder::IpFilter;
 pub use crate::session::options::{
-    CachedPiece, FileErrorAction, FileInfo, NextAsk, Phase, SessionOptions, Status, Tier, TorrentOptions,
+    CachedPiece, FileChoice, FileErrorAction, FileInfo, NextAsk, Phase, SessionOptions, Status, Tier, TorrentOptions,
     TrackerInfo, Which,
 };
 pub use crate::session::subscribers::Subscription;
@@ -62,6 +62,9 @@ pub enum Error {
         /// How many there are.
         pieces: u32,
     },
+    /// What is wanted of the torrent's files is not there.
+    #[error("{0}")]
+    NoSuchFile(String),
     /// A thread for a callback could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),

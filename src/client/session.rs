@@ -8,10 +8,11 @@ use super::facts::Facts;
 use super::{Client, Error, SessionOptions, Subscription, TorrentOptions};
 use crate::event::{Kind, Severity};
 use crate::ids::InfoHashes;
-use crate::metainfo::Metainfo;
+use crate::metainfo::{Magnet, Metainfo};
 use crate::session::thread::{Commands, Started, Thread};
-use crate::session::{Addition, Command, NotStarted};
+use crate::session::{Addition, Command, Known, NotStarted, choose, with_link};
 use crate::storage::claim::{Claims, Wanted};
+use crate::storage::kept;
 use crate::wire::PeerId;
 
 /// A running session: the listener, the limits and the torrents.
@@ -79,13 +80,36 @@ impl Session {
     /// If it is there already, or the session has ended.
     pub fn add(&self, metainfo: Metainfo, options: TorrentOptions) -> Result<Client, Error> {
         let info_hash = metainfo.info_hash;
-        let facts = Arc::new(Facts::new(&metainfo, &options));
-        let commands = self.commands()?.clone();
+        let facts = Facts::new(metainfo.name.clone(), &options);
+        facts.learn(&metainfo, &options.priorities);
         let wanted =
             Wanted { metainfo: &metainfo, basedir: &options.basedir, priorities: &options.priorities };
         let claim = self.claims.claim(&wanted);
-        let addition = Box::new(Addition { metainfo, options, claim });
-        let add = |reply| Command::Add(addition, reply);
+        self.add_known(info_hash, facts, Addition { known: Known::Metainfo(metainfo, claim), options })
+    }
+
+    /// Adds a torrent of which a magnet link gives the hash. Peers are asked what it is, unless an earlier run has kept that in
+    /// `options.state_dir`; then it goes on as [`Session::add`] does, with the files of `options.choice`.
+    ///
+    /// # Errors
+    ///
+    /// If it is there already, the session has ended, or what an earlier run has kept leaves nothing to choose.
+    pub fn add_magnet(&self, magnet: Magnet, options: TorrentOptions) -> Result<Client, Error> {
+        let kept = options.state_dir.as_ref().and_then(|state_dir| kept::load(state_dir, magnet.info_hash));
+        if let Some(metainfo) = kept {
+            let metainfo = with_link(metainfo, &magnet);
+            let priorities = choose(&metainfo, &magnet, &options).map_err(Error::NoSuchFile)?;
+            return self.add(metainfo, TorrentOptions { priorities, ..options });
+        }
+        let name = magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string());
+        let (info_hash, facts) = (magnet.info_hash, Facts::new(name, &options));
+        let known = Known::Magnet(magnet, self.claims.clone());
+        self.add_known(info_hash, facts, Addition { known, options })
+    }
+
+    fn add_known(&self, info_hash: InfoHashes, facts: Facts, addition: Addition) -> Result<Client, Error> {
+        let (commands, facts) = (self.commands()?.clone(), Arc::new(facts));
+        let add = |reply| Command::Add(Box::new(addition), reply);
         let added = commands.ask(add).ok_or(Error::Ended)?;
         let id = added.ok_or(Error::Twice(info_hash))?;
         let Started { peer_id, port, .. } = self.started;

@@ -7,12 +7,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::callbacks::Callback;
-use super::facts::Facts;
+use super::facts::{Facts, KnownFacts};
 use super::{CachedPiece, ClientBuilder, Error, FileInfo, PeerStatus, Phase, Session, Status, Tier, Which};
 use crate::bitfield::Bitfield;
 use crate::event::{Event, Severity, State};
 use crate::ids::{InfoHashes, TorrentId};
 use crate::layout::PieceIndex;
+use crate::metainfo::Metainfo;
 use crate::session::Command;
 use crate::session::Torrent;
 use crate::session::thread::Commands;
@@ -189,7 +190,7 @@ impl Client {
     ///
     /// If there is no such piece, or the session has ended.
     pub fn hashcheck(&self, pieces: impl Into<Which>) -> Result<(), Error> {
-        let count = self.facts.pieces;
+        let count = self.known().map_or(0, |known| known.pieces);
         let pieces = match pieces.into() {
             Which::All => None,
             Which::These(list) => {
@@ -331,19 +332,34 @@ impl Client {
         self.port
     }
 
-    /// Bytes in the torrent.
+    /// What the torrent is; `None` while nothing is known but what a magnet link says.
+    pub fn metainfo(&self) -> Option<Arc<Metainfo>> {
+        self.ask(|_, torrent| torrent.metainfo()).flatten()
+    }
+
+    fn known(&self) -> Option<&KnownFacts> {
+        if self.facts.known().is_none()
+            && let Some(metainfo) = self.metainfo()
+        {
+            self.facts.learn(&metainfo, &[]);
+        }
+        self.facts.known()
+    }
+
+    /// Bytes in the torrent; 0 while that is not known, as of the pieces and the files below.
     pub fn size(&self) -> u64 {
-        self.facts.size
+        self.known().map_or(0, |known| known.size)
     }
 
     /// As the torrent says it; escape before printing.
     pub fn name(&self) -> &str {
-        &self.facts.name
+        self.known();
+        self.facts.name()
     }
 
     /// Bytes in each piece but the last.
     pub fn piece_length(&self) -> u32 {
-        self.facts.piece_length
+        self.known().map_or(0, |known| known.piece_length)
     }
 
     /// The folder that its data live in, absolute.
@@ -353,7 +369,7 @@ impl Client {
 
     /// The files: length in bytes, absolute path, priority.
     pub fn files(&self) -> Vec<FileInfo> {
-        let mut files = self.facts.files.clone();
+        let mut files = self.known().map(|known| known.files.clone()).unwrap_or_default();
         let priorities = self.ask(|_, torrent| torrent.priorities().to_vec()).unwrap_or_default();
         files.iter_mut().zip(priorities).for_each(|(file, priority)| file.priority = priority);
         files

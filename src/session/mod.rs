@@ -38,21 +38,21 @@ use crate::event::{Kind, Severity, State};
 use crate::finder::announce::{AnnounceFailure, Answer, Token};
 use crate::ids::{InfoHashes, PeerKey, Round, TorrentId};
 use crate::layout::PieceIndex;
-use crate::metainfo::Metainfo;
+use crate::metainfo::{Magnet, Metainfo};
 use crate::net::dial::{DialError, Established};
 use crate::net::link::Link;
 use crate::storage::StorageError;
-use crate::storage::claim::Claim;
+use crate::storage::claim::{Claim, Claims};
 use crate::swarm::Order;
 use check_queue::Lane;
 use checking::Checked;
 use options::TorrentOptions;
 use subscribers::{Interest, Subscription};
-use torrent::{LastSaved, Synced, TakenSnapshot};
+use torrent::{LastSaved, ReadMetadata, Synced, TakenSnapshot};
 
 pub use crate::swarm::{PeerFlags, PeerStatus};
 pub(crate) use engine::{Engine, NotStarted};
-pub(crate) use torrent::Torrent;
+pub(crate) use torrent::{Torrent, choose, with_link};
 
 /// What is asked about a torrent that may or may not be there, and the session's time.
 pub(crate) type Question = Box<dyn FnOnce(Instant, Option<&Torrent>) + Send>;
@@ -85,12 +85,27 @@ pub(crate) enum Command {
 
 /// A torrent that is to be added.
 pub(crate) struct Addition {
-    /// What the .torrent says.
-    pub metainfo: Metainfo,
+    /// What is known of it.
+    pub known: Known,
     /// What the user asks of it.
     pub options: TorrentOptions,
-    /// The paths that it writes to, or why it must not.
-    pub claim: Result<Arc<Claim>, StorageError>,
+}
+
+/// What is known of a torrent that is to be added.
+pub(crate) enum Known {
+    /// What the .torrent says; and the paths that it writes to, or why it must not.
+    Metainfo(Metainfo, Result<Arc<Claim>, StorageError>),
+    /// What a magnet link says; and where its paths are to be claimed once they are known.
+    Magnet(Magnet, Claims),
+}
+
+impl Known {
+    fn info_hash(&self) -> InfoHashes {
+        match self {
+            Known::Metainfo(metainfo, _) => metainfo.info_hash,
+            Known::Magnet(magnet, _) => magnet.info_hash,
+        }
+    }
 }
 
 /// What tasks and threads of the session tell the loop, beside the connections and the disk.
@@ -105,6 +120,8 @@ pub(crate) enum Notice {
     Announced(TorrentId, Round, Token, Result<Answer, AnnounceFailure>),
     /// A tracker has named these peers in a round, and more may come.
     FoundEarly(TorrentId, Round, Vec<SocketAddr>),
+    /// It is known whether the metadata that peers gave are right, and what they say.
+    Metadata(TorrentId, ReadMetadata),
     /// A check has come to a verdict on a piece.
     PieceChecked(TorrentId, PieceIndex, PieceResult),
     /// A check has begun to look at what is on the disk.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::thread::thread_gone;
-use super::{Addition, Command, Engine, Notice, Torrent};
+use super::{Addition, Command, Engine, Known, Notice, Torrent};
 use crate::disk::Done;
 use crate::ids::TorrentId;
 use crate::net::driver::FromPeer;
@@ -59,6 +59,10 @@ impl Engine {
             }
             Notice::FoundEarly(id, round, peers) => {
                 self.with(id, |torrent, _| torrent.on_found_early(now, round, peers));
+            }
+            Notice::Metadata(id, read) => {
+                self.with(id, |torrent, context| torrent.on_metadata(now, read, context));
+                self.fit_budget();
             }
             Notice::PieceChecked(id, piece, result) => {
                 self.with(id, |torrent, context| torrent.on_piece_checked(piece, result, context));
@@ -136,16 +140,24 @@ impl Engine {
 
     /// Adds a torrent and begins its check. `None` if it is there already.
     fn add(&mut self, now: Instant, addition: Addition) -> Option<TorrentId> {
-        let Addition { metainfo, options, claim } = addition;
-        let names = metainfo.info_hash.wire_hashes();
-        if self.shutting_down || names.into_iter().any(|name| self.by_hash.contains_key(&name)) {
+        let Addition { known, options } = addition;
+        let info_hash = known.info_hash();
+        if self.shutting_down || info_hash.wire_hashes().any(|name| self.by_hash.contains_key(&name)) {
             return None;
         }
         let id = self.context.counter.torrent();
         self.context.watches_stall |= options.stall_timeout.is_some();
-        self.by_hash.extend(metainfo.info_hash.wire_hashes().map(|name| (name, id)));
-        let (claim, refusal) = claim.map_or_else(|error| (None, Some(error)), |claim| (Some(claim), None));
-        let torrent = Torrent::new(now, id, metainfo, options, claim, &mut self.context);
+        self.by_hash.extend(info_hash.wire_hashes().map(|name| (name, id)));
+        let mut refusal = None;
+        let torrent = match known {
+            Known::Metainfo(metainfo, claim) => {
+                let claim = claim.map_err(|error| refusal = Some(error)).ok();
+                Torrent::new(now, id, metainfo, options, claim, &mut self.context)
+            }
+            Known::Magnet(magnet, claims) => {
+                Torrent::of_magnet(now, id, magnet, options, claims, &mut self.context)
+            }
+        };
         self.torrents.insert(id, torrent);
         self.fit_budget();
         self.with(id, |torrent, context| {

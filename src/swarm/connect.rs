@@ -10,11 +10,27 @@ use crate::event::{Direction, Kind, Severity, State};
 use crate::finder::Parting;
 use crate::ids::PeerKey;
 use crate::layout::PieceIndex;
-use crate::wire::Message;
+use crate::wire::{Message, PeerId};
 use crate::wire::extended::{self, ExtensionHandshake};
 
 /// Two clients that call each other at the same time know of both connections within this.
 const CROSSING: Duration = Duration::from_secs(10);
+
+/// Whether, of two connections with one client, the first is kept, which was made then: with this address, in this direction.
+///
+/// Both sides keep the one that was opened by the larger peer id, so that they do not close both.
+pub fn first_stays(
+    now: Instant,
+    ours: PeerId,
+    (address, direction, connected): (SocketAddr, Direction, Instant),
+    second: &Hello,
+) -> bool {
+    let keep = if ours > second.peer_id { Direction::Out } else { Direction::In };
+    // Peer ids are no secret: whoever borrows one elsewhere must not have its owner closed.
+    let settled =
+        now.saturating_duration_since(connected) > CROSSING && address.ip() != second.address.ip();
+    settled || direction == second.direction || second.direction != keep
+}
 
 impl Swarm {
     /// Whether addresses of more peers would help.
@@ -70,13 +86,15 @@ impl Swarm {
         // After the refusal, which may have closed another connection to it.
         self.reports.push(PeerReport::Connected(hello.address));
         let peer = Peer::new(now, &hello, self.have.len());
-        self.tell(Severity::Info, || Kind::PeerHandshakeComplete {
-            address: hello.address,
-            direction: hello.direction,
-            peer_id: hello.peer_id.to_string(),
-            client: peer.client.clone(),
-        });
-        self.greet(now, peer);
+        if !hello.was_greeted {
+            self.tell(Severity::Info, || Kind::PeerHandshakeComplete {
+                address: hello.address,
+                direction: hello.direction,
+                peer_id: hello.peer_id.to_string(),
+                client: peer.client.clone(),
+            });
+        }
+        self.greet(now, peer, hello.was_greeted);
     }
 
     /// Why a connection is not wanted.
@@ -94,14 +112,8 @@ impl Swarm {
             return Some("connected to ourselves");
         }
         if let Some(twin) = self.peers.values().find(|peer| peer.peer_id == hello.peer_id) {
-            // Of two connections between the same clients both sides keep the one that was opened by
-            // the larger peer id, so that they do not close both.
-            let ours_is_larger = self.config.peer_id > hello.peer_id;
-            let keep = if ours_is_larger { Direction::Out } else { Direction::In };
-            // Peer ids are no secret: whoever borrows one elsewhere must not have its owner closed.
-            let settled = now.saturating_duration_since(twin.connected) > CROSSING
-                && twin.address.ip() != hello.address.ip();
-            let stays = settled || twin.direction == hello.direction || hello.direction != keep;
+            let first = (twin.address, twin.direction, twin.connected);
+            let stays = first_stays(now, self.config.peer_id, first, hello);
             let twin = twin.key;
             if stays {
                 if let (Some(twin), Direction::Out) = (self.peers.get_mut(&twin), hello.direction) {
@@ -119,13 +131,15 @@ impl Swarm {
         self.peers.values().any(|peer| peer.callable == Some(callable))
     }
 
-    fn greet(&mut self, now: Instant, peer: Peer) {
+    fn greet(&mut self, now: Instant, peer: Peer, again: bool) {
         let (key, fast, extended, ip) = (peer.key, peer.fast, peer.extended, peer.address.ip());
         self.peers.insert(key, peer);
         let bitfield = match (fast, self.have.is_empty(), self.have.is_full()) {
+            (_, true, _) if again => None,
             (true, true, _) => Some(Message::HaveNone),
-            (true, _, true) => Some(Message::HaveAll),
+            (true, _, true) if !again => Some(Message::HaveAll),
             (false, true, _) => None,
+            // Said again it is against BEP 3, but taken by everybody, as aria2 sends it.
             _ => Some(Message::Bitfield(self.have.to_wire())),
         };
         if let Some(bitfield) = bitfield {

@@ -44,6 +44,7 @@ use picker::Picker;
 use rate::RateMeter;
 use suspects::Suspects;
 
+pub use connect::first_stays;
 pub use peer::{Occupant, PeerFlags, PeerStatus};
 pub use picker::Order;
 

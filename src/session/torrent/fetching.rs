@@ -1,5 +1,6 @@
 //! From a magnet link to a torrent: peers are asked what the torrent is (BEP 9), and go on with it once that is known.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +19,7 @@ use crate::session::options::TorrentOptions;
 use crate::session::selection::wanted_pieces;
 use crate::storage::claim::{Claim, Claims, Wanted};
 use crate::storage::{Storage, StorageError, StorageOptions, kept};
+use crate::text::count;
 
 /// A torrent of which nothing is known but what a magnet link says.
 #[derive(Debug)]
@@ -236,6 +238,21 @@ pub(crate) fn choose(
 ) -> Result<Vec<u32>, String> {
     match &options.choice {
         Some(choice) => choice.choose(metainfo),
-        None => Ok(magnet.weights(metainfo)),
+        None => selected(metainfo, magnet.select_only.as_deref()),
     }
+}
+
+/// The weights of the files that a link selects by their numbers (BEP 53); of those that there are not, it does not matter.
+fn selected(metainfo: &Metainfo, ranges: Option<&[Range<u32>]>) -> Result<Vec<u32>, String> {
+    let Some(ranges) = ranges else { return Ok(Vec::new()) };
+    let mut weights = vec![0; metainfo.files.len()];
+    for range in ranges {
+        let range = range.start.min(weights.len() as u32)..range.end.min(weights.len() as u32);
+        weights[range.start as usize..range.end as usize].fill(1);
+    }
+    let is_any = metainfo.files.iter().zip(&weights).any(|(file, &weight)| weight > 0 && !file.pad);
+    let files = count(metainfo.files.len() as u64, "file");
+    is_any.then_some(weights).ok_or_else(|| {
+        format!("the magnet link selects (so=) no file that is there: the torrent has {files}; choose by --files")
+    })
 }

@@ -42,6 +42,7 @@ use life::Life;
 use obstacles::ErrorState;
 use progress::{ProgressReports, RunCounters};
 
+pub(crate) use fetching::{choose, with_link};
 pub(super) use fetching::ReadMetadata;
 pub(super) use saving::{LastSaved, Synced, TakenSnapshot};
 

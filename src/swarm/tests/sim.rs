@@ -411,7 +411,7 @@ impl Sim {
         let both = Reserved::FAST.with(Reserved::EXTENSION);
         let modern = self.nodes[of].spec.modern && self.nodes[to].spec.modern;
         let reserved = if modern { both } else { Reserved::default() };
-        Hello { peer, address, direction, reserved, peer_id: self.nodes[of].swarm().config.peer_id }
+        Hello { peer, address, direction, reserved, peer_id: self.nodes[of].swarm().config.peer_id, was_greeted: false }
     }
 
     fn dial_ends(&mut self, node: usize, address: SocketAddr, conn: Option<usize>) {
