@@ -7,6 +7,10 @@ use btget::internals::bencode::{Value, decode, decode_prefix};
 use btget::internals::storage::{read_part_file, read_resume_data};
 use btget::internals::text::escape;
 use btget::internals::tracker;
+use btget::internals::wire::extended::{
+    MAX_METADATA_PIECES, MAX_METADATA_SIZE, MAX_PEX_PEERS, MetadataMessage, Offer, PexMessage,
+    usable_metadata_size,
+};
 use btget::internals::wire::{
     ExtensionHandshake, Frame, Handshake, Limits, Message, PeerId, next_frame, piece_header,
 };
@@ -26,6 +30,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("resume_data", resume_data),
     ("tracker_http", tracker_http),
     ("tracker_udp", tracker_udp),
+    ("ut_metadata", ut_metadata),
+    ("ut_pex", ut_pex),
     ("wire", wire),
 ];
 
@@ -89,8 +95,9 @@ pub fn magnet(bytes: &[u8]) {
             assert!(ranges.clone().zip(ranges.skip(1)).all(|(one, next)| one.end < next.start));
             // Encoded, it is up to nine times as long.
             if bytes.len() < 7000 {
-                let again = Magnet::parse(&magnet.to_uri()).expect("what we write can be read");
-                assert_eq!(Magnet { notes: magnet.notes.clone(), ..again }, magnet);
+                let mut again = Magnet::parse(&magnet.to_uri()).expect("what we write can be read");
+                again.notes.clone_from(&magnet.notes);
+                assert_eq!(again, magnet);
             }
         }
         Err(error) => {
@@ -127,8 +134,10 @@ pub fn wire(bytes: &[u8]) {
                 if !matches!(message, Message::Unknown { .. }) {
                     assert_eq!(again, bytes[..*consumed]);
                 }
-                if let Message::Extended { payload, .. } = message {
+                if let Message::Extended { id, payload } = message {
                     extension(payload);
+                    let offer = Offer { metadata: true, pex: true, dont_have: true };
+                    let _ = offer.decode(*id, payload);
                 }
                 *consumed
             }
@@ -143,6 +152,33 @@ pub fn extension(payload: &[u8]) {
         let client = handshake.client.as_deref().unwrap_or_default();
         assert!(!client.chars().any(char::is_control));
         let _ = ExtensionHandshake::decode(&handshake.encode()).expect("what we write can be read");
+    }
+}
+
+/// The payload of a message about metadata (BEP 9): numbers are within their bounds, and what is read can be written.
+pub fn ut_metadata(payload: &[u8]) {
+    if let Ok(Some(message)) = MetadataMessage::decode(payload) {
+        let (MetadataMessage::Request { piece }
+        | MetadataMessage::Data { piece, .. }
+        | MetadataMessage::Reject { piece }) = message;
+        assert!(piece < MAX_METADATA_PIECES);
+        if let MetadataMessage::Data { total_size: Some(size), data, .. } = &message {
+            assert!(usable_metadata_size(*size).is_none_or(|size| size <= MAX_METADATA_SIZE));
+            assert!(payload.ends_with(data));
+        }
+        assert_eq!(MetadataMessage::decode(&message.encode()), Ok(Some(message)));
+    }
+}
+
+/// The payload of a message of peer exchange (BEP 11): bounded, and what is read can be written.
+pub fn ut_pex(payload: &[u8]) {
+    if let Ok(message) = PexMessage::decode(payload) {
+        assert!(message.added.len() <= 2 * MAX_PEX_PEERS && message.dropped.len() <= 2 * MAX_PEX_PEERS);
+        let addresses = || message.added.iter().map(|(address, _)| address).chain(&message.dropped);
+        assert!(addresses().all(|address| address.port() != 0));
+        // IPv4 addresses in the clothes of IPv6 change their list, and may find it full.
+        let again = PexMessage::decode(&message.encode()).expect("what we write can be read");
+        assert!(again.added.iter().all(|peer| message.added.contains(peer)));
     }
 }
 

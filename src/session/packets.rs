@@ -73,8 +73,7 @@ mod tests {
             client: Some("x".into()),
             port: Some(6881),
             request_queue: Some(250),
-            upload_only: None,
-            your_ip: None,
+            ..ExtensionHandshake::default()
         };
         let payload = hello.encode();
         let extended = json!({ "type": "extended", "id": 0, "length": payload.len(),

@@ -148,12 +148,12 @@ impl Swarm {
         if extended {
             let upload_only = self.is_partial_seed();
             let ours = ExtensionHandshake {
-                extensions: Vec::new(),
                 client: Some(extended::OUR_CLIENT.into()),
                 port: Some(self.config.port).filter(|&port| port != 0),
                 request_queue: Some(REQQ as u32),
                 upload_only: upload_only.then_some(true),
                 your_ip: Some(ip),
+                ..ExtensionHandshake::default()
             };
             self.send(now, key, Message::from(&ours));
             if let Some(peer) = self.peers.get_mut(&key) {

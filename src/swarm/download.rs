@@ -94,7 +94,8 @@ impl Swarm {
     fn on_extended(&mut self, now: Instant, key: PeerKey, id: u8, payload: &[u8]) {
         match Extended::decode(id, payload) {
             Ok(Extended::Handshake(theirs)) => self.on_extension_handshake(now, key, theirs),
-            Ok(Extended::Unknown(_)) => {}
+            // Nothing else is offered, so nothing else is read.
+            Ok(Extended::Metadata(_) | Extended::Pex(_) | Extended::DontHave(_) | Extended::Unknown(_)) => {}
             Err(_) => {
                 self.peer_error(key, "malformed extension handshake");
                 self.close_unruly(now, key, "malformed extension handshake");

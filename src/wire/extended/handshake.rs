@@ -1,7 +1,7 @@
 //! The handshake of the extension protocol (BEP 10): who numbers which extension how, and a few
 //! facts about the peer.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bendy::encoding::Encoder;
 
@@ -47,6 +47,13 @@ pub struct ExtensionHandshake {
     pub upload_only: Option<bool>,
     /// `yourip`: the address that the sender sees us at.
     pub your_ip: Option<IpAddr>,
+    /// `ipv4`: an address at which the sender can be reached, too.
+    pub ipv4: Option<Ipv4Addr>,
+    /// `ipv6`: an address at which the sender can be reached, too.
+    pub ipv6: Option<Ipv6Addr>,
+    /// `metadata_size`: bytes of the torrent's metadata (BEP 9), as the sender says, which can be anything; see
+    /// [`usable_metadata_size`](super::usable_metadata_size).
+    pub metadata_size: Option<i64>,
 }
 
 impl ExtensionHandshake {
@@ -57,11 +64,20 @@ impl ExtensionHandshake {
         extensions.dedup_by(|later, earlier| later.0 == earlier.0);
         let mut encoder = Encoder::new();
         let encoded = encoder.emit_dict(|mut dict| {
+            if let Some(ip) = self.ipv4 {
+                dict.emit_pair_with(b"ipv4", |e| e.emit_bytes(&ip.octets()))?;
+            }
+            if let Some(ip) = self.ipv6 {
+                dict.emit_pair_with(b"ipv6", |e| e.emit_bytes(&ip.octets()))?;
+            }
             dict.emit_pair_with(b"m", |m| {
                 m.emit_dict(|mut m| {
                     extensions.iter().try_for_each(|(name, id)| m.emit_pair(name.as_bytes(), id))
                 })
             })?;
+            if let Some(size) = self.metadata_size {
+                dict.emit_pair(b"metadata_size", size)?;
+            }
             if let Some(port) = self.port {
                 dict.emit_pair(b"p", port)?;
             }
@@ -96,7 +112,16 @@ impl ExtensionHandshake {
         let mut handshake = ExtensionHandshake::default();
         for (key, value) in dict {
             match key {
+                b"ipv4" => {
+                    handshake.ipv4 =
+                        value.as_bytes().and_then(|ip| <[u8; 4]>::try_from(ip).ok()).map(Into::into)
+                }
+                b"ipv6" => {
+                    handshake.ipv6 =
+                        value.as_bytes().and_then(|ip| <[u8; 16]>::try_from(ip).ok()).map(Into::into)
+                }
                 b"m" => handshake.extensions = extensions(value),
+                b"metadata_size" => handshake.metadata_size = super::integer(value),
                 b"p" => {
                     handshake.port = value.as_int().and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0);
                 }
@@ -162,9 +187,20 @@ mod tests {
             request_queue in prop::option::of(1..=MAX_REQUEST_QUEUE),
             upload_only in any::<Option<bool>>(),
             your_ip in prop::option::of(addresses()),
+            (ipv4, ipv6) in any::<(Option<[u8; 4]>, Option<[u8; 16]>)>(),
+            metadata_size: Option<i64>,
         ) {
-            let extensions = extensions.into_iter().collect();
-            let handshake = ExtensionHandshake { extensions, client, port, request_queue, upload_only, your_ip };
+            let handshake = ExtensionHandshake {
+                extensions: extensions.into_iter().collect(),
+                client,
+                port,
+                request_queue,
+                upload_only,
+                your_ip,
+                ipv4: ipv4.map(Ipv4Addr::from),
+                ipv6: ipv6.map(Ipv6Addr::from),
+                metadata_size,
+            };
             prop_assert_eq!(ExtensionHandshake::decode(&handshake.encode()), Ok(handshake));
         }
 
@@ -197,6 +233,7 @@ mod tests {
         assert_eq!(read.client.as_deref(), Some("libtorrent/2.0.11"));
         assert_eq!((read.port, read.request_queue), (Some(6881), Some(2000)));
         assert_eq!(read.your_ip, Some(IpAddr::from([127, 0, 0, 1])));
+        assert_eq!(read.metadata_size, Some(132));
         assert_eq!(
             (id_of(&read, "ut_pex"), id_of(&read, "ut_metadata"), id_of(&read, "x")),
             (Some(1), Some(2), None)
@@ -230,6 +267,19 @@ mod tests {
     fn an_extension_that_was_turned_off_has_no_id() {
         let read = ExtensionHandshake::decode(b"d1:md6:ut_pexi0eee").unwrap();
         assert_eq!((id_of(&read, "ut_pex"), read.extensions.len()), (None, 1));
+    }
+
+    #[test]
+    fn addresses_of_a_wrong_length_are_none_and_a_size_is_taken_as_it_is() {
+        let read = ExtensionHandshake::decode(
+            b"d4:ipv45:\x01\x02\x03\x04\x054:ipv64:\x01\x02\x03\x0413:metadata_sizei-3ee",
+        );
+        let read = read.unwrap();
+        assert_eq!((read.ipv4, read.ipv6, read.metadata_size), (None, None, Some(-3)));
+        let read = ExtensionHandshake::decode(b"d4:ipv44:\x01\x02\x03\x0413:metadata_size2:12e").unwrap();
+        assert_eq!((read.ipv4, read.metadata_size), (Some(Ipv4Addr::new(1, 2, 3, 4)), None));
+        let read = ExtensionHandshake::decode(b"d13:metadata_sizei99999999999999999999ee").unwrap();
+        assert_eq!(read.metadata_size, Some(i64::MAX));
     }
 
     #[test]

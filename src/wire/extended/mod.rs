@@ -1,16 +1,26 @@
 //! The extension protocol (BEP 10): messages whose ids each side chooses for itself.
 //!
-//! Owns what the ids mean. What comes in bears the ids that our handshake gives ([`Extended::decode`]); what goes out bears those
+//! Owns what the ids mean. What comes in bears the ids that our handshake gives ([`Offer`]); what goes out bears those
 //! of the peer's handshakes ([`PeerExtensions`]).
 
 mod handshake;
+mod metadata;
+mod offer;
+mod pex;
 
 use super::{Message, ProtocolError};
+use crate::bencode::{Value, ValueKind};
+use crate::layout::PieceIndex;
 
 pub use handshake::{
     DEFAULT_REQUEST_QUEUE, ExtensionHandshake, MAX_CLIENT_NAME, MAX_EXTENSION_NAME, MAX_EXTENSIONS,
     MAX_REQUEST_QUEUE, OUR_CLIENT,
 };
+pub use metadata::{
+    MAX_METADATA_PIECES, MAX_METADATA_SIZE, METADATA_PIECE_LENGTH, MetadataMessage, usable_metadata_size,
+};
+pub use offer::{LT_DONTHAVE, Offer, UT_METADATA, UT_PEX, encode_dont_have};
+pub use pex::{MAX_PEX_PEERS, PexFlags, PexMessage};
 
 /// The id of the extension handshake, the same for both sides.
 pub const HANDSHAKE_ID: u8 = 0;
@@ -20,21 +30,32 @@ pub const HANDSHAKE_ID: u8 = 0;
 pub enum Extended {
     /// The peer says how it numbers its extensions; it may say so again later.
     Handshake(ExtensionHandshake),
-    /// A message with an id that our handshake did not give: to be ignored.
+    /// Metadata are asked for, given or refused (BEP 9).
+    Metadata(MetadataMessage),
+    /// The peer says whom it is connected to (BEP 11).
+    Pex(PexMessage),
+    /// The peer has this piece no more (BEP 54). Any number; the torrent need not have such a piece.
+    DontHave(PieceIndex),
+    /// A message with an id that our handshake did not give, or of a type that we do not know: to be ignored.
     Unknown(u8),
 }
 
 impl Extended {
-    /// Reads a message with one of our ids.
+    /// Reads a message on a connection that offers no extension; see [`Offer::decode`].
     ///
     /// # Errors
     ///
     /// If its payload is not what its extension says it is.
     pub fn decode(id: u8, payload: &[u8]) -> Result<Extended, ProtocolError> {
-        match id {
-            HANDSHAKE_ID => ExtensionHandshake::decode(payload).map(Extended::Handshake),
-            _ => Ok(Extended::Unknown(id)),
-        }
+        Offer::default().decode(id, payload)
+    }
+}
+
+/// An integer; one beyond 64 bits as the greatest there is, so that it is not taken for one that is missing.
+fn integer(value: Value<'_>) -> Option<i64> {
+    match (value.kind(), value.as_int()) {
+        (ValueKind::Integer, None) => Some(i64::MAX),
+        (_, number) => number,
     }
 }
 
@@ -96,6 +117,16 @@ mod tests {
             theirs.update(&naming(&[(&format!("x{number}"), 1)]));
         }
         assert_eq!(theirs.ids.len(), MAX_EXTENSIONS);
+    }
+
+    #[test]
+    fn an_id_beyond_a_byte_is_none_and_not_its_last_byte() {
+        let mut theirs = PeerExtensions::default();
+        theirs.update(&ExtensionHandshake::decode(b"d1:md6:ut_pexi3eee").unwrap());
+        let odd = b"d1:md11:lt_donthavei-1e11:ut_metadatai300e6:ut_pexi4294967300eee";
+        theirs.update(&ExtensionHandshake::decode(odd).unwrap());
+        let ids = [UT_PEX, UT_METADATA, LT_DONTHAVE].map(|name| theirs.id_of(name));
+        assert_eq!(ids, [Some(3), None, None]);
     }
 
     #[test]
