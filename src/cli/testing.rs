@@ -64,6 +64,7 @@ pub(super) fn status(name: &str, pieces: u32) -> Status {
         wanted: Bitfield::full(pieces),
         in_flight: Bitfield::new(pieces),
         check: None,
+        metadata: None,
         error: None,
         ended: None,
         verdict: crate::event::Verdict::Incomplete,

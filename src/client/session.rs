@@ -95,6 +95,8 @@ impl Session {
     ///
     /// If it is there already, the session has ended, or what an earlier run has kept leaves nothing to choose.
     pub fn add_magnet(&self, magnet: Magnet, options: TorrentOptions) -> Result<Client, Error> {
+        let mut options = options;
+        options.peers.extend(magnet.peers.iter().cloned());
         let kept = options.state_dir.as_ref().and_then(|state_dir| kept::load(state_dir, magnet.info_hash));
         if let Some(metainfo) = kept {
             let metainfo = with_link(metainfo, &magnet);

@@ -12,7 +12,7 @@ use crate::event::{Kind, Pieces, State, Verdict};
 use crate::finder::IpFilter;
 pub use crate::finder::announce::NextAsk;
 use crate::ids::InfoHashes;
-use crate::metainfo::Metainfo;
+use crate::metainfo::{Metainfo, PeerAddress};
 use crate::storage::Preallocate;
 use crate::swarm::Order;
 use crate::text::Remedies;
@@ -70,6 +70,8 @@ pub struct TorrentOptions {
     /// Further trackers, in tiers that come after the torrent's own; a private torrent (BEP 27) does not use them. They may lead anywhere,
     /// while the torrent's own are asked for nothing but announces where they lead to this machine or its local network.
     pub trackers: Vec<Vec<String>>,
+    /// Peers to call.
+    pub peers: Vec<PeerAddress>,
     /// Of a magnet link: gives `priorities`, once it is known which files there are. `None`: what the link itself selects (BEP 53).
     pub choice: Option<FileChoice>,
     /// Of a magnet link: end as soon as the metadata are there. Nobody is asked for data.
@@ -300,6 +302,7 @@ impl Default for TorrentOptions {
             stall_timeout: None,
             file_error: None,
             trackers: Vec::new(),
+            peers: Vec::new(),
             choice: None,
             metadata_only: false,
             piece_cache: Vec::new(),

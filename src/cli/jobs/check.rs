@@ -303,6 +303,7 @@ impl Watcher<'_> {
             have,
             wanted: self.job.pieces.clone(),
             check: Some(self.check.progress(now)),
+            metadata: None,
             error: None,
             ended: None,
             verdict: Verdict::Incomplete,

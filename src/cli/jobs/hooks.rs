@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::cli::jobs::load::cause;
+use crate::cli::jobs::load::{Given, cause};
 use crate::cli::jobs::run::no_thread;
 use crate::cli::options::config::Config;
 use crate::cli::options::values::Program;
@@ -72,6 +72,24 @@ impl About {
             ("BTGET_BASEDIR", basedir.into_os_string()),
         ];
         About { info_hash: Some(metainfo.info_hash), environment }
+    }
+
+    /// A torrent of which it is not known yet what it is.
+    pub(crate) fn unknown(info_hash: InfoHashes, basedir: &Path) -> About {
+        let basedir = std::path::absolute(basedir).unwrap_or_else(|_| basedir.to_owned());
+        let environment = vec![
+            ("BTGET_TORRENT", info_hash.to_string().into()),
+            ("BTGET_BASEDIR", basedir.into_os_string()),
+        ];
+        About { info_hash: Some(info_hash), environment }
+    }
+
+    /// What is given.
+    pub(crate) fn given(given: &Given, basedir: &Path) -> About {
+        match given.metainfo() {
+            Some(metainfo) => About::torrent(metainfo, basedir),
+            None => About::unknown(given.info_hash(), basedir),
+        }
     }
 
     /// Its info hash.

@@ -1,4 +1,4 @@
-//! Reads .torrent files from disk or standard input.
+//! Reads .torrent files from disk or standard input, and magnet links.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,10 +6,12 @@ use std::io::{self, Read};
 use anyhow::{Context, anyhow};
 
 use crate::cli::options::config::TorrentSource;
-use crate::metainfo::{MAX_LENGTH, Metainfo};
+use crate::ids::InfoHashes;
+use crate::metainfo::{MAX_LENGTH, Magnet, Metainfo};
 use crate::text::escape;
 
 /// A torrent and where it came from.
+#[derive(Clone)]
 pub(crate) struct Loaded {
     /// As the user named it, escaped.
     pub from: String,
@@ -17,19 +19,71 @@ pub(crate) struct Loaded {
     pub metainfo: Metainfo,
 }
 
+/// What a torrent is known by.
+#[derive(Clone)]
+pub(crate) enum Given {
+    /// A .torrent.
+    Torrent(Loaded),
+    /// A magnet link.
+    Magnet(Magnet),
+}
+
+impl Given {
+    /// Its info hash.
+    pub(crate) fn info_hash(&self) -> InfoHashes {
+        match self {
+            Given::Torrent(torrent) => torrent.metainfo.info_hash,
+            Given::Magnet(magnet) => magnet.info_hash,
+        }
+    }
+
+    /// What it is called, not escaped: a magnet link without a name by its hash.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Given::Torrent(torrent) => torrent.metainfo.name.clone(),
+            Given::Magnet(magnet) => magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string()),
+        }
+    }
+
+    /// What it is, if that is known.
+    pub(crate) fn metainfo(&self) -> Option<&Metainfo> {
+        match self {
+            Given::Torrent(torrent) => Some(&torrent.metainfo),
+            Given::Magnet(_) => None,
+        }
+    }
+
+    /// As the user named it, escaped.
+    pub(crate) fn from(&self) -> &str {
+        match self {
+            Given::Torrent(torrent) => &torrent.from,
+            Given::Magnet(_) => "the magnet link",
+        }
+    }
+
+    /// What was changed about names or left out, for people.
+    pub(crate) fn notes(&self) -> &[String] {
+        match self {
+            Given::Torrent(torrent) => &torrent.metainfo.notes,
+            Given::Magnet(magnet) => &magnet.notes,
+        }
+    }
+}
+
 /// Reads and checks one torrent, at most [`MAX_LENGTH`] bytes of it. The error is a whole message.
-pub(crate) fn load(source: &TorrentSource) -> anyhow::Result<Loaded> {
-    let from = match source {
-        TorrentSource::Stdin => "standard input".to_owned(),
-        TorrentSource::Path(path) => escape(&path.to_string_lossy()).into_owned(),
-    };
-    let bytes = match source {
-        TorrentSource::Stdin => read(io::stdin().lock()),
-        TorrentSource::Path(path) => File::open(path).and_then(read),
+pub(crate) fn load(source: &TorrentSource) -> anyhow::Result<Given> {
+    let (from, bytes) = match source {
+        TorrentSource::Stdin => ("standard input".to_owned(), read(io::stdin().lock())),
+        TorrentSource::Path(path) => {
+            (escape(&path.to_string_lossy()).into_owned(), File::open(path).and_then(read))
+        }
+        TorrentSource::Magnet(link) => {
+            return Ok(Given::Magnet(Magnet::parse(link).context("cannot read the magnet link")?));
+        }
     };
     let bytes = bytes.map_err(|error| anyhow!("cannot read {from}: {}", remedy(&error, &from)))?;
     let metainfo = Metainfo::parse(&bytes).with_context(|| format!("cannot read {from}"))?;
-    Ok(Loaded { from, metainfo })
+    Ok(Given::Torrent(Loaded { from, metainfo }))
 }
 
 /// One byte more than is allowed, so that too much is seen as such.

@@ -1,5 +1,6 @@
 //! What the command does, step by step: read the torrents, then show, check, or transfer.
 
+use std::fs;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,9 +10,9 @@ use anyhow::anyhow;
 use crate::cli::Exit;
 use crate::cli::jobs::check::{Job, run_check};
 use crate::cli::jobs::hooks::{About, HookStop, Hooks, Occasion};
-use crate::cli::jobs::load::{Loaded, cause, load};
+use crate::cli::jobs::load::{Given, Loaded, cause, load};
 use crate::cli::jobs::transfer;
-use crate::cli::options::config::{Config, Mode, Verbosity};
+use crate::cli::options::config::{Config, Mode, TorrentSource, Verbosity};
 use crate::cli::options::select;
 use crate::cli::show::json;
 use crate::cli::show::json::Stream;
@@ -19,6 +20,7 @@ use crate::cli::show::say::Mark;
 use crate::cli::show::screen::message;
 use crate::cli::show::torrent::{show, show_json};
 use crate::cli::signals;
+use crate::client::{FileChoice, TorrentOptions};
 use crate::event::{Event, Kind, Pieces, Verdict};
 use crate::metainfo::Metainfo;
 use crate::text::escape;
@@ -36,13 +38,19 @@ pub(crate) fn run(config: &Config, exit: fn(i32) -> !) -> Exit {
 }
 
 fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
-    if !matches!(config.mode, Mode::Show) {
+    let is_magnet = |source: &TorrentSource| matches!(source, TorrentSource::Magnet(_));
+    if !matches!(config.mode, Mode::Show) || config.sources.iter().any(is_magnet) {
         signals::hold().map_err(no_signals)?;
     }
-    let (torrents, unread) = torrents(config)?;
+    let (given, unread) = torrents(config)?;
+    save_given(config, &given)?;
     let exit_code = match &config.mode {
-        Mode::Show => show_all(config, &torrents).map(|()| Exit::Complete),
+        Mode::Show => {
+            let (torrents, unknown) = all_known(config, given, exit)?;
+            show_all(config, &torrents).map(|()| unknown)
+        }
         Mode::Check(pieces) => {
+            let (torrents, unknown) = all_known(config, given, exit)?;
             let job = |(torrent, priorities)| Job::new(torrent, priorities, pieces).map_err(usage);
             let jobs: Vec<Job> = wanted(config, torrents)?.into_iter().map(job).collect::<Result<_, _>>()?;
             let stop = Arc::new(AtomicBool::new(false));
@@ -54,37 +62,42 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
                 hook_stop.stop();
             };
             signals::listen_to_stop(exit, stop_it).map_err(|error| {
-                let torrents = jobs.iter().map(|job| &job.torrent.metainfo);
+                let torrents = jobs.iter().map(|job| Given::Torrent(job.torrent.clone()));
                 not_started(config, torrents, None, &format!("{:#}", no_signals(error).1))
             })?;
             let mut out = json::stdout().map_err(no_stdout)?;
-            Ok(run_check(config, &jobs, hooks, &mut out, &stop))
+            Ok(run_check(config, &jobs, hooks, &mut out, &stop).worst(unknown))
         }
-        Mode::Transfer => transfer::run(config, wanted(config, torrents)?, exit),
+        Mode::Transfer => transfer::run(config, weighed(config, given)?, exit),
     };
     exit_code.map(|exit| exit.worst(unread))
 }
 
 /// Reads all torrents before anything is done with one: a script learns of a bad one at once. It stops none of the others; the
 /// exit code is what becomes of it. One that is given twice is told and taken once.
-fn torrents(config: &Config) -> Result<(Vec<Loaded>, Exit), Refusal> {
-    let mut torrents: Vec<Loaded> = Vec::new();
+fn torrents(config: &Config) -> Result<(Vec<Given>, Exit), Refusal> {
+    let mut torrents: Vec<Given> = Vec::new();
     let (mut errors, mut worst) = (Vec::new(), Exit::Complete);
     for source in &config.sources {
         let torrent = match load(source) {
             Ok(torrent) => torrent,
             Err(error) => {
-                let summary = not_begun(source.name(), None, Verdict::NotATorrent, &format!("{error:#}"));
-                let exit = tell_not_begun(config, None, vec![(About::default(), summary)], Exit::Torrent);
+                let verdict = match source {
+                    TorrentSource::Magnet(_) => Verdict::NotAMagnet,
+                    TorrentSource::Stdin | TorrentSource::Path(_) => Verdict::NotATorrent,
+                };
+                let summary = not_begun(source.name(), None, verdict, &format!("{error:#}"));
+                let exit =
+                    tell_not_begun(config, None, vec![(About::default(), summary)], Exit::from(verdict));
                 worst = worst.worst(exit);
                 errors.push(error);
                 continue;
             }
         };
-        let same = torrents.iter().find(|other| other.metainfo.info_hash == torrent.metainfo.info_hash);
-        match same {
+        match torrents.iter().find(|other| other.info_hash() == torrent.info_hash()) {
             Some(same) => {
-                let text = format!("{} is the same torrent as {}; it is taken once", torrent.from, same.from);
+                let text =
+                    format!("{} is the same torrent as {}; it is taken once", torrent.from(), same.from());
                 warn(config, &text);
             }
             None => torrents.push(torrent),
@@ -100,12 +113,97 @@ fn torrents(config: &Config) -> Result<(Vec<Loaded>, Exit), Refusal> {
 fn wanted(config: &Config, torrents: Vec<Loaded>) -> Result<Vec<(Loaded, Vec<u32>)>, Refusal> {
     let metainfos: Vec<&Metainfo> = torrents.iter().map(|torrent| &torrent.metainfo).collect();
     let priorities = select::priorities(&metainfos, &config.files, &config.weights).map_err(usage)?;
-    for metainfo in metainfos {
-        for note in &metainfo.notes {
-            warn(config, &format!("{}: {}", escape(&metainfo.name), escape(note)));
+    metainfos.iter().for_each(|metainfo| tell_notes(config, &metainfo.name, &metainfo.notes));
+    Ok(torrents.into_iter().zip(priorities).collect())
+}
+
+/// The weight of each file of each torrent that is known, and how to choose those of the others. Says, once, what was changed about names.
+fn weighed(config: &Config, given: Vec<Given>) -> Result<Vec<(Given, TorrentOptions)>, Refusal> {
+    let known: Vec<&Metainfo> = given.iter().filter_map(Given::metainfo).collect();
+    let priorities = match known.is_empty() {
+        true => Vec::new(),
+        false => select::priorities(&known, &config.files, &config.weights).map_err(usage)?,
+    };
+    let mut priorities = priorities.into_iter();
+    given.iter().for_each(|given| tell_notes(config, &given.name(), given.notes()));
+    let options = given.into_iter().map(|given| {
+        let options = match &given {
+            Given::Torrent(_) => TorrentOptions {
+                priorities: priorities.next().unwrap_or_default(),
+                ..config.torrent.clone()
+            },
+            Given::Magnet(_) => TorrentOptions { choice: choice(config), ..config.torrent.clone() },
+        };
+        (given, options)
+    });
+    Ok(options.collect())
+}
+
+/// How to choose among the files of a magnet link; `None`: as the link itself says.
+fn choice(config: &Config) -> Option<FileChoice> {
+    if config.files.is_empty() && config.weights.is_empty() {
+        return None;
+    }
+    let (files, weights) = (config.files.clone(), config.weights.clone());
+    Some(FileChoice::new(move |metainfo| {
+        let chosen = select::priorities(&[metainfo], &files, &weights);
+        let mut chosen = chosen.map_err(|error| format!("{error:#}"))?;
+        Ok(chosen.pop().unwrap_or_default())
+    }))
+}
+
+/// Says, once, what was changed about names and what was left out.
+pub(super) fn tell_notes(config: &Config, name: &str, notes: &[String]) {
+    for note in notes {
+        warn(config, &format!("{}: {}", escape(name), escape(note)));
+    }
+}
+
+/// All torrents; peers are asked what the magnet links are, and nothing else. Those of which that does not come to be known are told, with the exit
+/// code of the worst.
+fn all_known(
+    config: &Config,
+    given: Vec<Given>,
+    exit: fn(i32) -> !,
+) -> Result<(Vec<Loaded>, Exit), Refusal> {
+    let magnets: Vec<Given> = given.iter().filter(|given| given.metainfo().is_none()).cloned().collect();
+    let (mut fetched, unknown) = match magnets.is_empty() {
+        true => (Vec::new(), Exit::Complete),
+        false => transfer::fetch_metadata(config, magnets, exit)?,
+    };
+    let mut known = Vec::new();
+    for given in given {
+        match given {
+            Given::Torrent(torrent) => known.push(torrent),
+            Given::Magnet(magnet) => {
+                let place = fetched.iter().position(|metainfo| metainfo.info_hash == magnet.info_hash);
+                known.extend(place.map(|place| Loaded {
+                    from: "the magnet link".to_owned(),
+                    metainfo: Metainfo::clone(&fetched.swap_remove(place)),
+                }));
+            }
         }
     }
-    Ok(torrents.into_iter().zip(priorities).collect())
+    Ok((known, unknown))
+}
+
+/// `--save-torrent` of what is known at once.
+fn save_given(config: &Config, given: &[Given]) -> Result<(), Refusal> {
+    let metainfo = given.first().and_then(Given::metainfo);
+    metainfo.map_or(Ok(()), |metainfo| save_torrent(config, metainfo))
+}
+
+/// `--save-torrent`, if it is asked for.
+pub(super) fn save_torrent(config: &Config, metainfo: &Metainfo) -> Result<(), Refusal> {
+    let Some(path) = &config.save_torrent else { return Ok(()) };
+    let bytes = metainfo.encode();
+    if path.as_os_str() == "-" {
+        return io::stdout().lock().write_all(&bytes).map_err(no_stdout);
+    }
+    fs::write(path, bytes).map_err(|error| {
+        let path = path.to_string_lossy();
+        (Exit::Failure, anyhow!("cannot write {}: {}; choose another file", escape(&path), cause(&error)))
+    })
 }
 
 /// The summary of a torrent of which nothing was done.
@@ -159,15 +257,15 @@ pub(crate) fn tell_not_begun(
 }
 
 /// No torrent has been begun: tells that, and why.
-pub(crate) fn not_started<'t>(
+pub(crate) fn not_started(
     config: &Config,
-    torrents: impl Iterator<Item = &'t Metainfo>,
+    torrents: impl Iterator<Item = Given>,
     event: Option<Kind>,
     text: &str,
 ) -> Refusal {
-    let summary = |metainfo: &Metainfo| {
-        let about = About::torrent(metainfo, &config.torrent.basedir);
-        (about, not_begun(metainfo.name.clone(), Some(metainfo), Verdict::Failed, text))
+    let summary = |given: Given| {
+        let about = About::given(&given, &config.torrent.basedir);
+        (about, not_begun(given.name(), given.metainfo(), Verdict::Failed, text))
     };
     let summaries = torrents.map(summary).collect();
     (tell_not_begun(config, event, summaries, Exit::Failure), anyhow!(text.to_owned()))

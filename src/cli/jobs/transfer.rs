@@ -1,5 +1,6 @@
 //! Download and seed: a session, its events and the signals, until every torrent has ended.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,8 +10,10 @@ use anyhow::anyhow;
 use crate::cli::Exit;
 use crate::cli::jobs::folder::about_folder;
 use crate::cli::jobs::hooks::{About, HookStop, Hooks, Occasion};
-use crate::cli::jobs::load::Loaded;
-use crate::cli::jobs::run::{Refusal, no_signals, no_stdout, no_thread, not_begun, not_started};
+use crate::cli::jobs::load::Given;
+use crate::cli::jobs::run::{
+    Refusal, no_signals, no_stdout, no_thread, not_begun, not_started, save_torrent,
+};
 use crate::cli::options::config::{Config, Verbosity};
 use crate::cli::show::json::message;
 use crate::cli::show::json::{self, EventWriter, Stream};
@@ -21,6 +24,7 @@ use crate::client::{Client, Error, Session, Status, Subscription, TorrentOptions
 use crate::event::Verdict;
 use crate::event::{Event, Kind, Severity, State};
 use crate::ids::InfoHashes;
+use crate::metainfo::Metainfo;
 use crate::text::count;
 use crate::text::escape;
 
@@ -42,8 +46,12 @@ struct TorrentJob {
     name: String,
     /// Seconds from its start until everything wanted was there.
     completed: Option<f64>,
-    /// Where its data are, escaped.
+    /// Where its data are, escaped; empty while that is not known.
     path: String,
+    /// It is known what it is, and that has been told.
+    is_described: bool,
+    /// What a magnet link turned out to be.
+    metainfo: Option<Arc<Metainfo>>,
     /// The last error of its disk that was said.
     error: Option<String>,
     /// Once its summary has come.
@@ -56,12 +64,34 @@ struct TorrentJob {
     lamented: Option<Verdict>,
 }
 
-/// Runs the torrents, each with the weights of its files, until all have ended or a signal says so.
+/// Runs the torrents, each by its options, until all have ended or a signal says so.
 pub(crate) fn run(
     config: &Config,
-    torrents: Vec<(Loaded, Vec<u32>)>,
+    torrents: Vec<(Given, TorrentOptions)>,
     exit: fn(i32) -> !,
 ) -> Result<Exit, Refusal> {
+    run_all(config, torrents, exit).map(|(exit, _)| exit)
+}
+
+/// Asks peers what these magnet links are, and for nothing else: gives what came to be known, and the exit code of the worst of the others.
+pub(crate) fn fetch_metadata(
+    config: &Config,
+    magnets: Vec<Given>,
+    exit: fn(i32) -> !,
+) -> Result<(Vec<Arc<Metainfo>>, Exit), Refusal> {
+    let options = TorrentOptions { metadata_only: true, ..config.torrent.clone() };
+    // What is made of them is told elsewhere.
+    let config = Config { json: None, on_complete: None, on_error: None, torrent: options, ..config.clone() };
+    let torrents = magnets.into_iter().map(|magnet| (magnet, config.torrent.clone())).collect();
+    let (exit, torrents) = run_all(&config, torrents, exit)?;
+    Ok((torrents.into_iter().filter_map(|torrent| torrent.metainfo).collect(), exit))
+}
+
+fn run_all(
+    config: &Config,
+    torrents: Vec<(Given, TorrentOptions)>,
+    exit: fn(i32) -> !,
+) -> Result<(Exit, Vec<TorrentJob>), Refusal> {
     let (wake, wakes) = sync_channel(MAX_WAITING);
     let (signalled, hook_stop) = (wake.clone(), HookStop::default());
     let hooks = Hooks::new(config, hook_stop.clone());
@@ -73,12 +103,12 @@ pub(crate) fn run(
         let _ = signalled.send(Wake::Signal(signal));
     };
     let refused = |(_, error): Refusal| {
-        let torrents = torrents.iter().map(|(torrent, _)| &torrent.metainfo);
+        let torrents = torrents.iter().map(|(given, _)| given.clone());
         not_started(config, torrents, None, &format!("{error:#}"))
     };
     signals::listen(exit, on_signal).map_err(|error| refused(no_signals(error)))?;
-    if config.verbosity > Verbosity::Quiet {
-        let about = torrents.iter().map(|(torrent, _)| &torrent.metainfo);
+    if config.verbosity > Verbosity::Quiet && !config.torrent.metadata_only {
+        let about = torrents.iter().filter_map(|(given, _)| given.metainfo());
         let said = about_folder(&config.torrent.basedir, about, "made");
         said.iter().for_each(|text| message_to_people(Mark::Plain, text, config.color_stderr));
     }
@@ -88,7 +118,9 @@ pub(crate) fn run(
     let writer = subscribe(config, &session, wake).map_err(refused)?;
     let running = add(config, &session, torrents)?;
     let screen = Screen::new(config, running.len(), Instant::now());
-    let mut transfer = TransferJob { config, screen, torrents: running, wakes, hooks };
+    let mut transfer =
+        TransferJob { config, screen, torrents: running, wakes, hooks, failed: Exit::Complete };
+    transfer.describe_all();
     transfer.until_over();
     session.begin_shutdown();
     transfer.until_told();
@@ -103,11 +135,13 @@ pub(crate) fn run(
     let exit = transfer.exit();
     let failures = transfer.hooks.finish();
     failures.iter().for_each(|failure| transfer.screen.say(Mark::Error, &failure.text));
-    Ok(failures.iter().fold(exit, |exit, failure| exit.worst(Exit::Hook(failure.code))))
+    let exit = failures.iter().fold(exit, |exit, failure| exit.worst(Exit::Hook(failure.code)));
+    Ok((exit, transfer.torrents))
 }
 
 fn failure(error: Error) -> Refusal {
-    (Exit::Failure, error.into())
+    let exit = if let Error::NoSuchFile(_) = error { Exit::Usage } else { Exit::Failure };
+    (exit, error.into())
 }
 
 /// Has events come to the loop, and to standard output if they are asked for.
@@ -134,20 +168,24 @@ fn subscribe(
 fn add(
     config: &Config,
     session: &Session,
-    torrents: Vec<(Loaded, Vec<u32>)>,
+    torrents: Vec<(Given, TorrentOptions)>,
 ) -> Result<Vec<TorrentJob>, Refusal> {
-    let start = |(torrent, priorities): (Loaded, Vec<u32>)| {
-        let metainfo = torrent.metainfo;
-        let (info_hash, name) = (metainfo.info_hash, escape(&metainfo.name).into_owned());
-        let about = About::torrent(&metainfo, &config.torrent.basedir);
-        let path = metainfo.path_below(&config.torrent.basedir);
-        let path = escape(&path.to_string_lossy()).into_owned();
-        let options = TorrentOptions { priorities, ..config.torrent.clone() };
+    let start = |(given, options): (Given, TorrentOptions)| {
+        let (info_hash, name) = (given.info_hash(), escape(&given.name()).into_owned());
+        let about = About::given(&given, &config.torrent.basedir);
+        let path = given.metainfo().map_or_else(String::new, |metainfo| path(config, metainfo));
+        let is_described = given.metainfo().is_some();
+        let client = match given {
+            Given::Torrent(torrent) => session.add(torrent.metainfo, options),
+            Given::Magnet(magnet) => session.add_magnet(magnet, options),
+        };
         Ok(TorrentJob {
-            client: session.add(metainfo, options).map_err(failure)?,
+            client: client.map_err(failure)?,
             info_hash,
             name,
             path,
+            is_described,
+            metainfo: None,
             completed: None,
             error: None,
             exit: None,
@@ -161,13 +199,18 @@ fn add(
 }
 
 /// There is no session to say so.
-fn no_session(config: &Config, torrents: &[(Loaded, Vec<u32>)], error: Error) -> Refusal {
+fn no_session(config: &Config, torrents: &[(Given, TorrentOptions)], error: Error) -> Refusal {
     let text = error.to_string();
     let event = match error {
         Error::Start { event, .. } => event.map(|kind| *kind),
         _ => None,
     };
-    not_started(config, torrents.iter().map(|(torrent, _)| &torrent.metainfo), event, &text)
+    not_started(config, torrents.iter().map(|(given, _)| given.clone()), event, &text)
+}
+
+/// Where its data are, escaped.
+fn path(config: &Config, metainfo: &Metainfo) -> String {
+    escape(&metainfo.path_below(&config.torrent.basedir).to_string_lossy()).into_owned()
 }
 
 /// Passes events on to the loop.
@@ -186,7 +229,8 @@ fn forward(subscription: Subscription, wake: SyncSender<Wake>) -> std::io::Resul
 
 /// Whether the loop does something with it.
 fn matters(kind: &Kind, verbosity: Verbosity) -> bool {
-    changes_phase(kind) || matches!(kind, Kind::Summary { .. }) || mark(kind, verbosity).is_some()
+    changes_phase(kind)
+        || matches!(kind, Kind::Summary { .. }) || mark(kind, verbosity).is_some()
 }
 
 /// Whether the torrent does something else from now on.
@@ -194,6 +238,7 @@ fn changes_phase(kind: &Kind) -> bool {
     matches!(
         kind,
         Kind::StateChanged { .. }
+            | Kind::MetadataReceived { .. }
             | Kind::HashcheckFinished { .. }
             | Kind::Complete { .. }
             | Kind::Seeding { .. }
@@ -207,6 +252,8 @@ struct TransferJob<'a> {
     torrents: Vec<TorrentJob>,
     wakes: Receiver<Wake>,
     hooks: Hooks,
+    /// What went wrong beside the torrents.
+    failed: Exit,
 }
 
 impl TransferJob<'_> {
@@ -285,6 +332,9 @@ impl TransferJob<'_> {
             self.screen.say(mark, &self.with_name(number, message(&event.kind)));
         }
         let Some(number) = number else { return };
+        if let Kind::MetadataReceived { .. } = event.kind {
+            self.describe(number);
+        }
         self.run_hooks(number, &event.kind);
         let torrent = &mut self.torrents[number];
         match &event.kind {
@@ -292,6 +342,9 @@ impl TransferJob<'_> {
             Kind::FileError { reason, .. } => torrent.error = Some(reason.clone()),
             Kind::Summary { verdict, reason, .. } => {
                 torrent.exit = Some(Exit::from(*verdict));
+                if self.config.torrent.metadata_only && *verdict == Verdict::Complete {
+                    return self.screen.hide(number);
+                }
                 let is_said = torrent.error.as_ref() == Some(reason);
                 if let Some(line) = outcome(&event.kind, &torrent.path, torrent.completed, is_said) {
                     // Who is quiet about success is not about the rest, unless an error has been said.
@@ -305,6 +358,30 @@ impl TransferJob<'_> {
         if changes_phase(&event.kind) {
             let client = &self.torrents[number].client;
             self.screen.phase_changed(number, Instant::now(), || client.status());
+        }
+    }
+
+    /// Magnet links of which an earlier run has kept what they are.
+    fn describe_all(&mut self) {
+        (0..self.torrents.len()).for_each(|number| self.describe(number));
+    }
+
+    /// It may be known now what a magnet link is.
+    fn describe(&mut self, number: usize) {
+        let torrent = &mut self.torrents[number];
+        let metainfo = if torrent.is_described { None } else { torrent.client.metainfo() };
+        let Some(metainfo) = metainfo else { return };
+        torrent.is_described = true;
+        torrent.name = escape(&metainfo.name).into_owned();
+        torrent.path = path(self.config, &metainfo);
+        torrent.about = About::torrent(&metainfo, &self.config.torrent.basedir);
+        torrent.metainfo = Some(metainfo.clone());
+        for note in &metainfo.notes {
+            self.say(Mark::Warning, &format!("{}: {}", escape(&metainfo.name), escape(note)));
+        }
+        if let Err((exit, error)) = save_torrent(self.config, &metainfo) {
+            self.screen.say(Mark::Error, &format!("{error:#}"));
+            self.failed = self.failed.worst(exit);
         }
     }
 
@@ -384,6 +461,6 @@ impl TransferJob<'_> {
                 None => Exit::Failure,
             })
         };
-        self.torrents.iter().map(one).fold(Exit::Complete, Exit::worst)
+        self.torrents.iter().map(one).fold(self.failed, Exit::worst)
     }
 }

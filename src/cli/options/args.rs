@@ -12,6 +12,7 @@ use clap::{ArgAction, CommandFactory, Parser, ValueEnum, ValueHint};
 
 use crate::cli::options::select::Selector;
 use crate::cli::options::values::{self, Amount, Dur, PieceSelection, Ports, Program, Weighted};
+use crate::metainfo::PeerAddress;
 
 /// Download a torrent, verify it, and seed it.
 ///
@@ -31,7 +32,10 @@ use crate::cli::options::values::{self, Amount, Dur, PieceSelection, Ports, Prog
     after_long_help = AFTER_LONG_HELP
 )]
 pub struct Args {
-    /// The .torrent files; `-` reads one from standard input
+    /// .torrent files and magnet links; `-` reads a .torrent from standard input
+    ///
+    /// Of a magnet link, peers are asked first what the torrent is (its metadata), and all goes on from there as with a .torrent. What they say is
+    /// kept with the resume data, so that the same link needs nobody for it the next time.
     #[arg(value_name = "TORRENT", required = true, value_hint = ValueHint::FilePath)]
     pub torrents: Vec<PathBuf>,
 
@@ -159,6 +163,12 @@ pub struct Args {
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = "Network")]
     pub tracker: Vec<String>,
 
+    /// A peer to call, for every torrent; repeatable
+    ///
+    /// HOST is a name or an address, e.g. 192.0.2.1:6881 or [2001:db8::1]:6881.
+    #[arg(long, value_name = "HOST:PORT", help_heading = "Network")]
+    pub peer: Vec<PeerAddress>,
+
     /// Connections, all torrents together
     #[arg(long, value_name = "N", default_value = "200", value_parser = values::max_peers, help_heading = "Network")]
     pub max_peers: usize,
@@ -199,8 +209,16 @@ pub struct Args {
     pub on_error: Option<Program>,
 
     /// Print what the torrent holds, and exit
+    ///
+    /// Of a magnet link, peers are asked for that, and for nothing else.
     #[arg(long, help_heading = "Output")]
     pub show: bool,
+
+    /// Write a .torrent, of a magnet link as soon as that is known
+    ///
+    /// With the trackers and web seeds of the link. `-` is standard output.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Output")]
+    pub save_torrent: Option<PathBuf>,
 
     /// Write events to stdout, a JSON object a line
     ///
@@ -371,7 +389,8 @@ Exit codes:
   11  another btget writes to this path, or another torrent of this run owns it
   13  a file that is not this torrent's stands in its place (see --overwrite)
   17  cannot read or write data
-  26  not a valid .torrent
+  26  not a valid .torrent, or a magnet link whose metadata are not valid
+  27  not a valid magnet link
   32  --hashcheck-only found data that are not the torrent's: corrupt, or files that are too long
  130  exited at once, by a second Ctrl-C
 With several causes the most serious wins: 17, 9, 13, 11, 32, 7. A hook that fails comes before all.
@@ -389,6 +408,10 @@ Examples:
   What is in it, and just the text files:
     btget --show some.torrent
     btget some.torrent --files '*.txt' --no-seed
+
+  A magnet link; and just what it is, kept as a .torrent:
+    btget 'magnet:?xt=urn:btih:...' -d ./storage --no-seed
+    btget --show 'magnet:?xt=urn:btih:...' --save-torrent some.torrent
 
   From a pipe, with events for a program to read:
     curl -s https://example.org/some.torrent | btget - --json --no-seed | jq -r .message";

@@ -12,18 +12,20 @@ use crate::cli::options::select::Selector;
 use crate::cli::options::values::{Program, Weighted};
 use crate::client::{FileErrorAction, Order, SessionOptions, TorrentOptions};
 use crate::event::{Severity, State};
-use crate::metainfo::tracker_url;
+use crate::metainfo::{is_magnet, tracker_url};
 use crate::storage::Preallocate;
 use crate::text::{Remedies, escape, without_credentials};
 use anyhow::{anyhow, bail};
 
-/// Where a .torrent comes from.
+/// Where a torrent comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum TorrentSource {
     /// `-`.
     Stdin,
     /// A file.
     Path(PathBuf),
+    /// A magnet link.
+    Magnet(String),
 }
 
 impl TorrentSource {
@@ -32,6 +34,7 @@ impl TorrentSource {
         match self {
             TorrentSource::Stdin => "-".to_owned(),
             TorrentSource::Path(path) => path.to_string_lossy().into_owned(),
+            TorrentSource::Magnet(link) => link.clone(),
         }
     }
 }
@@ -82,6 +85,8 @@ pub(crate) struct Config {
     pub session: SessionOptions,
     /// For each torrent; its priorities follow from `files` and `weights`.
     pub torrent: TorrentOptions,
+    /// `--save-torrent`.
+    pub save_torrent: Option<PathBuf>,
     /// `--files`.
     pub files: Vec<Selector>,
     /// `--priority`.
@@ -180,6 +185,7 @@ impl Config {
             session: session_options(&args),
             torrent: TorrentOptions {
                 trackers: tracker_tiers(&args.tracker)?,
+                peers: args.peer.clone(),
                 ..torrent_options(&args, around)
             },
             json: args.json.then(|| args.events.map_or(Severity::Info, severity)),
@@ -188,6 +194,7 @@ impl Config {
             stdout_terminal: around.stdout_terminal,
             color_stdout: color(around.stdout_terminal),
             color_stderr: color(around.stderr_terminal),
+            save_torrent: save_torrent(&args)?,
             files: args.files,
             weights: args.priority,
             on_complete: args.on_complete,
@@ -204,7 +211,7 @@ fn refuse_transfer_options(args: &Args, mode: &str) -> anyhow::Result<()> {
         (args.no_seed, "--no-seed"),
         (args.seed_ratio.is_some(), "--seed-ratio"),
         (args.seed_time.is_some(), "--seed-time"),
-        (args.stall_timeout.is_some(), "--stall-timeout"),
+        (args.stall_timeout.is_some() && !args.torrents.iter().any(is_magnet), "--stall-timeout"),
         (args.preallocate.is_some(), "--preallocate"),
         (args.file_error.is_some(), "--file-error"),
         (args.overwrite, "--overwrite"),
@@ -217,11 +224,27 @@ fn refuse_transfer_options(args: &Args, mode: &str) -> anyhow::Result<()> {
     }
 }
 
+/// `--save-torrent` is about one torrent, and keeps standard output for itself if that is what it writes to.
+fn save_torrent(args: &Args) -> anyhow::Result<Option<PathBuf>> {
+    let Some(path) = &args.save_torrent else { return Ok(None) };
+    if args.torrents.len() > 1 {
+        bail!(
+            "--save-torrent is about one torrent and {} are given; run btget once for each",
+            args.torrents.len()
+        );
+    }
+    if path.as_os_str() == "-" && (args.json || args.show) {
+        bail!("--save-torrent - and {} both write to standard output; give a file", if args.json { "--json" } else { "--show" });
+    }
+    Ok(Some(path.clone()))
+}
+
 fn sources(torrents: &[PathBuf]) -> anyhow::Result<Vec<TorrentSource>> {
     let mut sources = Vec::new();
     for torrent in torrents {
         let source = match torrent.as_os_str() {
             dash if dash == OsStr::new("-") => TorrentSource::Stdin,
+            link if is_magnet(link) => TorrentSource::Magnet(link.to_string_lossy().into_owned()),
             _ => TorrentSource::Path(torrent.clone()),
         };
         if source == TorrentSource::Stdin && sources.contains(&source) {

@@ -94,6 +94,7 @@ pub(crate) fn is_one_line(width: usize) -> bool {
 pub(crate) fn state(status: &Status) -> (&'static str, &'static str) {
     match status.phase {
         _ if status.error.is_some() => ("error", RED),
+        Phase::Fetching => ("metadata", CYAN),
         Phase::Queued => ("queued", DIM),
         Phase::Checking => ("checking", BLUE),
         Phase::Downloading => ("downloading", CYAN),
@@ -105,9 +106,10 @@ pub(crate) fn state(status: &Status) -> (&'static str, &'static str) {
 
 /// Percent of what is being done: of the check while it lasts, else of what is wanted.
 pub(crate) fn done_percent(status: &Status) -> f64 {
-    match status.check {
-        Some((done, all, _)) => percent(done, all),
-        None => percent(status.wanted_bytes.saturating_sub(status.left), status.wanted_bytes),
+    match (status.check, status.metadata) {
+        (_, Some((here, all))) => all.map_or(0.0, |all| percent(here, all)),
+        (Some((done, all, _)), _) => percent(done, all),
+        (None, None) => percent(status.wanted_bytes.saturating_sub(status.left), status.wanted_bytes),
     }
 }
 
@@ -124,7 +126,7 @@ pub(crate) fn time_left(status: &Status) -> Option<Duration> {
 
 /// What a download without a peer waits for.
 pub(crate) fn wait_for_peers(status: &Status) -> Option<NextAsk> {
-    let waits = status.phase == Phase::Downloading && status.peers == 0 && status.error.is_none();
+    let waits = matches!(status.phase, Phase::Downloading | Phase::Fetching) && status.peers == 0 && status.error.is_none();
     status.next_ask.filter(|_| waits)
 }
 

@@ -63,6 +63,9 @@ pub(crate) fn plain_line(status: &Status) -> String {
     if status.phase == Phase::Queued {
         return format!("{name}: waiting to be checked");
     }
+    if status.phase == Phase::Fetching {
+        return format!("{name}: {}{}", metadata(status), wait(status).unwrap_or_default());
+    }
     let left = time_left(status).map(|time| format!(", {} left", Time(time))).unwrap_or_default();
     let done = done_percent(status);
     if status.error.is_some() {
@@ -73,6 +76,7 @@ pub(crate) fn plain_line(status: &Status) -> String {
         return format!("{name}: checking, {done:.1}% of {} at {}{left}", Size(all), Rate(rate));
     }
     let word = match status.phase {
+        Phase::Fetching => "metadata",
         Phase::Queued => "queued",
         Phase::Checking => "checking",
         Phase::Downloading => "downloading",
@@ -81,15 +85,8 @@ pub(crate) fn plain_line(status: &Status) -> String {
         Phase::Stopped => "stopped",
     };
     let mut line = format!("{name}: {word}, {done:.1}% of {}", Size(status.wanted_bytes));
-    if let Some(wait) = wait_for_peers(status) {
-        line += match wait {
-            NextAsk::Now => ", no peers yet: a tracker is being asked",
-            NextAsk::Never => ", no peers, and no tracker to ask for any",
-            _ => ", no peers yet",
-        };
-        if let NextAsk::In(time) = wait {
-            line += &format!(": trackers are asked again in {}", Time(time));
-        }
+    if let Some(wait) = wait(status) {
+        line += &wait;
     } else if status.phase != Phase::Stopped {
         line += &format!(
             ", down {}, up {}, {}, {}{left}",
@@ -100,6 +97,28 @@ pub(crate) fn plain_line(status: &Status) -> String {
         );
     }
     line
+}
+
+/// How much of the metadata is there, and of whom they are asked.
+fn metadata(status: &Status) -> String {
+    let asked = match status.peers {
+        0 => String::new(),
+        peers => format!(", {}", count(peers as u64, "peer")),
+    };
+    match status.metadata {
+        Some((here, Some(all))) => format!("metadata, {} of {}{asked}", Size(here), Size(all)),
+        _ => format!("metadata, none yet{asked}"),
+    }
+}
+
+/// What a torrent without a peer waits for.
+fn wait(status: &Status) -> Option<String> {
+    Some(match wait_for_peers(status)? {
+        NextAsk::Now => ", no peers yet: a tracker is being asked".to_owned(),
+        NextAsk::Never => ", no peers, and no tracker to ask for any".to_owned(),
+        NextAsk::In(time) => format!(", no peers yet: trackers are asked again in {}", Time(time)),
+        _ => ", no peers yet".to_owned(),
+    })
 }
 
 /// The line that remains when a torrent has ended, whose data are at `path`. `completed` is when everything wanted was

@@ -1,0 +1,544 @@
+//! The peers of a torrent before it is known what it is, and what of it is there: they are asked for the metadata (BEP 9), and wait.
+//!
+//! Joins the machine that collects metadata and the finder of further peers, as [`transfer`](crate::transfer) joins swarm and finder later, and
+//! has the same face. What peers say meanwhile of their pieces is kept, so that they move into the swarm as they are, without a new
+//! call. Pure.
+
+mod said;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::event::{Direction, Kind, Severity, State, WantedEvents};
+use crate::fetch::{Fetch, FetchOutput};
+use crate::finder::{DialEnd, Finder, FinderOutput, MAX_HALF_OPEN, Need, Origin, Parting};
+use crate::ids::{PeerKey, WireHash};
+use crate::swarm::{Hello, Input, Occupant, first_stays};
+use crate::wire::extended::{
+    self, Extended, ExtensionHandshake, MetadataMessage, Offer, PeerExtensions, UT_METADATA,
+};
+use crate::wire::{Message, PeerId, Reserved};
+use said::Said;
+
+/// Between two looks at who is silent.
+const PATROL: Duration = Duration::from_secs(10);
+
+/// We say something at least this often (BEP 3: generally once every two minutes).
+const KEEP_ALIVE: Duration = Duration::from_secs(90);
+
+/// A peer that sends nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(150);
+
+/// Who cannot give metadata makes room for others after this, when there is none.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Bytes that all peers together may say.
+const MAX_SAID: usize = 16 << 20;
+
+/// Requests for metadata that we have not got are answered so often a second for each peer; more are not.
+const MAX_REJECTS: u32 = 16;
+
+/// What a lobby needs to begin.
+#[derive(Clone, Debug)]
+pub(crate) struct LobbyConfig {
+    /// The torrent.
+    pub info_hash: WireHash,
+    /// Our peer id.
+    pub peer_id: PeerId,
+    /// Where we listen; told to peers (BEP 10 `p`).
+    pub port: u16,
+    /// Connections at the most.
+    pub max_peers: usize,
+}
+
+/// Something to be done.
+#[derive(Debug)]
+pub(crate) enum LobbyOutput {
+    /// Say this.
+    Send(PeerKey, Message),
+    /// Close this connection, for this reason.
+    Close(PeerKey, String),
+    /// Metadata are whole: see whether their hash is right, and tell it by [`Lobby::on_verified`].
+    Verify(Vec<u8>),
+    /// Tell whoever wants to know.
+    Event(Kind),
+}
+
+/// A peer that moves into the swarm.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    /// Its connection.
+    pub hello: Hello,
+    /// What it has said, in an order in which it can be said again.
+    pub said: Vec<Message>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    hello: Hello,
+    connected: Instant,
+    last_received: Instant,
+    last_sent: Instant,
+    /// Where it can be called, if that is known.
+    callable: Option<SocketAddr>,
+    extensions: PeerExtensions,
+    said: Said,
+    /// It has been told of as one that is asked.
+    is_asked: bool,
+    /// It broke the protocol.
+    unruly: bool,
+    /// Rejects that it was sent since then.
+    rejects: (Instant, u32),
+}
+
+/// The peers that wait, and whom to call.
+#[derive(Debug)]
+pub(crate) struct Lobby {
+    config: LobbyConfig,
+    state: State,
+    finder: Finder,
+    /// `None` once the metadata are there.
+    fetch: Option<Fetch>,
+    waiting: BTreeMap<PeerKey, Waiting>,
+    /// Places for connections that nobody has, of this torrent or another.
+    free_places: usize,
+    next_patrol: Instant,
+    outputs: VecDeque<LobbyOutput>,
+    wanted_events: WantedEvents,
+}
+
+impl Lobby {
+    /// Without peers, in state `Stopped`.
+    pub(crate) fn new(now: Instant, config: LobbyConfig, finder: Finder) -> Lobby {
+        Lobby {
+            config,
+            state: State::Stopped,
+            finder,
+            fetch: Some(Fetch::new()),
+            waiting: BTreeMap::new(),
+            free_places: usize::MAX,
+            next_patrol: now + PATROL,
+            outputs: VecDeque::new(),
+            wanted_events: WantedEvents::default(),
+        }
+    }
+
+    /// From now on, events of at least this severity are told; `None`: none are.
+    pub(crate) fn want_events(&mut self, least: Option<Severity>) {
+        self.wanted_events = WantedEvents(least);
+        self.finder.want_events(WantedEvents(least));
+    }
+
+    /// Whom to call.
+    pub(crate) fn finder(&self) -> &Finder {
+        &self.finder
+    }
+
+    /// Whom to call; see [`Lobby::finder`].
+    pub(crate) fn finder_mut(&mut self) -> &mut Finder {
+        &mut self.finder
+    }
+
+    /// What the user or an error wants.
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Connected peers.
+    pub(crate) fn peers(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Bytes of the metadata that are here, and of how many, once a peer has said so.
+    pub(crate) fn progress(&self) -> (u64, Option<u64>) {
+        self.fetch.as_ref().map_or((0, None), Fetch::progress)
+    }
+
+    /// What the place of each connection is worth.
+    pub(crate) fn occupants(&self) -> impl Iterator<Item = Occupant> {
+        self.waiting.iter().map(|(&peer, waiting)| Occupant {
+            peer,
+            address: waiting.hello.address,
+            connected: waiting.connected,
+            useless_since: waiting.extensions.id_of(UT_METADATA).is_none().then_some(waiting.connected),
+            gave: None,
+            down_rate: 0,
+            up_rate: 0,
+        })
+    }
+
+    /// Takes what happened to the connected peers; of data nothing is known. Call the two `poll`s afterwards.
+    pub(crate) fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Enter(state) => self.enter(now, state),
+            Input::Connected(hello) => self.on_connected(now, hello),
+            Input::Closed(peer) => self.on_closed(now, peer),
+            Input::Unruly(peer) => {
+                if let Some(waiting) = self.waiting.get_mut(&peer) {
+                    waiting.unruly = true;
+                }
+            }
+            Input::Message(peer, message) => self.on_message(now, peer, message),
+            Input::Want { .. }
+            | Input::Sent(..)
+            | Input::Passed { .. }
+            | Input::Failed { .. }
+            | Input::Lost(_)
+            | Input::Memory => {}
+        }
+    }
+
+    fn enter(&mut self, now: Instant, state: State) {
+        if std::mem::replace(&mut self.state, state) == state {
+            return;
+        }
+        match state {
+            State::Started | State::Paused => self.finder.start(now),
+            State::Stopped => {
+                self.finder.stop(now);
+                let all: Vec<PeerKey> = self.waiting.keys().copied().collect();
+                all.into_iter().for_each(|peer| self.close(now, peer, "stopped"));
+            }
+        }
+    }
+
+    fn on_connected(&mut self, now: Instant, hello: Hello) {
+        let (peer, address, direction) = (hello.peer, hello.address, hello.direction);
+        self.finder.dial_answered(address);
+        if let Some(reason) = self.refusal(now, &hello) {
+            self.outputs.push_back(LobbyOutput::Close(peer, reason.into()));
+            if direction == Direction::Out && !self.is_connected_to(address) {
+                self.finder.refused(now, address);
+            }
+            return;
+        }
+        self.finder.connected(address);
+        self.tell(|| Kind::PeerHandshakeComplete {
+            address,
+            direction,
+            peer_id: hello.peer_id.to_string(),
+            client: hello.peer_id.client_name(),
+        });
+        let reserved = hello.reserved;
+        let callable = (direction == Direction::Out).then_some(address);
+        self.waiting.insert(
+            peer,
+            Waiting {
+                hello,
+                connected: now,
+                last_received: now,
+                last_sent: now,
+                callable,
+                extensions: PeerExtensions::default(),
+                said: Said::default(),
+                is_asked: false,
+                unruly: false,
+                rejects: (now, 0),
+            },
+        );
+        if reserved.has(Reserved::FAST) {
+            self.send(now, peer, Message::HaveNone);
+        }
+        if reserved.has(Reserved::EXTENSION) {
+            let ours = ExtensionHandshake {
+                extensions: self.offer().extensions(),
+                client: Some(extended::OUR_CLIENT.into()),
+                port: Some(self.config.port).filter(|&port| port != 0),
+                your_ip: Some(address.ip()),
+                ..ExtensionHandshake::default()
+            };
+            self.send(now, peer, Message::from(&ours));
+        }
+    }
+
+    fn offer(&self) -> Offer {
+        Offer { metadata: true, ..Offer::default() }
+    }
+
+    /// Why a connection is not wanted.
+    fn refusal(&mut self, now: Instant, hello: &Hello) -> Option<&'static str> {
+        if self.state == State::Stopped {
+            return Some("stopped");
+        }
+        if self.finder.is_banned(hello.address) {
+            return Some("banned");
+        }
+        if hello.peer_id == self.config.peer_id {
+            if hello.direction == Direction::Out {
+                self.finder.is_own(hello.address);
+            }
+            return Some("connected to ourselves");
+        }
+        let twin = self.waiting.iter().find(|(_, waiting)| waiting.hello.peer_id == hello.peer_id);
+        if let Some((&twin, waiting)) = twin {
+            let first = (waiting.hello.address, waiting.hello.direction, waiting.connected);
+            if first_stays(now, self.config.peer_id, first, hello) {
+                return Some("connected twice");
+            }
+            self.close(now, twin, "connected twice");
+        }
+        (self.waiting.len() >= self.config.max_peers).then_some("too many peers")
+    }
+
+    fn is_connected_to(&self, callable: SocketAddr) -> bool {
+        self.waiting.values().any(|waiting| waiting.callable == Some(callable))
+    }
+
+    fn on_message(&mut self, now: Instant, peer: PeerKey, message: Message) {
+        let Some(waiting) = self.waiting.get_mut(&peer) else { return };
+        waiting.last_received = now;
+        let refuses = waiting.hello.reserved.has(Reserved::FAST);
+        match message {
+            Message::Extended { id, payload } if waiting.hello.reserved.has(Reserved::EXTENSION) => {
+                self.on_extended(now, peer, id, payload);
+            }
+            Message::Extended { .. } => {}
+            // We have nothing.
+            Message::Request(block) if refuses => self.send(now, peer, Message::Reject(block)),
+            message => self.keep(now, peer, message),
+        }
+    }
+
+    /// Keeps what a peer says for later.
+    fn keep(&mut self, now: Instant, peer: PeerKey, message: Message) {
+        let is_large = matches!(message, Message::Bitfield(_) | Message::Extended { .. });
+        let Some(waiting) = self.waiting.get_mut(&peer) else { return };
+        let fits = waiting.said.note(message).is_ok();
+        // Looked at only where it grows by much.
+        let all = || self.waiting.values().map(|waiting| waiting.said.size()).sum::<usize>();
+        if !fits || (is_large && all() > MAX_SAID) {
+            self.close(now, peer, "says more than can be kept while it is not known what the torrent is");
+        }
+    }
+
+    fn on_extended(&mut self, now: Instant, peer: PeerKey, id: u8, payload: Vec<u8>) {
+        match self.offer().decode(id, &payload) {
+            Ok(Extended::Handshake(theirs)) => {
+                self.on_handshake(now, peer, &theirs);
+                self.keep(now, peer, Message::Extended { id, payload });
+            }
+            Ok(Extended::Metadata(MetadataMessage::Request { piece })) => self.reject(now, peer, piece),
+            Ok(Extended::Metadata(message)) => {
+                if let Some(fetch) = &mut self.fetch {
+                    fetch.on_message(now, peer, message);
+                }
+            }
+            Ok(Extended::Pex(_) | Extended::DontHave(_) | Extended::Unknown(_)) => {}
+            Err(error) => self.close_unruly(now, peer, &error.to_string()),
+        }
+    }
+
+    fn on_handshake(&mut self, now: Instant, peer: PeerKey, theirs: &ExtensionHandshake) {
+        let Some(waiting) = self.waiting.get_mut(&peer) else { return };
+        waiting.extensions.update(theirs);
+        // Once: each port would take a place among the candidates.
+        if let (Some(port), Direction::In, None) = (theirs.port, waiting.hello.direction, waiting.callable) {
+            let callable = SocketAddr::new(waiting.hello.address.ip(), port);
+            waiting.callable = Some(callable);
+            self.finder.found(now, [callable], Origin::Incoming);
+            self.finder.connected(callable);
+        }
+        let speaks = waiting.extensions.id_of(UT_METADATA).is_some();
+        if let Some(fetch) = &mut self.fetch {
+            fetch.on_handshake(now, peer, speaks, theirs.metadata_size);
+        }
+    }
+
+    /// We have no metadata ourselves.
+    fn reject(&mut self, now: Instant, peer: PeerKey, piece: u32) {
+        let Some(waiting) = self.waiting.get_mut(&peer) else { return };
+        if now.saturating_duration_since(waiting.rejects.0) >= Duration::from_secs(1) {
+            waiting.rejects = (now, 0);
+        }
+        waiting.rejects.1 += 1;
+        if waiting.rejects.1 <= MAX_REJECTS {
+            self.send_metadata(now, peer, &MetadataMessage::Reject { piece });
+        }
+    }
+
+    fn send_metadata(&mut self, now: Instant, peer: PeerKey, message: &MetadataMessage) {
+        let id = self.waiting.get(&peer).and_then(|waiting| waiting.extensions.id_of(UT_METADATA));
+        if let Some(id) = id {
+            self.send(now, peer, Message::Extended { id, payload: message.encode() });
+        }
+    }
+
+    fn on_closed(&mut self, now: Instant, peer: PeerKey) {
+        let Some(waiting) = self.waiting.remove(&peer) else { return };
+        let gave = self.fetch.as_mut().is_some_and(|fetch| fetch.on_gone(now, peer));
+        if let Some(callable) = waiting.callable {
+            let how = match waiting.unruly {
+                true => Parting::Unruly,
+                false if gave => Parting::Useful,
+                false => Parting::Fruitless,
+            };
+            self.finder.parted(now, callable, how);
+        }
+    }
+
+    fn send(&mut self, now: Instant, peer: PeerKey, message: Message) {
+        if let Some(waiting) = self.waiting.get_mut(&peer) {
+            waiting.last_sent = now;
+            self.outputs.push_back(LobbyOutput::Send(peer, message));
+        }
+    }
+
+    fn close(&mut self, now: Instant, peer: PeerKey, reason: &str) {
+        if self.waiting.contains_key(&peer) {
+            self.outputs.push_back(LobbyOutput::Close(peer, reason.to_owned()));
+            self.on_closed(now, peer);
+        }
+    }
+
+    fn close_unruly(&mut self, now: Instant, peer: PeerKey, reason: &str) {
+        if let Some(waiting) = self.waiting.get_mut(&peer) {
+            waiting.unruly = true;
+            let (address, peer_id) = (waiting.hello.address, waiting.hello.peer_id.to_string());
+            self.tell(|| Kind::PeerError { address, peer_id, reason: reason.to_owned() });
+            self.close(now, peer, reason);
+        }
+    }
+
+    /// Somebody else gets the place of this connection.
+    pub(crate) fn displace(&mut self, now: Instant, peer: PeerKey) {
+        self.close(now, peer, "made room for others");
+    }
+
+    /// A call of ours came to nothing.
+    pub(crate) fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd) {
+        // It may have called us meanwhile; then that our call failed says nothing about it.
+        match how == DialEnd::Failed && self.is_connected_to(address) {
+            true => self.finder.dial_answered(address),
+            false => self.finder.dial_ended(now, address, how),
+        }
+    }
+
+    /// It is known whether the metadata of the last [`LobbyOutput::Verify`] were right.
+    pub(crate) fn on_verified(&mut self, now: Instant, is_right: bool) {
+        match &mut self.fetch {
+            Some(fetch) if !is_right => fetch.on_wrong(now),
+            fetch => *fetch = None,
+        }
+    }
+
+    /// The torrent turned out to be private (BEP 27): what was learnt of further peers is forgotten with the finder that knew it; those who are
+    /// connected stay.
+    pub(crate) fn become_private(&mut self, now: Instant, finder: Finder) {
+        self.finder = finder;
+        self.finder.want_events(self.wanted_events);
+        if self.state != State::Stopped {
+            self.finder.start(now);
+        }
+        for waiting in self.waiting.values() {
+            if let Some(callable) = waiting.callable {
+                self.finder.found(now, [callable], Origin::Incoming);
+                self.finder.connected(callable);
+            }
+        }
+    }
+
+    /// From now on there are so many places for connections that nobody has, of this torrent or another.
+    pub(crate) fn set_free_places(&mut self, free: usize) {
+        self.free_places = free;
+    }
+
+    /// A peer that would be called at once if there were a place for it.
+    pub(crate) fn wants_place(&self, now: Instant) -> Option<SocketAddr> {
+        let wants = self.state != State::Stopped && self.finder.calls() < MAX_HALF_OPEN;
+        if wants { self.finder.first_ready(now) } else { None }
+    }
+
+    /// The next thing to do about the peers; `None`: nothing before [`Lobby::deadline`] or the next input.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<LobbyOutput> {
+        if self.next_patrol <= now {
+            self.next_patrol = now + PATROL;
+            self.patrol(now);
+        }
+        while self.outputs.is_empty() && self.state == State::Started {
+            let Some(output) = self.fetch.as_mut().and_then(|fetch| fetch.poll(now)) else { break };
+            self.on_fetch(now, output);
+        }
+        self.outputs.pop_front()
+    }
+
+    fn on_fetch(&mut self, now: Instant, output: FetchOutput) {
+        match output {
+            FetchOutput::Request { peer, piece } => {
+                let Some(waiting) = self.waiting.get_mut(&peer) else { return };
+                if !std::mem::replace(&mut waiting.is_asked, true) {
+                    let (address, size) = (waiting.hello.address, self.progress().1);
+                    self.tell(|| Kind::MetadataRequested { address, size });
+                }
+                self.send_metadata(now, peer, &MetadataMessage::Request { piece });
+            }
+            FetchOutput::Verify(metadata) => self.outputs.push_back(LobbyOutput::Verify(metadata)),
+            FetchOutput::Failed { peer, reason } => {
+                let Some(waiting) = self.waiting.get(&peer) else { return };
+                let address = waiting.hello.address;
+                self.tell(|| Kind::MetadataFailed { address, reason: reason.to_owned() });
+            }
+        }
+    }
+
+    fn patrol(&mut self, now: Instant) {
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let silent = self.waiting.iter().filter(|(_, waiting)| since(waiting.last_received) > SILENCE);
+        let silent: Vec<PeerKey> = silent.map(|(&peer, _)| peer).collect();
+        silent.into_iter().for_each(|peer| self.close(now, peer, "sent nothing for too long"));
+        let quiet = self.waiting.iter().filter(|(_, waiting)| since(waiting.last_sent) > KEEP_ALIVE);
+        let quiet: Vec<PeerKey> = quiet.map(|(&peer, _)| peer).collect();
+        quiet.into_iter().for_each(|peer| self.send(now, peer, Message::KeepAlive));
+        if self.fetch.is_some() && self.waiting.len() >= self.config.max_peers {
+            let useless = self.waiting.iter().find(|(_, waiting)| {
+                since(waiting.connected) > GRACE && waiting.extensions.id_of(UT_METADATA).is_none()
+            });
+            if let Some((&peer, _)) = useless {
+                self.close(now, peer, "cannot give the metadata, and others may");
+            }
+        }
+    }
+
+    /// The next thing to do about finding more; `None`: nothing before [`Lobby::deadline`] or the next input.
+    pub(crate) fn poll_finder(&mut self, now: Instant) -> Option<FinderOutput> {
+        self.finder.poll(now, self.need())
+    }
+
+    /// When to call the two `poll`s though nothing happens.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let fetch = self.fetch.as_ref().filter(|_| self.state == State::Started);
+        let patrol = (!self.waiting.is_empty()).then_some(self.next_patrol);
+        let fetch = fetch.and_then(Fetch::deadline);
+        [patrol, fetch, self.finder.deadline(self.need())].into_iter().flatten().min()
+    }
+
+    fn need(&self) -> Need {
+        if self.state == State::Stopped {
+            return Need::default();
+        }
+        let room = self.config.max_peers.saturating_sub(self.waiting.len());
+        let addresses = self.waiting.len() < self.config.max_peers.div_ceil(2);
+        Need {
+            connections: room.min(self.free_places.saturating_add(self.finder.calls())),
+            addresses,
+            urgent: addresses && self.state == State::Started,
+            is_partial_seed: false,
+        }
+    }
+
+    /// Gives the finder, and the peers with what they have said.
+    pub(crate) fn into_parts(self) -> (Finder, Vec<Guest>) {
+        let guest = |waiting: Waiting| Guest {
+            hello: Hello { was_greeted: true, ..waiting.hello },
+            said: waiting.said.into_messages(),
+        };
+        (self.finder, self.waiting.into_values().map(guest).collect())
+    }
+
+    fn tell(&mut self, kind: impl FnOnce() -> Kind) {
+        let event = self.wanted_events.build(Severity::Info, kind);
+        self.outputs.extend(event.map(LobbyOutput::Event));
+    }
+}
