@@ -62,6 +62,7 @@ fn download(pieces: u32, peers: u64, half: bool, missing: u32) -> f64 {
         SwarmConfig {
             info_hash: WireHash([1; 20]),
             layout: layout.clone(),
+            metadata: Arc::default(),
             peer_id: PeerId([2; 20]),
             port: 1,
             have,

@@ -26,6 +26,7 @@ mod check;
 mod cli;
 #[allow(clippy::disallowed_methods, reason = "waits for what follows close behind, not longer")]
 mod disk;
+mod fetch;
 mod finder;
 mod hash;
 mod ids;

@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use crate::blocks::BlockData;
 use crate::event::{Severity, State, WantedEvents};
-use crate::finder::announce::{AnnounceFailure, Answer, Token};
 use crate::finder::{DialEnd, Finder, FinderOutput, MAX_HALF_OPEN, Need, Origin};
 use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
@@ -105,16 +104,6 @@ impl Transfer {
         self.swarm.take_partial_pieces()
     }
 
-    /// Somebody told us of addresses of peers.
-    pub(crate) fn found(
-        &mut self,
-        now: Instant,
-        addresses: impl IntoIterator<Item = SocketAddr>,
-        origin: Origin,
-    ) {
-        self.finder.found(now, addresses, origin);
-    }
-
     /// A call of ours came to nothing.
     pub(crate) fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd) {
         // It may have called us meanwhile; then that our call failed says nothing about it.
@@ -122,11 +111,6 @@ impl Transfer {
             true => self.finder.dial_answered(address),
             false => self.finder.dial_ended(now, address, how),
         }
-    }
-
-    /// The answer to an announce, or why there is none.
-    pub(crate) fn announced(&mut self, now: Instant, token: Token, result: Result<Answer, AnnounceFailure>) {
-        self.finder.announced(now, token, result);
     }
 
     /// The next thing to do about the peers; `None`: nothing before [`Transfer::deadline`] or the next input.

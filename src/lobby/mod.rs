@@ -5,17 +5,16 @@
 //! call. Pure.
 
 mod said;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::event::{Direction, Kind, Severity, State, WantedEvents};
-use crate::fetch::{Fetch, FetchOutput};
+use crate::fetch::{Fetch, FetchInput, FetchOutput, MetadataServer, PeerMetadata, Ticket};
 use crate::finder::{DialEnd, Finder, FinderOutput, MAX_HALF_OPEN, Need, Origin, Parting};
-use crate::ids::{PeerKey, WireHash};
+use crate::ids::PeerKey;
 use crate::swarm::{Hello, Input, Occupant, first_stays};
 use crate::wire::extended::{
     self, Extended, ExtensionHandshake, MetadataMessage, Offer, PeerExtensions, UT_METADATA,
@@ -38,14 +37,9 @@ const GRACE: Duration = Duration::from_secs(20);
 /// Bytes that all peers together may say.
 const MAX_SAID: usize = 16 << 20;
 
-/// Requests for metadata that we have not got are answered so often a second for each peer; more are not.
-const MAX_REJECTS: u32 = 16;
-
 /// What a lobby needs to begin.
 #[derive(Clone, Debug)]
 pub(crate) struct LobbyConfig {
-    /// The torrent.
-    pub info_hash: WireHash,
     /// Our peer id.
     pub peer_id: PeerId,
     /// Where we listen; told to peers (BEP 10 `p`).
@@ -61,8 +55,8 @@ pub(crate) enum LobbyOutput {
     Send(PeerKey, Message),
     /// Close this connection, for this reason.
     Close(PeerKey, String),
-    /// Metadata are whole: see whether their hash is right, and tell it by [`Lobby::on_verified`].
-    Verify(Vec<u8>),
+    /// These may be the metadata: see whether their hash is right, and tell it by [`Lobby::on_verified`].
+    Verify(Ticket, Arc<[u8]>),
     /// Tell whoever wants to know.
     Event(Kind),
 }
@@ -88,10 +82,8 @@ struct Waiting {
     said: Said,
     /// It has been told of as one that is asked.
     is_asked: bool,
-    /// It broke the protocol.
+    /// It broke the protocol, or lied.
     unruly: bool,
-    /// Rejects that it was sent since then.
-    rejects: (Instant, u32),
 }
 
 /// The peers that wait, and whom to call.
@@ -102,6 +94,8 @@ pub(crate) struct Lobby {
     finder: Finder,
     /// `None` once the metadata are there.
     fetch: Option<Fetch>,
+    /// Says to those who ask us for metadata that we have none, until we do.
+    server: MetadataServer,
     waiting: BTreeMap<PeerKey, Waiting>,
     /// Places for connections that nobody has, of this torrent or another.
     free_places: usize,
@@ -118,6 +112,7 @@ impl Lobby {
             state: State::Stopped,
             finder,
             fetch: Some(Fetch::new()),
+            server: MetadataServer::new(None),
             waiting: BTreeMap::new(),
             free_places: usize::MAX,
             next_patrol: now + PATROL,
@@ -236,7 +231,6 @@ impl Lobby {
                 said: Said::default(),
                 is_asked: false,
                 unruly: false,
-                rejects: (now, 0),
             },
         );
         if reserved.has(Reserved::FAST) {
@@ -320,11 +314,13 @@ impl Lobby {
                 self.on_handshake(now, peer, &theirs);
                 self.keep(now, peer, Message::Extended { id, payload });
             }
-            Ok(Extended::Metadata(MetadataMessage::Request { piece })) => self.reject(now, peer, piece),
-            Ok(Extended::Metadata(message)) => {
-                if let Some(fetch) = &mut self.fetch {
-                    fetch.on_message(now, peer, message);
+            Ok(Extended::Metadata(MetadataMessage::Request { piece })) => {
+                if let Some(answer) = self.server.on_request(now, peer, piece) {
+                    self.send_metadata(now, peer, &answer);
                 }
+            }
+            Ok(Extended::Metadata(message)) => {
+                self.tell_fetch(now, FetchInput::Message(peer, message));
             }
             Ok(Extended::Pex(_) | Extended::DontHave(_) | Extended::Unknown(_)) => {}
             Err(error) => self.close_unruly(now, peer, &error.to_string()),
@@ -341,21 +337,14 @@ impl Lobby {
             self.finder.found(now, [callable], Origin::Incoming);
             self.finder.connected(callable);
         }
-        let speaks = waiting.extensions.id_of(UT_METADATA).is_some();
-        if let Some(fetch) = &mut self.fetch {
-            fetch.on_handshake(now, peer, speaks, theirs.metadata_size);
-        }
+        let offered = waiting.extensions.id_of(UT_METADATA).is_some();
+        let about = PeerMetadata { offered, size: theirs.metadata_size };
+        self.tell_fetch(now, FetchInput::Handshake(peer, about));
     }
 
-    /// We have no metadata ourselves.
-    fn reject(&mut self, now: Instant, peer: PeerKey, piece: u32) {
-        let Some(waiting) = self.waiting.get_mut(&peer) else { return };
-        if now.saturating_duration_since(waiting.rejects.0) >= Duration::from_secs(1) {
-            waiting.rejects = (now, 0);
-        }
-        waiting.rejects.1 += 1;
-        if waiting.rejects.1 <= MAX_REJECTS {
-            self.send_metadata(now, peer, &MetadataMessage::Reject { piece });
+    fn tell_fetch(&mut self, now: Instant, input: FetchInput) {
+        if let Some(fetch) = &mut self.fetch {
+            fetch.handle(now, input);
         }
     }
 
@@ -368,11 +357,12 @@ impl Lobby {
 
     fn on_closed(&mut self, now: Instant, peer: PeerKey) {
         let Some(waiting) = self.waiting.remove(&peer) else { return };
-        let gave = self.fetch.as_mut().is_some_and(|fetch| fetch.on_gone(now, peer));
+        self.server.gone(peer);
+        self.tell_fetch(now, FetchInput::Gone(peer));
         if let Some(callable) = waiting.callable {
             let how = match waiting.unruly {
                 true => Parting::Unruly,
-                false if gave => Parting::Useful,
+                false if waiting.extensions.id_of(UT_METADATA).is_some() => Parting::Useful,
                 false => Parting::Fruitless,
             };
             self.finder.parted(now, callable, how);
@@ -416,11 +406,15 @@ impl Lobby {
         }
     }
 
-    /// It is known whether the metadata of the last [`LobbyOutput::Verify`] were right.
-    pub(crate) fn on_verified(&mut self, now: Instant, is_right: bool) {
-        match &mut self.fetch {
-            Some(fetch) if !is_right => fetch.on_wrong(now),
-            fetch => *fetch = None,
+    /// It is known whether the metadata of a [`LobbyOutput::Verify`] were right. If they were, nothing more is asked.
+    pub(crate) fn on_verified(&mut self, now: Instant, ticket: Ticket, is_right: bool) {
+        self.tell_fetch(now, FetchInput::Verdict(ticket, is_right));
+        if let Some(mut fetch) = self.fetch.take_if(|_| is_right) {
+            while let Some(output) = fetch.poll(now) {
+                if let FetchOutput::Done(metadata) = output {
+                    self.server.set(metadata);
+                }
+            }
         }
     }
 
@@ -474,12 +468,23 @@ impl Lobby {
                 }
                 self.send_metadata(now, peer, &MetadataMessage::Request { piece });
             }
-            FetchOutput::Verify(metadata) => self.outputs.push_back(LobbyOutput::Verify(metadata)),
-            FetchOutput::Failed { peer, reason } => {
-                let Some(waiting) = self.waiting.get(&peer) else { return };
-                let address = waiting.hello.address;
-                self.tell(|| Kind::MetadataFailed { address, reason: reason.to_owned() });
+            FetchOutput::Verify(ticket, metadata) => {
+                self.outputs.push_back(LobbyOutput::Verify(ticket, metadata));
             }
+            FetchOutput::NotAsked { peer, why } => self.tell_failed(peer, why),
+            FetchOutput::Close { peer, why } => {
+                self.tell_failed(peer, why);
+                self.close_unruly(now, peer, why);
+            }
+            // It is the verdict that ends it, which has come through here.
+            FetchOutput::Done(_) => {}
+        }
+    }
+
+    fn tell_failed(&mut self, peer: PeerKey, why: &str) {
+        if let Some(waiting) = self.waiting.get(&peer) {
+            let address = waiting.hello.address;
+            self.tell(|| Kind::MetadataFailed { address, reason: why.to_owned() });
         }
     }
 

@@ -37,7 +37,9 @@ impl Said {
                 self.pieces = Some(message);
             }
             Message::Have(piece) if self.haves.len() < MAX_HAVES => self.haves.push(piece),
-            Message::Extended { .. } if self.handshakes.len() < MAX_HANDSHAKES => self.handshakes.push(message),
+            Message::Extended { .. } if self.handshakes.len() < MAX_HANDSHAKES => {
+                self.handshakes.push(message)
+            }
             Message::Have(_) | Message::Extended { .. } => return Err(TooMuch),
             Message::Suggest(_) | Message::AllowedFast(_) if self.hints.len() < MAX_HINTS => {
                 self.hints.push(message);
@@ -66,7 +68,8 @@ impl Said {
     /// It, said again, in an order in which it can be said.
     pub(super) fn into_messages(self) -> Vec<Message> {
         let haves = self.haves.into_iter().map(Message::Have);
-        let mut messages: Vec<Message> = self.pieces.into_iter().chain(self.handshakes).chain(haves).collect();
+        let mut messages: Vec<Message> =
+            self.pieces.into_iter().chain(self.handshakes).chain(haves).collect();
         messages.extend(self.hints);
         messages.extend(self.interested.then_some(Message::Interested));
         messages.extend(self.unchokes.then_some(Message::Unchoke));

@@ -116,6 +116,8 @@ pub(crate) enum Notice {
     Answered(PeerKey, SocketAddr, Result<Established, DialError>),
     /// A peer that we called has said its handshake, or not.
     Dialed(TorrentId, SocketAddr, Result<Established, DialError>),
+    /// A peer that the user or a magnet link names has this address.
+    Named(TorrentId, SocketAddr),
     /// A tracker has answered, or not, what was asked in a round.
     Announced(TorrentId, Round, Token, Result<Answer, AnnounceFailure>),
     /// A tracker has named these peers in a round, and more may come.

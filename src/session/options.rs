@@ -83,7 +83,9 @@ pub struct TorrentOptions {
 
 /// Chooses among the files of a torrent of which a magnet link has given the hash alone, once they are known.
 #[derive(Clone)]
-pub struct FileChoice(Arc<dyn Fn(&Metainfo) -> Result<Vec<u32>, String> + Send + Sync>);
+pub struct FileChoice(Arc<Choose>);
+
+type Choose = dyn Fn(&Metainfo) -> Result<Vec<u32>, String> + Send + Sync;
 
 impl FileChoice {
     /// `choose` gives the weights of the files, as in [`TorrentOptions::priorities`], or why there is nothing to choose: then the torrent ends

@@ -54,6 +54,9 @@ impl Engine {
                 self.context.connections.dialing -= 1;
                 self.with(id, |torrent, context| torrent.on_dialed(now, address, end, context));
             }
+            Notice::Named(id, address) => {
+                self.with(id, |torrent, context| torrent.add_peer(now, address, context));
+            }
             Notice::Announced(id, round, token, result) => {
                 self.with(id, |torrent, _| torrent.on_announced(now, round, token, result));
             }

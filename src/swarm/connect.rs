@@ -10,8 +10,8 @@ use crate::event::{Direction, Kind, Severity, State};
 use crate::finder::Parting;
 use crate::ids::PeerKey;
 use crate::layout::PieceIndex;
+use crate::wire::extended::{self, ExtensionHandshake, Offer};
 use crate::wire::{Message, PeerId};
-use crate::wire::extended::{self, ExtensionHandshake};
 
 /// Two clients that call each other at the same time know of both connections within this.
 const CROSSING: Duration = Duration::from_secs(10);
@@ -27,8 +27,7 @@ pub fn first_stays(
 ) -> bool {
     let keep = if ours > second.peer_id { Direction::Out } else { Direction::In };
     // Peer ids are no secret: whoever borrows one elsewhere must not have its owner closed.
-    let settled =
-        now.saturating_duration_since(connected) > CROSSING && address.ip() != second.address.ip();
+    let settled = now.saturating_duration_since(connected) > CROSSING && address.ip() != second.address.ip();
     settled || direction == second.direction || second.direction != keep
 }
 
@@ -148,6 +147,8 @@ impl Swarm {
         if extended {
             let upload_only = self.is_partial_seed();
             let ours = ExtensionHandshake {
+                extensions: self.offer().extensions(),
+                metadata_size: self.server.size(),
                 client: Some(extended::OUR_CLIENT.into()),
                 port: Some(self.config.port).filter(|&port| port != 0),
                 request_queue: Some(REQQ as u32),
@@ -173,6 +174,11 @@ impl Swarm {
                 peer.granted_fast = granted;
             }
         }
+    }
+
+    /// The extensions that we want messages of.
+    pub(super) fn offer(&self) -> Offer {
+        Offer { metadata: self.server.size().is_some(), ..Offer::default() }
     }
 
     /// Whether everything wanted is there, and not everything is wanted (BEP 21).
@@ -219,6 +225,7 @@ impl Swarm {
 
     pub(super) fn on_closed(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.remove(&key) else { return };
+        self.server.gone(key);
         for &(block, _) in &peer.in_flight {
             self.pieces.give_back(&self.config.layout, block, key);
         }

@@ -14,6 +14,7 @@ use crate::event::{Kind, Severity, State};
 use crate::hash::Sha1;
 use crate::ids::{PeerKey, Source};
 use crate::layout::{Block, PieceIndex};
+use crate::wire::extended::{MetadataMessage, UT_METADATA};
 use crate::wire::{Extended, Message};
 
 /// After a peer has refused a block, so long it is not asked for any of that piece; doubled with each
@@ -92,13 +93,21 @@ impl Swarm {
     }
 
     fn on_extended(&mut self, now: Instant, key: PeerKey, id: u8, payload: &[u8]) {
-        match Extended::decode(id, payload) {
+        match self.offer().decode(id, payload) {
             Ok(Extended::Handshake(theirs)) => self.on_extension_handshake(now, key, theirs),
-            // Nothing else is offered, so nothing else is read.
+            Ok(Extended::Metadata(MetadataMessage::Request { piece })) => {
+                let theirs = self.peers.get(&key).and_then(|peer| peer.extensions.id_of(UT_METADATA));
+                let answer = self.server.on_request(now, key, piece);
+                if let (Some(id), Some(answer)) = (theirs, answer) {
+                    self.send(now, key, Message::Extended { id, payload: answer.encode() });
+                }
+            }
+            // Nothing is asked of anybody, and nothing else is offered.
             Ok(Extended::Metadata(_) | Extended::Pex(_) | Extended::DontHave(_) | Extended::Unknown(_)) => {}
-            Err(_) => {
-                self.peer_error(key, "malformed extension handshake");
-                self.close_unruly(now, key, "malformed extension handshake");
+            Err(error) => {
+                let reason = error.to_string();
+                self.peer_error(key, &reason);
+                self.close_unruly(now, key, reason);
             }
         }
     }

@@ -31,6 +31,7 @@ use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::budget::{Share, charge};
 use crate::event::{Direction, Kind, Severity, State, WantedEvents};
+use crate::fetch::MetadataServer;
 use crate::finder::Parting;
 use crate::hash::Sha1;
 use crate::ids::{PeerKey, Source, WireHash};
@@ -62,6 +63,8 @@ pub struct SwarmConfig {
     pub info_hash: WireHash,
     /// Its shape.
     pub layout: Arc<Layout>,
+    /// Its `info` dictionary, for peers that know it by its hash alone (BEP 9); empty: they are not told.
+    pub metadata: Arc<[u8]>,
     /// Our peer id.
     pub peer_id: PeerId,
     /// Where we listen; told to peers (BEP 10 `p`).
@@ -217,6 +220,8 @@ pub struct Swarm {
     may_have_room: BTreeSet<PeerKey>,
     /// Since when what peers send is read; `None`: it is not.
     listens_since: Option<Instant>,
+    /// Gives the metadata to peers.
+    server: MetadataServer,
     outputs: VecDeque<Output>,
     /// See [`Swarm::take_reports`].
     reports: Vec<PeerReport>,
@@ -269,6 +274,7 @@ impl Swarm {
             served: BTreeSet::new(),
             may_have_room: BTreeSet::new(),
             listens_since: Some(now),
+            server: MetadataServer::new(Some(config.metadata.clone()).filter(|bytes| !bytes.is_empty())),
             outputs: VecDeque::new(),
             reports: Vec::new(),
             wanted_events: WantedEvents::default(),

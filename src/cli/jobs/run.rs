@@ -128,10 +128,9 @@ fn weighed(config: &Config, given: Vec<Given>) -> Result<Vec<(Given, TorrentOpti
     given.iter().for_each(|given| tell_notes(config, &given.name(), given.notes()));
     let options = given.into_iter().map(|given| {
         let options = match &given {
-            Given::Torrent(_) => TorrentOptions {
-                priorities: priorities.next().unwrap_or_default(),
-                ..config.torrent.clone()
-            },
+            Given::Torrent(_) => {
+                TorrentOptions { priorities: priorities.next().unwrap_or_default(), ..config.torrent.clone() }
+            }
             Given::Magnet(_) => TorrentOptions { choice: choice(config), ..config.torrent.clone() },
         };
         (given, options)
@@ -161,11 +160,7 @@ pub(super) fn tell_notes(config: &Config, name: &str, notes: &[String]) {
 
 /// All torrents; peers are asked what the magnet links are, and nothing else. Those of which that does not come to be known are told, with the exit
 /// code of the worst.
-fn all_known(
-    config: &Config,
-    given: Vec<Given>,
-    exit: fn(i32) -> !,
-) -> Result<(Vec<Loaded>, Exit), Refusal> {
+fn all_known(config: &Config, given: Vec<Given>, exit: fn(i32) -> !) -> Result<(Vec<Loaded>, Exit), Refusal> {
     let magnets: Vec<Given> = given.iter().filter(|given| given.metainfo().is_none()).cloned().collect();
     let (mut fetched, unknown) = match magnets.is_empty() {
         true => (Vec::new(), Exit::Complete),

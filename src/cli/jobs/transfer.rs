@@ -229,8 +229,7 @@ fn forward(subscription: Subscription, wake: SyncSender<Wake>) -> std::io::Resul
 
 /// Whether the loop does something with it.
 fn matters(kind: &Kind, verbosity: Verbosity) -> bool {
-    changes_phase(kind)
-        || matches!(kind, Kind::Summary { .. }) || mark(kind, verbosity).is_some()
+    changes_phase(kind) || matches!(kind, Kind::Summary { .. }) || mark(kind, verbosity).is_some()
 }
 
 /// Whether the torrent does something else from now on.

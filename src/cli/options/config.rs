@@ -185,7 +185,6 @@ impl Config {
             session: session_options(&args),
             torrent: TorrentOptions {
                 trackers: tracker_tiers(&args.tracker)?,
-                peers: args.peer.clone(),
                 ..torrent_options(&args, around)
             },
             json: args.json.then(|| args.events.map_or(Severity::Info, severity)),
@@ -234,7 +233,10 @@ fn save_torrent(args: &Args) -> anyhow::Result<Option<PathBuf>> {
         );
     }
     if path.as_os_str() == "-" && (args.json || args.show) {
-        bail!("--save-torrent - and {} both write to standard output; give a file", if args.json { "--json" } else { "--show" });
+        bail!(
+            "--save-torrent - and {} both write to standard output; give a file",
+            if args.json { "--json" } else { "--show" }
+        );
     }
     Ok(Some(path.clone()))
 }
@@ -340,6 +342,9 @@ fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
         stall_timeout: args.stall_timeout.map(|time| time.0),
         file_error: Some(file_error(args)),
         trackers: Vec::new(),
+        peers: args.peer.clone(),
+        choice: None,
+        metadata_only: false,
         piece_cache: Vec::new(),
     }
 }

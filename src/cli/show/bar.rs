@@ -126,7 +126,9 @@ pub(crate) fn time_left(status: &Status) -> Option<Duration> {
 
 /// What a download without a peer waits for.
 pub(crate) fn wait_for_peers(status: &Status) -> Option<NextAsk> {
-    let waits = matches!(status.phase, Phase::Downloading | Phase::Fetching) && status.peers == 0 && status.error.is_none();
+    let waits = matches!(status.phase, Phase::Downloading | Phase::Fetching)
+        && status.peers == 0
+        && status.error.is_none();
     status.next_ask.filter(|_| waits)
 }
 

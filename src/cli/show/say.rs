@@ -117,7 +117,6 @@ fn wait(status: &Status) -> Option<String> {
         NextAsk::Now => ", no peers yet: a tracker is being asked".to_owned(),
         NextAsk::Never => ", no peers, and no tracker to ask for any".to_owned(),
         NextAsk::In(time) => format!(", no peers yet: trackers are asked again in {}", Time(time)),
-        _ => ", no peers yet".to_owned(),
     })
 }
 

@@ -63,7 +63,7 @@ impl Bench {
         let addresses: Vec<SocketAddr> = addresses.into_iter().map(|it| it.parse().unwrap()).collect();
         let now = self.now;
         self.engine.with(torrent, |torrent, _| {
-            torrent.with_transfer(|transfer| transfer.found(now, addresses, Origin::User));
+            torrent.with_transfer(|transfer| _ = transfer.finder_mut().found(now, addresses, Origin::User));
         });
         self.engine.end_turn(now);
     }

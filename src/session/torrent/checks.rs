@@ -389,6 +389,7 @@ impl Torrent {
         let config = SwarmConfig {
             info_hash: metainfo.info_hash.wire(),
             layout: metainfo.layout.clone(),
+            metadata: metainfo.info_bytes.clone(),
             peer_id: context.identity.peer_id,
             port: context.identity.port,
             have,
@@ -420,7 +421,7 @@ impl Torrent {
 
     /// Goes into the state that the user asked for.
     fn go_on(&mut self, now: Instant, named: Vec<SocketAddr>, prepared: bool, context: &mut Context) {
-        self.with_transfer(|transfer| transfer.found(now, named, Origin::User));
+        self.with_finder(|finder| finder.found(now, named, Origin::User));
         self.input(now, Input::Enter(self.state));
         if self.state != State::Started {
             return;

@@ -10,6 +10,7 @@ use super::{Activity, Torrent};
 use crate::bitfield::Bitfield;
 use crate::disk::OnDisk;
 use crate::event::{Kind, Severity, Verdict};
+use crate::fetch::Ticket;
 use crate::ids::{InfoHashes, Round, TorrentId};
 use crate::lobby::{Lobby, LobbyConfig};
 use crate::metainfo::{Magnet, Metainfo, sha1};
@@ -37,6 +38,7 @@ pub(super) struct Fetching {
 /// What became of metadata that peers gave.
 pub(crate) struct ReadMetadata {
     round: Round,
+    ticket: Ticket,
     read: Read,
 }
 
@@ -73,7 +75,6 @@ impl Torrent {
         let unknown = Metainfo::unknown(magnet.info_hash, name, trackers, web_seeds);
         let mut torrent = Torrent::new(now, id, unknown, options, None, context);
         let config = LobbyConfig {
-            info_hash: magnet.info_hash.wire(),
             peer_id: context.identity.peer_id,
             port: context.identity.port,
             max_peers: context.options.max_peers,
@@ -81,8 +82,7 @@ impl Torrent {
         let mut lobby = Lobby::new(now, config, torrent.new_finder(context));
         lobby.want_events(context.subscribers.least());
         let round = context.counter.round();
-        torrent.activity =
-            Activity::Fetching(Fetching { round, lobby: Box::new(lobby), magnet, claims });
+        torrent.activity = Activity::Fetching(Fetching { round, lobby: Box::new(lobby), magnet, claims });
         torrent
     }
 
@@ -100,16 +100,16 @@ impl Torrent {
     }
 
     /// Sees whether metadata are right, and what they say, beside the loop.
-    pub(super) fn read_metadata(&self, bytes: Vec<u8>, context: &Context) {
+    pub(super) fn read_metadata(&self, ticket: Ticket, bytes: Arc<[u8]>, context: &Context) {
         let Activity::Fetching(fetching) = &self.activity else { return };
         let (magnet, claims) = (fetching.magnet.clone(), fetching.claims.clone());
         let (id, round, notify) = (self.id, fetching.round, context.notify.clone());
         let options = self.options.clone();
         let work = move || {
             let read = read(&bytes, &magnet, &options, &claims);
-            let _ = notify.send(Notice::Metadata(id, ReadMetadata { round, read }));
+            let _ = notify.send(Notice::Metadata(id, ReadMetadata { round, ticket, read }));
         };
-        // One at a time for a torrent.
+        // A few at a time for a torrent: as many as the machine that collects them allows.
         context.disk.sync_queue().push(Box::new(work));
     }
 
@@ -120,7 +120,7 @@ impl Torrent {
             return;
         }
         self.has_input = true;
-        fetching.lobby.on_verified(now, matches!(read.read, Read::Wrong));
+        fetching.lobby.on_verified(now, read.ticket, !matches!(read.read, Read::Wrong));
         if !self.goes_on() {
             return;
         }
@@ -206,7 +206,9 @@ fn read(bytes: &[u8], magnet: &Magnet, options: &TorrentOptions, claims: &Claims
     }
     let metainfo = match Metainfo::of_info(bytes) {
         Ok(metainfo) => with_link(metainfo, magnet),
-        Err(error) => return Read::Unusable(format!("the metadata are no torrent that btget can read: {error}")),
+        Err(error) => {
+            return Read::Unusable(format!("the metadata are no torrent that btget can read: {error}"));
+        }
     };
     if let Some(state_dir) = options.state_dir.as_deref().filter(|_| !options.metadata_only) {
         // If that fails, the next start fetches them again.
@@ -253,6 +255,8 @@ fn selected(metainfo: &Metainfo, ranges: Option<&[Range<u32>]>) -> Result<Vec<u3
     let is_any = metainfo.files.iter().zip(&weights).any(|(file, &weight)| weight > 0 && !file.pad);
     let files = count(metainfo.files.len() as u64, "file");
     is_any.then_some(weights).ok_or_else(|| {
-        format!("the magnet link selects (so=) no file that is there: the torrent has {files}; choose by --files")
+        format!(
+            "the magnet link selects (so=) no file that is there: the torrent has {files}; choose by --files"
+        )
     })
 }

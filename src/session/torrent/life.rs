@@ -204,7 +204,9 @@ impl Torrent {
         match &self.obstacle {
             Some((verdict, reason)) => (*verdict, reason.clone()),
             None if self.is_complete() => (Verdict::Complete, "complete".into()),
-            None if self.is_fetching() => (Verdict::Incomplete, "stopped before the metadata were there".into()),
+            None if self.is_fetching() => {
+                (Verdict::Incomplete, "stopped before the metadata were there".into())
+            }
             None if !all_known => (Verdict::Incomplete, "stopped before the check was done".into()),
             None => (Verdict::Incomplete, "stopped with wanted data missing".into()),
         }

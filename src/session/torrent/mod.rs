@@ -42,8 +42,8 @@ use life::Life;
 use obstacles::ErrorState;
 use progress::{ProgressReports, RunCounters};
 
-pub(crate) use fetching::{choose, with_link};
 pub(super) use fetching::ReadMetadata;
+pub(crate) use fetching::{choose, with_link};
 pub(super) use saving::{LastSaved, Synced, TakenSnapshot};
 
 /// A torrent.
@@ -160,6 +160,7 @@ impl Torrent {
                 files: metainfo.files.len(),
             },
         );
+        self.call_named_peers(now, context);
         match self.is_fetching() {
             true => self.input(now, Input::Enter(self.state)),
             false => self.begin_with_data(now, refusal, context),

@@ -1,13 +1,17 @@
 //! A torrent's connections: calls, handshakes, what peers send and what they are sent.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use tokio::net::lookup_host;
+use tokio::time::timeout;
 
 use super::{Activity, Torrent};
 use crate::event::{Direction, Kind, Severity, State};
 use crate::finder::{DialEnd, Finder, Origin};
 use crate::ids::PeerKey;
 use crate::lobby::Lobby;
+use crate::metainfo::PeerAddress;
 use crate::net::dial::{DialError, Established, MAX_CALL};
 use crate::net::driver::{FromPeer, Incoming, Outgoing};
 use crate::session::context::Context;
@@ -18,6 +22,12 @@ use crate::wire::{Handshake, Limits, Message, Reserved};
 
 /// Peers that the user names while a torrent is checked; further ones are forgotten.
 const MAX_NAMED: usize = 200;
+
+/// How long a name may be looked up.
+const LOOK_UP: Duration = Duration::from_secs(10);
+
+/// Addresses of one name that are called.
+const MAX_OF_NAME: usize = 8;
 
 impl Torrent {
     /// What we offer the peers of this torrent: the fast extension (BEP 6) and the extension protocol (BEP 10).
@@ -166,10 +176,7 @@ impl Torrent {
         });
         let reserved = theirs.reserved.shared_with(self.offer());
         let was_greeted = false;
-        self.input(
-            now,
-            Input::Connected(Hello { peer, address, direction, reserved, peer_id, was_greeted }),
-        );
+        self.input(now, Input::Connected(Hello { peer, address, direction, reserved, peer_id, was_greeted }));
     }
 
     /// Whether peers may be connected, to be asked for data or for metadata, or to wait for either.
@@ -184,7 +191,33 @@ impl Torrent {
             let is_kept = check.named.len() < MAX_NAMED && !context.is_filtered(address);
             return check.named.extend(is_kept.then_some(address));
         }
-        self.with_finder(|finder| drop(finder.found(now, [address], Origin::User)));
+        self.with_finder(|finder| finder.found(now, [address], Origin::User));
+    }
+
+    /// Calls the peers that the user or a magnet link names, once their names are looked up.
+    pub(super) fn call_named_peers(&mut self, now: Instant, context: &mut Context) {
+        let mut names = Vec::new();
+        for peer in std::mem::take(&mut self.options.peers) {
+            match peer {
+                PeerAddress::Ip(address) => self.add_peer(now, address, context),
+                PeerAddress::Name(host, port) => names.push((host, port)),
+            }
+        }
+        if names.is_empty() {
+            return;
+        }
+        let (id, notify) = (self.id, context.notify.clone());
+        // One after the other: a link may name a hundred.
+        tokio::task::spawn_local(async move {
+            for (host, port) in names.into_iter().take(MAX_NAMED) {
+                let looked_up = timeout(LOOK_UP, lookup_host((host, port))).await;
+                let Ok(Ok(addresses)) = looked_up else { continue };
+                for address in addresses.take(MAX_OF_NAME) {
+                    // The session may be over.
+                    let _ = notify.send(Notice::Named(id, address));
+                }
+            }
+        });
     }
 
     /// What a connection of this torrent has to say.

@@ -38,20 +38,13 @@ impl Torrent {
     }
 
     /// Tells the finder of something, likewise.
-    pub(super) fn with_finder(&mut self, tell: impl FnOnce(&mut Finder)) {
-        let lobby = match &mut self.activity {
-            Activity::Fetching(fetching) => Some(&mut fetching.lobby),
-            Activity::Checking(check) => check.lobby.as_mut(),
-            Activity::Running { transfer, .. } => {
-                tell(transfer.finder_mut());
-                self.has_input = true;
-                return;
-            }
+    pub(super) fn with_finder<T>(&mut self, tell: impl FnOnce(&mut Finder) -> T) {
+        let finder = match &mut self.activity {
+            Activity::Fetching(fetching) => Some(fetching.lobby.finder_mut()),
+            Activity::Checking(check) => check.lobby.as_mut().map(|lobby| lobby.finder_mut()),
+            Activity::Running { transfer, .. } => Some(transfer.finder_mut()),
         };
-        if let Some(lobby) = lobby {
-            tell(lobby.finder_mut());
-            self.has_input = true;
-        }
+        self.has_input |= finder.map(tell).is_some();
     }
 
     /// There is room in memory for a piece, for which it has waited.
@@ -88,14 +81,14 @@ impl Torrent {
         transfer.poll_finder(now)
     }
 
-    fn perform_lobby(&mut self, now: Instant, context: &mut Context) {
+    pub(super) fn perform_lobby(&mut self, now: Instant, context: &mut Context) {
         while let Some(output) = self.lobby_mut().and_then(|lobby| lobby.poll(now)) {
             match output {
                 LobbyOutput::Send(peer, message) => {
                     self.send(now, peer, Outgoing::Message(message), context);
                 }
                 LobbyOutput::Close(peer, reason) => self.close(peer, reason, context),
-                LobbyOutput::Verify(metadata) => self.read_metadata(metadata, context),
+                LobbyOutput::Verify(ticket, bytes) => self.read_metadata(ticket, bytes, context),
                 LobbyOutput::Event(kind) => self.tell(context, kind),
             }
         }

@@ -107,9 +107,7 @@ impl Torrent {
     /// The trackers, by tier and in the order in which they are asked.
     pub(crate) fn trackers(&self) -> Vec<Tier> {
         let mut tiers: BTreeMap<usize, Tier> = BTreeMap::new();
-        for tracker in
-            self.finder().into_iter().flat_map(|finder| finder.announcer().trackers())
-        {
+        for tracker in self.finder().into_iter().flat_map(|finder| finder.announcer().trackers()) {
             let TrackerStatus { complete, incomplete, failures_in_row: failures, peers, peers6, .. } =
                 tracker;
             let (url, number) = (without_credentials(tracker.url).into_owned(), tracker.tier);

@@ -88,7 +88,7 @@ impl Torrent {
     /// A tracker has named peers of one family of addresses, and is still asked for those of the other.
     pub(crate) fn on_found_early(&mut self, now: Instant, asked_in: Round, peers: Vec<SocketAddr>) {
         if self.round() == asked_in {
-            self.with_finder(|finder| drop(finder.found(now, peers, Origin::Tracker)));
+            self.with_finder(|finder| finder.found(now, peers, Origin::Tracker));
         }
     }
 

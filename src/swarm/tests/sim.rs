@@ -195,6 +195,7 @@ impl Sim {
         Sim {
             seed,
             layout: Arc::new(Layout::new(piece_length, [(size, false)]).unwrap()),
+            metadata: Arc::default(),
             nodes: Vec::new(),
             trace: 0xcbf2_9ce4_8422_2325,
             events: 0,
@@ -411,7 +412,14 @@ impl Sim {
         let both = Reserved::FAST.with(Reserved::EXTENSION);
         let modern = self.nodes[of].spec.modern && self.nodes[to].spec.modern;
         let reserved = if modern { both } else { Reserved::default() };
-        Hello { peer, address, direction, reserved, peer_id: self.nodes[of].swarm().config.peer_id, was_greeted: false }
+        Hello {
+            peer,
+            address,
+            direction,
+            reserved,
+            peer_id: self.nodes[of].swarm().config.peer_id,
+            was_greeted: false,
+        }
     }
 
     fn dial_ends(&mut self, node: usize, address: SocketAddr, conn: Option<usize>) {
@@ -457,7 +465,7 @@ impl Sim {
         let min_interval = Some(Duration::from_secs(60));
         let answer = Answer { interval, min_interval, peers, ..Answer::default() };
         let now = self.instant();
-        self.tell(node, |transfer| transfer.announced(now, token, Ok(answer)));
+        self.tell(node, |transfer| transfer.finder_mut().announced(now, token, Ok(answer)));
     }
 
     fn drain(&mut self, node: usize) {

@@ -55,6 +55,7 @@ impl Table {
         let mut config = SwarmConfig {
             info_hash: WireHash([7; 20]),
             layout: layout.clone(),
+            metadata: Arc::default(),
             peer_id: PeerId([b'm'; 20]),
             port: 6881,
             have: Bitfield::new(num),
@@ -200,7 +201,7 @@ impl Table {
     }
 
     pub(super) fn found(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
-        self.transfer.found(self.now, addresses, Origin::Tracker);
+        self.transfer.finder_mut().found(self.now, addresses, Origin::Tracker);
         self.drain();
     }
 
