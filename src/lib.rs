@@ -66,6 +66,9 @@ pub mod internals {
     pub mod cli {
         pub use crate::cli::*;
     }
+    pub mod fetch {
+        pub use crate::fetch::*;
+    }
     pub mod finder {
         pub use crate::finder::*;
     }

@@ -73,6 +73,7 @@ const ROOMS: &[Room] = &[
     Room { name: "metainfo", knows: &["bencode", "hash", "ids", "layout", "text"], may: &[] },
     Room { name: "event", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
     Room { name: "wire", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
+    Room { name: "fetch", knows: &["ids", "wire"], may: &[] },
     Room { name: "finder", knows: &["address", "event", "ids", "text"], may: &[] },
     // Of the finder it knows the plain words for how a connection ends.
     Room {
@@ -159,8 +160,8 @@ const ROOMS: &[Room] = &[
     Room {
         name: "lib",
         knows: &[
-            "bencode", "bitfield", "blocks", "budget", "cli", "client", "event", "finder", "hash", "ids",
-            "layout", "metainfo", "storage", "swarm", "text", "tracker", "wire",
+            "bencode", "bitfield", "blocks", "budget", "cli", "client", "event", "fetch", "finder", "hash",
+            "ids", "layout", "metainfo", "storage", "swarm", "text", "tracker", "wire",
         ],
         may: &[],
     },
