@@ -111,7 +111,17 @@ fn join(swarm: &mut Swarm, now: Instant, peer: PeerKey, pieces: u32, half: Optio
     let address = ([10, 0, 0, peer.0 as u8], 6881).into();
     let reserved = Reserved::EXTENSION.with(Reserved::FAST);
     let peer_id = PeerId([peer.0 as u8 + 10; 20]);
-    swarm.handle(now, Input::Connected(Hello { peer, address, direction: Direction::In, reserved, peer_id }));
+    swarm.handle(
+        now,
+        Input::Connected(Hello {
+            peer,
+            address,
+            direction: Direction::In,
+            reserved,
+            peer_id,
+            was_greeted: false,
+        }),
+    );
     let mut has = Bitfield::full(pieces);
     if let Some(number) = half {
         has = Bitfield::new(pieces);

@@ -84,6 +84,7 @@ const ROOMS: &[Room] = &[
             "blocks",
             "budget",
             "event",
+            "fetch::MetadataServer",
             "finder::Parting",
             "hash",
             "ids",
@@ -93,7 +94,13 @@ const ROOMS: &[Room] = &[
         ],
         may: &[],
     },
-    Room { name: "transfer", knows: &["blocks", "event", "finder", "ids", "layout", "swarm"], may: &[] },
+    // Of the swarm they know the words for what happens to a peer, which are the same.
+    Room { name: "lobby", knows: &["event", "fetch", "finder", "ids", "layout", "swarm", "wire"], may: &[] },
+    Room {
+        name: "transfer",
+        knows: &["blocks", "event", "finder", "ids", "layout", "lobby", "swarm"],
+        may: &[],
+    },
     // The edges. Those of the disk know no peers; those of the network decide nothing.
     Room {
         name: "storage",
@@ -126,8 +133,9 @@ const ROOMS: &[Room] = &[
     Room {
         name: "session",
         knows: &[
-            "address", "bitfield", "blocks", "budget", "check", "client", "disk", "event", "finder", "hash",
-            "ids", "layout", "metainfo", "net", "storage", "swarm", "text", "tracker", "transfer", "wire",
+            "address", "bitfield", "blocks", "budget", "check", "client", "disk", "event", "fetch", "finder",
+            "hash", "ids", "layout", "lobby", "metainfo", "net", "storage", "swarm", "text", "tracker",
+            "transfer", "wire",
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],
     },

@@ -1,6 +1,7 @@
 //! A running session.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
@@ -88,6 +89,11 @@ impl Session {
         self.add_known(info_hash, facts, Addition { known: Known::Metainfo(metainfo, claim), options })
     }
 
+    /// What an earlier run has kept in `state_dir` of what a magnet link is. Needs no session.
+    pub fn kept_metadata(state_dir: &Path, magnet: &Magnet) -> Option<Metainfo> {
+        kept::load(state_dir, magnet.info_hash).map(|metainfo| with_link(metainfo, magnet))
+    }
+
     /// Adds a torrent of which a magnet link gives the hash. Peers are asked what it is, unless an earlier run has kept that in
     /// `options.state_dir`; then it goes on as [`Session::add`] does, with the files of `options.choice`.
     ///
@@ -97,9 +103,8 @@ impl Session {
     pub fn add_magnet(&self, magnet: Magnet, options: TorrentOptions) -> Result<Client, Error> {
         let mut options = options;
         options.peers.extend(magnet.peers.iter().cloned());
-        let kept = options.state_dir.as_ref().and_then(|state_dir| kept::load(state_dir, magnet.info_hash));
-        if let Some(metainfo) = kept {
-            let metainfo = with_link(metainfo, &magnet);
+        let state_dir = options.state_dir.as_deref();
+        if let Some(metainfo) = state_dir.and_then(|state_dir| Session::kept_metadata(state_dir, &magnet)) {
             let priorities = choose(&metainfo, &magnet, &options).map_err(Error::NoSuchFile)?;
             return self.add(metainfo, TorrentOptions { priorities, ..options });
         }

@@ -111,13 +111,16 @@ events! {
 
     /// A torrent joined the session. Of a magnet link, size, pieces and files are 0 until `metadata_received` tells them.
     ("torrent_added", Info) TorrentAdded { name: String, size: u64, pieces: u32, files: usize }
-    => format!(
-        "added {}: {} in {} and {}",
-        escape(name),
-        Size(*size),
-        count(*files as u64, "file"),
-        count(*pieces, "piece")
-    ),
+    => match files {
+        0 => format!("added {}; what it is, peers have to say", escape(name)),
+        files => format!(
+            "added {}: {} in {} and {}",
+            escape(name),
+            Size(*size),
+            count(*files as u64, "file"),
+            count(*pieces, "piece")
+        ),
+    },
 
     /// A torrent of which a magnet link gave the hash alone is looked for: this peer is asked for its metadata, and says that they have so many bytes.
     ("metadata_requested", Info) MetadataRequested { address: SocketAddr, size: Option<u64> }

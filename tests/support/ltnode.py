@@ -3,7 +3,7 @@
 
     ltnode.py TORRENT SAVE_PATH ADDRESS
 
-Seeds or downloads TORRENT in SAVE_PATH, listening on ADDRESS (a port of the system's choice). Says
+Seeds or downloads TORRENT, a file or a magnet link, in SAVE_PATH, listening on ADDRESS (a port of the system's choice). Says
 on standard output, a line each: `listening PORT`, `progress PERCENT`, `pieces COUNT of COUNT`, `complete` once every piece is
 there, `warning TEXT`. Ends when standard input is closed, so that it never outlives its test.
 """
@@ -47,8 +47,11 @@ def settings(address):
 def main():
     torrent, save_path, address = sys.argv[1:4]
     session = lt.session(settings(address))
-    params = lt.add_torrent_params()
-    params.ti = lt.torrent_info(torrent)
+    if torrent.startswith("magnet:"):
+        params = lt.parse_magnet_uri(torrent)
+    else:
+        params = lt.add_torrent_params()
+        params.ti = lt.torrent_info(torrent)
     params.save_path = save_path
     handle = session.add_torrent(params)
     port_said = complete_said = False
@@ -61,7 +64,7 @@ def main():
             elif "error" in alert.what() or "failed" in alert.what():
                 say("warning", alert.what(), alert.message())
         status = handle.status()
-        checked = status.state not in (
+        checked = status.has_metadata and status.state not in (
             lt.torrent_status.states.checking_files,
             lt.torrent_status.states.checking_resume_data,
         )
@@ -70,7 +73,7 @@ def main():
             say("progress", progress)
             last_progress = progress
         if checked and status.num_pieces != last_pieces:
-            say("pieces", status.num_pieces, "of", params.ti.num_pieces())
+            say("pieces", status.num_pieces, "of", handle.torrent_file().num_pieces())
             last_pieces = status.num_pieces
         if checked and status.is_seeding and not complete_said:
             say("complete")

@@ -20,7 +20,7 @@ use crate::cli::show::say::Mark;
 use crate::cli::show::screen::message;
 use crate::cli::show::torrent::{show, show_json};
 use crate::cli::signals;
-use crate::client::{FileChoice, TorrentOptions};
+use crate::client::{FileChoice, Session, TorrentOptions};
 use crate::event::{Event, Kind, Pieces, Verdict};
 use crate::metainfo::Metainfo;
 use crate::text::escape;
@@ -43,6 +43,11 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
         signals::hold().map_err(no_signals)?;
     }
     let (given, unread) = torrents(config)?;
+    let given = match config.mode {
+        Mode::Transfer => given,
+        // What is known needs no session.
+        Mode::Show | Mode::Check(_) => given.into_iter().map(|given| kept(config, given)).collect(),
+    };
     save_given(config, &given)?;
     let exit_code = match &config.mode {
         Mode::Show => {
@@ -180,6 +185,16 @@ fn all_known(config: &Config, given: Vec<Given>, exit: fn(i32) -> !) -> Result<(
         }
     }
     Ok((known, unknown))
+}
+
+/// A magnet link of which an earlier run has kept what it is needs no peer.
+fn kept(config: &Config, given: Given) -> Given {
+    let Given::Magnet(magnet) = &given else { return given };
+    let state_dir = config.torrent.state_dir.as_deref();
+    match state_dir.and_then(|state_dir| Session::kept_metadata(state_dir, magnet)) {
+        Some(metainfo) => Given::Torrent(Loaded { from: given.from().to_owned(), metainfo }),
+        None => given,
+    }
 }
 
 /// `--save-torrent` of what is known at once.

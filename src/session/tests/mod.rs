@@ -89,7 +89,10 @@ impl Bench {
             priorities: &options.priorities,
         };
         let claim = crate::storage::claim::Claims::default().claim(&wanted);
-        self.command(Command::Add(Box::new(Addition { metainfo, options, claim }), reply));
+        self.command(Command::Add(
+            Box::new(Addition { known: super::Known::Metainfo(metainfo, claim), options }),
+            reply,
+        ));
         added.recv().unwrap().unwrap()
     }
 

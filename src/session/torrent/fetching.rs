@@ -86,11 +86,12 @@ impl Torrent {
         torrent
     }
 
-    /// Bytes that are left at the least while nobody knows how many there are: some.
-    pub(super) fn least_left(&self) -> u64 {
+    /// Bytes that the torrent lacks, wanted or not, as trackers are told (BEP 3); some, while nobody knows how many there are.
+    pub(super) fn lacks(&self) -> u64 {
         match &self.activity {
             Activity::Fetching(fetching) => fetching.magnet.length.unwrap_or(1).max(1),
-            Activity::Checking(_) | Activity::Running { .. } => 0,
+            Activity::Checking(check) => self.layout().total() - check.known.bytes(self.layout()),
+            Activity::Running { transfer, .. } => transfer.swarm().left(),
         }
     }
 
@@ -171,19 +172,22 @@ impl Torrent {
             check.lobby = Some(lobby);
         }
         match priorities {
-            _ if self.options.metadata_only => {
-                self.end_last_check(now, Verdict::Complete, "the metadata are there".to_owned(), context);
-            }
-            Err(reason) => {
+            Err(reason) if !self.options.metadata_only => {
                 self.obstacle = Some((Verdict::NoSuchFile, reason.clone()));
-                self.end_last_check(now, Verdict::NoSuchFile, reason, context);
+                self.end_unchecked(now, Verdict::NoSuchFile, reason, context);
             }
-            Ok(_) => self.begin_with_data(now, refusal.as_ref(), context),
+            _ => self.begin_with_data(now, refusal.as_ref(), context),
         }
     }
 
     /// Ends before anything of the disk has been looked at: there is nothing to be saved.
-    fn end_last_check(&mut self, now: Instant, verdict: Verdict, reason: String, context: &mut Context) {
+    pub(super) fn end_unchecked(
+        &mut self,
+        now: Instant,
+        verdict: Verdict,
+        reason: String,
+        context: &mut Context,
+    ) {
         self.begin_end(now, verdict, reason, context);
         self.end_last_save();
     }

@@ -175,6 +175,9 @@ impl Torrent {
             self.tell_if(context, Severity::Info, || Kind::UrlSeed { url, reason });
         }
         self.tell_unused_trackers(context);
+        if self.options.metadata_only {
+            return self.end_unchecked(now, Verdict::Complete, "the metadata are there".to_owned(), context);
+        }
         match refusal {
             Some(error) => self.refuse_to_begin(now, error, context),
             None => self.begin_check(now, self.options.full_check, None, context),

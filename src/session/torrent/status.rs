@@ -44,7 +44,7 @@ impl Torrent {
         let (downloaded, uploaded) = self.run.of(totals.as_ref());
         let totals = totals.unwrap_or_default();
         let left = match self.is_fetching() {
-            true => self.least_left(),
+            true => self.lacks(),
             false => self.wanted.difference(self.have()).bytes(self.layout()),
         };
         let phase = self.phase();

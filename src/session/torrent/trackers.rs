@@ -55,7 +55,7 @@ impl Torrent {
             port: context.identity.port,
             uploaded,
             downloaded,
-            left: self.swarm().map_or_else(|| self.least_left(), Swarm::left),
+            left: self.lacks(),
             event,
             numwant,
             key: context.identity.key,

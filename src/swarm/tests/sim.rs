@@ -195,7 +195,6 @@ impl Sim {
         Sim {
             seed,
             layout: Arc::new(Layout::new(piece_length, [(size, false)]).unwrap()),
-            metadata: Arc::default(),
             nodes: Vec::new(),
             trace: 0xcbf2_9ce4_8422_2325,
             events: 0,
@@ -228,6 +227,7 @@ impl Sim {
         let mut config = SwarmConfig {
             info_hash: WireHash([7; 20]),
             layout: self.layout.clone(),
+            metadata: Arc::default(),
             peer_id: PeerId(peer_id),
             port: 6881,
             have: if spec.complete { Bitfield::full(pieces) } else { Bitfield::new(pieces) },

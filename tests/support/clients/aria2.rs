@@ -3,16 +3,18 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::super::fixture::{Family, Fixture};
+use super::super::fixture::Family;
 use super::super::process::Process;
 use super::{Node, free_port};
 
 pub struct Aria2 {
     process: Process,
+    /// What says that it has everything: of a magnet link, the metadata are a download of their own.
+    done: &'static [&'static str],
 }
 
 impl Aria2 {
-    pub fn start(fixture: &Fixture, family: Family, folder: &Path) -> Aria2 {
+    pub fn start(torrent: &str, family: Family, folder: &Path) -> Aria2 {
         let mut command = Command::new("aria2c");
         command
             .arg("--no-conf")
@@ -27,13 +29,15 @@ impl Aria2 {
             .args(["--check-integrity=true", "--allow-overwrite=true", "--seed-ratio=0.0"])
             .args(["--file-allocation=none", "--enable-color=false", "--show-console-readout=false"])
             .args(["--console-log-level=notice", "--summary-interval=1"])
-            .arg(fixture.torrent());
-        Aria2 { process: Process::start("aria2c", &mut command) }
+            .arg(torrent);
+        let done: &[&str] =
+            if torrent.starts_with("magnet:") { &["SEED("] } else { &["SEED(", "Download complete"] };
+        Aria2 { process: Process::start("aria2c", &mut command), done }
     }
 }
 
 impl Node for Aria2 {
     fn wait_until_complete(&mut self) {
-        self.process.wait_for_line(&["SEED(", "Download complete"]);
+        self.process.wait_for_line(self.done);
     }
 }

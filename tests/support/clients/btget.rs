@@ -26,15 +26,26 @@ impl Btget {
         folder: &Path,
         options: &[&str],
     ) -> Btget {
-        command
-            .arg(fixture.torrent())
-            .arg("--basedir")
-            .arg(folder)
-            .arg("--state-dir")
-            .arg(folder.join("state"))
-            .args(["--port", "0", "--progress", "none", "--bind", &family.loopback().to_string()])
-            .args(options);
-        Btget::run(&mut command)
+        command.arg(fixture.torrent());
+        Btget::run(Btget::on_loopback(&mut command, family, folder).args(options))
+    }
+
+    /// With a magnet link instead.
+    pub fn magnet(link: &str, folder: &Path, options: &[&str]) -> Btget {
+        let mut command = Btget::command();
+        command.arg(link);
+        Btget::run(Btget::on_loopback(&mut command, Family::V4, folder).args(options))
+    }
+
+    fn on_loopback<'c>(command: &'c mut Command, family: Family, folder: &Path) -> &'c mut Command {
+        command.arg("--basedir").arg(folder).arg("--state-dir").arg(folder.join("state")).args([
+            "--port",
+            "0",
+            "--progress",
+            "none",
+            "--bind",
+            &family.loopback().to_string(),
+        ])
     }
 
     /// Over IPv4 and with all events.

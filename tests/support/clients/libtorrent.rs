@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use super::super::fixture::{Family, Fixture};
+use super::super::fixture::Family;
 use super::super::process::Process;
 use super::Node;
 
@@ -39,11 +39,11 @@ pub fn is_installed() -> bool {
 }
 
 impl Libtorrent {
-    pub fn start(fixture: &Fixture, family: Family, folder: &Path) -> Libtorrent {
+    pub fn start(torrent: &str, family: Family, folder: &Path) -> Libtorrent {
         let python = python().expect("only called where libtorrent is installed");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/ltnode.py");
         let mut command = Command::new(python);
-        command.arg(script).arg(fixture.torrent()).arg(folder).arg(family.loopback().to_string());
+        command.arg(script).arg(torrent).arg(folder).arg(family.loopback().to_string());
         let mut process = Process::start("libtorrent", &mut command);
         process.wait_for_line(&["listening "]);
         Libtorrent { process }

@@ -53,10 +53,15 @@ impl Client {
 
     /// Starts it on `folder`: to seed what is there, or to download what is not.
     pub fn start(self, fixture: &Fixture, family: Family, folder: &Path) -> Box<dyn Node> {
+        self.start_with(fixture.torrent().to_str().unwrap(), family, folder)
+    }
+
+    /// The same with the path of a .torrent or a magnet link.
+    pub fn start_with(self, torrent: &str, family: Family, folder: &Path) -> Box<dyn Node> {
         match self {
-            Client::Libtorrent => Box::new(libtorrent::Libtorrent::start(fixture, family, folder)),
-            Client::Aria2 => Box::new(aria2::Aria2::start(fixture, family, folder)),
-            Client::Transmission => Box::new(transmission::Transmission::start(fixture, family, folder)),
+            Client::Libtorrent => Box::new(libtorrent::Libtorrent::start(torrent, family, folder)),
+            Client::Aria2 => Box::new(aria2::Aria2::start(torrent, family, folder)),
+            Client::Transmission => Box::new(transmission::Transmission::start(torrent, family, folder)),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::super::fixture::{Family, Fixture};
+use super::super::fixture::Family;
 use super::super::process::{Process, wait_until};
 use super::{Node, free_port};
 
@@ -27,7 +27,7 @@ pub struct Transmission {
 }
 
 impl Transmission {
-    pub fn start(fixture: &Fixture, family: Family, folder: &Path) -> Transmission {
+    pub fn start(torrent: &str, family: Family, folder: &Path) -> Transmission {
         let config = TempDir::new().unwrap();
         let rpc_port = free_port();
         let settings = settings(family, rpc_port, free_port(), folder);
@@ -43,19 +43,23 @@ impl Transmission {
             .into();
         let url = format!("http://127.0.0.1:{rpc_port}/transmission/rpc");
         let mut transmission = Transmission { process, agent, url, _config: config };
-        transmission.add(fixture, folder);
+        transmission.add(torrent, folder);
         transmission
     }
 
     /// Adds the torrent, lets it check what is there, and starts it.
-    fn add(&mut self, fixture: &Fixture, folder: &Path) {
+    fn add(&mut self, torrent: &str, folder: &Path) {
         let add = json!({
-            "filename": fixture.torrent(), "download-dir": folder, "paused": true,
+            "filename": torrent, "download-dir": folder, "paused": true,
         });
         wait_until("transmission-daemon to answer", String::new, || {
             self.process.assert_alive();
             self.try_call("torrent-add", &add)
         });
+        if torrent.starts_with("magnet:") {
+            self.call("torrent-start-now", &json!({}));
+            return;
+        }
         self.call("torrent-verify", &json!({}));
         self.wait_for("the check of what is there", |torrent| {
             (!CHECKING.contains(&torrent["status"].as_i64()?)).then_some(())
@@ -64,7 +68,7 @@ impl Transmission {
     }
 
     fn wait_for(&mut self, what: &str, found: impl Fn(&Value) -> Option<()>) {
-        let fields = json!({ "fields": ["status", "leftUntilDone", "errorString", "trackerStats", "peers"] });
+        let fields = json!({ "fields": ["status", "metadataPercentComplete", "leftUntilDone", "errorString", "trackerStats", "peers"] });
         wait_until(
             what,
             || self.process.story(),
@@ -99,7 +103,8 @@ impl Transmission {
 impl Node for Transmission {
     fn wait_until_complete(&mut self) {
         self.wait_for("transmission-daemon to have everything", |torrent| {
-            (torrent["leftUntilDone"].as_i64()? == 0).then_some(())
+            let is_known = torrent["metadataPercentComplete"].as_f64()? == 1.0;
+            (is_known && torrent["leftUntilDone"].as_i64()? == 0).then_some(())
         });
     }
 }
