@@ -74,7 +74,12 @@ const ROOMS: &[Room] = &[
     Room { name: "event", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
     Room { name: "wire", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
     Room { name: "fetch", knows: &["ids", "wire"], may: &[] },
-    Room { name: "finder", knows: &["address", "event", "ids", "text"], may: &[] },
+    // Of the wire it knows what peers tell of one another, and of themselves to their neighbours.
+    Room {
+        name: "finder",
+        knows: &["address", "event", "ids", "text", "wire::extended", "wire::lsd"],
+        may: &[],
+    },
     // Of the finder it knows the plain words for how a connection ends.
     Room {
         name: "swarm",

@@ -7,6 +7,7 @@
 pub mod announce;
 
 mod candidates;
+mod pex;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use announce::{Announce, AnnounceFailure, AnnounceNeed, Announcer, Answer, Outco
 use candidates::Candidates;
 use rules::Admission;
 
+pub use pex::{Pex, PexNews};
 pub use rules::{IpFilter, Rules};
 
 /// Calls under way at the same time for one torrent; for the process there are as many as there may be connections. With
