@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::hash::{Sha1, Sha256};
+use crate::hash::{Sha1, Sha256, read_hex};
 
 /// One torrent in this process, from when it is added until it is removed; never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -69,6 +69,21 @@ impl fmt::Debug for WireHash {
         write!(f, "{self}")
     }
 }
+
+impl std::str::FromStr for WireHash {
+    type Err = InvalidWireHash;
+
+    /// From 40 hexadecimal digits.
+    fn from_str(text: &str) -> Result<WireHash, InvalidWireHash> {
+        let mut hash = WireHash([0; 20]);
+        read_hex(text, &mut hash.0).map(|()| hash).ok_or(InvalidWireHash)
+    }
+}
+
+/// A text is no [`WireHash`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("no 40 hexadecimal digits")]
+pub struct InvalidWireHash;
 
 /// The identity of a torrent's content: the hash of its `info` dictionary over the bytes as they stand, SHA-1 in
 /// version 1 (BEP 3), SHA-256 in version 2 (BEP 52), both in a hybrid.

@@ -11,6 +11,7 @@ use btget::internals::wire::extended::{
     MAX_METADATA_PIECES, MAX_METADATA_SIZE, MAX_PEX_PEERS, MetadataMessage, Offer, PexMessage,
     usable_metadata_size,
 };
+use btget::internals::wire::lsd::{LSD_GROUPS, LsdAnnounce, MAX_LSD_HASHES, MAX_LSD_PACKET, MAX_LSD_READ};
 use btget::internals::wire::{
     ExtensionHandshake, Frame, Handshake, Limits, Message, PeerId, next_frame, piece_header,
 };
@@ -24,6 +25,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode),
     ("extension", extension),
+    ("lsd", lsd),
     ("magnet", magnet),
     ("metainfo", metainfo),
     ("part_file", part_file),
@@ -179,6 +181,19 @@ pub fn ut_pex(payload: &[u8]) {
         // IPv4 addresses in the clothes of IPv6 change their list, and may find it full.
         let again = PexMessage::decode(&message.encode()).expect("what we write can be read");
         assert!(again.added.iter().all(|peer| message.added.contains(peer)));
+    }
+}
+
+/// A packet of local discovery (BEP 14): bounded, and what is read can be written.
+pub fn lsd(packet: &[u8]) {
+    if let Some(mut announce) = LsdAnnounce::decode(packet) {
+        assert!(announce.port != 0 && (1..=MAX_LSD_READ / 40).contains(&announce.info_hashes.len()));
+        announce.info_hashes.truncate(MAX_LSD_HASHES);
+        for group in LSD_GROUPS {
+            let again = announce.encode(group);
+            assert!(again.len() <= MAX_LSD_PACKET);
+            assert_eq!(LsdAnnounce::decode(&again).as_ref(), Some(&announce));
+        }
     }
 }
 

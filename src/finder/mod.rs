@@ -7,6 +7,7 @@
 pub mod announce;
 
 mod candidates;
+mod lsd;
 mod pex;
 mod rules;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use announce::{Announce, AnnounceFailure, AnnounceNeed, Announcer, Answer, Outco
 use candidates::Candidates;
 use rules::Admission;
 
+pub use lsd::LocalDiscovery;
 pub use pex::{Pex, PexNews};
 pub use rules::{IpFilter, Rules};
 

@@ -63,6 +63,19 @@ fn write_hex(f: &mut std::fmt::Formatter<'_>, bytes: &[u8]) -> std::fmt::Result 
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
+/// Fills `bytes` by the hexadecimal digits in `text`, in either case; `None` if they are not exactly as many as it takes.
+pub fn read_hex(text: &str, bytes: &mut [u8]) -> Option<()> {
+    let digits = text.as_bytes();
+    if digits.len() != 2 * bytes.len() {
+        return None;
+    }
+    let value = |digit: u8| char::from(digit).to_digit(16);
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = (value(pair[0])? << 4 | value(pair[1])?) as u8;
+    }
+    Some(())
+}
+
 /// The words that a SHA-1 computation hands on from block to block (FIPS 180-4, 6.1).
 type HashState = [u32; 5];
 

@@ -15,7 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use super::announce::{MAX_TRACKERS, MAX_URLS, is_host, tracker_url, web_seed_url};
 use super::notes::{ParseNotes, quote};
 use super::{MAX_FILES, Metainfo};
-use crate::hash::Sha1;
+use crate::hash::{Sha1, read_hex};
 use crate::ids::InfoHashes;
 use crate::text::without_credentials;
 
@@ -376,30 +376,17 @@ fn read_topic(topic: &str) -> Result<Topic, String> {
     match space.to_ascii_lowercase().as_str() {
         "btih" => {
             let mut v1 = Sha1([0; 20]);
-            let read = if hash.len() == 40 { hex(hash, &mut v1.0) } else { base32(hash, &mut v1.0) };
+            let read = if hash.len() == 40 { read_hex(hash, &mut v1.0) } else { base32(hash, &mut v1.0) };
             read.map_or_else(|| refused("has no valid info hash"), |()| Ok(Topic::V1(v1)))
         }
         "btmh" => {
             // A multihash: 0x12 is SHA-256, 0x20 its length.
             let digits = hash.strip_prefix("1220");
-            let read = digits.and_then(|digits| hex(digits, &mut [0; 32]));
+            let read = digits.and_then(|digits| read_hex(digits, &mut [0; 32]));
             read.map_or_else(|| refused("has no valid SHA-256 multihash"), |()| Ok(Topic::V2))
         }
         _ => refused("is no BitTorrent info hash"),
     }
-}
-
-/// Fills `bytes` by exactly as many pairs of hexadecimal digits.
-fn hex(text: &str, bytes: &mut [u8]) -> Option<()> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * bytes.len() {
-        return None;
-    }
-    let value = |digit: u8| char::from(digit).to_digit(16);
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = (value(pair[0])? << 4 | value(pair[1])?) as u8;
-    }
-    Some(())
 }
 
 /// Fills `bytes` by exactly as many characters of base32 (RFC 4648, in either case) as say them without padding.
