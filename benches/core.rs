@@ -63,6 +63,7 @@ fn download(pieces: u32, peers: u64, half: bool, missing: u32) -> f64 {
             info_hash: WireHash([1; 20]),
             layout: layout.clone(),
             metadata: Arc::default(),
+            peer_exchange: false,
             peer_id: PeerId([2; 20]),
             port: 1,
             have,

@@ -115,7 +115,13 @@ impl Transfer {
 
     /// The next thing to do about the peers; `None`: nothing before [`Transfer::deadline`] or the next input.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Output> {
-        let output = self.swarm.poll(now);
+        let mut output = self.swarm.poll(now);
+        while output.is_none()
+            && let Some((peer, message)) = self.finder.poll_exchange(now)
+        {
+            self.swarm.send_exchange(now, peer, &message);
+            output = self.swarm.poll(now);
+        }
         self.pass_on(now);
         output
     }
@@ -172,14 +178,20 @@ impl Transfer {
     fn pass_on(&mut self, now: Instant) {
         for report in self.swarm.take_reports() {
             match report {
-                PeerReport::Connected(address) => self.finder.connected(address),
-                PeerReport::Refused(address) => self.finder.refused(now, address),
-                PeerReport::Own(address) => self.finder.is_own(address),
-                PeerReport::Listens(address) => {
-                    self.finder.found(now, [address], Origin::Incoming);
-                    self.finder.connected(address);
+                PeerReport::Connected(peer, address, direction) => {
+                    self.finder.connected(now, peer, address, direction);
                 }
-                PeerReport::Parted(address, how) => self.finder.parted(now, address, how),
+                PeerReport::Refused(address) => self.finder.refused(now, address),
+                PeerReport::Own(address) => self.finder.is_own(now, address),
+                PeerReport::Listens(peer, address) => self.finder.listens(now, peer, address),
+                PeerReport::Wants(peer, wants) => self.finder.wants_exchange(now, peer, wants),
+                PeerReport::Tells(peer, address, message) => {
+                    if !self.finder.exchanged(now, peer, address, &message) {
+                        self.swarm.close_flooding(now, peer);
+                    }
+                }
+                PeerReport::Seed(peer) => self.finder.is_seed(peer),
+                PeerReport::Parted(peer, callable, how) => self.finder.parted(now, peer, callable, how),
                 PeerReport::Banned(address) => self.finder.ban(address),
             }
         }

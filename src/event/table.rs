@@ -331,6 +331,14 @@ events! {
     ("peer_ban", Warning) PeerBan { address: SocketAddr, peer_id: String, reason: String }
     => format!("banned {address}: {}", escape(reason)),
 
+    /// A peer tells of others (BEP 11): so many that it is connected to and that may be called, so many that have left it.
+    ("pex_peers", Info) PexPeers { address: SocketAddr, added: usize, dropped: usize }
+    => format!("{} from {address}", count(*added as u64, "peer")),
+
+    /// A peer of the local network is found (BEP 14).
+    ("lsd_peer", Info) LsdPeer { address: SocketAddr }
+    => format!("{address} is on the local network"),
+
     /// A peer asked for what does not exist or what we do not have.
     ("invalid_request", Info) InvalidRequest { address: SocketAddr, peer_id: String, reason: String }
     => format!("invalid request from {address}: {}", escape(reason)),

@@ -17,8 +17,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::event::{Kind, Severity, WantedEvents};
+use crate::event::{Direction, Kind, Severity, WantedEvents};
+use crate::ids::PeerKey;
 use crate::text::without_credentials;
+use crate::wire::extended::{PexFlags, PexMessage};
 use announce::{Announce, AnnounceFailure, AnnounceNeed, Announcer, Answer, Outcome, Token};
 use candidates::Candidates;
 use rules::Admission;
@@ -126,6 +128,7 @@ pub struct Finder {
     /// Calls under way; at most [`MAX_HALF_OPEN`].
     half_open: BTreeSet<SocketAddr>,
     announcer: Announcer,
+    pex: Pex,
     outputs: VecDeque<FinderOutput>,
     wanted_events: WantedEvents,
 }
@@ -134,8 +137,13 @@ impl Finder {
     /// Without any address, and with these tiers of trackers (BEP 12); `seed` decides all random choices.
     pub fn new(trackers: Vec<Vec<String>>, rules: Rules, seed: u64) -> Finder {
         let mut rng = fastrand::Rng::with_seed(seed);
+        let mut pex = Pex::new();
+        if rules.private || rules.no_peer_exchange {
+            pex.silence();
+        }
         Finder {
             rules,
+            pex,
             candidates: Candidates::new(rng.u64(..)),
             half_open: BTreeSet::new(),
             announcer: Announcer::new(trackers, rng.u64(..)),
@@ -192,7 +200,7 @@ impl Finder {
         self.half_open.remove(&address);
         match how {
             DialEnd::Failed => self.candidates.on_failure(now, address),
-            DialEnd::Own => self.candidates.is_own(address),
+            DialEnd::Own => self.is_own(now, address),
         }
     }
 
@@ -202,8 +210,51 @@ impl Finder {
     }
 
     /// There is a connection with the peer at this address, so it need not be called.
-    pub fn connected(&mut self, address: SocketAddr) {
+    pub fn connected(&mut self, now: Instant, peer: PeerKey, address: SocketAddr, direction: Direction) {
         self.candidates.occupy(address);
+        let callable = (direction == Direction::Out).then_some(address);
+        self.pex.connected(now, peer, address, callable);
+    }
+
+    /// A peer that called us says that it can be called at this address (BEP 10 `p`).
+    pub fn listens(&mut self, now: Instant, peer: PeerKey, callable: SocketAddr) {
+        self.found(now, [callable], Origin::Incoming);
+        self.candidates.occupy(callable);
+        self.pex.listens(now, peer, callable);
+    }
+
+    /// A peer has everything; others are told so.
+    pub fn is_seed(&mut self, peer: PeerKey) {
+        self.pex.set_flags(peer, PexFlags::SEED);
+    }
+
+    /// Whether a peer wants to be told of others (BEP 11).
+    pub fn wants_exchange(&mut self, now: Instant, peer: PeerKey, wants: bool) {
+        self.pex.wants(now, peer, wants);
+    }
+
+    /// A peer at `address` tells us of others. False if it does so far too often, so that it has to be closed.
+    pub fn exchanged(
+        &mut self,
+        now: Instant,
+        peer: PeerKey,
+        address: SocketAddr,
+        message: &PexMessage,
+    ) -> bool {
+        match self.pex.on_message(now, peer, message) {
+            PexNews::Found { added, dropped } => {
+                let added = self.found(now, added, Origin::PeerExchange);
+                self.tell(Severity::Info, || Kind::PexPeers { address, added, dropped });
+                true
+            }
+            PexNews::Ignored => true,
+            PexNews::Flood => false,
+        }
+    }
+
+    /// Whom to tell now of which others; `None`: nobody before [`Finder::deadline`].
+    pub fn poll_exchange(&mut self, now: Instant) -> Option<(PeerKey, PexMessage)> {
+        self.pex.poll(now)
     }
 
     /// A connection was refused for the time being.
@@ -212,12 +263,15 @@ impl Finder {
     }
 
     /// This address is our own.
-    pub fn is_own(&mut self, address: SocketAddr) {
+    pub fn is_own(&mut self, now: Instant, address: SocketAddr) {
         self.candidates.is_own(address);
+        self.pex.is_own(now, address);
     }
 
-    /// The connection with the peer that can be called at this address has ended.
-    pub fn parted(&mut self, now: Instant, address: SocketAddr, how: Parting) {
+    /// A connection has ended, with a peer that can be called at this address, if that is known.
+    pub fn parted(&mut self, now: Instant, peer: PeerKey, callable: Option<SocketAddr>, how: Parting) {
+        self.pex.gone(now, peer);
+        let Some(address) = callable else { return };
         match how {
             Parting::Useful => self.candidates.on_disconnect(now, address, false),
             Parting::Useless => self.candidates.on_disconnect(now, address, true),
@@ -341,7 +395,7 @@ impl Finder {
     /// When to call [`Finder::poll`] though nothing happens.
     pub fn deadline(&self, need: Need) -> Option<Instant> {
         let dial = if self.has_room(need) { self.candidates.next_ready() } else { None };
-        dial.into_iter().chain(self.announcer.deadline()).min()
+        [dial, self.announcer.deadline(), self.pex.deadline()].into_iter().flatten().min()
     }
 
     /// The trackers.

@@ -56,6 +56,8 @@ impl fmt::Debug for IpFilter {
 pub struct Rules {
     /// The torrent is private (BEP 27): only its trackers may tell us of peers, beside the peers themselves and the user.
     pub private: bool,
+    /// The user wants no peer exchange (BEP 11).
+    pub no_peer_exchange: bool,
     /// The addresses that the user does not want to deal with.
     pub filter: Option<IpFilter>,
 }

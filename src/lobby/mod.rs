@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use crate::event::{Direction, Kind, Severity, State, WantedEvents};
 use crate::fetch::{Fetch, FetchInput, FetchOutput, MetadataServer, PeerMetadata, Ticket};
-use crate::finder::{DialEnd, Finder, FinderOutput, MAX_HALF_OPEN, Need, Origin, Parting};
+use crate::finder::{DialEnd, Finder, FinderOutput, MAX_HALF_OPEN, Need, Parting};
 use crate::ids::PeerKey;
 use crate::swarm::{Hello, Input, Occupant, first_stays};
 use crate::wire::extended::{
-    self, Extended, ExtensionHandshake, MetadataMessage, Offer, PeerExtensions, UT_METADATA,
+    self, Extended, ExtensionHandshake, MetadataMessage, Offer, PeerExtensions, UT_METADATA, UT_PEX,
 };
 use crate::wire::{Message, PeerId, Reserved};
 use said::Said;
@@ -44,6 +44,8 @@ pub(crate) struct LobbyConfig {
     pub peer_id: PeerId,
     /// Where we listen; told to peers (BEP 10 `p`).
     pub port: u16,
+    /// Peers may tell us of others (BEP 11), and are told, until it is known that they must not.
+    pub peer_exchange: bool,
     /// Connections at the most.
     pub max_peers: usize,
 }
@@ -210,7 +212,7 @@ impl Lobby {
             }
             return;
         }
-        self.finder.connected(address);
+        self.finder.connected(now, peer, address, direction);
         self.tell(|| Kind::PeerHandshakeComplete {
             address,
             direction,
@@ -249,7 +251,7 @@ impl Lobby {
     }
 
     fn offer(&self) -> Offer {
-        Offer { metadata: true, ..Offer::default() }
+        Offer { metadata: true, pex: self.config.peer_exchange, ..Offer::default() }
     }
 
     /// Why a connection is not wanted.
@@ -262,7 +264,7 @@ impl Lobby {
         }
         if hello.peer_id == self.config.peer_id {
             if hello.direction == Direction::Out {
-                self.finder.is_own(hello.address);
+                self.finder.is_own(now, hello.address);
             }
             return Some("connected to ourselves");
         }
@@ -322,7 +324,13 @@ impl Lobby {
             Ok(Extended::Metadata(message)) => {
                 self.tell_fetch(now, FetchInput::Message(peer, message));
             }
-            Ok(Extended::Pex(_) | Extended::DontHave(_) | Extended::Unknown(_)) => {}
+            Ok(Extended::Pex(message)) => {
+                let Some(waiting) = self.waiting.get(&peer) else { return };
+                if !self.finder.exchanged(now, peer, waiting.hello.address, &message) {
+                    self.close_unruly(now, peer, "far too many messages of peer exchange");
+                }
+            }
+            Ok(Extended::DontHave(_) | Extended::Unknown(_)) => {}
             Err(error) => self.close_unruly(now, peer, &error.to_string()),
         }
     }
@@ -334,9 +342,9 @@ impl Lobby {
         if let (Some(port), Direction::In, None) = (theirs.port, waiting.hello.direction, waiting.callable) {
             let callable = SocketAddr::new(waiting.hello.address.ip(), port);
             waiting.callable = Some(callable);
-            self.finder.found(now, [callable], Origin::Incoming);
-            self.finder.connected(callable);
+            self.finder.listens(now, peer, callable);
         }
+        self.finder.wants_exchange(now, peer, waiting.extensions.id_of(UT_PEX).is_some());
         let offered = waiting.extensions.id_of(UT_METADATA).is_some();
         let about = PeerMetadata { offered, size: theirs.metadata_size };
         self.tell_fetch(now, FetchInput::Handshake(peer, about));
@@ -359,14 +367,12 @@ impl Lobby {
         let Some(waiting) = self.waiting.remove(&peer) else { return };
         self.server.gone(peer);
         self.tell_fetch(now, FetchInput::Gone(peer));
-        if let Some(callable) = waiting.callable {
-            let how = match waiting.unruly {
-                true => Parting::Unruly,
-                false if waiting.extensions.id_of(UT_METADATA).is_some() => Parting::Useful,
-                false => Parting::Fruitless,
-            };
-            self.finder.parted(now, callable, how);
-        }
+        let how = match waiting.unruly {
+            true => Parting::Unruly,
+            false if waiting.extensions.id_of(UT_METADATA).is_some() => Parting::Useful,
+            false => Parting::Fruitless,
+        };
+        self.finder.parted(now, peer, waiting.callable, how);
     }
 
     fn send(&mut self, now: Instant, peer: PeerKey, message: Message) {
@@ -426,11 +432,21 @@ impl Lobby {
         if self.state != State::Stopped {
             self.finder.start(now);
         }
-        for waiting in self.waiting.values() {
+        let before = self.offer();
+        self.config.peer_exchange = false;
+        let extensions = self.offer().changes_since(before);
+        let taken_back = ExtensionHandshake { extensions, ..ExtensionHandshake::default() };
+        let mut told = Vec::new();
+        for (&peer, waiting) in &self.waiting {
+            let (address, direction) = (waiting.hello.address, waiting.hello.direction);
+            self.finder.connected(now, peer, address, direction);
             if let Some(callable) = waiting.callable {
-                self.finder.found(now, [callable], Origin::Incoming);
-                self.finder.connected(callable);
+                self.finder.listens(now, peer, callable);
             }
+            told.extend(waiting.hello.reserved.has(Reserved::EXTENSION).then_some(peer));
+        }
+        if !taken_back.extensions.is_empty() {
+            told.into_iter().for_each(|peer| self.send(now, peer, Message::from(&taken_back)));
         }
     }
 
@@ -454,6 +470,14 @@ impl Lobby {
         while self.outputs.is_empty() && self.state == State::Started {
             let Some(output) = self.fetch.as_mut().and_then(|fetch| fetch.poll(now)) else { break };
             self.on_fetch(now, output);
+        }
+        while self.outputs.is_empty()
+            && let Some((peer, message)) = self.finder.poll_exchange(now)
+        {
+            let id = self.waiting.get(&peer).and_then(|waiting| waiting.extensions.id_of(UT_PEX));
+            if let Some(id) = id {
+                self.send(now, peer, Message::Extended { id, payload: message.encode() });
+            }
         }
         self.outputs.pop_front()
     }

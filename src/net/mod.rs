@@ -4,6 +4,7 @@
 
 pub(crate) mod dial;
 pub(crate) mod driver;
+pub(crate) mod lan;
 pub(crate) mod limit;
 pub(crate) mod link;
 pub(crate) mod listen;

@@ -12,6 +12,7 @@ use super::check_queue::{CheckQueue, CheckThreads};
 use super::clock::{Clock, used_by_thread};
 use super::connections::Connections;
 use super::context::{Context, Identity, WriteBudget, protocol};
+use super::local::LocalNetwork;
 use super::options::SessionOptions;
 use super::room::Crowded;
 use super::schedule::Schedule;
@@ -52,6 +53,8 @@ pub(crate) struct Engine {
     pub(super) crowded: Crowded,
     /// Torrents to which something has happened in this turn of the loop.
     pub(super) touched: BTreeSet<TorrentId>,
+    /// Local discovery, if the user wants it.
+    pub(super) local: Option<LocalNetwork>,
     /// What all torrents share.
     pub(super) context: Context,
     /// Local addresses at which connections are accepted.
@@ -84,6 +87,10 @@ impl Engine {
             Identity { peer_id: PeerId::generate(&mut rng), port: listeners.port, key: rng.u32(..) };
         let tracker_options =
             Arc::new(tracker::Options { bind: options.bind, ..tracker::Options::from_env() });
+        let local = options.local_discovery.then(|| {
+            let now = Instant::now();
+            LocalNetwork::open(now, options.bind, identity.port, rng.u64(..), notify.clone())
+        });
         let context = Context {
             dialer: Dialer { bind: options.bind },
             options,
@@ -110,6 +117,7 @@ impl Engine {
             schedule: Schedule::default(),
             crowded: Crowded::default(),
             touched: BTreeSet::new(),
+            local,
             context,
             listening: listeners.addresses(),
             least: None,
@@ -193,7 +201,8 @@ impl Engine {
             wait = HEARTBEAT;
         }
         let latest = self.clock.now() + wait;
-        let due = self.schedule.next().into_iter().chain(self.crowded.deadline());
+        let local = self.local.as_ref().and_then(LocalNetwork::deadline);
+        let due = self.schedule.next().into_iter().chain(self.crowded.deadline()).chain(local);
         let deadline = self.clock.to_system(due.fold(latest, Instant::min));
         self.clock.sleep(deadline);
         deadline
@@ -218,6 +227,9 @@ impl Engine {
                 let Some(torrent) = self.torrents.get_mut(&id) else { continue };
                 torrent.advance(now, &mut self.context);
                 self.schedule.set(id, torrent.deadline());
+                if let Some(local) = &mut self.local {
+                    local.update(now, torrent);
+                }
                 self.start_checks(now);
             }
             self.touched.extend(self.context.memory.asked_to_give_up());
@@ -230,6 +242,9 @@ impl Engine {
             if self.touched.is_empty() {
                 break;
             }
+        }
+        if let Some(local) = &mut self.local {
+            local.announce(now);
         }
     }
 

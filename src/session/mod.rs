@@ -16,6 +16,7 @@ mod clock;
 mod connections;
 mod context;
 mod engine;
+mod local;
 mod packets;
 mod places;
 mod room;
@@ -118,6 +119,8 @@ pub(crate) enum Notice {
     Dialed(TorrentId, SocketAddr, Result<Established, DialError>),
     /// A peer that the user or a magnet link names has this address.
     Named(TorrentId, SocketAddr),
+    /// A packet of local discovery has come.
+    Heard(Vec<u8>, SocketAddr),
     /// A tracker has answered, or not, what was asked in a round.
     Announced(TorrentId, Round, Token, Result<Answer, AnnounceFailure>),
     /// A tracker has named these peers in a round, and more may come.

@@ -26,6 +26,11 @@ pub struct SessionOptions {
     pub bind: Option<IpAddr>,
     /// Connections, all torrents together.
     pub max_peers: usize,
+    /// Peers tell one another of further peers (BEP 11), but those of private torrents.
+    pub peer_exchange: bool,
+    /// Torrents are announced on the local network (BEP 14), but private ones. Off unless asked for, unlike on the command line: not every program
+    /// that embeds this may speak to a whole network.
+    pub local_discovery: bool,
     /// Bytes a second, all torrents together.
     pub max_download_rate: Option<u64>,
     /// Bytes a second, all torrents together.
@@ -277,6 +282,8 @@ impl Default for SessionOptions {
             ports: vec![0],
             bind: None,
             max_peers: 200,
+            peer_exchange: true,
+            local_discovery: false,
             max_download_rate: None,
             max_upload_rate: None,
             ip_filter: None,

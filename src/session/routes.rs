@@ -57,6 +57,13 @@ impl Engine {
             Notice::Named(id, address) => {
                 self.with(id, |torrent, context| torrent.add_peer(now, address, context));
             }
+            Notice::Heard(packet, source) => {
+                let found = self.local.as_mut().map(|local| local.on_packet(now, &packet, source));
+                for (name, address) in found.into_iter().flatten() {
+                    let Some(&id) = self.by_hash.get(&name) else { continue };
+                    self.with(id, |torrent, context| torrent.on_local_peer(now, address, context));
+                }
+            }
             Notice::Announced(id, round, token, result) => {
                 self.with(id, |torrent, _| torrent.on_announced(now, round, token, result));
             }
@@ -175,6 +182,9 @@ impl Engine {
     fn remove(&mut self, now: Instant, id: TorrentId) {
         let Some(torrent) = self.torrents.remove(&id) else { return };
         self.by_hash.retain(|_, named| *named != id);
+        if let Some(local) = &mut self.local {
+            local.forget(now, torrent.info_hash().wire());
+        }
         self.unschedule(id);
         torrent.on_removed(now, &mut self.context);
         self.fit_budget();

@@ -10,7 +10,7 @@ use crate::event::{Direction, Kind, Severity, State};
 use crate::finder::Parting;
 use crate::ids::PeerKey;
 use crate::layout::PieceIndex;
-use crate::wire::extended::{self, ExtensionHandshake, Offer};
+use crate::wire::extended::{self, ExtensionHandshake, Offer, PexMessage, UT_PEX};
 use crate::wire::{Message, PeerId};
 
 /// Two clients that call each other at the same time know of both connections within this.
@@ -83,7 +83,7 @@ impl Swarm {
             return;
         }
         // After the refusal, which may have closed another connection to it.
-        self.reports.push(PeerReport::Connected(hello.address));
+        self.reports.push(PeerReport::Connected(hello.peer, hello.address, hello.direction));
         let peer = Peer::new(now, &hello, self.have.len());
         if !hello.was_greeted {
             self.tell(Severity::Info, || Kind::PeerHandshakeComplete {
@@ -178,7 +178,20 @@ impl Swarm {
 
     /// The extensions that we want messages of.
     pub(super) fn offer(&self) -> Offer {
-        Offer { metadata: self.server.size().is_some(), ..Offer::default() }
+        let pex = self.config.peer_exchange;
+        Offer { metadata: self.server.size().is_some(), pex, ..Offer::default() }
+    }
+
+    /// A peer tells us of others far too often.
+    pub fn close_flooding(&mut self, now: Instant, key: PeerKey) {
+        self.close_unruly(now, key, "far too many messages of peer exchange");
+    }
+
+    /// Tells a peer of others (BEP 11).
+    pub fn send_exchange(&mut self, now: Instant, key: PeerKey, message: &PexMessage) {
+        if let Some(id) = self.peers.get(&key).and_then(|peer| peer.extensions.id_of(UT_PEX)) {
+            self.send(now, key, Message::Extended { id, payload: message.encode() });
+        }
     }
 
     /// Whether everything wanted is there, and not everything is wanted (BEP 21).
@@ -203,6 +216,8 @@ impl Swarm {
     pub(super) fn on_extension_handshake(&mut self, now: Instant, key: PeerKey, theirs: ExtensionHandshake) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.extensions.update(&theirs);
+        let wants = peer.extensions.id_of(UT_PEX).is_some();
+        self.reports.push(PeerReport::Wants(key, wants));
         if let Some(reqq) = theirs.request_queue {
             peer.window.set_reqq(reqq);
         }
@@ -214,7 +229,7 @@ impl Swarm {
             let mut callable = peer.address;
             callable.set_port(port);
             peer.callable = Some(callable);
-            self.reports.push(PeerReport::Listens(callable));
+            self.reports.push(PeerReport::Listens(key, callable));
         }
         self.may_have_room.insert(key);
         if let Some(upload_only) = theirs.upload_only {
@@ -234,15 +249,13 @@ impl Swarm {
         }
         self.pieces.release_exclusive(key);
         self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
-        if let Some(callable) = peer.callable {
-            let how = match peer.parting {
-                Some(how) => how,
-                None if peer.wants_nothing() && self.is_complete() => Parting::Useless,
-                None if peer.useful + peer.uploaded > 0 => Parting::Useful,
-                None => Parting::Fruitless,
-            };
-            self.reports.push(PeerReport::Parted(callable, how));
-        }
+        let how = match peer.parting {
+            Some(how) => how,
+            None if peer.wants_nothing() && self.is_complete() => Parting::Useless,
+            None if peer.useful + peer.uploaded > 0 => Parting::Useful,
+            None => Parting::Fruitless,
+        };
+        self.reports.push(PeerReport::Parted(key, peer.callable, how));
         self.may_have_room.remove(&key);
         self.waiting.remove(&key);
         self.wake_idle();

@@ -102,8 +102,13 @@ impl Swarm {
                     self.send(now, key, Message::Extended { id, payload: answer.encode() });
                 }
             }
+            Ok(Extended::Pex(message)) => {
+                if let Some(peer) = self.peers.get(&key) {
+                    self.reports.push(PeerReport::Tells(key, peer.address, message));
+                }
+            }
             // Nothing is asked of anybody, and nothing else is offered.
-            Ok(Extended::Metadata(_) | Extended::Pex(_) | Extended::DontHave(_) | Extended::Unknown(_)) => {}
+            Ok(Extended::Metadata(_) | Extended::DontHave(_) | Extended::Unknown(_)) => {}
             Err(error) => {
                 let reason = error.to_string();
                 self.peer_error(key, &reason);
@@ -122,6 +127,9 @@ impl Swarm {
         }
         self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
         peer.counted_as_seed = pieces.is_full();
+        if peer.counted_as_seed {
+            self.reports.push(PeerReport::Seed(key));
+        }
         self.picker.on_join(&pieces);
         peer.interesting =
             pieces.iter().filter(|&p| self.wanted.contains(p) && !self.have.contains(p)).count() as u32;

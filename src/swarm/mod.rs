@@ -36,6 +36,7 @@ use crate::finder::Parting;
 use crate::hash::Sha1;
 use crate::ids::{PeerKey, Source, WireHash};
 use crate::layout::{Block, Layout, PieceIndex};
+use crate::wire::extended::PexMessage;
 use crate::wire::{Message, PeerId, Reserved};
 use begun::BegunPieces;
 use choker::Choker;
@@ -85,6 +86,8 @@ pub struct SwarmConfig {
     pub downloaded: u64,
     /// Bytes sent so far, in earlier runs too.
     pub uploaded: u64,
+    /// Peers may tell us of others (BEP 11), and are told; never in a private torrent (BEP 27).
+    pub peer_exchange: bool,
     /// Connections at the most.
     pub max_peers: usize,
     /// Unchoked peers at the most.
@@ -166,18 +169,24 @@ pub enum Output {
 }
 
 /// What has become of a connection, for whoever decides whom to call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PeerReport {
-    /// There is a connection with this address.
-    Connected(SocketAddr),
+    /// There is a connection with this address, opened by us or by the peer.
+    Connected(PeerKey, SocketAddr, Direction),
     /// We called this address, and refused the connection for the time being.
     Refused(SocketAddr),
     /// We called this address, and reached ourselves.
     Own(SocketAddr),
     /// A peer that called us can be called at this address (BEP 10 `p`).
-    Listens(SocketAddr),
-    /// The connection with the peer that can be called at this address has ended.
-    Parted(SocketAddr, Parting),
+    Listens(PeerKey, SocketAddr),
+    /// A peer wants to be told of others, or does not any more (BEP 11).
+    Wants(PeerKey, bool),
+    /// A peer at this address tells of others.
+    Tells(PeerKey, SocketAddr, PexMessage),
+    /// A peer has everything.
+    Seed(PeerKey),
+    /// A connection has ended, with a peer that can be called at this address, if that is known.
+    Parted(PeerKey, Option<SocketAddr>, Parting),
     /// The machine at this address has sent corrupt data.
     Banned(SocketAddr),
 }

@@ -169,6 +169,18 @@ pub struct Args {
     #[arg(long, value_name = "HOST:PORT", help_heading = "Network")]
     pub peer: Vec<PeerAddress>,
 
+    /// No peer exchange: peers do not tell one another of others
+    ///
+    /// Without it, peers of torrents that are not private do (BEP 11).
+    #[arg(long, help_heading = "Network")]
+    pub no_pex: bool,
+
+    /// No search for peers on the local network
+    ///
+    /// Without it, torrents that are not private are announced there by multicast (BEP 14), on all interfaces, or on that of --bind.
+    #[arg(long, help_heading = "Network")]
+    pub no_lsd: bool,
+
     /// Connections, all torrents together
     #[arg(long, value_name = "N", default_value = "200", value_parser = values::max_peers, help_heading = "Network")]
     pub max_peers: usize,

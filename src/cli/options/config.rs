@@ -264,6 +264,8 @@ fn session_options(args: &Args) -> SessionOptions {
         ports: args.port.as_ref().map_or_else(|| vec![0], |ports| ports.0.clone()),
         bind: args.bind,
         max_peers: args.max_peers,
+        peer_exchange: !args.no_pex,
+        local_discovery: !args.no_lsd,
         max_download_rate: args.max_download_rate.map(|rate| rate.0),
         max_upload_rate: args.max_upload_rate.map(|rate| rate.0),
         ip_filter: None,

@@ -400,6 +400,7 @@ impl Torrent {
             memory: context.memory.share(self.id),
             downloaded,
             uploaded,
+            peer_exchange: context.options.peer_exchange && !metainfo.private,
             max_peers: context.options.max_peers,
             upload_slots: self.options.upload_slots,
             seed: context.rng.u64(..),
@@ -414,8 +415,11 @@ impl Torrent {
 
     /// A finder that knows nobody yet.
     pub(super) fn new_finder(&self, context: &mut Context) -> Finder {
-        let rules =
-            Rules { private: self.on_disk.metainfo.private, filter: context.options.ip_filter.clone() };
+        let rules = Rules {
+            private: self.on_disk.metainfo.private,
+            no_peer_exchange: !context.options.peer_exchange,
+            filter: context.options.ip_filter.clone(),
+        };
         Finder::new(self.tracker_tiers(), rules, context.rng.u64(..))
     }
 

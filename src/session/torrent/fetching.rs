@@ -77,6 +77,7 @@ impl Torrent {
         let config = LobbyConfig {
             peer_id: context.identity.peer_id,
             port: context.identity.port,
+            peer_exchange: context.options.peer_exchange,
             max_peers: context.options.max_peers,
         };
         let mut lobby = Lobby::new(now, config, torrent.new_finder(context));

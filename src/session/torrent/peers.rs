@@ -194,6 +194,23 @@ impl Torrent {
         self.with_finder(|finder| finder.found(now, [address], Origin::User));
     }
 
+    /// Whether it is announced on the local network, if that is wanted at all.
+    pub(crate) fn is_local(&self) -> bool {
+        let state = self.lobby().map(Lobby::state).or_else(|| self.swarm().map(Swarm::state));
+        self.goes_on() && !self.is_private() && state.is_some_and(|state| state != State::Stopped)
+    }
+
+    /// Whether it is known to be private (BEP 27).
+    pub(crate) fn is_private(&self) -> bool {
+        self.on_disk.metainfo.private
+    }
+
+    /// A peer of the local network takes part in it.
+    pub(crate) fn on_local_peer(&mut self, now: Instant, address: SocketAddr, context: &mut Context) {
+        self.with_finder(|finder| finder.found(now, [address], Origin::LocalDiscovery));
+        self.tell_if(context, Severity::Info, || Kind::LsdPeer { address });
+    }
+
     /// Calls the peers that the user or a magnet link names, once their names are looked up.
     pub(super) fn call_named_peers(&mut self, now: Instant, context: &mut Context) {
         let mut names = Vec::new();

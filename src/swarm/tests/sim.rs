@@ -228,6 +228,7 @@ impl Sim {
             info_hash: WireHash([7; 20]),
             layout: self.layout.clone(),
             metadata: Arc::default(),
+            peer_exchange: false,
             peer_id: PeerId(peer_id),
             port: 6881,
             have: if spec.complete { Bitfield::full(pieces) } else { Bitfield::new(pieces) },

@@ -56,6 +56,7 @@ impl Table {
             info_hash: WireHash([7; 20]),
             layout: layout.clone(),
             metadata: Arc::default(),
+            peer_exchange: false,
             peer_id: PeerId([b'm'; 20]),
             port: 6881,
             have: Bitfield::new(num),

@@ -63,9 +63,11 @@ impl Btget {
         Btget { process: Process::start("btget", command) }
     }
 
-    /// To be given arguments.
+    /// To be given arguments. Those who have the same torrent in other tests are not found.
     pub fn command() -> Command {
-        Command::new(Btget::program())
+        let mut command = Command::new(Btget::program());
+        command.arg("--no-lsd");
+        command
     }
 
     /// The binary.

@@ -1,0 +1,232 @@
+//! The sockets of local service discovery (BEP 14): by multicast, on each interface that may be used.
+//!
+//! A socket of each family listens to its group, at a port that all clients of the machine share; what is sent goes out by a socket for each address.
+//! Whatever of this the system refuses is left out: discovery is a help, and no need.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use nix::sys::socket::SockaddrStorage;
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
+
+use crate::wire::lsd::{LSD_GROUPS, LSD_PORT, LsdAnnounce, MAX_LSD_READ};
+
+/// Between two looks at which interfaces there are.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Addresses that are sent from.
+const MAX_ADDRESSES: usize = 32;
+
+/// An address of ours, and the network that it is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Local {
+    ip: IpAddr,
+    mask: IpAddr,
+    /// Its interface, by number.
+    interface: u32,
+}
+
+impl Local {
+    fn has(&self, other: IpAddr) -> bool {
+        match (self.ip, self.mask, other) {
+            (IpAddr::V4(ip), IpAddr::V4(mask), IpAddr::V4(other)) => ip & mask == other & mask,
+            (IpAddr::V6(ip), IpAddr::V6(mask), IpAddr::V6(other)) => ip & mask == other & mask,
+            _ => false,
+        }
+    }
+}
+
+/// The sockets.
+#[derive(Debug)]
+pub(crate) struct Lan {
+    bind: Option<IpAddr>,
+    listening: Vec<Rc<UdpSocket>>,
+    /// One for each address.
+    sending: Vec<(Local, Socket)>,
+    looked: Instant,
+}
+
+impl Lan {
+    /// Opens what can be opened, on the interfaces that have this local address (`None`: on all but loopback).
+    pub(crate) fn open(now: Instant, bind: Option<IpAddr>) -> Lan {
+        let mut lan = Lan { bind, listening: Vec::new(), sending: Vec::new(), looked: now };
+        let listening =
+            LSD_GROUPS.iter().filter(|group| bind.is_none_or(|ip| ip.is_ipv4() == group.is_ipv4()));
+        lan.listening = listening.filter_map(|&group| listen(group).ok()).map(Rc::new).collect();
+        lan.look();
+        lan
+    }
+
+    /// Calls with each packet that comes, and where it comes from, for as long as the task of this is not ended.
+    pub(crate) fn receive(&self, tell: impl Fn(Vec<u8>, SocketAddr) -> bool + Clone + 'static) {
+        for socket in &self.listening {
+            let (socket, tell) = (socket.clone(), tell.clone());
+            tokio::task::spawn_local(async move {
+                let mut packet = vec![0; MAX_LSD_READ];
+                loop {
+                    match socket.recv_from(&mut packet).await {
+                        Ok((length, from)) if !tell(packet[..length].to_vec(), from) => return,
+                        Ok(_) => {}
+                        // What is wrong with a packet that was sent is told here too.
+                        Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                    }
+                }
+            });
+        }
+    }
+
+    /// Sends a packet to the groups, by each interface. What cannot be sent is not.
+    pub(crate) fn send(&mut self, now: Instant, announce: &LsdAnnounce) {
+        if now.saturating_duration_since(self.looked) >= LOOK {
+            self.looked = now;
+            self.look();
+        }
+        for (local, socket) in &self.sending {
+            let group = LSD_GROUPS[usize::from(local.ip.is_ipv6())];
+            let _ = socket.send_to(&announce.encode(group), &group.into());
+        }
+    }
+
+    /// Whether a packet comes from a network that one of the interfaces is in.
+    pub(crate) fn is_on_link(&self, source: IpAddr) -> bool {
+        self.sending.iter().any(|(local, _)| local.has(source))
+    }
+
+    /// Looks at which interfaces there are, and joins the groups on those that are new.
+    fn look(&mut self) {
+        let found = addresses(self.bind);
+        self.sending.retain(|(local, _)| found.contains(local));
+        for local in found {
+            if self.sending.iter().any(|(known, _)| *known == local) {
+                continue;
+            }
+            for socket in &self.listening {
+                // It may have been joined for another address of the interface.
+                let _ = join(socket, &local);
+            }
+            self.sending.extend(sender(&local).ok().map(|socket| (local, socket)));
+        }
+    }
+}
+
+fn addresses(bind: Option<IpAddr>) -> Vec<Local> {
+    let mut found: Vec<Local> = Vec::new();
+    for entry in getifaddrs().into_iter().flatten() {
+        let loopback = entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);
+        let usable = entry.flags.contains(InterfaceFlags::IFF_UP)
+            && (loopback || entry.flags.contains(InterfaceFlags::IFF_MULTICAST));
+        let Some(ip) = entry.address.as_ref().and_then(ip_of).filter(|_| usable) else { continue };
+        let wanted = match bind {
+            Some(bind) => bind == ip || (bind.is_loopback() && loopback && bind.is_ipv4() == ip.is_ipv4()),
+            None => !loopback,
+        };
+        // Of the addresses of an interface one of each family will do; that of the link, in IPv6, so that it is the same for all.
+        let interface = if_nametoindex(entry.interface_name.as_str()).unwrap_or(0);
+        let far = matches!(ip, IpAddr::V6(v6) if !v6.is_unicast_link_local()) && bind.is_none();
+        let known =
+            found.iter().any(|known| known.interface == interface && known.ip.is_ipv4() == ip.is_ipv4());
+        if !wanted || interface == 0 || far || (known && bind.is_none()) || found.len() == MAX_ADDRESSES {
+            continue;
+        }
+        let mask = entry.netmask.as_ref().and_then(ip_of).unwrap_or(match ip {
+            IpAddr::V4(_) => Ipv4Addr::BROADCAST.into(),
+            IpAddr::V6(_) => Ipv6Addr::from_bits(u128::MAX).into(),
+        });
+        found.push(Local { ip, mask, interface });
+    }
+    found
+}
+
+fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+}
+
+/// A socket that hears what is sent to the group, and shares its port with the other clients of this machine.
+fn listen(group: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(group), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    if group.is_ipv6() {
+        socket.set_only_v6(true)?;
+        socket.bind(&SocketAddr::new(group.ip(), LSD_PORT).into())?;
+    } else {
+        socket.set_multicast_all_v4(false)?;
+        socket.bind(&group.into())?;
+    }
+    UdpSocket::from_std(socket.into())
+}
+
+fn join(socket: &UdpSocket, local: &Local) -> io::Result<()> {
+    let socket = socket2::SockRef::from(socket);
+    match (LSD_GROUPS[usize::from(local.ip.is_ipv6())].ip(), socket.local_addr()?.is_ipv6()) {
+        (IpAddr::V4(group), false) => {
+            socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(local.interface))
+        }
+        (IpAddr::V6(group), true) => socket.join_multicast_v6(&group, local.interface),
+        _ => Ok(()),
+    }
+}
+
+/// A socket that sends from this address, no farther than the next router.
+fn sender(local: &Local) -> io::Result<Socket> {
+    let any_port = match local.ip {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+            SocketAddr::V6(std::net::SocketAddrV6::new(v6, 0, 0, local.interface))
+        }
+        ip => SocketAddr::new(ip, 0),
+    };
+    let socket = Socket::new(Domain::for_address(any_port), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&any_port.into())?;
+    match local.ip {
+        IpAddr::V4(v4) => {
+            socket.set_multicast_ttl_v4(1)?;
+            socket.set_multicast_loop_v4(true)?;
+            socket.set_multicast_if_v4(&v4)?;
+        }
+        IpAddr::V6(_) => {
+            socket.set_multicast_hops_v6(1)?;
+            socket.set_multicast_loop_v6(true)?;
+            socket.set_multicast_if_v6(local.interface)?;
+        }
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_the_link_is_told_by_the_mask() {
+        let local = |ip: &str, mask: &str| Local {
+            ip: ip.parse().unwrap(),
+            mask: mask.parse().unwrap(),
+            interface: 1,
+        };
+        let has = |local: Local, ip: &str| local.has(ip.parse().unwrap());
+        let lan = local("192.168.7.9", "255.255.255.0");
+        assert!(has(lan, "192.168.7.200") && !has(lan, "192.168.8.9") && !has(lan, "fe80::1"));
+        let link = local("fe80::9", "ffff:ffff:ffff:ffff::");
+        assert!(has(link, "fe80::1:2") && !has(link, "2001:db8::1"));
+    }
+
+    #[test]
+    fn bound_to_loopback_only_that_is_used() {
+        for (bind, is_v4) in [("127.0.0.1", true), ("::1", false)] {
+            let found = addresses(Some(bind.parse().unwrap()));
+            assert!(
+                found.iter().all(|local| local.ip.is_loopback() && local.ip.is_ipv4() == is_v4),
+                "{found:?}"
+            );
+        }
+        assert!(addresses(None).iter().all(|local| !local.ip.is_loopback()));
+    }
+}
