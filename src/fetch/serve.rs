@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::ids::PeerKey;
-use crate::wire::extended::{METADATA_PIECE_LENGTH, MetadataMessage};
+use crate::wire::extended::{MAX_METADATA_SIZE, METADATA_PIECE_LENGTH, MetadataMessage};
 
 /// Pieces a peer gets in a second, beyond the first time that it gets all.
 const SERVED_PER_SECOND: u32 = 16;
@@ -34,15 +34,17 @@ struct Allowance {
 }
 
 impl MetadataServer {
-    /// Without metadata it refuses all requests.
+    /// Without metadata it refuses all requests. So it does with more than [`MAX_METADATA_SIZE`] bytes, which nobody would take.
     pub fn new(metadata: Option<Arc<[u8]>>) -> MetadataServer {
-        MetadataServer { metadata, peers: BTreeMap::new() }
+        let mut server = MetadataServer::default();
+        metadata.into_iter().for_each(|metadata| server.set(metadata));
+        server
     }
 
     /// The metadata, from now on.
     pub fn set(&mut self, metadata: Arc<[u8]>) {
         self.peers.clear();
-        self.metadata = Some(metadata);
+        self.metadata = Some(metadata).filter(|metadata| metadata.len() <= MAX_METADATA_SIZE as usize);
     }
 
     /// The `metadata_size` of our extension handshakes; `None`: there is nothing to have.
@@ -127,6 +129,8 @@ mod tests {
         assert_eq!(server.on_request(now, peer, 0), Some(MetadataMessage::Reject { piece: 0 }));
         server.set(vec![1; 20].into());
         assert!(served(server.on_request(now, peer, 0)));
+        server.set(vec![1; MAX_METADATA_SIZE as usize + 1].into());
+        assert_eq!((server.size(), served(server.on_request(now, peer, 0))), (None, false));
     }
 
     #[test]
