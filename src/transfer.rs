@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crate::blocks::BlockData;
 use crate::event::{Severity, State, WantedEvents};
-use crate::finder::{DialEnd, Finder, FinderOutput, MAX_HALF_OPEN, Need, Origin};
+use crate::finder::{DialEnd, Finder, FinderOutput, MAX_HALF_OPEN, Need};
 use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
 use crate::lobby::Guest;

@@ -62,6 +62,14 @@ impl Bench {
         dials
     }
 
+    fn connect(&mut self, address: SocketAddr) {
+        self.finder.connected(self.now, PeerKey(1), address, Direction::Out);
+    }
+
+    fn part(&mut self, address: SocketAddr, how: Parting) {
+        self.finder.parted(self.now, PeerKey(1), Some(address), how);
+    }
+
     fn end(&mut self, address: SocketAddr, how: DialEnd) {
         self.finder.dial_ended(self.now, address, how);
         self.drain();
@@ -76,7 +84,7 @@ fn few_calls_are_under_way_at_a_time_and_no_more_than_there_is_room_for() {
     let first = bench.dials();
     assert_eq!(first.len(), MAX_HALF_OPEN);
     bench.finder.dial_answered(first[0]);
-    bench.finder.connected(first[0]);
+    bench.connect(first[0]);
     bench.drain();
     assert_eq!(bench.dials().len(), 1, "the place of the one that answered");
 
@@ -96,8 +104,8 @@ fn those_that_were_of_use_are_called_again_before_those_that_never_answer() {
     let partings = [Parting::Useful, Parting::Useless, Parting::Fruitless];
     for (&address, how) in dialed.iter().zip(partings) {
         bench.finder.dial_answered(address);
-        bench.finder.connected(address);
-        bench.finder.parted(bench.now, address, how);
+        bench.connect(address);
+        bench.part(address, how);
     }
     bench.finder.dial_answered(dialed[3]);
     bench.finder.refused(bench.now, dialed[3]);
@@ -130,11 +138,11 @@ fn who_breaks_the_protocol_is_called_less_and_less_often_though_it_gives_data() 
         };
         pauses.push((bench.now - began).as_secs());
         bench.finder.dial_answered(address);
-        bench.finder.connected(address);
+        bench.connect(address);
         if round == 3 {
-            bench.finder.parted(bench.now, address, Parting::Useful);
+            bench.part(address, Parting::Useful);
         } else {
-            bench.finder.parted(bench.now, address, Parting::Unruly);
+            bench.part(address, Parting::Unruly);
         }
     }
     assert_eq!(pauses, [0, 60, 120, 240, 30, 480, 960, 1800]);
