@@ -12,7 +12,7 @@ pub(crate) struct Size(pub u64);
 
 impl Display for Size {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let (number, unit) = scaled(self.0);
+        let (number, unit) = scaled(self.0, 3);
         f.pad(&format!("{number} {}", UNITS[unit]))
     }
 }
@@ -27,58 +27,31 @@ impl Display for Rate {
     }
 }
 
-/// A number of bytes in as few columns as there are: `999`, `1.2K`, `12M`, `0.9G`. At most 4 wide.
+/// A number of bytes in as few columns as there are: `999`, `1.2K`, `12M`, `0.9G`, rounded as [`Size`] is. At most 4 wide.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Short(pub u64);
 
 impl Display for Short {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let (number, unit) = scaled(self.0);
+        let (number, unit) = scaled(self.0, 2);
         let unit = UNITS[unit].trim_end_matches("iB").trim_end_matches('B');
-        let few = if number.len() > 3 { &number[..3] } else { &number };
-        f.pad(&format!("{}{unit}", few.trim_end_matches('.')))
+        f.pad(&format!("{number}{unit}"))
     }
 }
 
-/// Three digits and the unit's place in [`UNITS`]; from 1000 on the next unit is taken, so that the
-/// number never needs a fourth digit.
-fn scaled(bytes: u64) -> (String, usize) {
+/// The number, rounded to so many digits but at least to a whole, and the unit's place in [`UNITS`]. From 1000 on the next unit
+/// is taken, so that the number never needs a fourth digit.
+fn scaled(bytes: u64, digits: i32) -> (String, usize) {
     let mut value = bytes as f64;
     let mut unit = 0;
     while value >= 999.5 && unit + 1 < UNITS.len() {
         value /= 1024.0;
         unit += 1;
     }
-    let decimals = match value {
-        _ if unit == 0 => 0,
-        v if v < 9.995 => 2,
-        v if v < 99.95 => 1,
-        _ => 0,
-    };
-    (format!("{value:.decimals$}"), unit)
-}
-
-/// A number of bytes in three digits or more, rounded down, so that a size never looks larger than it is: `999 B`,
-/// `1.50 KiB`, `256 MiB`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ExactSize(pub u64);
-
-impl Display for ExactSize {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if self.0 < 1024 {
-            return write!(f, "{} B", self.0);
-        }
-        let unit = (self.0.ilog2() / 10) as usize;
-        let hundredths = (u128::from(self.0) * 100) >> (10 * unit);
-        let (whole, part) = (hundredths / 100, hundredths % 100);
-        let name = UNITS[unit];
-        match whole {
-            _ if part == 0 => write!(f, "{whole} {name}"),
-            0..10 => write!(f, "{whole}.{part:02} {name}"),
-            10..100 => write!(f, "{whole}.{} {name}", part / 10),
-            _ => write!(f, "{whole} {name}"),
-        }
-    }
+    // With so many decimals it is still so many digits once it is rounded.
+    let fits = |decimals: &i32| value < 10f64.powi(digits - decimals) - 0.5 * 10f64.powi(-decimals);
+    let decimals = if unit == 0 { None } else { (0..digits).rev().find(fits) };
+    (format!("{value:.*}", decimals.unwrap_or(0) as usize), unit)
 }
 
 /// A number of bytes to be freed, rounded up to a tenth, so that to free that much is enough: `0.1 KiB`, `3.1 GiB`.
@@ -170,14 +143,8 @@ mod tests {
         }
         assert_eq!(Rate(1024).to_string(), "1.00 KiB/s");
         assert_eq!(Short(12_900_000).to_string(), "12M");
-        assert_eq!(Short(1300).to_string(), "1.2K");
-    }
-
-    #[test]
-    fn sizes_read_well_and_never_look_larger_than_they_are() {
-        let sizes = [0, 1023, 1024, 1536, 10_239, 68 << 20, 1024 * 1024 - 1, u64::MAX];
-        let texts = ["0 B", "1023 B", "1 KiB", "1.50 KiB", "9.99 KiB", "68 MiB", "1023 KiB", "15.9 EiB"];
-        assert_eq!(sizes.map(|size| ExactSize(size).to_string()), texts);
+        let short = [1300, 10_188, 10_240, 12_900, 900_000, 1_048_575].map(|bytes| Short(bytes).to_string());
+        assert_eq!(short, ["1.3K", "9.9K", "10K", "13K", "879K", "1.0M"]);
     }
 
     #[test]

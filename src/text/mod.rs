@@ -10,5 +10,5 @@ mod remedies;
 
 pub use credentials::{credentials, without_credentials};
 pub use escape::{escape, is_plain_ascii, is_unprintable};
-pub(crate) use format::{ExactSize, Moment, Rate, RoomNeeded, Short, Size, Time, count, percent};
+pub(crate) use format::{Moment, Rate, RoomNeeded, Short, Size, Time, count, percent};
 pub use remedies::Remedies;

@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::json::write_json;
 use crate::metainfo::{File, Metainfo};
-use crate::text::{ExactSize, Moment, escape, without_credentials};
+use crate::text::{Moment, Size, escape, without_credentials};
 
 /// Bytes gathered before they are written: one system call for some thousand files.
 const BUFFER: usize = 64 << 10;
@@ -66,7 +66,7 @@ fn files(files: &[File], out: &mut impl Write) -> io::Result<()> {
     writeln!(out)?;
     let digits = files.len().to_string().len();
     for (number, file) in (1..).zip(files) {
-        write!(out, "{number:>digits$}  {:>10}  {}", ExactSize(file.length).to_string(), escape(&file.path))?;
+        write!(out, "{number:>digits$}  {:>10}  {}", Size(file.length), escape(&file.path))?;
         if file.pad {
             out.write_all(b" (padding, not made)")?;
         }
@@ -84,8 +84,8 @@ fn files(files: &[File], out: &mut impl Write) -> io::Result<()> {
 /// A size for people, and to the byte where that says more.
 fn exact(bytes: u64) -> String {
     match bytes {
-        0..1024 => ExactSize(bytes).to_string(),
-        _ => format!("{} ({bytes} bytes)", ExactSize(bytes)),
+        0..1000 => Size(bytes).to_string(),
+        _ => format!("{} ({bytes} bytes)", Size(bytes)),
     }
 }
 
@@ -188,16 +188,16 @@ mod tests {
         let expected = format!(
             "name        album\n\
              info hash   {info_hash}\n\
-             size        68.3 KiB (70000 bytes)\n\
-             pieces      2 of 64 KiB (65536 bytes)\n\
+             size        68.4 KiB (70000 bytes)\n\
+             pieces      2 of 64.0 KiB (65536 bytes)\n\
              private     no\n\
              tracker     tier 1: http://a.example/announce\n\
              tracker     tier 2: udp://b.example:80\n\
              files       3\n\
              \n\
-             1    39.0 KiB  album/one.flac\n\
+             1    39.1 KiB  album/one.flac\n\
              2         0 B  album/art/cover.png\n\
-             3    29.2 KiB  album/two.flac\n"
+             3    29.3 KiB  album/two.flac\n"
         );
         assert_eq!(shown(false, &example()), expected);
     }
