@@ -14,10 +14,10 @@ use unicode_width::UnicodeWidthStr;
 
 use support::clients::Btget;
 use support::fixture::Fixture;
-use support::process::{Process, wait_until};
+use support::process::{PATIENCE, Process, wait_until};
 use support::system::trial;
 use support::terminal::{Terminal, has_tmux};
-use support::tracker::Tracker;
+use support::tracker::{Manners, Tracker};
 
 const WIDTHS: [usize; 6] = [30, 40, 60, 80, 120, 200];
 
@@ -129,6 +129,23 @@ fn a_terminal_that_changes_its_width_shows_each_bar_once() {
     stop(&terminal);
     let left = terminal.screen();
     assert!(left.iter().all(|line| !is_bar(line)), "{left:#?}");
+}
+
+fn a_second_ctrl_c_says_so_on_a_line_of_its_own() {
+    let tracker = Tracker::start();
+    let folder = torrents(&names(2), 0, 300_000, &tracker.url());
+    let terminal = Terminal::with_shell((120, 24), folder.path(), COLOR);
+    terminal.run(&download(""));
+    wait_for_bars(&terminal, 2);
+    assert!(tracker.wait_for(PATIENCE, |announces| announces.len() == 2));
+    tracker.set_manners(Manners::Hang);
+    terminal.press("C-c");
+    terminal.wait_for("the stop", |screen| screen.iter().any(|line| line.contains("again exits at once")));
+    // Sooner, it would be the same request.
+    sleep(Duration::from_millis(400));
+    let left = stop(&terminal);
+    let said = "error: exited at once, by a second signal to stop (exit code 130); ";
+    assert_eq!(left.iter().filter(|line| line.starts_with(said)).count(), 1, "{left:#?}");
 }
 
 /// The busy ones, and a line that counts the others.
@@ -257,6 +274,7 @@ fn main() -> ExitCode {
             "a_terminal_that_changes_its_width_shows_each_bar_once",
             a_terminal_that_changes_its_width_shows_each_bar_once,
         ),
+        trial("a_second_ctrl_c_says_so_on_a_line_of_its_own", a_second_ctrl_c_says_so_on_a_line_of_its_own),
         trial("nine_on_ten_rows", || {
             more_than_fit(9, (80, 10), 4, "5 more torrents: 2 downloading, 3 seeding")
         }),

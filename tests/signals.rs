@@ -5,8 +5,9 @@
 
 mod support;
 
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -148,15 +149,44 @@ fn a_second_signal_ends_it_at_once_with_130() {
     {
         let tracker = Tracker::start();
         let fixture = Fixture::new(Shape::Single, &tracker.url(), 14);
-        let mut seed = Btget::tell(&fixture, &fixture.full_folder("seed"), &[]);
+        let mut seed = Btget::tell(&fixture, &fixture.full_folder("seed"), &["-q"]);
         seed.wait_for_event("the answer", |event| is(event, "tracker_success"));
         tracker.set_manners(Manners::Hang);
         seed.signal(first);
-        seed.wait_for_line(&["again exits at once"]);
+        seed.wait_for_event("the stop", |event| is_state(event, "stopped"));
         thread::sleep(SAME_REQUEST);
         seed.signal(second);
         assert_eq!(seed.wait_for_code(), Some(130), "{}", seed.story());
+        let lines = seed.lines();
+        let said: Vec<_> = lines.iter().filter(|line| !line.starts_with('{')).collect();
+        assert_eq!(said, [EXITED], "{}", seed.story());
     }
+}
+
+/// What a second signal leaves on standard error, however quiet.
+const EXITED: &str = "error: exited at once, by a second signal to stop (exit code 130); the next start checks what was under way";
+
+#[test]
+fn a_second_signal_waits_for_nobody_who_reads_what_is_said() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Single, &tracker.url(), 27);
+    let (_reader, mut full) = std::io::pipe().unwrap();
+    // As much as a pipe of Linux holds; elsewhere there is room for a line, which is no harm.
+    full.write_all(&[b'\n'; 64 << 10]).unwrap();
+    let mut seed = Command::new(Btget::program());
+    seed.arg(fixture.torrent()).arg("-d").arg(fixture.full_folder("seed")).stdin(Stdio::null()).stderr(full);
+    seed.args(["-q", "--state-dir", "", "--bind", "127.0.0.1"]);
+    let mut seed = seed.spawn().unwrap();
+    wait_for(&tracker, "announce", |announces| !announces.is_empty());
+    tracker.set_manners(Manners::Hang);
+    let pid = rustix::process::Pid::from_child(&seed);
+    let stopped = |announces: &[Announce]| announces.last().is_some_and(|a| a.event == "stopped");
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    wait_for(&tracker, "stopped", stopped);
+    thread::sleep(SAME_REQUEST);
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    let ended = wait_until("its end", String::new, || seed.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(130));
 }
 
 #[test]

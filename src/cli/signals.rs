@@ -14,8 +14,6 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal as Number};
 
-use crate::cli::Exit;
-
 /// What a signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Signal {
@@ -39,7 +37,10 @@ pub(super) fn hold() -> io::Result<()> {
 
 /// Listens from now on: `tell` is called from threads of this module, for pauses and starts one at a
 /// time. `exit` ends the process; it is called at the second request to stop, whatever `tell` is doing.
-pub(super) fn listen(exit: fn(i32) -> !, tell: impl Fn(Signal) + Clone + Send + 'static) -> io::Result<()> {
+pub(super) fn listen(
+    exit: impl Fn() + Clone + Send + 'static,
+    tell: impl Fn(Signal) + Clone + Send + 'static,
+) -> io::Result<()> {
     let stop = tell.clone();
     listen_to_stop(exit, move || stop(Signal::Stop))?;
     wait_for(&heard(&[Number::SIGUSR1, Number::SIGUSR2]), move |number| {
@@ -48,7 +49,10 @@ pub(super) fn listen(exit: fn(i32) -> !, tell: impl Fn(Signal) + Clone + Send + 
 }
 
 /// As [`listen`], for who has nothing to pause. Opens no socket.
-pub(super) fn listen_to_stop(exit: fn(i32) -> !, stop: impl Fn() + Clone + Send + 'static) -> io::Result<()> {
+pub(super) fn listen_to_stop(
+    exit: impl Fn() + Clone + Send + 'static,
+    stop: impl Fn() + Clone + Send + 'static,
+) -> io::Result<()> {
     let first: Arc<Mutex<Option<Instant>>> = Arc::default();
     let on_request = move || {
         let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +66,7 @@ pub(super) fn listen_to_stop(exit: fn(i32) -> !, stop: impl Fn() + Clone + Send 
                 }
             }
             Some(first) if first.elapsed() < SAME_REQUEST => {}
-            Some(_) => exit(i32::from(Exit::Interrupted.code())),
+            Some(_) => exit(),
         }
     };
     let others = heard(&[Number::SIGTERM, Number::SIGHUP]);

@@ -12,12 +12,12 @@ use crate::cli::jobs::check::{Job, run_check};
 use crate::cli::jobs::hooks::{About, HookStop, Hooks, Occasion};
 use crate::cli::jobs::load::{Given, Loaded, cause, load};
 use crate::cli::jobs::transfer;
-use crate::cli::options::config::{Config, Mode, TorrentSource, Verbosity};
+use crate::cli::options::config::{Config, Mode, Progress, TorrentSource, Verbosity};
 use crate::cli::options::select;
 use crate::cli::show::json;
 use crate::cli::show::json::Stream;
 use crate::cli::show::say::Mark;
-use crate::cli::show::screen::message;
+use crate::cli::show::screen::{message, message_if_read};
 use crate::cli::show::torrent::{show, show_json};
 use crate::cli::signals;
 use crate::client::{FileChoice, Session, TorrentOptions};
@@ -25,7 +25,6 @@ use crate::event::{Event, Kind, Pieces, Verdict};
 use crate::metainfo::Metainfo;
 use crate::text::escape;
 
-/// Why nothing was done: the exit code, and the message.
 /// Why nothing, or nothing more, is done, and the exit code for it.
 pub(super) type Refusal = (Exit, anyhow::Error);
 
@@ -66,7 +65,7 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
                 stopped.store(true, Ordering::Relaxed);
                 hook_stop.stop();
             };
-            signals::listen_to_stop(exit, stop_it).map_err(|error| {
+            signals::listen_to_stop(at_once(config, exit), stop_it).map_err(|error| {
                 let torrents = jobs.iter().map(|job| Given::Torrent(job.torrent.clone()));
                 not_started(config, torrents, None, &format!("{:#}", no_signals(error).1))
             })?;
@@ -301,6 +300,21 @@ fn show_all(config: &Config, torrents: &[Loaded]) -> Result<(), Refusal> {
 fn warn(config: &Config, text: &str) {
     if config.verbosity > Verbosity::Quiet {
         message(Mark::Warning, text, config.color_stderr);
+    }
+}
+
+/// What a second request to stop does: it says so and ends the process, and waits for nobody.
+pub(super) fn at_once(config: &Config, exit: fn(i32) -> !) -> impl Fn() + Clone + Send + 'static {
+    let code = Exit::Interrupted.code();
+    let remedy = match config.mode {
+        Mode::Check(_) => "run the check again for a whole report",
+        Mode::Transfer | Mode::Show => "the next start checks what was under way",
+    };
+    let text = format!("exited at once, by a second signal to stop (exit code {code}); {remedy}");
+    let (is_below_bars, color) = (config.progress == Progress::Bars, config.color_stderr);
+    move || {
+        message_if_read(Mark::Error, &text, is_below_bars, color);
+        exit(i32::from(code))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::cli::jobs::folder::about_folder;
 use crate::cli::jobs::hooks::{About, HookStop, Hooks, Occasion};
 use crate::cli::jobs::load::Given;
 use crate::cli::jobs::run::{
-    Refusal, no_signals, no_stdout, no_thread, not_begun, not_started, save_torrent,
+    Refusal, at_once, no_signals, no_stdout, no_thread, not_begun, not_started, save_torrent,
 };
 use crate::cli::options::config::{Config, Verbosity};
 use crate::cli::show::json::message;
@@ -106,7 +106,7 @@ fn run_all(
         let torrents = torrents.iter().map(|(given, _)| given.clone());
         not_started(config, torrents, None, &format!("{error:#}"))
     };
-    signals::listen(exit, on_signal).map_err(|error| refused(no_signals(error)))?;
+    signals::listen(at_once(config, exit), on_signal).map_err(|error| refused(no_signals(error)))?;
     if config.verbosity > Verbosity::Quiet && !config.torrent.metadata_only {
         let about = torrents.iter().filter_map(|(given, _)| given.metainfo());
         let said = about_folder(&config.torrent.basedir, about, "made");

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::cli::options::config::{Config, Progress, Verbosity};
 use crate::cli::show::bar::Style;
@@ -163,6 +164,19 @@ impl Screen {
 /// Prints a message where nothing is drawn.
 pub(crate) fn message(mark: Mark, text: &str, color: bool) {
     write_line(&marked(mark, text, color));
+}
+
+/// Prints a message that nothing may wait for: if whoever reads standard error has left no room for it, it is left out.
+/// `is_below_bars`: the cursor may stand at the end of a drawn line.
+pub(crate) fn message_if_read(mark: Mark, text: &str, is_below_bars: bool, color: bool) {
+    let stderr = std::io::stderr();
+    let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
+    let has_room =
+        poll(&mut polled, Some(&Timespec::default())).is_ok() && polled[0].revents().contains(PollFlags::OUT);
+    if has_room {
+        let begin = if is_below_bars { "\n" } else { "" };
+        write_line(&format!("{begin}{}", marked(mark, text, color)));
+    }
 }
 
 /// In one piece, so that what another program writes to the same terminal stands before or behind it.
