@@ -5,7 +5,8 @@ mod support;
 use std::ffi::OsString;
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use btget::metainfo::create::{Content, NewTorrent};
 use rustix::process::Signal;
@@ -271,4 +272,82 @@ fn of_several_torrents_the_most_serious_cause_wins() {
     assert_eq!(check(&torrents, &folder, &[]), Some(17), "unreadable before corrupt");
     let full = single.full_folder("one of two");
     assert_eq!(check(&torrents, &full, &[]), Some(7), "missing before complete");
+}
+
+/// As cron runs it: nearly no environment, no terminal, and whatever is said is mailed to somebody.
+fn by_cron(torrent: &Path, folder: &Path, options: &[&str]) -> Output {
+    let mut command = Command::new("sh");
+    command.args(["-c", r#""$0" "$@""#, Btget::program()]).arg(torrent).arg("-d").arg(folder).arg("-q");
+    command.args(options).env_clear();
+    command.env("HOME", folder.parent().unwrap()).env("PATH", "/usr/bin:/bin").env("SHELL", "/bin/sh");
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+#[test]
+fn cron_has_nothing_to_mail_when_all_is_well() {
+    let tracker = Tracker::start();
+    let fixture = Fixture::new(Shape::Multi, &tracker.url(), 26);
+    let folder = fixture.full_folder("full");
+    let _seed = transfer(&fixture, &folder, &[]);
+    let new = fixture.empty_folder("new");
+    let local = ["--bind", "127.0.0.1"];
+    for (folder, options) in [
+        (&folder, &["--hashcheck-only"][..]),
+        (&new, &[&local[..], &["--no-seed"]].concat()),
+        (&new, &[&local[..], &["--seed-time", "1s"]].concat()),
+        (&new, &["--hashcheck-only", "--on-complete", "true", "--on-error", "echo trouble"]),
+    ] {
+        let output = by_cron(&fixture.torrent(), folder, options);
+        assert!(output.status.success() && output.stdout.is_empty(), "{options:?}: {output:?}");
+        assert!(output.stderr.is_empty(), "{options:?}: {output:?}");
+    }
+    fixture.assert_complete(&new);
+}
+
+#[test]
+fn cron_has_one_line_to_mail_when_something_is_wrong() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let fixture = fixture(Shape::Single);
+    let torrent = fixture.torrent();
+    let (empty, corrupt) = (fixture.empty_folder("empty"), corrupt_folder(&fixture, "corrupt"));
+    let (strange, foreign) = (fixture.empty_folder("strange"), fixture.empty_folder("foreign"));
+    fs::create_dir(strange.join("single file.bin")).unwrap();
+    fs::write(foreign.join("single file.bin"), "a diary").unwrap();
+    let a_file = foreign.join("single file.bin");
+    let garbage = empty.with_file_name("garbage.torrent");
+    fs::write(&garbage, "d8:announce").unwrap();
+    let enormous = enormous(&empty);
+    let cases: [(&PathBuf, &PathBuf, &[&str], i32); 11] = [
+        (&torrent, &empty, &["--no-seed", "--port", &port], 1),
+        (&torrent, &empty, &["--stall-timeout", "1s"], 5),
+        (&torrent, &empty, &["--hashcheck-only"], 7),
+        (&enormous, &empty, &["--preallocate", "full", "--no-seed"], 9),
+        (&torrent, &foreign, &["--no-seed"], 13),
+        (&torrent, &a_file, &["--no-seed"], 17),
+        (&torrent, &strange, &["--hashcheck-only"], 17),
+        (&garbage, &empty, &["--no-seed"], 26),
+        (&garbage, &empty, &["--show"], 26),
+        (&torrent, &corrupt, &["--hashcheck-only"], 32),
+        (&torrent, &corrupt, &["--hashcheck-only", "--on-error", "false"], 1),
+    ];
+    for (torrent, folder, options, code) in cases {
+        let is_check = options.iter().any(|option| ["--hashcheck-only", "--show"].contains(option));
+        let local = if is_check { &[][..] } else { &["--bind", "127.0.0.1"] };
+        let output = by_cron(torrent, folder, &[options, local].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{options:?}: {said}");
+        // A hook that fails has a line of its own.
+        let lines = if options.contains(&"--on-error") { 2 } else { 1 };
+        assert_eq!(said.lines().count(), lines, "{options:?}: {said}");
+        // Of a check, standard output has the report on files that are not as they should be.
+        let report = String::from_utf8(output.stdout).unwrap();
+        let is_reported = options.contains(&"--hashcheck-only");
+        assert_eq!(report.contains("single file.bin"), is_reported, "{options:?}: {report}");
+        assert!(is_reported || report.is_empty(), "{options:?}: {report}");
+    }
+    let mut stopped = transfer(&fixture, &empty, &["-q", "--json"]);
+    stopped.wait_for_event("the check", |event| event["event"] == "hashcheck_finished");
+    stopped.terminate();
+    assert_eq!((stopped.wait_for_code(), said(&stopped, "")), (Some(7), 1), "{}", stopped.story());
 }
