@@ -2,7 +2,8 @@
 
 use crate::event::Verdict;
 
-/// The exit codes. What aria2c has a number for has the same number here, but for usage.
+/// The exit codes. The numbers are from aria2c's list, but for usage; aria2c 1.36 itself gives others in some of these cases (5 is
+/// its for a speed that is too low, and a stall ends it with 7; most .torrents that are none end it with 1 or 25).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Exit {
     /// Everything wanted is complete and verified, and seeded as asked.

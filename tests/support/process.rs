@@ -134,6 +134,11 @@ impl Process {
         self.wait().code()
     }
 
+    /// How it has ended, if it has: its exit code, `None` if a signal ended it.
+    pub fn code_if_ended(&mut self) -> Option<Option<i32>> {
+        self.ended().map(|status| status.code())
+    }
+
     /// Waits for its end and asserts that it succeeded.
     pub fn wait_for_success(&mut self) {
         let status = self.wait();
