@@ -113,7 +113,7 @@ fn what_is_no_torrent_is_refused_with_its_name_and_the_reason() {
     fs::write(dir.path().join("key.torrent"), "d4:infod6:lengthi-1e4:name1:a12:piece lengthi1e6:pieces0:ee")
         .unwrap();
     for (name, parts) in [
-        ("cut.torrent", &["cannot read cut.torrent: "][..]),
+        ("cut.torrent", &["cannot read cut.torrent: damaged: ", "; fetch it again\n"][..]),
         ("evil\x1b[2J.torrent", &["evil\\u{1b}[2J.torrent"]),
         ("key.torrent", &["key.torrent", "length", "negative"]),
         ("nowhere.torrent", &["nowhere.torrent: no such file"]),

@@ -274,6 +274,9 @@ fn of_several_torrents_the_most_serious_cause_wins() {
     assert_eq!(check(&torrents, &full, &[]), Some(7), "missing before complete");
 }
 
+/// An address for documents (RFC 5737): no machine has it.
+const NOT_OURS: &str = "203.0.113.7";
+
 /// As cron runs it: nearly no environment, no terminal, and whatever is said is mailed to somebody.
 fn by_cron(torrent: &Path, folder: &Path, options: &[&str]) -> Output {
     let mut command = Command::new("sh");
@@ -318,8 +321,9 @@ fn cron_has_one_line_to_mail_when_something_is_wrong() {
     let garbage = empty.with_file_name("garbage.torrent");
     fs::write(&garbage, "d8:announce").unwrap();
     let enormous = enormous(&empty);
-    let cases: [(&PathBuf, &PathBuf, &[&str], i32); 11] = [
+    let cases: [(&PathBuf, &PathBuf, &[&str], i32); 12] = [
         (&torrent, &empty, &["--no-seed", "--port", &port], 1),
+        (&torrent, &empty, &["--no-seed", "--bind", NOT_OURS], 1),
         (&torrent, &empty, &["--stall-timeout", "1s"], 5),
         (&torrent, &empty, &["--hashcheck-only"], 7),
         (&enormous, &empty, &["--preallocate", "full", "--no-seed"], 9),
@@ -334,13 +338,17 @@ fn cron_has_one_line_to_mail_when_something_is_wrong() {
     for (torrent, folder, options, code) in cases {
         let is_check = options.iter().any(|option| ["--hashcheck-only", "--show"].contains(option));
         let local = if is_check { &[][..] } else { &["--bind", "127.0.0.1"] };
-        let output = by_cron(torrent, folder, &[options, local].concat());
+        // The last of two counts.
+        let output = by_cron(torrent, folder, &[local, options].concat());
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{options:?}: {said}");
         // A hook that fails has a line of its own.
         let lines = if options.contains(&"--on-error") { 2 } else { 1 };
         assert_eq!(said.lines().count(), lines, "{options:?}: {said}");
         // Of a check, standard output has the report on files that are not as they should be.
+        if options.contains(&NOT_OURS) {
+            assert!(said.contains("--bind"), "the remedy is told: {said}");
+        }
         let report = String::from_utf8(output.stdout).unwrap();
         let is_reported = options.contains(&"--hashcheck-only");
         assert_eq!(report.contains("single file.bin"), is_reported, "{options:?}: {report}");

@@ -56,7 +56,7 @@ Hooks that still run are told to end (SIGTERM) after as long. What is ignored at
 SIGINT of what a script starts with &.
 .TP
 .B The same again
-Exit at once with 130; what is on disk is still consistent.
+Exit at once with 130; what is on disk is still consistent, and the next start checks what was under way.
 Two within a quarter of a second are one:
 .BR timeout (1)
 sends two.";
@@ -208,8 +208,10 @@ Not set, or
 .BR dumb :
 progress is lines.
 .TP
-.BR http_proxy , \ https_proxy , \ no_proxy
-For HTTP trackers; never for loopback addresses.";
+.BR http_proxy , \ https_proxy , \ all_proxy , \ no_proxy
+For HTTP and HTTPS trackers, as
+.BR curl (1)
+reads them; never for loopback addresses.";
 
 const EXAMPLES: &str = r"Download into ./storage, then seed until Ctrl\-C:
 .PP

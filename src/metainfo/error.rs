@@ -16,7 +16,7 @@ pub enum MetainfoError {
     Foreign(&'static str),
     /// Not one whole bencoded value.
     #[error("damaged: {0}; fetch it again")]
-    Bencode(#[from] DecodeError),
+    Bencode(DecodeError),
     /// The value of a key cannot be.
     #[error("{key}: {problem}")]
     Key {
@@ -25,6 +25,13 @@ pub enum MetainfoError {
         /// What is wrong with it.
         problem: String,
     },
+}
+
+/// Its text holds the cause already: a `source` beside it would be said twice.
+impl From<DecodeError> for MetainfoError {
+    fn from(error: DecodeError) -> MetainfoError {
+        MetainfoError::Bencode(error)
+    }
 }
 
 impl MetainfoError {

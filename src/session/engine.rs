@@ -313,7 +313,10 @@ fn not_listening(options: &SessionOptions, error: &std::io::Error) -> NotStarted
     let ports: Vec<String> = options.ports.iter().take(8).map(u16::to_string).collect();
     let ports = ports.join(", ");
     let at = options.bind.map_or(String::new(), |ip: IpAddr| format!("{ip} "));
-    let remedy = options.remedies.change_port;
+    let remedy = match error.kind() {
+        std::io::ErrorKind::AddrNotAvailable => options.remedies.change_address,
+        _ => options.remedies.change_port,
+    };
     let message = format!("cannot listen on {at}port {ports}: {error}; {remedy}");
     let event = Kind::ListenFailure {
         address: options.bind.unwrap_or(IpAddr::from([0; 4])).to_string(),

@@ -18,6 +18,8 @@ pub struct Remedies {
     pub elsewhere: &'static str,
     /// To listen on other ports.
     pub change_port: &'static str,
+    /// To use another local address than one that this machine does not have.
+    pub change_address: &'static str,
 }
 
 impl Default for Remedies {
@@ -31,6 +33,7 @@ impl Default for Remedies {
             overwrite: "allow that it is written over",
             elsewhere: "choose another folder",
             change_port: "choose others",
+            change_address: "choose an address of this machine",
         }
     }
 }

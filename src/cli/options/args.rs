@@ -266,7 +266,8 @@ pub struct Args {
 
     /// Say errors only, and why it ended if not well
     ///
-    /// No progress unless --progress asks for it.
+    /// No progress unless --progress asks for it. A check reports just the files that are not as they should be. A file that is complete and
+    /// longer than the torrent says is warned of.
     #[arg(short, long, overrides_with = "verbose", help_heading = "Output")]
     pub quiet: bool,
 

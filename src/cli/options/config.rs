@@ -303,6 +303,7 @@ fn remedies(file_error: FileErrorAction) -> Remedies {
         overwrite: "give --overwrite",
         elsewhere: "choose another --basedir",
         change_port: "choose others with --port",
+        change_address: "choose an address of this machine with --bind",
     }
 }
 
