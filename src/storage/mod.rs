@@ -169,15 +169,14 @@ struct Base {
 /// What was written and made since the last sync. Bounded by the number of files and folders.
 #[derive(Debug, Default)]
 struct Unsynced {
-    /// With the device that each file is on.
-    files: BTreeMap<FileIndex, u64>,
+    files: BTreeMap<FileIndex, sync::UnsyncedFile>,
     /// Folders with new entries; `""` is basedir.
     folders: BTreeSet<Box<str>>,
 }
 
 /// The files of one torrent. Shared by the threads that write, read and check.
 ///
-/// Five locks, each held for a few lookups in memory and never while a file is read, written or
+/// Six locks, each held for a few lookups in memory and never while a file is read, written or
 /// synced: whoever needs a file takes a counted handle out and lets the lock go. The exception is
 /// `part`, held while the part file is read, written or synced, because its records follow one another;
 /// few pieces go there. No two are held at once, but for `part`, which is always the first of them.
@@ -207,6 +206,7 @@ pub struct Storage {
     base: Mutex<Base>,
     pool: Mutex<pool::FilePool>,
     unsynced: Mutex<Unsynced>,
+    witnesses: Mutex<sync::Witnesses>,
     /// Held while syncing, so that a sync also waits for what an earlier one has begun to bring to the
     /// disk. What failed, and where, once something has.
     syncing: Mutex<Option<(StorageErrorKind, PathBuf)>>,
@@ -247,6 +247,7 @@ impl Storage {
             base: Mutex::default(),
             pool: Mutex::new(pool::FilePool::new(open::pool_limit(options.max_open_files))),
             unsynced: Mutex::default(),
+            witnesses: Mutex::default(),
             syncing: Mutex::default(),
             snapshots: AtomicU64::new(0),
             stored: Mutex::default(),

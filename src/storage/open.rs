@@ -211,6 +211,7 @@ impl Storage {
             None => root.insert(self.root_for_writing(file)?),
         };
         let (opened, found) = self.open_for_writing(root, file)?;
+        self.open_witness(root, file, found.identity.dev());
         self.expect_unwritten(file, &found);
         self.give_size(span, &opened, found.size)
             .map_err(|error| self.io_error(Operation::Create, file, error))?;
@@ -326,8 +327,14 @@ impl Storage {
     }
 
     /// Closes all files and lets go of basedir, so that its disk can be unmounted. What basedir was
-    /// stays known. What was written and not synced stays so, and [`Storage::sync`] opens it again.
+    /// stays known. What was written and not synced stays so: the next [`Storage::sync`] opens it again, and until then what is
+    /// told of its errors stays open.
     pub fn close_all(&self) {
+        self.release_witnesses();
+        self.close_handles();
+    }
+
+    pub(super) fn close_handles(&self) {
         let gone = lock(&self.pool).take_all();
         self.closed(gone);
         let mut part = lock(&self.part);

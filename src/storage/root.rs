@@ -226,19 +226,14 @@ impl Root {
         Ok(rustix::fs::fsync(self.open_folder(path)?)?)
     }
 
-    /// Brings everything of basedir's file system to the disk.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn sync_file_system(&self) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(self.open_folder("")?)?)
-    }
-
     /// Bytes that this user may still write to basedir's file system.
     pub(crate) fn free_bytes(&self) -> io::Result<u64> {
         let space = rustix::fs::fstatvfs(&self.fd)?;
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
-    fn open_folder(&self, path: &str) -> io::Result<OwnedFd> {
+    /// Opens a folder (`""` is basedir) for reading.
+    pub(crate) fn open_folder(&self, path: &str) -> io::Result<OwnedFd> {
         self.open_below(if path.is_empty() { "." } else { path }, OFlags::RDONLY | OFlags::DIRECTORY, 0)
     }
 
@@ -336,6 +331,11 @@ impl AsFd for HeldFolder<'_> {
 fn step(folder: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     let flags = FOLDER | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(folder, name, flags, Mode::empty())
+}
+
+/// The device that an open file or folder is on.
+pub(crate) fn device(opened: impl AsFd) -> io::Result<u64> {
+    Ok(FileIdentity::of(&rustix::fs::fstat(opened)?).dev())
 }
 
 /// The facts about an open file.

@@ -262,10 +262,18 @@ impl Torrent {
         }
     }
 
-    /// Closes all files behind the writes that wait.
+    /// Closes all files behind the writes that wait. What is not synced yet is: until then something stays open that is told of
+    /// its errors, and whoever wants to unmount the disk waits.
     pub(super) fn close_files(&self, context: &Context) {
-        let storage = self.on_disk.storage.clone();
-        let _ = context.disk.write(WriteJob::Then(Box::new(move || storage.close_all())));
+        let (storage, syncs) = (self.on_disk.storage.clone(), context.disk.sync_queue());
+        let work = move || {
+            storage.close_all();
+            if storage.is_unsynced() {
+                // Each later sync repeats its error.
+                syncs.push(Box::new(move || drop(storage.sync())));
+            }
+        };
+        let _ = context.disk.write(WriteJob::Then(Box::new(work)));
     }
 }
 
