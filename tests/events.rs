@@ -465,7 +465,10 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
         ("state_changed", &leech, &|e| e["from"] == "started" && e["to"] == "paused"),
         ("hashcheck_queued", &many, &|e| e["ahead"].as_u64().unwrap() > 0),
         ("hashcheck_started", &leech, &|e| e["pieces"] == 28 && e["bytes"] == 450_000),
-        ("hashcheck_finished", &leech, &|e| e["have"] == json!([]) && e["missing"] == json!(["0-27"])),
+        ("hashcheck_finished", &leech, &|e| {
+            let ranges = (&e["have"], &e["missing"], &e["corrupt"]);
+            ranges == (&json!([]), &json!(["9-27"]), &json!(["0-8"])) && e["missing_count"] == 19
+        }),
         ("file_report", &check, &|e| e["path"] == "set/a.txt" && e["status"] == "corrupt"),
         ("piece_hash_passed", &leech, &|e| peers(e) == 1),
         ("piece_hash_failed", &strangers, &|e| peers(e) == 1),
@@ -509,6 +512,7 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
     let last =
         leech[..completes].iter().rfind(|event| event["event"] == "progress").expect("it tells of progress");
     assert_eq!((&last["left"], &last["done"]), (&json!(0), &json!(450_000)), "before complete, all is there");
+    assert_eq!((&last["down_rate"], &last["eta"]), (&json!(0), &json!(null)), "nothing comes any more");
     let named: Vec<&str> = rows.iter().map(|(name, ..)| *name).collect();
     assert_eq!(named, TABLE.iter().map(|row| row.event).collect::<Vec<_>>(), "one row for each event");
     for (name, events, is_right) in rows {

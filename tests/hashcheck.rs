@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     let trials: Vec<Trial> = vec![
         trial("each_fault_is_called_by_its_name", true, each_fault),
         trial("the_table_says_the_same_to_people", true, the_table),
+        trial("the_check_before_a_transfer_counts_as_the_check_alone_does", true, counts_alike),
         trial("pieces_and_files_limit_check_report_and_exit_code", true, limits),
         trial("what_a_selective_download_left_is_right", true, selective),
         trial("what_a_stop_left_unwritten_is_missing_and_a_flipped_bit_is_corrupt", true, stopped_download),
@@ -112,6 +113,38 @@ fn each_fault() {
     assert_eq!((passed, passed + failed), (3 + 2 + 2 + 3, fixture.pieces()));
     assert_eq!(events.last().unwrap()["event"], "summary");
     assert_eq!(events.last().unwrap()["exit_code"], 17);
+}
+
+fn counts_alike() {
+    let fixture = Fixture::single(12 * PIECE_LENGTH as usize, NOBODY, 34);
+    let folder = fixture.full_folder("some of it");
+    let path = folder.join("large.bin");
+    let length = PIECE_LENGTH as usize;
+    let mut data = fs::read(&path).unwrap();
+    (data[2 * length + 9], data[7 * length]) = (!data[2 * length + 9], !data[7 * length]);
+    data[4 * length..6 * length].fill(0);
+    fs::write(&path, &data[..11 * length]).unwrap();
+    let finished = |process: &Btget| -> Value {
+        let events = process.events();
+        let found = events.into_iter().find(|event| event["event"] == "hashcheck_finished");
+        let mut found = found.unwrap_or_else(|| panic!("{}", process.story()));
+        found.as_object_mut().unwrap().remove("time");
+        found
+    };
+    let mut alone = check(&fixture, &folder, &["--json"]);
+    assert_eq!(alone.wait_for_code(), Some(32), "{}", alone.story());
+    let alone = finished(&alone);
+    let mut before = Btget::tell(&fixture, &folder, &["--state", "paused"]);
+    before.wait_for_event("the end of the check", |event| event["event"] == "hashcheck_finished");
+    assert_eq!(finished(&before), alone);
+    for (key, ranges, count) in [
+        ("have", serde_json::json!(["0-1", "3", "6", "8-10"]), 7),
+        ("missing", serde_json::json!(["4-5", "11"]), 3),
+        ("corrupt", serde_json::json!(["2", "7"]), 2),
+    ] {
+        assert_eq!(alone[key], ranges, "{key}");
+        assert_eq!(alone[format!("{key}_count")], count, "{key}");
+    }
 }
 
 fn the_table() {

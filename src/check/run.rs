@@ -109,14 +109,14 @@ impl PieceResult {
 impl CheckOutcome {
     /// The event that sums it up: of `wanted` pieces, `have` are there and right. What is corrupt is not missing as well.
     pub fn finished_event(&self, have: &Bitfield, wanted: &Bitfield) -> Kind {
-        let lacking = wanted.difference(have);
-        let corrupt_count = self.corrupt.count();
+        let missing = wanted.difference(have).difference(&self.corrupt);
         Kind::HashcheckFinished {
             have: Pieces(have.ranges()),
-            missing: Pieces(lacking.ranges()),
+            missing: Pieces(missing.ranges()),
+            corrupt: Pieces(self.corrupt.ranges()),
             have_count: have.count(),
-            missing_count: lacking.count() - corrupt_count,
-            corrupt_count,
+            missing_count: missing.count(),
+            corrupt_count: self.corrupt.count(),
         }
     }
 }

@@ -165,10 +165,11 @@ events! {
     ("hashcheck_started", Info) HashcheckStarted { pieces: u32, bytes: u64 }
     => format!("checking {}, {}", count(*pieces, "piece"), Size(*bytes)),
 
-    /// It has been read.
+    /// It has been read. What is corrupt is not missing as well.
     ("hashcheck_finished", Info) HashcheckFinished {
         have: Pieces,
         missing: Pieces,
+        corrupt: Pieces,
         have_count: u32,
         missing_count: u32,
         corrupt_count: u32,
@@ -386,7 +387,7 @@ events! {
     ("url_seed", Info) UrlSeed { url: String, reason: String }
     => format!("web seed {}: {}", escape(url), escape(reason)),
 
-    /// Each second while something moves, and once before `complete`. downloaded and uploaded are payload bytes of this run; the totals are those of the data
+    /// Each second while something moves, once when nothing does any more, and once before `complete`. downloaded and uploaded are payload bytes of this run; the totals are those of the data
     /// that are there, in earlier runs too.
     ("progress", Info) Progress {
         done: u64,
@@ -497,6 +498,7 @@ mod tests {
             HashcheckFinished {
                 have: pieces(),
                 missing: pieces(),
+                corrupt: pieces(),
                 have_count: 1,
                 missing_count: 1,
                 corrupt_count: 1,

@@ -165,7 +165,9 @@ fn weight(kind: &Kind) -> usize {
         Kind::Progress { have, wanted_pieces, .. } | Kind::Summary { have, wanted_pieces, .. } => {
             ranges(have) + ranges(wanted_pieces)
         }
-        Kind::HashcheckFinished { have, missing, .. } => ranges(have) + ranges(missing),
+        Kind::HashcheckFinished { have, missing, corrupt, .. } => {
+            ranges(have) + ranges(missing) + ranges(corrupt)
+        }
         Kind::FileReport { pieces, bytes, shared, .. } => {
             ranges(pieces) + ranges(shared) + bytes.len() * size_of::<(u64, u64)>()
         }

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::ops::Range;
 
 use crate::cli::jobs::load::cause;
 use crate::cli::options::config::Verbosity;
@@ -38,6 +39,7 @@ pub(crate) struct Report {
 struct Finished {
     have: Pieces,
     missing: Pieces,
+    corrupt: Pieces,
     missing_count: u32,
     corrupt_count: u32,
 }
@@ -52,9 +54,14 @@ const STATUSES: [FileStatus; 6] = [
 ];
 
 impl Finished {
+    /// The pieces that were checked.
+    fn all(&self) -> impl Iterator<Item = &Range<u32>> {
+        self.have.0.iter().chain(&self.missing.0).chain(&self.corrupt.0)
+    }
+
     /// How many pieces were checked.
     fn checked(&self) -> u32 {
-        self.have.0.iter().chain(&self.missing.0).map(|range| range.end - range.start).sum()
+        self.all().map(|range| range.end - range.start).sum()
     }
 }
 
@@ -76,10 +83,11 @@ impl Report {
                 self.unreadable |= *status == FileStatus::Unreadable;
             }
             Kind::FileError { .. } => self.unreadable = true,
-            Kind::HashcheckFinished { have, missing, missing_count, corrupt_count, .. } => {
+            Kind::HashcheckFinished { have, missing, corrupt, missing_count, corrupt_count, .. } => {
                 self.finished = Some(Finished {
                     have: have.clone(),
                     missing: missing.clone(),
+                    corrupt: corrupt.clone(),
                     missing_count: *missing_count,
                     corrupt_count: *corrupt_count,
                 });
@@ -141,17 +149,14 @@ impl Report {
     /// Bytes that are right, and that were asked for: the pieces the check was about.
     fn bytes(&self, metainfo: &Metainfo) -> (u64, u64) {
         let layout = &metainfo.layout;
-        let length = |pieces: &Pieces| -> u64 {
+        let length = |range: &Range<u32>| -> u64 {
             let piece_length = u64::from(layout.piece_length());
             let end = |index: u32| (u64::from(index) * piece_length).min(layout.total());
-            pieces.0.iter().map(|range| end(range.end) - end(range.start)).sum()
+            end(range.end) - end(range.start)
         };
         match &self.finished {
             None => (0, layout.total()),
-            Some(finished) => {
-                let have = length(&finished.have);
-                (have, have + length(&finished.missing))
-            }
+            Some(finished) => (finished.have.0.iter().map(length).sum(), finished.all().map(length).sum()),
         }
     }
 
@@ -160,10 +165,9 @@ impl Report {
         let (done, wanted) = self.bytes(metainfo);
         let none = || Pieces(Vec::new());
         let have = self.finished.as_ref().map_or_else(none, |finished| finished.have.clone());
-        let missing = self.finished.as_ref().map_or_else(none, |finished| finished.missing.clone());
-        let mut both: Vec<_> = have.0.iter().chain(&missing.0).cloned().collect();
-        both.sort_by_key(|range| range.start);
-        both.dedup_by(|next, range| {
+        let mut wanted_pieces: Vec<_> = self.finished.iter().flat_map(Finished::all).cloned().collect();
+        wanted_pieces.sort_by_key(|range| range.start);
+        wanted_pieces.dedup_by(|next, range| {
             let touching = range.end == next.start;
             if touching {
                 range.end = next.end;
@@ -184,7 +188,7 @@ impl Report {
             wasted: 0,
             elapsed,
             have,
-            wanted_pieces: Pieces(both),
+            wanted_pieces: Pieces(wanted_pieces),
         }
     }
 }
@@ -312,14 +316,18 @@ mod tests {
         }
     }
 
+    /// A check that found these pieces and lacks those; so many of these, the first, because they are corrupt.
     fn finished(have: &[std::ops::Range<u32>], missing: &[std::ops::Range<u32>], corrupt: u32) -> Kind {
         let number = |ranges: &[std::ops::Range<u32>]| ranges.iter().map(|range| range.len() as u32).sum();
-        let all_missing: u32 = number(missing);
+        let lacking: Vec<u32> = missing.iter().cloned().flatten().collect();
+        let (first, rest) = lacking.split_at(corrupt as usize);
+        let pieces = |indices: &[u32]| Pieces(indices.iter().map(|&index| index..index + 1).collect());
         Kind::HashcheckFinished {
             have: Pieces(have.to_vec()),
-            missing: Pieces(missing.to_vec()),
+            missing: pieces(rest),
+            corrupt: pieces(first),
             have_count: number(have),
-            missing_count: all_missing - corrupt,
+            missing_count: rest.len() as u32,
             corrupt_count: corrupt,
         }
     }
