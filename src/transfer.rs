@@ -75,7 +75,7 @@ impl Transfer {
             }
             Input::Connected(hello) => {
                 self.finder.dial_answered(hello.address);
-                let is_banned = self.finder.is_banned(hello.address);
+                let is_banned = self.finder.is_banned(now, hello.address);
                 self.swarm.on_connected(now, hello, is_banned);
             }
             _ => self.swarm.handle(now, input),
@@ -97,6 +97,16 @@ impl Transfer {
         let unneeded = self.swarm.on_block(now, peer, block, data);
         self.pass_on(now);
         unneeded
+    }
+
+    /// The piece matches its hash and could not be written; see [`Swarm::on_not_written`].
+    pub(crate) fn on_not_written(
+        &mut self,
+        now: Instant,
+        piece: PieceIndex,
+        blocks: Vec<BlockData>,
+    ) -> Option<Vec<BlockData>> {
+        self.swarm.on_not_written(now, piece, blocks)
     }
 
     /// Gives up all begun pieces; see [`Swarm::take_partial_pieces`].
@@ -192,7 +202,7 @@ impl Transfer {
                 }
                 PeerReport::Seed(peer) => self.finder.is_seed(peer),
                 PeerReport::Parted(peer, callable, how) => self.finder.parted(now, peer, callable, how),
-                PeerReport::Banned(address) => self.finder.ban(address),
+                PeerReport::Banned(address, pause) => self.finder.ban(now, address, pause),
             }
         }
     }

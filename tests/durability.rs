@@ -349,6 +349,11 @@ fn full_disk_with_room() {
     leech.wait_for_event("the start", |event| event["reason"] == "the disk has room again");
     leech.wait_for_event("everything", |event| is(event, "complete"));
     fixture.assert_complete(&inside);
+    leech.terminate();
+    assert_eq!(leech.wait_for_code(), Some(0), "{}", leech.story());
+    // What had come when the disk was full has waited in memory, what came after that too.
+    let downloaded = summary(&leech)["downloaded"].as_u64().unwrap();
+    assert!(downloaded <= fixture.size() + 4 * 16384, "{downloaded} of {}", fixture.size());
 }
 
 fn full_disk_no_seed() {

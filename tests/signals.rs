@@ -82,6 +82,11 @@ fn sigusr1_stops_all_requests_but_keeps_the_peers_and_sigusr2_goes_on() {
         is(event, "peer_packet_out") && (event["type"] == "request" || event["type"] == "piece")
     });
     assert_eq!(asked.count(), 0, "a paused torrent makes no request and fills none");
+    let rates = |event: &Value| (event["down_rate"].as_u64().unwrap(), event["up_rate"].as_u64().unwrap());
+    let told: Vec<&Value> = events[paused..started].iter().filter(|event| is(event, "progress")).collect();
+    assert!(told.iter().all(|event| rates(event) == (0, 0) && event["eta"].is_null()), "{told:?}");
+    let before = events[..paused].iter().rfind(|event| is(event, "progress"));
+    assert!(before.is_none_or(|before| rates(before) == (0, 0)) || !told.is_empty(), "the last word is old");
     assert_eq!(summary(&leech)["uploaded"], 0);
 }
 

@@ -57,7 +57,8 @@ pub(super) struct Candidates {
     doubtful: BTreeSet<(Instant, u32, SocketAddr)>,
     /// How many each origin has told us of.
     counts: [usize; Origin::ALL.len()],
-    banned: BTreeSet<Machine>,
+    /// Banned machines, and until when; `None`: for good.
+    banned: BTreeMap<Machine, Option<Instant>>,
     /// The same, in the order in which they were banned.
     bans: VecDeque<Machine>,
     /// Addresses that turned out to be our own.
@@ -73,7 +74,7 @@ impl Candidates {
             waiting: BTreeSet::new(),
             doubtful: BTreeSet::new(),
             counts: [0; Origin::ALL.len()],
-            banned: BTreeSet::new(),
+            banned: BTreeMap::new(),
             bans: VecDeque::new(),
             own: BTreeSet::new(),
             rng: fastrand::Rng::with_seed(seed),
@@ -82,7 +83,7 @@ impl Candidates {
 
     /// Takes an address, if it is new, neither banned nor our own, and there is room. Says whether it was taken.
     pub(super) fn add(&mut self, now: Instant, address: SocketAddr, origin: Origin) -> bool {
-        if self.is_banned(address)
+        if self.is_banned(now, address)
             || self.own.contains(&address)
             || self.all.contains_key(&address)
             || (self.all.len() >= MAX_CANDIDATES && !self.make_room(origin))
@@ -165,28 +166,41 @@ impl Candidates {
         }
     }
 
-    /// Nothing at this address is called or let in any more.
-    pub(super) fn ban(&mut self, address: SocketAddr) {
+    /// Nothing at this address is called or let in any more, or for so long.
+    pub(super) fn ban(&mut self, now: Instant, address: SocketAddr, pause: Option<Duration>) {
         let banned = Machine::at(address);
-        if self.banned.insert(banned) {
-            self.bans.push_back(banned);
+        let until = pause.map(|pause| now + pause);
+        match self.banned.insert(banned, until) {
+            None => self.bans.push_back(banned),
+            // What was for good stays so.
+            Some(None) => drop(self.banned.insert(banned, None)),
+            Some(Some(_)) => {}
         }
         if self.bans.len() > MAX_BANNED
             && let Some(oldest) = self.bans.pop_front()
         {
             self.banned.remove(&oldest);
         }
-        let gone: Vec<SocketAddr> = self.all.keys().filter(|&&a| Machine::at(a) == banned).copied().collect();
-        gone.into_iter().for_each(|address| self.forget(address));
+        let there: Vec<SocketAddr> =
+            self.all.keys().filter(|&&a| Machine::at(a) == banned).copied().collect();
+        for address in there {
+            match until {
+                Some(until) => self.wait_until(address, until),
+                None => self.forget(address),
+            }
+        }
     }
 
     /// Whether it was banned.
-    pub(super) fn is_banned(&self, address: SocketAddr) -> bool {
-        self.banned.contains(&Machine::at(address))
+    pub(super) fn is_banned(&self, now: Instant, address: SocketAddr) -> bool {
+        let until = self.banned.get(&Machine::at(address));
+        until.is_some_and(|until| until.is_none_or(|until| now < until))
     }
 
     fn wait_until(&mut self, address: SocketAddr, ready: Instant) {
         self.occupy(address);
+        let banned_until = self.banned.get(&Machine::at(address)).copied().flatten();
+        let ready = banned_until.map_or(ready, |until| ready.max(until));
         if let Some(candidate) = self.all.get_mut(&address) {
             candidate.ready = Some(ready);
             self.waiting.insert((ready, candidate.ticket, address));
@@ -250,7 +264,7 @@ mod tests {
         let (now, mut candidates) = (Instant::now(), Candidates::new(1));
         candidates.add(now, address(1), Origin::Tracker);
         candidates.is_own(address(1));
-        candidates.ban(address(2));
+        candidates.ban(now, address(2), None);
         assert!(!candidates.add(now, address(1), Origin::Tracker));
         assert!(!candidates.add(now, address(2), Origin::Tracker));
         assert_eq!(candidates.take(now), None);
@@ -319,13 +333,32 @@ mod tests {
 
     #[test]
     fn of_very_many_bans_the_oldest_are_forgotten() {
-        let mut candidates = Candidates::new(1);
+        let (now, mut candidates) = (Instant::now(), Candidates::new(1));
         let far = |n: usize| SocketAddr::from(([11, (n >> 16) as u8, (n >> 8) as u8, n as u8], 6881));
-        (0..=MAX_BANNED).for_each(|n| candidates.ban(far(n)));
-        assert!(!candidates.is_banned(far(0)) && candidates.is_banned(far(1)));
-        assert!(candidates.is_banned(far(MAX_BANNED)));
-        candidates.ban(far(MAX_BANNED));
-        assert!(candidates.is_banned(far(1)), "one that is banned already takes no place");
+        (0..=MAX_BANNED).for_each(|n| candidates.ban(now, far(n), None));
+        assert!(!candidates.is_banned(now, far(0)) && candidates.is_banned(now, far(1)));
+        assert!(candidates.is_banned(now, far(MAX_BANNED)));
+        candidates.ban(now, far(MAX_BANNED), None);
+        assert!(candidates.is_banned(now, far(1)), "one that is banned already takes no place");
+    }
+
+    #[test]
+    fn a_ban_with_an_end_keeps_the_address_and_calls_it_then() {
+        let (now, mut candidates) = (Instant::now(), Candidates::new(1));
+        let pause = Duration::from_secs(60);
+        candidates.add(now, address(1), Origin::Tracker);
+        candidates.take(now);
+        candidates.ban(now, address(1), Some(pause));
+        candidates.on_disconnect(now, address(1), false);
+        assert!(candidates.is_banned(now, address(1)));
+        assert_eq!(candidates.next_ready(), Some(now + pause), "and not after half of it");
+        assert!(!candidates.is_banned(now + pause, address(1)));
+        assert_eq!(candidates.take(now + pause), Some(address(1)));
+
+        candidates.ban(now, address(1), None);
+        candidates.ban(now, address(1), Some(pause));
+        assert!(candidates.is_banned(now + 2 * pause, address(1)), "for good is for good");
+        assert!(!candidates.add(now + 2 * pause, address(1), Origin::Tracker));
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::event::{Direction, Kind, Severity, WantedEvents};
 use crate::ids::PeerKey;
@@ -281,14 +281,14 @@ impl Finder {
         }
     }
 
-    /// The machine at this address is neither called nor let in any more.
-    pub fn ban(&mut self, address: SocketAddr) {
-        self.candidates.ban(address);
+    /// The machine at this address is neither called nor let in any more, or for so long.
+    pub fn ban(&mut self, now: Instant, address: SocketAddr, pause: Option<Duration>) {
+        self.candidates.ban(now, address, pause);
     }
 
     /// Whether the machine at this address is banned.
-    pub fn is_banned(&self, address: SocketAddr) -> bool {
-        self.candidates.is_banned(address)
+    pub fn is_banned(&self, now: Instant, address: SocketAddr) -> bool {
+        self.candidates.is_banned(now, address)
     }
 
     /// The answer to an announce, or why there is none.
@@ -345,7 +345,7 @@ impl Finder {
     }
 
     /// How long a call of this address may take.
-    pub fn patience(&self, address: SocketAddr) -> std::time::Duration {
+    pub fn patience(&self, address: SocketAddr) -> Duration {
         self.candidates.patience(address)
     }
 

@@ -154,8 +154,8 @@ fn neither_ourselves_nor_the_banned_are_called_again() {
     bench.found(0..2, Origin::User);
     let dialed = bench.dials();
     bench.end(dialed[0], DialEnd::Own);
-    bench.finder.ban(dialed[1]);
-    assert!(bench.finder.is_banned(dialed[1]));
+    bench.finder.ban(bench.now, dialed[1], None);
+    assert!(bench.finder.is_banned(bench.now, dialed[1]));
     bench.found(0..2, Origin::Tracker);
     bench.wait(MINUTE * 600);
     assert_eq!(bench.dials(), []);

@@ -259,7 +259,7 @@ impl Lobby {
         if self.state == State::Stopped {
             return Some("stopped");
         }
-        if self.finder.is_banned(hello.address) {
+        if self.finder.is_banned(now, hello.address) {
             return Some("banned");
         }
         if hello.peer_id == self.config.peer_id {

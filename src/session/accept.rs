@@ -99,7 +99,7 @@ impl Engine {
     pub(super) fn let_in(&mut self, now: Instant, address: SocketAddr, established: Established) {
         let asked_for = self.by_hash.get(&established.handshake.info_hash).copied();
         let torrent = asked_for.and_then(|id| self.torrents.get(&id)).filter(|torrent| torrent.takes_peers());
-        let refused = match torrent.map(|torrent| (torrent.id, torrent.may_let_in(address))) {
+        let refused = match torrent.map(|torrent| (torrent.id, torrent.may_let_in(now, address))) {
             None => "asks for a torrent that is not here",
             Some((id, true)) if !self.find_place(now, id, address) => "too many peers",
             Some((id, _)) => {

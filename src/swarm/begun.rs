@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use super::rate::RateMeter;
 use crate::blocks::BlockData;
 use crate::ids::{PeerKey, Source};
 use crate::layout::{Block, Layout, PieceIndex};
@@ -36,6 +37,8 @@ struct BegunPiece {
     cursor: u32,
     /// When a block of it last came, or it was begun.
     touched: Instant,
+    /// What the rate of the download owes to it.
+    rate: RateMeter,
 }
 
 impl BlockState {
@@ -95,6 +98,8 @@ pub(super) struct WholePiece {
     pub senders: Vec<Source>,
     /// The data of its blocks, in order.
     pub blocks: Vec<BlockData>,
+    /// What the rate of the download owes to them.
+    pub rate: RateMeter,
 }
 
 /// All pieces that are begun, each until its hash is known.
@@ -142,8 +147,9 @@ impl BegunPieces {
         blocks.resize_with(layout.num_blocks(piece) as usize, || BlockState::Free);
         self.free += blocks.len() as u64;
         let free = blocks.len() as u32;
-        let senders = Vec::new();
-        self.begun.insert(piece, BegunPiece { blocks, senders, free, here: 0, cursor: 0, touched: now });
+        let (senders, rate) = (Vec::new(), RateMeter::new());
+        let begun = BegunPiece { blocks, senders, free, here: 0, cursor: 0, touched: now, rate };
+        self.begun.insert(piece, begun);
         self.open.insert(piece);
         if exclusive {
             self.alone.insert(piece, None);
@@ -372,6 +378,7 @@ impl BegunPieces {
             }
         }
         others.retain(|&other| other != peer);
+        progress.rate.add(now, u64::from(block.length));
         progress.put(now, number, source, data);
         self.here += 1;
         let (owed, whole) = (progress.owed(), progress.here as usize == progress.blocks.len());
@@ -400,7 +407,7 @@ impl BegunPieces {
     /// Ends a piece of which all blocks are here, and gives what it is made of.
     pub(super) fn take_whole(&mut self, piece: PieceIndex) -> WholePiece {
         let Some(progress) = self.end(piece) else { return WholePiece::default() };
-        let mut whole = WholePiece::default();
+        let mut whole = WholePiece { rate: progress.rate, ..WholePiece::default() };
         for block in progress.blocks {
             if let BlockState::Here { sender, data } = block {
                 whole.senders.push(progress.senders[sender as usize]);

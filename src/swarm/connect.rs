@@ -52,6 +52,8 @@ impl Swarm {
         self.state = state;
         match state {
             State::Started => {
+                (self.down_rate, self.up_rate) = Default::default();
+                self.write_waiting();
                 let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
                 peers.into_iter().for_each(|peer| self.update_interest(now, peer));
                 self.may_have_room.extend(self.peers.keys());
@@ -69,6 +71,7 @@ impl Swarm {
             State::Stopped => {
                 let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
                 peers.into_iter().for_each(|peer| self.close(now, peer, "stopped"));
+                self.give_up_unwritten(now, now);
             }
         }
     }

@@ -1,17 +1,14 @@
 //! What we ask for, and what becomes of it.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::begun::{Arrival, Sender, WholePiece};
+use super::begun::{Arrival, Sender};
 use super::peer::{MAX_HINTS, MAX_REFUSED, MAX_SUGGESTED};
-use super::{MAX_UNWRITTEN, Output, PeerReport, Swarm};
-use crate::address::Machine;
+use super::{MAX_UNWRITTEN, Swarm};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
-use crate::event::{Kind, Severity, State};
-use crate::hash::Sha1;
+use crate::event::State;
 use crate::ids::{PeerKey, Source};
 use crate::layout::{Block, PieceIndex};
 use crate::wire::extended::{MetadataMessage, UT_METADATA};
@@ -237,7 +234,6 @@ impl Swarm {
         peer.downloaded += length;
         peer.down_rate.add(now, length);
         self.downloaded += length;
-        self.down_rate.add(now, length);
         if let Some(sent) = if asked { peer.take_in_flight(block) } else { None } {
             peer.window.on_block(now, sent, block.length);
             peer.refusals = 0;
@@ -266,6 +262,7 @@ impl Swarm {
                     peer.useful += length;
                     peer.gave = Some(now);
                 }
+                self.down_rate.add(now, length);
                 others.into_iter().for_each(|other| self.cancel(now, other, block));
                 if whole {
                     self.verify_piece(block.piece);
@@ -291,84 +288,6 @@ impl Swarm {
         peer.unasked += length + UNASKED_FRAME;
         if peer.unasked > MAX_UNASKED && peer.unasked > peer.useful {
             self.close_unruly(now, key, "sends blocks that nobody asked for");
-        }
-    }
-
-    fn verify_piece(&mut self, piece: PieceIndex) {
-        let WholePiece { senders, blocks } = self.pieces.take_whole(piece);
-        self.verifying.insert(piece, senders);
-        let digests = self.suspects.contains(piece);
-        self.outputs.push_back(Output::Verify { piece, blocks, digests });
-    }
-
-    pub(super) fn on_passed(&mut self, now: Instant, piece: PieceIndex, digests: &[Sha1]) {
-        let Some(senders) = self.verifying.remove(&piece) else { return };
-        self.free_memory(piece);
-        self.have.insert(piece);
-        self.missing -= u32::from(self.wanted.contains(piece));
-        for culprit in self.suspects.on_passed(piece, digests) {
-            self.ban(now, culprit, piece);
-        }
-        self.tell(Severity::Info, || Kind::PieceHashPassed { index: piece.0, peers: peers_of(&senders) });
-        let complete = self.is_complete();
-        let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
-        for key in peers {
-            let Some(peer) = self.peers.get_mut(&key) else { continue };
-            if !peer.pieces.contains(piece) {
-                self.send(now, key, Message::Have(piece));
-            } else if self.wanted.contains(piece) {
-                peer.interesting -= 1;
-                if peer.interesting == 0 {
-                    self.update_interest(now, key);
-                }
-            }
-        }
-        self.wake_idle();
-        if complete {
-            self.tell_upload_only(now);
-            self.fill_slots(now);
-        }
-    }
-
-    pub(super) fn on_failed(&mut self, now: Instant, piece: PieceIndex, digests: Vec<Sha1>) {
-        let Some(senders) = self.verifying.remove(&piece) else { return };
-        self.free_memory(piece);
-        self.wasted += u64::from(self.config.layout.piece_size(piece));
-        let culprit = self.suspects.on_failed(piece, &senders, digests);
-        self.tell(Severity::Warning, || Kind::PieceHashFailed { index: piece.0, peers: peers_of(&senders) });
-        if self.wanted.contains(piece) {
-            self.picker.open_piece(piece);
-        }
-        if let Some(culprit) = culprit {
-            self.ban(now, culprit, piece);
-        }
-        self.wake_idle();
-    }
-
-    pub(super) fn on_lost(&mut self, piece: PieceIndex) {
-        if self.verifying.remove(&piece).is_some() {
-            self.free_memory(piece);
-            if self.wanted.contains(piece) {
-                self.picker.open_piece(piece);
-            }
-        }
-        self.wake_idle();
-    }
-
-    fn ban(&mut self, now: Instant, address: SocketAddr, piece: PieceIndex) {
-        self.reports.push(PeerReport::Banned(address));
-        let machine = Machine::at(address);
-        let reason = format!("sent corrupt data of piece {}", piece.0);
-        let found: Vec<(PeerKey, String)> = self
-            .peers
-            .values()
-            .filter(|peer| Machine::at(peer.address) == machine)
-            .map(|peer| (peer.key, peer.peer_id.to_string()))
-            .collect();
-        let peer_id = found.first().map_or(String::new(), |(_, peer_id)| peer_id.clone());
-        self.tell(Severity::Warning, || Kind::PeerBan { address, peer_id, reason: reason.clone() });
-        for (key, _) in found {
-            self.close(now, key, reason.clone());
         }
     }
 
@@ -417,10 +336,6 @@ impl Swarm {
         given_up.into_iter().for_each(|block| self.send(now, key, Message::Cancel(block)));
     }
 
-    fn unwritten(&self) -> u64 {
-        self.verifying.len() as u64 * u64::from(self.config.layout.piece_length())
-    }
-
     /// Asks a peer for as much as its window has room for.
     pub(super) fn fill_window(&mut self, now: Instant, key: PeerKey) {
         let limit = MAX_UNWRITTEN.max(2 * u64::from(self.config.layout.piece_length()));
@@ -453,16 +368,4 @@ impl Swarm {
 fn is_no_word_on_pieces(message: &Message) -> bool {
     use Message::{Extended, KeepAlive, Port, Unknown};
     matches!(message, Extended { .. } | KeepAlive | Port(_) | Unknown { .. })
-}
-
-/// The peers among those who sent a piece, each once.
-fn peers_of(senders: &[Source]) -> Vec<SocketAddr> {
-    let peer = |source: &Source| match source {
-        Source::Peer(address) => Some(*address),
-        Source::Disk => None,
-    };
-    let mut addresses: Vec<SocketAddr> = senders.iter().filter_map(peer).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
 }

@@ -19,13 +19,14 @@ mod suspects;
 mod tests;
 mod timers;
 mod upload;
+mod verify;
 mod want;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
@@ -34,7 +35,7 @@ use crate::event::{Direction, Kind, Severity, State, WantedEvents};
 use crate::fetch::MetadataServer;
 use crate::finder::Parting;
 use crate::hash::Sha1;
-use crate::ids::{PeerKey, Source, WireHash};
+use crate::ids::{PeerKey, WireHash};
 use crate::layout::{Block, Layout, PieceIndex};
 use crate::wire::extended::PexMessage;
 use crate::wire::{Message, PeerId, Reserved};
@@ -45,6 +46,7 @@ use picker::Picker;
 
 use rate::RateMeter;
 use suspects::Suspects;
+use verify::UnwrittenPiece;
 
 pub use connect::first_stays;
 pub use peer::{Occupant, PeerFlags, PeerStatus};
@@ -187,8 +189,8 @@ pub enum PeerReport {
     Seed(PeerKey),
     /// A connection has ended, with a peer that can be called at this address, if that is known.
     Parted(PeerKey, Option<SocketAddr>, Parting),
-    /// The machine at this address has sent corrupt data.
-    Banned(SocketAddr),
+    /// The machine at this address has sent corrupt data: nobody there is to be dealt with any more, or for so long.
+    Banned(SocketAddr, Option<Duration>),
 }
 
 /// Counters of a swarm; bytes and bytes a second.
@@ -198,6 +200,8 @@ pub struct Totals {
     pub downloaded: u64,
     pub uploaded: u64,
     pub wasted: u64,
+    /// Of what is of use: blocks count as they come, so that long pieces do not make it jump, and are taken back if their
+    /// piece turns out corrupt.
     pub down_rate: u64,
     pub up_rate: u64,
     pub peers: usize,
@@ -217,8 +221,8 @@ pub struct Swarm {
     peers: BTreeMap<PeerKey, Peer>,
     picker: Picker,
     pieces: BegunPieces,
-    /// Whole pieces whose hash is not known yet, and who sent their blocks.
-    verifying: BTreeMap<PieceIndex, Vec<Source>>,
+    /// Whole pieces that are not written yet: their hash is not known, or there was no room on the disk.
+    verifying: BTreeMap<PieceIndex, UnwrittenPiece>,
     suspects: Suspects,
     choker: Choker,
     /// Peers that want something from us and that we choke.
@@ -240,6 +244,7 @@ pub struct Swarm {
     /// Both when the trackers were last told `started`.
     before: (u64, u64),
     wasted: u64,
+    /// Of blocks that were of use, less those that have turned out corrupt.
     down_rate: RateMeter,
     up_rate: RateMeter,
     /// When the choker looks next; `None` while nobody is interested.
@@ -313,7 +318,7 @@ impl Swarm {
             Input::Sent(peer, bytes) => self.on_sent(now, peer, bytes),
             Input::Passed { piece, digests } => self.on_passed(now, piece, &digests),
             Input::Failed { piece, digests } => self.on_failed(now, piece, digests),
-            Input::Lost(piece) => self.on_lost(piece),
+            Input::Lost(piece) => self.on_lost(now, piece),
             Input::Memory => self.wake_idle(),
         }
     }
@@ -390,14 +395,15 @@ impl Swarm {
         (self.downloaded - self.before.0, self.uploaded - self.before.1)
     }
 
-    /// The counters.
+    /// The counters. While nothing can come or go, the rates are 0, whatever was measured before.
     pub fn totals(&self, now: Instant) -> Totals {
+        let can_move = self.state == State::Started && !self.peers.is_empty();
         Totals {
             downloaded: self.downloaded,
             uploaded: self.uploaded,
             wasted: self.wasted,
-            down_rate: self.down_rate.get(now),
-            up_rate: self.up_rate.get(now),
+            down_rate: if can_move && !self.is_complete() { self.down_rate.get(now) } else { 0 },
+            up_rate: if can_move { self.up_rate.get(now) } else { 0 },
             peers: self.peers.len(),
             seeds: self.peers.values().filter(|peer| peer.is_seed()).count(),
         }

@@ -3,10 +3,15 @@
 //! A piece that one peer sent alone convicts that peer at once. Otherwise the digests of its blocks
 //! are kept; when the piece passes later, whoever sent a block that differs from the good one is
 //! the culprit, and nobody else.
+//!
+//! A culprit is banned for good, as long as there are others: it lies again, or its memory is broken. Without the one peer that
+//! nearly everything comes from a download would have no end; that one is left alone for a while, once or twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
+use crate::address::Machine;
 use crate::hash::Sha1;
 use crate::ids::Source;
 use crate::layout::PieceIndex;
@@ -16,6 +21,39 @@ const MAX_PIECES: usize = 64;
 
 /// Failed attempts that are remembered of one piece.
 const MAX_ATTEMPTS: usize = 4;
+
+/// Pieces that passed last, by which the source of nearly everything is known.
+const RECENT: usize = 32;
+
+/// So many of them it has sent alone at the least: a piece that fails costs less than these were worth.
+const MUCH: usize = 16;
+
+/// How long it is left alone after the first time that it was convicted, and after the second. The third is the last.
+const PAUSES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(600)];
+
+/// Machines that are remembered as pardoned; of more, none is pardoned.
+const MAX_PARDONED: usize = 64;
+
+/// Machines that are remembered as banned for good; of more, some are told of again.
+const MAX_BANNED: usize = 1000;
+
+/// How a culprit is dealt with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sentence {
+    /// Not any more.
+    ForGood,
+    /// Not for so long.
+    Pause(Duration),
+    /// As before: it has had its sentence, and sent this before that.
+    Known,
+}
+
+/// A machine that was pardoned.
+#[derive(Clone, Copy, Debug)]
+struct Pardon {
+    times: usize,
+    until: Instant,
+}
 
 /// One attempt at a piece that failed: who sent each block, and its digest.
 #[derive(Clone, Debug)]
@@ -28,6 +66,11 @@ struct Attempt {
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     pieces: BTreeMap<PieceIndex, Vec<Attempt>>,
+    /// Who sent the last [`RECENT`] pieces that passed, the newest last; `None`: more than one.
+    recent: VecDeque<Option<Machine>>,
+    pardoned: BTreeMap<Machine, Pardon>,
+    /// Machines that were banned for good.
+    banned: BTreeSet<Machine>,
 }
 
 impl Suspects {
@@ -57,8 +100,48 @@ impl Suspects {
         None
     }
 
-    /// `piece` passed with blocks of these digests: the culprits of the attempts before.
-    pub(super) fn on_passed(&mut self, piece: PieceIndex, digests: &[Sha1]) -> Vec<SocketAddr> {
+    /// A machine is convicted.
+    pub(super) fn sentence(&mut self, now: Instant, machine: Machine) -> Sentence {
+        let before = self.pardoned.get(&machine).copied();
+        if before.is_some_and(|pardon| now < pardon.until) || self.banned.contains(&machine) {
+            return Sentence::Known;
+        }
+        let times = before.map_or(0, |pardon| pardon.times);
+        let alone = self.recent.iter().filter(|&&source| source == Some(machine)).count();
+        let is_source = alone >= MUCH && alone * 10 >= self.recent.len() * 9;
+        let has_place = before.is_some() || self.pardoned.len() < MAX_PARDONED;
+        let Some(&pause) = PAUSES.get(times).filter(|_| is_source && has_place) else {
+            if self.banned.len() == MAX_BANNED {
+                self.banned.pop_first();
+            }
+            self.banned.insert(machine);
+            return Sentence::ForGood;
+        };
+        self.pardoned.insert(machine, Pardon { times: times + 1, until: now + pause });
+        // The next pardon is to be earned anew.
+        self.recent.clear();
+        Sentence::Pause(pause)
+    }
+
+    fn note_source(&mut self, senders: &[Source]) {
+        let mut machines = senders.iter().filter_map(|&source| peer(source)).map(Machine::at);
+        let Some(first) = machines.next() else { return };
+        let alone = machines.all(|machine| machine == first);
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(alone.then_some(first));
+    }
+
+    /// `piece` passed with blocks of these senders, and of these digests if an attempt before had failed: the culprits of those
+    /// attempts.
+    pub(super) fn on_passed(
+        &mut self,
+        piece: PieceIndex,
+        senders: &[Source],
+        digests: &[Sha1],
+    ) -> Vec<SocketAddr> {
+        self.note_source(senders);
         let attempts = self.pieces.remove(&piece).unwrap_or_default();
         let mut culprits = Vec::new();
         for attempt in attempts {
@@ -110,9 +193,57 @@ mod tests {
         );
         assert!(suspects.contains(piece));
         assert_eq!(
-            suspects.on_passed(piece, &[Sha1([1; 20]), Sha1([2; 20]), Sha1([3; 20])]),
+            suspects.on_passed(piece, &senders, &[Sha1([1; 20]), Sha1([2; 20]), Sha1([3; 20])]),
             vec![SocketAddr::from(B)]
         );
         assert!(!suspects.contains(piece));
+    }
+
+    /// So many pieces passed that this peer had sent alone.
+    fn give(suspects: &mut Suspects, from: ([u8; 4], u16), pieces: usize) {
+        (0..pieces).for_each(|_| drop(suspects.on_passed(PieceIndex(9), &[peer(from); 4], &[])));
+    }
+
+    fn machine(address: ([u8; 4], u16)) -> Machine {
+        Machine::at(address.into())
+    }
+
+    #[test]
+    fn the_source_of_nearly_everything_is_pardoned_twice_and_not_a_third_time() {
+        let (mut now, mut suspects) = (Instant::now(), Suspects::default());
+        for pause in PAUSES {
+            give(&mut suspects, A, MUCH);
+            assert_eq!(suspects.sentence(now, machine(A)), Sentence::Pause(pause));
+            assert_eq!(suspects.sentence(now + pause / 2, machine(A)), Sentence::Known, "sent before");
+            now += pause;
+        }
+        give(&mut suspects, A, 1000);
+        assert_eq!(suspects.sentence(now, machine(A)), Sentence::ForGood);
+        assert_eq!(suspects.sentence(now, machine(A)), Sentence::Known, "one ban is told once");
+    }
+
+    #[test]
+    fn who_lies_again_soon_gave_little_or_is_one_of_several_is_not_pardoned() {
+        let (now, mut suspects) = (Instant::now(), Suspects::default());
+        give(&mut suspects, A, MUCH - 1);
+        assert_eq!(suspects.sentence(now, machine(A)), Sentence::ForGood, "little");
+        suspects = Suspects::default();
+        give(&mut suspects, A, MUCH);
+        assert_eq!(suspects.sentence(now, machine(A)), Sentence::Pause(PAUSES[0]));
+        give(&mut suspects, A, MUCH - 1);
+        assert_eq!(suspects.sentence(now + PAUSES[0], machine(A)), Sentence::ForGood, "again, soon");
+
+        let mut suspects = Suspects::default();
+        give(&mut suspects, A, RECENT);
+        give(&mut suspects, B, RECENT / 8);
+        assert_eq!(suspects.sentence(now, machine(A)), Sentence::ForGood, "one of several");
+        suspects.banned.clear();
+        // What others gave long ago does not help whom nobody is left but this one.
+        give(&mut suspects, A, RECENT);
+        assert_eq!(suspects.sentence(now, machine(A)), Sentence::Pause(PAUSES[0]));
+
+        let mut suspects = Suspects::default();
+        (0..RECENT).for_each(|_| drop(suspects.on_passed(PieceIndex(9), &[peer(A), peer(B)], &[])));
+        assert_eq!(suspects.sentence(now, machine(A)), Sentence::ForGood, "never alone");
     }
 }

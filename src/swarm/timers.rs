@@ -26,7 +26,8 @@ const USELESS: Duration = Duration::from_secs(600);
 /// A block may be in flight for so long, whatever else its peer sends meanwhile.
 const OVERDUE: Duration = Duration::from_secs(120);
 
-/// A begun piece of which no block has come for so long is given up if a torrent, this one or another, waits for memory.
+/// A begun piece of which no block has come for so long is given up if a torrent, this one or another, waits for memory; and a
+/// whole one that could not be written, if another does.
 const STALE: Duration = Duration::from_secs(30);
 
 /// Between two looks for such pieces.
@@ -42,7 +43,8 @@ impl Swarm {
     /// When to look for begun pieces that do nothing but hold memory.
     fn next_look(&self) -> Option<Instant> {
         let memory = &self.config.memory;
-        let is_due = self.pieces.len() > 0 && (memory.is_waited_for() || memory.waits());
+        let is_due = self.pieces.len() > 0 && (memory.is_waited_for() || memory.waits())
+            || memory.is_waited_for() && self.holds_unwritten();
         is_due.then(|| self.looked_at + LOOK)
     }
 
@@ -50,6 +52,9 @@ impl Swarm {
     fn give_up_stale(&mut self, now: Instant) {
         self.looked_at = now;
         let Some(then) = now.checked_sub(STALE) else { return };
+        if self.config.memory.is_waited_for() {
+            self.give_up_unwritten(now, then);
+        }
         let stale = self.pieces.untouched_since(then);
         self.give_up_pieces(now, &stale);
         let wanted = stale.into_iter().filter(|&piece| self.wanted.contains(piece));

@@ -87,10 +87,10 @@ impl Torrent {
     }
 
     /// Whether a peer that calls us may be let in if there is a place for it.
-    pub(crate) fn may_let_in(&self, address: SocketAddr) -> bool {
+    pub(crate) fn may_let_in(&self, now: Instant, address: SocketAddr) -> bool {
         let state = self.lobby().map(Lobby::state).or_else(|| self.swarm().map(Swarm::state));
         let is_open = state.is_some_and(|state| state != State::Stopped);
-        is_open && self.finder().is_some_and(|finder| !finder.is_banned(address))
+        is_open && self.finder().is_some_and(|finder| !finder.is_banned(now, address))
     }
 
     /// Somebody else gets the place of this connection, which is free at once.

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use super::{Activity, Torrent};
+use crate::blocks::BlockData;
 use crate::disk::{Done, Read, Verify, WriteJob};
-use crate::event::{Kind, Severity};
+use crate::event::{Kind, Severity, State};
 use crate::finder::{Finder, FinderOutput};
 use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
@@ -164,6 +165,26 @@ impl Torrent {
         }
     }
 
+    /// What is whole and right waits in memory while the torrent is paused; with `again`, it is tried once more at once.
+    fn keep_unwritten(
+        &mut self,
+        now: Instant,
+        piece: PieceIndex,
+        buffers: Vec<BlockData>,
+        again: bool,
+        context: &mut Context,
+    ) {
+        let mut unused = Some(buffers);
+        if again || self.state == State::Paused {
+            self.with_transfer(|transfer| {
+                unused = unused.take().and_then(|buffers| transfer.on_not_written(now, piece, buffers));
+            });
+        } else {
+            self.input(now, Input::Lost(piece));
+        }
+        context.connections.shared.pool.put(unused.into_iter().flatten());
+    }
+
     /// What the disk's threads have done.
     pub(crate) fn on_done(&mut self, now: Instant, done: Done, context: &mut Context) {
         match done {
@@ -181,12 +202,12 @@ impl Torrent {
                 self.input(now, Input::Failed { piece, digests });
             }
             Done::NotWritten { piece, error, buffers, .. } => {
-                context.connections.shared.pool.put(buffers);
                 self.end_write(piece, context);
-                self.input(now, Input::Lost(piece));
-                if !self.errors.was_from_before(piece) {
+                let is_from_before = self.errors.was_from_before(piece);
+                if !is_from_before {
                     self.on_storage_error(now, &error, context);
                 }
+                self.keep_unwritten(now, piece, buffers, is_from_before, context);
             }
             Done::Read { peer, run, .. } => self.send(now, peer, Outgoing::Blocks(run), context),
             Done::NotRead { peer, error, .. } => {

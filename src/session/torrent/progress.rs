@@ -1,4 +1,4 @@
-//! A torrent's `progress` events: one a second while data come or go, none while all is still.
+//! A torrent's `progress` events: one a second while data come or go, one when all has become still, none while it is.
 
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,10 @@ pub(super) struct ProgressReports {
     /// Whether any data came or went since the last event.
     pub moved: bool,
     next: Option<Instant>,
-    /// The totals at the last event.
+    /// The totals when it was last looked at.
     last: Totals,
+    /// The last event has told of a rate: another one is to say that nothing moves any more.
+    has_told_a_rate: bool,
 }
 
 impl ProgressReports {
@@ -71,16 +73,20 @@ impl Torrent {
             Some(at) if at <= now => {}
             Some(_) => return,
             None => {
-                let due =
-                    self.progress.moved && context.subscribers.want(Severity::Info) && !self.has_ended();
+                let due = self.progress.moved || self.progress.has_told_a_rate;
+                let due = due && context.subscribers.want(Severity::Info) && !self.has_ended();
                 self.progress.next = due.then(|| now + PROGRESS);
                 return;
             }
         }
         (self.progress.next, self.progress.moved) = (None, false);
+        let told_a_rate = std::mem::take(&mut self.progress.has_told_a_rate);
         let Some(totals) = self.swarm().map(|swarm| swarm.totals(now)) else { return };
         let before = std::mem::replace(&mut self.progress.last, totals);
-        if (before.downloaded, before.uploaded) != (totals.downloaded, totals.uploaded) {
+        let is_still = totals.down_rate == 0 && totals.up_rate == 0;
+        let has_moved = (before.downloaded, before.uploaded) != (totals.downloaded, totals.uploaded);
+        self.progress.has_told_a_rate = !is_still && (has_moved || told_a_rate);
+        if has_moved || (told_a_rate && is_still) {
             self.tell_if(context, Severity::Info, || progress(&self.status(now)));
         }
     }

@@ -687,6 +687,22 @@ fn a_liar_that_left_is_still_banned_when_the_hash_is_known() {
 }
 
 #[test]
+fn a_liar_is_told_of_once_however_much_of_what_it_sent_turns_out_bad() {
+    let mut table = Table::new(6, 4);
+    table.passes = false;
+    let liar = table.giver();
+    for block in table.requests_to(liar) {
+        table.block(liar, block);
+    }
+    for piece in 0..6 {
+        table.input(Input::Failed { piece: PieceIndex(piece), digests: vec![Sha1([0; 20]); 4] });
+    }
+    let is_ban =
+        |output: &&Output| matches!(output, Output::Event(kind) if matches!(**kind, Kind::PeerBan { .. }));
+    assert_eq!(table.out.iter().filter(is_ban).count(), 1);
+}
+
+#[test]
 fn the_announced_queue_of_a_peer_is_never_exceeded() {
     for reqq in [1, 5, 300, 2000] {
         let mut table = Table::new(1000, 64);

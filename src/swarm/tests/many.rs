@@ -116,6 +116,10 @@ fn liars_are_banned_and_nobody_else_is() {
         let machines: BTreeSet<_> = liars.iter().map(|&liar| address_of(liar).ip()).collect();
         let banned: BTreeSet<_> = sim.nodes.iter().flat_map(|node| &node.bans).map(SocketAddr::ip).collect();
         assert_eq!(banned, machines, "seed {seed}");
+        for (number, node) in sim.nodes.iter().enumerate() {
+            let for_good = |&liar: &SocketAddr| sim.is_banned_for_good(number, liar);
+            assert!(node.bans.iter().all(for_good), "seed {seed}: there are others");
+        }
         assert!(end < 60.0, "seed {seed}: {end}");
     }
 }

@@ -1,13 +1,16 @@
 //! The swarm as a whole: alone against a hand-made peer, and many of them in a simulated network.
 
 mod alone;
+mod bans;
 mod failed;
 mod floods;
 mod many;
 mod memory;
+mod rates;
 mod sim;
 mod storm;
 mod table;
+mod unwritten;
 mod want;
 mod weights;
 
@@ -34,6 +37,7 @@ fn check(swarm: &Swarm) {
     let bytes: u64 =
         in_memory.map(|piece| crate::budget::charge(u64::from(swarm.config.layout.piece_size(piece)))).sum();
     assert_eq!(swarm.config.memory.held(), bytes);
+    assert!(!swarm.holds_unwritten() || swarm.state == crate::event::State::Paused);
     let interested = |choked: bool| {
         swarm.peers.values().filter(move |peer| peer.peer_interested && peer.am_choking == choked)
     };

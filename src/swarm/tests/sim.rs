@@ -30,6 +30,8 @@ use crate::wire::{Message, PeerId, Reserved};
 pub(super) struct Faults {
     /// Of a thousand blocks that it sends, so many are not what they should be.
     pub corrupt: u32,
+    /// This one of the blocks that it sends, counted from 1, is not what it should be.
+    pub bad_block: u32,
     /// It never sends a block.
     pub silent: bool,
     /// It refuses every request, though it unchokes.
@@ -149,6 +151,8 @@ pub(super) struct Node {
     pub closes: BTreeMap<String, u32>,
     pub passed: Vec<PieceIndex>,
     pub announces: Vec<Option<AnnounceEvent>>,
+    /// Blocks that it has sent.
+    sent: u32,
     conns: Vec<(usize, usize)>,
     wake_at: u64,
     turn: VecDeque<(usize, usize)>,
@@ -261,6 +265,7 @@ impl Sim {
             closes: BTreeMap::new(),
             passed: Vec::new(),
             announces: Vec::new(),
+            sent: 0,
             conns: Vec::new(),
             wake_at: u64::MAX,
             turn: VecDeque::new(),
@@ -299,6 +304,12 @@ impl Sim {
             left.is_empty()
         });
         self.nodes.iter().filter_map(|node| node.done_at).max().unwrap_or_default()
+    }
+
+    /// Whether a node will never again deal with an address.
+    pub(super) fn is_banned_for_good(&self, node: usize, address: SocketAddr) -> bool {
+        let far = self.base + Duration::from_secs(10_000_000);
+        self.nodes[node].transfer.finder().is_banned(far, address)
     }
 
     fn describe(&self) -> String {
@@ -523,7 +534,8 @@ impl Sim {
             }
             Output::Serve(..) if faults.silent => {}
             Output::Serve(peer, block) => {
-                let lies = self.rng.u32(..1000) < faults.corrupt;
+                self.nodes[node].sent += 1;
+                let lies = self.rng.u32(..1000) < faults.corrupt || self.nodes[node].sent == faults.bad_block;
                 self.send(node, peer, Item::Block(block, if lies { node as u32 + 1 } else { 0 }));
                 if faults.unasked {
                     let piece = PieceIndex(self.rng.u32(..self.layout.num_pieces()));

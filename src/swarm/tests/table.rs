@@ -201,6 +201,26 @@ impl Table {
         unneeded.is_none()
     }
 
+    /// The disk had no room for a piece.
+    pub(super) fn not_written(&mut self, piece: PieceIndex, blocks: Vec<BlockData>) -> bool {
+        let unused = self.transfer.on_not_written(self.now, piece, blocks);
+        self.drain();
+        unused.is_none()
+    }
+
+    /// What was handed over to be verified since the last time anybody asked.
+    pub(super) fn verifies(&mut self) -> Vec<(PieceIndex, Vec<BlockData>)> {
+        let all = std::mem::take(&mut self.out);
+        let mut found = Vec::new();
+        for output in all {
+            match output {
+                Output::Verify { piece, blocks, .. } => found.push((piece, blocks)),
+                output => self.out.push(output),
+            }
+        }
+        found
+    }
+
     pub(super) fn found(&mut self, addresses: impl IntoIterator<Item = SocketAddr>) {
         self.transfer.finder_mut().found(self.now, addresses, Origin::Tracker);
         self.drain();
