@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::begun::{Arrival, Sender};
 use super::peer::{MAX_HINTS, MAX_REFUSED, MAX_SUGGESTED};
-use super::{MAX_UNWRITTEN, Swarm};
+use super::{MAX_UNWRITTEN, PeerReport, Swarm};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::event::State;
