@@ -121,7 +121,7 @@ fn what_is_no_torrent_is_refused_with_its_name_and_the_reason() {
         ("/dev/zero", &["/dev/zero"]),
     ] {
         // A valid one beside it is seen to all the same.
-        let args = [name, "set.torrent", "-d", "data", "--no-seed", "--bind", "127.0.0.1"];
+        let args = [name, "set.torrent", "-d", "data", "--no-seed", "--no-lsd", "--bind", "127.0.0.1"];
         let output = run(dir.path(), &args);
         assert_eq!(output.status.code(), Some(26), "{name}");
         assert!(parts.iter().all(|part| text(&output.stderr).contains(part)), "{}", text(&output.stderr));
@@ -202,7 +202,7 @@ struct Running {
 
 impl Running {
     fn start(dir: &Path, args: &[&str]) -> Running {
-        let local = ["set.torrent", "--bind", "127.0.0.1", "--progress", "lines"];
+        let local = ["set.torrent", "--no-lsd", "--bind", "127.0.0.1", "--progress", "lines"];
         let mut command = btget(dir, &[&local[..], args].concat());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -267,7 +267,7 @@ fn signals_pause_start_and_stop() {
 #[test]
 fn what_is_complete_leaves_at_once_if_told_so() {
     let dir = folder();
-    let args = ["set.torrent", "set.torrent", "--bind", "127.0.0.1", "-d", "data", "--no-seed"];
+    let args = ["set.torrent", "set.torrent", "--no-lsd", "--bind", "127.0.0.1", "-d", "data", "--no-seed"];
     let output = run(dir.path(), &args);
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stderr).contains("the same torrent"), "{}", text(&output.stderr));
@@ -296,7 +296,7 @@ fn the_last_of_repeated_options_wins() {
     let (_, both) =
         check(&["-d", "data", "--files", "1", "--files", "2", "--pieces", "0", "--pieces", "0-6"]);
     assert!(both.contains("a.txt") && both.contains("b.bin"), "{both}");
-    let args = ["set.torrent", "-d", "data", "--bind", "127.0.0.1", "--seed-time", "1h", "--no-seed"];
+    let args = ["set.torrent", "-d", "data", "--no-lsd", "--bind", "127.0.0.1", "--seed-time", "1h", "--no-seed"];
     assert_eq!(run(dir.path(), &args).status.code(), Some(0));
 }
 
@@ -308,7 +308,7 @@ fn whatever_does_not_end_well_leaves_one_line_however_quiet() {
         (output.status.code(), text(&output.stderr)),
         (Some(7), "set: some data are missing (exit code 7)\n")
     );
-    let args = ["set.torrent", "--bind", "127.0.0.1", "-d", "new", "--stall-timeout", "1s", "-q"];
+    let args = ["set.torrent", "--no-lsd", "--bind", "127.0.0.1", "-d", "new", "--stall-timeout", "1s", "-q"];
     let output = run(dir.path(), &args);
     assert_eq!(output.status.code(), Some(5));
     let said = text(&output.stderr);
@@ -320,7 +320,7 @@ fn whatever_does_not_end_well_leaves_one_line_however_quiet() {
 #[test]
 fn with_json_nothing_but_errors_is_said_beside_it() {
     let dir = folder();
-    let args = ["set.torrent", "--bind", "127.0.0.1", "-d", "data", "--no-seed", "--json"];
+    let args = ["set.torrent", "--no-lsd", "--bind", "127.0.0.1", "-d", "data", "--no-seed", "--json"];
     let output = run(dir.path(), &args);
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
     assert!(text(&output.stdout).lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
@@ -331,7 +331,7 @@ fn a_bad_torrent_stops_none_of_the_others() {
     let dir = folder();
     fs::write(dir.path().join("bad.torrent"), "d4:infodee").unwrap();
     let all = ["bad.torrent", "set.torrent", "nowhere.torrent", "-d", "data"];
-    for mode in [&["--hashcheck-only"][..], &["--no-seed", "--bind", "127.0.0.1"], &["--show"]] {
+    for mode in [&["--hashcheck-only"][..], &["--no-seed", "--no-lsd", "--bind", "127.0.0.1"], &["--show"]] {
         let output = run(dir.path(), &[mode, if mode == ["--show"] { &all[..3] } else { &all }].concat());
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(26), "{mode:?}: {stderr}");
@@ -354,7 +354,7 @@ fn a_mistaken_folder_is_told() {
     assert!(!dir.path().join("dta").exists());
     let output = run(dir.path(), &["--hashcheck-only", "set.torrent", "-d", "data/set"]);
     assert!(text(&output.stderr).contains("give the one above: -d "), "{}", text(&output.stderr));
-    let args = ["set.torrent", "--bind", "127.0.0.1", "-d", "dta", "--stall-timeout", "1s"];
+    let args = ["set.torrent", "--no-lsd", "--bind", "127.0.0.1", "-d", "dta", "--stall-timeout", "1s"];
     let said = run(dir.path(), &args).stderr;
     assert!(text(&said).contains("there is no folder dta; it is made"), "{}", text(&said));
 }
@@ -422,7 +422,7 @@ fn hooks_are_told_all_and_their_failure_becomes_the_exit_code() {
     let dir = folder();
     let (complete, error) = (hook("complete.txt", 0), hook("error.txt", 3));
     let hooks = ["--on-complete", &complete, "--on-error", &error];
-    let hooks = [&["set.torrent", "--bind", "127.0.0.1"], &hooks[..]].concat();
+    let hooks = [&["set.torrent", "--no-lsd", "--bind", "127.0.0.1"], &hooks[..]].concat();
     let read = |name: &str| fs::read_to_string(dir.path().join(name)).ok();
 
     let output = run(dir.path(), &[&hooks[..], &["-d", "data", "--no-seed"]].concat());

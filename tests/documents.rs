@@ -138,7 +138,7 @@ fn programs() -> TempDir {
     let btget = format!(
         "case \" $* \" in *' --show '*) exec '{program}' \"$@\" ;; esac\n\
          echo $$ > \"$FOLDER/pid\"\n\
-         exec '{program}' --bind 127.0.0.1 --on-complete 'sh -c \"echo >> $FOLDER/complete\"' \"$@\"",
+         exec '{program}' --no-lsd --bind 127.0.0.1 --on-complete 'sh -c \"echo >> $FOLDER/complete\"' \"$@\"",
         program = Btget::program()
     );
     program("btget", &btget);

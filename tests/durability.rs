@@ -178,7 +178,7 @@ fn traced(fixture: &Fixture, folder: &Path, calls: &str, options: &[&str]) -> (B
     command.args(["-f", "-qq", "-y", "-e", calls, "-o"]).arg(&trace);
     command.arg(Btget::program()).arg(fixture.torrent()).arg("--basedir").arg(folder);
     command.arg("--state-dir").arg(folder.join("state"));
-    command.args(["--bind", "127.0.0.1", "--json", "--progress", "none"]).args(options);
+    command.args(["--no-lsd", "--bind", "127.0.0.1", "--json", "--progress", "none"]).args(options);
     (Btget::run(&mut command), trace)
 }
 

@@ -85,7 +85,7 @@ impl Fixture {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_btget"));
         command.current_dir(self.path()).arg("set.torrent").args(args);
-        command.args(["--bind", "127.0.0.1", "--progress", "none", "--state-dir", ""]);
+        command.args(["--no-lsd", "--bind", "127.0.0.1", "--progress", "none", "--state-dir", ""]);
         for variable in ["http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"] {
             command.env_remove(variable);
         }

@@ -28,7 +28,7 @@ fn call(torrents: &[&Path], folder: &Path, options: &[&str]) -> Btget {
 }
 
 fn transfer(fixture: &Fixture, folder: &Path, options: &[&str]) -> Btget {
-    call(&[&fixture.torrent()], folder, &[&["--bind", "127.0.0.1"], options].concat())
+    call(&[&fixture.torrent()], folder, &[&["--no-lsd", "--bind", "127.0.0.1"], options].concat())
 }
 
 fn check(torrents: &[&Path], folder: &Path, options: &[&str]) -> Option<i32> {
@@ -154,7 +154,7 @@ fn a_disk_too_small_to_set_all_aside_is_9_before_anything_is_made() {
     let place = tempfile::tempdir().unwrap();
     let torrent = enormous(place.path());
     let folder = place.path().join("data");
-    let process = call(&[&torrent], &folder, &["--preallocate", "full", "--bind", "127.0.0.1"]);
+    let process = call(&[&torrent], &folder, &["--preallocate", "full", "--no-lsd", "--bind", "127.0.0.1"]);
     assert_code(process, 9);
     assert!(!folder.join("enormous.bin").exists());
 }
@@ -206,7 +206,7 @@ fn an_error_of_the_disk_ends_a_torrent_that_is_not_to_seed_and_no_other_and_is_s
     let _seeds = [&bad, &good].map(|fixture| transfer(fixture, &fixture.full_folder("seed"), &[]));
     let folder = good.empty_folder("leech");
     fs::create_dir(folder.join("single file.bin")).unwrap();
-    let options = ["--no-seed", "--bind", "127.0.0.1", "--progress", "lines", "--state-dir", "", "--basedir"];
+    let options = ["--no-seed", "--no-lsd", "--bind", "127.0.0.1", "--progress", "lines", "--state-dir", "", "--basedir"];
     let mut arguments: Vec<OsString> = options.map(OsString::from).into();
     arguments.extend([folder.clone().into(), bad.torrent().into(), good.torrent().into()]);
     let mut process = Btget::with(arguments);
@@ -238,7 +238,7 @@ fn no_torrent_is_26() {
     for path in [&garbage, &place.path().join("missing.torrent"), &place.path().to_owned()] {
         assert_eq!(check(&[path], place.path(), &[]), Some(26), "{path:?}");
         assert_code(Btget::with([path.as_os_str(), "--show".as_ref()]), 26);
-        assert_code(call(&[path], place.path(), &["--bind", "127.0.0.1"]), 26);
+        assert_code(call(&[path], place.path(), &["--no-lsd", "--bind", "127.0.0.1"]), 26);
     }
 }
 
@@ -293,7 +293,7 @@ fn cron_has_nothing_to_mail_when_all_is_well() {
     let folder = fixture.full_folder("full");
     let _seed = transfer(&fixture, &folder, &[]);
     let new = fixture.empty_folder("new");
-    let local = ["--bind", "127.0.0.1"];
+    let local = ["--no-lsd", "--bind", "127.0.0.1"];
     for (folder, options) in [
         (&folder, &["--hashcheck-only"][..]),
         (&new, &[&local[..], &["--no-seed"]].concat()),
@@ -337,7 +337,7 @@ fn cron_has_one_line_to_mail_when_something_is_wrong() {
     ];
     for (torrent, folder, options, code) in cases {
         let is_check = options.iter().any(|option| ["--hashcheck-only", "--show"].contains(option));
-        let local = if is_check { &[][..] } else { &["--bind", "127.0.0.1"] };
+        let local = if is_check { &[][..] } else { &["--no-lsd", "--bind", "127.0.0.1"] };
         // The last of two counts.
         let output = by_cron(torrent, folder, &[local, options].concat());
         let said = String::from_utf8(output.stderr).unwrap();

@@ -66,7 +66,7 @@ fn sixty_torrents_are_checked_in_turn_with_few_threads_and_little_memory() {
     let folder = TempDir::new().unwrap();
     let torrents = torrents(folder.path(), TORRENTS, LENGTH, PIECE_LENGTH, &[]);
     let state_dir = folder.path().join("state");
-    let mut arguments = vec!["--json", "--progress", "none", "--bind", "127.0.0.1", "--basedir"];
+    let mut arguments = vec!["--json", "--progress", "none", "--no-lsd", "--bind", "127.0.0.1", "--basedir"];
     arguments.extend([folder.path().to_str().unwrap(), "--state-dir", state_dir.to_str().unwrap()]);
     arguments.extend(torrents.iter().map(String::as_str));
     let process = Btget::with(arguments);
@@ -104,7 +104,7 @@ fn torrents_of_long_pieces_share_the_memory_for_them() {
     let torrents = torrents(folder.path(), COUNT, 16 << 20, 16 << 20, &[&tracker.url()]);
     let start = |basedir: &Path| {
         let state_dir = basedir.join("state");
-        let mut arguments = vec!["--json", "--progress", "none", "--bind", "127.0.0.1", "--basedir"];
+        let mut arguments = vec!["--json", "--progress", "none", "--no-lsd", "--bind", "127.0.0.1", "--basedir"];
         arguments.extend([basedir.to_str().unwrap(), "--state-dir", state_dir.to_str().unwrap()]);
         arguments.extend(torrents.iter().map(String::as_str));
         Btget::with(arguments)

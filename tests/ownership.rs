@@ -299,7 +299,7 @@ fn two_processes() {
     let start = || {
         let mut command = Btget::command();
         command.arg(fixture.torrent()).arg("-d").arg(&folder).arg("--state-dir").arg(&state);
-        command.args(["--bind", "127.0.0.1", "--json", "--progress", "none", "--no-seed"]);
+        command.args(["--no-lsd", "--bind", "127.0.0.1", "--json", "--progress", "none", "--no-seed"]);
         command
     };
     let mut second = Btget::run(&mut start());

@@ -180,7 +180,7 @@ fn a_second_signal_waits_for_nobody_who_reads_what_is_said() {
     full.write_all(&[b'\n'; 64 << 10]).unwrap();
     let mut seed = Command::new(Btget::program());
     seed.arg(fixture.torrent()).arg("-d").arg(fixture.full_folder("seed")).stdin(Stdio::null()).stderr(full);
-    seed.args(["-q", "--state-dir", "", "--bind", "127.0.0.1"]);
+    seed.args(["-q", "--state-dir", "", "--no-lsd", "--bind", "127.0.0.1"]);
     let mut seed = seed.spawn().unwrap();
     wait_for(&tracker, "announce", |announces| !announces.is_empty());
     tracker.set_manners(Manners::Hang);

@@ -208,7 +208,7 @@ impl Bench {
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         let mut arguments = vec![text(&self.torrent()), "--basedir".into(), text(folder)];
         arguments.extend(["--state-dir".into(), text(Path::new(&state))]);
-        arguments.extend(["--progress", "none", "--bind", "127.0.0.1"].map(String::from));
+        arguments.extend(["--progress", "none", "--no-lsd", "--bind", "127.0.0.1"].map(String::from));
         arguments.extend(options.iter().map(|&option| option.to_owned()));
         arguments
     }
