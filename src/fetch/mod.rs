@@ -37,6 +37,9 @@ pub const MAX_CANDIDATE_BYTES: u64 = 64 << 20;
 /// Candidates that are collected or verified at the same time.
 pub const MAX_CANDIDATES: usize = 8;
 
+/// Refusals and silences in a row after which little is expected of a peer.
+const HOPELESS: u32 = 3;
+
 /// What a peer's extension handshakes say about metadata.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct PeerMetadata {
@@ -190,6 +193,13 @@ impl Fetch {
             Some((have, total)) => (have, Some(total)),
             None => (0, likely().map(|(&size, _)| u64::from(size))),
         }
+    }
+
+    /// Whether hardly anything will come of a peer: it takes no requests, is not believed, or has refused or been silent again and
+    /// again.
+    pub fn is_hopeless(&self, peer: PeerKey) -> bool {
+        let gives = |peer: &Peer| peer.offered && !peer.barred && peer.failures < HOPELESS;
+        !self.peers.get(&peer).is_some_and(gives)
     }
 
     fn on_handshake(&mut self, now: Instant, key: PeerKey, told: PeerMetadata) {

@@ -109,6 +109,12 @@ impl Candidates {
         self.waiting.first().filter(|&&(ready, ..)| ready <= now).map(|&(.., address)| address)
     }
 
+    /// The addresses that this origin told us of first.
+    pub(super) fn from(&self, origin: Origin) -> impl Iterator<Item = SocketAddr> {
+        let told = self.all.iter().filter(move |(_, candidate)| candidate.origin == origin);
+        told.map(|(&address, _)| address)
+    }
+
     /// How long a call of this address may take.
     pub(super) fn patience(&self, address: SocketAddr) -> Duration {
         let failures = self.all.get(&address).map_or(0, |candidate| candidate.failures.min(10));

@@ -195,6 +195,11 @@ impl Finder {
         unfiltered
     }
 
+    /// The addresses that are known from the user.
+    pub fn named(&self) -> Vec<SocketAddr> {
+        self.candidates.from(Origin::User).collect()
+    }
+
     /// A call came to nothing.
     pub fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd) {
         self.half_open.remove(&address);

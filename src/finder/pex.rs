@@ -104,7 +104,7 @@ impl Pex {
         Pex::default()
     }
 
-    /// There is a connection. `callable`: where the peer can be called, if it is us who called.
+    /// There is a connection; one that is known already goes on. `callable`: where the peer can be called, if it is us who called.
     pub fn connected(
         &mut self,
         now: Instant,
@@ -125,7 +125,7 @@ impl Pex {
             messages: 0,
             counted_since: now,
         };
-        self.links.insert(peer, link);
+        self.links.entry(peer).or_insert(link);
         if let Some(callable) = callable {
             self.listens(now, peer, callable);
             self.set_flags(peer, PexFlags::OUTGOING);

@@ -5,6 +5,8 @@
 //! call. Pure.
 
 mod said;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::{Direction, Kind, Severity, State, WantedEvents};
 use crate::fetch::{Fetch, FetchInput, FetchOutput, MetadataServer, PeerMetadata, Ticket};
-use crate::finder::{DialEnd, Finder, FinderOutput, MAX_HALF_OPEN, Need, Parting};
+use crate::finder::{DialEnd, Finder, FinderOutput, MAX_HALF_OPEN, Need, Origin, Parting};
 use crate::ids::PeerKey;
 use crate::swarm::{Hello, Input, Occupant, first_stays};
 use crate::wire::extended::{
@@ -99,6 +101,8 @@ pub(crate) struct Lobby {
     /// Says to those who ask us for metadata that we have none, until we do.
     server: MetadataServer,
     waiting: BTreeMap<PeerKey, Waiting>,
+    /// Bytes that all of them together have said; between two messages at most [`MAX_SAID`].
+    said: usize,
     /// Places for connections that nobody has, of this torrent or another.
     free_places: usize,
     next_patrol: Instant,
@@ -116,6 +120,7 @@ impl Lobby {
             fetch: Some(Fetch::new()),
             server: MetadataServer::new(None),
             waiting: BTreeMap::new(),
+            said: 0,
             free_places: usize::MAX,
             next_patrol: now + PATROL,
             outputs: VecDeque::new(),
@@ -160,11 +165,16 @@ impl Lobby {
             peer,
             address: waiting.hello.address,
             connected: waiting.connected,
-            useless_since: waiting.extensions.id_of(UT_METADATA).is_none().then_some(waiting.connected),
+            useless_since: self.is_hopeless(peer).then_some(waiting.connected),
             gave: None,
             down_rate: 0,
             up_rate: 0,
         })
+    }
+
+    /// Whether it is the metadata that are wanted, and this peer will hardly give any.
+    fn is_hopeless(&self, peer: PeerKey) -> bool {
+        self.fetch.as_ref().is_some_and(|fetch| fetch.is_hopeless(peer))
     }
 
     /// Takes what happened to the connected peers; of data nothing is known. Call the two `poll`s afterwards.
@@ -268,10 +278,13 @@ impl Lobby {
             }
             return Some("connected to ourselves");
         }
-        let twin = self.waiting.iter().find(|(_, waiting)| waiting.hello.peer_id == hello.peer_id);
+        let twin = self.waiting.iter_mut().find(|(_, waiting)| waiting.hello.peer_id == hello.peer_id);
         if let Some((&twin, waiting)) = twin {
             let first = (waiting.hello.address, waiting.hello.direction, waiting.connected);
             if first_stays(now, self.config.peer_id, first, hello) {
+                if hello.direction == Direction::Out {
+                    waiting.callable = Some(hello.address);
+                }
                 return Some("connected twice");
             }
             self.close(now, twin, "connected twice");
@@ -300,13 +313,19 @@ impl Lobby {
 
     /// Keeps what a peer says for later.
     fn keep(&mut self, now: Instant, peer: PeerKey, message: Message) {
-        let is_large = matches!(message, Message::Bitfield(_) | Message::Extended { .. });
         let Some(waiting) = self.waiting.get_mut(&peer) else { return };
+        let before = waiting.said.size();
         let fits = waiting.said.note(message).is_ok();
-        // Looked at only where it grows by much.
-        let all = || self.waiting.values().map(|waiting| waiting.said.size()).sum::<usize>();
-        if !fits || (is_large && all() > MAX_SAID) {
-            self.close(now, peer, "says more than can be kept while it is not known what the torrent is");
+        self.said += waiting.said.size().saturating_sub(before);
+        let reason = "says more than can be kept while it is not known what the torrent is";
+        if !fits {
+            self.close(now, peer, reason);
+        }
+        // Whoever says most goes, and not who speaks last: else a few that say much would keep all others out.
+        while self.said > MAX_SAID
+            && let Some((&most, _)) = self.waiting.iter().max_by_key(|(_, waiting)| waiting.said.size())
+        {
+            self.close(now, most, reason);
         }
     }
 
@@ -365,6 +384,7 @@ impl Lobby {
 
     fn on_closed(&mut self, now: Instant, peer: PeerKey) {
         let Some(waiting) = self.waiting.remove(&peer) else { return };
+        self.said -= waiting.said.size();
         self.server.gone(peer);
         self.tell_fetch(now, FetchInput::Gone(peer));
         let how = match waiting.unruly {
@@ -427,8 +447,10 @@ impl Lobby {
     /// The torrent turned out to be private (BEP 27): what was learnt of further peers is forgotten with the finder that knew it; those who are
     /// connected stay.
     pub(crate) fn become_private(&mut self, now: Instant, finder: Finder) {
-        self.finder = finder;
+        let before = std::mem::replace(&mut self.finder, finder);
         self.finder.want_events(self.wanted_events);
+        // Whom the user names may be called in any torrent.
+        self.finder.found(now, before.named(), Origin::User);
         if self.state != State::Stopped {
             self.finder.start(now);
         }
@@ -520,12 +542,13 @@ impl Lobby {
         let quiet = self.waiting.iter().filter(|(_, waiting)| since(waiting.last_sent) > KEEP_ALIVE);
         let quiet: Vec<PeerKey> = quiet.map(|(&peer, _)| peer).collect();
         quiet.into_iter().for_each(|peer| self.send(now, peer, Message::KeepAlive));
-        if self.fetch.is_some() && self.waiting.len() >= self.config.max_peers {
-            let useless = self.waiting.iter().find(|(_, waiting)| {
-                since(waiting.connected) > GRACE && waiting.extensions.id_of(UT_METADATA).is_none()
-            });
-            if let Some((&peer, _)) = useless {
-                self.close(now, peer, "cannot give the metadata, and others may");
+        if self.waiting.len() >= self.config.max_peers {
+            let hopeless = |(peer, waiting): &(&PeerKey, &Waiting)| {
+                since(waiting.connected) > GRACE && self.is_hopeless(**peer)
+            };
+            let longest = self.waiting.iter().filter(hopeless).min_by_key(|(_, waiting)| waiting.connected);
+            if let Some((&peer, _)) = longest {
+                self.close(now, peer, "does not give the metadata, and others may");
             }
         }
     }

@@ -21,7 +21,7 @@ pub(super) struct Said {
     handshakes: Vec<Message>,
     hints: Vec<Message>,
     unchokes: bool,
-    pub(super) interested: bool,
+    interested: bool,
 }
 
 /// A peer says more than can be kept.
@@ -62,7 +62,8 @@ impl Said {
             _ => 0,
         };
         let whole = self.pieces.iter().chain(&self.handshakes).map(length).sum::<usize>();
-        whole + self.haves.len() * size_of::<PieceIndex>() + self.hints.len() * size_of::<Message>()
+        let (haves, hints) = (self.haves.capacity(), self.hints.capacity());
+        whole + haves * size_of::<PieceIndex>() + hints * size_of::<Message>()
     }
 
     /// It, said again, in an order in which it can be said.

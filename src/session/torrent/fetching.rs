@@ -137,7 +137,8 @@ impl Torrent {
     fn on_described(&mut self, now: Instant, described: Described, context: &mut Context) {
         let Described { metainfo, priorities, claim } = described;
         self.last_new = now;
-        let round = self.round();
+        // What trackers that are not asked any more have been asked is void.
+        let round = if metainfo.private { context.counter.round() } else { self.round() };
         let pieces = metainfo.layout.num_pieces();
         let nothing = Check::new(now, round, Bitfield::new(pieces));
         let (claim, refusal) = match claim {
