@@ -83,6 +83,17 @@ impl Fixture {
 
     /// These files; a single one has no path.
     pub fn of(name: &'static str, files: Vec<(&str, Vec<u8>)>, announce: &str) -> Fixture {
+        Fixture::make(name, files, announce, false)
+    }
+
+    /// One file of this length, of a private torrent (BEP 27).
+    pub fn private(length: usize, announce: &str, seed: u64) -> Fixture {
+        let mut data = vec![0; length];
+        fastrand::Rng::with_seed(seed).fill(&mut data);
+        Fixture::make("private.bin", vec![("", data)], announce, true)
+    }
+
+    fn make(name: &'static str, files: Vec<(&str, Vec<u8>)>, announce: &str, private: bool) -> Fixture {
         let lengths: Vec<(&str, u64)> = files.iter().map(|(path, data)| (*path, data.len() as u64)).collect();
         let content =
             if lengths.len() == 1 { Content::File(lengths[0].1) } else { Content::Folder(&lengths) };
@@ -94,7 +105,7 @@ impl Fixture {
             piece_length: PIECE_LENGTH,
             piece_hashes: &hashes,
             trackers: &[vec![announce.to_owned()]],
-            private: false,
+            private,
         };
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("test.torrent"), torrent.encode()).unwrap();

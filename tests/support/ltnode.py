@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """A libtorrent client on loopback for the interop tests.
 
-    ltnode.py TORRENT SAVE_PATH ADDRESS
+    ltnode.py TORRENT SAVE_PATH ADDRESS [--lsd] [--log-pex] [--peer IP PORT]...
 
 Seeds or downloads TORRENT, a file or a magnet link, in SAVE_PATH, listening on ADDRESS (a port of the system's choice). Says
 on standard output, a line each: `listening PORT`, `progress PERCENT`, `pieces COUNT of COUNT`, `complete` once every piece is
-there, `warning TEXT`. Ends when standard input is closed, so that it never outlives its test.
+there, `peer IP PORT [pex] [lsd]` of each that it is connected to and who told of it, with --log-pex `pex TEXT` for each
+message of peer exchange, `warning TEXT`. Ends when standard input is closed, so that it never outlives its test.
 """
 
 import select
@@ -19,12 +20,12 @@ def say(*words):
     print(*words, flush=True)
 
 
-def settings(address):
+def settings(address, options):
     host = f"[{address}]" if ":" in address else address
     return {
         "listen_interfaces": f"{host}:0",
         "enable_dht": False,
-        "enable_lsd": False,
+        "enable_lsd": "--lsd" in options,
         "enable_upnp": False,
         "enable_natpmp": False,
         "enable_incoming_utp": False,
@@ -40,13 +41,15 @@ def settings(address):
         "alert_mask": int(lt.alert.category_t.error_notification)
         | int(lt.alert.category_t.status_notification)
         | int(lt.alert.category_t.connect_notification)
-        | int(lt.alert.category_t.tracker_notification),
+        | int(lt.alert.category_t.tracker_notification)
+        | (int(lt.alert.category_t.peer_log_notification) if "--log-pex" in options else 0),
     }
 
 
 def main():
     torrent, save_path, address = sys.argv[1:4]
-    session = lt.session(settings(address))
+    options = sys.argv[4:]
+    session = lt.session(settings(address, options))
     if torrent.startswith("magnet:"):
         params = lt.parse_magnet_uri(torrent)
     else:
@@ -54,6 +57,10 @@ def main():
         params.ti = lt.torrent_info(torrent)
     params.save_path = save_path
     handle = session.add_torrent(params)
+    for place, option in enumerate(options):
+        if option == "--peer":
+            handle.connect_peer((options[place + 1], int(options[place + 2])))
+    peers = set()
     port_said = complete_said = False
     last_progress = last_pieces = None
     while True:
@@ -61,8 +68,18 @@ def main():
             if isinstance(alert, lt.listen_succeeded_alert) and not port_said:
                 say("listening", session.listen_port())
                 port_said = True
+            elif isinstance(alert, lt.peer_log_alert):
+                if "PEX" in alert.message():
+                    say("pex", alert.message())
             elif "error" in alert.what() or "failed" in alert.what():
                 say("warning", alert.what(), alert.message())
+        for peer in handle.get_peer_info():
+            sources = [name for name in ("pex", "lsd") if peer.source & getattr(lt.peer_info, name)]
+            if not peer.flags & (lt.peer_info.connecting | lt.peer_info.handshake):
+                line = (*peer.ip, *sources)
+                if line not in peers:
+                    say("peer", *line)
+                    peers.add(line)
         status = handle.status()
         checked = status.has_metadata and status.state not in (
             lt.torrent_status.states.checking_files,

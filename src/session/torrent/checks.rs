@@ -137,6 +137,8 @@ impl Torrent {
         let round = if lobby.is_some() { self.round() } else { context.counter.round() };
         let mut check = Check::new(now, round, self.have().clone());
         check.lobby = lobby;
+        // Some are named before it is the turn of the first check.
+        check.named = self.check_mut().map(|before| std::mem::take(&mut before.named)).unwrap_or_default();
         let totals = self.swarm().map(|swarm| swarm.totals(now));
         totals.iter().for_each(|totals| self.run.swarm_ends(totals));
         check.counted = totals.map(|totals| (totals.downloaded, totals.uploaded));

@@ -1,5 +1,6 @@
 //! libtorrent, by a small Python program.
 
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -40,13 +41,51 @@ pub fn is_installed() -> bool {
 
 impl Libtorrent {
     pub fn start(torrent: &str, family: Family, folder: &Path) -> Libtorrent {
+        Libtorrent::start_by(None, torrent, &family.loopback().to_string(), folder, &[])
+    }
+
+    /// By a command that runs the one that it is given, at this address, with further options of the program.
+    pub fn start_by(
+        by: Option<Command>,
+        torrent: &str,
+        address: &str,
+        folder: &Path,
+        options: &[&str],
+    ) -> Libtorrent {
         let python = python().expect("only called where libtorrent is installed");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/ltnode.py");
-        let mut command = Command::new(python);
-        command.arg(script).arg(torrent).arg(folder).arg(family.loopback().to_string());
+        let mut command = by.map_or_else(
+            || Command::new(python),
+            |mut by| {
+                by.arg(python);
+                by
+            },
+        );
+        command.arg(script).arg(torrent).arg(folder).arg(address).args(options);
         let mut process = Process::start("libtorrent", &mut command);
         process.wait_for_line(&["listening "]);
         Libtorrent { process }
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        let lines = self.process.lines();
+        let port = lines.iter().find_map(|line| line.strip_prefix("listening ")).unwrap();
+        port.parse().unwrap()
+    }
+}
+
+impl Deref for Libtorrent {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Libtorrent {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
     }
 }
 

@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::Path;
 
 pub use self::btget::Btget;
+pub use self::libtorrent::Libtorrent;
 use super::fixture::{Family, Fixture};
 
 /// A real client.
