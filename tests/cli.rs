@@ -296,7 +296,8 @@ fn the_last_of_repeated_options_wins() {
     let (_, both) =
         check(&["-d", "data", "--files", "1", "--files", "2", "--pieces", "0", "--pieces", "0-6"]);
     assert!(both.contains("a.txt") && both.contains("b.bin"), "{both}");
-    let args = ["set.torrent", "-d", "data", "--no-lsd", "--bind", "127.0.0.1", "--seed-time", "1h", "--no-seed"];
+    let args =
+        ["set.torrent", "-d", "data", "--no-lsd", "--bind", "127.0.0.1", "--seed-time", "1h", "--no-seed"];
     assert_eq!(run(dir.path(), &args).status.code(), Some(0));
 }
 

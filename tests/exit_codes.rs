@@ -206,7 +206,17 @@ fn an_error_of_the_disk_ends_a_torrent_that_is_not_to_seed_and_no_other_and_is_s
     let _seeds = [&bad, &good].map(|fixture| transfer(fixture, &fixture.full_folder("seed"), &[]));
     let folder = good.empty_folder("leech");
     fs::create_dir(folder.join("single file.bin")).unwrap();
-    let options = ["--no-seed", "--no-lsd", "--bind", "127.0.0.1", "--progress", "lines", "--state-dir", "", "--basedir"];
+    let options = [
+        "--no-seed",
+        "--no-lsd",
+        "--bind",
+        "127.0.0.1",
+        "--progress",
+        "lines",
+        "--state-dir",
+        "",
+        "--basedir",
+    ];
     let mut arguments: Vec<OsString> = options.map(OsString::from).into();
     arguments.extend([folder.clone().into(), bad.torrent().into(), good.torrent().into()]);
     let mut process = Btget::with(arguments);

@@ -635,7 +635,12 @@ fn a_name_too_long_for_the_file_system_is_told() {
     let folder = bench.place(&"x".repeat(300));
     let options = ["--file-error", "exit", "--state-dir", "/nonexistent"];
     let mut command = Command::new(env!("CARGO_BIN_EXE_btget"));
-    command.arg(bench.torrent()).arg("--basedir").arg(&folder).args(["--no-lsd", "--bind", "127.0.0.1"]).args(options);
+    command
+        .arg(bench.torrent())
+        .arg("--basedir")
+        .arg(&folder)
+        .args(["--no-lsd", "--bind", "127.0.0.1"])
+        .args(options);
     let (code, story) = end_of(Process::start("btget", &mut command));
     assert!(code == 17 && story.contains("the name is too long for this file system"), "{code} {story}");
 }

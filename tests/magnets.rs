@@ -173,7 +173,15 @@ fn killed() {
 /// Runs btget without a word about progress, and gives its exit code and what it wrote.
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Btget::command();
-    command.args(arguments).args(["--no-lsd", "--bind", "127.0.0.1", "--progress", "none", "--state-dir", ""]);
+    command.args(arguments).args([
+        "--no-lsd",
+        "--bind",
+        "127.0.0.1",
+        "--progress",
+        "none",
+        "--state-dir",
+        "",
+    ]);
     let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
@@ -210,8 +218,11 @@ fn saved() {
     let target = place.join("target");
     let arguments = [&link(&fixture), "--save-torrent", "-", "--no-seed", "-d", target.to_str().unwrap()];
     let mut command = Btget::command();
-    let output =
-        command.args(arguments).args(["--no-lsd", "--bind", "127.0.0.1", "-q", "--state-dir", ""]).output().unwrap();
+    let output = command
+        .args(arguments)
+        .args(["--no-lsd", "--bind", "127.0.0.1", "-q", "--state-dir", ""])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(0));
     same(&output.stdout);
     fixture.assert_complete(&target);

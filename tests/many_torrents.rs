@@ -104,7 +104,8 @@ fn torrents_of_long_pieces_share_the_memory_for_them() {
     let torrents = torrents(folder.path(), COUNT, 16 << 20, 16 << 20, &[&tracker.url()]);
     let start = |basedir: &Path| {
         let state_dir = basedir.join("state");
-        let mut arguments = vec!["--json", "--progress", "none", "--no-lsd", "--bind", "127.0.0.1", "--basedir"];
+        let mut arguments =
+            vec!["--json", "--progress", "none", "--no-lsd", "--bind", "127.0.0.1", "--basedir"];
         arguments.extend([basedir.to_str().unwrap(), "--state-dir", state_dir.to_str().unwrap()]);
         arguments.extend(torrents.iter().map(String::as_str));
         Btget::with(arguments)

@@ -237,7 +237,16 @@ fn busy_terminals_get_ten_kib_a_second_and_whole_frames() {
     let tracker = Tracker::start();
     let folder = torrents(&names(9), 0, 3 << 20, &tracker.url());
     let mut seed = Btget::command();
-    seed.current_dir(folder.path()).args(["-q", "--no-lsd", "--bind", "127.0.0.1", "--state-dir", "", "-d", "full"]);
+    seed.current_dir(folder.path()).args([
+        "-q",
+        "--no-lsd",
+        "--bind",
+        "127.0.0.1",
+        "--state-dir",
+        "",
+        "-d",
+        "full",
+    ]);
     seed.args((0..9).map(|number| format!("{number:02}.torrent")));
     let _seed = Process::start("seed", &mut seed);
     let seeds = || tracker.announces().iter().filter(|announce| announce.left == 0).count();

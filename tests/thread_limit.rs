@@ -42,7 +42,10 @@ fn run(fixture: &Fixture, folder: &Path, threads: usize, options: &[&str]) -> (B
     let mut command = Command::new("sh");
     let text = format!("ulimit -u {threads} 2>/dev/null || ulimit -p {threads}; exec \"$0\" \"$@\"");
     command.args(["-c", &text]).arg(place.join("btget")).arg(fixture.torrent());
-    command.args(["--json", "--no-lsd", "--bind", "127.0.0.1", "--state-dir", "", "--basedir"]).arg(folder).args(options);
+    command
+        .args(["--json", "--no-lsd", "--bind", "127.0.0.1", "--state-dir", "", "--basedir"])
+        .arg(folder)
+        .args(options);
     command.uid(USER).gid(USER).env_remove("HOME").env_remove("XDG_STATE_HOME").current_dir("/");
     let mut process = Btget::run(&mut command);
     let code = process.wait_for_code().expect("no signal ends it");
