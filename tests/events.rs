@@ -103,8 +103,11 @@ struct Run {
 
 impl Run {
     fn start(fixture: &Fixture, args: &[&str]) -> Run {
-        let args = [&["--json"], args].concat();
-        let mut child = fixture.command(&args).stdout(Stdio::piped()).spawn().unwrap();
+        Run::of(&mut fixture.command(&[&["--json"], args].concat()))
+    }
+
+    fn of(command: &mut Command) -> Run {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let (send, coming) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
@@ -414,6 +417,33 @@ fn strangers() -> Vec<Value> {
     events
 }
 
+/// A magnet link, of which one peer tells nonsense, and that another one of the local network knows.
+fn linked() -> Vec<Value> {
+    // Nobody else of this machine has it.
+    let length = 150_000 + u64::from(std::process::id());
+    let fixture = Fixture::of(&[("a.txt", length), ("sub/b.bin", 300_000)], PIECE, &[]);
+    let local = ["--bind", "127.0.0.1", "--progress", "none", "--state-dir", ""];
+    let link = format!("magnet:?xt=urn:btih:{}&dn=set", fixture.info_hash);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_btget"));
+    command.current_dir(fixture.path()).arg(link).args(["-d", "new", "--json", "--no-seed"]).args(local);
+    let mut run = Run::of(&mut command);
+    let port = run.until_event("listen_success")["port"].as_u64().unwrap() as u16;
+    let mut talker = Peer::connect(port, fixture.info_hash, b'3');
+    talker.say_bytes(20, b"\0d1:md11:ut_metadatai9e6:ut_pexi8ee13:metadata_sizei-1ee");
+    run.until_event("metadata_failed");
+    talker.say_bytes(20, b"\x02d5:added6:\x7f\0\0\x01\0\x097:dropped6:\x7f\0\0\x01\0\x0ae");
+    run.until_event("pex_peers");
+    let mut seed = Command::new(env!("CARGO_BIN_EXE_btget"));
+    seed.current_dir(fixture.path()).args(["set.torrent", "-d", "data", "-q"]).args(local);
+    let mut seed = seed.stdin(Stdio::null()).spawn().unwrap();
+    let (events, code) = run.rest();
+    kill_process(Pid::from_child(&seed), Signal::TERM).unwrap();
+    seed.wait().unwrap();
+    assert_stream(&events, code);
+    assert_eq!(code, 0);
+    events
+}
+
 /// A reader that takes nothing until the check is done; there are more pieces than events can wait.
 fn sleepy_reader() -> Vec<Value> {
     let fixture = Fixture::of(&[("a.txt", 40_000 * 16)], 16, &[]);
@@ -447,6 +477,7 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
     let (leech, seed) = download();
     let (check, no_port, no_file, library) = (check(), no_port(), no_file(), library());
     let (strangers, sleepy, many, too_long) = (strangers(), sleepy_reader(), many(), too_long());
+    let linked = linked();
     let peers = |event: &Value| event["peers"].as_array().unwrap().len();
     let is_url =
         |event: &Value| event["url"].as_str().unwrap().starts_with("http://127.0.0.1:") && event["tier"] == 1;
@@ -461,6 +492,9 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
             (&e["name"], &e["size"], &e["pieces"], &e["files"])
                 == (&json!("set"), &json!(450_000), &json!(28), &json!(2))
         }),
+        ("metadata_requested", &linked, &|e| here(e) && e["size"].as_u64().unwrap() > 100),
+        ("metadata_received", &linked, &|e| e["name"] == "set" && e["files"] == 2 && e["private"] == false),
+        ("metadata_failed", &linked, &|e| here(e) && e["reason"] != ""),
         ("torrent_removed", &library, &|e| e["name"] == "set"),
         ("state_changed", &leech, &|e| e["from"] == "started" && e["to"] == "paused"),
         ("hashcheck_queued", &many, &|e| e["ahead"].as_u64().unwrap() > 0),
@@ -490,6 +524,8 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
         ("peer_packet_out", &leech, &|e| e["type"] == "request" && e["begin"] == 0),
         ("peer_error", &strangers, &|e| e["reason"].as_str().unwrap().contains("not a BitTorrent handshake")),
         ("peer_ban", &strangers, &|e| e["peer_id"] == "-XX0001-000000000002" && here(e)),
+        ("pex_peers", &linked, &|e| here(e) && e["added"] == 1 && e["dropped"] == 1),
+        ("lsd_peer", &linked, &here),
         ("invalid_request", &strangers, &|e| e["peer_id"] == "-XX0001-000000000001"),
         ("file_open", &leech, &|e| below_new(e) && e["mode"] == "write"),
         ("file_close", &leech, &below_new),

@@ -15,13 +15,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::event::{Direction, Kind, Severity, State, WantedEvents};
-use crate::fetch::{Fetch, FetchInput, FetchOutput, MetadataServer, PeerMetadata, Ticket};
+use crate::fetch::{Fetch, FetchInput, FetchOutput, MetadataServer, Ticket};
 use crate::finder::{DialEnd, Finder, FinderOutput, MAX_HALF_OPEN, Need, Origin, Parting};
 use crate::ids::PeerKey;
 use crate::swarm::{Hello, Input, Occupant, first_stays};
-use crate::wire::extended::{
-    self, Extended, ExtensionHandshake, MetadataMessage, Offer, PeerExtensions, UT_METADATA, UT_PEX,
-};
+use crate::wire::extended::{self, ExtensionHandshake, Offer, PeerExtensions, UT_METADATA, UT_PEX};
 use crate::wire::{Message, PeerId, Reserved};
 use said::Said;
 
