@@ -54,7 +54,7 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
             show_all(config, &torrents).map(|()| unknown)
         }
         Mode::Check(pieces) => {
-            let (torrents, unknown) = all_known(config, given, exit)?;
+            let (torrents, unknown) = known_to_check(config, given)?;
             let job = |(torrent, priorities)| Job::new(torrent, priorities, pieces).map_err(usage);
             let jobs: Vec<Job> = wanted(config, torrents)?.into_iter().map(job).collect::<Result<_, _>>()?;
             let stop = Arc::new(AtomicBool::new(false));
@@ -184,6 +184,31 @@ fn all_known(config: &Config, given: Vec<Given>, exit: fn(i32) -> !) -> Result<(
         }
     }
     Ok((known, unknown))
+}
+
+/// The torrents that can be checked: a check opens no socket, so nobody is asked what a magnet link is. Those of which that is not known are told, with
+/// their exit code.
+fn known_to_check(config: &Config, given: Vec<Given>) -> Result<(Vec<Loaded>, Exit), Refusal> {
+    let (mut known, mut errors, mut worst) = (Vec::new(), Vec::new(), Exit::Complete);
+    for given in given {
+        let Given::Torrent(torrent) = given else {
+            let name = given.name();
+            let text = format!(
+                "cannot check {}: it is not known yet what the magnet link is, and a check asks no peers; get the .torrent first, e.g. btget --show LINK --save-torrent some.torrent",
+                escape(&name)
+            );
+            let about = About::given(&given, &config.torrent.basedir);
+            let summary = not_begun(name, None, Verdict::Failed, &text);
+            worst = worst.worst(tell_not_begun(config, None, vec![(about, summary)], Exit::Failure));
+            errors.push(anyhow!(text));
+            continue;
+        };
+        known.push(torrent);
+    }
+    // Where nothing is left to check, whoever is told of the refusal says the last one.
+    let refusal = if known.is_empty() { errors.pop() } else { None };
+    errors.iter().for_each(|error| message(Mark::Error, &format!("{error:#}"), config.color_stderr));
+    refusal.map_or(Ok((known, worst)), |error| Err((worst, error)))
 }
 
 /// A magnet link of which an earlier run has kept what it is needs no peer.

@@ -124,12 +124,27 @@ fn wait(status: &Status) -> Option<String> {
 /// there, in seconds since its start; `None` if it never was. `None` for other events. A reason that a message has given
 /// already (`is_said`) is not repeated.
 pub(crate) fn outcome(summary: &Kind, path: &str, completed: Option<f64>, is_said: bool) -> Option<String> {
-    let Kind::Summary { name, verdict, reason, done, wanted, left, downloaded, uploaded, elapsed, .. } =
-        summary
+    let Kind::Summary {
+        name,
+        verdict,
+        reason,
+        done,
+        wanted,
+        left,
+        downloaded,
+        uploaded,
+        elapsed,
+        wanted_pieces,
+        ..
+    } = summary
     else {
         return None;
     };
     let name = escape(name);
+    // A magnet link of which it never was known what it is: its size is a guess.
+    if *left > 0 && wanted_pieces.0.is_empty() {
+        return Some(format!("{name}  {} (exit code {})", escape(reason), Exit::from(*verdict).code()));
+    }
     if *left > 0 || *verdict != Verdict::Complete {
         return Some(format!(
             "{name}  {:.1}% of {} there, up {}: {} (exit code {})",
@@ -188,8 +203,18 @@ mod tests {
             wasted: 0,
             elapsed,
             have: Pieces(vec![]),
-            wanted_pieces: Pieces(vec![]),
+            wanted_pieces: Pieces(vec![0..1]),
         }
+    }
+
+    #[test]
+    fn of_a_link_that_nobody_knows_the_last_line_says_no_size() {
+        let mut kind = summary(Verdict::Stalled, 4096, 0, 0, 60.0);
+        if let Kind::Summary { wanted_pieces, .. } = &mut kind {
+            wanted_pieces.0.clear();
+        }
+        let line = outcome(&kind, "", None, false).unwrap();
+        assert_eq!(line, "ubuntu.iso\\n  stopped by a signal (exit code 5)");
     }
 
     #[test]
