@@ -1,7 +1,7 @@
 //! btget: a torrent downloader that a script can trust, as a library.
 //!
 //! What the library promises is [`client`] (sessions and torrents), [`event`] (what happens, as data) and [`metainfo`] (what a
-//! .torrent says). See ARCHITECTURE.md for the map of the rest.
+//! .torrent or a magnet link says). See ARCHITECTURE.md for the map of the rest.
 
 // The house rules that clippy can see while one types; tests/architecture.rs knows them all. Only
 // the rooms below that say so may read the clock or wait; nobody but `cli` prints, and no room exits.

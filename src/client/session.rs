@@ -97,6 +97,40 @@ impl Session {
     /// Adds a torrent of which a magnet link gives the hash. Peers are asked what it is, unless an earlier run has kept that in
     /// `options.state_dir`; then it goes on as [`Session::add`] does, with the files of `options.choice`.
     ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use btget::metainfo::create::{Content, NewTorrent};
+    /// # let folder = tempfile::tempdir()?;
+    /// # std::fs::create_dir(folder.path().join("seed"))?;
+    /// # std::fs::write(folder.path().join("seed/hello"), "Hello, swarm!")?;
+    /// # let torrent = NewTorrent { name: "hello", content: Content::File(13), piece_length: 16384,
+    /// #     piece_hashes: &[btget::metainfo::sha1(b"Hello, swarm!")], trackers: &[], private: false }.encode();
+    /// use btget::client::{Session, SessionOptions, TorrentOptions};
+    /// use btget::event::{Kind, Severity};
+    /// use btget::metainfo::{Magnet, Metainfo, PeerAddress};
+    ///
+    /// let on_loopback = SessionOptions { bind: Some([127, 0, 0, 1].into()), ..SessionOptions::default() };
+    /// let below = |name| TorrentOptions { basedir: folder.path().join(name), ..TorrentOptions::default() };
+    ///
+    /// // One session has the torrent, and seeds it.
+    /// let other = Session::start(on_loopback.clone())?;
+    /// let seeding = other.subscribe(Severity::Info)?;
+    /// let metainfo = Metainfo::parse(&torrent)?;
+    /// let link = Magnet::from(&metainfo).to_string();
+    /// other.add(metainfo, below("seed"))?;
+    /// assert!(seeding.iter().any(|event| matches!(event.kind, Kind::Seeding { .. })));
+    ///
+    /// // Another knows the link, and where to ask.
+    /// let session = Session::start(on_loopback)?;
+    /// let events = session.subscribe(Severity::Info)?;
+    /// let peers = vec![PeerAddress::Ip(other.listening()[0])];
+    /// let client = session.add_magnet(link.parse()?, TorrentOptions { peers, ..below("here") })?;
+    /// assert!(events.iter().any(|event| matches!(event.kind, Kind::Complete { .. })));
+    /// assert_eq!(client.metainfo().expect("its peer has said what it is").name, "hello");
+    /// assert_eq!(std::fs::read(folder.path().join("here/hello"))?, b"Hello, swarm!");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If it is there already, the session has ended, or what an earlier run has kept leaves nothing to choose.

@@ -87,6 +87,18 @@ pub struct TorrentOptions {
 }
 
 /// Chooses among the files of a torrent of which a magnet link has given the hash alone, once they are known.
+///
+/// ```
+/// use btget::client::{FileChoice, TorrentOptions};
+///
+/// let texts = FileChoice::new(|torrent| {
+///     let weight = |file: &btget::metainfo::File| u32::from(file.path.ends_with(".txt"));
+///     let weights: Vec<u32> = torrent.files.iter().map(weight).collect();
+///     if weights.contains(&1) { Ok(weights) } else { Err("it has no text files".to_owned()) }
+/// });
+/// let options = TorrentOptions { choice: Some(texts), ..TorrentOptions::default() };
+/// # drop(options);
+/// ```
 #[derive(Clone)]
 pub struct FileChoice(Arc<Choose>);
 
