@@ -14,6 +14,8 @@ const PIECE: u32 = 16384;
 
 fn btget(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_btget"));
+    // Other tests seed the same torrent.
+    command.arg("--no-lsd");
     command.current_dir(dir).args(args).env("XDG_STATE_HOME", dir.join("state")).env("NO_COLOR", "1");
     command.env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
     command
@@ -316,6 +318,22 @@ fn whatever_does_not_end_well_leaves_one_line_however_quiet() {
     assert!(said.lines().count() == 1 && said.contains("no new data for 1 s (exit code 5)"), "{said}");
     let none = run(dir.path(), &[&args[..7], &["--progress", "none"]].concat());
     assert!(text(&none.stderr).contains("(exit code 5)"), "{}", text(&none.stderr));
+}
+
+/// A check opens no socket, so it asks nobody what a magnet link is.
+#[test]
+fn a_link_is_not_checked_before_it_is_known_what_it_is() {
+    let dir = folder();
+    let link = format!("magnet:?xt=urn:btih:{}", "ab".repeat(20));
+    let output = run(dir.path(), &["--hashcheck-only", &link, "-d", "data"]);
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("cannot check abab") && said.contains("--save-torrent"), "{said}");
+    // The others are.
+    let output = run(dir.path(), &["--hashcheck-only", &link, "set.torrent", "-d", "data"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("set: every piece is right"), "{}", text(&output.stdout));
+    assert!(!dir.path().join("state").exists());
 }
 
 #[test]

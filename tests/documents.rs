@@ -1,6 +1,8 @@
 //! What the documents show is run as it stands there: each command of README.md, of docs/, of `--help` and of the man page, in
 //! a folder with the torrents that it names, a tracker and a seed on loopback.
 //!
+//! A magnet link of which a document shows the beginning ([`LINK`]) becomes that of a torrent that there is.
+//!
 //! A command that cannot be run here stands in [`NOT_RUN`], with the reason; any other is run, and has to end with 0. One that
 //! seeds gets its Ctrl-C once everything is there. Where jq is missing these are reported as ignored; tests/run installs it.
 
@@ -12,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use btget::internals::cli::manual;
+use btget::metainfo::{Magnet, Metainfo};
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -37,6 +40,12 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("autoload", "the same"),
 ];
 
+/// How the documents write a magnet link.
+const LINK: &str = "magnet:?xt=urn:btih:...";
+
+/// Whose link it is then.
+const LINKED: &str = "some";
+
 /// The torrents that the documents name. Each has the files of [`FILES`], and its own data.
 const TORRENTS: [&str; 9] = ["some", "debian", "album", "a", "b", "c", "release", "x", "data"];
 
@@ -52,10 +61,11 @@ const STAND_INS: [&str; 3] = ["publish", "mail", "notify-send"];
 
 /// Torrents, their seed and their tracker, and the programs of the documents in one folder.
 struct World {
+    /// They end first: a folder that goes before its seed may lend its inode to another's, who is then told that somebody writes there.
+    _seeds: Vec<Btget>,
     tracker: Tracker,
     fixtures: Vec<Fixture>,
     programs: TempDir,
-    _seeds: Vec<Btget>,
 }
 
 impl World {
@@ -76,7 +86,7 @@ impl World {
         let seeds = fixtures.iter().map(seed).collect();
         let is_known = |all: &[Announce]| all.len() >= TORRENTS.len();
         assert!(tracker.wait_for(PATIENCE, is_known), "the seeds announce themselves");
-        World { tracker, fixtures, programs: programs(), _seeds: seeds }
+        World { _seeds: seeds, tracker, fixtures, programs: programs() }
     }
 
     fn fixture(&self, name: &str) -> &Fixture {
@@ -96,14 +106,19 @@ impl World {
         folder
     }
 
+    fn metainfo(&self, name: &str) -> Metainfo {
+        Metainfo::parse(&fs::read(self.fixture(name).torrent()).unwrap()).unwrap()
+    }
+
     /// Runs a command in `folder`, which is its home too, to its end. A seed is stopped by Ctrl-C once all it was given is there.
     fn run(&self, command: &str, folder: &Path) -> Run {
         let (said, complete) = (folder.join("said"), folder.join("complete"));
         let _ = fs::remove_file(&said);
         let _ = fs::remove_file(&complete);
         let path = format!("{}:{}", self.programs.path().display(), std::env::var("PATH").unwrap());
+        let link = Magnet::from(&self.metainfo(LINKED)).to_string();
         let mut shell = Command::new("sh");
-        shell.args(["-c", command]).current_dir(folder);
+        shell.args(["-c", &command.replace(LINK, &link)]).current_dir(folder);
         shell.env("PATH", path).env("HOME", folder).env("FOLDER", folder).env_remove("XDG_STATE_HOME");
         let mut process = Process::start(command, &mut shell);
         let torrents = command.split_whitespace().filter(|word| word.ends_with(".torrent")).count().max(1);
@@ -134,11 +149,12 @@ fn programs() -> TempDir {
         fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     };
-    // What the command says itself comes last and wins. A list option would add up.
+    // What the command says itself comes last and wins. A list option would add up. The seeds of other tests have the same
+    // torrents, and must not be found on the local network.
     let btget = format!(
-        "case \" $* \" in *' --show '*) exec '{program}' \"$@\" ;; esac\n\
+        "case \" $* \" in *' --show '*) exec '{program}' --bind 127.0.0.1 --no-lsd \"$@\" ;; esac\n\
          echo $$ > \"$FOLDER/pid\"\n\
-         exec '{program}' --no-lsd --bind 127.0.0.1 --on-complete 'sh -c \"echo >> $FOLDER/complete\"' \"$@\"",
+         exec '{program}' --bind 127.0.0.1 --no-lsd --on-complete 'sh -c \"echo >> $FOLDER/complete\"' \"$@\"",
         program = Btget::program()
     );
     program("btget", &btget);
@@ -225,6 +241,19 @@ fn look_closer(world: &World, command: &str, run: &Run, folder: &Path) {
     let complete = |name: &str, below: &str| world.fixture(name).assert_complete(&folder.join(below));
     match command {
         it if it.contains("publish") => assert!(published, "{it}: {}", run.told),
+        it if it.contains("--save-torrent new.torrent") || it.contains("--save-torrent some.torrent") => {
+            let name = it.rsplit(' ').find(|word| word.ends_with(".torrent")).unwrap();
+            let saved = Metainfo::parse(&fs::read(folder.join(name)).unwrap()).unwrap();
+            let original = world.metainfo(LINKED);
+            assert_eq!((saved.info_bytes, saved.trackers), (original.info_bytes, original.trackers), "{it}");
+        }
+        it if it.contains(LINK) && it.contains("--show") => {
+            assert!(run.said.contains("8    64.0 KiB  some/notes.txt"), "{}", run.said);
+        }
+        it if it.contains(LINK) => {
+            let below = if it.contains("~/Downloads") { "Downloads" } else { "storage" };
+            complete(LINKED, below);
+        }
         it if it.contains("debian.torrent") => complete("debian", "Downloads"),
         it if it.contains("--show album") => assert!(run.said.contains("8    64.0 KiB  album/notes.txt")),
         it if it.contains("1,4-7") => {
