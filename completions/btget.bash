@@ -23,7 +23,7 @@ _btget() {
 
     case "${cmd}" in
         btget)
-            opts="-d -p -q -v -h -V --basedir --preallocate --file-error --overwrite --state-dir --files --priority --hashcheck-only --full-check --pieces --state --no-seed --seed-ratio --seed-time --stall-timeout --port --bind --tracker --max-peers --upload-slots --max-download-rate --max-upload-rate --on-complete --on-error --show --json --events --progress --quiet --verbose --color --help --version"
+            opts="-d -p -q -v -h -V --basedir --preallocate --file-error --overwrite --state-dir --files --priority --hashcheck-only --full-check --pieces --state --no-seed --seed-ratio --seed-time --stall-timeout --port --bind --tracker --peer --no-pex --no-lsd --max-peers --upload-slots --max-download-rate --max-upload-rate --on-complete --on-error --show --save-torrent --json --events --progress --quiet --verbose --color --help --version"
             if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -102,6 +102,10 @@ _btget() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --peer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --max-peers)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -124,6 +128,21 @@ _btget() {
                     ;;
                 --on-error)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --save-torrent)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
                     return 0
                     ;;
                 --events)

@@ -17,12 +17,14 @@ complete -c btget -l stall-timeout -d 'Give up when nothing came for so long (ex
 complete -c btget -s p -l port -d 'Ports to listen on, in order [default: any]' -r
 complete -c btget -l bind -d 'The one local address to use [default: any]' -r
 complete -c btget -l tracker -d 'A further tracker for every torrent; repeatable' -r -f
+complete -c btget -l peer -d 'A peer to call, for every torrent; repeatable' -r
 complete -c btget -l max-peers -d 'Connections, all torrents together' -r
 complete -c btget -l upload-slots -d 'Peers of a torrent that are sent data at the same time' -r
 complete -c btget -l max-download-rate -d 'Bytes a second: 500K, 2M [default: no limit]' -r
 complete -c btget -l max-upload-rate -d 'Bytes a second: 500K, 2M [default: no limit]' -r
 complete -c btget -l on-complete -d 'Run CMD when everything wanted is there and verified' -r -f -a "(__fish_complete_command)"
 complete -c btget -l on-error -d 'Run CMD when a torrent fails' -r -f -a "(__fish_complete_command)"
+complete -c btget -l save-torrent -d 'Write the .torrent to FILE, that of a magnet link once peers have said what it is' -r -F
 complete -c btget -l events -d 'Least severity for --json: debug, info, warning, critical, fatal [default: info]' -r -f -a "debug\t''
 info\t''
 warning\t''
@@ -39,6 +41,8 @@ complete -c btget -l overwrite -d 'Write over files that nothing shows to be the
 complete -c btget -l hashcheck-only -d 'Verify what is there, report, exit'
 complete -c btget -l full-check -d 'Read every byte again, whatever the resume data vouch for'
 complete -c btget -l no-seed -d 'Leave as soon as everything wanted is there'
+complete -c btget -l no-pex -d 'No peer exchange: peers are told of no others, and not heard about others'
+complete -c btget -l no-lsd -d 'No search for peers on the local network'
 complete -c btget -l show -d 'Print what the torrent holds, and exit'
 complete -c btget -l json -d 'Write events to stdout, a JSON object a line'
 complete -c btget -s q -l quiet -d 'Say errors only, and why it ended if not well'

@@ -53,7 +53,9 @@ fn offering_torrents(shell: Shell, script: String) -> String {
         Shell::Zsh => {
             let begin = script.find("'*::torrents").expect("clap_complete writes the torrents last");
             let end = begin + script[begin..].find("_files'").expect("they are files") + "_files'".len();
-            format!("{}'*:torrent:_files -g \"*.torrent\"'{}", &script[..begin], &script[end..])
+            let script = format!("{}'*:torrent:_files -g \"*.torrent\"'{}", &script[..begin], &script[end..]);
+            // clap does not escape the colon, at which zsh takes what follows for a command.
+            replace(&script, ":HOST:PORT:", r":HOST\:PORT:")
         }
         // fish's own function offers other files too, behind those with the suffix.
         Shell::Fish => {

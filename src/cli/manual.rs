@@ -3,12 +3,13 @@
 //! Owns their text. The page itself and the completions are put together by `examples/generate.rs`.
 
 /// `(heading, roff)` in the order of the page.
-pub const SECTIONS: [(&str, &str); 8] = [
+pub const SECTIONS: [(&str, &str); 9] = [
     ("BARS", BARS),
     ("SIGNALS", SIGNALS),
     ("EXIT STATUS", EXIT_STATUS),
     ("EVENTS", EVENTS),
     ("HOOKS", HOOKS),
+    ("PRIVACY", PRIVACY),
     ("FILES", FILES),
     ("ENVIRONMENT", ENVIRONMENT),
     ("EXAMPLES", EXAMPLES),
@@ -30,7 +31,8 @@ middle dots, \fB_\fR in ASCII
 Not wanted.
 .PP
 Beside it stand percent of what is wanted, rates down and up, peers, those of them that are seeds, the time left and
-the state. Locales that are not UTF\-8 get the ASCII form. Where there are more torrents than rows, those are shown of
+the state. Of a magnet link, as long as peers are being asked what it is, the state is metadata, and percent are
+of these. Locales that are not UTF\-8 get the ASCII form. Where there are more torrents than rows, those are shown of
 which something is to be seen, errors first, and a line says what the others do.";
 
 const SIGNALS: &str = r"A torrent is
@@ -69,10 +71,12 @@ Everything wanted is complete and verified, and seeded as asked.
 An error with no number of its own.
 .TP
 .B 2
-Usage.
+Usage; also a
+.B \-\-files
+that matches nothing in what a magnet link turns out to be.
 .TP
 .B 5
-Gave up: no new data for longer than
+Gave up: no new data, or no metadata of a magnet link, for longer than
 .BR \-\-stall\-timeout .
 .TP
 .B 7
@@ -92,7 +96,11 @@ A file that is not this torrent's stands in its place; see
 Cannot read or write data.
 .TP
 .B 26
-Not a valid .torrent, or it cannot be read.
+Not a valid .torrent, or it cannot be read; or the metadata of a magnet link match its hash and are none that btget can
+use.
+.TP
+.B 27
+Not a valid magnet link.
 .TP
 .B 32
 .B \-\-hashcheck\-only
@@ -102,10 +110,11 @@ a hole or a piece of zeros alone, is missing and not corrupt.
 .B 130
 Exited at once, by a second SIGINT, SIGTERM or SIGHUP.
 .PP
-With several causes the most serious wins: 17, 9, 13, 11, 32, 7. The exit code of a hook that fails takes the place of all
+With several causes the most serious wins: 2, 26, 27, 17, 9, 13, 11, 32, 1, 5, 7. The exit code of a hook that fails takes the place of all
 of them. Any exit but 0 leaves a line on stderr that says why, also with
 .BR \-q .
-Of several torrents, one that cannot be read stops none of the others: the exit code is then 26.";
+Of several torrents, one that cannot be read stops none of the others: the exit code is then 26, or 27 for a magnet
+link.";
 
 const EVENTS: &str = r"With
 .B \-\-json
@@ -120,7 +129,7 @@ and
 .B message
 (plain English), and
 .B torrent
-(40 hex digits) where it is about one. Piece lists are ranges from 0, as
+(its info hash, 40 hex digits) where it is about one. Piece lists are ranges from 0, as
 .BR [\(dq0\-4\(dq,\(dq9\(dq] ;
 sizes are bytes, rates bytes a second, times seconds. The further keys:
 @EVENTS@
@@ -134,7 +143,11 @@ is always the last event of a torrent, whatever
 .B \-\-events
 says, also of one that could not be begun (without
 .B torrent
-then, if it could not be read). Only a second SIGINT, SIGTERM or SIGHUP leaves no time for it.";
+then, if it could not be read). While it is not known what a magnet link is, it has no pieces, and
+.B wanted
+and
+.B left
+are the size that the link gives (xl), or 1. Only a second SIGINT, SIGTERM or SIGHUP leaves no time for it.";
 
 const HOOKS: &str = r#".B \-\-on\-complete
 and
@@ -160,7 +173,11 @@ or
 The info hash, and the name with control characters escaped.
 .TP
 .BR BTGET_PATH , \ BTGET_BASEDIR
-The torrent's folder, or its one file, and the folder that it is in; absolute.
+The torrent's folder, or its one file, and the folder that it is in; absolute. While it is not known what a magnet link is,
+.B BTGET_PATH
+is not set, and
+.B BTGET_NAME
+is the name that the link gives, or the info hash.
 .TP
 .BR BTGET_EXIT_CODE , \ BTGET_REASON
 The exit code of the torrent, were it to end now, and why.
@@ -172,6 +189,32 @@ Hooks run beside the transfer, and btget waits for them before it exits. One tha
 killed. Of a hook that fails the exit code becomes that of btget: 127 if there is no such program, 126 if it cannot be
 run, 124 if it took too long, 128 and the number of the signal if one killed it."#;
 
+const PRIVACY: &str = r"Whoever takes part in a torrent is seen by others: trackers and peers learn the address of this machine, the port
+it listens on, the torrent, and how much of it is there. Two more ways tell of it. Both are on, and neither is used for
+private torrents (BEP 27), which take peers from their own trackers, from
+.B \-\-peer
+and from calls that come in.
+.TP
+.B Peer exchange
+(BEP 11) Each peer of a torrent is told the addresses of the other peers of the same torrent that btget is connected to and that can
+be called, and which of these are seeds; it tells others of this machine in the same way. At most once a minute.
+.B \-\-no\-pex
+ends both directions.
+.TP
+.B Local discovery
+(BEP 14) Everybody on the local network can hear the info hash of each torrent that is not stopped, and the port: by packets to
+239.192.152.143 and ff15::efc0:988f, port 6771, that no router passes on; twice at the start, then every five minutes. They leave from all
+interfaces but loopback, or from that of
+.BR \-\-bind .
+.B \-\-no\-lsd
+neither sends nor hears them.
+.PP
+A magnet link does not say whether its torrent is private. Until peers have said what it is, both are used; if it
+turns out to be private, neither is from that moment, and peers found by them are called no more. For a torrent that may be private, give both
+options, or the .torrent.
+.B \-\-show
+of a magnet link takes part in the torrent like this for as long as it asks; of a .torrent it opens no socket.";
+
 const FILES: &str = r".TP
 .I DIR
 (\fB\-\-basedir\fR) A single\-file torrent is one file in it; any other has a folder of its own.
@@ -182,10 +225,11 @@ Bytes of files that are not wanted, from pieces that they share with files that 
 once these are wanted; the part file goes when nothing needs it. Without it those pieces are fetched again.
 .TP
 .I $XDG_STATE_HOME/btget
-Resume data, one small file for each torrent and folder. They vouch for a file as long as its size, time and inode are what they
+Resume data, one small file for each torrent and folder, and INFOHASH.torrent for each magnet link: what peers have said that
+it is, so that the same link needs nobody for it the next time. Resume data vouch for a file as long as its size, time and inode are what they
 were when btget last wrote or checked it; on FAT, exFAT, SMB and FUSE, which number their files anew now and then, as long as
-size and time are. They may be deleted at any time: the next start then reads
-the data again.
+size and time are. All of it may be deleted at any time: the next start then reads the data again, and asks peers again what a
+magnet link is.
 .TP
 .I /tmp/btget\-UID
 While btget runs, the paths that it writes to, so that no other btget of the same user does (exit code 11). What a killed one leaves
@@ -229,6 +273,13 @@ Go on only if every byte is right:
 .PP
 .nf
     btget some.torrent \-d ./storage \-\-hashcheck\-only && publish ./storage
+.fi
+.PP
+A magnet link, in quotes, for a shell would take & for the end of the command; and just what it is, written as a .torrent:
+.PP
+.nf
+    btget 'magnet:?xt=urn:btih:...' \-d ./storage \-\-no\-seed
+    btget \-\-show 'magnet:?xt=urn:btih:...' \-\-save\-torrent some.torrent
 .fi
 .PP
 Bad files of a mirror, by a program:

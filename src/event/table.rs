@@ -109,7 +109,8 @@ events! {
     ("ip_filter", Info) IpFilter { address: SocketAddr, protocol: &'static str, rule: String }
     => format!("refused {address}: {}", escape(rule)),
 
-    /// A torrent joined the session. Of a magnet link, size, pieces and files are 0 until `metadata_received` tells them.
+    /// A torrent joined the session. Of a magnet link, size, pieces and files are 0
+    /// if it is not known yet what it is; metadata_received tells them.
     ("torrent_added", Info) TorrentAdded { name: String, size: u64, pieces: u32, files: usize }
     => match files {
         0 => format!("added {}; what it is, peers have to say", escape(name)),
@@ -122,14 +123,15 @@ events! {
         ),
     },
 
-    /// A torrent of which a magnet link gave the hash alone is looked for: this peer is asked for its metadata, and says that they have so many bytes.
+    /// This peer is asked what a magnet link is, which says itself no more than the info hash. size: bytes of the metadata, null if
+    /// the peer has not said it.
     ("metadata_requested", Info) MetadataRequested { address: SocketAddr, size: Option<u64> }
     => match size {
         Some(size) => format!("asking {address} for {} of metadata", Size(*size)),
         None => format!("asking {address} for the metadata"),
     },
 
-    /// The metadata are there and match the hash of the magnet link.
+    /// It is known what a magnet link is: the metadata are there, and match its hash.
     ("metadata_received", Info) MetadataReceived {
         name: String,
         size: u64,
@@ -145,7 +147,7 @@ events! {
         count(*pieces, "piece")
     ),
 
-    /// What a peer gave for metadata is of no use, and it is not asked again.
+    /// A peer is not asked any more what a magnet link is: it cannot say it, or what it said is of no use.
     ("metadata_failed", Info) MetadataFailed { address: SocketAddr, reason: String }
     => format!("no metadata from {address}: {}", escape(reason)),
 
@@ -452,15 +454,19 @@ events! {
         have: Pieces,
         wanted_pieces: Pieces,
     }
-    => format!(
-        "{}: {}; {} of {} there, {} uploaded in {}",
-        escape(name),
-        escape(reason),
-        Size(*done),
-        Size(*wanted),
-        Size(*uploaded),
-        seconds(*elapsed)
-    ),
+    // A magnet link of which it never was known what it is: its size is a guess.
+    => match wanted_pieces.0.is_empty() && *left > 0 {
+        true => format!("{}: {}", escape(name), escape(reason)),
+        false => format!(
+            "{}: {}; {} of {} there, {} uploaded in {}",
+            escape(name),
+            escape(reason),
+            Size(*done),
+            Size(*wanted),
+            Size(*uploaded),
+            seconds(*elapsed)
+        ),
+    },
 }
 
 fn packet_type(packet: &serde_json::Value) -> String {

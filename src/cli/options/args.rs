@@ -14,12 +14,12 @@ use crate::cli::options::select::Selector;
 use crate::cli::options::values::{self, Amount, Dur, PieceSelection, Ports, Program, Weighted};
 use crate::metainfo::PeerAddress;
 
-/// Download a torrent, verify it, and seed it.
+/// Download a torrent (a .torrent file or a magnet link), verify it, and seed it.
 ///
 /// Each TORRENT is hash-checked against what lies below the base folder; what is missing is
 /// downloaded, verified piece by piece and written; then it is seeded until btget is stopped or
 /// until a limit you set is reached. Several torrents share one listener and one set of limits. Of an
-/// option that is given twice the last counts; lists (--files, --priority, --tracker) add up.
+/// option that is given twice the last counts; lists (--files, --priority, --tracker, --peer) add up.
 #[derive(Parser, Debug)]
 #[command(
     name = "btget",
@@ -34,8 +34,14 @@ use crate::metainfo::PeerAddress;
 pub struct Args {
     /// .torrent files and magnet links; `-` reads a .torrent from standard input
     ///
-    /// Of a magnet link, peers are asked first what the torrent is (its metadata), and all goes on from there as with a .torrent. What they say is
-    /// kept with the resume data, so that the same link needs nobody for it the next time.
+    /// A magnet link needs quotes in a shell, which would read its `&` as the end of the command. What stands
+    /// before the first `&` still names the torrent (`magnet:?xt=urn:btih:...`), but the trackers behind it
+    /// are lost.
+    ///
+    /// Peers are asked first what the torrent is (its metadata); from there it goes on as a .torrent does.
+    /// The metadata are kept with the resume data, so that the same link needs nobody for them the next time.
+    /// There is no DHT yet: peers are found by the trackers and peers of the link, by --tracker and --peer,
+    /// and on the local network.
     #[arg(value_name = "TORRENT", required = true, value_hint = ValueHint::FilePath)]
     pub torrents: Vec<PathBuf>,
 
@@ -65,26 +71,27 @@ pub struct Args {
 
     /// Write over files that nothing shows to be the torrent's; cut files that are too long
     ///
-    /// Without it, a file in a torrent's place that is of another length than the torrent says, in a folder that btget does not
-    /// know the torrent from and where no piece of it is right, is left alone, and btget exits with 13. A file that is
-    /// too long keeps its tail unless btget comes to write to it.
+    /// Without it, a file in a torrent's place that is of another length than the torrent says, in a folder
+    /// that btget does not know the torrent from and where no piece of it is right, is left alone, and btget
+    /// exits with 13. A file that is too long keeps its tail unless btget comes to write to it.
     #[arg(long, conflicts_with = "show", help_heading = "Data")]
     pub overwrite: bool,
 
     /// Where resume data live [default: $XDG_STATE_HOME/btget]
     ///
-    /// With resume data, the next start reads again only what changed. Without $XDG_STATE_HOME it is
-    /// ~/.local/state/btget. An empty DIR ('') keeps none.
+    /// With resume data, the next start reads again only what changed. The metadata of magnet links are kept
+    /// here too. Without $XDG_STATE_HOME it is ~/.local/state/btget. An empty DIR ('') keeps none.
     #[arg(long, value_name = "DIR", value_parser = OsStringValueParser::new().map(PathBuf::from),
           value_hint = ValueHint::DirPath, help_heading = "Data")]
     pub state_dir: Option<PathBuf>,
 
     /// Only these files: numbers, ranges, globs
     ///
-    /// Repeatable. Numbers are those that --show prints, from 1: `3`, `1,4-7`. Anything else is a glob
-    /// (`*`, `?`, `[a-z]`, and `**` across folders) or a path. Without a slash it is compared with
-    /// each file or folder name, with one with the path below the torrent's folder; a folder stands
-    /// for all that is in it. One that matches nothing is an error.
+    /// Repeatable. Numbers are those that --show prints, from 1: `3`, `1,4-7`. Anything else is a glob (`*`,
+    /// `?`, `[a-z]`, and `**` across folders) or a path. Without a slash it is compared with each file or
+    /// folder name, with one with the path below the torrent's folder; a folder stands for all that is in it.
+    /// One that matches nothing is an error (exit 2), of a magnet link as soon as it is known what it is;
+    /// what the link itself selects (so=) does not count then.
     #[arg(long, value_name = "LIST", value_parser = values::selector, help_heading = "Files")]
     pub files: Vec<Selector>,
 
@@ -97,8 +104,9 @@ pub struct Args {
 
     /// Verify what is there, report, exit
     ///
-    /// Writes nothing, opens no socket, and tells by its exit code what is wrong: 0 if every byte that is wanted is right,
-    /// 7 if some are missing, 32 if some are not the torrent's.
+    /// Writes nothing, opens no socket, and tells by its exit code what is wrong: 0 if every byte that is
+    /// wanted is right, 7 if some are missing, 32 if some are not the torrent's. A magnet link can be checked
+    /// once an earlier run has kept what it is.
     #[arg(long, conflicts_with = "show", help_heading = "Checking")]
     pub hashcheck_only: bool,
 
@@ -136,7 +144,8 @@ pub struct Args {
 
     /// Give up when nothing came for so long (exit 5)
     ///
-    /// For example 90s, 10m, 2h.
+    /// For example 90s, 10m, 2h. Time in which nobody says what a magnet link is counts, with
+    /// --show too.
     #[arg(long, value_name = "DUR", value_parser = values::duration, help_heading = "Transfer")]
     pub stall_timeout: Option<Dur>,
 
@@ -148,36 +157,40 @@ pub struct Args {
 
     /// The one local address to use [default: any]
     ///
-    /// It holds for all connections and packets. Peers, HTTP and UDP trackers, proxies and redirects are reached from ADDR and over its family (IPv4 or IPv6) alone, and peers
-    /// reach btget there. It is the address, not the way: which interface packets take is for the system's
-    /// routes, e.g. `ip rule add from ADDR table 7`. Names are looked up as the system does.
+    /// It holds for all connections and packets. Peers, HTTP and UDP trackers, proxies and redirects are
+    /// reached from ADDR and over its family (IPv4 or IPv6) alone, and peers reach btget there; local
+    /// discovery uses the interface of ADDR. It is the address, not the way: which interface packets take is
+    /// for the system's routes, e.g. `ip rule add from ADDR table 7`. Names are looked up as the system does.
     #[arg(long, value_name = "ADDR", value_parser = values::address, help_heading = "Network")]
     pub bind: Option<IpAddr>,
 
     /// A further tracker for every torrent; repeatable
     ///
-    /// http, https or udp. Each use of the option is a tier of its own, asked after the torrent's own ones, which is when none of these has
-    /// answered with peers; URLs with commas between them are one tier (a comma in a URL is written %2C). It may lead to
-    /// this machine or the local network, which trackers of a torrent may do for an announce only. Private torrents use
-    /// their own trackers alone.
+    /// http, https or udp. Each use of the option is a tier of its own, asked after the torrent's own ones,
+    /// which is when none of these has answered with peers; URLs with commas between them are one tier (a
+    /// comma in a URL is written %2C). It may lead to this machine or the local network, which trackers of a
+    /// torrent may do for an announce only. Private torrents use their own trackers alone.
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = "Network")]
     pub tracker: Vec<String>,
 
     /// A peer to call, for every torrent; repeatable
     ///
-    /// HOST is a name or an address, e.g. 192.0.2.1:6881 or [2001:db8::1]:6881.
+    /// HOST is a name or an address, e.g. seed.example.org:6881, 192.0.2.1:6881 or [2001:db8::1]:6881.
+    /// Private torrents call it too.
     #[arg(long, value_name = "HOST:PORT", help_heading = "Network")]
     pub peer: Vec<PeerAddress>,
 
-    /// No peer exchange: peers do not tell one another of others
+    /// No peer exchange: peers are told of no others, and not heard about others
     ///
-    /// Without it, peers of torrents that are not private do (BEP 11).
+    /// Without it, the peers of a torrent that is not private tell one another whom they are connected to
+    /// (BEP 11).
     #[arg(long, help_heading = "Network")]
     pub no_pex: bool,
 
     /// No search for peers on the local network
     ///
-    /// Without it, torrents that are not private are announced there by multicast (BEP 14), on all interfaces, or on that of --bind.
+    /// Without it, torrents that are not private are announced there by multicast (BEP 14), on all interfaces
+    /// but loopback, or on that of --bind. See PRIVACY in the man page.
     #[arg(long, help_heading = "Network")]
     pub no_lsd: bool,
 
@@ -203,11 +216,11 @@ pub struct Args {
 
     /// Run CMD when everything wanted is there and verified
     ///
-    /// Also when it was there already. CMD is split into words as a shell would, and run without one;
-    /// for a shell, say so: "sh -c '...'". It gets the torrent's summary event as JSON on its standard
-    /// input, and BTGET_* in its environment, see HOOKS in the man page. If it fails, its exit code
-    /// becomes that of btget. It may take 10 minutes, then it is killed; after
-    /// a signal has said stop it has 5 s, then it is told to end (SIGTERM).
+    /// Also when it was there already. CMD is split into words as a shell would, and run without one; for a
+    /// shell, say so: "sh -c '...'". It gets the torrent's summary event as JSON on its standard input, and
+    /// BTGET_* in its environment, see HOOKS in the man page. If it fails, its exit code becomes that of
+    /// btget. It may take 10 minutes, then it is killed; after a signal has said stop it has 5 s, then it is
+    /// told to end (SIGTERM).
     #[arg(long, value_name = "CMD", value_parser = values::program, conflicts_with = "show",
           value_hint = ValueHint::CommandString, help_heading = "Hooks")]
     pub on_complete: Option<Program>,
@@ -222,20 +235,21 @@ pub struct Args {
 
     /// Print what the torrent holds, and exit
     ///
-    /// Of a magnet link, peers are asked for that, and for nothing else.
+    /// Of a magnet link, peers are asked for that, and for no data; nothing is kept (see --save-torrent).
     #[arg(long, help_heading = "Output")]
     pub show: bool,
 
-    /// Write a .torrent, of a magnet link as soon as that is known
+    /// Write the .torrent to FILE, that of a magnet link once peers have said what it is
     ///
-    /// With the trackers and web seeds of the link. `-` is standard output.
+    /// With the trackers and web seeds of the link. It goes with a download and with --show. A FILE that
+    /// is there is written over; `-` is standard output.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Output")]
     pub save_torrent: Option<PathBuf>,
 
     /// Write events to stdout, a JSON object a line
     ///
-    /// And nothing else. With --show, one JSON object. See EVENTS in the man page. A reader that stalls or goes away
-    /// never holds up the transfer.
+    /// And nothing else. With --show, one JSON object. See EVENTS in the man page. A reader that stalls or
+    /// goes away never holds up the transfer.
     #[arg(long, help_heading = "Output")]
     pub json: bool,
 
@@ -253,7 +267,8 @@ pub struct Args {
     /// Progress on stderr: auto, bars, lines or none
     ///
     /// `auto` draws bars on a terminal and writes a line every 10 s elsewhere, every minute while nothing
-    /// changes; with --json it shows nothing, and only errors are said. The bar is the torrent's bitfield, see BARS in the man page.
+    /// changes; with --json it shows nothing, and only errors are said. The bar is the torrent's bitfield,
+    /// see BARS in the man page.
     #[arg(
         long,
         value_name = "HOW",
@@ -266,8 +281,8 @@ pub struct Args {
 
     /// Say errors only, and why it ended if not well
     ///
-    /// No progress unless --progress asks for it. A check reports just the files that are not as they should be. A file that is complete and
-    /// longer than the torrent says is warned of.
+    /// No progress unless --progress asks for it. A check reports just the files that are not as they should
+    /// be. A file that is complete and longer than the torrent says is warned of.
     #[arg(short, long, overrides_with = "verbose", help_heading = "Output")]
     pub quiet: bool,
 
@@ -396,17 +411,17 @@ Exit codes:
    0  everything wanted is complete and verified, and seeded as asked
    1  an error with no number of its own
    2  usage
-   5  gave up: no new data for longer than --stall-timeout
+   5  gave up: no new data, or no metadata of a magnet link, for longer than --stall-timeout
    7  stopped, or checked, with wanted data missing (none of it corrupt)
    9  disk full
   11  another btget writes to this path, or another torrent of this run owns it
   13  a file that is not this torrent's stands in its place (see --overwrite)
   17  cannot read or write data
-  26  not a valid .torrent, or a magnet link whose metadata are not valid
+  26  not a valid .torrent; or the metadata of a magnet link are none that btget can use
   27  not a valid magnet link
   32  --hashcheck-only found data that are not the torrent's: corrupt, or files that are too long
  130  exited at once, by a second Ctrl-C
-With several causes the most serious wins: 17, 9, 13, 11, 32, 7. A hook that fails comes before all.
+With several causes the most serious wins: 2, 26, 27, 17, 9, 13, 11, 32, 1, 5, 7. A hook that fails comes before all.
 
 Examples:
   Download into ./storage, then seed until Ctrl-C:
@@ -422,7 +437,7 @@ Examples:
     btget --show some.torrent
     btget some.torrent --files '*.txt' --no-seed
 
-  A magnet link; and just what it is, kept as a .torrent:
+  A magnet link, in quotes; and just what it is, written as a .torrent:
     btget 'magnet:?xt=urn:btih:...' -d ./storage --no-seed
     btget --show 'magnet:?xt=urn:btih:...' --save-torrent some.torrent
 

@@ -99,7 +99,17 @@ const HABITS: &[(&[&str], &str)] = &[
         ],
         "run a program when all is there with --on-complete CMD",
     ),
-    (&["--torrent-file", "--torrent", "-T"], "name the .torrent by itself, without an option"),
+    (
+        &["--torrent-file", "--torrent", "-T", "--magnet", "--magnet-link", "--uri", "--url"],
+        "name the .torrent or the magnet link by itself, without an option",
+    ),
+    (
+        &["--bt-metadata-only", "--bt-save-metadata", "--save-metadata", "--metadata-only"],
+        "write the .torrent of a magnet link with --show LINK --save-torrent FILE",
+    ),
+    (&["--enable-peer-exchange", "--disable-pex"], "end peer exchange with --no-pex"),
+    (&["--bt-enable-lpd", "--disable-lpd", "--disable-lsd"], "end local discovery with --no-lsd"),
+    (&["--initial-peers", "--peers", "--add-peer"], "name peers to call with --peer HOST:PORT"),
     (&["--silent", "--no-verbose", "-s"], "hear of errors alone with -q"),
     (
         &["--continue", "--resume", "--continue-at", "-C"],
