@@ -9,7 +9,7 @@ use crate::ids::{Counter, WireHash};
 use crate::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
 use crate::swarm::{Output, Swarm, SwarmConfig};
 use crate::transfer::Transfer;
-use crate::wire::extended::{PexFlags, PexMessage};
+use crate::wire::extended::{MetadataMessage, PexFlags, PexMessage};
 
 /// The id under which these peers want messages of `ut_metadata`, and of `ut_pex`.
 const THEIR_METADATA: u8 = 9;
