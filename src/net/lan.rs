@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use nix::ifaddrs::getifaddrs;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sys::socket::SockaddrStorage;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
@@ -29,6 +29,7 @@ struct Local {
     mask: IpAddr,
     /// Its interface, by number.
     interface: u32,
+    loopback: bool,
 }
 
 impl Local {
@@ -48,13 +49,16 @@ pub(crate) struct Lan {
     listening: Vec<Rc<UdpSocket>>,
     /// One for each address.
     sending: Vec<(Local, Socket)>,
+    /// All networks that the interfaces are in by which is sent.
+    networks: Vec<Local>,
     looked: Instant,
 }
 
 impl Lan {
     /// Opens what can be opened, on the interfaces that have this local address (`None`: on all but loopback).
     pub(crate) fn open(now: Instant, bind: Option<IpAddr>) -> Lan {
-        let mut lan = Lan { bind, listening: Vec::new(), sending: Vec::new(), looked: now };
+        let mut lan =
+            Lan { bind, listening: Vec::new(), sending: Vec::new(), networks: Vec::new(), looked: now };
         let listening =
             LSD_GROUPS.iter().filter(|group| bind.is_none_or(|ip| ip.is_ipv4() == group.is_ipv4()));
         lan.listening = listening.filter_map(|&group| listen(group).ok()).map(Rc::new).collect();
@@ -94,12 +98,18 @@ impl Lan {
 
     /// Whether a packet comes from a network that one of the interfaces is in.
     pub(crate) fn is_on_link(&self, source: IpAddr) -> bool {
-        self.sending.iter().any(|(local, _)| local.has(source))
+        self.networks.iter().any(|local| local.has(source))
     }
 
     /// Looks at which interfaces there are, and joins the groups on those that are new.
     fn look(&mut self) {
-        let found = addresses(self.bind);
+        let all = addresses();
+        let found = to_send_from(&all, self.bind);
+        let is_by_same = |local: &Local, sender: &Local| {
+            local.interface == sender.interface && local.ip.is_ipv4() == sender.ip.is_ipv4()
+        };
+        self.networks =
+            all.into_iter().filter(|local| found.iter().any(|sender| is_by_same(local, sender))).collect();
         self.sending.retain(|(local, _)| found.contains(local));
         for local in found {
             if self.sending.iter().any(|(known, _)| *known == local) {
@@ -114,30 +124,40 @@ impl Lan {
     }
 }
 
-fn addresses(bind: Option<IpAddr>) -> Vec<Local> {
-    let mut found: Vec<Local> = Vec::new();
-    for entry in getifaddrs().into_iter().flatten() {
+/// All addresses at which packets to a group may be sent or heard.
+fn addresses() -> Vec<Local> {
+    let local = |entry: InterfaceAddress| {
         let loopback = entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);
         let usable = entry.flags.contains(InterfaceFlags::IFF_UP)
             && (loopback || entry.flags.contains(InterfaceFlags::IFF_MULTICAST));
-        let Some(ip) = entry.address.as_ref().and_then(ip_of).filter(|_| usable) else { continue };
-        let wanted = match bind {
-            Some(bind) => bind == ip || (bind.is_loopback() && loopback && bind.is_ipv4() == ip.is_ipv4()),
-            None => !loopback,
-        };
-        // Of the addresses of an interface one of each family will do; that of the link, in IPv6, so that it is the same for all.
-        let interface = if_nametoindex(entry.interface_name.as_str()).unwrap_or(0);
-        let far = matches!(ip, IpAddr::V6(v6) if !v6.is_unicast_link_local()) && bind.is_none();
-        let known =
-            found.iter().any(|known| known.interface == interface && known.ip.is_ipv4() == ip.is_ipv4());
-        if !wanted || interface == 0 || far || (known && bind.is_none()) || found.len() == MAX_ADDRESSES {
-            continue;
-        }
+        let ip = entry.address.as_ref().and_then(ip_of).filter(|_| usable)?;
+        let interface = if_nametoindex(entry.interface_name.as_str()).ok().filter(|&number| number != 0)?;
         let mask = entry.netmask.as_ref().and_then(ip_of).unwrap_or(match ip {
             IpAddr::V4(_) => Ipv4Addr::BROADCAST.into(),
             IpAddr::V6(_) => Ipv6Addr::from_bits(u128::MAX).into(),
         });
-        found.push(Local { ip, mask, interface });
+        Some(Local { ip, mask, interface, loopback })
+    };
+    getifaddrs().into_iter().flatten().filter_map(local).collect()
+}
+
+/// Those of them to send from: the one that is bound to, or its likes on loopback; else of each interface but loopback one of each family.
+fn to_send_from(all: &[Local], bind: Option<IpAddr>) -> Vec<Local> {
+    let mut found: Vec<Local> = Vec::new();
+    for &local in all {
+        let is_same_family = |other: IpAddr| other.is_ipv4() == local.ip.is_ipv4();
+        let wanted = match bind {
+            Some(bind) => bind == local.ip || (bind.is_loopback() && local.loopback && is_same_family(bind)),
+            None => {
+                let is_known = |known: &Local| known.interface == local.interface && is_same_family(known.ip);
+                // In IPv6 that of the link, so that it is the same for all.
+                let far = matches!(local.ip, IpAddr::V6(v6) if !v6.is_unicast_link_local());
+                !local.loopback && !far && !found.iter().any(is_known)
+            }
+        };
+        if wanted && found.len() < MAX_ADDRESSES {
+            found.push(local);
+        }
     }
     found
 }
@@ -155,6 +175,8 @@ fn listen(group: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_nonblocking(true)?;
     if group.is_ipv6() {
         socket.set_only_v6(true)?;
+        // Else it hears what others of this machine have joined on other interfaces. Linux has it since 4.20.
+        let _ = socket.set_multicast_all_v6(false);
         socket.bind(&SocketAddr::new(group.ip(), LSD_PORT).into())?;
     } else {
         socket.set_multicast_all_v4(false)?;
@@ -210,6 +232,7 @@ mod tests {
             ip: ip.parse().unwrap(),
             mask: mask.parse().unwrap(),
             interface: 1,
+            loopback: false,
         };
         let has = |local: Local, ip: &str| local.has(ip.parse().unwrap());
         let lan = local("192.168.7.9", "255.255.255.0");
@@ -219,14 +242,32 @@ mod tests {
     }
 
     #[test]
-    fn bound_to_loopback_only_that_is_used() {
-        for (bind, is_v4) in [("127.0.0.1", true), ("::1", false)] {
-            let found = addresses(Some(bind.parse().unwrap()));
-            assert!(
-                found.iter().all(|local| local.ip.is_loopback() && local.ip.is_ipv4() == is_v4),
-                "{found:?}"
-            );
+    fn what_is_sent_from_depends_on_what_is_bound_to() {
+        let local = |ip: &str, interface| Local {
+            ip: ip.parse().unwrap(),
+            mask: Ipv4Addr::BROADCAST.into(),
+            interface,
+            loopback: interface == 1,
+        };
+        let all = [
+            local("127.0.0.1", 1),
+            local("::1", 1),
+            local("192.0.2.1", 2),
+            local("198.51.100.1", 2),
+            local("2001:db8::1", 2),
+            local("fe80::1", 2),
+            local("192.0.2.9", 3),
+        ];
+        let sent_from = |bind: Option<&str>| -> Vec<String> {
+            let found = to_send_from(&all, bind.map(|ip| ip.parse().unwrap()));
+            found.iter().map(|local| local.ip.to_string()).collect()
+        };
+        assert_eq!(sent_from(None), ["192.0.2.1", "fe80::1", "192.0.2.9"]);
+        assert_eq!(sent_from(Some("127.0.0.9")), ["127.0.0.1"]);
+        assert_eq!(sent_from(Some("::1")), ["::1"]);
+        for bound in ["198.51.100.1", "2001:db8::1", "192.0.2.9"] {
+            assert_eq!(sent_from(Some(bound)), [bound]);
         }
-        assert!(addresses(None).iter().all(|local| !local.ip.is_loopback()));
+        assert!(sent_from(Some("203.0.113.1")).is_empty());
     }
 }
