@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-const TESTS: [(&str, fn()); 13] = [
+const TESTS: [(&str, fn()); 14] = [
     ("a_link_works_as_a_torrent_does", works_as_a_torrent_does),
     ("a_second_start_needs_nobody_for_the_metadata", second_start),
     ("killed_while_it_fetches_and_after_it_goes_on", killed),
@@ -51,6 +51,7 @@ const TESTS: [(&str, fn()); 13] = [
     ("liars_do_not_keep_it_from_the_metadata", liars),
     ("metadata_that_match_and_make_no_sense_end_it", senseless),
     ("data_that_are_there_are_found", data_are_there),
+    ("a_link_and_its_torrent_file_are_one", link_and_file),
     ("what_peers_said_before_counts_without_another_call", peers_move_on),
 ];
 
@@ -480,6 +481,22 @@ fn data_are_there() {
     let downloaded = summary(&leech)["downloaded"].as_u64().unwrap();
     assert!((1_500_000..1_900_000).contains(&downloaded), "{downloaded}");
     fixture.assert_complete(&half);
+}
+
+fn link_and_file() {
+    let tracker = Tracker::start();
+    let fixture = fixture(&tracker);
+    let full = fixture.full_folder("there");
+    let (link, torrent) = (link(&fixture), fixture.torrent());
+    let file = torrent.to_str().unwrap();
+    // Nobody is there to be asked.
+    for given in [[link.as_str(), file], [file, &link]] {
+        let (code, _, stderr) = run(&[&given[..], &["-d", full.to_str().unwrap(), "--no-seed"]].concat());
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stderr.contains("is the same torrent as"), "{stderr}");
+    }
+    let (_, _, stderr) = run(&[&link, &link, "--stall-timeout", "1s", "-d", full.to_str().unwrap()]);
+    assert!(stderr.contains("the magnet link is given twice; it is taken once"), "{stderr}");
 }
 
 fn peers_move_on() {

@@ -98,11 +98,18 @@ fn torrents(config: &Config) -> Result<(Vec<Given>, Exit), Refusal> {
                 continue;
             }
         };
-        match torrents.iter().find(|other| other.info_hash() == torrent.info_hash()) {
+        match torrents.iter_mut().find(|other| other.info_hash() == torrent.info_hash()) {
             Some(same) => {
-                let text =
-                    format!("{} is the same torrent as {}; it is taken once", torrent.from(), same.from());
+                let (from, others) = (torrent.from(), same.from());
+                let text = match from == others {
+                    true => format!("{from} is given twice; it is taken once"),
+                    false => format!("{from} is the same torrent as {others}; it is taken once"),
+                };
                 warn(config, &text);
+                // Of a .torrent it is known what it is.
+                if same.metainfo().is_none() && torrent.metainfo().is_some() {
+                    *same = torrent;
+                }
             }
             None => torrents.push(torrent),
         }
