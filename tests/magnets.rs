@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -259,6 +260,20 @@ fn chooses_files() {
         assert_eq!(summary(&none)["exit_code"], 2);
         assert!(fs::read_dir(&target).unwrap().all(|entry| entry.unwrap().file_name() == "state"));
     }
+    // What was kept meanwhile changes nothing of that, nor for others that are given too.
+    let target = fixture.empty_folder("kept");
+    Btget::magnet(&plain, &target, &["--no-seed"]).wait_for_success();
+    let other = format!("magnet:?xt=urn:btih:{}", "ab".repeat(20));
+    let mut none = Btget::magnet(
+        &plain,
+        &target,
+        &[&other, "--no-seed", "--json", "--files", "*.doc", "--stall-timeout", "1s"],
+    );
+    none.wait_for_code();
+    let exits =
+        |event: &serde_json::Value| is(event, "summary").then(|| event["exit_code"].as_u64().unwrap());
+    let exits: BTreeSet<u64> = none.events().iter().filter_map(exits).collect();
+    assert_eq!(exits, BTreeSet::from([2, 5]), "{}", none.story());
 }
 
 fn bad_links() {

@@ -62,9 +62,6 @@ pub enum Error {
         /// How many there are.
         pieces: u32,
     },
-    /// What is wanted of the torrent's files is not there.
-    #[error("{0}")]
-    NoSuchFile(String),
     /// A thread for a callback could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),

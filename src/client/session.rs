@@ -95,7 +95,29 @@ impl Session {
     }
 
     /// Adds a torrent of which a magnet link gives the hash. Peers are asked what it is, unless an earlier run has kept that in
-    /// `options.state_dir`; then it goes on as [`Session::add`] does, with the files of `options.choice`.
+    /// `options.state_dir`; then it goes on as [`Session::add`] does, with the files of `options.choice`. If that leaves nothing to
+    /// choose, it ends with [`Verdict::NoSuchFile`](crate::event::Verdict::NoSuchFile).
+    ///
+    /// Until it is known what it is, its handle knows its hash and the name that the link gives: it has no files, no pieces and no
+    /// [`metainfo`](Client::metainfo), and can be paused and started all the same. `metadata_received` tells of that moment.
+    ///
+    /// ```
+    /// use btget::client::{Phase, Session, SessionOptions, TorrentOptions};
+    /// use btget::metainfo::Magnet;
+    ///
+    /// # let loopback = Some(std::net::Ipv4Addr::LOCALHOST.into());
+    /// let session = Session::start(SessionOptions { bind: loopback, ..SessionOptions::default() })?;
+    /// let link = "magnet:?xt=urn:btih:dd722e3eb1443eb2394e610067f6038bde0c09e3&dn=a%20name";
+    /// # let folder = std::env::temp_dir();
+    /// let options = TorrentOptions { basedir: folder, ..TorrentOptions::default() };
+    /// let torrent = session.add_magnet(Magnet::parse(link)?, options)?;
+    /// assert_eq!((torrent.name(), torrent.size(), torrent.files().len()), ("a name", 0, 0));
+    /// assert!(torrent.metainfo().is_none());
+    /// let status = torrent.status().expect("the session goes on");
+    /// assert_eq!((status.phase, status.metadata), (Phase::Fetching, Some((0, None))));
+    /// torrent.pause()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -133,14 +155,22 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// If it is there already, the session has ended, or what an earlier run has kept leaves nothing to choose.
+    /// If it is there already, or the session has ended.
     pub fn add_magnet(&self, magnet: Magnet, options: TorrentOptions) -> Result<Client, Error> {
         let mut options = options;
         options.peers.extend(magnet.peers.iter().cloned());
         let state_dir = options.state_dir.as_deref();
         if let Some(metainfo) = state_dir.and_then(|state_dir| Session::kept_metadata(state_dir, &magnet)) {
-            let priorities = choose(&metainfo, &magnet, &options).map_err(Error::NoSuchFile)?;
-            return self.add(metainfo, TorrentOptions { priorities, ..options });
+            return match choose(&metainfo, &magnet, &options) {
+                Ok(priorities) => self.add(metainfo, TorrentOptions { priorities, ..options }),
+                Err(_) if options.metadata_only => self.add(metainfo, options),
+                Err(reason) => {
+                    let facts = Facts::new(metainfo.name.clone(), &options);
+                    facts.learn(&metainfo, &[]);
+                    let known = Known::NothingChosen(metainfo, reason);
+                    self.add_known(magnet.info_hash, facts, Addition { known, options })
+                }
+            };
         }
         let name = magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string());
         let (info_hash, facts) = (magnet.info_hash, Facts::new(name, &options));

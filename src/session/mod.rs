@@ -96,6 +96,8 @@ pub(crate) struct Addition {
 pub(crate) enum Known {
     /// What the .torrent says; and the paths that it writes to, or why it must not.
     Metainfo(Metainfo, Result<Arc<Claim>, StorageError>),
+    /// What an earlier run has kept of a magnet link; and why none of its files can be chosen.
+    NothingChosen(Metainfo, String),
     /// What a magnet link says; and where its paths are to be claimed once they are known.
     Magnet(Magnet, Claims),
 }
@@ -103,7 +105,7 @@ pub(crate) enum Known {
 impl Known {
     fn info_hash(&self) -> InfoHashes {
         match self {
-            Known::Metainfo(metainfo, _) => metainfo.info_hash,
+            Known::Metainfo(metainfo, _) | Known::NothingChosen(metainfo, _) => metainfo.info_hash,
             Known::Magnet(magnet, _) => magnet.info_hash,
         }
     }

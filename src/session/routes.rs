@@ -158,11 +158,15 @@ impl Engine {
         let id = self.context.counter.torrent();
         self.context.watches_stall |= options.stall_timeout.is_some();
         self.by_hash.extend(info_hash.wire_hashes().map(|name| (name, id)));
-        let mut refusal = None;
+        let (mut refusal, mut nothing_chosen) = (None, None);
         let torrent = match known {
             Known::Metainfo(metainfo, claim) => {
                 let claim = claim.map_err(|error| refusal = Some(error)).ok();
                 Torrent::new(now, id, metainfo, options, claim, &mut self.context)
+            }
+            Known::NothingChosen(metainfo, reason) => {
+                nothing_chosen = Some(reason);
+                Torrent::new(now, id, metainfo, options, None, &mut self.context)
             }
             Known::Magnet(magnet, claims) => {
                 Torrent::of_magnet(now, id, magnet, options, claims, &mut self.context)
@@ -171,7 +175,10 @@ impl Engine {
         self.torrents.insert(id, torrent);
         self.fit_budget();
         self.with(id, |torrent, context| {
-            torrent.begin(now, refusal.as_ref(), context);
+            match nothing_chosen {
+                Some(reason) => torrent.begin_in_vain(now, reason, context),
+                None => torrent.begin(now, refusal.as_ref(), context),
+            }
             if let Some(reason) = context.disk_broken.clone() {
                 torrent.on_disk_broken(now, &reason, context);
             }

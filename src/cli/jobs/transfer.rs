@@ -140,8 +140,7 @@ fn run_all(
 }
 
 fn failure(error: Error) -> Refusal {
-    let exit = if let Error::NoSuchFile(_) = error { Exit::Usage } else { Exit::Failure };
-    (exit, error.into())
+    (Exit::Failure, error.into())
 }
 
 /// Has events come to the loop, and to standard output if they are asked for.

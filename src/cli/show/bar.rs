@@ -12,7 +12,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::client::{NextAsk, Phase, Status};
 use crate::text::escape;
-use crate::text::{Rate, Short, Time, percent};
+use crate::text::{Rate, Short, Size, Time, percent};
 
 /// What the terminal can show.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -157,6 +157,9 @@ fn figures(status: &Status, style: Style) -> String {
     let rate = |rate| Rate(rate).to_string();
     match (status.check, wait_for_peers(status)) {
         (Some((_, _, check)), _) => format!("{done}  {:>10} read   {:8}", rate(check), ""),
+        (None, None) if let Some((here, Some(all))) = status.metadata => {
+            format!("{done}  {:<26}", format!("{} of {}", Size(here), Size(all)))
+        }
         (None, Some(wait)) => {
             let text = match wait {
                 NextAsk::In(time) => format!("no peers, asks in {}", Time(time)),
@@ -280,7 +283,11 @@ fn bar(status: &Status, width: usize, style: Style) -> String {
     let mut run = String::new();
     let mut last = "";
     for index in 0..cells {
-        let (symbol, color) = style.symbol(cell(status, piece_run(status.have.len(), index, cells)));
+        let cell = match status.metadata {
+            Some((here, all)) => filled(here, all.unwrap_or(0), index, cells),
+            None => cell(status, piece_run(status.have.len(), index, cells)),
+        };
+        let (symbol, color) = style.symbol(cell);
         if color != last {
             text.push_str(&style.paint(last, &run));
             run.clear();
@@ -298,6 +305,15 @@ fn piece_run(pieces: u32, index: u64, cells: u64) -> Range<u32> {
     let at = |index: u64| (index * u64::from(pieces) / cells) as u32;
     let start = at(index);
     start..at(index + 1).max(start + 1)
+}
+
+/// Of what has no pieces that are known: the bar fills from the left.
+fn filled(here: u64, all: u64, index: u64, cells: u64) -> Cell {
+    let eighths = (here * cells * 8).checked_div(all).unwrap_or(0).saturating_sub(index * 8);
+    match eighths {
+        0..8 => Cell::Level { eighths: eighths as u8, in_flight: false, in_force: false },
+        _ => Cell::Full,
+    }
 }
 
 fn cell(status: &Status, run: Range<u32>) -> Cell {
@@ -425,6 +441,22 @@ mod tests {
         }
         assert_eq!(plain + rest, render(&downloading(), 80, PLAIN).replace('▒', "▂"));
         assert!(text.contains("\x1b[32m███"));
+    }
+
+    #[test]
+    fn of_metadata_it_shows_how_much_is_there() {
+        let line = |metadata| {
+            let status = Status { phase: Phase::Fetching, peers: 1, metadata, ..status("a link", 0) };
+            let text = render(&status, 80, PLAIN);
+            text.lines().nth(1).unwrap().to_owned()
+        };
+        let empty = " ".repeat(43);
+        assert_eq!(line(Some((0, None))), format!("▕{empty}▏   0.0%  ↓      0 B/s  ↑      0 B/s"));
+        let half = format!("{}▄{}", "█".repeat(21), " ".repeat(21));
+        assert_eq!(
+            line(Some((2 << 20, Some(4 << 20)))),
+            format!("▕{half}▏  50.0%  2.00 MiB of 4.00 MiB     ")
+        );
     }
 
     #[test]

@@ -63,8 +63,9 @@ pub(crate) fn plain_line(status: &Status) -> String {
     if status.phase == Phase::Queued {
         return format!("{name}: waiting to be checked");
     }
-    if status.phase == Phase::Fetching {
-        return format!("{name}: {}{}", metadata(status), wait(status).unwrap_or_default());
+    if status.metadata.is_some() {
+        let paused = if status.phase == Phase::Paused { "paused, " } else { "" };
+        return format!("{name}: {paused}{}{}", metadata(status), wait(status).unwrap_or_default());
     }
     let left = time_left(status).map(|time| format!(", {} left", Time(time))).unwrap_or_default();
     let done = done_percent(status);
@@ -290,5 +291,18 @@ mod tests {
         ] {
             assert_eq!([Quiet, Normal, Verbose, Debug].map(|v| mark(&kind, v)), heard, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn of_a_link_it_is_said_how_much_of_the_metadata_is_there() {
+        let mut link = Status {
+            phase: crate::client::Phase::Fetching,
+            peers: 2,
+            metadata: Some((1024, Some(4096))),
+            ..status("x", 0)
+        };
+        assert_eq!(plain_line(&link), "x: metadata, 1.00 KiB of 4.00 KiB, 2 peers");
+        link.phase = crate::client::Phase::Paused;
+        assert_eq!(plain_line(&link), "x: paused, metadata, 1.00 KiB of 4.00 KiB, 2 peers");
     }
 }

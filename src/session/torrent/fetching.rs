@@ -174,12 +174,15 @@ impl Torrent {
             check.lobby = Some(lobby);
         }
         match priorities {
-            Err(reason) if !self.options.metadata_only => {
-                self.obstacle = Some((Verdict::NoSuchFile, reason.clone()));
-                self.end_unchecked(now, Verdict::NoSuchFile, reason, context);
-            }
+            Err(reason) if !self.options.metadata_only => self.end_without_files(now, reason, context),
             _ => self.begin_with_data(now, refusal.as_ref(), context),
         }
+    }
+
+    /// Ends because none of its files can be chosen.
+    pub(super) fn end_without_files(&mut self, now: Instant, reason: String, context: &mut Context) {
+        self.obstacle = Some((Verdict::NoSuchFile, reason.clone()));
+        self.end_unchecked(now, Verdict::NoSuchFile, reason, context);
     }
 
     /// Ends before anything of the disk has been looked at: there is nothing to be saved.

@@ -150,21 +150,29 @@ impl Torrent {
 
     /// Tells that it was added, and begins its first check, unless there is a reason to refuse it.
     pub(crate) fn begin(&mut self, now: Instant, refusal: Option<&StorageError>, context: &mut Context) {
-        let metainfo = self.on_disk.metainfo.clone();
-        self.tell(
-            context,
-            Kind::TorrentAdded {
-                name: metainfo.name.clone(),
-                size: metainfo.layout.total(),
-                pieces: metainfo.layout.num_pieces(),
-                files: metainfo.files.len(),
-            },
-        );
+        self.tell_added(context);
         self.call_named_peers(now, context);
         match self.is_fetching() {
             true => self.input(now, Input::Enter(self.state)),
             false => self.begin_with_data(now, refusal, context),
         }
+    }
+
+    fn tell_added(&self, context: &mut Context) {
+        let metainfo = &self.on_disk.metainfo;
+        let added = Kind::TorrentAdded {
+            name: metainfo.name.clone(),
+            size: metainfo.layout.total(),
+            pieces: metainfo.layout.num_pieces(),
+            files: metainfo.files.len(),
+        };
+        self.tell(context, added);
+    }
+
+    /// Tells that it was added, and ends it: none of its files can be chosen, for this reason.
+    pub(crate) fn begin_in_vain(&mut self, now: Instant, reason: String, context: &mut Context) {
+        self.tell_added(context);
+        self.end_without_files(now, reason, context);
     }
 
     /// It is known what the torrent is: begins its first check, unless there is a reason to refuse it.
