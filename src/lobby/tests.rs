@@ -3,8 +3,8 @@
 use super::*;
 use crate::bitfield::Bitfield;
 use crate::budget::Budget;
-use crate::finder::Rules;
 use crate::finder::announce::{Answer, Token};
+use crate::finder::{Origin, Rules};
 use crate::ids::{Counter, WireHash};
 use crate::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
 use crate::swarm::{Output, Swarm, SwarmConfig};

@@ -455,7 +455,7 @@ mod tests {
         let half = format!("{}▄{}", "█".repeat(21), " ".repeat(21));
         assert_eq!(
             line(Some((2 << 20, Some(4 << 20)))),
-            format!("▕{half}▏  50.0%  2.00 MiB of 4.00 MiB     ")
+            format!("▕{half}▏  50.0%  2.00 MiB of 4.00 MiB      ")
         );
     }
 
