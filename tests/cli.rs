@@ -272,7 +272,7 @@ fn what_is_complete_leaves_at_once_if_told_so() {
     let args = ["set.torrent", "set.torrent", "--no-lsd", "--bind", "127.0.0.1", "-d", "data", "--no-seed"];
     let output = run(dir.path(), &args);
     assert_eq!(output.status.code(), Some(0));
-    assert!(text(&output.stderr).contains("the same torrent"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("set.torrent is given twice; it is taken once"), "{}", text(&output.stderr));
     assert!(
         text(&output.stderr).contains("set  already there and verified, 107 KiB"),
         "{}",
