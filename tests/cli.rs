@@ -272,7 +272,11 @@ fn what_is_complete_leaves_at_once_if_told_so() {
     let args = ["set.torrent", "set.torrent", "--no-lsd", "--bind", "127.0.0.1", "-d", "data", "--no-seed"];
     let output = run(dir.path(), &args);
     assert_eq!(output.status.code(), Some(0));
-    assert!(text(&output.stderr).contains("set.torrent is given twice; it is taken once"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("set.torrent is given twice; it is taken once"),
+        "{}",
+        text(&output.stderr)
+    );
     assert!(
         text(&output.stderr).contains("set  already there and verified, 107 KiB"),
         "{}",
@@ -316,7 +320,7 @@ fn whatever_does_not_end_well_leaves_one_line_however_quiet() {
     assert_eq!(output.status.code(), Some(5));
     let said = text(&output.stderr);
     assert!(said.lines().count() == 1 && said.contains("no new data for 1 s (exit code 5)"), "{said}");
-    let none = run(dir.path(), &[&args[..7], &["--progress", "none"]].concat());
+    let none = run(dir.path(), &[&args[..8], &["--progress", "none"]].concat());
     assert!(text(&none.stderr).contains("(exit code 5)"), "{}", text(&none.stderr));
 }
 

@@ -120,6 +120,11 @@ impl Driver {
             let waits = !self.writer.is_empty();
             // Requests and the like are charged, and not held up: a download needs them.
             let control_goes = self.writer.has_control_to_go();
+            let needs_turn = self.writer.has_chunks();
+            if !needs_turn && shared.upload.is_set() {
+                // It gives up its place in the row: one that nobody takes would hold all who come behind it.
+                write_turn.set(shared.upload.wait());
+            }
             tokio::select! {
                 outgoing = self.outbox.recv() => match outgoing {
                     Some(outgoing) => self.queue(outgoing)?,
@@ -140,7 +145,7 @@ impl Driver {
                     may_read = true;
                     read_turn.set(shared.download.wait());
                 }
-                () = &mut write_turn, if !may_write && waits => {
+                () = &mut write_turn, if !may_write && needs_turn => {
                     may_write = true;
                     write_turn.set(shared.upload.wait());
                 }
