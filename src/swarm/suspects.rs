@@ -5,7 +5,7 @@
 //! the culprit, and nobody else.
 //!
 //! A culprit is banned for good, as long as there are others: it lies again, or its memory is broken. Without the one peer that
-//! nearly everything comes from a download would have no end; that one is left alone for a while, once or twice.
+//! nearly everything comes from a download would have no end; that one is left alone for a while, once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -28,8 +28,8 @@ const RECENT: usize = 32;
 /// So many of them it has sent alone at the least: a piece that fails costs less than these were worth.
 const MUCH: usize = 16;
 
-/// How long it is left alone after the first time that it was convicted, and after the second. The third is the last.
-const PAUSES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(600)];
+/// How long it is left alone after the first time that it was convicted. There is no second: who lies again is a liar.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// Machines that are remembered as pardoned; of more, none is pardoned.
 const MAX_PARDONED: usize = 64;
@@ -48,13 +48,6 @@ pub(super) enum Sentence {
     Known,
 }
 
-/// A machine that was pardoned.
-#[derive(Clone, Copy, Debug)]
-struct Pardon {
-    times: usize,
-    until: Instant,
-}
-
 /// One attempt at a piece that failed: who sent each block, and its digest.
 #[derive(Clone, Debug)]
 struct Attempt {
@@ -68,7 +61,8 @@ pub(super) struct Suspects {
     pieces: BTreeMap<PieceIndex, Vec<Attempt>>,
     /// Who sent the last [`RECENT`] pieces that passed, the newest last; `None`: more than one.
     recent: VecDeque<Option<Machine>>,
-    pardoned: BTreeMap<Machine, Pardon>,
+    /// Machines that are left alone until then, or were.
+    pardoned: BTreeMap<Machine, Instant>,
     /// Machines that were banned for good.
     banned: BTreeSet<Machine>,
 }
@@ -103,24 +97,20 @@ impl Suspects {
     /// A machine is convicted.
     pub(super) fn sentence(&mut self, now: Instant, machine: Machine) -> Sentence {
         let before = self.pardoned.get(&machine).copied();
-        if before.is_some_and(|pardon| now < pardon.until) || self.banned.contains(&machine) {
+        if before.is_some_and(|until| now < until) || self.banned.contains(&machine) {
             return Sentence::Known;
         }
-        let times = before.map_or(0, |pardon| pardon.times);
         let alone = self.recent.iter().filter(|&&source| source == Some(machine)).count();
         let is_source = alone >= MUCH && alone * 10 >= self.recent.len() * 9;
-        let has_place = before.is_some() || self.pardoned.len() < MAX_PARDONED;
-        let Some(&pause) = PAUSES.get(times).filter(|_| is_source && has_place) else {
+        if before.is_some() || !is_source || self.pardoned.len() >= MAX_PARDONED {
             if self.banned.len() == MAX_BANNED {
                 self.banned.pop_first();
             }
             self.banned.insert(machine);
             return Sentence::ForGood;
-        };
-        self.pardoned.insert(machine, Pardon { times: times + 1, until: now + pause });
-        // The next pardon is to be earned anew.
-        self.recent.clear();
-        Sentence::Pause(pause)
+        }
+        self.pardoned.insert(machine, now + PAUSE);
+        Sentence::Pause(PAUSE)
     }
 
     fn note_source(&mut self, senders: &[Source]) {
@@ -209,29 +199,21 @@ mod tests {
     }
 
     #[test]
-    fn the_source_of_nearly_everything_is_pardoned_twice_and_not_a_third_time() {
-        let (mut now, mut suspects) = (Instant::now(), Suspects::default());
-        for pause in PAUSES {
-            give(&mut suspects, A, MUCH);
-            assert_eq!(suspects.sentence(now, machine(A)), Sentence::Pause(pause));
-            assert_eq!(suspects.sentence(now + pause / 2, machine(A)), Sentence::Known, "sent before");
-            now += pause;
-        }
+    fn the_source_of_nearly_everything_is_pardoned_once_whatever_it_gives_after_that() {
+        let (now, mut suspects) = (Instant::now(), Suspects::default());
+        give(&mut suspects, A, MUCH);
+        assert_eq!(suspects.sentence(now, machine(A)), Sentence::Pause(PAUSE));
+        assert_eq!(suspects.sentence(now + PAUSE / 2, machine(A)), Sentence::Known, "sent before");
         give(&mut suspects, A, 1000);
-        assert_eq!(suspects.sentence(now, machine(A)), Sentence::ForGood);
-        assert_eq!(suspects.sentence(now, machine(A)), Sentence::Known, "one ban is told once");
+        assert_eq!(suspects.sentence(now + PAUSE, machine(A)), Sentence::ForGood);
+        assert_eq!(suspects.sentence(now + PAUSE, machine(A)), Sentence::Known, "one ban is told once");
     }
 
     #[test]
-    fn who_lies_again_soon_gave_little_or_is_one_of_several_is_not_pardoned() {
+    fn who_gave_little_or_is_one_of_several_is_not_pardoned() {
         let (now, mut suspects) = (Instant::now(), Suspects::default());
         give(&mut suspects, A, MUCH - 1);
         assert_eq!(suspects.sentence(now, machine(A)), Sentence::ForGood, "little");
-        suspects = Suspects::default();
-        give(&mut suspects, A, MUCH);
-        assert_eq!(suspects.sentence(now, machine(A)), Sentence::Pause(PAUSES[0]));
-        give(&mut suspects, A, MUCH - 1);
-        assert_eq!(suspects.sentence(now + PAUSES[0], machine(A)), Sentence::ForGood, "again, soon");
 
         let mut suspects = Suspects::default();
         give(&mut suspects, A, RECENT);
@@ -240,7 +222,7 @@ mod tests {
         suspects.banned.clear();
         // What others gave long ago does not help whom nobody is left but this one.
         give(&mut suspects, A, RECENT);
-        assert_eq!(suspects.sentence(now, machine(A)), Sentence::Pause(PAUSES[0]));
+        assert_eq!(suspects.sentence(now, machine(A)), Sentence::Pause(PAUSE));
 
         let mut suspects = Suspects::default();
         (0..RECENT).for_each(|_| drop(suspects.on_passed(PieceIndex(9), &[peer(A), peer(B)], &[])));
