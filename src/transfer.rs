@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crate::blocks::BlockData;
 use crate::event::{Severity, State, WantedEvents};
-use crate::finder::{DialEnd, Finder, FinderOutput, MAX_HALF_OPEN, Need};
+use crate::finder::{DialEnd, Finder, FinderOutput, Need};
 use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
 use crate::lobby::Guest;
@@ -154,8 +154,7 @@ impl Transfer {
 
     /// A peer that would be called at once if there were a place for it.
     pub(crate) fn wants_place(&self, now: Instant) -> Option<SocketAddr> {
-        let wants = self.swarm.state() != State::Stopped && self.finder.calls() < MAX_HALF_OPEN;
-        if wants { self.finder.first_ready(now) } else { None }
+        self.finder.would_call(now).filter(|_| self.swarm.state() != State::Stopped)
     }
 
     /// Somebody else gets the place of this connection.

@@ -172,7 +172,7 @@ impl Session {
                 }
             };
         }
-        let name = magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string());
+        let name = magnet.name_or_hash();
         let (info_hash, facts) = (magnet.info_hash, Facts::new(name, &options));
         let known = Known::Magnet(magnet, self.claims.clone());
         self.add_known(info_hash, facts, Addition { known, options })

@@ -359,9 +359,9 @@ impl Finder {
         self.half_open.len()
     }
 
-    /// The address that would be called now if there were room.
-    pub fn first_ready(&self, now: Instant) -> Option<SocketAddr> {
-        self.candidates.first_ready(now)
+    /// The address that would be called now if there were a place for it.
+    pub fn would_call(&self, now: Instant) -> Option<SocketAddr> {
+        self.candidates.first_ready(now).filter(|_| self.half_open.len() < MAX_HALF_OPEN)
     }
 
     fn has_room(&self, need: Need) -> bool {

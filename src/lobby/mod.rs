@@ -16,21 +16,15 @@ use std::time::{Duration, Instant};
 
 use crate::event::{Direction, Kind, Severity, State, WantedEvents};
 use crate::fetch::{Fetch, FetchInput, FetchOutput, MetadataServer, Ticket};
-use crate::finder::{DialEnd, Finder, FinderOutput, MAX_HALF_OPEN, Need, Origin, Parting};
+use crate::finder::{DialEnd, Finder, FinderOutput, Need, Origin, Parting};
 use crate::ids::PeerKey;
-use crate::swarm::{Hello, Input, Occupant, first_stays};
+use crate::swarm::{Hello, Input, KEEP_ALIVE, Occupant, SILENCE, first_stays};
 use crate::wire::extended::{self, ExtensionHandshake, Offer, PeerExtensions, UT_METADATA, UT_PEX};
 use crate::wire::{Message, PeerId, Reserved};
 use said::Said;
 
 /// Between two looks at who is silent.
 const PATROL: Duration = Duration::from_secs(10);
-
-/// We say something at least this often (BEP 3: generally once every two minutes).
-const KEEP_ALIVE: Duration = Duration::from_secs(90);
-
-/// A peer that sends nothing for so long is gone.
-const SILENCE: Duration = Duration::from_secs(150);
 
 /// Who cannot give metadata makes room for others after this, when there is none.
 const GRACE: Duration = Duration::from_secs(20);
@@ -392,8 +386,7 @@ impl Lobby {
 
     /// A peer that would be called at once if there were a place for it.
     pub(crate) fn wants_place(&self, now: Instant) -> Option<SocketAddr> {
-        let wants = self.state != State::Stopped && self.finder.calls() < MAX_HALF_OPEN;
-        if wants { self.finder.first_ready(now) } else { None }
+        self.finder.would_call(now).filter(|_| self.state != State::Stopped)
     }
 
     /// The next thing to do about the peers; `None`: nothing before [`Lobby::deadline`] or the next input.

@@ -205,6 +205,11 @@ impl Magnet {
         Ok(kept)
     }
 
+    /// What to call the torrent until its metadata are there: as the link does, or by its hash. Escape it before printing.
+    pub fn name_or_hash(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.info_hash.to_string())
+    }
+
     /// The link as it is passed on; [`Magnet::parse`] reads it back. Any text in it is percent-encoded.
     pub fn to_uri(&self) -> String {
         self.to_string()

@@ -51,6 +51,7 @@ use verify::UnwrittenPiece;
 pub use connect::first_stays;
 pub use peer::{Occupant, PeerFlags, PeerStatus};
 pub use picker::Order;
+pub use timers::{KEEP_ALIVE, SILENCE};
 
 /// Bytes of whole pieces that wait for their hash and write before no more is asked for: most of a
 /// batch of large pieces, enough to keep the disk busy and little enough to hold in memory.

@@ -15,10 +15,10 @@ const PATROL: Duration = Duration::from_secs(1);
 const PATROL_IDLE: Duration = Duration::from_secs(20);
 
 /// After so long without a word we send a keep-alive; BEP 3 lets peers close after two minutes.
-const KEEP_ALIVE: Duration = Duration::from_secs(90);
+pub const KEEP_ALIVE: Duration = Duration::from_secs(90);
 
 /// A peer that sends nothing for so long is gone.
-const SILENCE: Duration = Duration::from_secs(150);
+pub const SILENCE: Duration = Duration::from_secs(150);
 
 /// A connection of which neither side wants anything for so long makes room.
 const USELESS: Duration = Duration::from_secs(600);

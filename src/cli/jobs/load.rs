@@ -41,7 +41,7 @@ impl Given {
     pub(crate) fn name(&self) -> String {
         match self {
             Given::Torrent(torrent) => torrent.metainfo.name.clone(),
-            Given::Magnet(magnet) => magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string()),
+            Given::Magnet(magnet) => magnet.name_or_hash(),
         }
     }
 

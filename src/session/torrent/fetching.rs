@@ -70,7 +70,7 @@ impl Torrent {
         claims: Claims,
         context: &mut Context,
     ) -> Torrent {
-        let name = magnet.name.clone().unwrap_or_else(|| magnet.info_hash.to_string());
+        let name = magnet.name_or_hash();
         let (trackers, web_seeds) = (magnet.trackers.clone(), magnet.web_seeds.clone());
         let unknown = Metainfo::unknown(magnet.info_hash, name, trackers, web_seeds);
         let mut torrent = Torrent::new(now, id, unknown, options, None, context);
