@@ -24,6 +24,7 @@ mod budget;
 mod check;
 #[allow(clippy::disallowed_methods, reason = "draws in time")]
 mod cli;
+mod dht;
 #[allow(clippy::disallowed_methods, reason = "waits for what follows close behind, not longer")]
 mod disk;
 mod fetch;
@@ -65,6 +66,9 @@ pub mod internals {
     }
     pub mod cli {
         pub use crate::cli::*;
+    }
+    pub mod dht {
+        pub use crate::dht::*;
     }
     pub mod fetch {
         pub use crate::fetch::*;

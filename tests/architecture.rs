@@ -74,6 +74,7 @@ const ROOMS: &[Room] = &[
     Room { name: "event", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
     Room { name: "wire", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
     Room { name: "fetch", knows: &["ids", "wire"], may: &[] },
+    Room { name: "dht", knows: &["address", "bencode", "hash", "ids"], may: &[] },
     // Of the wire it knows what peers tell of one another, and of themselves to their neighbours.
     Room {
         name: "finder",
@@ -173,8 +174,8 @@ const ROOMS: &[Room] = &[
     Room {
         name: "lib",
         knows: &[
-            "bencode", "bitfield", "blocks", "budget", "cli", "client", "event", "fetch", "finder", "hash",
-            "ids", "layout", "metainfo", "storage", "swarm", "text", "tracker", "wire",
+            "bencode", "bitfield", "blocks", "budget", "cli", "client", "dht", "event", "fetch", "finder",
+            "hash", "ids", "layout", "metainfo", "storage", "swarm", "text", "tracker", "wire",
         ],
         may: &[],
     },
