@@ -168,7 +168,8 @@ impl Transfer {
         self.swarm.deadline().into_iter().chain(self.finder.deadline(self.need())).min()
     }
 
-    fn need(&self) -> Need {
+    /// How many more peers would help.
+    pub(crate) fn need(&self) -> Need {
         match self.swarm.state() {
             State::Stopped => Need::default(),
             state => {

@@ -140,7 +140,7 @@ const ROOMS: &[Room] = &[
         name: "session",
         knows: &[
             "address", "bitfield", "blocks", "budget", "check", "client", "disk", "event", "fetch", "finder",
-            "hash", "ids", "layout", "lobby", "metainfo", "net", "storage", "swarm", "text", "tracker",
+            "dht", "hash", "ids", "layout", "lobby", "metainfo", "net", "storage", "swarm", "text", "tracker",
             "transfer", "wire",
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],

@@ -178,7 +178,12 @@ impl World {
         let start = |name: &str| {
             let mut command = inside(&self.holder);
             command.arg(Btget::program()).arg(fixture.torrent());
-            command.arg("--basedir").arg(fixture.empty_folder(name)).args(["--state-dir", "", "--json"]);
+            command.arg("--basedir").arg(fixture.empty_folder(name)).args([
+                "--state-dir",
+                "",
+                "--no-dht",
+                "--json",
+            ]);
             command.args(["--tracker", &by_name]);
             Process::start("btget", &mut command)
         };
@@ -236,7 +241,12 @@ impl World {
         let fixture = Fixture::single(300_000, &udp_tracker(outside), 7);
         let peer = |folder: &Path, options: &[&str]| {
             let mut command = Btget::command();
-            command.arg(fixture.torrent()).arg("--basedir").arg(folder).args(["--state-dir", "", "--json"]);
+            command.arg(fixture.torrent()).arg("--basedir").arg(folder).args([
+                "--state-dir",
+                "",
+                "--no-dht",
+                "--json",
+            ]);
             command.args(["--bind", &outside.to_string(), "--tracker", &tracker.url()]).args(options);
             Process::start("peer", &mut command)
         };

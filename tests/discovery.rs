@@ -102,7 +102,7 @@ impl Machine {
     fn btget(&self, fixture: &Fixture, folder: &std::path::Path, options: &[&str]) -> Btget {
         let mut command = self.command(Btget::program());
         command.arg(fixture.torrent()).arg("--basedir").arg(folder);
-        command.args(["--state-dir", "", "--port", "0", "--json", "--no-pex"]).args(options);
+        command.args(["--state-dir", "", "--port", "0", "--json", "--no-pex", "--no-dht"]).args(options);
         Btget::run(&mut command)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::bitfield::Bitfield;
 use crate::client::{Phase, Status};
-use crate::event::State;
+use crate::event::{PeersFound, State};
 use crate::hash::Sha1;
 use crate::ids::InfoHashes;
 use crate::layout::Layout;
@@ -59,6 +59,8 @@ pub(super) fn status(name: &str, pieces: u32) -> Status {
         peers: 0,
         seeds: 0,
         eta: None,
+        dht_nodes: None,
+        peers_found: PeersFound::default(),
         next_ask: None,
         have: Bitfield::new(pieces),
         wanted: Bitfield::full(pieces),

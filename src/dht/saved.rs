@@ -35,6 +35,12 @@ mod flags {
 }
 
 impl SavedTable {
+    /// The nodes alone, for a machine that is another node than the one that has saved them.
+    #[must_use]
+    pub fn without_id(self) -> SavedTable {
+        SavedTable { id: None, ..self }
+    }
+
     /// The bytes of a file: the magic, flags, what they announce, the nodes as in `nodes` or `nodes6`, and the SHA-1 of all that.
     pub fn encode(&self) -> Vec<u8> {
         let any = self.external.or(self.nodes.first().map(|(_, address)| address.ip()));

@@ -53,6 +53,33 @@ pub struct Event {
     pub kind: Kind,
 }
 
+/// Peers that were found, by who told of them first; incoming: those that called us.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct PeersFound {
+    pub tracker: u64,
+    pub dht: u64,
+    pub pex: u64,
+    pub lsd: u64,
+    pub user: u64,
+    pub incoming: u64,
+}
+
+impl PeersFound {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: PeersFound) -> PeersFound {
+        PeersFound {
+            tracker: self.tracker + other.tracker,
+            dht: self.dht + other.dht,
+            pex: self.pex + other.pex,
+            lsd: self.lsd + other.lsd,
+            user: self.user + other.user,
+            incoming: self.incoming + other.incoming,
+        }
+    }
+}
+
 /// Piece ranges, printed as `["0-4","9"]` (inclusive, as people write them).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pieces(pub Vec<Range<u32>>);

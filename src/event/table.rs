@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Direction, FileStatus, Pieces, Severity, State, Verdict};
+use super::{Direction, FileStatus, PeersFound, Pieces, Severity, State, Verdict};
 use crate::text::{self, Rate, Size, Time, count, escape, percent};
 
 /// One event of the stream, as documentation: shown by the man page.
@@ -108,6 +108,22 @@ events! {
     /// A filter of the program that embeds btget refused a peer before a byte was sent.
     ("ip_filter", Info) IpFilter { address: SocketAddr, protocol: &'static str, rule: String }
     => format!("refused {address}: {}", escape(rule)),
+
+    /// The first nodes of the DHT have answered: so many are known at this socket.
+    ("dht_started", Info) DhtStarted { address: SocketAddr, nodes: usize }
+    => format!("the DHT at {address} knows {}", count(*nodes as u64, "node")),
+
+    /// A look-up in the DHT has ended: so many peers were named by the nodes that were asked, in so many seconds.
+    ("dht_peers", Info) DhtPeers { peers: usize, nodes: usize, seconds: f64 }
+    => format!(
+        "{} from the DHT, {} asked in {seconds:.1} s",
+        count(*peers as u64, "peer"),
+        count(*nodes as u64, "node")
+    ),
+
+    /// So many nodes of the DHT have taken note that we have this torrent.
+    ("dht_announce", Info) DhtAnnounce { nodes: usize }
+    => format!("announced to {} of the DHT", count(*nodes as u64, "node")),
 
     /// A torrent joined the session. Of a magnet link, size, pieces and files are 0
     /// if it is not known yet what it is; metadata_received tells them.
@@ -435,8 +451,9 @@ events! {
         text::count(*count, "event")
     ),
 
-    /// The outcome; counters as in progress.
-    ("summary", Info, keys "name, exit_code, reason, done, wanted, left, downloaded, uploaded, total_downloaded, total_uploaded, wasted, elapsed, have, wanted_pieces") Summary {
+    /// The outcome; counters as in progress. peers_found: how many were told of first by tracker, dht, pex, lsd and user; incoming:
+    /// how many called us.
+    ("summary", Info, keys "name, exit_code, reason, done, wanted, left, downloaded, uploaded, total_downloaded, total_uploaded, wasted, peers_found, elapsed, have, wanted_pieces") Summary {
         name: String,
         /// Not a key: the command line puts an exit code, made of it, in its place.
         #[serde(skip)]
@@ -450,6 +467,7 @@ events! {
         total_downloaded: u64,
         total_uploaded: u64,
         wasted: u64,
+        peers_found: PeersFound,
         elapsed: f64,
         have: Pieces,
         wanted_pieces: Pieces,
@@ -494,6 +512,9 @@ mod tests {
         use Kind::*;
         vec![
             ListenSuccess { address, port: 6881, protocol: "tcp4" },
+            DhtStarted { address, nodes: 8 },
+            DhtPeers { peers: 3, nodes: 40, seconds: 0.5 },
+            DhtAnnounce { nodes: 8 },
             ListenFailure { address: evil(), ports: evil(), protocol: "tcp4", reason: reason() },
             IpFilter { address, protocol: "tcp4", rule: evil() },
             TorrentAdded { name: name(), size: 1, pieces: 1, files: 1 },
@@ -596,6 +617,7 @@ mod tests {
                 total_downloaded: 1,
                 total_uploaded: 1,
                 wasted: 0,
+                peers_found: PeersFound::default(),
                 elapsed: 1.0,
                 have: pieces(),
                 wanted_pieces: pieces(),

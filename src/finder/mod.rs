@@ -17,7 +17,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::event::{Direction, Kind, Severity, WantedEvents};
+use crate::event::{Direction, Kind, PeersFound, Severity, WantedEvents};
 use crate::ids::PeerKey;
 use crate::text::without_credentials;
 use crate::wire::extended::{PexFlags, PexMessage};
@@ -131,6 +131,8 @@ pub struct Finder {
     pex: Pex,
     outputs: VecDeque<FinderOutput>,
     wanted_events: WantedEvents,
+    /// How many peers who has told us of first.
+    found: PeersFound,
 }
 
 impl Finder {
@@ -149,6 +151,7 @@ impl Finder {
             announcer: Announcer::new(trackers, rng.u64(..)),
             outputs: VecDeque::new(),
             wanted_events: WantedEvents::default(),
+            found: PeersFound::default(),
         }
     }
 
@@ -184,7 +187,9 @@ impl Finder {
             match self.rules.admit(address, origin) {
                 Admission::Admitted => {
                     unfiltered += 1;
-                    self.candidates.add(now, address, origin);
+                    if self.candidates.add(now, address, origin) {
+                        self.count(origin);
+                    }
                 }
                 Admission::Ignored => unfiltered += 1,
                 Admission::Filtered(reason) => {
@@ -193,6 +198,24 @@ impl Finder {
             }
         }
         unfiltered
+    }
+
+    fn count(&mut self, origin: Origin) {
+        let counter = match origin {
+            Origin::Tracker => &mut self.found.tracker,
+            // They are counted when they call, whether they tell their port or not.
+            Origin::Incoming => return,
+            Origin::User => &mut self.found.user,
+            Origin::PeerExchange => &mut self.found.pex,
+            Origin::LocalDiscovery => &mut self.found.lsd,
+            Origin::Dht => &mut self.found.dht,
+        };
+        *counter += 1;
+    }
+
+    /// How many peers were found, by who told of them first.
+    pub fn peers_found(&self) -> PeersFound {
+        self.found
     }
 
     /// The addresses that are known from the user.
@@ -217,6 +240,7 @@ impl Finder {
     /// There is a connection with the peer at this address, so it need not be called.
     pub fn connected(&mut self, now: Instant, peer: PeerKey, address: SocketAddr, direction: Direction) {
         self.candidates.occupy(address);
+        self.found.incoming += u64::from(direction == Direction::In);
         let callable = (direction == Direction::Out).then_some(address);
         self.pex.connected(now, peer, address, callable);
     }

@@ -241,6 +241,9 @@ impl Lobby {
         if reserved.has(Reserved::FAST) {
             self.send(now, peer, Message::HaveNone);
         }
+        if reserved.has(Reserved::DHT) {
+            self.send(now, peer, Message::Port(self.config.port));
+        }
         if reserved.has(Reserved::EXTENSION) {
             let ours = ExtensionHandshake {
                 extensions: self.offer().extensions(),
@@ -442,7 +445,8 @@ impl Lobby {
         [patrol, fetch, self.finder.deadline(self.need())].into_iter().flatten().min()
     }
 
-    fn need(&self) -> Need {
+    /// How many more peers would help.
+    pub(crate) fn need(&self) -> Need {
         if self.state == State::Stopped {
             return Need::default();
         }

@@ -70,6 +70,16 @@ pub enum PeerAddress {
     Name(String, u16),
 }
 
+impl PeerAddress {
+    /// The address of this host, a name or an IP address without brackets; `None` if it is neither, or the port is 0.
+    pub fn from_parts(host: &str, port: u16) -> Option<PeerAddress> {
+        match host.parse::<std::net::Ipv6Addr>() {
+            Ok(ip) => (port > 0).then(|| PeerAddress::Ip(SocketAddr::new(IpAddr::V6(ip), port))),
+            Err(_) => parse_peer_address(&format!("{host}:{port}")),
+        }
+    }
+}
+
 impl FromStr for PeerAddress {
     type Err = InvalidPeerAddress;
 

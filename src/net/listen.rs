@@ -1,4 +1,4 @@
-//! Listening: one port of a list, in IPv4 and IPv6 alike.
+//! Listening: one port of a list, in IPv4 and IPv6 alike, for connections and, if asked for, for packets.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,6 +8,7 @@ use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::link::Link;
+use super::udp::UdpPort;
 
 /// Connections that the kernel keeps until we take them.
 const BACKLOG: u32 = 128;
@@ -22,8 +23,25 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Listeners {
     sockets: Vec<TcpListener>,
+    /// Where packets are received, at the same addresses.
+    pub udp: Option<UdpPort>,
     /// Their port.
     pub port: u16,
+}
+
+/// Why none of the ports can be listened on.
+#[derive(Debug)]
+pub(crate) struct ListenError {
+    /// What the system says about the last of them.
+    pub error: io::Error,
+    /// It is free for connections, but not for packets.
+    pub is_udp: bool,
+}
+
+impl From<io::Error> for ListenError {
+    fn from(error: io::Error) -> ListenError {
+        ListenError { error, is_udp: false }
+    }
 }
 
 impl Listeners {
@@ -54,12 +72,12 @@ impl Listeners {
 }
 
 /// Listens on the first port of `ports` that is free in all families that this machine has, or at
-/// `bind` alone. `Err`: the last port's error.
-pub(crate) fn listen(ports: &[u16], bind: Option<IpAddr>) -> io::Result<Listeners> {
-    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no port to listen on");
+/// `bind` alone; with `udp`, for packets too. `Err`: the last port's error.
+pub(crate) fn listen(ports: &[u16], bind: Option<IpAddr>, udp: bool) -> Result<Listeners, ListenError> {
+    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no port to listen on").into();
     for &port in ports {
         for _ in 0..if port == 0 { ATTEMPTS } else { 1 } {
-            match listen_at(port, bind) {
+            match listen_at(port, bind).map_err(ListenError::from).and_then(|tcp| with_udp(tcp, udp)) {
                 Ok(listeners) => return Ok(listeners),
                 Err(error) => last = error,
             }
@@ -68,11 +86,20 @@ pub(crate) fn listen(ports: &[u16], bind: Option<IpAddr>) -> io::Result<Listener
     Err(last)
 }
 
-fn listen_at(port: u16, bind: Option<IpAddr>) -> io::Result<Listeners> {
+fn with_udp(sockets: Vec<TcpListener>, udp: bool) -> Result<Listeners, ListenError> {
+    let mut listeners = Listeners { sockets, udp: None, port: 0 };
+    let addresses = listeners.addresses();
+    listeners.port = addresses.first().map_or(0, SocketAddr::port);
+    if udp {
+        let opened = UdpPort::open(&addresses);
+        listeners.udp = Some(opened.map_err(|error| ListenError { error, is_udp: true })?);
+    }
+    Ok(listeners)
+}
+
+fn listen_at(port: u16, bind: Option<IpAddr>) -> io::Result<Vec<TcpListener>> {
     if let Some(ip) = bind {
-        let socket = open(SocketAddr::new(ip, port))?;
-        let port = socket.local_addr()?.port();
-        return Ok(Listeners { sockets: vec![socket], port });
+        return Ok(vec![open(SocketAddr::new(ip, port))?]);
     }
     let v4 = open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
     let port = match &v4 {
@@ -82,12 +109,9 @@ fn listen_at(port: u16, bind: Option<IpAddr>) -> io::Result<Listeners> {
     };
     let v6 = open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
     match (v4, v6) {
-        (Ok(v4), Ok(v6)) => Ok(Listeners { sockets: vec![v4, v6], port }),
-        (Ok(v4), Err(error)) if is_no_such_family(&error) => Ok(Listeners { sockets: vec![v4], port }),
-        (Err(_), Ok(v6)) => {
-            let port = v6.local_addr()?.port();
-            Ok(Listeners { sockets: vec![v6], port })
-        }
+        (Ok(v4), Ok(v6)) => Ok(vec![v4, v6]),
+        (Ok(v4), Err(error)) if is_no_such_family(&error) => Ok(vec![v4]),
+        (Err(_), Ok(v6)) => Ok(vec![v6]),
         (_, Err(error)) => Err(error),
     }
 }
@@ -106,4 +130,22 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 fn is_no_such_family(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
     matches!(code, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_is_taken_only_if_it_is_free_for_packets_too() {
+        let loopback = Some(IpAddr::from([127, 0, 0, 1]));
+        let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let taken = other.local_addr().unwrap().port();
+        let error = listen(&[taken], loopback, true).unwrap_err();
+        assert!(error.is_udp && error.error.kind() == io::ErrorKind::AddrInUse, "{error:?}");
+        assert_eq!(listen(&[taken], loopback, false).unwrap().port, taken);
+        let second = listen(&[taken, 0], loopback, true).unwrap();
+        assert_ne!(second.port, taken);
+        assert_eq!(second.udp.as_ref().unwrap().addresses(), second.addresses());
+    }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     pub address: SocketAddr,
     /// The peer's id, as its handshake says.
     pub peer_id: PeerId,
+    /// It has said at which port its node of the DHT is (BEP 5).
+    has_named_node: bool,
 }
 
 /// The open connections of all torrents.
@@ -76,7 +78,10 @@ impl Connections {
     ) {
         let (outbox, from_loop) = mpsc::channel(OUTBOX);
         let Established { link, handshake } = established;
-        self.all.insert(peer, Connection { torrent, outbox, address, peer_id: handshake.peer_id });
+        self.all.insert(
+            peer,
+            Connection { torrent, outbox, address, peer_id: handshake.peer_id, has_named_node: false },
+        );
         let opening = Opening { peer, link, first, limits };
         let driver = driver::drive(opening, from_loop, self.to_loop.clone(), self.shared.clone());
         tokio::task::spawn_local(driver);
@@ -85,6 +90,14 @@ impl Connections {
     /// The connection of this name, unless it is closed.
     pub(crate) fn get(&self, peer: PeerKey) -> Option<&Connection> {
         self.all.get(&peer)
+    }
+
+    /// Where the node of a peer is (BEP 5) that says that it is at this port; of what it says later nothing is believed, or one connection
+    /// could have us ask all ports of its machine.
+    pub(crate) fn named_node(&mut self, peer: PeerKey, port: u16) -> Option<SocketAddr> {
+        let connection = self.all.get_mut(&peer)?;
+        let is_first = !std::mem::replace(&mut connection.has_named_node, true);
+        is_first.then(|| SocketAddr::new(connection.address.ip(), port))
     }
 
     /// Queues something for a peer. False if it does not take what was queued before, and has to be closed; one that has ended
@@ -139,7 +152,9 @@ mod tests {
         let (outbox, from_loop) = mpsc::channel(1);
         let torrent = Counter::default().torrent();
         let (address, peer_id) = (([127, 0, 0, 1], 1).into(), PeerId([0; 20]));
-        connections.all.insert(PeerKey(1), Connection { torrent, outbox, address, peer_id });
+        connections
+            .all
+            .insert(PeerKey(1), Connection { torrent, outbox, address, peer_id, has_named_node: false });
         let send =
             |connections: &Connections| connections.send(PeerKey(1), Outgoing::Message(Message::KeepAlive));
         assert!(send(&connections));

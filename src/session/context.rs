@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use super::Notice;
 use super::check_queue::{CheckQueue, CheckThreads};
 use super::connections::Connections;
+use super::dht::DhtNetwork;
 use super::options::SessionOptions;
 use super::subscribers::Subscribers;
 use crate::budget::Budget;
@@ -61,6 +62,8 @@ pub(crate) struct Context {
     pub watches_stall: bool,
     /// The threads that announce.
     pub announces: AnnouncePool,
+    /// The distributed hash table, if the user wants it.
+    pub(super) dht: Option<DhtNetwork>,
 }
 
 /// Who we are to peers and trackers.
@@ -107,6 +110,11 @@ impl Context {
 /// `tcp4` or `tcp6`.
 pub(super) fn protocol(address: SocketAddr) -> &'static str {
     if address.is_ipv4() { "tcp4" } else { "tcp6" }
+}
+
+/// `udp4` or `udp6`.
+pub(super) fn udp_protocol(address: SocketAddr) -> &'static str {
+    if address.is_ipv4() { "udp4" } else { "udp6" }
 }
 
 /// The bytes of whole pieces that wait for the disk, all torrents together; closes the gate before all sockets while there

@@ -11,7 +11,8 @@ use tokio::time::sleep_until;
 use super::check_queue::{CheckQueue, CheckThreads};
 use super::clock::{Clock, used_by_thread};
 use super::connections::Connections;
-use super::context::{Context, Identity, WriteBudget, protocol};
+use super::context::{Context, Identity, WriteBudget, protocol, udp_protocol};
+use super::dht::DhtNetwork;
 use super::local::LocalNetwork;
 use super::options::SessionOptions;
 use super::room::Crowded;
@@ -26,6 +27,8 @@ use crate::ids::{Counter, TorrentId, WireHash};
 use crate::net::NetShared;
 use crate::net::dial::Dialer;
 use crate::net::driver::FromPeer;
+use crate::net::listen::ListenError;
+use crate::net::udp::{MAX_QUEUED_PACKETS, Packet};
 use crate::tracker::{self, AnnouncePool};
 use crate::wire::PeerId;
 
@@ -59,10 +62,13 @@ pub(crate) struct Engine {
     pub(super) context: Context,
     /// Local addresses at which connections are accepted.
     listening: Vec<SocketAddr>,
+    /// Whether packets are received there too.
+    has_udp: bool,
     /// The least severity that any subscriber wanted when the torrents were last told.
     least: Option<Severity>,
     commands: mpsc::UnboundedReceiver<Command>,
     from_peers: mpsc::Receiver<FromPeer>,
+    packets: mpsc::Receiver<Packet>,
     pub(super) done: mpsc::UnboundedReceiver<Done>,
     pub(super) notices: mpsc::UnboundedReceiver<Notice>,
     pub(super) shutting_down: bool,
@@ -74,7 +80,7 @@ impl Engine {
         options: SessionOptions,
         commands: mpsc::UnboundedReceiver<Command>,
     ) -> Result<Engine, NotStarted> {
-        let listeners = crate::net::listen::listen(&options.ports, options.bind)
+        let listeners = crate::net::listen::listen(&options.ports, options.bind, options.dht.is_some())
             .map_err(|error| not_listening(&options, &error))?;
         let mut rng = fastrand::Rng::new();
         let (notify, notices) = mpsc::unbounded_channel();
@@ -90,6 +96,11 @@ impl Engine {
         let local = options.local_discovery.then(|| {
             let now = Instant::now();
             LocalNetwork::open(now, options.bind, identity.port, rng.u64(..), notify.clone())
+        });
+        let (to_loop, packets) = mpsc::channel(MAX_QUEUED_PACKETS);
+        let dht = options.dht.clone().zip(listeners.udp.clone()).map(|(dht_options, udp)| {
+            udp.receive(&to_loop);
+            DhtNetwork::new(dht_options, udp, identity.port, rng.u64(..), notify.clone())
         });
         let context = Context {
             dialer: Dialer { bind: options.bind },
@@ -109,6 +120,7 @@ impl Engine {
             tracker_options,
             watches_stall: false,
             announces: AnnouncePool::default(),
+            dht,
         };
         let engine = Engine {
             torrents: BTreeMap::new(),
@@ -120,9 +132,11 @@ impl Engine {
             local,
             context,
             listening: listeners.addresses(),
+            has_udp: listeners.udp.is_some(),
             least: None,
             commands,
             from_peers,
+            packets,
             done,
             notices,
             shutting_down: false,
@@ -161,6 +175,14 @@ impl Engine {
                         self.on_peer(now, event);
                     }
                 }
+                Some(packet) = self.packets.recv() => {
+                    let now = self.awake();
+                    self.on_packet(now, &packet);
+                    for _ in 0..BATCH {
+                        let Ok(packet) = self.packets.try_recv() else { break };
+                        self.on_packet(now, &packet);
+                    }
+                }
                 Some(done) = self.done.recv() => {
                     let now = self.awake();
                     self.on_done(now, done);
@@ -188,6 +210,9 @@ impl Engine {
             let now = self.awake();
             self.end_turn(now);
         }
+        if let Some(dht) = &self.context.dht {
+            dht.save();
+        }
         // Whoever was too slow to be saved in time is not waited for: what is on the disk is consistent.
         if self.torrents.values().all(Torrent::is_saved) {
             self.context.disk.finish();
@@ -202,7 +227,8 @@ impl Engine {
         }
         let latest = self.clock.now() + wait;
         let local = self.local.as_ref().and_then(LocalNetwork::deadline);
-        let due = self.schedule.next().into_iter().chain(self.crowded.deadline()).chain(local);
+        let dht = self.context.dht.as_ref().and_then(DhtNetwork::deadline);
+        let due = self.schedule.next().into_iter().chain(self.crowded.deadline()).chain(local).chain(dht);
         let deadline = self.clock.to_system(due.fold(latest, Instant::min));
         self.clock.sleep(deadline);
         deadline
@@ -230,8 +256,12 @@ impl Engine {
                 if let Some(local) = &mut self.local {
                     local.update(now, torrent);
                 }
+                if let Some(dht) = &mut self.context.dht {
+                    dht.update(now, torrent);
+                }
                 self.start_checks(now);
             }
+            self.advance_dht(now);
             self.touched.extend(self.context.memory.asked_to_give_up());
             if let Some(id) = self.context.memory.next_turn() {
                 self.with(id, |torrent, _| torrent.on_memory(now));
@@ -245,6 +275,13 @@ impl Engine {
         }
         if let Some(local) = &mut self.local {
             local.announce(now);
+        }
+    }
+
+    /// Of what comes by UDP, the DHT's packets are dictionaries (BEP 5); nothing else is taken yet.
+    fn on_packet(&mut self, now: Instant, packet: &Packet) {
+        if let Some(dht) = self.context.dht.as_mut().filter(|_| packet.data.first() == Some(&b'd')) {
+            dht.on_packet(now, packet);
         }
     }
 
@@ -285,10 +322,11 @@ impl Engine {
 
     /// What everyone is told first: what happened before anyone could listen.
     pub(super) fn news(&self) -> Vec<Event> {
-        let listening = self.listening.iter().map(|&address| Kind::ListenSuccess {
-            address,
-            port: address.port(),
-            protocol: protocol(address),
+        let tell =
+            |address: SocketAddr, protocol| Kind::ListenSuccess { address, port: address.port(), protocol };
+        let listening = self.listening.iter().flat_map(|&address| {
+            let udp = self.has_udp.then(|| tell(address, udp_protocol(address)));
+            [tell(address, protocol(address))].into_iter().chain(udp)
         });
         listening.map(|kind| Event { torrent: None, kind }).collect()
     }
@@ -309,7 +347,8 @@ impl From<String> for NotStarted {
     }
 }
 
-fn not_listening(options: &SessionOptions, error: &std::io::Error) -> NotStarted {
+fn not_listening(options: &SessionOptions, error: &ListenError) -> NotStarted {
+    let ListenError { error, is_udp } = error;
     let ports: Vec<String> = options.ports.iter().take(8).map(u16::to_string).collect();
     let ports = ports.join(", ");
     let at = options.bind.map_or(String::new(), |ip: IpAddr| format!("{ip} "));
@@ -317,11 +356,15 @@ fn not_listening(options: &SessionOptions, error: &std::io::Error) -> NotStarted
         std::io::ErrorKind::AddrNotAvailable => options.remedies.change_address,
         _ => options.remedies.change_port,
     };
-    let message = format!("cannot listen on {at}port {ports}: {error}; {remedy}");
+    let udp = if *is_udp { "UDP " } else { "" };
+    let message = format!("cannot listen on {at}{udp}port {ports}: {error}; {remedy}");
     let event = Kind::ListenFailure {
         address: options.bind.unwrap_or(IpAddr::from([0; 4])).to_string(),
         ports,
-        protocol: if options.bind.is_some_and(|ip| ip.is_ipv6()) { "tcp6" } else { "tcp4" },
+        protocol: match options.bind.unwrap_or(IpAddr::from([0; 4])) {
+            ip if *is_udp => udp_protocol(SocketAddr::new(ip, 0)),
+            ip => protocol(SocketAddr::new(ip, 0)),
+        },
         reason: error.to_string(),
     };
     NotStarted { message, event: Some(Box::new(event)) }

@@ -15,6 +15,7 @@ mod checking;
 mod clock;
 mod connections;
 mod context;
+mod dht;
 mod engine;
 mod local;
 mod packets;
@@ -121,6 +122,10 @@ pub(crate) enum Notice {
     Dialed(TorrentId, SocketAddr, Result<Established, DialError>),
     /// A peer that the user or a magnet link names has this address.
     Named(TorrentId, SocketAddr),
+    /// Nodes of the DHT have these addresses, as their names say.
+    Nodes(Vec<SocketAddr>),
+    /// None of the nodes that the DHT is to begin with can be found.
+    BootstrapFailed,
     /// A packet of local discovery has come.
     Heard(Vec<u8>, SocketAddr),
     /// A tracker has answered, or not, what was asked in a round.

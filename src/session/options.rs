@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::dht::DhtOptions;
 use crate::bitfield::Bitfield;
-use crate::event::{Kind, Pieces, State, Verdict};
+use crate::event::{Kind, PeersFound, Pieces, State, Verdict};
 use crate::finder::IpFilter;
 pub use crate::finder::announce::NextAsk;
 use crate::ids::InfoHashes;
@@ -31,6 +32,9 @@ pub struct SessionOptions {
     /// Torrents are announced on the local network (BEP 14), but private ones. Off unless asked for, unlike on the command line: not every program
     /// that embeds this may speak to a whole network.
     pub local_discovery: bool,
+    /// Peers are looked for in the distributed hash table (BEP 5), but not those of private torrents. `None`, unlike on the command line,
+    /// for the same reason.
+    pub dht: Option<DhtOptions>,
     /// Bytes a second, all torrents together.
     pub max_download_rate: Option<u64>,
     /// Bytes a second, all torrents together.
@@ -245,6 +249,10 @@ pub struct Status {
     pub seeds: usize,
     /// Time left, where it can be told.
     pub eta: Option<Duration>,
+    /// Peers that were found, by who told of them.
+    pub peers_found: PeersFound,
+    /// How many nodes of the DHT are known, if peers are looked for there.
+    pub dht_nodes: Option<usize>,
     /// When trackers are asked for peers, unless it is being checked, stopped or paused.
     pub next_ask: Option<NextAsk>,
     /// Pieces that are verified and written.
@@ -280,6 +288,7 @@ impl Status {
             total_downloaded: self.total_downloaded,
             total_uploaded: self.total_uploaded,
             wasted: self.wasted,
+            peers_found: self.peers_found,
             elapsed,
             have: Pieces(self.have.ranges()),
             wanted_pieces: Pieces(self.wanted.ranges()),
@@ -296,6 +305,7 @@ impl Default for SessionOptions {
             max_peers: 200,
             peer_exchange: true,
             local_discovery: false,
+            dht: None,
             max_download_rate: None,
             max_upload_rate: None,
             ip_filter: None,

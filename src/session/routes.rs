@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
+use super::dht::DhtNews;
 use super::thread::thread_gone;
 use super::{Addition, Command, Engine, Known, Notice, Torrent};
 use crate::disk::Done;
+use crate::event::Severity;
 use crate::ids::TorrentId;
 use crate::net::driver::FromPeer;
 
@@ -56,6 +58,16 @@ impl Engine {
             }
             Notice::Named(id, address) => {
                 self.with(id, |torrent, context| torrent.add_peer(now, address, context));
+            }
+            Notice::Nodes(addresses) => {
+                if let Some(dht) = &mut self.context.dht {
+                    dht.on_nodes(now, &addresses);
+                }
+            }
+            Notice::BootstrapFailed => {
+                if let Some(dht) = &mut self.context.dht {
+                    dht.on_bootstrap_failed(now);
+                }
             }
             Notice::Heard(packet, source) => {
                 let found = self.local.as_mut().map(|local| local.on_packet(now, &packet, source));
@@ -148,6 +160,27 @@ impl Engine {
         }
     }
 
+    /// Does what is due in the DHT, and passes on what it has found.
+    pub(super) fn advance_dht(&mut self, now: Instant) {
+        while let Some(news) = self.context.dht.as_mut().and_then(|dht| dht.poll(now)) {
+            match news {
+                DhtNews::Peers(name, peers) => {
+                    let Some(&id) = self.by_hash.get(&name) else { continue };
+                    self.with(id, |torrent, _| torrent.on_dht_peers(now, peers));
+                }
+                DhtNews::Event(None, kind) => self.context.tell_if(Severity::Info, || kind),
+                DhtNews::Event(Some(name), kind) => {
+                    let Some(&id) = self.by_hash.get(&name) else { continue };
+                    self.with(id, |torrent, context| {
+                        if context.subscribers.want(Severity::Info) {
+                            torrent.tell(context, kind);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
     /// Adds a torrent and begins its check. `None` if it is there already.
     fn add(&mut self, now: Instant, addition: Addition) -> Option<TorrentId> {
         let Addition { known, options } = addition;
@@ -191,6 +224,9 @@ impl Engine {
         self.by_hash.retain(|_, named| *named != id);
         if let Some(local) = &mut self.local {
             local.forget(now, torrent.info_hash().wire());
+        }
+        if let Some(dht) = &mut self.context.dht {
+            dht.forget(now, torrent.info_hash().wire());
         }
         self.unschedule(id);
         torrent.on_removed(now, &mut self.context);

@@ -217,6 +217,7 @@ mod tests {
             total_downloaded: 0,
             total_uploaded: 0,
             wasted: 0,
+            peers_found: crate::event::PeersFound::default(),
             elapsed: 0.0,
             have: Pieces(Vec::new()),
             wanted_pieces: Pieces(Vec::new()),

@@ -22,6 +22,7 @@ mod foreign;
 pub(crate) mod kept;
 mod mixed;
 mod names;
+pub(crate) mod nodes;
 mod note;
 mod open;
 mod part;

@@ -11,7 +11,7 @@ use crate::finder::Parting;
 use crate::ids::PeerKey;
 use crate::layout::PieceIndex;
 use crate::wire::extended::{self, ExtensionHandshake, Offer, PexMessage, UT_PEX};
-use crate::wire::{Message, PeerId};
+use crate::wire::{Message, PeerId, Reserved};
 
 /// Two clients that call each other at the same time know of both connections within this.
 const CROSSING: Duration = Duration::from_secs(10);
@@ -97,6 +97,9 @@ impl Swarm {
             });
         }
         self.greet(now, peer, hello.was_greeted);
+        if hello.reserved.has(Reserved::DHT) && !hello.was_greeted {
+            self.send(now, hello.peer, Message::Port(self.config.port));
+        }
     }
 
     /// Why a connection is not wanted.

@@ -24,7 +24,7 @@ use crate::cli::show::screen::Screen;
 use crate::client::{CheckOutcome, HashCheck, PieceResult};
 use crate::client::{Phase, Status};
 use crate::event::Verdict;
-use crate::event::{Event, Kind, Severity, State};
+use crate::event::{Event, Kind, PeersFound, Severity, State};
 use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::storage::{Storage, StorageOptions};
@@ -298,6 +298,8 @@ impl Watcher<'_> {
             peers: 0,
             seeds: 0,
             eta: None,
+            dht_nodes: None,
+            peers_found: PeersFound::default(),
             next_ask: None,
             in_flight: Bitfield::new(have.len()),
             have,

@@ -21,7 +21,7 @@ use crate::cli::show::screen::{message, message_if_read};
 use crate::cli::show::torrent::{show, show_json};
 use crate::cli::signals;
 use crate::client::{FileChoice, Session, TorrentOptions};
-use crate::event::{Event, Kind, Pieces, Verdict};
+use crate::event::{Event, Kind, PeersFound, Pieces, Verdict};
 use crate::metainfo::Metainfo;
 use crate::text::escape;
 
@@ -263,6 +263,7 @@ pub(crate) fn not_begun(name: String, metainfo: Option<&Metainfo>, verdict: Verd
         total_downloaded: 0,
         total_uploaded: 0,
         wasted: 0,
+        peers_found: PeersFound::default(),
         elapsed: 0.0,
         have: Pieces(Vec::new()),
         wanted_pieces: Pieces(pieces),

@@ -11,7 +11,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, CommandFactory, Parser, ValueEnum, ValueHint};
 
 use crate::cli::options::select::Selector;
-use crate::cli::options::values::{self, Amount, Dur, PieceSelection, Ports, Program, Weighted};
+use crate::cli::options::values::{self, Amount, Bootstrap, Dur, PieceSelection, Ports, Program, Weighted};
 use crate::metainfo::PeerAddress;
 
 /// Download a torrent (a .torrent file or a magnet link), verify it, and seed it.
@@ -40,8 +40,8 @@ pub struct Args {
     ///
     /// Peers are asked first what the torrent is (its metadata); from there it goes on as a .torrent does.
     /// The metadata are kept with the resume data, so that the same link needs nobody for them the next time.
-    /// There is no DHT yet: peers are found by the trackers and peers of the link, by --tracker and --peer,
-    /// and on the local network.
+    /// Peers are found by the trackers and peers of the link, by --tracker and --peer, on the local network and
+    /// in the DHT.
     #[arg(value_name = "TORRENT", required = true, value_hint = ValueHint::FilePath)]
     pub torrents: Vec<PathBuf>,
 
@@ -193,6 +193,21 @@ pub struct Args {
     /// but loopback, or on that of --bind. See PRIVACY in the man page.
     #[arg(long, help_heading = "Network")]
     pub no_lsd: bool,
+
+    /// No DHT: peers are not looked for in the distributed hash table
+    ///
+    /// Without it, peers of torrents that are not private are looked for there, by UDP at the port of --port, and
+    /// btget answers other nodes of it. The nodes that it knows are kept with the resume data. See PRIVACY in the
+    /// man page.
+    #[arg(long, conflicts_with = "dht_bootstrap", help_heading = "Network")]
+    pub no_dht: bool,
+
+    /// A node to begin with in the DHT, or none; repeatable [default: some well-known ones]
+    ///
+    /// They are asked only if no others are known: those that an earlier run has kept, those of the torrent, and
+    /// those of its peers. `none` is for these alone, as is a --bind to a loopback address.
+    #[arg(long, value_name = "HOST:PORT", value_parser = values::bootstrap, help_heading = "Network")]
+    pub dht_bootstrap: Vec<Bootstrap>,
 
     /// Connections, all torrents together
     #[arg(long, value_name = "N", default_value = "200", value_parser = values::max_peers, help_heading = "Network")]

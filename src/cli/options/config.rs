@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use crate::cli::options::args::{Args, FileErrorArg, Level, Prealloc, ProgressArg, StateArg, When};
 use crate::cli::options::select::Selector;
 use crate::cli::options::values::{Program, Weighted};
-use crate::client::{FileErrorAction, Order, SessionOptions, TorrentOptions};
+use crate::client::{DhtOptions, FileErrorAction, Order, SessionOptions, TorrentOptions};
 use crate::event::{Severity, State};
-use crate::metainfo::{is_magnet, tracker_url};
+use crate::metainfo::{PeerAddress, is_magnet, tracker_url};
 use crate::storage::Preallocate;
 use crate::text::{Remedies, escape, without_credentials};
 use anyhow::{anyhow, bail};
@@ -181,8 +181,8 @@ impl Config {
         };
         Ok(Config {
             sources: sources(&args.torrents)?,
+            session: session_options(&args, &mode, around),
             mode,
-            session: session_options(&args),
             torrent: TorrentOptions {
                 trackers: tracker_tiers(&args.tracker)?,
                 ..torrent_options(&args, around)
@@ -259,13 +259,42 @@ fn sources(torrents: &[PathBuf]) -> anyhow::Result<Vec<TorrentSource>> {
     Ok(sources)
 }
 
-fn session_options(args: &Args) -> SessionOptions {
+/// Nodes of the DHT that are well known, and looked after by makers of clients.
+const BOOTSTRAP: [(&str, u16); 5] = [
+    ("router.bittorrent.com", 6881),
+    ("dht.transmissionbt.com", 6881),
+    ("dht.libtorrent.org", 25401),
+    ("router.utorrent.com", 6881),
+    ("dht.aelitis.com", 6881),
+];
+
+fn dht_options(args: &Args, mode: &Mode, around: &Surroundings) -> Option<DhtOptions> {
+    let given = args.dht_bootstrap.iter().filter_map(|node| node.0.clone());
+    let is_local = args.bind.is_some_and(|ip| ip.is_loopback());
+    let bootstrap = match args.dht_bootstrap.is_empty() && !is_local {
+        true => BOOTSTRAP.map(|(host, port)| PeerAddress::Name(host.to_owned(), port)).to_vec(),
+        false => given.collect(),
+    };
+    // Who only wants to know what a torrent is has nothing to offer.
+    let read_only = *mode == Mode::Show;
+    (!args.no_dht).then(|| DhtOptions { bootstrap, state_dir: state_dir(args, around), read_only })
+}
+
+fn state_dir(args: &Args, around: &Surroundings) -> Option<PathBuf> {
+    match &args.state_dir {
+        Some(dir) => Some(dir.clone()).filter(|dir| !dir.as_os_str().is_empty()),
+        None => around.state_dir(),
+    }
+}
+
+fn session_options(args: &Args, mode: &Mode, around: &Surroundings) -> SessionOptions {
     SessionOptions {
         ports: args.port.as_ref().map_or_else(|| vec![0], |ports| ports.0.clone()),
         bind: args.bind,
         max_peers: args.max_peers,
         peer_exchange: !args.no_pex,
         local_discovery: !args.no_lsd,
+        dht: dht_options(args, mode, around),
         max_download_rate: args.max_download_rate.map(|rate| rate.0),
         max_upload_rate: args.max_upload_rate.map(|rate| rate.0),
         ip_filter: None,
@@ -320,10 +349,7 @@ fn file_error(args: &Args) -> FileErrorAction {
 fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
     TorrentOptions {
         basedir: args.basedir.clone(),
-        state_dir: match &args.state_dir {
-            Some(dir) => Some(dir.clone()).filter(|dir| !dir.as_os_str().is_empty()),
-            None => around.state_dir(),
-        },
+        state_dir: state_dir(args, around),
         state: match args.state {
             None | Some(StateArg::Started) => State::Started,
             Some(StateArg::Paused) => State::Paused,

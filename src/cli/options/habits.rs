@@ -108,6 +108,11 @@ const HABITS: &[(&[&str], &str)] = &[
         "write the .torrent of a magnet link with --show LINK --save-torrent FILE",
     ),
     (&["--enable-peer-exchange", "--disable-pex"], "end peer exchange with --no-pex"),
+    (&["--enable-dht", "--enable-dht6", "--disable-dht", "--dht"], "end the DHT with --no-dht"),
+    (
+        &["--dht-entry-point", "--dht-entry-point6", "--dht-bootstrap-addrs"],
+        "name nodes with --dht-bootstrap HOST:PORT",
+    ),
     (&["--bt-enable-lpd", "--disable-lpd", "--disable-lsd"], "end local discovery with --no-lsd"),
     (&["--initial-peers", "--peers", "--add-peer"], "name peers to call with --peer HOST:PORT"),
     (&["--silent", "--no-verbose", "-s"], "hear of errors alone with -q"),

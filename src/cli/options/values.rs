@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::cli::options::select::Selector;
+use crate::metainfo::PeerAddress;
 use anyhow::{Context, anyhow};
 
 /// Ports in the order they are tried, each once.
@@ -178,6 +179,22 @@ pub(crate) fn address(text: &str) -> anyhow::Result<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     bare.parse().map_err(|_| {
         anyhow!("give an IPv4 or IPv6 address of this machine, without a port, e.g. 192.0.2.7 or 2001:db8::7")
+    })
+}
+
+/// A node of the DHT to begin with; `None` for `none`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bootstrap(pub Option<PeerAddress>);
+
+/// `--dht-bootstrap`.
+pub(crate) fn bootstrap(text: &str) -> anyhow::Result<Bootstrap> {
+    if text == "none" {
+        return Ok(Bootstrap(None));
+    }
+    text.parse().map(|node| Bootstrap(Some(node))).map_err(|_| {
+        anyhow!(
+            "give host:port, e.g. 192.0.2.1:6881, [2001:db8::1]:6881 or router.example.org:6881, or none; ports are 1 to 65535"
+        )
     })
 }
 

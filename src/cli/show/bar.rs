@@ -161,10 +161,12 @@ fn figures(status: &Status, style: Style) -> String {
             format!("{done}  {:<26}", format!("{} of {}", Size(here), Size(all)))
         }
         (None, Some(wait)) => {
-            let text = match wait {
-                NextAsk::In(time) => format!("no peers, asks in {}", Time(time)),
-                NextAsk::Now => "no peers, asking a tracker".to_owned(),
-                _ => "no peers, no tracker".to_owned(),
+            let text = match (wait, status.dht_nodes) {
+                (NextAsk::Never, Some(_)) => "looking in the DHT".to_owned(),
+                (_, Some(_)) => "looking: DHT and trackers".to_owned(),
+                (NextAsk::In(time), None) => format!("no peers, asks in {}", Time(time)),
+                (NextAsk::Now, None) => "no peers, asking a tracker".to_owned(),
+                (NextAsk::Never, None) => "no peers, no tracker".to_owned(),
             };
             format!("{done}  {text:<26}")
         }

@@ -345,6 +345,7 @@ mod tests {
             total_downloaded: 0,
             total_uploaded: 0,
             wasted: 0,
+            peers_found: crate::event::PeersFound::default(),
             elapsed: f64::NAN,
             have: crate::event::Pieces(vec![]),
             wanted_pieces: crate::event::Pieces(vec![]),

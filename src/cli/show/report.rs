@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::cli::jobs::load::cause;
 use crate::cli::options::config::Verbosity;
 use crate::event::Verdict;
-use crate::event::{FileStatus, Kind, Pieces};
+use crate::event::{FileStatus, Kind, PeersFound, Pieces};
 use crate::metainfo::Metainfo;
 use crate::text::escape;
 use crate::text::{Size, count, percent};
@@ -186,6 +186,7 @@ impl Report {
             total_downloaded: 0,
             total_uploaded: 0,
             wasted: 0,
+            peers_found: PeersFound::default(),
             elapsed,
             have,
             wanted_pieces: Pieces(wanted_pieces),

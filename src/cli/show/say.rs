@@ -114,11 +114,19 @@ fn metadata(status: &Status) -> String {
 
 /// What a torrent without a peer waits for.
 fn wait(status: &Status) -> Option<String> {
-    Some(match wait_for_peers(status)? {
-        NextAsk::Now => ", no peers yet: a tracker is being asked".to_owned(),
-        NextAsk::Never => ", no peers, and no tracker to ask for any".to_owned(),
-        NextAsk::In(time) => format!(", no peers yet: trackers are asked again in {}", Time(time)),
-    })
+    let ask = wait_for_peers(status)?;
+    let trackers = match (ask, status.dht_nodes) {
+        (NextAsk::Never, None) => return Some(", no peers, and no tracker to ask for any".to_owned()),
+        (NextAsk::Never, _) => None,
+        (NextAsk::Now, _) => Some("a tracker is being asked".to_owned()),
+        (NextAsk::In(time), _) => Some(format!("trackers are asked again in {}", Time(time))),
+    };
+    let table = status.dht_nodes.map(|nodes| match nodes {
+        0 => "looking for nodes of the DHT".to_owned(),
+        nodes => format!("looking in the DHT, {} known", count(nodes as u64, "node")),
+    });
+    let places: Vec<String> = trackers.into_iter().chain(table).collect();
+    Some(format!(", no peers yet: {}", places.join("; ")))
 }
 
 /// The line that remains when a torrent has ended, whose data are at `path`. `completed` is when everything wanted was
@@ -187,7 +195,7 @@ fn brief(seconds: f64) -> String {
 mod tests {
     use super::*;
     use crate::cli::testing::status;
-    use crate::event::Pieces;
+    use crate::event::{PeersFound, Pieces};
 
     fn summary(verdict: Verdict, left: u64, downloaded: u64, uploaded: u64, elapsed: f64) -> Kind {
         Kind::Summary {
@@ -202,6 +210,7 @@ mod tests {
             total_downloaded: 9999,
             total_uploaded: 9999,
             wasted: 0,
+            peers_found: PeersFound::default(),
             elapsed,
             have: Pieces(vec![]),
             wanted_pieces: Pieces(vec![0..1]),

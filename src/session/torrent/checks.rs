@@ -141,6 +141,8 @@ impl Torrent {
         check.named = self.check_mut().map(|before| std::mem::take(&mut before.named)).unwrap_or_default();
         let totals = self.swarm().map(|swarm| swarm.totals(now));
         totals.iter().for_each(|totals| self.run.swarm_ends(totals));
+        let finder = self.transfer().map(Transfer::finder).map(Finder::peers_found);
+        finder.iter().for_each(|found| self.run.finder_ends(*found));
         check.counted = totals.map(|totals| (totals.downloaded, totals.uploaded));
         // What was made of the files before is not true any more, unless this only looks at some of it again.
         if again.is_some() {

@@ -9,7 +9,7 @@ use super::durability::{Durability, storage_options};
 use super::{Activity, Torrent};
 use crate::bitfield::Bitfield;
 use crate::disk::OnDisk;
-use crate::event::{Kind, Severity, Verdict};
+use crate::event::{Kind, PeersFound, Severity, Verdict};
 use crate::fetch::Ticket;
 use crate::ids::{InfoHashes, Round, TorrentId};
 use crate::lobby::{Lobby, LobbyConfig};
@@ -167,11 +167,14 @@ impl Torrent {
         let is_private = metainfo.private;
         self.tell(context, told);
         let new_finder = is_private.then(|| self.new_finder(context));
-        if let (Some(mut lobby), Some(check)) = (lobby, self.check_mut()) {
-            if let Some(finder) = new_finder {
-                lobby.become_private(now, finder);
-            }
-            check.lobby = Some(lobby);
+        let mut lobby = lobby;
+        if let (Some(lobby), Some(finder)) = (&mut lobby, new_finder) {
+            // The new one begins with those that the user has named.
+            self.run.finder_ends(PeersFound { user: 0, ..lobby.finder().peers_found() });
+            lobby.become_private(now, finder);
+        }
+        if let Some(check) = self.check_mut() {
+            check.lobby = lobby;
         }
         match priorities {
             Err(reason) if !self.options.metadata_only => self.end_without_files(now, reason, context),

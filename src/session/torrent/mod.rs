@@ -14,6 +14,7 @@ mod perform;
 mod progress;
 mod saving;
 mod status;
+mod table;
 mod trackers;
 
 use std::sync::Arc;
@@ -89,6 +90,8 @@ pub(crate) struct Torrent {
     run: RunCounters,
     /// The transfer has been told of something, and not been asked yet what to do about it.
     has_input: bool,
+    /// How many nodes of the DHT are known, if the torrent is looked up there.
+    dht_nodes: Option<usize>,
 }
 
 /// What a torrent does. An ending torrent does it still: a check has to be broken off, trackers are told.
@@ -144,6 +147,7 @@ impl Torrent {
             progress: ProgressReports::default(),
             run: RunCounters::default(),
             has_input: false,
+            dht_nodes: None,
             options,
         }
     }

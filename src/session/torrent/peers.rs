@@ -30,14 +30,18 @@ const LOOK_UP: Duration = Duration::from_secs(10);
 const MAX_OF_NAME: usize = 8;
 
 impl Torrent {
-    /// What we offer the peers of this torrent: the fast extension (BEP 6) and the extension protocol (BEP 10).
-    fn offer(&self) -> Reserved {
-        Reserved::EXTENSION.with(Reserved::FAST)
+    /// What we offer the peers of this torrent: the fast extension (BEP 6), the extension protocol (BEP 10), and a node of the DHT (BEP 5).
+    fn offer(&self, context: &Context) -> Reserved {
+        let offer = Reserved::EXTENSION.with(Reserved::FAST);
+        match context.dht.is_some() && !self.is_private() {
+            true => offer.with(Reserved::DHT),
+            false => offer,
+        }
     }
 
     fn handshake(&self, context: &Context) -> Handshake {
         let (info_hash, peer_id) = (self.info_hash().wire(), context.identity.peer_id);
-        Handshake { reserved: self.offer(), info_hash, peer_id }
+        Handshake { reserved: self.offer(context), info_hash, peer_id }
     }
 
     /// Calls a peer.
@@ -174,7 +178,7 @@ impl Torrent {
             peer_id: peer_id.to_string(),
             client: peer_id.client_name(),
         });
-        let reserved = theirs.reserved.shared_with(self.offer());
+        let reserved = theirs.reserved.shared_with(self.offer(context));
         let was_greeted = false;
         self.input(now, Input::Connected(Hello { peer, address, direction, reserved, peer_id, was_greeted }));
     }
@@ -283,6 +287,9 @@ impl Torrent {
         let Some(connection) = context.connections.get(peer) else { return };
         self.tell_incoming(connection.address, &batch, context);
         for incoming in batch {
+            if let Incoming::Message(message) = &incoming {
+                self.read_for_dht(now, peer, message, context);
+            }
             match (incoming, &mut self.activity) {
                 (Incoming::Block(block, data), Activity::Running { transfer, .. }) => {
                     let unneeded = transfer.on_block(now, peer, block, data);

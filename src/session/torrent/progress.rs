@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::Torrent;
-use crate::event::{Kind, Pieces, Severity};
+use crate::event::{Kind, PeersFound, Pieces, Severity};
+use crate::finder::Finder;
 use crate::session::context::Context;
 use crate::session::options::Status;
 use crate::swarm::Totals;
@@ -38,6 +39,8 @@ pub(super) struct RunCounters {
     before: (u64, u64),
     /// What the swarm has counted on from.
     base: (u64, u64),
+    /// Peers that finders have found which are no more.
+    found_before: PeersFound,
 }
 
 impl RunCounters {
@@ -49,6 +52,16 @@ impl RunCounters {
     /// A swarm ends, with these totals.
     pub(super) fn swarm_ends(&mut self, totals: &Totals) {
         self.before = self.of(Some(totals));
+    }
+
+    /// A finder ends.
+    pub(super) fn finder_ends(&mut self, found: PeersFound) {
+        self.found_before = self.found_before.plus(found);
+    }
+
+    /// Peers that were found, by the finder that there is too.
+    pub(super) fn peers_found(&self, finder: Option<&Finder>) -> PeersFound {
+        self.found_before.plus(finder.map(Finder::peers_found).unwrap_or_default())
     }
 
     /// Bytes received and sent, with those of the swarm that there is.

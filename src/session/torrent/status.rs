@@ -81,6 +81,8 @@ impl Torrent {
             peers: totals.peers + self.lobby().map_or(0, Lobby::peers),
             seeds: totals.seeds,
             eta,
+            peers_found: self.run.peers_found(self.finder()),
+            dht_nodes: self.dht_nodes,
             next_ask: self.next_ask(now),
             have,
             wanted: self.wanted.clone(),

@@ -66,7 +66,7 @@ impl Btget {
     /// To be given arguments. Those who have the same torrent in other tests are not found.
     pub fn command() -> Command {
         let mut command = Command::new(Btget::program());
-        command.arg("--no-lsd");
+        command.args(["--no-lsd", "--no-dht"]);
         command
     }
 
