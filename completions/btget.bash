@@ -23,7 +23,7 @@ _btget() {
 
     case "${cmd}" in
         btget)
-            opts="-d -p -q -v -h -V --basedir --preallocate --file-error --overwrite --state-dir --files --priority --hashcheck-only --full-check --pieces --state --no-seed --seed-ratio --seed-time --stall-timeout --port --bind --tracker --peer --no-pex --no-lsd --max-peers --upload-slots --max-download-rate --max-upload-rate --on-complete --on-error --show --save-torrent --json --events --progress --quiet --verbose --color --help --version"
+            opts="-d -p -q -v -h -V --basedir --preallocate --file-error --overwrite --state-dir --files --priority --hashcheck-only --full-check --pieces --state --no-seed --seed-ratio --seed-time --stall-timeout --port --bind --tracker --peer --no-pex --no-lsd --no-dht --dht-bootstrap --max-peers --upload-slots --max-download-rate --max-upload-rate --on-complete --on-error --show --save-torrent --json --events --progress --quiet --verbose --color --help --version"
             if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -103,6 +103,10 @@ _btget() {
                     return 0
                     ;;
                 --peer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dht-bootstrap)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -18,6 +18,7 @@ complete -c btget -s p -l port -d 'Ports to listen on, in order [default: any]' 
 complete -c btget -l bind -d 'The one local address to use [default: any]' -r
 complete -c btget -l tracker -d 'A further tracker for every torrent; repeatable' -r -f
 complete -c btget -l peer -d 'A peer to call, for every torrent; repeatable' -r
+complete -c btget -l dht-bootstrap -d 'A node to begin with in the DHT, or none; repeatable [default: some well-known ones]' -r
 complete -c btget -l max-peers -d 'Connections, all torrents together' -r
 complete -c btget -l upload-slots -d 'Peers of a torrent that are sent data at the same time' -r
 complete -c btget -l max-download-rate -d 'Bytes a second: 500K, 2M [default: no limit]' -r
@@ -43,6 +44,7 @@ complete -c btget -l full-check -d 'Read every byte again, whatever the resume d
 complete -c btget -l no-seed -d 'Leave as soon as everything wanted is there'
 complete -c btget -l no-pex -d 'No peer exchange: peers are told of no others, and not heard about others'
 complete -c btget -l no-lsd -d 'No search for peers on the local network'
+complete -c btget -l no-dht -d 'No DHT: peers are not looked for in the distributed hash table'
 complete -c btget -l show -d 'Print what the torrent holds, and exit'
 complete -c btget -l json -d 'Write events to stdout, a JSON object a line'
 complete -c btget -s q -l quiet -d 'Say errors only, and why it ended if not well'

@@ -140,8 +140,8 @@ const ROOMS: &[Room] = &[
         name: "session",
         knows: &[
             "address", "bitfield", "blocks", "budget", "check", "client", "disk", "event", "fetch", "finder",
-            "dht", "hash", "ids", "layout", "lobby", "metainfo", "net", "storage", "swarm", "text", "tracker",
-            "transfer", "wire",
+            "dht", "hash", "ids", "layout", "lobby", "metainfo", "net", "storage", "swarm", "text",
+            "tracker", "transfer", "wire",
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],
     },

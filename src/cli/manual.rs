@@ -190,7 +190,7 @@ killed. Of a hook that fails the exit code becomes that of btget: 127 if there i
 run, 124 if it took too long, 128 and the number of the signal if one killed it."#;
 
 const PRIVACY: &str = r"Whoever takes part in a torrent is seen by others: trackers and peers learn the address of this machine, the port
-it listens on, the torrent, and how much of it is there. Two more ways tell of it. Both are on, and neither is used for
+it listens on, the torrent, and how much of it is there. Three more ways tell of it. All are on, and none is used for
 private torrents (BEP 27), which take peers from their own trackers, from
 .B \-\-peer
 and from calls that come in.
@@ -201,6 +201,14 @@ be called, and which of these are seeds; it tells others of this machine in the 
 .B \-\-no\-pex
 ends both directions.
 .TP
+.B The DHT
+(BEP 5) A table of which machines take part in which torrents, which its nodes keep for one another. btget is one of them, by UDP at the port
+that it listens on, as long as it has a torrent that is not private and not stopped. It asks nodes for peers of each torrent, from every minute to every quarter of an hour, and tells
+the eight closest ones to its hash every 25 minutes that it takes part; nodes that it asks learn the info hash and the address of this machine. It answers
+other nodes within bounds, and keeps for them what they have to tell.
+.B \-\-no\-dht
+ends all of that, and opens no UDP port.
+.TP
 .B Local discovery
 (BEP 14) Everybody on the local network can hear the info hash of each torrent that is not stopped, and the port: by packets to
 239.192.152.143 and ff15::efc0:988f, port 6771, that no router passes on; twice at the start, then every five minutes. They leave from all
@@ -209,11 +217,12 @@ interfaces but loopback, or from that of
 .B \-\-no\-lsd
 neither sends nor hears them.
 .PP
-A magnet link does not say whether its torrent is private. Until peers have said what it is, both are used; if it
-turns out to be private, neither is from that moment, and peers found by them are called no more. For a torrent that may be private, give both
+A magnet link does not say whether its torrent is private. Until peers have said what it is, all three are used; if it
+turns out to be private, none is from that moment, and peers found by them are called no more. For a torrent that may be private, give the three
 options, or the .torrent.
 .B \-\-show
-of a magnet link takes part in the torrent like this for as long as it asks; of a .torrent it opens no socket.";
+of a magnet link takes part in the torrent like this for as long as it asks, but answers and announces nothing in the DHT (BEP 43); of a .torrent it opens no
+socket.";
 
 const FILES: &str = r".TP
 .I DIR
@@ -230,6 +239,10 @@ it is, so that the same link needs nobody for it the next time. Resume data vouc
 were when btget last wrote or checked it; on FAT, exFAT, SMB and FUSE, which number their files anew now and then, as long as
 size and time are. All of it may be deleted at any time: the next start then reads the data again, and asks peers again what a
 magnet link is.
+.TP
+.IR $XDG_STATE_HOME/btget/dht4 , \ dht6
+Nodes of the DHT that answered, and the id that btget has among them. One btget at a time keeps them; one that runs beside it is another node. They may
+be deleted at any time.
 .TP
 .I /tmp/btget\-UID
 While btget runs, the paths that it writes to, so that no other btget of the same user does (exit code 11). What a killed one leaves

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A libtorrent client on loopback for the interop tests.
 
-    ltnode.py TORRENT SAVE_PATH ADDRESS [--lsd] [--log-pex] [--peer IP PORT]...
+    ltnode.py TORRENT SAVE_PATH ADDRESS [--lsd] [--log-pex] [--dht HOST:PORT] [--peer IP PORT]...
 
 Seeds or downloads TORRENT, a file or a magnet link, in SAVE_PATH, listening on ADDRESS (a port of the system's choice). Says
 on standard output, a line each: `listening PORT`, `progress PERCENT`, `pieces COUNT of COUNT`, `complete` once every piece is
@@ -24,7 +24,12 @@ def settings(address, options):
     host = f"[{address}]" if ":" in address else address
     return {
         "listen_interfaces": f"{host}:0",
-        "enable_dht": False,
+        "enable_dht": "--dht" in options,
+        "dht_bootstrap_nodes": options[options.index("--dht") + 1] if "--dht" in options else "",
+        # All nodes of these tests have one address, too.
+        "dht_restrict_routing_ips": False,
+        "dht_restrict_search_ips": False,
+        "dht_prefer_verified_node_ids": False,
         "enable_lsd": "--lsd" in options,
         "enable_upnp": False,
         "enable_natpmp": False,

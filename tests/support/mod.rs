@@ -7,6 +7,7 @@ pub mod clients;
 pub mod crafted;
 pub mod events;
 pub mod fixture;
+pub mod hub;
 pub mod process;
 pub mod system;
 pub mod terminal;

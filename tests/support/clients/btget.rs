@@ -37,7 +37,8 @@ impl Btget {
         Btget::run(Btget::on_loopback(&mut command, Family::V4, folder).args(options))
     }
 
-    fn on_loopback<'c>(command: &'c mut Command, family: Family, folder: &Path) -> &'c mut Command {
+    /// Keeps it to loopback, this folder and no progress.
+    pub fn on_loopback<'c>(command: &'c mut Command, family: Family, folder: &Path) -> &'c mut Command {
         command.arg("--basedir").arg(folder).arg("--state-dir").arg(folder.join("state")).args([
             "--port",
             "0",
@@ -67,6 +68,13 @@ impl Btget {
     pub fn command() -> Command {
         let mut command = Command::new(Btget::program());
         command.args(["--no-lsd", "--no-dht"]);
+        command
+    }
+
+    /// The same, as a node of a DHT: which nodes it begins with has to be said.
+    pub fn command_with_dht() -> Command {
+        let mut command = Command::new(Btget::program());
+        command.arg("--no-lsd");
         command
     }
 
