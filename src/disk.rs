@@ -33,6 +33,9 @@ const ENOUGH: u64 = 8 << 20;
 /// Pieces that are hashed about as fast as [`LANES`] of them: more of large ones only delay the first.
 const MANY: usize = 8;
 
+/// Bytes of small pieces whose results are told together: each by itself would wake up the loop.
+const TOLD_TOGETHER: u64 = 256 << 10;
+
 /// Threads that read for peers: while one waits for a slow disk, another serves from the cache.
 const READERS: usize = 2;
 
@@ -64,6 +67,8 @@ pub(crate) struct Verify {
 pub(crate) enum WriteJob {
     /// Hash and write a piece.
     Verify(Verify),
+    /// No piece follows: those before it are not to wait for more.
+    Hurry,
     /// Anything that must come after the writes before it.
     Then(Work),
 }
@@ -220,6 +225,7 @@ fn write_loop(jobs: &Receiver<WriteJob>, done: &UnboundedSender<Done>) {
         while let Some(job) = next.take() {
             match job {
                 WriteJob::Verify(piece) => batch.add(Instant::now(), piece),
+                WriteJob::Hurry => break,
                 WriteJob::Then(work) => {
                     hash_and_write(&mut batch.pieces, done);
                     work();
@@ -274,8 +280,22 @@ fn hash_and_write(batch: &mut Vec<Verify>, done: &UnboundedSender<Done>) {
         batch.iter().map(|job| job.blocks.iter().map(BlockData::as_slice).collect()).collect();
     let messages: Vec<&[&[u8]]> = segments.iter().map(Vec::as_slice).collect();
     let found = sha1_many(&messages);
+    let (mut untold, mut bytes) = (Vec::new(), 0);
     for (job, found) in batch.drain(..).zip(found) {
-        let _ = done.send(write_if_right(job, found));
+        bytes += u64::from(job.torrent.metainfo.layout.piece_size(job.piece));
+        untold.push(write_if_right(job, found));
+        if bytes >= TOLD_TOGETHER {
+            bytes = 0;
+            tell(&mut untold, done);
+        }
+    }
+    tell(&mut untold, done);
+}
+
+fn tell(results: &mut Vec<Done>, done: &UnboundedSender<Done>) {
+    for result in results.drain(..) {
+        // Nobody listens any more only once the session has ended.
+        let _ = done.send(result);
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) enum DhtNews {
     /// Peers of a torrent.
     Peers(WireHash, Vec<SocketAddr>),
     /// Something to be told, about a torrent or the session.
-    Event(Option<WireHash>, Kind),
+    Event(Option<WireHash>, Box<Kind>),
 }
 
 /// The machines, and the socket that they share with nothing else yet.
@@ -154,6 +154,7 @@ impl DhtNetwork {
         if matches!(output, DhtOutput::Started { .. } | DhtOutput::LookedUp { .. }) {
             self.introduce(now, index);
         }
+        let tell = |about, kind| Some(DhtNews::Event(about, Box::new(kind)));
         match output {
             DhtOutput::Send { to, data } => {
                 self.udp.send(to, &data);
@@ -162,14 +163,12 @@ impl DhtNetwork {
             DhtOutput::Peers { hash, peers, .. } => Some(DhtNews::Peers(hash, peers)),
             DhtOutput::LookedUp { hash, peers, nodes_asked, took } => {
                 let seconds = took.as_secs_f64();
-                Some(DhtNews::Event(Some(hash), Kind::DhtPeers { peers, nodes: nodes_asked, seconds }))
+                tell(Some(hash), Kind::DhtPeers { peers, nodes: nodes_asked, seconds })
             }
-            DhtOutput::Announced { hash, nodes } => {
-                Some(DhtNews::Event(Some(hash), Kind::DhtAnnounce { nodes }))
-            }
+            DhtOutput::Announced { hash, nodes } => tell(Some(hash), Kind::DhtAnnounce { nodes }),
             DhtOutput::Started { nodes } => {
                 let address = self.machines[index].address;
-                Some(DhtNews::Event(None, Kind::DhtStarted { address, nodes }))
+                tell(None, Kind::DhtStarted { address, nodes })
             }
             DhtOutput::Bootstrap => {
                 self.look_up_bootstrap();

@@ -168,12 +168,12 @@ impl Engine {
                     let Some(&id) = self.by_hash.get(&name) else { continue };
                     self.with(id, |torrent, _| torrent.on_dht_peers(now, peers));
                 }
-                DhtNews::Event(None, kind) => self.context.tell_if(Severity::Info, || kind),
+                DhtNews::Event(None, kind) => self.context.tell_if(Severity::Info, || *kind),
                 DhtNews::Event(Some(name), kind) => {
                     let Some(&id) = self.by_hash.get(&name) else { continue };
                     self.with(id, |torrent, context| {
                         if context.subscribers.want(Severity::Info) {
-                            torrent.tell(context, kind);
+                            torrent.tell(context, *kind);
                         }
                     });
                 }

@@ -6,13 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Writes a new file in `folder`, which is made if it is missing, syncs it, and renames it to `path`, over what is there.
+/// Writes a new file in `folder`, which is made if it is missing, syncs it, and renames it to `path`, over what is there. That it has
+/// another name now is left to the system to bring to the disk: after a power cut the one before may be there, which is whole too.
 pub(super) fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension(format!("{}.new", std::process::id()));
-    let written = write_whole(folder, &new, bytes).and_then(|()| {
-        fs::rename(&new, path)?;
-        fs::File::open(folder)?.sync_all()
-    });
+    let written = write_whole(folder, &new, bytes).and_then(|()| fs::rename(&new, path));
     written.inspect_err(|_| {
         // What could not be finished is of no use; if even this fails, it does no harm.
         let _ = fs::remove_file(&new);

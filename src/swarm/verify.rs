@@ -33,6 +33,11 @@ impl Swarm {
         self.hand_over(piece, blocks);
     }
 
+    /// Whether more is to come: not all pieces that are missing wait for their hash.
+    pub fn awaits_blocks(&self) -> bool {
+        self.missing as usize > self.verifying.len()
+    }
+
     fn hand_over(&mut self, piece: PieceIndex, blocks: Vec<BlockData>) {
         let digests = self.suspects.contains(piece);
         self.outputs.push_back(Output::Verify { piece, blocks, digests });

@@ -1,6 +1,7 @@
 //! From a magnet link to a torrent: peers are asked what the torrent is (BEP 9), and go on with it once that is known.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -109,7 +110,12 @@ impl Torrent {
         let options = self.options.clone();
         let work = move || {
             let read = read(&bytes, &magnet, &options, &claims);
+            let kept = to_keep(&read, &options);
             let _ = notify.send(Notice::Metadata(id, ReadMetadata { round, ticket, read }));
+            if let Some((state_dir, metainfo)) = kept {
+                // If that fails, the next start fetches them again.
+                let _ = kept::keep(&state_dir, &metainfo);
+            }
         };
         // A few at a time for a torrent: as many as the machine that collects them allows.
         context.disk.sync_queue().push(Box::new(work));
@@ -211,7 +217,14 @@ impl Torrent {
     }
 }
 
-/// Hashes and reads metadata, keeps them for the next start, and claims the paths that they name. Blocks.
+/// Where which metadata are to be kept for the next start.
+fn to_keep(read: &Read, options: &TorrentOptions) -> Option<(PathBuf, Metainfo)> {
+    let Read::Right(described) = read else { return None };
+    let state_dir = options.state_dir.clone().filter(|_| !options.metadata_only)?;
+    Some((state_dir, described.metainfo.clone()))
+}
+
+/// Hashes and reads metadata, and claims the paths that they name. Blocks.
 fn read(bytes: &[u8], magnet: &Magnet, options: &TorrentOptions, claims: &Claims) -> Read {
     if InfoHashes::V1(sha1(bytes)) != magnet.info_hash {
         return Read::Wrong;
@@ -222,10 +235,6 @@ fn read(bytes: &[u8], magnet: &Magnet, options: &TorrentOptions, claims: &Claims
             return Read::Unusable(format!("the metadata are no torrent that btget can read: {error}"));
         }
     };
-    if let Some(state_dir) = options.state_dir.as_deref().filter(|_| !options.metadata_only) {
-        // If that fails, the next start fetches them again.
-        let _ = kept::keep(state_dir, &metainfo);
-    }
     let priorities = choose(&metainfo, magnet, options);
     let wanted = |priorities| Wanted { metainfo: &metainfo, basedir: &options.basedir, priorities };
     let claim = match &priorities {

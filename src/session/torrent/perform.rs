@@ -155,6 +155,10 @@ impl Torrent {
             self.end_write(piece, context);
             self.input(now, Input::Lost(piece));
         }
+        if self.swarm().is_some_and(|swarm| !swarm.awaits_blocks()) {
+            // If there is no room for it, the last pieces wait a moment for more.
+            context.disk.write(WriteJob::Hurry);
+        }
     }
 
     /// A piece does not wait for the disk any more.
