@@ -488,6 +488,9 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
         ("listen_success", &leech, &|e| e["protocol"] == "tcp4" && e["port"].as_u64().unwrap() > 0),
         ("listen_failure", &no_port, &|e| e["address"] == "127.0.0.1" && e["protocol"] == "tcp4"),
         ("ip_filter", &library, &|e| e["rule"] == "in 127.0.0.1-127.0.0.1" && e["protocol"] == "tcp4"),
+        ("dht_started", &leech, &|e| here(e) && e["nodes"] == 1),
+        ("dht_peers", &leech, &|e| e["nodes"].as_u64().unwrap() > 0 && e["seconds"].as_f64().unwrap() < 60.0),
+        ("dht_announce", &leech, &|e| e["nodes"] == 1),
         ("torrent_added", &leech, &|e| {
             (&e["name"], &e["size"], &e["pieces"], &e["files"])
                 == (&json!("set"), &json!(450_000), &json!(28), &json!(2))
