@@ -1,58 +1,212 @@
 //! A node of the distributed hash table: one machine for each family of addresses (BEP 5, 32, 33, 42, 43, 44, 45, 51).
 //!
 //! Owns what a node knows and does: its routing table, the look-ups of the torrents that are followed, and what it keeps for others.
-//! Pure: packets come in by [`Dht::handle`] and go out by [`Dht::poll`]; it opens no socket, resolves no name, reads no clock.
+//! Pure: packets come in by [`Dht::handle`] and go out by [`Dht::poll`]; it opens no socket, resolves no name, reads no clock. With the same
+//! seed and the same inputs it does the same.
+//!
+//! Nobody is believed alone. Answers count only under the transaction id and from the address that were asked; what they name is
+//! taken in small numbers (`lookup`), nodes get a place only by answering (`table`), our own address is learnt by vote (`vote`), and whoever
+//! asks gets no more than their share (`limits`).
 
 mod api;
+mod contact;
+mod drive;
+mod incoming;
+mod items;
+mod limits;
+mod lookup;
+mod message;
 mod node_id;
+mod queries;
+mod reply;
 mod saved;
+mod schedule;
+mod server;
+mod store;
+mod table;
+#[cfg(test)]
+mod tests;
+mod vote;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
 
 pub use api::{DhtAnnounce, DhtConfig, DhtHurry, DhtInput, DhtNeed, DhtOutput, Family};
+use contact::Contact;
+use limits::TokenBucket;
+use lookup::{Lookup, LookupId, Token, is_reachable};
 pub use node_id::NodeId;
+use queries::{Queries, Secret};
+use saved::MAX_SAVED_NODES;
 pub use saved::SavedTable;
+use schedule::Schedule;
+use server::Server;
+use table::RoutingTable;
+use vote::AddressVote;
+
+use crate::ids::WireHash;
+
+/// Bytes of queries in a second, and as many at once: a mebibyte a minute.
+const QUERY_RATE: u64 = 16 << 10;
+const QUERY_BURST: u64 = 48 << 10;
+
+/// From one query for the sake of the routing table to the next.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// An announce that has to be sent.
+#[derive(Debug)]
+struct PendingAnnounce {
+    hash: WireHash,
+    id: NodeId,
+    to: SocketAddr,
+    token: Token,
+    announce: DhtAnnounce,
+}
+
+/// The announces of a torrent after one look-up.
+#[derive(Clone, Copy, Default, Debug)]
+struct AnnounceRound {
+    /// Those that have not ended.
+    left: usize,
+    /// Those that were acknowledged.
+    acknowledged: usize,
+}
 
 /// A node.
 #[derive(Debug)]
 pub struct Dht {
     config: DhtConfig,
+    secret: Secret,
+    rng: Rng,
+    id: NodeId,
+    table: RoutingTable,
+    vote: AddressVote,
+    queries: Queries,
+    budget: TokenBucket,
+    /// Those under way; their number is bounded in `drive`.
+    lookups: BTreeMap<LookupId, Lookup>,
+    lookups_begun: u64,
+    schedule: Schedule,
+    /// At most eight for each look-up that has ended.
+    pending_announces: VecDeque<PendingAnnounce>,
+    announces: HashMap<WireHash, AnnounceRound>,
+    contact: Contact,
+    /// When the look-up of our own id is due; see `drive`.
+    own_lookup_due: Option<Instant>,
+    /// Not before this is the next query sent for the table's sake.
+    next_check: Instant,
+    server: Server,
+    /// Good nodes of the other family, as its machine told them last; at most [`MAX_SAVED_NODES`].
+    other_nodes: Vec<(NodeId, SocketAddr)>,
     outputs: VecDeque<DhtOutput>,
+    /// When all was done last that could be done.
+    driven_at: Instant,
 }
 
 impl Dht {
     /// A node that begins with what an earlier run has saved.
-    pub fn new(_now: Instant, config: DhtConfig, _saved: SavedTable) -> Dht {
-        Dht { config, outputs: VecDeque::new() }
+    pub fn new(now: Instant, config: DhtConfig, saved: SavedTable) -> Dht {
+        let mut secret = Secret::new(config.seed);
+        let vote = AddressVote::new(config.family, saved.external);
+        let random = saved.id.unwrap_or_else(|| secret.draw());
+        let id =
+            vote.address().filter(|&ip| !random.fits(ip)).map_or(random, |ip| secret.draw().bound_to(ip));
+        let mut table = RoutingTable::new(now, id);
+        let known = saved.nodes.iter().filter(|(_, address)| is_reachable(*address));
+        for &(id, address) in known.filter(|(_, address)| config.family.has(address.ip())) {
+            table.remember(now, id, address);
+        }
+        Dht {
+            rng: Rng::with_seed(secret.number()),
+            server: Server::new(now, config.family, &mut secret),
+            contact: Contact::new(now, table.len() > 0),
+            schedule: Schedule::new(now),
+            budget: TokenBucket::new(now, QUERY_BURST, QUERY_RATE),
+            queries: Queries::default(),
+            lookups: BTreeMap::new(),
+            lookups_begun: 0,
+            pending_announces: VecDeque::new(),
+            announces: HashMap::new(),
+            own_lookup_due: Some(now),
+            next_check: now,
+            other_nodes: Vec::new(),
+            outputs: VecDeque::new(),
+            driven_at: now,
+            config,
+            secret,
+            id,
+            table,
+            vote,
+        }
     }
 
     /// Takes in what happened.
-    pub fn handle(&mut self, _now: Instant, _input: DhtInput<'_>) {}
+    pub fn handle(&mut self, now: Instant, input: DhtInput<'_>) {
+        // What is overdue by now has not been answered by what comes now.
+        self.give_up_overdue(now);
+        match input {
+            DhtInput::Packet { from, data } => self.on_packet(now, from, data),
+            DhtInput::Node(address) => {
+                let is_usable = self.config.family.has(address.ip()) && is_reachable(address);
+                if is_usable && !self.table.is_good(now, address) {
+                    self.contact.hear_of(address);
+                }
+            }
+            DhtInput::Follow { hash, need } => {
+                let announce = need.announce.filter(|_| !self.config.read_only);
+                self.schedule.follow(now, hash, DhtNeed { announce, ..need });
+            }
+            DhtInput::Unfollow(hash) => self.unfollow(hash),
+            DhtInput::ExternalAddress { ip, from } => self.hear_external_address(now, ip, from),
+            DhtInput::BootstrapFailed => {}
+            DhtInput::OtherFamilyNodes(nodes) => {
+                let usable = nodes.iter().filter(|(_, address)| self.config.family.other().has(address.ip()));
+                self.other_nodes = usable.take(MAX_SAVED_NODES).copied().collect();
+            }
+        }
+        self.drive(now);
+    }
 
     /// The next thing to do; `None`: nothing before [`Dht::deadline`] or the next input.
-    pub fn poll(&mut self, _now: Instant) -> Option<DhtOutput> {
+    pub fn poll(&mut self, now: Instant) -> Option<DhtOutput> {
+        if self.outputs.is_empty() && self.deadline().is_some_and(|at| at <= now) {
+            self.give_up_overdue(now);
+            self.drive(now);
+        }
         self.outputs.pop_front()
     }
 
-    /// When to call [`Dht::poll`] though nothing happens.
-    pub fn deadline(&self) -> Option<Instant> {
-        None
-    }
-
-    /// What the next run should begin with.
+    /// What the next run should begin with: our id, our address, and at most 300 nodes that have answered.
     pub fn save(&self) -> SavedTable {
-        SavedTable::default()
+        SavedTable {
+            id: Some(self.id),
+            external: self.vote.address(),
+            nodes: self.table.to_save(MAX_SAVED_NODES),
+        }
     }
 
     /// Nodes in the routing table that are not known to be gone: good and questionable ones (BEP 5).
     pub fn num_nodes(&self) -> usize {
-        0
+        self.table.len()
     }
 
-    /// Good nodes, for the machine of the other family ([`DhtInput::OtherFamilyNodes`]); at most 300.
+    /// Nodes that have answered, for the machine of the other family ([`DhtInput::OtherFamilyNodes`]); at most 300.
     pub fn good_nodes(&self) -> Vec<(NodeId, SocketAddr)> {
-        Vec::new()
+        self.table.to_save(MAX_SAVED_NODES)
+    }
+
+    /// The id by which this node is known.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    fn unfollow(&mut self, hash: WireHash) {
+        self.schedule.unfollow(hash);
+        self.lookups.retain(|_, lookup| lookup.kind != lookup::LookupKind::Peers(hash));
+        self.pending_announces.retain(|pending| pending.hash != hash);
+        self.announces.remove(&hash);
     }
 }

@@ -23,6 +23,11 @@ impl NodeId {
         NodeId(hash.0)
     }
 
+    /// The torrent that stands for the same point as the id.
+    pub(super) fn hash(&self) -> WireHash {
+        WireHash(self.0)
+    }
+
     /// The exclusive or of two ids, which orders nodes by their nearness to a target (BEP 5).
     pub fn distance(&self, other: &NodeId) -> NodeId {
         NodeId(std::array::from_fn(|at| self.0[at] ^ other.0[at]))
