@@ -33,6 +33,7 @@ mod hash;
 mod ids;
 mod layout;
 mod lobby;
+mod mse;
 mod net;
 #[allow(clippy::disallowed_methods, reason = "drives the core by the clock")]
 mod session;
@@ -84,6 +85,9 @@ pub mod internals {
     }
     pub mod layout {
         pub use crate::layout::*;
+    }
+    pub mod mse {
+        pub use crate::mse::*;
     }
     pub mod storage {
         pub use crate::storage::damage::*;

@@ -74,6 +74,7 @@ const ROOMS: &[Room] = &[
     Room { name: "event", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
     Room { name: "wire", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
     Room { name: "fetch", knows: &["ids", "wire"], may: &[] },
+    Room { name: "mse", knows: &["hash", "ids"], may: &[] },
     Room { name: "dht", knows: &["address", "bencode", "hash", "ids"], may: &[] },
     // Of the wire it knows what peers tell of one another, and of themselves to their neighbours.
     Room {

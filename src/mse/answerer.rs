@@ -1,7 +1,9 @@
 //! The side that is called.
 
 use super::key::PrivateKey;
-use super::{Cipher, Ciphers, KEY_LENGTH, MAX_INITIAL, MAX_PAD, Method, Methods, MseError, find_sign, hash_of, pad};
+use super::{
+    Cipher, Ciphers, KEY_LENGTH, MAX_INITIAL, MAX_PAD, Method, Methods, MseError, find_sign, hash_of, pad,
+};
 use crate::hash::Sha1;
 use crate::ids::WireHash;
 

@@ -1,7 +1,9 @@
 //! The side that calls.
 
 use super::key::PrivateKey;
-use super::{Cipher, Ciphers, KEY_LENGTH, MAX_PAD, Method, Methods, MseError, find_sign, hash_of, obscured, pad};
+use super::{
+    Cipher, Ciphers, KEY_LENGTH, MAX_PAD, Method, Methods, MseError, find_sign, hash_of, obscured, pad,
+};
 use crate::ids::WireHash;
 
 /// What to do next.
@@ -45,13 +47,17 @@ pub struct Caller {
 impl Caller {
     /// A call for this torrent, and what to send first. `initial` is sent along with the handshake: the BitTorrent handshake, for some
     /// clients expect neither less there nor more.
-    pub fn new(torrent: WireHash, methods: Methods, initial: Vec<u8>, rng: &mut fastrand::Rng) -> (Caller, Vec<u8>) {
+    pub fn new(
+        torrent: WireHash,
+        methods: Methods,
+        initial: Vec<u8>,
+        rng: &mut fastrand::Rng,
+    ) -> (Caller, Vec<u8>) {
         let key = PrivateKey::new(rng);
         let mut first = key.public().to_vec();
         first.extend(pad(rng));
         let pad = pad(rng);
-        let caller =
-            Caller { torrent, methods, initial, received: Vec::new(), pad, state: State::Key(key) };
+        let caller = Caller { torrent, methods, initial, received: Vec::new(), pad, state: State::Key(key) };
         (caller, first)
     }
 
@@ -94,7 +100,8 @@ impl Caller {
                 ciphers.incoming.apply(&mut answer);
                 let [a, b, c, d, e, f] = answer;
                 let chosen = u32::from_be_bytes([a, b, c, d]);
-                let known = [Method::Plaintext, Method::Rc4].into_iter().find(|method| method.bit() == chosen);
+                let known =
+                    [Method::Plaintext, Method::Rc4].into_iter().find(|method| method.bit() == chosen);
                 let method = known.filter(|&method| self.methods.takes(method)).ok_or(MseError::NoMethod)?;
                 let pad = usize::from(u16::from_be_bytes([e, f]));
                 if pad > MAX_PAD {

@@ -71,7 +71,10 @@ fn shake(
                 }
             };
         }
-        assert!(!(to_answerer.is_empty() && to_caller.is_empty() && called.is_none()), "they wait for one another");
+        assert!(
+            !(to_answerer.is_empty() && to_caller.is_empty() && called.is_none()),
+            "they wait for one another"
+        );
     }
     let (Some(mut called), Some(answered)) = (called, answered) else { unreachable!("both are done") };
     // What is still under way.
@@ -107,7 +110,9 @@ fn it_may_be_cut_at_each_byte() {
             let ends = shake((RC4_ONLY, BOTH), initial, b"behind", (part, part as u64)).unwrap();
             let (mut called, mut answered) = ends;
             assert_eq!((&answered.early[..], &called.early[..]), (initial, &b"behind"[..]));
-            let (Some(a), Some(b)) = (&mut called.ciphers, &mut answered.ciphers) else { panic!("not enciphered") };
+            let (Some(a), Some(b)) = (&mut called.ciphers, &mut answered.ciphers) else {
+                panic!("not enciphered")
+            };
             let mut text = b"what goes on".to_vec();
             a.outgoing.apply(&mut text);
             assert_ne!(text, b"what goes on");
@@ -167,8 +172,15 @@ fn what_is_wrong_behind_the_sign_is_an_error() {
     let offer = |verification: u8, methods: u32, pad: u16, initial: u16| {
         let pads = vec![3; usize::from(pad)];
         let initials = vec![4; usize::from(initial)];
-        [&[verification; 8][..], &methods.to_be_bytes(), &pad.to_be_bytes(), &pads, &initial.to_be_bytes(), &initials]
-            .concat()
+        [
+            &[verification; 8][..],
+            &methods.to_be_bytes(),
+            &pad.to_be_bytes(),
+            &pads,
+            &initial.to_be_bytes(),
+            &initials,
+        ]
+        .concat()
     };
     let is_done = |step: Result<AnswerStep, MseError>| matches!(step, Ok(AnswerStep::Done { .. }));
     assert!(is_done(say(&offer(0, 3, 0, 0))));
