@@ -120,6 +120,7 @@ fn join(swarm: &mut Swarm, now: Instant, peer: PeerKey, pieces: u32, half: Optio
             direction: Direction::In,
             reserved,
             peer_id,
+            encryption: Default::default(),
             was_greeted: false,
         }),
     );

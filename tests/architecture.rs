@@ -126,7 +126,10 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "net",
-        knows: &["bitfield", "blocks", "event", "ids", "layout", "metainfo", "text", "wire"],
+        knows: &[
+            "address", "bitfield", "blocks", "event", "hash", "ids", "layout", "metainfo", "mse", "text",
+            "wire",
+        ],
         may: &[Tokio, Sockets, SocketTypes, Clock, Threads],
     },
     // It carries what the core wants announced, and brings back the answers, as the core's plain values.
@@ -141,7 +144,7 @@ const ROOMS: &[Room] = &[
         name: "session",
         knows: &[
             "address", "bitfield", "blocks", "budget", "check", "client", "disk", "event", "fetch", "finder",
-            "dht", "hash", "ids", "layout", "lobby", "metainfo", "net", "storage", "swarm", "text",
+            "dht", "hash", "ids", "layout", "lobby", "metainfo", "mse", "net", "storage", "swarm", "text",
             "tracker", "transfer", "wire",
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],

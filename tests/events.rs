@@ -519,7 +519,9 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
         ("tracker_warning", &leech, &|e| e["reason"] == "be kind"),
         ("peer_connect", &leech, &|e| here(e) && e["direction"] == "out" && e["transport"] == "tcp"),
         ("peer_id", &seed, &|e| e["peer_id"].as_str().unwrap().starts_with("-bg")),
-        ("peer_handshake_complete", &seed, &|e| e["direction"] == "in" && here(e)),
+        ("peer_handshake_complete", &seed, &|e| {
+            e["direction"] == "in" && e["encryption"] == "none" && here(e)
+        }),
         ("peer_disconnect", &seed, &|e| here(e) && e["reason"] != ""),
         ("peer_data_in", &leech, &|e| here(e) && moves(e)),
         ("peer_data_out", &seed, &|e| here(e) && moves(e)),

@@ -20,8 +20,8 @@ pub use crate::bitfield::Bitfield;
 pub use crate::check::{CheckOptions, CheckOutcome, FileReport, HashCheck, PieceResult, check};
 pub use crate::finder::IpFilter;
 pub use crate::session::options::{
-    CachedPiece, DhtOptions, FileChoice, FileErrorAction, FileInfo, NextAsk, Phase, SessionOptions, Status,
-    Tier, TorrentOptions, TrackerInfo, Which,
+    CachedPiece, DhtOptions, EncryptionPolicy, FileChoice, FileErrorAction, FileInfo, NextAsk, Phase,
+    SessionOptions, Status, Tier, TorrentOptions, TrackerInfo, Which,
 };
 pub use crate::session::subscribers::Subscription;
 pub use crate::session::{PeerFlags, PeerStatus};

@@ -80,6 +80,19 @@ impl PeersFound {
     }
 }
 
+/// How a connection is protected.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encryption {
+    /// Not at all.
+    #[default]
+    None,
+    /// By an encrypted handshake, and plaintext after it.
+    Plaintext,
+    /// RC4 for all of it.
+    Rc4,
+}
+
 /// Piece ranges, printed as `["0-4","9"]` (inclusive, as people write them).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pieces(pub Vec<Range<u32>>);

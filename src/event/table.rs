@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Direction, FileStatus, PeersFound, Pieces, Severity, State, Verdict};
+use super::{Direction, Encryption, FileStatus, PeersFound, Pieces, Severity, State, Verdict};
 use crate::text::{self, Rate, Size, Time, count, escape, percent};
 
 /// One event of the stream, as documentation: shown by the man page.
@@ -305,14 +305,18 @@ events! {
     ("peer_id", Debug) PeerId { address: SocketAddr, peer_id: String, client: String }
     => format!("{address} is {}", escape(client)),
 
-    /// Both handshakes are through.
+    /// Both handshakes are through. encryption: none, plaintext (only the handshake was encrypted) or rc4.
     ("peer_handshake_complete", Info) PeerHandshakeComplete {
         address: SocketAddr,
         direction: Direction,
         peer_id: String,
         client: String,
+        encryption: Encryption,
     }
-    => format!("connected to {address}, {}", escape(client)),
+    => match encryption {
+        Encryption::Rc4 => format!("connected to {address}, {}, encrypted", escape(client)),
+        _ => format!("connected to {address}, {}", escape(client)),
+    },
 
     /// A connection has ended, or a call has failed.
     ("peer_disconnect", Info) PeerDisconnect { address: SocketAddr, reason: String }
@@ -567,6 +571,7 @@ mod tests {
                 direction: Direction::Out,
                 peer_id: peer_id(),
                 client: client(),
+                encryption: Encryption::Rc4,
             },
             PeerDisconnect { address, reason: reason() },
             PeerDataIn { address, length: 1 },

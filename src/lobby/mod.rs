@@ -221,6 +221,7 @@ impl Lobby {
             direction,
             peer_id: hello.peer_id.to_string(),
             client: hello.peer_id.client_name(),
+            encryption: hello.encryption,
         });
         let reserved = hello.reserved;
         let callable = (direction == Direction::Out).then_some(address);

@@ -134,7 +134,15 @@ impl House {
         }
         let mut peer_id = [b'p'; 20];
         peer_id[12..].copy_from_slice(&peer.0.to_be_bytes());
-        Hello { peer, address, direction, reserved, peer_id: PeerId(peer_id), was_greeted: false }
+        Hello {
+            peer,
+            address,
+            direction,
+            reserved,
+            peer_id: PeerId(peer_id),
+            encryption: Default::default(),
+            was_greeted: false,
+        }
     }
 
     fn connect_as(&mut self, direction: Direction, reserved: Reserved) -> PeerKey {

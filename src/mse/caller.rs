@@ -42,6 +42,8 @@ pub struct Caller {
     received: Vec<u8>,
     pad: Vec<u8>,
     state: State,
+    /// The secret begins with a zero.
+    has_short_secret: bool,
 }
 
 impl Caller {
@@ -57,7 +59,15 @@ impl Caller {
         let mut first = key.public().to_vec();
         first.extend(pad(rng));
         let pad = pad(rng);
-        let caller = Caller { torrent, methods, initial, received: Vec::new(), pad, state: State::Key(key) };
+        let caller = Caller {
+            torrent,
+            methods,
+            initial,
+            received: Vec::new(),
+            pad,
+            state: State::Key(key),
+            has_short_secret: false,
+        };
         (caller, first)
     }
 
@@ -128,8 +138,15 @@ impl Caller {
         }
     }
 
+    /// Whether the other side may have reckoned with other keys, so that another call is worth while: some clients (rtorrent) leave out
+    /// zeros at the beginning of the secret, which one in 256 has.
+    pub fn may_be_misunderstood(&self) -> bool {
+        self.has_short_secret
+    }
+
     /// Says which torrent it is about, which methods we take, and the first payload.
     fn ask(&mut self, secret: &[u8; KEY_LENGTH]) -> Vec<u8> {
+        self.has_short_secret = secret[0] == 0;
         let cipher = |side: &[u8]| Cipher::new(&hash_of(&[side, secret, &self.torrent.0]));
         let mut ciphers = Ciphers { incoming: cipher(b"keyB"), outgoing: cipher(b"keyA") };
         let mut message = hash_of(&[b"req1", secret]).0.to_vec();

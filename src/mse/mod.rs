@@ -9,6 +9,7 @@
 mod answerer;
 mod caller;
 mod key;
+mod policy;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use crate::ids::WireHash;
 
 pub use answerer::{AnswerStep, Answerer, Asked};
 pub use caller::{CallStep, Caller};
+pub use policy::{EncryptionPolicy, Way};
 
 /// Bytes of padding that a side may put where the protocol allows it.
 pub const MAX_PAD: usize = 512;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,21 +10,36 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::link::Link;
+use super::secure::{self, CallFailed, Secrecy, Secured};
+use crate::event::Encryption;
+use crate::mse::{Ciphers, MseError, Way};
 use crate::wire::{HANDSHAKE_LENGTH, Handshake, ProtocolError};
 
 /// Until a peer answers a call, at the most.
 pub(crate) const MAX_CALL: Duration = Duration::from_secs(10);
 
+/// What a BitTorrent handshake begins with (BEP 3).
+const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
+
+/// What strangers say who take us for a web server.
+const HTTP_METHODS: [&[u8]; 4] = [b"GET ", b"POST", b"HEAD", b"OPTI"];
+
 /// Until a peer that has called us has said its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// A connection whose peer has said its handshake, whoever called. What the peer sent behind it is still to be read.
+/// A connection whose peer has said its handshake, whoever called.
 #[derive(Debug)]
 pub(crate) struct Established {
     /// The connection.
     pub link: Link,
     /// What the peer said.
     pub handshake: Handshake,
+    /// For the rest of the connection, if it is enciphered.
+    pub ciphers: Option<Ciphers>,
+    /// What the peer sent behind its handshake and is read already, deciphered.
+    pub early: Vec<u8>,
+    /// How it is protected, for people.
+    pub encryption: Encryption,
 }
 
 /// Why a call did not become a connection.
@@ -38,6 +54,15 @@ pub(crate) enum DialError {
     /// The peer answers for a torrent that it was not asked for.
     #[error("answers for another torrent")]
     OtherTorrent,
+    /// The encrypted handshake has failed.
+    #[error("{0}")]
+    Encryption(MseError),
+    /// The user wants encrypted connections alone, or none, and the peer calls otherwise.
+    #[error("{0}")]
+    Unwanted(&'static str),
+    /// More encrypted calls than are answered.
+    #[error("called encrypted too often")]
+    TooMany,
     /// The socket failed, nobody answered in time, or the peer closed.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -48,26 +73,65 @@ impl DialError {
     pub(crate) fn is_peers_fault(&self) -> bool {
         match self {
             DialError::Protocol(_) | DialError::OtherTorrent => true,
-            DialError::OtherFamily | DialError::Io(_) => false,
+            // Those who speak something else are told as such.
+            DialError::Encryption(error) => *error != MseError::UnknownTorrent,
+            DialError::OtherFamily | DialError::Unwanted(_) | DialError::TooMany | DialError::Io(_) => false,
+        }
+    }
+
+    /// Whether the peer may do better if it is called in another way: it took the call, and then closed, was silent, or was not understood.
+    fn may_want_another_way(&self) -> bool {
+        match self {
+            DialError::Encryption(_) | DialError::Io(_) => true,
+            DialError::OtherFamily
+            | DialError::Protocol(_)
+            | DialError::OtherTorrent
+            | DialError::Unwanted(_)
+            | DialError::TooMany => false,
         }
     }
 }
 
 /// How peers are called.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     /// The local address that calls come from.
     pub bind: Option<IpAddr>,
+    /// Whether calls are encrypted.
+    pub secrecy: Rc<Secrecy>,
 }
 
 impl Dialer {
-    /// Calls `address`, which has so much time to answer, 10 s at the most; says our handshake and takes the peer's, for twice as long.
+    /// Calls `address`, which has so much time to answer, 10 s at the most; says our handshake and takes the peer's, for twice as long. A peer
+    /// that takes the call and then closes or is silent is called once more, in another way, if the user allows both.
     pub(crate) async fn dial(
-        self,
+        &self,
         address: SocketAddr,
         patience: Duration,
         ours: Handshake,
     ) -> Result<Established, DialError> {
+        let patience = patience.min(MAX_CALL);
+        let (first, second) = self.secrecy.ways(address);
+        let stream = self.connect(address, patience).await?;
+        let mut attempt = self.shake_hands(stream, first, patience, ours).await;
+        let mut way = first;
+        if let (Err(failed), Some(second)) = (&attempt, second)
+            && failed.error.may_want_another_way()
+        {
+            let stream = self.connect(address, patience).await?;
+            attempt = self.shake_hands(stream, second, patience, ours).await;
+            way = second;
+        }
+        if let Err(CallFailed { again: true, .. }) = &attempt {
+            let stream = self.connect(address, patience).await?;
+            attempt = self.shake_hands(stream, way, patience, ours).await;
+        }
+        let established = attempt.map_err(|failed| failed.error)?;
+        self.secrecy.has_worked(address, way);
+        Ok(established)
+    }
+
+    async fn connect(&self, address: SocketAddr, patience: Duration) -> Result<TcpStream, DialError> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(bind) = self.bind {
             if bind.is_ipv4() != address.is_ipv4() {
@@ -75,42 +139,141 @@ impl Dialer {
             }
             socket.bind(SocketAddr::new(bind, 0))?;
         }
-        let patience = patience.min(MAX_CALL);
-        let mut stream = within(patience, socket.connect(address)).await??;
+        let stream = within(patience, socket.connect(address)).await??;
         stream.set_nodelay(true)?;
-        stream.write_all(&ours.encode()).await?;
+        Ok(stream)
+    }
+
+    async fn shake_hands(
+        &self,
+        mut stream: TcpStream,
+        way: Way,
+        patience: Duration,
+        ours: Handshake,
+    ) -> Result<Established, CallFailed> {
         // Who takes calls and is silent holds a place hardly longer than who does not take them.
-        let handshake = read_handshake(&mut stream, (2 * patience).min(HANDSHAKE)).await?;
-        if handshake.info_hash != ours.info_hash {
-            return Err(DialError::OtherTorrent);
-        }
-        Ok(Established { link: Link::Tcp(stream), handshake })
+        let limit = (2 * patience).min(HANDSHAKE);
+        let mut again = false;
+        let shaken = within(limit, async {
+            let secured = match way {
+                Way::Plain => {
+                    stream.write_all(&ours.encode()).await?;
+                    None
+                }
+                Way::Encrypted => {
+                    let methods = self.secrecy.policy().methods();
+                    let initial = ours.encode().to_vec();
+                    let called = secure::call(&mut stream, ours.info_hash, methods, initial).await;
+                    Some(called.map_err(|failed| {
+                        again = failed.again;
+                        failed.error
+                    })?)
+                }
+            };
+            let read = read_handshake(&mut stream, secured).await?;
+            if read.handshake.info_hash != ours.info_hash {
+                return Err(DialError::OtherTorrent);
+            }
+            Ok(read)
+        })
+        .await;
+        let read = shaken.map_err(DialError::from).and_then(|read| read);
+        read.map(|read| read.on(stream)).map_err(|error| CallFailed { error, again })
     }
 }
 
-/// Takes the handshake of a peer that called us. Ours is said by whoever knows the torrent.
-pub(crate) async fn answer(link: Link) -> Result<Established, DialError> {
+/// Takes the handshake of a peer that called us from `address`. Ours is said by whoever knows the torrent.
+pub(crate) async fn answer(
+    link: Link,
+    address: SocketAddr,
+    secrecy: &Secrecy,
+) -> Result<Established, DialError> {
     let Link::Tcp(mut stream) = link;
     stream.set_nodelay(true)?;
-    let handshake = read_handshake(&mut stream, HANDSHAKE).await?;
-    Ok(Established { link: Link::Tcp(stream), handshake })
-}
-
-async fn read_handshake(stream: &mut TcpStream, patience: Duration) -> Result<Handshake, DialError> {
-    let mut bytes = [0; HANDSHAKE_LENGTH];
-    let mut count = 0;
-    let read = async {
-        loop {
-            if let Some(handshake) = Handshake::decode(&bytes[..count])? {
-                return Ok(handshake);
+    let read = within(HANDSHAKE, async {
+        // As much as tells a BitTorrent handshake from a key.
+        let mut begun = [0; PROTOCOL.len()];
+        let mut count = 0;
+        while count < begun.len() && begun[..count] == PROTOCOL[..count] {
+            count += read_some(&mut stream, &mut begun[count..]).await?;
+        }
+        // Of a key, one in four billion begins like a request of HTTP.
+        let is_http = HTTP_METHODS.iter().any(|method| begun[..count].starts_with(method));
+        let way = if is_http || begun[..count] == PROTOCOL[..count] { Way::Plain } else { Way::Encrypted };
+        let policy = secrecy.policy();
+        match way {
+            Way::Plain if !policy.takes(way) => Err(DialError::Unwanted("calls without encryption")),
+            Way::Plain => read_rest(&mut stream, begun[..count].to_vec(), None, Encryption::None).await,
+            // What it is then is said as for anything else that is no handshake.
+            Way::Encrypted if !policy.takes(way) => {
+                read_rest(&mut stream, begun[..count].to_vec(), None, Encryption::None).await
             }
-            match stream.read(&mut bytes[count..]).await? {
-                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                more => count += more,
+            Way::Encrypted => {
+                let secured = secure::answer(&mut stream, address, &begun[..count], secrecy).await?;
+                read_handshake(&mut stream, Some(secured)).await
             }
         }
-    };
-    within(patience, read).await?
+    })
+    .await??;
+    Ok(read.on(stream))
+}
+
+/// The peer's handshake, and what else is known then.
+struct ReadHandshake {
+    handshake: Handshake,
+    ciphers: Option<Ciphers>,
+    early: Vec<u8>,
+    encryption: Encryption,
+}
+
+impl ReadHandshake {
+    fn on(self, stream: TcpStream) -> Established {
+        let ReadHandshake { handshake, ciphers, early, encryption } = self;
+        Established { link: Link::Tcp(stream), handshake, ciphers, early, encryption }
+    }
+}
+
+async fn read_handshake(
+    stream: &mut TcpStream,
+    secured: Option<Secured>,
+) -> Result<ReadHandshake, DialError> {
+    match secured {
+        None => read_rest(stream, Vec::new(), None, Encryption::None).await,
+        Some(Secured { ciphers, early }) => {
+            let encryption = if ciphers.is_some() { Encryption::Rc4 } else { Encryption::Plaintext };
+            read_rest(stream, early, ciphers, encryption).await
+        }
+    }
+}
+
+/// Reads until the whole handshake is there, of which these bytes are here.
+async fn read_rest(
+    stream: &mut TcpStream,
+    mut bytes: Vec<u8>,
+    mut ciphers: Option<Ciphers>,
+    encryption: Encryption,
+) -> Result<ReadHandshake, DialError> {
+    loop {
+        if let Some(handshake) = Handshake::decode(&bytes[..bytes.len().min(HANDSHAKE_LENGTH)])? {
+            let early = bytes.split_off(HANDSHAKE_LENGTH);
+            return Ok(ReadHandshake { handshake, ciphers, early, encryption });
+        }
+        let mut rest = [0; HANDSHAKE_LENGTH];
+        // Not beyond it: what follows is read straight to where it belongs.
+        let missing = HANDSHAKE_LENGTH - bytes.len();
+        let count = read_some(stream, &mut rest[..missing]).await?;
+        if let Some(ciphers) = &mut ciphers {
+            ciphers.incoming.apply(&mut rest[..count]);
+        }
+        bytes.extend_from_slice(&rest[..count]);
+    }
+}
+
+async fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize, DialError> {
+    match stream.read(buffer).await? {
+        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        count => Ok(count),
+    }
 }
 
 /// Waits so long for something, second by second: while the process is stopped one of them passes, and not the whole time.
@@ -132,6 +295,7 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> io::Result
 mod tests {
     use super::*;
     use crate::ids::{PeerId, WireHash};
+    use crate::mse::EncryptionPolicy;
     use crate::wire::Reserved;
     use std::time::Instant;
 
@@ -142,7 +306,9 @@ mod tests {
             Handshake { reserved: Reserved::FAST, info_hash: WireHash([1; 20]), peer_id: PeerId([2; 20]) };
         let began = Instant::now();
         let patience = Duration::from_millis(50);
-        let end = Dialer { bind: None }.dial(silent.local_addr().unwrap(), patience, ours).await;
+        let end = Dialer { bind: None, secrecy: Rc::new(Secrecy::new(EncryptionPolicy::Off)) }
+            .dial(silent.local_addr().unwrap(), patience, ours)
+            .await;
         assert!(matches!(end, Err(DialError::Io(error)) if error.kind() == io::ErrorKind::TimedOut));
         assert!(began.elapsed() < HANDSHAKE / 2);
     }

@@ -13,6 +13,7 @@ use super::writer::MessageWriter;
 pub(crate) use super::writer::lay_out;
 use crate::blocks::Run;
 use crate::ids::PeerKey;
+use crate::mse::Ciphers;
 use crate::wire::{Limits, Message};
 
 /// Messages that may wait for a connection's driver; a peer that lets more pile up is closed.
@@ -68,6 +69,10 @@ pub(crate) struct Opening {
     pub peer: PeerKey,
     /// What carries its bytes.
     pub link: Link,
+    /// What came along with the peer's handshake, deciphered.
+    pub early: Vec<u8>,
+    /// For all that follows, if it is enciphered.
+    pub ciphers: Option<Ciphers>,
     /// Bytes to send before all others: our handshake, if the peer has called us.
     pub first: Vec<u8>,
     /// Bounds of what the peer may send.
@@ -82,11 +87,12 @@ pub(crate) async fn drive(
     shared: Rc<NetShared>,
 ) {
     let peer = opening.peer;
-    let mut writer = MessageWriter::new(shared.upload.is_set());
+    let (incoming, outgoing) = opening.ciphers.map(|ciphers| (ciphers.incoming, ciphers.outgoing)).unzip();
+    let mut writer = MessageWriter::new(shared.upload.is_set(), outgoing);
     writer.push_bytes(&opening.first);
-    let reader = MessageReader::new(opening.limits);
+    let reader = MessageReader::new(opening.limits, incoming);
     let mut driver = Driver { peer, link: opening.link, reader, writer, outbox, events, shared };
-    let end = match driver.drive().await {
+    let end = match driver.begin_and_drive(&opening.early).await {
         Ok(()) => FromPeer::Closed(peer, "closed".to_owned()),
         Err(error @ ReadError::Eof) => FromPeer::Closed(peer, error.to_string()),
         Err(error @ ReadError::Io(_)) => FromPeer::Failed(peer, error.to_string()),
@@ -107,6 +113,14 @@ struct Driver {
 }
 
 impl Driver {
+    async fn begin_and_drive(&mut self, early: &[u8]) -> Result<(), ReadError> {
+        let mut batch = Vec::new();
+        let begun = self.reader.begin(early, &self.shared, &mut batch);
+        self.report(batch).await;
+        begun?;
+        self.drive().await
+    }
+
     /// Ends with `Ok` when the session has dropped the outbox.
     async fn drive(&mut self) -> Result<(), ReadError> {
         let shared = self.shared.clone();

@@ -9,6 +9,7 @@ pub(crate) mod limit;
 pub(crate) mod link;
 pub(crate) mod listen;
 mod reader;
+pub(crate) mod secure;
 pub(crate) mod udp;
 mod writer;
 

@@ -12,6 +12,7 @@ use super::NetShared;
 use super::link::Link;
 use crate::blocks::BlockData;
 use crate::layout::Block;
+use crate::mse::Cipher;
 use crate::wire::{Frame, Limits, Message, PIECE_HEADER_LENGTH, ProtocolError, frame_needs, next_frame};
 
 /// Blocks that one scattered read takes at the most.
@@ -75,11 +76,13 @@ pub(super) struct MessageReader {
     expected: VecDeque<Block>,
     /// The same as a set: who sends what is not expected must not have all of them looked through.
     is_expected: HashSet<Block>,
+    /// Deciphers what comes, where it lies.
+    cipher: Option<Cipher>,
 }
 
 impl MessageReader {
     /// For a connection on which no message has come yet.
-    pub(super) fn new(limits: Limits) -> MessageReader {
+    pub(super) fn new(limits: Limits, cipher: Option<Cipher>) -> MessageReader {
         MessageReader {
             limits,
             carry: Vec::new(),
@@ -87,7 +90,18 @@ impl MessageReader {
             partial: None,
             expected: VecDeque::new(),
             is_expected: HashSet::new(),
+            cipher,
         }
+    }
+
+    /// Takes what was read along with the handshake, and is deciphered already.
+    pub(super) fn begin(
+        &mut self,
+        early: &[u8],
+        shared: &NetShared,
+        out: &mut Vec<Incoming>,
+    ) -> Result<(), ReadError> {
+        self.take_plain(early, shared, out)
     }
 
     /// A request or cancel goes out.
@@ -151,6 +165,9 @@ impl MessageReader {
         let mut scratch = shared.scratch.borrow_mut();
         let most = most.clamp(1, scratch.len());
         let count = link.try_read(&mut scratch[..most])?;
+        if let Some(cipher) = &mut self.cipher {
+            cipher.apply(&mut scratch[..count]);
+        }
         self.feed(&scratch[..count], shared, out)?;
         Ok(count)
     }
@@ -196,6 +213,9 @@ impl MessageReader {
                 return Err(error.into());
             }
         };
+        if let Some(cipher) = &mut self.cipher {
+            decipher(cipher, &mut slices, count);
+        }
         let left = self.fill_partial(count, out);
         self.take_scattered(left, &headers, data, shared, out)?;
         Ok(count)
@@ -333,6 +353,15 @@ impl MessageReader {
         if let Some(block) = self.expected.pop_front() {
             self.is_expected.remove(&block);
         }
+    }
+}
+
+/// Deciphers the first `count` bytes of a scattered read.
+fn decipher(cipher: &mut Cipher, slices: &mut [IoSliceMut<'_>], mut count: usize) {
+    for slice in slices {
+        let filled = slice.len().min(count);
+        cipher.apply(&mut slice[..filled]);
+        count -= filled;
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use super::link::Link;
 use crate::blocks::Run;
 use crate::layout::Block;
+use crate::mse::Cipher;
 use crate::wire::{Message, PIECE_HEADER_LENGTH, piece_header};
 
 /// Chunks that one gathered write takes at the most.
@@ -25,6 +26,9 @@ pub(crate) fn lay_out(blocks: &[Block], run: &mut Run) {
     }
 }
 
+/// Bytes that are enciphered before it is seen whether the socket takes them.
+const MAX_SEALED: usize = 256 << 10;
+
 #[derive(Debug)]
 enum Chunk {
     Control(Vec<u8>),
@@ -38,6 +42,13 @@ impl Chunk {
             Chunk::Blocks(run) => &run.bytes,
         }
     }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Chunk::Control(bytes) => bytes,
+            Chunk::Blocks(run) => &mut run.bytes,
+        }
+    }
 }
 
 /// The sending side of a connection. What it holds is bounded by whoever queues: the swarm hands
@@ -47,6 +58,12 @@ pub(super) struct MessageWriter {
     chunks: VecDeque<Chunk>,
     /// Bytes of the first chunk that are written.
     written: usize,
+    /// Enciphers what goes out, where it lies.
+    cipher: Option<Cipher>,
+    /// Bytes behind those that are written which are enciphered: they go next, and in this order.
+    sealed: usize,
+    /// The same of `ahead`. Not both are there.
+    ahead_sealed: usize,
     /// Under a limit, control messages do not wait behind blocks: they stand here, and go between two of them.
     control_first: bool,
     ahead: Vec<u8>,
@@ -54,8 +71,8 @@ pub(super) struct MessageWriter {
 
 impl MessageWriter {
     /// With `control_first`, control messages overtake blocks that wait.
-    pub(super) fn new(control_first: bool) -> MessageWriter {
-        MessageWriter { control_first, ..MessageWriter::default() }
+    pub(super) fn new(control_first: bool, cipher: Option<Cipher>) -> MessageWriter {
+        MessageWriter { control_first, cipher, ..MessageWriter::default() }
     }
 
     /// Whether nothing waits.
@@ -70,7 +87,7 @@ impl MessageWriter {
 
     /// Whether control messages wait that may go now: no block is half written.
     pub(super) fn has_control_to_go(&self) -> bool {
-        !self.ahead.is_empty() && self.rest_of_block() == 0
+        !self.ahead.is_empty() && self.sealed == 0 && self.rest_of_block() == 0
     }
 
     /// Bytes of the block that is half written, if one is, that are still to go.
@@ -129,11 +146,19 @@ impl MessageWriter {
         let mut most = most;
         if !self.ahead.is_empty() {
             if self.has_control_to_go() {
+                if let Some(cipher) = &mut self.cipher {
+                    cipher.apply(&mut self.ahead[self.ahead_sealed..]);
+                    self.ahead_sealed = self.ahead.len();
+                }
                 let sent = link.try_write_vectored(&[IoSlice::new(&self.ahead)])?;
                 self.ahead.drain(..sent);
+                self.ahead_sealed = self.ahead_sealed.saturating_sub(sent);
                 return Ok((sent, 0));
             }
-            most = most.min(self.rest_of_block());
+            most = most.min(self.rest_of_block().max(self.sealed));
+        }
+        if self.cipher.is_some() {
+            most = self.seal(most);
         }
         let mut slices = [IoSlice::new(&[]); MAX_GATHERED];
         let (mut count, mut room) = (0, most);
@@ -148,7 +173,25 @@ impl MessageWriter {
             count += 1;
         }
         let sent = link.try_write_vectored(&slices[..count])?;
+        self.sealed = self.sealed.saturating_sub(sent);
         Ok((sent, self.advance(sent, done)))
+    }
+
+    /// Enciphers about as many bytes as are to go now; what was enciphered before and has not gone goes first. Says how many may go.
+    fn seal(&mut self, most: usize) -> usize {
+        let Some(cipher) = &mut self.cipher else { return most };
+        if self.sealed > 0 {
+            return self.sealed;
+        }
+        let (mut start, mut room) = (self.written, most.min(MAX_SEALED));
+        for chunk in self.chunks.iter_mut().take(MAX_GATHERED) {
+            let bytes = &mut chunk.bytes_mut()[std::mem::take(&mut start)..];
+            let part = bytes.len().min(room);
+            cipher.apply(&mut bytes[..part]);
+            room -= part;
+            self.sealed += part;
+        }
+        self.sealed
     }
 
     fn advance(&mut self, mut sent: usize, done: &mut Vec<Run>) -> u32 {
@@ -185,7 +228,7 @@ mod tests {
         let block = |begin| Block { piece: PieceIndex(1), begin, length: 100 };
         let mut run = Run::default();
         lay_out(&[block(0), block(100)], &mut run);
-        let mut writer = MessageWriter::new(true);
+        let mut writer = MessageWriter::new(true, None);
         writer.push_blocks(run);
         writer.push(&Message::Interested);
         assert!(writer.has_control_to_go(), "nothing is written yet");
@@ -200,7 +243,7 @@ mod tests {
         writer.advance(one - 1, &mut done);
         assert!(writer.has_control_to_go() && done.len() == 1);
         // Without a limit all goes in the order in which it was queued.
-        let mut writer = MessageWriter::new(false);
+        let mut writer = MessageWriter::new(false, None);
         writer.push(&Message::Interested);
         assert!(!writer.has_control_to_go() && !writer.is_empty());
     }

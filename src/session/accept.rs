@@ -64,8 +64,9 @@ impl Engine {
             transport: "tcp",
         });
         let (call, notify) = (context.counter.peer(), context.notify.clone());
+        let secrecy = context.dialer.secrecy.clone();
         let task = tokio::task::spawn_local(async move {
-            let end = dial::answer(link).await;
+            let end = dial::answer(link, address, &secrecy).await;
             let _ = notify.send(Notice::Answered(call, address, end));
         });
         let closed = context.connections.pending.add(call, address, Some(task.abort_handle()));

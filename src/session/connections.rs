@@ -77,12 +77,12 @@ impl Connections {
         limits: Limits,
     ) {
         let (outbox, from_loop) = mpsc::channel(OUTBOX);
-        let Established { link, handshake } = established;
+        let Established { link, handshake, ciphers, early, .. } = established;
         self.all.insert(
             peer,
             Connection { torrent, outbox, address, peer_id: handshake.peer_id, has_named_node: false },
         );
-        let opening = Opening { peer, link, first, limits };
+        let opening = Opening { peer, link, early, ciphers, first, limits };
         let driver = driver::drive(opening, from_loop, self.to_loop.clone(), self.shared.clone());
         tokio::task::spawn_local(driver);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ use crate::net::NetShared;
 use crate::net::dial::Dialer;
 use crate::net::driver::FromPeer;
 use crate::net::listen::ListenError;
+use crate::net::secure::Secrecy;
 use crate::net::udp::{MAX_QUEUED_PACKETS, Packet};
 use crate::tracker::{self, AnnouncePool};
 use crate::wire::PeerId;
@@ -103,7 +105,7 @@ impl Engine {
             DhtNetwork::new(dht_options, udp, identity.port, rng.u64(..), notify.clone())
         });
         let context = Context {
-            dialer: Dialer { bind: options.bind },
+            dialer: Dialer { bind: options.bind, secrecy: Rc::new(Secrecy::new(options.encryption)) },
             options,
             identity,
             disk,

@@ -14,6 +14,7 @@ use crate::finder::IpFilter;
 pub use crate::finder::announce::NextAsk;
 use crate::ids::InfoHashes;
 use crate::metainfo::{Metainfo, PeerAddress};
+pub use crate::mse::EncryptionPolicy;
 use crate::storage::Preallocate;
 use crate::swarm::Order;
 use crate::text::Remedies;
@@ -32,6 +33,8 @@ pub struct SessionOptions {
     /// Torrents are announced on the local network (BEP 14), but private ones. Off unless asked for, unlike on the command line: not every program
     /// that embeds this may speak to a whole network.
     pub local_discovery: bool,
+    /// When connections with peers are encrypted.
+    pub encryption: EncryptionPolicy,
     /// Peers are looked for in the distributed hash table (BEP 5), but not those of private torrents. `None`, unlike on the command line,
     /// for the same reason.
     pub dht: Option<DhtOptions>,
@@ -305,6 +308,7 @@ impl Default for SessionOptions {
             max_peers: 200,
             peer_exchange: true,
             local_discovery: false,
+            encryption: EncryptionPolicy::default(),
             dht: None,
             max_download_rate: None,
             max_upload_rate: None,

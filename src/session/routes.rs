@@ -191,6 +191,7 @@ impl Engine {
         let id = self.context.counter.torrent();
         self.context.watches_stall |= options.stall_timeout.is_some();
         self.by_hash.extend(info_hash.wire_hashes().map(|name| (name, id)));
+        info_hash.wire_hashes().for_each(|name| self.context.dialer.secrecy.add(name));
         let (mut refusal, mut nothing_chosen) = (None, None);
         let torrent = match known {
             Known::Metainfo(metainfo, claim) => {
@@ -222,6 +223,7 @@ impl Engine {
     fn remove(&mut self, now: Instant, id: TorrentId) {
         let Some(torrent) = self.torrents.remove(&id) else { return };
         self.by_hash.retain(|_, named| *named != id);
+        torrent.info_hash().wire_hashes().for_each(|name| self.context.dialer.secrecy.remove(name));
         if let Some(local) = &mut self.local {
             local.forget(now, torrent.info_hash().wire());
         }

@@ -94,6 +94,7 @@ impl Swarm {
                 direction: hello.direction,
                 peer_id: hello.peer_id.to_string(),
                 client: peer.client.clone(),
+                encryption: hello.encryption,
             });
         }
         self.greet(now, peer, hello.was_greeted);

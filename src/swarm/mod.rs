@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::budget::{Share, charge};
-use crate::event::{Direction, Kind, Severity, State, WantedEvents};
+use crate::event::{Direction, Encryption, Kind, Severity, State, WantedEvents};
 use crate::fetch::MetadataServer;
 use crate::finder::Parting;
 use crate::hash::Sha1;
@@ -112,6 +112,8 @@ pub struct Hello {
     pub reserved: Reserved,
     /// The peer's id, as its handshake says.
     pub peer_id: PeerId,
+    /// How the connection is protected.
+    pub encryption: Encryption,
     /// It has been told already that we have nothing, and which extensions we speak: it was connected before it was known what the torrent is.
     pub was_greeted: bool,
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A libtorrent client on loopback for the interop tests.
 
-    ltnode.py TORRENT SAVE_PATH ADDRESS [--lsd] [--log-pex] [--dht HOST:PORT] [--peer IP PORT]...
+    ltnode.py TORRENT SAVE_PATH ADDRESS [--lsd] [--log-pex] [--dht HOST:PORT] [--encrypted] [--rc4] [--plain] [--peer IP PORT]...
 
 Seeds or downloads TORRENT, a file or a magnet link, in SAVE_PATH, listening on ADDRESS (a port of the system's choice). Says
 on standard output, a line each: `listening PORT`, `progress PERCENT`, `pieces COUNT of COUNT`, `complete` once every piece is
@@ -18,6 +18,17 @@ import libtorrent as lt
 
 def say(*words):
     print(*words, flush=True)
+
+
+def policy(options):
+    """Of encryption: --encrypted for nothing else, --plain for never, --rc4 for RC4 alone; else unencrypted first."""
+    if "--encrypted" in options or "--rc4" in options:
+        return lt.enc_policy.pe_forced
+    return lt.enc_policy.pe_disabled
+
+
+def policy_in(options):
+    return lt.enc_policy.pe_enabled if policy(options) == lt.enc_policy.pe_disabled else policy(options)
 
 
 def settings(address, options):
@@ -41,8 +52,9 @@ def settings(address, options):
         # Its default of 15 s would be most of a test's time.
         "unchoke_interval": 1,
         # Unencrypted first: BEP 3 is what is tested.
-        "out_enc_policy": int(lt.enc_policy.pe_disabled),
-        "in_enc_policy": int(lt.enc_policy.pe_enabled),
+        "out_enc_policy": int(policy(options)),
+        "in_enc_policy": int(lt.enc_policy.pe_disabled if "--plain" in options else policy_in(options)),
+        "allowed_enc_level": int(lt.enc_level.rc4 if "--rc4" in options else lt.enc_level.both),
         "alert_mask": int(lt.alert.category_t.error_notification)
         | int(lt.alert.category_t.status_notification)
         | int(lt.alert.category_t.connect_notification)

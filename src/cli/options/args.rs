@@ -194,6 +194,15 @@ pub struct Args {
     #[arg(long, help_heading = "Network")]
     pub no_lsd: bool,
 
+    /// Encrypted connections with peers: off, allow, prefer or require [default: allow]
+    ///
+    /// `allow` calls in plaintext, which is quickest, and encrypted if a peer closes or is silent then; `prefer` calls
+    /// encrypted, and in plaintext if that fails; both take whoever calls. `require` is RC4 in both directions or
+    /// nothing, `off` is never. It hides from others what is spoken (MSE/PE), and keeps nobody out: who knows the
+    /// torrent can take part.
+    #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true, help_heading = "Network")]
+    pub encryption: Option<EncryptionArg>,
+
     /// No DHT: peers are not looked for in the distributed hash table
     ///
     /// Without it, peers of torrents that are not private are looked for there, by UDP at the port of --port, and
@@ -340,6 +349,16 @@ pub enum Prealloc {
 pub enum FileErrorArg {
     Pause,
     Exit,
+}
+
+/// `--encryption`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum EncryptionArg {
+    Off,
+    Allow,
+    Prefer,
+    Require,
 }
 
 /// `--state`.

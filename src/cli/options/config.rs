@@ -7,10 +7,12 @@ use std::io::IsTerminal;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use crate::cli::options::args::{Args, FileErrorArg, Level, Prealloc, ProgressArg, StateArg, When};
+use crate::cli::options::args::{
+    Args, EncryptionArg, FileErrorArg, Level, Prealloc, ProgressArg, StateArg, When,
+};
 use crate::cli::options::select::Selector;
 use crate::cli::options::values::{Program, Weighted};
-use crate::client::{DhtOptions, FileErrorAction, Order, SessionOptions, TorrentOptions};
+use crate::client::{DhtOptions, EncryptionPolicy, FileErrorAction, Order, SessionOptions, TorrentOptions};
 use crate::event::{Severity, State};
 use crate::metainfo::{PeerAddress, is_magnet, tracker_url};
 use crate::storage::Preallocate;
@@ -294,6 +296,12 @@ fn session_options(args: &Args, mode: &Mode, around: &Surroundings) -> SessionOp
         max_peers: args.max_peers,
         peer_exchange: !args.no_pex,
         local_discovery: !args.no_lsd,
+        encryption: match args.encryption {
+            None | Some(EncryptionArg::Allow) => EncryptionPolicy::Allow,
+            Some(EncryptionArg::Off) => EncryptionPolicy::Off,
+            Some(EncryptionArg::Prefer) => EncryptionPolicy::Prefer,
+            Some(EncryptionArg::Require) => EncryptionPolicy::Require,
+        },
         dht: dht_options(args, mode, around),
         max_download_rate: args.max_download_rate.map(|rate| rate.0),
         max_upload_rate: args.max_upload_rate.map(|rate| rate.0),

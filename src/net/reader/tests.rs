@@ -46,7 +46,7 @@ fn read_all(
         let stream = listener.accept().unwrap().0;
         stream.set_nonblocking(true).unwrap();
         let link = Link::Tcp(tokio::net::TcpStream::from_std(stream).unwrap());
-        let mut reader = MessageReader::new(Limits { num_pieces: Some(100) });
+        let mut reader = MessageReader::new(Limits { num_pieces: Some(100) }, None);
         expected.iter().for_each(|&block| reader.on_sent(&Message::Request(block)));
         let (mut sent, mut received, mut came) = (0, 0, Vec::new());
         let mut parts = parts.iter().copied();
@@ -90,7 +90,7 @@ fn a_block_that_nobody_asked_for_keeps_no_full_buffer() {
         let stream = listener.accept().unwrap().0;
         stream.set_nonblocking(true).unwrap();
         let link = Link::Tcp(tokio::net::TcpStream::from_std(stream).unwrap());
-        let mut reader = MessageReader::new(Limits { num_pieces: Some(100) });
+        let mut reader = MessageReader::new(Limits { num_pieces: Some(100) }, None);
         [block(0), block(1)].into_iter().for_each(|block| reader.on_sent(&Message::Request(block)));
         while came.len() < 3 {
             link.readable().await.unwrap();
@@ -112,7 +112,7 @@ fn a_block_that_nobody_asked_for_keeps_no_full_buffer() {
 #[test]
 fn a_long_message_in_single_bytes_is_copied_as_often_as_a_buffer_grows() {
     let shared = NetShared::new(None, None);
-    let mut reader = MessageReader::new(Limits { num_pieces: Some(100) });
+    let mut reader = MessageReader::new(Limits { num_pieces: Some(100) }, None);
     let message = Message::Extended { id: 9, payload: vec![0; 131_000] };
     let (mut out, mut places) = (Vec::new(), std::collections::BTreeSet::new());
     for byte in encoded(&message) {
@@ -127,7 +127,7 @@ fn a_long_message_in_single_bytes_is_copied_as_often_as_a_buffer_grows() {
 #[test]
 fn what_is_expected_is_known_as_a_set_too_whatever_was_asked_taken_back_and_came() {
     let shared = NetShared::new(None, None);
-    let mut reader = MessageReader::new(Limits { num_pieces: Some(100) });
+    let mut reader = MessageReader::new(Limits { num_pieces: Some(100) }, None);
     let mut rng = fastrand::Rng::with_seed(1);
     let mut out = Vec::new();
     for _ in 0..20_000 {

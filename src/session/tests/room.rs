@@ -36,7 +36,9 @@ impl Bench {
         let handshake = Handshake { reserved: Reserved::FAST, info_hash, peer_id: PeerId(peer_id) };
         let link = Link::Tcp(tokio::net::TcpStream::from_std(stream).unwrap());
         let address = address.parse().unwrap();
-        self.engine.let_in(self.now, address, Established { link, handshake });
+        let (ciphers, early, encryption) = Default::default();
+        let established = Established { link, handshake, ciphers, early, encryption };
+        self.engine.let_in(self.now, address, established);
         self.engine.end_turn(self.now);
         self.peers(torrent).contains(&address)
     }

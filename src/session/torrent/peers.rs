@@ -52,7 +52,7 @@ impl Torrent {
             transport: "tcp",
         });
         context.connections.dialing += 1;
-        let (id, notify, dialer) = (self.id, context.notify.clone(), context.dialer);
+        let (id, notify, dialer) = (self.id, context.notify.clone(), context.dialer.clone());
         let ours = self.handshake(context);
         let patience = self.finder().map_or(MAX_CALL, |finder| finder.patience(address));
         tokio::task::spawn_local(async move {
@@ -170,7 +170,8 @@ impl Torrent {
             return;
         }
         let limits = Limits { num_pieces: (!self.is_fetching()).then_some(self.wanted.len()) };
-        let (peer, theirs) = (context.counter.peer(), established.handshake);
+        let (peer, theirs, encryption) =
+            (context.counter.peer(), established.handshake, established.encryption);
         context.connections.open(peer, self.id, address, established, first, limits);
         let peer_id = theirs.peer_id;
         self.tell_if(context, Severity::Debug, || Kind::PeerId {
@@ -180,7 +181,8 @@ impl Torrent {
         });
         let reserved = theirs.reserved.shared_with(self.offer(context));
         let was_greeted = false;
-        self.input(now, Input::Connected(Hello { peer, address, direction, reserved, peer_id, was_greeted }));
+        let hello = Hello { peer, address, direction, reserved, peer_id, encryption, was_greeted };
+        self.input(now, Input::Connected(hello));
     }
 
     /// Whether peers may be connected, to be asked for data or for metadata, or to wait for either.

@@ -430,6 +430,7 @@ impl Sim {
             direction,
             reserved,
             peer_id: self.nodes[of].swarm().config.peer_id,
+            encryption: Default::default(),
             was_greeted: false,
         }
     }

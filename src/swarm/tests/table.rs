@@ -144,7 +144,15 @@ impl Table {
         let mut peer_id = [id; 20];
         peer_id[12..].copy_from_slice(&peer.0.to_be_bytes());
         let reserved = Reserved::FAST.with(Reserved::EXTENSION);
-        Hello { peer, address, direction, reserved, peer_id: PeerId(peer_id), was_greeted: false }
+        Hello {
+            peer,
+            address,
+            direction,
+            reserved,
+            peer_id: PeerId(peer_id),
+            encryption: Default::default(),
+            was_greeted: false,
+        }
     }
 
     pub(super) fn connect(&mut self) -> PeerKey {

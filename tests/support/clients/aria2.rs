@@ -32,7 +32,8 @@ impl Aria2 {
     }
 }
 
-fn command(torrent: &str, family: Family, folder: &Path) -> Command {
+/// One that takes part in this torrent, with no more than it needs.
+pub fn command(torrent: &str, family: Family, folder: &Path) -> Command {
     let mut command = Command::new("aria2c");
     command
         .arg("--no-conf")

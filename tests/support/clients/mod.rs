@@ -9,7 +9,7 @@ mod transmission;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::Path;
 
-pub use self::aria2::with_dht as aria2_with_dht;
+pub use self::aria2::{command as aria2_command, with_dht as aria2_with_dht};
 pub use self::btget::Btget;
 pub use self::libtorrent::Libtorrent;
 use super::fixture::{Family, Fixture};
