@@ -170,13 +170,13 @@ pub enum DhtOutput {
         /// All of it.
         data: Vec<u8>,
     },
-    /// Somebody named peers of a torrent that this look-up has not found yet.
+    /// Somebody named peers of a torrent that this look-up has not found yet; or a peer has announced itself to us.
     Peers {
         /// The torrent.
         hash: WireHash,
         /// Who may be called; at most 100, no port is 0.
         peers: Vec<SocketAddr>,
-        /// Who named them.
+        /// Who named them: a node, or the peer itself.
         from: SocketAddr,
     },
     /// A look-up of a torrent has ended, having been answered by somebody.

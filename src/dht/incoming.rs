@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::lookup::{LookupKind, is_believable, is_reachable};
-use super::message::{Ask, Body, Packet, Query as ForeignQuery, Refusal, Response, read_packet};
+use super::message::{Ask, Body, Method, Packet, Query as ForeignQuery, Refusal, Response, read_packet};
 use super::queries::{Purpose, Query, SLOW};
 use super::reply::encode_refusal;
 use super::server::Knowledge;
@@ -126,6 +126,13 @@ impl Dht {
             Ok(query) => self.server.answer(now, from, query, &knowledge, &mut self.rng),
             Err(refusal) => Err(*refusal),
         };
+        if answer.is_ok()
+            && let Ok(ForeignQuery { method: Method::AnnouncePeer { hash, port, .. }, .. }) = query
+            && self.schedule.follows(hash)
+        {
+            let peer = SocketAddr::new(from.ip(), port.unwrap_or(from.port()));
+            self.outputs.push_back(DhtOutput::Peers { hash, peers: vec![peer], from: peer });
+        }
         let limit = self.server.limits.reply_limit(now, from, length);
         // What goes to who may not be there, the ping included, is no more than twice what came.
         let least = LEAST_REPLY + transaction_id.len();

@@ -156,6 +156,11 @@ impl Dht {
                 }
             }
             DhtInput::Follow { hash, need } => {
+                if !self.schedule.follows(hash) {
+                    for peer in self.server.stored_peers(now, hash, &mut self.rng) {
+                        self.outputs.push_back(DhtOutput::Peers { hash, peers: vec![peer], from: peer });
+                    }
+                }
                 let announce = need.announce.filter(|_| !self.config.read_only);
                 self.schedule.follow(now, hash, DhtNeed { announce, ..need });
             }

@@ -146,6 +146,10 @@ impl Schedule {
         self.set_due(hash, due);
     }
 
+    pub(super) fn follows(&self, hash: WireHash) -> bool {
+        self.torrents.contains_key(&hash)
+    }
+
     pub(super) fn unfollow(&mut self, hash: WireHash) {
         self.set_due(hash, None);
         self.torrents.remove(&hash);

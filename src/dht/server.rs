@@ -15,6 +15,7 @@ use super::reply::{MAX_VALUES, Reply};
 use super::store::PeerStore;
 use super::table::{BUCKET_SIZE, RoutingTable};
 use crate::hash::{Sha1, sha1};
+use crate::ids::WireHash;
 
 /// The secret of the tokens changes so often; those made with the one before are good for as long again (BEP 5).
 const SECRET_LIFETIME: Duration = Duration::from_secs(5 * 60);
@@ -93,6 +94,11 @@ impl Server {
     /// What has to be done now and then, before a query is answered.
     pub(super) fn prepare(&mut self, now: Instant, secret: &mut Secret) {
         self.tokens.rotate(now, secret);
+    }
+
+    /// Peers of a torrent that have announced themselves to us.
+    pub(super) fn stored_peers(&self, now: Instant, hash: WireHash, rng: &mut Rng) -> Vec<SocketAddr> {
+        self.peers.draw(now, hash, MAX_VALUES, false, rng)
     }
 
     /// Stores what is to be stored, and says what to answer.

@@ -23,6 +23,9 @@ pub(super) const STALE: Duration = Duration::from_secs(15 * 60);
 /// A node that has been asked is not asked again before, for the table's sake.
 const RECHECK: Duration = Duration::from_secs(15);
 
+/// A new bucket is refreshed after so long for the first time, if it has not been filled by the way.
+const FIRST_REFRESH: Duration = Duration::from_secs(15);
+
 /// Nodes of a saved table are checked after so long, unless look-ups have come upon them before.
 const PROBATION: Duration = Duration::from_secs(60);
 
@@ -67,13 +70,13 @@ struct Bucket {
     nodes: Vec<Node>,
     /// Nodes that have answered and found no place, the latest last; at most [`BUCKET_SIZE`].
     waiting: Vec<Node>,
-    /// When it was last looked for nodes that belong here.
-    refreshed: Instant,
+    /// When nodes that belong here are to be looked for, if there is room for them.
+    refresh_at: Instant,
 }
 
 impl Bucket {
     fn new(now: Instant) -> Bucket {
-        Bucket { nodes: Vec::new(), waiting: Vec::new(), refreshed: now }
+        Bucket { nodes: Vec::new(), waiting: Vec::new(), refresh_at: now + FIRST_REFRESH }
     }
 }
 
@@ -228,7 +231,7 @@ impl RoutingTable {
     fn split(&mut self, now: Instant) {
         let depth = self.buckets.len();
         let Some(last) = self.buckets.last_mut() else { return };
-        let mut deeper = Bucket { refreshed: last.refreshed, ..Bucket::new(now) };
+        let mut deeper = Bucket { refresh_at: last.refresh_at.max(now), ..Bucket::new(now) };
         let own = self.own;
         let is_deeper = |node: &Node| own.shared_bits(&node.id) >= depth;
         deeper.nodes = last.nodes.iter().copied().filter(is_deeper).collect();
@@ -251,8 +254,8 @@ impl RoutingTable {
             bucket.waiting.remove(0);
         }
         bucket.waiting.push(node);
-        let doubtful =
-            bucket.nodes.iter_mut().filter(|other| !other.is_good(now) && other.check_at > now + RECHECK);
+        let is_asked = |other: &Node| other.check_at > now && other.check_at <= now + RECHECK;
+        let doubtful = bucket.nodes.iter_mut().filter(|other| !other.is_good(now) && !is_asked(other));
         let doubtful = doubtful.min_by_key(|other| other.heard)?;
         doubtful.check_at = now + RECHECK;
         Some((doubtful.id, doubtful.address))
@@ -393,9 +396,9 @@ impl RoutingTable {
 
     /// A random id in a bucket that is not full and has not been refreshed for long, if there is one; it counts as refreshed.
     pub(super) fn next_refresh(&mut self, now: Instant, random: NodeId) -> Option<NodeId> {
-        let is_due = |bucket: &Bucket| bucket.nodes.len() < BUCKET_SIZE && bucket.refreshed + STALE <= now;
+        let is_due = |bucket: &Bucket| bucket.nodes.len() < BUCKET_SIZE && bucket.refresh_at <= now;
         let index = self.buckets.iter().rposition(is_due)?;
-        self.buckets[index].refreshed = now;
+        self.buckets[index].refresh_at = now + STALE;
         let bits = if index + 1 == self.buckets.len() { NodeId::BITS } else { index };
         Some(self.own.near(bits, random))
     }
@@ -404,7 +407,7 @@ impl RoutingTable {
     pub(super) fn next_due(&self) -> Option<Instant> {
         let checks = self.nodes().map(|node| node.check_at);
         let open = self.buckets.iter().filter(|bucket| bucket.nodes.len() < BUCKET_SIZE);
-        checks.chain(open.map(|bucket| bucket.refreshed + STALE)).min()
+        checks.chain(open.map(|bucket| bucket.refresh_at)).min()
     }
 }
 
@@ -513,7 +516,7 @@ mod tests {
             );
             check(&table);
         }
-        assert_eq!(table.nodes().filter(|node| node.id.shared_bits(&OWN) == 0).count(), 3);
+        assert_eq!(table.nodes().filter(|node| node.id.shared_bits(&OWN) == 0).count(), 2);
         assert_eq!(table.len(), 3);
     }
 
@@ -558,12 +561,15 @@ mod tests {
         let now = Instant::now();
         let mut table = RoutingTable::new(now, OWN);
         table.answered(now, id(0, 1), local(1));
-        assert_eq!(table.next_due(), Some(now + STALE));
+        assert_eq!(table.next_due(), Some(now + FIRST_REFRESH));
         assert_eq!(table.next_check(now), None);
         assert!(table.next_refresh(now, OWN).is_none());
+        assert!(table.next_refresh(now + FIRST_REFRESH, OWN).is_some());
+        assert_eq!(table.next_due(), Some(now + STALE));
         let late = now + STALE;
         assert_eq!(table.next_check(late), Some((id(0, 1), local(1))));
         assert_eq!(table.next_check(late), None, "it has been asked");
+        let late = late + FIRST_REFRESH;
         assert_eq!(table.next_refresh(late, NodeId([7; 20])), Some(OWN));
         assert_eq!(table.next_refresh(late, OWN), None);
         assert!(!table.queried_us(late, id(0, 1), local(1)));

@@ -15,7 +15,7 @@ fn network(seed: u64, number: u16) -> Sim {
         sim.add(local(1000 + index), config(seed + u64::from(index)), SavedTable::default(), &bootstrap);
         sim.run(Duration::from_millis(50));
     }
-    sim.run(10 * SECOND);
+    sim.run(60 * SECOND);
     sim
 }
 
