@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::lookup::{Lookup, LookupId, LookupKind};
 use super::message::Ask;
-use super::queries::{Overdue, Purpose, Query, SLOW};
+use super::queries::{Overdue, Purpose, Query};
 use super::table::BUCKET_SIZE;
 use super::{AnnounceRound, CHECK_INTERVAL, Dht, DhtOutput, NodeId, PendingAnnounce};
 use crate::ids::WireHash;
@@ -51,7 +51,7 @@ impl Dht {
         match query.purpose {
             Purpose::Lookup(id) => {
                 if let Some(lookup) = self.lookups.get_mut(&id) {
-                    lookup.on_failed(query.to, now >= query.sent_at + SLOW);
+                    lookup.on_failed(query.to, query.is_slow);
                 }
             }
             Purpose::Check => {}
@@ -114,7 +114,7 @@ impl Dht {
             return false;
         }
         let both = matches!(ask, Ask::FindNode { both: true, .. });
-        let query = Query { to, id, purpose, sent_at: now, both };
+        let query = Query { to, id, purpose, sent_at: now, both, is_slow: false };
         let transaction_id = self.queries.begin(query, &mut self.secret);
         let data = ask.encode(self.id, transaction_id.bytes(), self.config.read_only);
         // What was taken too much is given back.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::lookup::{LookupKind, is_believable, is_reachable};
 use super::message::{Ask, Body, Method, Packet, Query as ForeignQuery, Refusal, Response, read_packet};
-use super::queries::{Purpose, Query, SLOW};
+use super::queries::{Purpose, Query};
 use super::reply::encode_refusal;
 use super::server::Knowledge;
 use super::{Dht, DhtOutput, Family, NodeId};
@@ -32,7 +32,7 @@ impl Dht {
             Body::Query(query) => self.on_query(now, from, transaction_id, Ok(query), data.len()),
             Body::BadQuery(refusal) => self.on_query(now, from, transaction_id, Err(refusal), data.len()),
             Body::Response(response) => {
-                if let Some(query) = self.queries.answered(from, transaction_id) {
+                if let Some(query) = self.queries.answered(now, from, transaction_id) {
                     self.on_response(now, &query, &response);
                     let length = self.config.family.ip_length();
                     let ip = ip.and_then(|ip| self.config.family.read_ip(ip.get(..length)?));
@@ -42,7 +42,7 @@ impl Dht {
                 }
             }
             Body::Error => {
-                if let Some(query) = self.queries.answered(from, transaction_id) {
+                if let Some(query) = self.queries.answered(now, from, transaction_id) {
                     self.on_contact(now, from);
                     self.query_failed(now, &query);
                 }
@@ -61,8 +61,8 @@ impl Dht {
 
     fn on_response(&mut self, now: Instant, query: &Query, response: &Response<'_>) {
         self.on_contact(now, query.to);
-        // Who answers under another id than it was named by, or under ours, is not who it seems.
-        if response.id == self.id || query.id.is_some_and(|id| id != response.id) {
+        // Who answers under our id is not who it seems.
+        if response.id == self.id {
             self.table.forget(query.to);
             self.query_failed(now, query);
             return;
@@ -93,8 +93,7 @@ impl Dht {
     fn on_step(&mut self, now: Instant, id: super::LookupId, query: &Query, response: &Response<'_>) {
         let family = self.config.family;
         let Some(lookup) = self.lookups.get_mut(&id) else { return };
-        let was_slow = now >= query.sent_at + SLOW;
-        let namer = lookup.on_answered(response.id, query.to, response.token, was_slow);
+        let namer = lookup.on_answered(response.id, query.to, response.token, query.is_slow);
         lookup.add_named_nodes(namer, query.to, self.id, response.nodes(family));
         if let LookupKind::Peers(hash) = lookup.kind {
             let peers = lookup.add_peers(query.to, response.values(family));

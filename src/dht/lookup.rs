@@ -179,8 +179,8 @@ impl Lookup {
             || self.candidates.iter().any(|candidate| candidate.address == address)
     }
 
-    /// Remembers a node, unless its address or its id is known, or its subnet is there often enough. Whether an id is taken by its
-    /// rightful owner cannot be told: who was named first counts.
+    /// Remembers a node, unless its address or its id is known, or its subnet is there often enough. Who was named first counts, but where one
+    /// name fits its address and the other does not (BEP 42).
     fn add(&mut self, id: NodeId, address: SocketAddr, namer: Option<usize>) {
         let same = |other: &Candidate| other.id == id && other.address == address;
         if let Some(known) = self.candidates.iter_mut().find(|other| same(other)) {
@@ -193,9 +193,16 @@ impl Lookup {
         let clashes = |other: &Candidate| {
             other.id == id || other.address == address || is_outer && other.address.ip() == address.ip()
         };
-        if self.candidates.iter().any(clashes) || self.unnamed_asked.contains(&address) {
+        if self.unnamed_asked.contains(&address) {
             return;
         }
+        let fits = id.fits(address.ip());
+        // Whose id fits its address takes the place of false names for either, as long as they have not been asked.
+        let is_false = |other: &Candidate| fits && !other.fits && matches!(other.step, Step::Fresh);
+        if self.candidates.iter().any(|other| clashes(other) && !is_false(other)) {
+            return;
+        }
+        self.candidates.retain(|other| !clashes(other));
         if let Some(subnet) = Subnet::at(address) {
             let of_subnet = |other: &&Candidate| Subnet::at(other.address) == Some(subnet);
             if self.candidates.iter().filter(of_subnet).count() >= MAX_OF_SUBNET {
@@ -207,7 +214,7 @@ impl Lookup {
             id,
             address,
             step: Step::Fresh,
-            fits: id.fits(address.ip()),
+            fits,
             namer,
         });
         // Somebody has told its id: it need not be asked under no name.
@@ -375,6 +382,11 @@ impl Lookup {
         self.answers += 1;
         self.slow_in_row = 0;
         let step = Step::Answered(token.map(Token::from));
+        // Who goes by another name than it was given answers for itself; whoever gave it the name was wrong.
+        if self.candidate(address).is_some_and(|candidate| candidate.id != id) {
+            self.count_failure(address);
+            self.candidates.retain(|other| other.address != address);
+        }
         match self.candidate(address) {
             Some(candidate) => {
                 candidate.step = step;
@@ -383,7 +395,7 @@ impl Lookup {
                     namer.answered = true;
                 }
             }
-            // It was asked under no name. If somebody else has its id in the meantime, it has not.
+            // It was asked under no name, or a false one. If somebody else has its id in the meantime, it has not.
             None => {
                 if !self.candidates.iter().any(|other| other.id == id) {
                     let (distance, fits) = (id.distance(&self.target), id.fits(address.ip()));
@@ -581,6 +593,17 @@ mod tests {
         assert_eq!(lookup.candidates.len(), 1 + MAX_OF_SUBNET);
         lookup.add_named_nodes(namer, from, own, (20..30).map(|at| near(at, [7, 7, 7, 7], at as u16)));
         assert_eq!(lookup.candidates.len(), 1 + MAX_OF_SUBNET + 1);
+        // A false name of an address gives way to one that fits it.
+        let address = SocketAddr::from(([5, 5, 5, 5], 1));
+        let right = id(3).bound_to(address.ip());
+        lookup.add_named_nodes(
+            namer,
+            from,
+            own,
+            [(id(50), address), (right, address), (id(51), address)].into_iter(),
+        );
+        assert!(lookup.candidates.iter().any(|candidate| candidate.id == right));
+        lookup.candidates.retain(|candidate| candidate.id != right);
         let useless = [
             near(40, [8, 8, 8, 8], 1),
             near(41, [127, 0, 0, 1], 1),

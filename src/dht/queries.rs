@@ -9,8 +9,9 @@ use super::node_id::NodeId;
 use crate::hash::sha1;
 use crate::ids::WireHash;
 
-/// After so long a look-up goes on without the answer.
-pub(super) const SLOW: Duration = Duration::from_secs(1);
+/// After so long at the most, and at the least, a look-up goes on without the answer; between them it depends on how fast others answer.
+const MAX_SLOW: Duration = Duration::from_secs(1);
+const MIN_SLOW: Duration = Duration::from_millis(200);
 
 /// After so long an answer comes too late.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,12 +73,33 @@ pub(super) struct Query {
     pub(super) sent_at: Instant,
     /// Nodes of both families were asked for.
     pub(super) both: bool,
+    /// It has been told of as [`Overdue::Slow`].
+    pub(super) is_slow: bool,
+}
+
+/// How long answers take: the mean, and the mean deviation from it, as TCP keeps them (RFC 6298).
+#[derive(Clone, Copy, Debug)]
+struct Delay {
+    mean: Duration,
+    deviation: Duration,
+}
+
+impl Delay {
+    fn after(self, delay: Duration) -> Delay {
+        let deviation = (self.deviation * 3 + self.mean.abs_diff(delay)) / 4;
+        Delay { mean: (self.mean * 7 + delay) / 8, deviation }
+    }
+
+    /// After so long an answer is not likely to come any more.
+    fn limit(self) -> Duration {
+        (self.mean + 4 * self.deviation).clamp(MIN_SLOW, MAX_SLOW)
+    }
 }
 
 /// A query that has waited long.
 #[derive(Debug)]
 pub(super) enum Overdue {
-    /// For [`SLOW`]: its answer may still come.
+    /// For longer than most answers take: it may still come.
     Slow(Query),
     /// For [`TIMEOUT`]: it is given up.
     Lost(Query),
@@ -90,6 +112,7 @@ pub(super) struct Queries {
     /// In the order in which they were sent; some have been answered since. First those that are not slow yet, then all.
     fresh: VecDeque<(Instant, TransactionId)>,
     all: VecDeque<(Instant, TransactionId)>,
+    delay: Option<Delay>,
 }
 
 impl Queries {
@@ -100,7 +123,10 @@ impl Queries {
             let transaction_id = TransactionId([a, b, c, d]);
             if let std::collections::hash_map::Entry::Vacant(entry) = self.in_flight.entry(transaction_id) {
                 entry.insert(query);
-                self.fresh.push_back((query.sent_at + SLOW, transaction_id));
+                let slow_at = query.sent_at + self.delay.map_or(MAX_SLOW, Delay::limit);
+                // In order, though answers may have become faster meanwhile.
+                let slow_at = self.fresh.back().map_or(slow_at, |(last, _)| slow_at.max(*last));
+                self.fresh.push_back((slow_at, transaction_id));
                 self.all.push_back((query.sent_at + TIMEOUT, transaction_id));
                 return transaction_id;
             }
@@ -108,12 +134,20 @@ impl Queries {
     }
 
     /// The query that is answered under this transaction id, from the address that it went to; it has ended.
-    pub(super) fn answered(&mut self, from: SocketAddr, transaction_id: &[u8]) -> Option<Query> {
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        transaction_id: &[u8],
+    ) -> Option<Query> {
         let transaction_id = TransactionId(transaction_id.try_into().ok()?);
         self.in_flight.get(&transaction_id).filter(|query| query.to == from)?;
-        let query = self.in_flight.remove(&transaction_id);
+        let query = self.in_flight.remove(&transaction_id)?;
         self.skip_answered();
-        query
+        let delay = now.saturating_duration_since(query.sent_at);
+        let first = Delay { mean: delay, deviation: delay / 2 };
+        self.delay = Some(self.delay.map_or(first, |before| before.after(delay)));
+        Some(query)
     }
 
     fn skip_answered(&mut self) {
@@ -131,7 +165,9 @@ impl Queries {
             |queue: &VecDeque<(Instant, TransactionId)>| queue.front().is_some_and(|(at, _)| *at <= now);
         if due(&self.fresh) {
             let (_, id) = self.fresh.pop_front()?;
-            return self.in_flight.get(&id).copied().map(Overdue::Slow);
+            let query = self.in_flight.get_mut(&id)?;
+            query.is_slow = true;
+            return Some(Overdue::Slow(*query));
         }
         if due(&self.all) {
             let (_, id) = self.all.pop_front()?;
@@ -161,30 +197,48 @@ mod tests {
         let (mut queries, mut secret) = (Queries::default(), Secret::new(1));
         let (to, other): (SocketAddr, SocketAddr) =
             ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
-        let query = Query { to, id: None, purpose: Purpose::Check, sent_at: now, both: false };
+        let query =
+            Query { to, id: None, purpose: Purpose::Check, sent_at: now, both: false, is_slow: false };
         let id = queries.begin(query, &mut secret);
-        assert!(queries.answered(other, id.bytes()).is_none());
-        assert!(queries.answered(to, b"xxxx").is_none() && queries.answered(to, b"x").is_none());
+        assert!(queries.answered(now, other, id.bytes()).is_none());
+        assert!(queries.answered(now, to, b"xxxx").is_none() && queries.answered(now, to, b"x").is_none());
         assert!(queries.is_asking(to) && !queries.is_asking(other));
-        assert!(queries.answered(to, id.bytes()).is_some());
-        assert!(queries.answered(to, id.bytes()).is_none());
+        assert!(queries.answered(now, to, id.bytes()).is_some());
+        assert!(queries.answered(now, to, id.bytes()).is_none());
         assert_eq!(queries.next_due(), None);
     }
 
     #[test]
-    fn a_query_is_slow_after_a_second_and_lost_after_five() {
+    fn a_query_is_slow_after_a_second_at_the_most_and_lost_after_five() {
         let now = Instant::now();
         let (mut queries, mut secret) = (Queries::default(), Secret::new(1));
         let to = "127.0.0.1:1".parse().unwrap();
-        let query = Query { to, id: None, purpose: Purpose::Check, sent_at: now, both: false };
+        let query =
+            Query { to, id: None, purpose: Purpose::Check, sent_at: now, both: false, is_slow: false };
         let id = queries.begin(query, &mut secret);
-        assert_eq!(queries.next_due(), Some(now + SLOW));
+        assert_eq!(queries.next_due(), Some(now + MAX_SLOW));
         assert!(queries.overdue(now).is_none());
-        assert!(matches!(queries.overdue(now + SLOW), Some(Overdue::Slow(_))));
-        assert!(queries.overdue(now + SLOW).is_none());
+        assert!(matches!(queries.overdue(now + MAX_SLOW), Some(Overdue::Slow(_))));
+        assert!(queries.overdue(now + MAX_SLOW).is_none());
         assert_eq!(queries.next_due(), Some(now + TIMEOUT));
         assert!(matches!(queries.overdue(now + TIMEOUT), Some(Overdue::Lost(_))));
-        assert!(queries.answered(to, id.bytes()).is_none());
+        assert!(queries.answered(now, to, id.bytes()).is_none());
         assert_eq!(queries.next_due(), None);
+    }
+
+    #[test]
+    fn where_answers_are_fast_a_query_is_slow_sooner() {
+        let mut now = Instant::now();
+        let (mut queries, mut secret) = (Queries::default(), Secret::new(1));
+        let to = "127.0.0.1:1".parse().unwrap();
+        let query =
+            |now| Query { to, id: None, purpose: Purpose::Check, sent_at: now, both: false, is_slow: false };
+        for _ in 0..30 {
+            let id = queries.begin(query(now), &mut secret);
+            now += Duration::from_millis(100);
+            queries.answered(now, to, id.bytes()).unwrap();
+        }
+        queries.begin(query(now), &mut secret);
+        assert_eq!(queries.next_due(), Some(now + MIN_SLOW));
     }
 }

@@ -38,12 +38,12 @@ impl Tokens {
     }
 
     fn rotate(&mut self, now: Instant, secret: &mut Secret) {
-        let age = now.saturating_duration_since(self.since);
-        if age >= SECRET_LIFETIME {
+        let lifetimes = now.saturating_duration_since(self.since).as_secs() / SECRET_LIFETIME.as_secs();
+        if lifetimes > 0 {
             // What is older than two lifetimes is good for nothing any more.
-            self.earlier = if age < 2 * SECRET_LIFETIME { self.secret } else { secret.draw() };
+            self.earlier = if lifetimes == 1 { self.secret } else { secret.draw() };
             self.secret = secret.draw();
-            self.since = now;
+            self.since += Duration::from_secs(lifetimes * SECRET_LIFETIME.as_secs());
         }
     }
 

@@ -139,9 +139,11 @@ impl Scripted {
         Vec::new()
     }
 
-    /// The peers announce themselves as they should: to the eight closest who are there.
+    /// The peers announce themselves as they should: to the eight closest who are there, and have the id of their address.
     pub(super) fn announce(&mut self, time: Duration, hash: WireHash, peers: &[SocketAddr]) {
-        for at in self.closest(&NodeId::of(hash), 8, |node| node.life.contains(&time)) {
+        for at in self.closest(&NodeId::of(hash), 8, |node| {
+            node.life.contains(&time) && node.id.fits(node.address.ip())
+        }) {
             self.stored.entry((at, hash)).or_default().extend(peers);
         }
     }
