@@ -2,8 +2,12 @@
 //! and tests/fuzz_seeds.rs runs it on the files of `seeds/NAME`.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Instant;
 
 use btget::internals::bencode::{Value, decode, decode_prefix};
+use btget::internals::dht::{Dht, DhtConfig, DhtHurry, DhtInput, DhtNeed, DhtOutput, Family, SavedTable};
+use btget::internals::ids::WireHash;
 use btget::internals::storage::{read_part_file, read_resume_data};
 use btget::internals::text::escape;
 use btget::internals::tracker;
@@ -24,6 +28,7 @@ pub type Target = fn(&[u8]);
 /// Every target.
 pub const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode),
+    ("dht", dht),
     ("extension", extension),
     ("lsd", lsd),
     ("magnet", magnet),
@@ -194,6 +199,44 @@ pub fn lsd(packet: &[u8]) {
             assert!(again.len() <= MAX_LSD_PACKET);
             assert_eq!(LsdAnnounce::decode(&again).as_ref(), Some(&announce));
         }
+    }
+}
+
+/// A packet that comes to a node of the DHT, and a saved table. Where the packet has the transaction id `tttt`, it is taken for an answer to
+/// what the node has asked. What it costs is bounded, and what is saved can be read.
+pub fn dht(bytes: &[u8]) {
+    let now = Instant::now();
+    for (family, from) in [(Family::V4, "127.0.0.1:7"), (Family::V6, "[2001:db8::7]:7")] {
+        let from: SocketAddr = from.parse().expect("it is an address");
+        let config = DhtConfig { family, read_only: false, port: 6881, bootstrap_wanted: true, seed: 1 };
+        let mut node = Dht::new(now, config, SavedTable::decode(bytes, family));
+        let need = DhtNeed { peers: DhtHurry::Urgent, announce: None };
+        node.handle(now, DhtInput::Follow { hash: WireHash([b'h'; 20]), need });
+        node.handle(now, DhtInput::Node(from));
+        let asked = std::iter::from_fn(|| node.poll(now)).find_map(|output| match output {
+            DhtOutput::Send { to, data } if to == from => Some(data),
+            _ => None,
+        });
+        let mut packet = bytes.to_vec();
+        let id = |data: &[u8]| data.windows(5).position(|window| window == b"1:t4:").map(|at| at + 5);
+        let places = asked.as_deref().and_then(id).zip(id(bytes));
+        if let (Some(asked), Some((here, there))) = (asked, places)
+            && bytes.get(there..there + 4) == Some(b"tttt")
+        {
+            packet[there..there + 4].copy_from_slice(&asked[here..here + 4]);
+        }
+        node.handle(now, DhtInput::Packet { from, data: &packet });
+        let mut outputs = 0;
+        while let Some(output) = node.poll(now) {
+            outputs += 1;
+            assert!(outputs < 200);
+            if let DhtOutput::Send { to, data } = output {
+                assert!(to.port() != 0 && data.len() <= 1400);
+                assert!(to != from || data.len() <= 2 * packet.len().max(150));
+            }
+        }
+        assert!(node.deadline().is_none_or(|at| at > now));
+        assert_eq!(SavedTable::decode(&node.save().encode(), family), node.save());
     }
 }
 

@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const MAX_RETRY: Duration = Duration::from_secs(5 * 60);
 
-/// Contact is lost when queries were in vain and nobody has answered for so long.
+/// Contact is lost when so many queries in a row were in vain, and nobody has answered for so long.
+const LOST_IN_ROW: u32 = 3;
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// Whom to ask when nobody is known, and when.
@@ -26,6 +27,8 @@ pub(super) struct Contact {
     named: VecDeque<SocketAddr>,
     /// When somebody answered last.
     last_answer: Option<Instant>,
+    /// Queries in vain since.
+    lost_in_row: u32,
     /// When the next attempt is due; `None`: there is contact.
     attempt_at: Option<Instant>,
     retry: Duration,
@@ -40,6 +43,7 @@ impl Contact {
             to_ask: VecDeque::new(),
             named: VecDeque::new(),
             last_answer: None,
+            lost_in_row: 0,
             attempt_at: Some(now + patience),
             retry: FIRST_RETRY,
             is_started: false,
@@ -60,14 +64,16 @@ impl Contact {
     /// Somebody has answered. Returns whether nobody had for long.
     pub(super) fn on_answer(&mut self, now: Instant) -> bool {
         self.last_answer = Some(now);
+        self.lost_in_row = 0;
         self.retry = FIRST_RETRY;
         self.attempt_at.take().is_some()
     }
 
     /// A query has been in vain.
     pub(super) fn on_lost(&mut self, now: Instant) {
+        self.lost_in_row = self.lost_in_row.saturating_add(1);
         let is_silent = self.last_answer.is_none_or(|at| at + SILENCE <= now);
-        if is_silent && self.attempt_at.is_none() {
+        if is_silent && self.lost_in_row >= LOST_IN_ROW && self.attempt_at.is_none() {
             self.attempt_at = Some(now);
         }
     }
@@ -127,6 +133,7 @@ mod tests {
         }
         assert_eq!(waits, [0, 5, 10, 20, 40, 80, 160, 300, 300]);
         assert!(contact.on_answer(now) && !contact.on_answer(now) && !contact.is_alone());
+        (0..2).for_each(|_| contact.on_lost(now + SILENCE / 2));
         contact.on_lost(now + SILENCE / 2);
         assert_eq!(contact.next_due(), None, "others have answered just now");
         contact.on_lost(now + SILENCE);

@@ -7,7 +7,7 @@ use super::lookup::{Lookup, LookupId, LookupKind};
 use super::message::Ask;
 use super::queries::{Overdue, Purpose, Query};
 use super::table::BUCKET_SIZE;
-use super::{AnnounceRound, CHECK_INTERVAL, Dht, DhtOutput, NodeId, PendingAnnounce};
+use super::{AnnounceRound, Dht, DhtOutput, NodeId, PendingAnnounce};
 use crate::ids::WireHash;
 
 /// Look-ups under way at the same time; while nobody has answered yet, one.
@@ -18,6 +18,10 @@ const FIRST_NODES: usize = 16;
 
 /// The look-up of our own id gives precedence to those of torrents for so long.
 const OWN_LOOKUP_DELAY: Duration = Duration::from_secs(3);
+
+/// From one query for the sake of the routing table to the next; and while nobody answers.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const LONELY_CHECK_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Bytes of the longest query: an announce with the longest token.
 const MAX_QUERY: u64 = 300;
@@ -62,8 +66,12 @@ impl Dht {
     /// Does all that can be done now.
     pub(super) fn drive(&mut self, now: Instant) {
         self.driven_at = now;
-        if self.contact.attempt(now) && self.config.bootstrap_wanted {
-            self.outputs.push_back(DhtOutput::Bootstrap);
+        if self.contact.attempt(now) {
+            // Whoever is in the table may be back.
+            self.own_lookup_due.get_or_insert(now);
+            if self.config.bootstrap_wanted {
+                self.outputs.push_back(DhtOutput::Bootstrap);
+            }
         }
         self.begin_lookups(now);
         self.ask_named(now);
@@ -294,7 +302,7 @@ impl Dht {
         if now < self.next_check || self.table.next_due().is_none_or(|at| at > now) {
             return;
         }
-        self.next_check = now + CHECK_INTERVAL;
+        self.next_check = now + if self.contact.is_alone() { LONELY_CHECK_INTERVAL } else { CHECK_INTERVAL };
         if let Some((id, address)) = self.table.next_check(now) {
             // It is asked for nodes of its own bucket: so full buckets are refreshed, too.
             let target = self.id.near(self.id.shared_bits(&id).min(NodeId::BITS - 1), self.secret.draw());

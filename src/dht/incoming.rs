@@ -69,7 +69,7 @@ impl Dht {
         }
         let doubtful = self.table.answered(now, response.id, query.to);
         match query.purpose {
-            Purpose::Lookup(id) => self.on_step(now, id, query, response),
+            Purpose::Lookup(id) => self.on_step(id, query, response),
             Purpose::Check => self.ping_wanted(now, believable_nodes(query, response, self.config.family)),
             Purpose::Announce(hash) => self.announce_ended(now, hash, true),
         }
@@ -90,7 +90,7 @@ impl Dht {
     }
 
     /// A look-up goes on.
-    fn on_step(&mut self, now: Instant, id: super::LookupId, query: &Query, response: &Response<'_>) {
+    fn on_step(&mut self, id: super::LookupId, query: &Query, response: &Response<'_>) {
         let family = self.config.family;
         let Some(lookup) = self.lookups.get_mut(&id) else { return };
         let namer = lookup.on_answered(response.id, query.to, response.token, query.is_slow);

@@ -261,13 +261,18 @@ impl Lookup {
         asked
     }
 
+    /// Queries under way that are not slow yet.
+    fn on_time(&self) -> usize {
+        self.in_flight.saturating_sub(self.slow)
+    }
+
     fn parallel(&self) -> usize {
         let base = if self.answers == 0 { FIRST_PARALLEL } else { PARALLEL };
         (base + self.slow_in_row).min(MAX_PARALLEL)
     }
 
     fn choose(&self) -> Option<(Option<NodeId>, SocketAddr)> {
-        if self.asked >= MAX_QUERIES || self.in_flight - self.slow >= self.parallel() {
+        if self.asked >= MAX_QUERIES || self.on_time() >= self.parallel() {
             return None;
         }
         let unnamed = self.unnamed.front().map(|&address| (None, address));
@@ -277,7 +282,7 @@ impl Lookup {
         }
         let named = self.closest_fresh(false);
         // Those that are named in vain have their turn if the others are not enough, and nothing else can be waited for.
-        let is_short = || self.in_flight == self.slow && self.num_answered() < WIDTH;
+        let is_short = || self.on_time() == 0 && self.num_answered() < WIDTH;
         let named = named.or_else(|| is_short().then(|| self.closest_fresh(true)).flatten());
         let named = named.map(|candidate| (Some(candidate.id), candidate.address));
         named.or_else(|| unnamed.filter(|_| self.is_hungry()))
@@ -316,8 +321,7 @@ impl Lookup {
 
     /// Whether nothing more will come of it.
     pub(super) fn is_done(&self) -> bool {
-        let on_time = self.in_flight - self.slow;
-        if on_time > 0 || self.choose().is_some() {
+        if self.on_time() > 0 || self.choose().is_some() {
             return false;
         }
         // Whoever is slow is waited for only if not enough others have answered.

@@ -30,7 +30,7 @@ mod vote;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fastrand::Rng;
 
@@ -52,9 +52,6 @@ use crate::ids::WireHash;
 /// Bytes of queries in a second, and as many at once: a mebibyte a minute.
 const QUERY_RATE: u64 = 16 << 10;
 const QUERY_BURST: u64 = 48 << 10;
-
-/// From one query for the sake of the routing table to the next.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An announce that has to be sent.
 #[derive(Debug)]
@@ -109,7 +106,7 @@ pub struct Dht {
 impl Dht {
     /// A node that begins with what an earlier run has saved.
     pub fn new(now: Instant, config: DhtConfig, saved: SavedTable) -> Dht {
-        let mut secret = Secret::new(config.seed);
+        let mut secret = Secret::new(config.seed, config.family);
         let vote = AddressVote::new(config.family, saved.external);
         let random = saved.id.unwrap_or_else(|| secret.draw());
         let id =
@@ -122,7 +119,7 @@ impl Dht {
         Dht {
             rng: Rng::with_seed(secret.number()),
             server: Server::new(now, config.family, &mut secret),
-            contact: Contact::new(now, table.len() > 0),
+            contact: Contact::new(now, !table.is_empty()),
             schedule: Schedule::new(now),
             budget: TokenBucket::new(now, QUERY_BURST, QUERY_RATE),
             queries: Queries::default(),
@@ -184,7 +181,8 @@ impl Dht {
         self.outputs.pop_front()
     }
 
-    /// What the next run should begin with: our id, our address, and at most 300 nodes that have answered.
+    /// What the next run should begin with: our id, our address, and at most 300 nodes: those that have answered, and those of the
+    /// run before that have not been asked in vain.
     pub fn save(&self) -> SavedTable {
         SavedTable {
             id: Some(self.id),
@@ -200,7 +198,7 @@ impl Dht {
 
     /// Nodes that have answered, for the machine of the other family ([`DhtInput::OtherFamilyNodes`]); at most 300.
     pub fn good_nodes(&self) -> Vec<(NodeId, SocketAddr)> {
-        self.table.to_save(MAX_SAVED_NODES)
+        self.table.answering(MAX_SAVED_NODES)
     }
 
     /// The id by which this node is known.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::api::Family;
 use super::lookup::LookupId;
 use super::node_id::NodeId;
 use crate::hash::sha1;
@@ -20,18 +21,21 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Secret {
     seed: u64,
+    /// Two machines of one process have no secret in common, and so no id (BEP 45).
+    family: Family,
     drawn: u64,
 }
 
 impl Secret {
-    pub(super) fn new(seed: u64) -> Secret {
-        Secret { seed, drawn: 0 }
+    pub(super) fn new(seed: u64, family: Family) -> Secret {
+        Secret { seed, family, drawn: 0 }
     }
 
     /// Twenty bytes.
     pub(super) fn draw(&mut self) -> NodeId {
         self.drawn += 1;
-        let digest = sha1(&[self.seed.to_be_bytes(), self.drawn.to_be_bytes()].concat());
+        let family = self.family.ip_length() as u64;
+        let digest = sha1(&[self.seed, family, self.drawn].map(u64::to_be_bytes).concat());
         NodeId(digest.0)
     }
 
@@ -109,7 +113,7 @@ pub(super) enum Overdue {
 #[derive(Debug, Default)]
 pub(super) struct Queries {
     in_flight: HashMap<TransactionId, Query>,
-    /// In the order in which they were sent; some have been answered since. First those that are not slow yet, then all.
+    /// In the order in which they were sent; some have been answered since. First those of look-ups that are not slow yet, then all.
     fresh: VecDeque<(Instant, TransactionId)>,
     all: VecDeque<(Instant, TransactionId)>,
     delay: Option<Delay>,
@@ -123,11 +127,15 @@ impl Queries {
             let transaction_id = TransactionId([a, b, c, d]);
             if let std::collections::hash_map::Entry::Vacant(entry) = self.in_flight.entry(transaction_id) {
                 entry.insert(query);
+                self.all.push_back((query.sent_at + TIMEOUT, transaction_id));
+                // Nobody but a look-up goes on without an answer.
+                if !matches!(query.purpose, Purpose::Lookup(_)) {
+                    return transaction_id;
+                }
                 let slow_at = query.sent_at + self.delay.map_or(MAX_SLOW, Delay::limit);
                 // In order, though answers may have become faster meanwhile.
                 let slow_at = self.fresh.back().map_or(slow_at, |(last, _)| slow_at.max(*last));
                 self.fresh.push_back((slow_at, transaction_id));
-                self.all.push_back((query.sent_at + TIMEOUT, transaction_id));
                 return transaction_id;
             }
         }
@@ -194,11 +202,17 @@ mod tests {
     #[test]
     fn an_answer_counts_once_and_only_from_who_was_asked() {
         let now = Instant::now();
-        let (mut queries, mut secret) = (Queries::default(), Secret::new(1));
+        let (mut queries, mut secret) = (Queries::default(), Secret::new(1, Family::V4));
         let (to, other): (SocketAddr, SocketAddr) =
             ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
-        let query =
-            Query { to, id: None, purpose: Purpose::Check, sent_at: now, both: false, is_slow: false };
+        let query = Query {
+            to,
+            id: None,
+            purpose: Purpose::Lookup(LookupId(1)),
+            sent_at: now,
+            both: false,
+            is_slow: false,
+        };
         let id = queries.begin(query, &mut secret);
         assert!(queries.answered(now, other, id.bytes()).is_none());
         assert!(queries.answered(now, to, b"xxxx").is_none() && queries.answered(now, to, b"x").is_none());
@@ -211,10 +225,16 @@ mod tests {
     #[test]
     fn a_query_is_slow_after_a_second_at_the_most_and_lost_after_five() {
         let now = Instant::now();
-        let (mut queries, mut secret) = (Queries::default(), Secret::new(1));
+        let (mut queries, mut secret) = (Queries::default(), Secret::new(1, Family::V4));
         let to = "127.0.0.1:1".parse().unwrap();
-        let query =
-            Query { to, id: None, purpose: Purpose::Check, sent_at: now, both: false, is_slow: false };
+        let query = Query {
+            to,
+            id: None,
+            purpose: Purpose::Lookup(LookupId(1)),
+            sent_at: now,
+            both: false,
+            is_slow: false,
+        };
         let id = queries.begin(query, &mut secret);
         assert_eq!(queries.next_due(), Some(now + MAX_SLOW));
         assert!(queries.overdue(now).is_none());
@@ -229,10 +249,16 @@ mod tests {
     #[test]
     fn where_answers_are_fast_a_query_is_slow_sooner() {
         let mut now = Instant::now();
-        let (mut queries, mut secret) = (Queries::default(), Secret::new(1));
+        let (mut queries, mut secret) = (Queries::default(), Secret::new(1, Family::V4));
         let to = "127.0.0.1:1".parse().unwrap();
-        let query =
-            |now| Query { to, id: None, purpose: Purpose::Check, sent_at: now, both: false, is_slow: false };
+        let query = |now| Query {
+            to,
+            id: None,
+            purpose: Purpose::Lookup(LookupId(1)),
+            sent_at: now,
+            both: false,
+            is_slow: false,
+        };
         for _ in 0..30 {
             let id = queries.begin(query(now), &mut secret);
             now += Duration::from_millis(100);

@@ -219,7 +219,7 @@ mod tests {
                 token: Some([7; 8]),
                 nodes: [wanted(Family::V4), wanted(Family::V6)],
                 values: (0..values).map(|number| address(family, number)).collect(),
-                filters: filters.then(|| [BloomFilter([1; 256]), BloomFilter([2; 256])]),
+                filters: filters.then_some([BloomFilter([1; 256]), BloomFilter([2; 256])]),
                 sample: samples.map(|number| Sample {
                     hashes: vec![WireHash([3; 20]); number],
                     total: 100,

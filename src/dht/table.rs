@@ -379,9 +379,18 @@ impl RoutingTable {
     }
 
     /// Nodes that have answered in this run, those heard of last first.
+    pub(super) fn answering(&self, number: usize) -> Vec<(NodeId, SocketAddr)> {
+        self.latest(number, |node| node.answered.is_some())
+    }
+
+    /// Nodes that the next run should begin with: behind those that have answered in this one, those that are on probation.
     pub(super) fn to_save(&self, number: usize) -> Vec<(NodeId, SocketAddr)> {
-        let mut nodes: Vec<&Node> =
-            self.nodes().filter(|node| node.answered.is_some() && !node.is_bad()).collect();
+        self.latest(number, |_| true)
+    }
+
+    /// Nodes that are not bad, those heard of last first.
+    fn latest(&self, number: usize, filter: impl Fn(&Node) -> bool) -> Vec<(NodeId, SocketAddr)> {
+        let mut nodes: Vec<&Node> = self.nodes().filter(|node| !node.is_bad() && filter(node)).collect();
         nodes.sort_by_key(|node| std::cmp::Reverse(node.heard));
         nodes.iter().take(number).map(|node| (node.id, node.address)).collect()
     }

@@ -143,7 +143,7 @@ fn the_table_stays_healthy_over_a_day_of_churn_and_costs_little() {
     let mut sim = clients(seed, scripted, 1);
     for hour in 1..=24 {
         let record = &sim.machines[0].record;
-        let before = (record.bytes_out + record.bytes_in, record.wake_ups + record.packets_out);
+        let before = (record.bytes_out + record.bytes_in, record.wake_ups + record.packets_in);
         sim.run(HOUR);
         let time = sim.now - sim.start;
         let machine = &sim.machines[0];
@@ -151,7 +151,7 @@ fn the_table_stays_healthy_over_a_day_of_churn_and_costs_little() {
         let scripted = sim.scripted.as_ref().unwrap();
         let alive = known.iter().filter(|(_, address)| scripted.is_alive(time, *address)).count();
         let bytes = (machine.record.bytes_out + machine.record.bytes_in - before.0) / 3600;
-        let wake_ups = machine.record.wake_ups + machine.record.packets_out - before.1;
+        let wake_ups = machine.record.wake_ups + machine.record.packets_in - before.1;
         if hour % 6 == 0 {
             println!(
                 "after {hour} h: {} nodes, {alive} of them there; {bytes} bytes/s, {} wake-ups/s",

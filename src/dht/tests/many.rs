@@ -108,3 +108,59 @@ fn the_same_seed_gives_the_same_run() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn contact_that_is_lost_is_found_again_without_anybody_helping() {
+    let mut sim = Sim::new(5);
+    let alone = DhtConfig { bootstrap_wanted: false, ..config(1) };
+    for index in 0..20 {
+        sim.add(
+            local(1000 + index),
+            DhtConfig { seed: 100 + u64::from(index), ..alone.clone() },
+            SavedTable::default(),
+            &[],
+        );
+    }
+    (1..20).for_each(|index| sim.tell(index, DhtInput::Node(local(1000))));
+    sim.run(60 * SECOND);
+    let peer = DhtConfig { port: 9, ..alone };
+    let peer = sim.add(local(9), peer, SavedTable::default(), &[]);
+    sim.tell(peer, DhtInput::Node(local(1005)));
+    sim.run(10 * SECOND);
+    let known = sim.machines[peer].dht.num_nodes();
+    assert!(known >= 8, "{known}");
+    sim.loss = 100;
+    sim.run(3 * 3600 * SECOND);
+    // Without an answer nobody is known to be gone.
+    assert!(sim.machines[peer].dht.contact.is_alone());
+    assert!(sim.machines[peer].dht.save().nodes.len() >= 8);
+    sim.machines[peer].record = Default::default();
+    sim.run(3600 * SECOND);
+    let packets = sim.machines[peer].record.packets_out;
+    assert!(packets < 2000, "{packets} in an hour, for nothing");
+    sim.loss = 0;
+    sim.run(6 * 60 * SECOND);
+    assert!(!sim.machines[peer].dht.contact.is_alone());
+    sim.tell(peer, DhtInput::Follow { hash: hash(1), need: FOR_PEERS });
+    sim.run(10 * SECOND);
+    assert_eq!(sim.machines[peer].record.looked_up.len(), 1);
+}
+
+#[test]
+fn a_run_without_contact_keeps_what_the_run_before_has_saved() {
+    let sim = network(7, 30);
+    let saved = sim.machines[20].dht.save();
+    let mut dht = Dht::new(sim.now, config(5), saved.clone());
+    dht.handle(sim.now, DhtInput::Follow { hash: hash(1), need: FOR_PEERS });
+    let mut now = sim.now;
+    while now < sim.now + 600 * SECOND {
+        outputs(&mut dht, now);
+        now = dht.deadline().unwrap();
+    }
+    let sorted = |saved: SavedTable| {
+        let mut nodes = saved.nodes;
+        nodes.sort();
+        (saved.id, nodes)
+    };
+    assert_eq!(sorted(dht.save()), sorted(saved));
+}

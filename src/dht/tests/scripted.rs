@@ -63,8 +63,8 @@ pub(super) struct Scripted {
     pub(super) nodes: Vec<Node>,
     by_address: HashMap<SocketAddr, usize>,
     stored: HashMap<(usize, WireHash), BTreeSet<SocketAddr>>,
-    /// Nodes that do not exist, close to a target: found once for all who lie.
-    nowhere: HashMap<NodeId, Vec<(NodeId, SocketAddr)>>,
+    /// Addresses where nobody is, by the first id that fits them: among so many, some fit any target.
+    nowhere: Vec<(NodeId, SocketAddr)>,
     rng: Rng,
     /// Of a hundred queries that they get, after so many they ask something of the asker, too.
     pub(super) curiosity: u32,
@@ -98,7 +98,7 @@ impl Scripted {
     pub(super) fn of(mut nodes: Vec<Node>, rng: Rng) -> Scripted {
         nodes.sort_by_key(|node| node.id);
         let by_address = nodes.iter().enumerate().map(|(at, node)| (node.address, at)).collect();
-        Scripted { nodes, by_address, stored: HashMap::new(), nowhere: HashMap::new(), rng, curiosity: 0 }
+        Scripted { nodes, by_address, stored: HashMap::new(), nowhere: Vec::new(), rng, curiosity: 0 }
     }
 
     pub(super) fn is_alive(&self, time: Duration, address: SocketAddr) -> bool {
@@ -154,21 +154,33 @@ impl Scripted {
     }
 
     /// What a node at this place knows of the way to a target: of the part of the space that the target is in, and it is not, eight; all if they
-    /// are few.
-    fn known(&mut self, at: usize, target: &NodeId) -> Vec<(NodeId, SocketAddr)> {
+    /// are few. Nodes that have gone are known for a quarter of an hour, and those that were never there for ever.
+    fn known(&mut self, time: Duration, at: usize, target: &NodeId) -> Vec<(NodeId, SocketAddr)> {
+        const REMEMBERED: Duration = Duration::from_secs(15 * 60);
+        let is_known = |node: &Node| {
+            node.life.is_empty() || node.life.start <= time && time < node.life.end.saturating_add(REMEMBERED)
+        };
         let range = self.subtree(target, self.nodes[at].id.shared_bits(target));
-        let chosen: Vec<usize> = if range.len() <= 8 {
-            self.closest(target, 8, |_| true)
+        let chosen: Vec<usize> = if range.len() <= 40 {
+            self.closest(target, 8, is_known)
         } else {
-            // The same eight each time, as a table has them.
+            // The same eight as long as they are there, as a table has them.
             let mut rng = Rng::with_seed(at as u64 ^ (range.start as u64) << 32 ^ range.end as u64);
-            (0..8).map(|_| rng.usize(range.clone())).collect()
+            let draws = std::iter::repeat_with(|| rng.usize(range.clone())).take(200);
+            draws.filter(|&at| is_known(&self.nodes[at])).take(8).collect()
         };
         chosen.into_iter().map(|at| (self.nodes[at].id, self.nodes[at].address)).collect()
     }
 
     /// What a liar names.
-    fn lies(&mut self, lie: Lie, at: usize, target: &NodeId, asker: NodeId) -> Vec<(NodeId, SocketAddr)> {
+    fn lies(
+        &mut self,
+        time: Duration,
+        lie: Lie,
+        at: usize,
+        target: &NodeId,
+        asker: NodeId,
+    ) -> Vec<(NodeId, SocketAddr)> {
         let rng = &mut self.rng;
         let node = &self.nodes[at];
         let near = |rng: &mut Rng| target.near(100 + rng.usize(..50), random_id(rng));
@@ -191,17 +203,24 @@ impl Scripted {
                 })
                 .collect(),
             Lie::Nowhere | Lie::ManyNodes => {
-                let known = self.nowhere.entry(*target).or_insert_with(|| {
-                    let mut found = Vec::new();
-                    while found.len() < 16 {
+                if self.nowhere.is_empty() {
+                    let mut some = || {
                         let address = outer(rng);
-                        let id = near(rng).bound_to(address.ip());
-                        if id.shared_bits(target) >= 14 {
-                            found.push((id, address));
-                        }
-                    }
-                    found
-                });
+                        (random_id(rng).bound_to(address.ip()), address)
+                    };
+                    self.nowhere = (0..100_000).map(|_| some()).collect();
+                    self.nowhere.sort();
+                }
+                let at = self.nowhere.partition_point(|(id, _)| id < target);
+                let start = at.saturating_sub(8).min(self.nowhere.len() - 16);
+                // Beyond the bits that follow from the address the ids are as close as they like.
+                let close = |(id, address): &(NodeId, SocketAddr)| {
+                    let mut close = near(rng);
+                    close.0[..3].copy_from_slice(&id.0[..3]);
+                    close.0[19] = id.0[19];
+                    (close, *address)
+                };
+                let known: Vec<_> = self.nowhere[start..start + 16].iter().map(close).collect();
                 let many = if lie == Lie::ManyNodes { 2000 } else { 0 };
                 let mut nodes = known.clone();
                 nodes.extend((0..many).map(|_| (near(rng), outer(rng))));
@@ -210,7 +229,7 @@ impl Scripted {
             Lie::Itself => {
                 (0..8).map(|_| (near(rng), node.address)).chain([(node.id, node.address)]).collect()
             }
-            Lie::ManyPeers | Lie::WrongTransaction | Lie::WrongAddress => self.known(at, target),
+            Lie::ManyPeers | Lie::WrongTransaction | Lie::WrongAddress => self.known(time, at, target),
         }
     }
 
@@ -249,8 +268,8 @@ impl Scripted {
             Method::Ping | Method::Get { .. } | Method::Put(_) | Method::SampleInfohashes { .. } => None,
         };
         let nodes = target.map(|target| match lie {
-            Some(lie) => self.lies(lie, at, &target, query.id),
-            None => self.known(at, &target),
+            Some(lie) => self.lies(time, lie, at, &target, query.id),
+            None => self.known(time, at, &target),
         });
         let id = match lie {
             Some(Lie::ClaimsYourId) => query.id,

@@ -21,6 +21,8 @@ pub(super) struct Record {
     pub(super) packets_out: usize,
     pub(super) bytes_out: usize,
     pub(super) bytes_in: usize,
+    pub(super) packets_in: usize,
+    /// Calls because of a deadline.
     pub(super) wake_ups: usize,
     pub(super) most_lookups: usize,
 }
@@ -166,6 +168,7 @@ impl Sim {
             Event::Deliver { to, from, data } => match self.by_address.get(&to) {
                 Some(&index) => {
                     self.machines[index].record.bytes_in += data.len();
+                    self.machines[index].record.packets_in += 1;
                     self.tell(index, DhtInput::Packet { from, data: &data });
                 }
                 None => {
