@@ -185,6 +185,7 @@ impl Dht {
     /// run before that have not been asked in vain.
     pub fn save(&self) -> SavedTable {
         SavedTable {
+            family: Some(self.config.family),
             id: Some(self.id),
             external: self.vote.address(),
             nodes: self.table.to_save(MAX_SAVED_NODES),

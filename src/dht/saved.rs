@@ -13,6 +13,8 @@ pub(super) const MAX_SAVED_NODES: usize = 300;
 /// has never run.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct SavedTable {
+    /// The network that it was a node of; `None`: it has never run.
+    pub(super) family: Option<Family>,
     /// Its own id.
     pub(super) id: Option<NodeId>,
     /// The address that it has outside, as far as it knew.
@@ -26,8 +28,9 @@ const MAGIC: &[u8] = b"btget dht 1\n";
 
 /// Bits of the byte behind the magic.
 mod flags {
-    /// The family is IPv6.
+    /// The family: IPv6, or IPv4; neither in a table that says nothing.
     pub(super) const V6: u8 = 1;
+    pub(super) const V4: u8 = 8;
     /// The node's own id follows.
     pub(super) const ID: u8 = 2;
     /// The external address follows that.
@@ -43,12 +46,11 @@ impl SavedTable {
 
     /// The bytes of a file: the magic, flags, what they announce, the nodes as in `nodes` or `nodes6`, and the SHA-1 of all that.
     pub fn encode(&self) -> Vec<u8> {
-        let any = self.external.or(self.nodes.first().map(|(_, address)| address.ip()));
-        let family = any.map_or(Family::V4, |ip| if ip.is_ipv6() { Family::V6 } else { Family::V4 });
         let mut bytes = MAGIC.to_vec();
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         bytes.push(
-            flag(family == Family::V6, flags::V6)
+            flag(self.family == Some(Family::V6), flags::V6)
+                | flag(self.family == Some(Family::V4), flags::V4)
                 | flag(self.id.is_some(), flags::ID)
                 | flag(self.external.is_some(), flags::EXTERNAL),
         );
@@ -76,7 +78,8 @@ impl SavedTable {
 
     fn read(body: &[u8], family: Family) -> Option<SavedTable> {
         let (&flags, mut rest) = body.strip_prefix(MAGIC)?.split_first()?;
-        if (flags & flags::V6 != 0) != (family == Family::V6) {
+        let expected = if family == Family::V6 { flags::V6 } else { flags::V4 };
+        if flags & (flags::V4 | flags::V6) != expected {
             return None;
         }
         let mut take = |has: bool, length: usize| {
@@ -87,7 +90,12 @@ impl SavedTable {
         let id = NodeId::read(take(flags & flags::ID != 0, NodeId::LENGTH)?);
         let external = family.read_ip(take(flags & flags::EXTERNAL != 0, family.ip_length())?);
         let nodes = rest.chunks_exact(family.node_length()).take(MAX_SAVED_NODES);
-        Some(SavedTable { id, external, nodes: nodes.filter_map(|node| read_node(node, family)).collect() })
+        Some(SavedTable {
+            family: Some(family),
+            id,
+            external,
+            nodes: nodes.filter_map(|node| read_node(node, family)).collect(),
+        })
     }
 }
 
@@ -108,6 +116,7 @@ mod tests {
         };
         let node = |at: u16| (NodeId([at as u8; 20]), SocketAddr::new(ip(at), 1000 + at));
         SavedTable {
+            family: Some(family),
             id: Some(NodeId([9; 20])),
             external: Some(ip(200)),
             nodes: (0..nodes).map(node).collect(),
@@ -123,7 +132,13 @@ mod tests {
             assert_eq!(SavedTable::decode(&table(family, 900).encode(), family).nodes.len(), MAX_SAVED_NODES);
         }
         let empty = SavedTable::default();
-        assert_eq!(SavedTable::decode(&empty.encode(), Family::V4), empty);
+        for family in [Family::V4, Family::V6] {
+            assert_eq!(SavedTable::decode(&empty.encode(), family), empty);
+            // A node that has not met anybody yet has an id all the same.
+            let lonely = SavedTable { external: None, nodes: vec![], ..table(family, 0) };
+            assert_eq!(SavedTable::decode(&lonely.encode(), family), lonely);
+            assert_eq!(SavedTable::decode(&lonely.encode(), family.other()), empty);
+        }
     }
 
     #[test]
