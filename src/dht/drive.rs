@@ -75,8 +75,9 @@ impl Dht {
         }
         self.begin_lookups(now);
         self.ask_named(now);
-        self.ask_for_lookups(now);
+        // Before look-ups, which could use up the budget for ever: tokens are good for some minutes only.
         self.send_announces(now);
+        self.ask_for_lookups(now);
         self.keep_up_table(now);
         self.finish_lookups(now);
     }
@@ -216,8 +217,8 @@ impl Dht {
             // There may be room for others now.
             self.begin_lookups(now);
             self.ask_named(now);
-            self.ask_for_lookups(now);
             self.send_announces(now);
+            self.ask_for_lookups(now);
         }
     }
 

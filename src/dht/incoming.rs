@@ -11,7 +11,7 @@ use super::server::Knowledge;
 use super::{Dht, DhtOutput, Family, NodeId};
 
 /// Bytes of a ping of ours.
-const PING_LENGTH: usize = 67;
+pub(super) const PING_LENGTH: usize = 67;
 
 /// Bytes of an answer that says little more than our id, without its transaction id.
 const LEAST_REPLY: usize = 80;

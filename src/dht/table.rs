@@ -17,6 +17,9 @@ pub(super) const BUCKET_SIZE: usize = 8;
 /// Nodes of one subnet in a bucket, and as many that wait. Inner addresses have no subnet.
 pub(super) const MAX_OF_SUBNET: usize = 2;
 
+/// As long as so many wait for a place in a bucket, no others are asked whether they are there.
+const ENOUGH_WAITING: usize = 2;
+
 /// After so long without a word a node is questionable, and a bucket that is not full is refreshed (BEP 5).
 pub(super) const STALE: Duration = Duration::from_secs(15 * 60);
 
@@ -286,7 +289,7 @@ impl RoutingTable {
         let is_splittable = index + 1 == self.buckets.len() && self.may_join(index, &node, None);
         self.place(index, &node).is_some()
             || is_splittable
-            || bucket.waiting.len() < MAX_OF_SUBNET && bucket.nodes.iter().any(|other| !other.is_good(now))
+            || bucket.waiting.len() < ENOUGH_WAITING && bucket.nodes.iter().any(|other| !other.is_good(now))
     }
 
     /// Who is at this address is not who it seemed.

@@ -206,6 +206,7 @@ fn a_read_only_node_answers_nothing_and_one_that_asks_never_enters_the_table() {
     assert_eq!((answers.len(), queries.len()), (1, 0));
     let (answers, queries) = served.send(outer(1), &ask(false));
     assert_eq!((answers.len(), queries.len()), (1, 1), "it is asked whether it is there");
+    assert_eq!(queries[0].len(), crate::dht::incoming::PING_LENGTH);
     served.dht.config.read_only = true;
     for packet in [ask(false), query("ping", b""), query("nonsense", b"")] {
         assert_eq!(served.send(outer(2), &packet), (vec![], vec![]));
