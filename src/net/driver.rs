@@ -235,3 +235,61 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{Block, PieceIndex};
+    use std::time::Duration;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::mpsc::channel;
+    use tokio::task::{LocalSet, spawn_local};
+    use tokio::time::timeout;
+
+    /// Far longer than any of this takes.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A connection that is driven: what to send by it, and its other end.
+    async fn connection(peer: u64, shared: &Rc<NetShared>) -> (Sender<Outgoing>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (theirs, _) = listener.accept().await.unwrap();
+        let (outbox, to_send) = channel(OUTBOX);
+        let (events, mut told) = channel(16);
+        let opening = Opening {
+            peer: PeerKey(peer),
+            link: Link::Tcp(stream),
+            first: Vec::new(),
+            limits: Limits { num_pieces: None },
+        };
+        spawn_local(drive(opening, to_send, events, shared.clone()));
+        spawn_local(async move { while told.recv().await.is_some() {} });
+        (outbox, theirs)
+    }
+
+    #[test]
+    fn who_has_nothing_but_messages_to_send_does_not_hold_the_row_for_the_upload_limit() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            // A turn that is waited for: 60 ms of 1 MB/s are spent in advance.
+            let shared = NetShared::new(None, Some(1_000_000));
+            shared.upload.spend(60_000);
+            let (talks, mut hears) = connection(1, &shared).await;
+            // In which order a driver looks at its socket and at the row is left to chance.
+            for _ in 0..30 {
+                talks.send(Outgoing::Message(Message::Interested)).await.unwrap();
+                let mut message = [0; 5];
+                timeout(PATIENCE, hears.read_exact(&mut message)).await.unwrap().unwrap();
+                assert_eq!(message, [0, 0, 0, 1, 2]);
+            }
+            let (gives, mut takes) = connection(2, &shared).await;
+            let mut run = Run::default();
+            lay_out(&[Block { piece: PieceIndex(0), begin: 0, length: 100 }], &mut run);
+            let length = run.bytes.len();
+            gives.send(Outgoing::Blocks(run)).await.unwrap();
+            let mut block = vec![0; length];
+            timeout(PATIENCE, takes.read_exact(&mut block)).await.expect("it has its turn").unwrap();
+        });
+    }
+}
