@@ -109,10 +109,11 @@ impl Candidates {
         self.waiting.first().filter(|&&(ready, ..)| ready <= now).map(|&(.., address)| address)
     }
 
-    /// The addresses that this origin told us of first.
-    pub(super) fn from(&self, origin: Origin) -> impl Iterator<Item = SocketAddr> {
-        let told = self.all.iter().filter(move |(_, candidate)| candidate.origin == origin);
-        told.map(|(&address, _)| address)
+    /// Forgets the addresses of which this is not true, by who told us of them first.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(SocketAddr, Origin) -> bool) {
+        let lost = self.all.iter().filter(|(address, candidate)| !is_kept(**address, candidate.origin));
+        let lost: Vec<SocketAddr> = lost.map(|(&address, _)| address).collect();
+        lost.into_iter().for_each(|address| self.forget(address));
     }
 
     /// How long a call of this address may take.

@@ -218,9 +218,26 @@ impl Finder {
         self.found
     }
 
-    /// The addresses that are known from the user.
-    pub fn named(&self) -> Vec<SocketAddr> {
-        self.candidates.from(Origin::User).collect()
+    /// The torrent turns out to be private (BEP 27), and `trackers` to be its own: from now on they alone are asked, the others are told that
+    /// we are gone, peers are not told of one another, and whatever we have been told by others than the own trackers, the peers themselves
+    /// and the user is forgotten.
+    pub fn become_private(&mut self, now: Instant, trackers: &[Vec<String>]) {
+        self.rules.private = true;
+        self.pex.silence();
+        let others_named = self.announcer.keep_only(now, trackers);
+        let rules = &self.rules;
+        // Which of the trackers has named an address is not known.
+        let is_kept = |address, origin| {
+            !(others_named && origin == Origin::Tracker) && rules.admit(address, origin) == Admission::Admitted
+        };
+        self.candidates.retain(is_kept);
+    }
+
+    /// A tracker has named peers of one family of addresses, and is still asked for those of the other.
+    pub fn found_early(&mut self, now: Instant, token: Token, peers: Vec<SocketAddr>) {
+        if self.announcer.believes(token) {
+            self.found(now, peers, Origin::Tracker);
+        }
     }
 
     /// A call came to nothing.

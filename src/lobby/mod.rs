@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::{Direction, Kind, Severity, State, WantedEvents};
 use crate::fetch::{Fetch, FetchInput, FetchOutput, MetadataServer, Ticket};
-use crate::finder::{DialEnd, Finder, FinderOutput, Need, Origin, Parting};
+use crate::finder::{DialEnd, Finder, FinderOutput, Need, Parting};
 use crate::ids::PeerKey;
 use crate::swarm::{Hello, Input, KEEP_ALIVE, Occupant, SILENCE, first_stays};
 use crate::wire::extended::{self, ExtensionHandshake, Offer, PeerExtensions, UT_METADATA, UT_PEX};
@@ -355,32 +355,20 @@ impl Lobby {
         }
     }
 
-    /// The torrent turned out to be private (BEP 27): what was learnt of further peers is forgotten with the finder that knew it; those who are
-    /// connected stay.
-    pub(crate) fn become_private(&mut self, now: Instant, finder: Finder) {
-        let before = std::mem::replace(&mut self.finder, finder);
-        self.finder.want_events(self.wanted_events);
-        // Whom the user names may be called in any torrent.
-        self.finder.found(now, before.named(), Origin::User);
-        if self.state != State::Stopped {
-            self.finder.start(now);
-        }
+    /// The torrent turned out to be private (BEP 27), and these to be its own trackers: see [`Finder::become_private`]. Those who are connected
+    /// stay.
+    pub(crate) fn become_private(&mut self, now: Instant, trackers: &[Vec<String>]) {
+        self.finder.become_private(now, trackers);
         let before = self.offer();
         self.config.peer_exchange = false;
         let extensions = self.offer().changes_since(before);
+        if extensions.is_empty() {
+            return;
+        }
         let taken_back = ExtensionHandshake { extensions, ..ExtensionHandshake::default() };
-        let mut told = Vec::new();
-        for (&peer, waiting) in &self.waiting {
-            let (address, direction) = (waiting.hello.address, waiting.hello.direction);
-            self.finder.connected(now, peer, address, direction);
-            if let Some(callable) = waiting.callable {
-                self.finder.listens(now, peer, callable);
-            }
-            told.extend(waiting.hello.reserved.has(Reserved::EXTENSION).then_some(peer));
-        }
-        if !taken_back.extensions.is_empty() {
-            told.into_iter().for_each(|peer| self.send(now, peer, Message::from(&taken_back)));
-        }
+        let told = self.waiting.iter().filter(|(_, waiting)| waiting.hello.reserved.has(Reserved::EXTENSION));
+        let told: Vec<PeerKey> = told.map(|(&peer, _)| peer).collect();
+        told.into_iter().for_each(|peer| self.send(now, peer, Message::from(&taken_back)));
     }
 
     /// From now on there are so many places for connections that nobody has, of this torrent or another.

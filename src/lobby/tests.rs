@@ -19,6 +19,10 @@ const THEIR_PEX: u8 = 8;
 const OUR_METADATA: u8 = 1;
 const OUR_PEX: u8 = 2;
 
+/// The torrent's own, and one of the user's.
+const TRACKER: &str = "http://t.example/a";
+const USERS_TRACKER: &str = "http://users.example/a";
+
 const ALL_BITS: Reserved = Reserved::EXTENSION;
 
 struct House {
@@ -30,6 +34,8 @@ struct House {
     events: Vec<Kind>,
     dials: Vec<SocketAddr>,
     announces: Vec<Option<&'static str>>,
+    /// Which trackers, and the tokens of these announces.
+    asked: Vec<String>,
     tokens: Vec<Token>,
     next: u64,
 }
@@ -64,9 +70,15 @@ impl House {
     }
 
     fn with(max_peers: usize) -> House {
+        House::of(max_peers, &[TRACKER])
+    }
+
+    /// With these trackers, each in a tier of its own.
+    fn of(max_peers: usize, trackers: &[&str]) -> House {
         let now = Instant::now();
         let config = LobbyConfig { peer_id: PeerId([b'm'; 20]), port: 7000, peer_exchange: true, max_peers };
-        let finder = Finder::new(vec![vec!["http://t.example/a".to_owned()]], Rules::default(), 3);
+        let trackers = trackers.iter().map(|&url| vec![url.to_owned()]).collect();
+        let finder = Finder::new(trackers, Rules::default(), 3);
         let mut lobby = Lobby::new(now, config, finder);
         lobby.want_events(Some(Severity::Info));
         let mut house = House {
@@ -78,6 +90,7 @@ impl House {
             events: Vec::new(),
             dials: Vec::new(),
             announces: Vec::new(),
+            asked: Vec::new(),
             tokens: Vec::new(),
             next: 1,
         };
@@ -104,6 +117,7 @@ impl House {
                 FinderOutput::Dial(address) => self.dials.push(address),
                 FinderOutput::Announce(announce) => {
                     self.announces.push(announce.event.map(|event| event.as_str()));
+                    self.asked.push(announce.url);
                     self.tokens.push(announce.token);
                 }
                 FinderOutput::Event(kind) => self.events.push(kind),
@@ -191,8 +205,7 @@ impl House {
     }
 
     fn become_private(&mut self) {
-        let finder = Finder::new(Vec::new(), Rules { private: true, ..Rules::default() }, 4);
-        self.lobby.become_private(self.now, finder);
+        self.lobby.become_private(self.now, &[vec![TRACKER.to_owned()]]);
         self.drain();
     }
 }
@@ -474,7 +487,10 @@ fn peers_are_told_of_one_another_until_it_is_private() {
         assert_eq!(taken_back, [(UT_PEX.to_owned(), 0)]);
     }
     // What the user names counts on.
+    house.lobby.dial_ended(house.now, address(600), DialEnd::Failed);
+    house.wait(Duration::from_secs(11));
     assert_eq!(std::mem::take(&mut house.dials), [address(600)]);
+    peers.iter().for_each(|&peer| house.say(peer, Message::KeepAlive));
     let old = house.connect_as(Direction::Out, Reserved::default());
     house.say(peers[1], pex([501]));
     let newcomer = house.connect();
@@ -487,6 +503,42 @@ fn peers_are_told_of_one_another_until_it_is_private() {
     // That one of the user's has not answered.
     assert!(house.dials.iter().all(|&called| called == address(600)), "{:?}", house.dials);
     assert!(!house.is_closed(old), "{:?}", house.closed);
+}
+
+#[test]
+fn a_users_tracker_of_a_link_that_turns_out_private_is_told_of_the_end_and_not_believed() {
+    let answer = |peer| Ok(Answer { peers: vec![address(peer)], ..Answer::default() });
+    for is_late in [false, true] {
+        let mut house = House::of(50, &[TRACKER, USERS_TRACKER]);
+        house.wait(Duration::from_secs(5));
+        assert_eq!(house.asked, [TRACKER, USERS_TRACKER]);
+        let (own, users) = (house.tokens[0], house.tokens[1]);
+        if !is_late {
+            house.lobby.finder_mut().announced(house.now, users, answer(700));
+            house.drain();
+            assert_eq!(house.dials, [address(700)]);
+        }
+        house.lobby.finder_mut().found(house.now, [address(600)], Origin::User);
+        house.drain();
+        house.dials.clear();
+        house.become_private();
+        if is_late {
+            house.lobby.finder_mut().found_early(house.now, users, vec![address(701)]);
+            house.lobby.finder_mut().announced(house.now, users, answer(702));
+            house.drain();
+        }
+        assert_eq!((house.asked.len(), &*house.asked[2]), (3, USERS_TRACKER), "{:?}", house.asked);
+        assert_eq!(house.announces, [Some("started"), Some("started"), Some("stopped")]);
+        // The own one is believed as before, and has not to be asked again for it.
+        house.lobby.finder_mut().found_early(house.now, own, vec![address(800)]);
+        house.lobby.finder_mut().announced(house.now, own, answer(801));
+        house.lobby.finder_mut().announced(house.now, house.tokens[2], answer(703));
+        house.wait(Duration::from_secs(30));
+        assert_eq!(house.dials.iter().filter(|&&at| at == address(800) || at == address(801)).count(), 2);
+        assert!(house.dials.iter().all(|at| !(700..710).any(|n| *at == address(n))), "{:?}", house.dials);
+        house.wait(Duration::from_secs(7200));
+        assert!(house.asked[3..].iter().all(|url| url == TRACKER), "{:?}", house.asked);
+    }
 }
 
 #[test]

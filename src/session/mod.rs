@@ -131,7 +131,7 @@ pub(crate) enum Notice {
     /// A tracker has answered, or not, what was asked in a round.
     Announced(TorrentId, Round, Token, Result<Answer, AnnounceFailure>),
     /// A tracker has named these peers in a round, and more may come.
-    FoundEarly(TorrentId, Round, Vec<SocketAddr>),
+    FoundEarly(TorrentId, Round, Token, Vec<SocketAddr>),
     /// It is known whether the metadata that peers gave are right, and what they say.
     Metadata(TorrentId, ReadMetadata),
     /// A check has come to a verdict on a piece.

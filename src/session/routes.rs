@@ -79,8 +79,8 @@ impl Engine {
             Notice::Announced(id, round, token, result) => {
                 self.with(id, |torrent, _| torrent.on_announced(now, round, token, result));
             }
-            Notice::FoundEarly(id, round, peers) => {
-                self.with(id, |torrent, _| torrent.on_found_early(now, round, peers));
+            Notice::FoundEarly(id, round, token, peers) => {
+                self.with(id, |torrent, _| torrent.on_found_early(now, round, token, peers));
             }
             Notice::Metadata(id, read) => {
                 self.with(id, |torrent, context| torrent.on_metadata(now, read, context));

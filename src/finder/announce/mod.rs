@@ -11,6 +11,7 @@
 //! round: the next tracker is asked too.
 
 mod answer;
+mod dismissed;
 #[cfg(test)]
 mod tests;
 mod tracker;
@@ -196,7 +197,7 @@ impl Announcer {
         if std::mem::replace(&mut self.has_completed, true) {
             return;
         }
-        for tracker in &mut self.trackers {
+        for tracker in self.trackers.iter_mut().filter(|tracker| !tracker.dismissed) {
             let started = tracker.outstanding.is_some_and(|o| o.event == Some(AnnounceEvent::Started));
             tracker.owes_completed = tracker.knows_us || started;
         }
@@ -213,7 +214,7 @@ impl Announcer {
         self.round = None;
         self.next_round = None;
         self.early_round = None;
-        for tracker in &mut self.trackers {
+        for tracker in self.trackers.iter_mut().filter(|tracker| !tracker.dismissed) {
             tracker.owes_stopped = tracker.knows_us;
         }
         self.end_if_all_told();
@@ -232,7 +233,10 @@ impl Announcer {
         match self.phase {
             AnnouncerPhase::Idle => None,
             AnnouncerPhase::Stopping => self.poll_stopping(),
-            AnnouncerPhase::Running => self.poll_completed(now).or_else(|| self.poll_round(now)),
+            AnnouncerPhase::Running => {
+                let event = self.poll_completed(now).or_else(|| self.poll_dismissed());
+                event.or_else(|| self.poll_round(now))
+            }
         }
     }
 
@@ -246,7 +250,7 @@ impl Announcer {
             AnnouncerPhase::Running => {
                 let completed = self.trackers.iter().filter(|tracker| tracker.may_complete());
                 let completed = completed.filter_map(|tracker| tracker.back_off_ends.max(self.now));
-                completed.chain(self.round_deadline()).min()
+                completed.chain(self.dismissed_deadline()).chain(self.round_deadline()).min()
             }
         }
     }
@@ -287,7 +291,8 @@ impl Announcer {
 
     fn announce(&mut self, index: usize, event: Option<AnnounceEvent>, in_round: bool) -> Announce {
         self.serial += 1;
-        let wanted_peers = self.need.peers && self.phase == AnnouncerPhase::Running;
+        let leaves = self.phase != AnnouncerPhase::Running || self.trackers[index].dismissed;
+        let wanted_peers = self.need.peers && !leaves;
         // BEP 21 has a partial seed say so with every announce that has no other event.
         let event = event.or(self.need.is_partial_seed.then_some(AnnounceEvent::Paused));
         let tracker = &mut self.trackers[index];
@@ -375,7 +380,7 @@ impl Announcer {
             return;
         }
         self.round = None;
-        let usable = self.trackers.iter().filter(|tracker| !tracker.barred);
+        let usable = self.trackers.iter().filter(|tracker| !tracker.barred && !tracker.dismissed);
         let retry = |soon| {
             let at = usable.clone().filter_map(|tracker| tracker.regular_at(soon));
             at.filter(|&at| at > now).min()
@@ -404,7 +409,7 @@ impl Announcer {
         let tracker = &mut self.trackers[index];
         tracker.on_success(outstanding.event, &answer, now + min_interval..now + interval + spread);
         // It heard of us only after the end, and nobody else will tell it.
-        tracker.owes_stopped |= is_stopping && outstanding.event == Some(AnnounceEvent::Started);
+        tracker.owes_stopped |= (is_stopping || tracker.dismissed) && outstanding.event == Some(AnnounceEvent::Started);
         let outcome = Outcome::Success {
             url: tracker.url.clone(),
             tier: tracker.tier,
@@ -414,17 +419,19 @@ impl Announcer {
             interval,
             min_interval,
             warning: answer.warning,
-            peers: answer.peers,
+            peers: if tracker.dismissed { Vec::new() } else { answer.peers },
         };
+        let is_dismissed = tracker.dismissed;
         let helped = matches!(&outcome, Outcome::Success { peers, .. } if !peers.is_empty());
         let in_round = outstanding.in_round && self.round.is_some();
-        if in_round || (outstanding.event == Some(AnnounceEvent::Completed) && !is_stopping) {
+        let is_regular = in_round || (outstanding.event == Some(AnnounceEvent::Completed) && !is_stopping);
+        if is_regular && !is_dismissed {
             self.next_round = self.trackers.iter().filter_map(Tracker::expects_us_at).min();
             self.early_round = Some(now + min_interval);
         }
         if in_round {
             self.prefer(index);
-            self.on_round_answer(now, helped || !outstanding.wanted_peers);
+            self.on_round_answer(now, !is_dismissed && (helped || !outstanding.wanted_peers));
         }
         outcome
     }
@@ -473,11 +480,12 @@ impl Announcer {
     }
 
     fn is_busy(&self) -> bool {
-        self.trackers.iter().any(|tracker| tracker.outstanding.is_some())
+        self.trackers.iter().any(|tracker| tracker.outstanding.is_some() && !tracker.dismissed)
     }
 
     fn end_if_all_told(&mut self) {
-        let is_done = !self.is_busy() && !self.trackers.iter().any(Tracker::has_last_words);
+        let is_told = |tracker: &Tracker| tracker.outstanding.is_none() && !tracker.owes_stopped;
+        let is_done = self.trackers.iter().all(is_told);
         if self.phase == AnnouncerPhase::Stopping && is_done {
             self.phase = AnnouncerPhase::Idle;
         }

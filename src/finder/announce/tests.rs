@@ -647,3 +647,48 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_is_dismissed_is_told_of_the_end_once_and_asked_no_more() {
+    let (own, other) = ("http://own/a", "http://other/a");
+    let kept = [vec![own.to_owned()]];
+    // It has answered; it is being asked; it has never been asked; it has failed.
+    for (answered, failed) in [(true, false), (false, false), (false, true)] {
+        let mut world = World::started(&[&[other], &[own]]);
+        let announce = world.due();
+        assert_eq!(announce.url, other);
+        if answered {
+            world.ok(&announce);
+        } else if failed {
+            world.fail(&announce);
+        }
+        assert_eq!(world.announcer.keep_only(world.now, &kept), answered);
+        assert_eq!(world.announcer.trackers().count(), 1);
+        let mut due = Vec::new();
+        while let Some(announce) = world.poll() {
+            due.push((announce.url.clone(), announce.event, announce.numwant));
+            if announce.url == own {
+                world.ok(&announce);
+            }
+        }
+        let mut expected = vec![(own.to_owned(), Some(AnnounceEvent::Started), NUMWANT)];
+        let stopped = (other.to_owned(), Some(AnnounceEvent::Stopped), 0);
+        if answered {
+            expected.insert(0, stopped.clone());
+        }
+        assert_eq!(due, expected, "{answered} {failed}");
+        if !answered && !failed {
+            // It learns of us only now.
+            let outcome = world.ok(&announce);
+            assert!(matches!(&outcome, Outcome::Success { peers, .. } if peers.is_empty()), "{outcome:?}");
+            let announce = world.due();
+            assert_eq!((announce.url, announce.event, announce.numwant), stopped);
+        }
+        world.sleep();
+        assert_eq!(world.due().url, own);
+        // Whoever never answers to that does not keep the torrent from going on, nor is it told again.
+        world.announcer.stop(world.now);
+        let last: Vec<String> = std::iter::from_fn(|| world.poll()).map(|announce| announce.url).collect();
+        assert!(!last.contains(&other.to_owned()), "{last:?}");
+    }
+}

@@ -38,6 +38,8 @@ pub(super) struct Tracker {
     pub knows_us: bool,
     pub owes_completed: bool,
     pub owes_stopped: bool,
+    /// It is none of the torrent's any more: asked for nothing, and not believed. It stands in no tier.
+    pub dismissed: bool,
     /// Never asked: for its scheme, or by its own word (BEP 31).
     pub barred: bool,
     /// Before this, only events.
@@ -70,6 +72,7 @@ impl Tracker {
             knows_us: false,
             owes_completed: false,
             owes_stopped: false,
+            dismissed: false,
             barred: last_error.is_some(),
             min_interval_ends: None,
             interval_ends: None,
@@ -87,6 +90,9 @@ impl Tracker {
 
     /// A new beginning: what failed before may be asked at once.
     pub(super) fn reset(&mut self) {
+        if self.dismissed {
+            return;
+        }
         self.owes_stopped = false;
         self.min_interval_ends = None;
         self.interval_ends = None;
@@ -104,6 +110,11 @@ impl Tracker {
         self.owes_stopped && self.outstanding.is_none()
     }
 
+    /// Whether its last answer had peers.
+    pub(super) fn has_named_peers(&self) -> bool {
+        self.peers + self.peers6 > 0
+    }
+
     /// When it may be asked for a regular announce, which is earlier if peers are needed `soon`; `None`: at any time.
     pub(super) fn regular_at(&self, soon: bool) -> Option<Instant> {
         let interval_ends = if soon { self.min_interval_ends } else { self.interval_ends };
@@ -112,7 +123,7 @@ impl Tracker {
 
     /// When it expects to hear of us again, if it knows us.
     pub(super) fn expects_us_at(&self) -> Option<Instant> {
-        self.regular_at(false).filter(|_| self.knows_us && !self.barred)
+        self.regular_at(false).filter(|_| self.knows_us && !self.barred && !self.dismissed)
     }
 
     /// `intervals_end`: the least and the usual interval until it is asked again.

@@ -10,7 +10,7 @@ use super::durability::{Durability, storage_options};
 use super::{Activity, Torrent};
 use crate::bitfield::Bitfield;
 use crate::disk::OnDisk;
-use crate::event::{Kind, PeersFound, Severity, Verdict};
+use crate::event::{Kind, Severity, Verdict};
 use crate::fetch::Ticket;
 use crate::ids::{InfoHashes, Round, TorrentId};
 use crate::lobby::{Lobby, LobbyConfig};
@@ -143,8 +143,7 @@ impl Torrent {
     fn on_described(&mut self, now: Instant, described: Described, context: &mut Context) {
         let Described { metainfo, priorities, claim } = described;
         self.last_new = now;
-        // What trackers that are not asked any more have been asked is void.
-        let round = if metainfo.private { context.counter.round() } else { self.round() };
+        let round = self.round();
         let pieces = metainfo.layout.num_pieces();
         let nothing = Check::new(now, round, Bitfield::new(pieces));
         let (claim, refusal) = match claim {
@@ -172,15 +171,12 @@ impl Torrent {
         };
         let is_private = metainfo.private;
         self.tell(context, told);
-        let new_finder = is_private.then(|| self.new_finder(context));
-        let mut lobby = lobby;
-        if let (Some(lobby), Some(finder)) = (&mut lobby, new_finder) {
-            // The new one begins with those that the user has named.
-            self.run.finder_ends(PeersFound { user: 0, ..lobby.finder().peers_found() });
-            lobby.become_private(now, finder);
-        }
-        if let Some(check) = self.check_mut() {
-            check.lobby = lobby;
+        let own_trackers = is_private.then(|| self.tracker_tiers());
+        if let (Some(mut lobby), Some(check)) = (lobby, self.check_mut()) {
+            if let Some(own_trackers) = own_trackers {
+                lobby.become_private(now, &own_trackers);
+            }
+            check.lobby = Some(lobby);
         }
         match priorities {
             Err(reason) if !self.options.metadata_only => self.end_without_files(now, reason, context),

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use super::Torrent;
 use crate::event::{Kind, Severity};
-use crate::finder::Origin;
 use crate::finder::announce::{Announce, AnnounceFailure, Answer, MAX_TRACKERS, Token};
 use crate::ids::Round;
 use crate::session::Notice;
@@ -64,7 +63,7 @@ impl Torrent {
         let (id, round, notify) = (self.id, self.round(), context.notify.clone());
         let to_loop = notify.clone();
         let early = Early::new(move |peers| {
-            let _ = to_loop.send(Notice::FoundEarly(id, round, peers.to_vec()));
+            let _ = to_loop.send(Notice::FoundEarly(id, round, token, peers.to_vec()));
         });
         let options = tracker::Options { watch, early, ..(*context.tracker_options).clone() };
         context.announces.push(request, options, move |result| {
@@ -86,9 +85,15 @@ impl Torrent {
     }
 
     /// A tracker has named peers of one family of addresses, and is still asked for those of the other.
-    pub(crate) fn on_found_early(&mut self, now: Instant, asked_in: Round, peers: Vec<SocketAddr>) {
+    pub(crate) fn on_found_early(
+        &mut self,
+        now: Instant,
+        asked_in: Round,
+        token: Token,
+        peers: Vec<SocketAddr>,
+    ) {
         if self.round() == asked_in {
-            self.with_finder(|finder| finder.found(now, peers, Origin::Tracker));
+            self.with_finder(|finder| finder.found_early(now, token, peers));
         }
     }
 

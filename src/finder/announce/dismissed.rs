@@ -1,0 +1,57 @@
+//! Trackers that are the torrent's no more: they are told that we are gone, and nothing else.
+
+use std::time::Instant;
+
+use super::tracker::Tracker;
+use super::{Announce, AnnounceEvent, Announcer, Token};
+
+impl Announcer {
+    /// From now on only these trackers, of those that there are, are the torrent's. The others are told `stopped` if they know us, also if
+    /// that turns out later; what they still answer is not believed. Those that stay and that need not be waited for are asked at once.
+    /// Returns whether one that goes has named peers.
+    pub fn keep_only(&mut self, now: Instant, kept: &[Vec<String>]) -> bool {
+        self.now = Some(now);
+        let mut has_named = false;
+        for tracker in &mut self.trackers {
+            if tracker.dismissed || kept.iter().flatten().any(|url| *url == tracker.url) {
+                continue;
+            }
+            tracker.dismissed = true;
+            tracker.owes_completed = false;
+            // One that is being told so already need not be told again.
+            let is_told = tracker.outstanding.is_some_and(|it| it.event == Some(AnnounceEvent::Stopped));
+            tracker.owes_stopped = tracker.knows_us && !is_told;
+            has_named |= tracker.has_named_peers();
+        }
+        for tier in &mut self.tiers {
+            tier.retain(|&index| !self.trackers[index].dismissed);
+        }
+        if self.trackers.iter().any(|tracker| tracker.dismissed) && self.next_round.is_some() {
+            // Whoever has answered for all of them is gone.
+            self.round = None;
+            (self.next_round, self.early_round) = (Some(now), Some(now));
+        }
+        has_named
+    }
+
+    /// Whether an answer to this announce is waited for, and would be believed.
+    pub fn believes(&self, token: Token) -> bool {
+        let tracker = self.trackers.get(token.tracker).filter(|tracker| !tracker.dismissed);
+        let outstanding = tracker.and_then(|tracker| tracker.outstanding);
+        outstanding.is_some_and(|outstanding| outstanding.serial == token.serial)
+    }
+
+    pub(super) fn poll_dismissed(&mut self) -> Option<Announce> {
+        let index = self.trackers.iter().position(is_to_be_told)?;
+        self.trackers[index].owes_stopped = false;
+        Some(self.announce(index, Some(AnnounceEvent::Stopped), false))
+    }
+
+    pub(super) fn dismissed_deadline(&self) -> Option<Instant> {
+        self.now.filter(|_| self.trackers.iter().any(is_to_be_told))
+    }
+}
+
+fn is_to_be_told(tracker: &Tracker) -> bool {
+    tracker.dismissed && tracker.has_last_words()
+}
