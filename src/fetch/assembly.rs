@@ -115,12 +115,16 @@ impl Assembly {
 
     /// All of it, and who gave each piece. It must be whole.
     pub(super) fn into_whole(self) -> (Arc<[u8]>, Vec<PeerKey>) {
-        let mut bytes = Vec::with_capacity(self.size as usize);
         let mut sources = Vec::with_capacity(self.pieces.len());
+        // Made in its place at once, and each piece let go as soon as it is copied: it may be large.
+        let mut whole: Arc<[u8]> = std::iter::repeat_n(0, self.size as usize).collect();
+        let mut rest = Arc::get_mut(&mut whole).expect("nobody else has it yet");
         for (data, from) in self.pieces.into_values() {
-            bytes.extend_from_slice(&data);
+            let (place, others) = rest.split_at_mut(data.len());
+            place.copy_from_slice(&data);
+            rest = others;
             sources.push(from);
         }
-        (bytes.into(), sources)
+        (whole, sources)
     }
 }

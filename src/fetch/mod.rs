@@ -30,12 +30,18 @@ pub use serve::MetadataServer;
 /// How long a peer that owes us pieces may be silent before others are asked for them.
 pub const FETCH_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Bytes in all candidates that are collected or verified at the same time, as their sizes are announced: two of the
-/// largest. What is really held is what has come of them.
-pub const MAX_CANDIDATE_BYTES: u64 = 64 << 20;
+/// Bytes in all large candidates that are collected or verified at the same time, as their sizes are announced, unless there is but
+/// one. What is really held is what has come of them.
+pub const MAX_LARGE_BYTES: u64 = 12 << 20;
+
+/// Candidates of more bytes are large. Nearly all torrents have smaller metadata: these have places that the large ones cannot take.
+pub const LARGE: u32 = 1 << 20;
 
 /// Candidates that are collected or verified at the same time.
 pub const MAX_CANDIDATES: usize = 8;
+
+/// Of these, large ones.
+pub const MAX_LARGE: usize = 4;
 
 /// Refusals and silences in a row after which little is expected of a peer.
 const HOPELESS: u32 = 3;
@@ -106,8 +112,10 @@ enum CandidateId {
 }
 
 /// The peers that announce one size.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Group {
+    /// When the first of them was there.
+    since: Instant,
     members: BTreeSet<PeerKey>,
     /// A candidate with several sources has proved wrong: from now on each peer has to give all.
     single: bool,
@@ -130,7 +138,7 @@ pub struct Fetch {
     peers: BTreeMap<PeerKey, Peer>,
     /// By size; each has a member.
     groups: BTreeMap<u32, Group>,
-    /// What is being collected; bounded by [`MAX_CANDIDATES`] and [`MAX_CANDIDATE_BYTES`].
+    /// What is being collected; bounded by [`MAX_CANDIDATES`], [`MAX_LARGE`] and [`MAX_LARGE_BYTES`].
     assemblies: BTreeMap<CandidateId, Assembly>,
     /// Bounded together with `assemblies`.
     verifying: BTreeMap<Ticket, Verifying>,
@@ -138,7 +146,7 @@ pub struct Fetch {
     outputs: VecDeque<FetchOutput>,
     /// Something has happened since it was last decided what to ask.
     changed: bool,
-    /// Candidates wait for the place of others.
+    /// Candidates wait for the places of others.
     crowded: bool,
     /// When it was last decided what to ask.
     scheduled_at: Option<Instant>,
@@ -232,7 +240,8 @@ impl Fetch {
                 peer.size = Some(size);
                 // It has just got them, it seems: what it refused before it may have now.
                 peer.forgive(now);
-                self.groups.entry(size).or_default().members.insert(key);
+                let first = Group { since: now, members: BTreeSet::new(), single: false, turns: 0 };
+                self.groups.entry(size).or_insert(first).members.insert(key);
             }
         }
         true
@@ -262,8 +271,9 @@ impl Fetch {
         }
         peer.on_answer(now);
         let Some(id) = self.candidate_of(key) else { return };
-        if !self.assemblies.contains_key(&id) {
-            // The answer of a peer of which no size was known, or one that came late.
+        // The answer of a peer of which no size was known, or one that came late. It does not overtake those that wait for room.
+        let may_overtake = size <= LARGE || !self.crowded;
+        if may_overtake && !self.assemblies.contains_key(&id) {
             self.activate(now, id, size);
         }
         let Some(assembly) = self.assemblies.get_mut(&id) else { return };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::assembly::Assembly;
-use super::{CandidateId, Fetch, FetchOutput, MAX_CANDIDATE_BYTES, MAX_CANDIDATES};
+use super::{CandidateId, Fetch, FetchOutput, LARGE, MAX_CANDIDATES, MAX_LARGE, MAX_LARGE_BYTES};
 use crate::ids::PeerKey;
 
 /// Pieces in flight from one peer.
@@ -23,9 +23,10 @@ const MAX_IDLE: Duration = Duration::from_secs(6);
 const FIRST_TURN: Duration = Duration::from_secs(30);
 
 /// What there is to ask for a candidate.
-#[derive(Default)]
 struct Askable {
     size: u32,
+    /// When the first of its peers was there.
+    since: Instant,
     /// Those that may be asked, best first once sorted: by failures, then by age.
     peers: Vec<(u32, PeerKey)>,
     members: usize,
@@ -64,33 +65,52 @@ impl Fetch {
             if self.verifying.values().any(|verifying| verifying.id == id) {
                 continue;
             }
-            let candidate = candidates.entry(id).or_default();
-            candidate.size = size;
-            candidate.peers.push((peer.failures, key));
-            (candidate.members, candidate.turns) = match id {
+            let (members, turns) = match id {
                 CandidateId::Shared(_) => (group.members.len(), group.turns),
                 CandidateId::Single(_) => (1, peer.turns),
             };
+            let none = Askable { size, since: group.since, peers: Vec::new(), members, turns };
+            candidates.entry(id).or_insert(none).peers.push((peer.failures, key));
         }
         candidates.values_mut().for_each(|candidate| candidate.peers.sort_unstable());
         candidates
     }
 
-    /// Those that had the fewest turns get the places, of them those that most peers vouch for.
+    /// Those that had the fewest turns get the places, of them those that most peers vouch for, and then those that were there first.
     fn give_places(&mut self, now: Instant, candidates: &BTreeMap<CandidateId, Askable>) {
         let mut waiting: Vec<(&CandidateId, &Askable)> =
             candidates.iter().filter(|(id, _)| !self.assemblies.contains_key(id)).collect();
         waiting.sort_by_key(|(id, candidate)| {
-            (candidate.turns, std::cmp::Reverse(candidate.members), candidate.size, **id)
+            (candidate.turns, std::cmp::Reverse(candidate.members), candidate.since, **id)
         });
         self.crowded = false;
+        let mut large_wait = false;
         for (&id, candidate) in waiting {
-            let mut under_way = self.activate(now, id, candidate.size);
-            while !under_way && self.end_a_turn(now) {
+            let is_large = candidate.size > LARGE;
+            // One that needs much room gets it only if those that come after it do not take what becomes free.
+            let has_to_wait = is_large && large_wait;
+            let mut under_way = !has_to_wait && self.activate(now, id, candidate.size);
+            while !under_way && !has_to_wait && self.end_a_turn(now, is_large) {
                 under_way = self.activate(now, id, candidate.size);
             }
             self.crowded |= !under_way;
+            large_wait |= is_large && !under_way;
         }
+    }
+
+    /// The sizes of those that are collected or verified.
+    fn sizes(&self) -> impl Iterator<Item = u32> {
+        let collected = self.assemblies.values().map(|assembly| assembly.size);
+        collected.chain(self.verifying.values().map(|verifying| verifying.bytes.len() as u32))
+    }
+
+    fn has_room(&self, size: u32) -> bool {
+        let (mut large, mut bytes) = (0, u64::from(size));
+        for other in self.sizes().filter(|&other| other > LARGE) {
+            (large, bytes) = (large + 1, bytes + u64::from(other));
+        }
+        let fits = size <= LARGE || large == 0 || (large < MAX_LARGE && bytes <= MAX_LARGE_BYTES);
+        fits && self.sizes().count() < MAX_CANDIDATES
     }
 
     /// Begins a candidate, if there is room; whether it is under way.
@@ -101,11 +121,7 @@ impl Fetch {
         if self.verifying.values().any(|verifying| verifying.id == id) {
             return false;
         }
-        let collected = self.assemblies.values().map(|assembly| u64::from(assembly.size));
-        let verified = self.verifying.values().map(|verifying| verifying.bytes.len() as u64);
-        let number = self.assemblies.len() + self.verifying.len();
-        let bytes: u64 = collected.chain(verified).sum();
-        let has_room = number < MAX_CANDIDATES && bytes + u64::from(size) <= MAX_CANDIDATE_BYTES;
+        let has_room = self.has_room(size);
         if has_room {
             self.assemblies.insert(id, Assembly::new(now, size));
         }
@@ -122,9 +138,12 @@ impl Fetch {
         (assembly.since + turn).min(assembly.last_piece + MAX_IDLE)
     }
 
-    /// Takes the place of a candidate that has had its time; returns whether there was one.
-    fn end_a_turn(&mut self, now: Instant) -> bool {
-        let ends = self.assemblies.iter().map(|(&id, assembly)| (self.turn_ends(id, assembly), id));
+    /// Takes the place of a candidate that has had its time; returns whether there was one. If it is for a large one, that of a large one,
+    /// unless there is none.
+    fn end_a_turn(&mut self, now: Instant, for_large: bool) -> bool {
+        let only_large = for_large && self.sizes().any(|size| size > LARGE);
+        let may_go = self.assemblies.iter().filter(|(_, assembly)| !only_large || assembly.size > LARGE);
+        let ends = may_go.map(|(&id, assembly)| (self.turn_ends(id, assembly), id));
         let Some((_, id)) = ends.min().filter(|&(at, _)| at <= now) else { return false };
         self.release_candidate(id);
         self.assemblies.remove(&id);
@@ -191,6 +210,7 @@ impl Fetch {
         let news = |at: &Instant| self.scheduled_at.is_none_or(|then| *at > then);
         let pauses = believed().filter(|peer| peer.failures > 0).map(|peer| peer.next_ask).filter(news);
         let turns = self.assemblies.iter().filter(|_| self.crowded).map(|(&id, one)| self.turn_ends(id, one));
-        patience.chain(pauses).chain(turns).min()
+        // Nor is anybody helped by the place of one that had had its time then.
+        patience.chain(pauses).chain(turns.filter(news)).min()
     }
 }
