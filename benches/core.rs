@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use btget::event::{Direction, State};
 use btget::internals::bitfield::Bitfield;
 use btget::internals::blocks::BlockData;
-use btget::internals::budget::Budget;
-use btget::internals::ids::{Counter, PeerKey, WireHash};
+use btget::internals::ids::PeerKey;
 use btget::internals::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
 use btget::internals::swarm::{Hello, Input, Output, Swarm, SwarmConfig};
 use btget::internals::wire::extended::{self, ExtensionHandshake};
@@ -57,28 +56,9 @@ fn download(pieces: u32, peers: u64, half: bool, missing: u32) -> f64 {
         have.remove(PieceIndex(piece));
     });
     let mut now = Instant::now();
-    let mut swarm = Swarm::new(
-        now,
-        SwarmConfig {
-            info_hash: WireHash([1; 20]),
-            layout: layout.clone(),
-            metadata: Arc::default(),
-            peer_exchange: false,
-            peer_id: PeerId([2; 20]),
-            port: 1,
-            have,
-            wanted: Bitfield::full(pieces),
-            weights: Vec::new(),
-            order: Default::default(),
-            partial: Default::default(),
-            memory: Budget::default().share(Counter::default().torrent()),
-            downloaded: 0,
-            uploaded: 0,
-            max_peers: 200,
-            upload_slots: 8,
-            seed: 1,
-        },
-    );
+    let config =
+        SwarmConfig { have, max_peers: 200, upload_slots: 8, ..SwarmConfig::for_tests(layout.clone()) };
+    let mut swarm = Swarm::new(now, config);
     swarm.handle(now, Input::Enter(State::Started));
     for number in 1..=peers {
         join(&mut swarm, now, PeerKey(number), pieces, half.then_some(number as u32));

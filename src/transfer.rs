@@ -116,11 +116,7 @@ impl Transfer {
 
     /// A call of ours came to nothing.
     pub(crate) fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd) {
-        // It may have called us meanwhile; then that our call failed says nothing about it.
-        match how == DialEnd::Failed && self.swarm.is_connected_to(address) {
-            true => self.finder.dial_answered(address),
-            false => self.finder.dial_ended(now, address, how),
-        }
+        self.finder.dial_ended(now, address, how, self.swarm.is_connected_to(address));
     }
 
     /// The next thing to do about the peers; `None`: nothing before [`Transfer::deadline`] or the next input.
@@ -175,7 +171,7 @@ impl Transfer {
             state => {
                 let (addresses, is_complete) = (self.swarm.wants_addresses(), self.swarm.is_complete());
                 Need {
-                    connections: self.swarm.room().min(self.free_places.saturating_add(self.finder.calls())),
+                    connections: self.finder.room_for_calls(self.swarm.room(), self.free_places),
                     addresses,
                     urgent: addresses && !is_complete && state == State::Started,
                     is_partial_seed: self.swarm.is_partial_seed(),

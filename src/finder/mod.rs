@@ -228,7 +228,8 @@ impl Finder {
         let rules = &self.rules;
         // Which of the trackers has named an address is not known.
         let is_kept = |address, origin| {
-            !(others_named && origin == Origin::Tracker) && rules.admit(address, origin) == Admission::Admitted
+            !(others_named && origin == Origin::Tracker)
+                && rules.admit(address, origin) == Admission::Admitted
         };
         self.candidates.retain(is_kept);
     }
@@ -240,10 +241,11 @@ impl Finder {
         }
     }
 
-    /// A call came to nothing.
-    pub fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd) {
+    /// A call came to nothing. `is_connected`: the peer there has called us meanwhile, so that our call has failed says nothing about it.
+    pub fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd, is_connected: bool) {
         self.half_open.remove(&address);
         match how {
+            DialEnd::Failed if is_connected => {}
             DialEnd::Failed => self.candidates.on_failure(now, address),
             DialEnd::Own => self.is_own(now, address),
         }
@@ -393,6 +395,12 @@ impl Finder {
     /// How long a call of this address may take.
     pub fn patience(&self, address: SocketAddr) -> Duration {
         self.candidates.patience(address)
+    }
+
+    /// For how many connections there is room, calls under way included, where the torrent may have `room` more and nobody has so many places
+    /// of the session.
+    pub fn room_for_calls(&self, room: usize, free_places: usize) -> usize {
+        room.min(free_places.saturating_add(self.calls()))
     }
 
     /// Calls under way.

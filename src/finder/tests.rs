@@ -71,7 +71,7 @@ impl Bench {
     }
 
     fn end(&mut self, address: SocketAddr, how: DialEnd) {
-        self.finder.dial_ended(self.now, address, how);
+        self.finder.dial_ended(self.now, address, how, false);
         self.drain();
     }
 }
@@ -248,7 +248,7 @@ impl Bench {
                         self.finder.announced(self.now, announce.token, Ok(answer));
                     }
                     FinderOutput::Dial(address) => {
-                        self.finder.dial_ended(self.now, address, DialEnd::Failed);
+                        self.finder.dial_ended(self.now, address, DialEnd::Failed, false);
                     }
                     FinderOutput::Filtered(..) | FinderOutput::Event(_) => {}
                 }
@@ -318,7 +318,8 @@ fn few_that_live_among_many_that_do_not_are_found_within_5_s() {
             bench.now = ends.first().expect("somebody is being called").0;
             let over = ends.iter().take_while(|(at, _)| *at <= bench.now).count();
             let over: Vec<SocketAddr> = ends.drain(..over).map(|(_, address)| address).collect();
-            over.into_iter().for_each(|address| bench.finder.dial_ended(bench.now, address, DialEnd::Failed));
+            over.into_iter()
+                .for_each(|address| bench.finder.dial_ended(bench.now, address, DialEnd::Failed, false));
             bench.drain();
         }
         assert!(bench.now - start <= Duration::from_secs(5), "{:?}", bench.now - start);

@@ -336,11 +336,8 @@ impl Lobby {
 
     /// A call of ours came to nothing.
     pub(crate) fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd) {
-        // It may have called us meanwhile; then that our call failed says nothing about it.
-        match how == DialEnd::Failed && self.is_connected_to(address) {
-            true => self.finder.dial_answered(address),
-            false => self.finder.dial_ended(now, address, how),
-        }
+        let is_connected = self.is_connected_to(address);
+        self.finder.dial_ended(now, address, how, is_connected);
     }
 
     /// It is known whether the metadata of a [`LobbyOutput::Verify`] were right. If they were, nothing more is asked.
@@ -442,7 +439,7 @@ impl Lobby {
         let room = self.config.max_peers.saturating_sub(self.waiting.len());
         let addresses = self.waiting.len() < self.config.max_peers.div_ceil(2);
         Need {
-            connections: room.min(self.free_places.saturating_add(self.finder.calls())),
+            connections: self.finder.room_for_calls(room, self.free_places),
             addresses,
             urgent: addresses && self.state == State::Started,
             is_partial_seed: false,

@@ -2,10 +2,8 @@
 
 use super::*;
 use crate::bitfield::Bitfield;
-use crate::budget::Budget;
 use crate::finder::announce::{Answer, Token};
 use crate::finder::{Origin, Rules};
-use crate::ids::{Counter, WireHash};
 use crate::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
 use crate::swarm::{Output, Swarm, SwarmConfig};
 use crate::transfer::Transfer;
@@ -597,23 +595,11 @@ fn transfer_of(
         there.insert(PieceIndex(piece));
     });
     let config = SwarmConfig {
-        info_hash: WireHash([7; 20]),
-        layout: Arc::new(layout),
         metadata: metadata.into(),
         peer_exchange: true,
-        peer_id: PeerId([b'm'; 20]),
         port: 7000,
         have: there,
-        wanted: Bitfield::full(4),
-        weights: Vec::new(),
-        order: Default::default(),
-        partial: Default::default(),
-        memory: Budget::default().share(Counter::default().torrent()),
-        downloaded: 0,
-        uploaded: 0,
-        max_peers: 50,
-        upload_slots: 4,
-        seed: 1,
+        ..SwarmConfig::for_tests(Arc::new(layout))
     };
     let now = house.now;
     let empty = Lobby::new(now, house.lobby.config.clone(), Finder::new(Vec::new(), Rules::default(), 1));

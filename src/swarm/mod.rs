@@ -15,6 +15,8 @@ mod picker;
 mod rate;
 mod requests;
 mod suspects;
+#[cfg(any(test, feature = "internals"))]
+mod testing;
 #[cfg(test)]
 mod tests;
 mod timers;

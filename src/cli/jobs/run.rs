@@ -123,19 +123,24 @@ fn torrents(config: &Config) -> Result<(Vec<Given>, Exit), Refusal> {
 /// The weight of each file of each torrent. Says, once, what was changed about names.
 fn wanted(config: &Config, torrents: Vec<Loaded>) -> Result<Vec<(Loaded, Vec<u32>)>, Refusal> {
     let metainfos: Vec<&Metainfo> = torrents.iter().map(|torrent| &torrent.metainfo).collect();
-    let priorities = select::priorities(&metainfos, &config.files, &config.weights).map_err(usage)?;
+    let priorities = priorities(config, &metainfos)?;
     metainfos.iter().for_each(|metainfo| tell_notes(config, &metainfo.name, &metainfo.notes));
     Ok(torrents.into_iter().zip(priorities).collect())
+}
+
+/// The weight of each file of each of these torrents.
+fn priorities(config: &Config, torrents: &[&Metainfo]) -> Result<Vec<Vec<u32>>, Refusal> {
+    match torrents {
+        // There is nothing in which a choice could be wrong.
+        [] => Ok(Vec::new()),
+        _ => select::priorities(torrents, &config.files, &config.weights).map_err(usage),
+    }
 }
 
 /// The weight of each file of each torrent that is known, and how to choose those of the others. Says, once, what was changed about names.
 fn weighed(config: &Config, given: Vec<Given>) -> Result<Vec<(Given, TorrentOptions)>, Refusal> {
     let known: Vec<&Metainfo> = given.iter().filter_map(Given::metainfo).collect();
-    let priorities = match known.is_empty() {
-        true => Vec::new(),
-        false => select::priorities(&known, &config.files, &config.weights).map_err(usage)?,
-    };
-    let mut priorities = priorities.into_iter();
+    let mut priorities = priorities(config, &known)?.into_iter();
     given.iter().for_each(|given| tell_notes(config, &given.name(), given.notes()));
     let options = given.into_iter().map(|given| {
         let options = match &given {

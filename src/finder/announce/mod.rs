@@ -409,7 +409,8 @@ impl Announcer {
         let tracker = &mut self.trackers[index];
         tracker.on_success(outstanding.event, &answer, now + min_interval..now + interval + spread);
         // It heard of us only after the end, and nobody else will tell it.
-        tracker.owes_stopped |= (is_stopping || tracker.dismissed) && outstanding.event == Some(AnnounceEvent::Started);
+        tracker.owes_stopped |=
+            (is_stopping || tracker.dismissed) && outstanding.event == Some(AnnounceEvent::Started);
         let outcome = Outcome::Success {
             url: tracker.url.clone(),
             tier: tracker.tier,

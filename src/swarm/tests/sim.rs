@@ -14,13 +14,11 @@ use std::time::{Duration, Instant};
 use super::super::{Hello, Input, Output, Swarm, SwarmConfig};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
-use crate::budget::Budget;
 use crate::event::{Direction, Kind, State};
 use crate::finder::announce::{AnnounceEvent, Answer, Token};
 use crate::finder::{DialEnd, Finder, FinderOutput, Rules};
 use crate::hash::Sha1;
-use crate::ids::WireHash;
-use crate::ids::{Counter, PeerKey};
+use crate::ids::PeerKey;
 use crate::layout::{Block, Layout, PieceIndex};
 use crate::transfer::Transfer;
 use crate::wire::{Message, PeerId, Reserved};
@@ -229,23 +227,12 @@ impl Sim {
         let mut peer_id = [b'x'; 20];
         peer_id[..8].copy_from_slice(&self.rng.u64(..).to_le_bytes());
         let mut config = SwarmConfig {
-            info_hash: WireHash([7; 20]),
-            layout: self.layout.clone(),
-            metadata: Arc::default(),
-            peer_exchange: false,
             peer_id: PeerId(peer_id),
-            port: 6881,
             have: if spec.complete { Bitfield::full(pieces) } else { Bitfield::new(pieces) },
-            wanted: Bitfield::full(pieces),
-            weights: Vec::new(),
-            order: Default::default(),
-            partial: Default::default(),
-            memory: Budget::default().share(Counter::default().torrent()),
-            downloaded: 0,
-            uploaded: 0,
             max_peers: spec.max_peers,
             upload_slots: spec.slots,
             seed: self.rng.u64(..),
+            ..SwarmConfig::for_tests(self.layout.clone())
         };
         change(&mut config);
         let trackers = vec![vec!["http://tracker.test/announce".into()]];

@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 use super::super::{Hello, Input, Output, Swarm, SwarmConfig};
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
-use crate::budget::Budget;
 use crate::event::{Direction, State};
 use crate::finder::{DialEnd, Finder, FinderOutput, Origin, Rules};
-use crate::ids::WireHash;
-use crate::ids::{Counter, PeerKey};
+use crate::ids::PeerKey;
 use crate::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
 use crate::transfer::Transfer;
 use crate::wire::extended::{self, ExtensionHandshake};
@@ -52,25 +50,7 @@ impl Table {
     pub(super) fn with(num: u32, blocks: u32, change: impl FnOnce(&mut SwarmConfig)) -> Table {
         let size = u64::from(num * blocks) * u64::from(BLOCK_LENGTH);
         let layout = Arc::new(Layout::new(blocks * BLOCK_LENGTH, [(size, false)]).unwrap());
-        let mut config = SwarmConfig {
-            info_hash: WireHash([7; 20]),
-            layout: layout.clone(),
-            metadata: Arc::default(),
-            peer_exchange: false,
-            peer_id: PeerId([b'm'; 20]),
-            port: 6881,
-            have: Bitfield::new(num),
-            wanted: Bitfield::full(num),
-            weights: Vec::new(),
-            order: Default::default(),
-            partial: Default::default(),
-            memory: Budget::default().share(Counter::default().torrent()),
-            downloaded: 0,
-            uploaded: 0,
-            max_peers: 50,
-            upload_slots: 4,
-            seed: 1,
-        };
+        let mut config = SwarmConfig::for_tests(layout.clone());
         change(&mut config);
         let now = Instant::now();
         let finder = Finder::new(Vec::new(), Rules::default(), config.seed);
