@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::tracker::Tracker;
-use super::{Announce, AnnounceEvent, Announcer, Token};
+use super::{Announce, AnnounceEvent, Announcer, AnnouncerPhase, Token};
 
 impl Announcer {
     /// From now on only these trackers, of those that there are, are the torrent's. The others are told `stopped` if they know us, also if
@@ -22,13 +22,20 @@ impl Announcer {
             let is_told = tracker.outstanding.is_some_and(|it| it.event == Some(AnnounceEvent::Stopped));
             tracker.owes_stopped = tracker.knows_us && !is_told;
             has_named |= tracker.has_named_peers();
+            // The round does not wait for it.
+            let was_in_round =
+                tracker.outstanding.as_mut().is_some_and(|it| std::mem::take(&mut it.in_round));
+            if let Some(round) = self.round.as_mut().filter(|_| was_in_round) {
+                round.waiting = round.waiting.saturating_sub(1);
+                round.patience_ends = now;
+            }
         }
         for tier in &mut self.tiers {
             tier.retain(|&index| !self.trackers[index].dismissed);
         }
-        if self.trackers.iter().any(|tracker| tracker.dismissed) && self.next_round.is_some() {
-            // Whoever has answered for all of them is gone.
-            self.round = None;
+        let is_between_rounds = self.round.is_none() && self.phase == AnnouncerPhase::Running;
+        if is_between_rounds && self.trackers.iter().any(|tracker| tracker.dismissed) {
+            // Whoever has answered for all of them may be gone.
             (self.next_round, self.early_round) = (Some(now), Some(now));
         }
         has_named
