@@ -40,6 +40,16 @@ impl Local {
             _ => false,
         }
     }
+
+    /// Whether what comes from `source` comes from its network. Link-local addresses are alike on all interfaces, so theirs has to be the same:
+    /// in IPv6 a socket that has joined a group on one interface also gets what others of the machine have joined it for on others.
+    fn is_linked_to(&self, source: SocketAddr) -> bool {
+        let by_it = match source {
+            SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => v6.scope_id() == self.interface,
+            _ => true,
+        };
+        by_it && self.has(source.ip())
+    }
 }
 
 /// The sockets.
@@ -97,8 +107,8 @@ impl Lan {
     }
 
     /// Whether a packet comes from a network that one of the interfaces is in.
-    pub(crate) fn is_on_link(&self, source: IpAddr) -> bool {
-        self.networks.iter().any(|local| local.has(source))
+    pub(crate) fn is_on_link(&self, source: SocketAddr) -> bool {
+        self.networks.iter().any(|local| local.is_linked_to(source))
     }
 
     /// Looks at which interfaces there are, and joins the groups on those that are new.
@@ -239,6 +249,9 @@ mod tests {
         assert!(has(lan, "192.168.7.200") && !has(lan, "192.168.8.9") && !has(lan, "fe80::1"));
         let link = local("fe80::9", "ffff:ffff:ffff:ffff::");
         assert!(has(link, "fe80::1:2") && !has(link, "2001:db8::1"));
+        let linked = |local: Local, source: &str| local.is_linked_to(source.parse().unwrap());
+        assert!(linked(link, "[fe80::1:2%1]:6771") && !linked(link, "[fe80::1:2%2]:6771"));
+        assert!(linked(lan, "192.168.7.200:6771"));
     }
 
     #[test]

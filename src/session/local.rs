@@ -69,7 +69,7 @@ impl LocalNetwork {
         source: SocketAddr,
     ) -> Vec<(WireHash, SocketAddr)> {
         let Some(announce) = LsdAnnounce::decode(packet) else { return Vec::new() };
-        let on_link = self.lan.is_on_link(source.ip());
+        let on_link = self.lan.is_on_link(source);
         self.discovery.on_packet(now, &announce, source, on_link)
     }
 }

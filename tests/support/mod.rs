@@ -8,6 +8,7 @@ pub mod crafted;
 pub mod events;
 pub mod fixture;
 pub mod hub;
+pub mod networks;
 pub mod process;
 pub mod system;
 pub mod terminal;

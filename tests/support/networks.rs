@@ -1,0 +1,149 @@
+//! Networks of our own: a namespace for each machine, and a program that carries packets from each to all others of its network and tells of
+//! those by UDP. Nothing of it ever reaches a real network.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::clients::{Btget, is_in_path};
+use super::process::{Process, wait_until};
+use super::system::is_root;
+
+/// Whether we may have networks of our own, with IPv6.
+pub fn can_have_networks() -> bool {
+    let probe = "ip tuntap add a mode tun && ip -6 addr add fe80::1/64 dev a nodad";
+    is_root()
+        && ["ip", "nsenter", "python3", "unshare"].iter().all(|tool| is_in_path(tool))
+        && Command::new("unshare")
+            .args(["--net", "sh", "-c", probe])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+}
+
+/// Its arguments are the machines' devices: process of its namespace, name, network. Tells of each UDP packet from which device it
+/// comes, from and to which address; and its TTL if it is to the port of local discovery, else to which port it is.
+const CABLES: &str = r"
+import ctypes, fcntl, os, select, socket, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+networks, names = {}, {}
+for argument in sys.argv[1:]:
+    process, name, network = argument.split(':')
+    if libc.setns(os.open('/proc/%s/ns/net' % process, os.O_RDONLY), 0): raise OSError(ctypes.get_errno(), 'setns')
+    tun = os.open('/dev/net/tun', os.O_RDWR)
+    fcntl.ioctl(tun, 0x400454ca, struct.pack('16sH22x', name.encode(), 0x1001))
+    networks[tun], names[tun] = network, name
+print('ready', flush=True)
+while True:
+    for tun in select.select(list(networks), [], [])[0]:
+        try: packet = os.read(tun, 65536)
+        except OSError: continue
+        for other in networks:
+            if other != tun and networks[other] == networks[tun]:
+                try: os.write(other, packet)
+                except OSError: pass
+        six = packet[0] >> 4 == 6
+        family, start, place = (socket.AF_INET6, 40, 8) if six else (socket.AF_INET, (packet[0] & 15) * 4, 12)
+        length = 16 if six else 4
+        if packet[6 if six else 9] == 17:
+            ends = [socket.inet_ntop(family, packet[at:at + length]) for at in (place, place + length)]
+            port = struct.unpack('>H', packet[start + 2:start + 4])[0]
+            if port == 6771: print('packet %s %s %s %d' % (names[tun], *ends, packet[7 if six else 8]), flush=True)
+            else: print('other %s %s %s %d' % (names[tun], *ends, port), flush=True)
+";
+
+/// A machine: it is there as long as its namespace is held.
+pub struct Machine(Child);
+
+impl Machine {
+    fn new() -> Machine {
+        let own = fs::read_link("/proc/self/ns/net").unwrap();
+        let holder = Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+        let its = format!("/proc/{}/ns/net", holder.id());
+        wait_until("a namespace", String::new, || fs::read_link(&its).ok().filter(|its| *its != own));
+        Machine(holder)
+    }
+
+    /// A command in it.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(self.option()).arg(program);
+        command
+    }
+
+    pub fn shell(&self, text: &str) {
+        assert!(self.command("sh").args(["-ec", text]).status().unwrap().success(), "{text}");
+    }
+
+    /// The option of nsenter that goes there.
+    pub fn option(&self) -> String {
+        format!("--net=/proc/{}/ns/net", self.0.id())
+    }
+
+    /// A btget with this torrent or link, these options and all events.
+    pub fn btget(&self, torrent: impl AsRef<OsStr>, folder: &Path, options: &[&str]) -> Btget {
+        let mut command = self.command(Btget::program());
+        command.arg(torrent).arg("--basedir").arg(folder);
+        command.args(["--state-dir", "", "--port", "0", "--json"]).args(options);
+        Btget::run(&mut command)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Machines `1` to `3` on one network at 10.1.0.N and fe80::N by device `dN`; the first is also on another one, at 10.2.0.1 by `e1`, where
+/// there is the fourth at 10.2.0.4 by `e4`.
+pub struct World {
+    machines: Vec<Machine>,
+    pub cables: Process,
+}
+
+impl World {
+    pub fn new() -> World {
+        let machines: Vec<Machine> = (0..4).map(|_| Machine::new()).collect();
+        let pid = |number: usize| machines[number - 1].0.id();
+        let mut command = Command::new("python3");
+        command.args(["-c", CABLES]);
+        command.args((1..=3).map(|number| format!("{}:d{number}:d", pid(number))));
+        command.args([1, 4].map(|number| format!("{}:e{number}:e", pid(number))));
+        let mut cables = Process::start("the cables", &mut command);
+        cables.wait_for_line(&["ready"]);
+        let world = World { machines, cables };
+        let address = |net: u8, device: &str, number: usize| {
+            format!(
+                "ip link set lo up; ip link set {device}{number} up; ip addr add 10.{net}.0.{number}/24 dev {device}{number};
+                 ip -6 addr add fe80::{number}/64 dev {device}{number} nodad;"
+            )
+        };
+        (1..=3).for_each(|number| world.machine(number).shell(&address(1, "d", number)));
+        [1, 4].iter().for_each(|&number| world.machine(number).shell(&address(2, "e", number)));
+        world
+    }
+
+    pub fn machine(&self, number: usize) -> &Machine {
+        &self.machines[number - 1]
+    }
+
+    /// Packets of discovery that this device has sent: from, to, TTL.
+    pub fn sent_by(&self, device: &str) -> Vec<String> {
+        let start = format!("packet {device} ");
+        self.cables.lines().iter().filter_map(|line| line.strip_prefix(&start)).map(str::to_owned).collect()
+    }
+
+    /// UDP packets that this device has sent for anything but discovery: from, to, port.
+    pub fn other_packets_by(&self, device: &str) -> Vec<String> {
+        let start = format!("other {device} ");
+        self.cables.lines().iter().filter_map(|line| line.strip_prefix(&start)).map(str::to_owned).collect()
+    }
+
+    /// Waits until the device has sent so many.
+    pub fn wait_for_packets(&self, device: &str, count: usize) {
+        wait_until("packets", || self.cables.story(), || (self.sent_by(device).len() >= count).then_some(()));
+    }
+}
