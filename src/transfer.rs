@@ -196,7 +196,8 @@ impl Transfer {
                         self.swarm.close_flooding(now, peer);
                     }
                 }
-                PeerReport::Seed(peer) => self.finder.is_seed(peer),
+                PeerReport::Seed(peer, is_seed) => self.finder.set_seed(peer, is_seed),
+                PeerReport::AlsoAt(peer, ip) => self.finder.also_at(now, peer, ip),
                 PeerReport::Parted(peer, callable, how) => self.finder.parted(now, peer, callable, how),
                 PeerReport::Banned(address, pause) => self.finder.ban(now, address, pause),
             }

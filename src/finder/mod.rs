@@ -14,7 +14,7 @@ mod rules;
 mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::event::{Direction, Kind, PeersFound, Severity, WantedEvents};
@@ -271,9 +271,18 @@ impl Finder {
         self.pex.listens(now, peer, callable);
     }
 
-    /// A peer has everything; others are told so.
-    pub fn is_seed(&mut self, peer: PeerKey) {
-        self.pex.set_flags(peer, PexFlags::SEED);
+    /// Whether a peer wants nothing more; others are told so.
+    pub fn set_seed(&mut self, peer: PeerKey, is_seed: bool) {
+        self.pex.set_flags(peer, PexFlags::default().with(PexFlags::SEED, is_seed));
+    }
+
+    /// A peer says that it can be reached at this address of the other family, too (BEP 10 `ipv4`, `ipv6`). That it is the peer's own
+    /// nobody knows, so it counts as one that a peer has told us of; it is not called while there is the connection.
+    pub fn also_at(&mut self, now: Instant, peer: PeerKey, ip: IpAddr) {
+        if let Some(address) = self.pex.also_at(peer, ip) {
+            self.found(now, [address], Origin::PeerExchange);
+            self.candidates.occupy(address);
+        }
     }
 
     /// Whether a peer wants to be told of others (BEP 11).
@@ -318,14 +327,15 @@ impl Finder {
 
     /// A connection has ended, with a peer that can be called at this address, if that is known.
     pub fn parted(&mut self, now: Instant, peer: PeerKey, callable: Option<SocketAddr>, how: Parting) {
-        self.pex.gone(now, peer);
-        let Some(address) = callable else { return };
-        match how {
-            Parting::Useful => self.candidates.on_disconnect(now, address, false),
-            Parting::Useless => self.candidates.on_disconnect(now, address, true),
-            // Nor is it to take the place back before the others have had their turn.
-            Parting::Fruitless | Parting::Displaced => self.candidates.on_failure(now, address),
-            Parting::Unruly => self.candidates.on_breach(now, address),
+        let also_at = self.pex.gone(now, peer);
+        for address in callable.into_iter().chain(also_at) {
+            match how {
+                Parting::Useful => self.candidates.on_disconnect(now, address, false),
+                Parting::Useless => self.candidates.on_disconnect(now, address, true),
+                // Nor is it to take the place back before the others have had their turn.
+                Parting::Fruitless | Parting::Displaced => self.candidates.on_failure(now, address),
+                Parting::Unruly => self.candidates.on_breach(now, address),
+            }
         }
     }
 

@@ -51,6 +51,8 @@ struct Link {
     address: SocketAddr,
     /// Where the peer can be called, if we have done so or it has said.
     callable: Option<SocketAddr>,
+    /// Where else it can be called, in the other family, as it has said.
+    also_at: Option<SocketAddr>,
     flags: PexFlags,
     /// It wants messages.
     wants: bool,
@@ -115,6 +117,7 @@ impl Pex {
         let link = Link {
             address,
             callable: None,
+            also_at: None,
             flags: PexFlags::default(),
             wants: false,
             next_message: now,
@@ -141,6 +144,17 @@ impl Pex {
         }
     }
 
+    /// The peer says that it listens at this address, too, which is of the other family. Gives where to call it; `None`: the port is not
+    /// known, it is not the first such address, it makes no sense, or nothing is to be believed.
+    pub fn also_at(&mut self, peer: PeerKey, ip: IpAddr) -> Option<SocketAddr> {
+        let link = self.links.get_mut(&peer).filter(|link| !self.silent && link.also_at.is_none())?;
+        let address = SocketAddr::new(ip.to_canonical(), link.callable?.port());
+        let source = link.address.ip().to_canonical();
+        let is_other = address.is_ipv4() != source.is_ipv4() && !self.own.contains(&address);
+        link.also_at = Some(address).filter(|&address| is_other && may_tell(source, address));
+        link.also_at
+    }
+
     /// What is known of the peer, for others; [`PexFlags::OUTGOING`] stays once it is set.
     pub fn set_flags(&mut self, peer: PeerKey, flags: PexFlags) {
         if let Some(link) = self.links.get_mut(&peer) {
@@ -158,9 +172,15 @@ impl Pex {
         self.plan(now, peer);
     }
 
-    /// The connection has ended.
-    pub fn gone(&mut self, now: Instant, peer: PeerKey) {
-        let Some(link) = self.links.remove(&peer) else { return };
+    /// The connection has ended. Gives what [`Pex::also_at`] gave of this peer.
+    pub fn gone(&mut self, now: Instant, peer: PeerKey) -> Option<SocketAddr> {
+        let link = self.links.remove(&peer)?;
+        let also_at = link.also_at;
+        self.leave(now, peer, link);
+        also_at
+    }
+
+    fn leave(&mut self, now: Instant, peer: PeerKey, link: Link) {
         if let Some(due) = link.due {
             self.due.remove(&(due, peer));
         }
@@ -443,7 +463,9 @@ mod tests {
         let messages = run(&mut pex, now, now + seconds(1000));
         let numbers: Vec<_> = messages.iter().map(|(_, _, message)| message.added.len()).collect();
         assert_eq!(numbers, [50, 50, 20]);
-        (2..=121).for_each(|number| pex.gone(now + seconds(1000), PeerKey(number)));
+        for number in 2..=121 {
+            pex.gone(now + seconds(1000), PeerKey(number));
+        }
         let numbers: Vec<_> = run(&mut pex, now, now + seconds(2000))
             .iter()
             .map(|(_, _, message)| message.dropped.len())

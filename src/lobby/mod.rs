@@ -258,7 +258,7 @@ impl Lobby {
     }
 
     fn offer(&self) -> Offer {
-        Offer { metadata: true, pex: self.config.peer_exchange, ..Offer::default() }
+        Offer { metadata: true, pex: self.config.peer_exchange, dont_have: true }
     }
 
     /// Why a connection is not wanted.

@@ -2,9 +2,10 @@
 
 use crate::layout::PieceIndex;
 use crate::wire::Message;
+use crate::wire::extended::{HANDSHAKE_ID, LT_DONTHAVE_ID};
 
-/// Pieces that a peer may tell of one by one.
-const MAX_HAVES: usize = 16 * 1024;
+/// Pieces of which a peer may tell one by one that it has them, or has them no more.
+const MAX_NEWS: usize = 16 * 1024;
 
 /// Extension handshakes that are kept; clients send one or two.
 const MAX_HANDSHAKES: usize = 8;
@@ -17,11 +18,19 @@ const MAX_HINTS: usize = 64;
 pub(super) struct Said {
     /// Bitfield, have all or have none.
     pieces: Option<Message>,
-    haves: Vec<PieceIndex>,
+    /// Pieces that it has since, or has no more (BEP 54), in the order in which it has said so.
+    news: Vec<News>,
     handshakes: Vec<Message>,
     hints: Vec<Message>,
     unchokes: bool,
     interested: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum News {
+    Have(PieceIndex),
+    /// The payload of a message of `lt_donthave`.
+    DontHave([u8; 4]),
 }
 
 /// A peer says more than can be kept.
@@ -36,9 +45,12 @@ impl Said {
                 // What came before it is in it, or was not true.
                 self.pieces = Some(message);
             }
-            Message::Have(piece) if self.haves.len() < MAX_HAVES => self.haves.push(piece),
-            Message::Extended { .. } if self.handshakes.len() < MAX_HANDSHAKES => {
+            Message::Have(piece) if self.news.len() < MAX_NEWS => self.news.push(News::Have(piece)),
+            Message::Extended { id: HANDSHAKE_ID, .. } if self.handshakes.len() < MAX_HANDSHAKES => {
                 self.handshakes.push(message)
+            }
+            Message::Extended { id: LT_DONTHAVE_ID, ref payload } if self.news.len() < MAX_NEWS => {
+                self.news.extend(payload.as_slice().try_into().ok().map(News::DontHave));
             }
             Message::Have(_) | Message::Extended { .. } => return Err(TooMuch),
             Message::Suggest(_) | Message::AllowedFast(_) if self.hints.len() < MAX_HINTS => {
@@ -62,15 +74,17 @@ impl Said {
             _ => 0,
         };
         let whole = self.pieces.iter().chain(&self.handshakes).map(length).sum::<usize>();
-        let (haves, hints) = (self.haves.capacity(), self.hints.capacity());
-        whole + haves * size_of::<PieceIndex>() + hints * size_of::<Message>()
+        let (news, hints) = (self.news.capacity(), self.hints.capacity());
+        whole + news * size_of::<News>() + hints * size_of::<Message>()
     }
 
     /// It, said again, in an order in which it can be said.
     pub(super) fn into_messages(self) -> Vec<Message> {
-        let haves = self.haves.into_iter().map(Message::Have);
-        let mut messages: Vec<Message> =
-            self.pieces.into_iter().chain(self.handshakes).chain(haves).collect();
+        let news = self.news.into_iter().map(|news| match news {
+            News::Have(piece) => Message::Have(piece),
+            News::DontHave(payload) => Message::Extended { id: LT_DONTHAVE_ID, payload: payload.to_vec() },
+        });
+        let mut messages: Vec<Message> = self.pieces.into_iter().chain(self.handshakes).chain(news).collect();
         messages.extend(self.hints);
         messages.extend(self.interested.then_some(Message::Interested));
         messages.extend(self.unchokes.then_some(Message::Unchoke));
@@ -85,12 +99,15 @@ mod tests {
     #[test]
     fn what_still_counts_is_said_again_the_pieces_first() {
         let mut said = Said::default();
-        let extended = Message::Extended { id: 0, payload: b"de".to_vec() };
+        let extended = Message::Extended { id: HANDSHAKE_ID, payload: b"de".to_vec() };
+        let lost = Message::Extended { id: LT_DONTHAVE_ID, payload: vec![0, 0, 0, 4] };
         for message in [
             extended.clone(),
             Message::HaveNone,
             Message::Unchoke,
             Message::Have(PieceIndex(3)),
+            lost.clone(),
+            Message::Have(PieceIndex(4)),
             Message::Choke,
             Message::Interested,
             Message::AllowedFast(PieceIndex(1)),
@@ -103,6 +120,8 @@ mod tests {
             Message::HaveNone,
             extended,
             Message::Have(PieceIndex(3)),
+            lost,
+            Message::Have(PieceIndex(4)),
             Message::AllowedFast(PieceIndex(1)),
             Message::Interested,
             Message::Unchoke,
@@ -114,7 +133,7 @@ mod tests {
     fn who_says_ever_more_is_not_borne() {
         let mut said = Said::default();
         let all = (0..1 << 20).map(|piece| Message::Have(PieceIndex(piece)));
-        assert_eq!(all.take_while(|message| said.note(message.clone()).is_ok()).count(), MAX_HAVES);
+        assert_eq!(all.take_while(|message| said.note(message.clone()).is_ok()).count(), MAX_NEWS);
         let mut said = Said::default();
         let message = Message::Extended { id: 0, payload: vec![0; 1000] };
         assert!((0..100).any(|_| said.note(message.clone()).is_err()));

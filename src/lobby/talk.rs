@@ -64,7 +64,8 @@ impl Lobby {
                     self.close_unruly(now, peer, "far too many messages of peer exchange");
                 }
             }
-            Ok(Extended::DontHave(_) | Extended::Unknown(_)) => {}
+            Ok(Extended::DontHave(_)) => self.keep(now, peer, Message::Extended { id, payload }),
+            Ok(Extended::Unknown(_)) => {}
             Err(error) => self.close_unruly(now, peer, &error.to_string()),
         }
     }
@@ -77,6 +78,9 @@ impl Lobby {
             let callable = SocketAddr::new(waiting.hello.address.ip(), port);
             waiting.callable = Some(callable);
             self.finder.listens(now, peer, callable);
+        }
+        if let Some(ip) = theirs.ip_beside(waiting.hello.address.ip()) {
+            self.finder.also_at(now, peer, ip);
         }
         self.finder.wants_exchange(now, peer, waiting.extensions.id_of(UT_PEX).is_some());
         let offered = waiting.extensions.id_of(UT_METADATA).is_some();

@@ -7,7 +7,7 @@ use crate::finder::{Origin, Rules};
 use crate::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
 use crate::swarm::{Output, Swarm, SwarmConfig};
 use crate::transfer::Transfer;
-use crate::wire::extended::{MetadataMessage, PexFlags, PexMessage};
+use crate::wire::extended::{LT_DONTHAVE, MetadataMessage, PexFlags, PexMessage, encode_dont_have};
 
 /// The id under which these peers want messages of `ut_metadata`, and of `ut_pex`.
 const THEIR_METADATA: u8 = 9;
@@ -16,6 +16,7 @@ const THEIR_PEX: u8 = 8;
 /// Ours, as our handshakes say.
 const OUR_METADATA: u8 = 1;
 const OUR_PEX: u8 = 2;
+const OUR_DONT_HAVE: u8 = 3;
 
 /// The torrent's own, and one of the user's.
 const TRACKER: &str = "http://t.example/a";
@@ -220,7 +221,7 @@ fn each_is_greeted_in_the_words_that_it_knows() {
     let said = house.said_to(all);
     assert_eq!((&said[0], said.len()), (&Message::HaveNone, 2));
     let ours = their_handshake(&said[1]);
-    assert_eq!(ours.extensions.len(), 2);
+    assert_eq!(ours.extensions.len(), 3);
     assert_eq!((ours.port, ours.your_ip), (Some(7000), Some(address(all.0).ip())));
     assert_eq!(ours.metadata_size, None);
     let fast = house.connect_as(Direction::In, Reserved::FAST);
@@ -493,7 +494,9 @@ fn peers_are_told_of_one_another_until_it_is_private() {
     house.say(peers[1], pex([501]));
     let newcomer = house.connect();
     let greeting = house.said_to(newcomer);
-    assert_eq!(their_handshake(&greeting[1]).extensions, [(UT_METADATA.to_owned(), OUR_METADATA)]);
+    let offered =
+        [(LT_DONTHAVE, OUR_DONT_HAVE), (UT_METADATA, OUR_METADATA)].map(|(n, id)| (n.to_owned(), id));
+    assert_eq!(their_handshake(&greeting[1]).extensions, offered);
     house.say(newcomer, ut_metadata(Some(20)));
     house.say(newcomer, pex([502]));
     house.wait(Duration::from_secs(140));
@@ -636,7 +639,7 @@ fn guests_are_greeted_once_and_asked_by_what_they_have_said() {
     let said = sent_to(&outputs, giver);
     assert!(!said.contains(&Message::HaveNone), "{said:?}");
     let ours = their_handshake(&said[0]);
-    assert_eq!((ours.metadata_size, ours.extensions.len()), (Some(20), 2));
+    assert_eq!((ours.metadata_size, ours.extensions.len()), (Some(20), 3));
     let block = Block { piece: PieceIndex(2), begin: 0, length: BLOCK_LENGTH };
     assert!(said.contains(&Message::Request(block)), "{said:?}");
     assert_eq!(sent_to(&outputs, old), [Message::Interested]);
@@ -693,4 +696,28 @@ fn a_guest_is_not_told_of_others_twice_in_a_minute() {
         while transfer.poll_finder(at).is_some() {}
     }
     assert!(!sent_to(&outputs, peers[0]).iter().any(tells));
+}
+
+#[test]
+fn what_a_guest_has_lost_and_that_it_wants_nothing_count_in_the_swarm() {
+    let mut house = House::new();
+    let (loser, taker) = (house.connect(), house.connect());
+    house.say(loser, Message::HaveAll);
+    house.say(loser, Message::Extended { id: OUR_DONT_HAVE, payload: encode_dont_have(PieceIndex(2)) });
+    let upload_only = ExtensionHandshake { upload_only: Some(true), ..ExtensionHandshake::default() };
+    house.say(taker, Message::from(&upload_only));
+    // Nothing that it says is no message of this.
+    let odd = house.connect();
+    house.say(odd, Message::Extended { id: OUR_DONT_HAVE, payload: vec![1] });
+    assert!(house.is_closed(odd));
+    let (transfer, _) = transfer_of(&mut house, [], &[7; 20]);
+    let pieces: Vec<u32> = transfer.swarm().peers(Instant::now()).iter().map(|peer| peer.pieces).collect();
+    assert_eq!(pieces, [3, 0]);
+
+    let mut house = House::new();
+    let taker = house.connect();
+    house.say(taker, Message::from(&upload_only));
+    let (_, outputs) = transfer_of(&mut house, [0, 1, 2, 3], &[7; 20]);
+    let closed = |output: &Output| matches!(output, Output::Close(peer, reason) if *peer == taker && reason == "both complete");
+    assert!(outputs.iter().any(closed), "{outputs:?}");
 }

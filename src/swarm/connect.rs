@@ -186,7 +186,7 @@ impl Swarm {
     /// The extensions that we want messages of.
     pub(super) fn offer(&self) -> Offer {
         let pex = self.config.peer_exchange;
-        Offer { metadata: self.server.size().is_some(), pex, ..Offer::default() }
+        Offer { metadata: self.server.size().is_some(), pex, dont_have: true }
     }
 
     /// A peer tells us of others far too often.
@@ -223,6 +223,7 @@ impl Swarm {
     pub(super) fn on_extension_handshake(&mut self, now: Instant, key: PeerKey, theirs: ExtensionHandshake) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.extensions.update(&theirs);
+        let other_ip = theirs.ip_beside(peer.address.ip());
         let wants = peer.extensions.id_of(UT_PEX).is_some();
         self.reports.push(PeerReport::Wants(key, wants));
         if let Some(reqq) = theirs.request_queue {
@@ -238,9 +239,11 @@ impl Swarm {
             peer.callable = Some(callable);
             self.reports.push(PeerReport::Listens(key, callable));
         }
+        self.reports.extend(other_ip.map(|ip| PeerReport::AlsoAt(key, ip)));
         self.may_have_room.insert(key);
         if let Some(upload_only) = theirs.upload_only {
             peer.upload_only = upload_only;
+            self.report_seed(key);
             self.update_interest(now, key);
         }
     }

@@ -11,7 +11,7 @@ use crate::blocks::BlockData;
 use crate::event::State;
 use crate::ids::{PeerKey, Source};
 use crate::layout::{Block, PieceIndex};
-use crate::wire::extended::{MetadataMessage, UT_METADATA};
+use crate::wire::extended::{LT_DONTHAVE, MetadataMessage, UT_METADATA};
 use crate::wire::{Extended, Message};
 
 /// After a peer has refused a block, so long it is not asked for any of that piece; doubled with each
@@ -104,8 +104,9 @@ impl Swarm {
                     self.reports.push(PeerReport::Tells(key, peer.address, message));
                 }
             }
+            Ok(Extended::DontHave(piece)) => self.on_dont_have(now, key, piece),
             // Nothing is asked of anybody, and nothing else is offered.
-            Ok(Extended::Metadata(_) | Extended::DontHave(_) | Extended::Unknown(_)) => {}
+            Ok(Extended::Metadata(_) | Extended::Unknown(_)) => {}
             Err(error) => {
                 let reason = error.to_string();
                 self.peer_error(key, &reason);
@@ -124,13 +125,11 @@ impl Swarm {
         }
         self.picker.on_leave(&peer.pieces, peer.counted_as_seed);
         peer.counted_as_seed = pieces.is_full();
-        if peer.counted_as_seed {
-            self.reports.push(PeerReport::Seed(key));
-        }
         self.picker.on_join(&pieces);
         peer.interesting =
             pieces.iter().filter(|&p| self.wanted.contains(p) && !self.have.contains(p)).count() as u32;
         peer.pieces = pieces;
+        self.report_seed(key);
         self.update_interest(now, key);
     }
 
@@ -148,6 +147,41 @@ impl Swarm {
             self.may_have_room.insert(key);
         }
         self.update_interest(now, key);
+    }
+
+    /// The peer has lost this piece (BEP 54).
+    fn on_dont_have(&mut self, now: Instant, key: PeerKey, piece: PieceIndex) {
+        if !self.config.layout.contains(piece) {
+            let reason = format!("{LT_DONTHAVE} of piece {}, which does not exist", piece.0);
+            return self.close_unruly(now, key, reason);
+        }
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.pieces.contains(piece)) else { return };
+        if std::mem::replace(&mut peer.counted_as_seed, false) {
+            // It is counted piece by piece from now on.
+            self.picker.on_leave(&peer.pieces, true);
+            peer.pieces.remove(piece);
+            self.picker.on_join(&peer.pieces);
+        } else {
+            peer.pieces.remove(piece);
+            self.picker.on_lost(piece);
+        }
+        if self.wanted.contains(piece) && !self.have.contains(piece) {
+            peer.interesting -= 1;
+        }
+        peer.allowed_fast.retain(|&allowed| allowed != piece);
+        peer.current = peer.current.filter(|&current| current != piece);
+        // It could not send them.
+        self.cancel_requests(now, key, &[piece]);
+        self.report_seed(key);
+        self.update_interest(now, key);
+        self.wake_idle();
+    }
+
+    /// Others may be told whether the peer wants nothing (BEP 11).
+    pub(super) fn report_seed(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.get(&key) {
+            self.reports.push(PeerReport::Seed(key, peer.wants_nothing()));
+        }
     }
 
     pub(super) fn update_interest(&mut self, now: Instant, key: PeerKey) {

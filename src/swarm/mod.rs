@@ -26,7 +26,7 @@ mod want;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -190,8 +190,10 @@ pub enum PeerReport {
     Wants(PeerKey, bool),
     /// A peer at this address tells of others.
     Tells(PeerKey, SocketAddr, PexMessage),
-    /// A peer has everything.
-    Seed(PeerKey),
+    /// Whether a peer wants nothing more: it has everything, or says so (BEP 21).
+    Seed(PeerKey, bool),
+    /// A peer says that it can be reached at this address of the other family, too (BEP 10 `ipv4`, `ipv6`).
+    AlsoAt(PeerKey, IpAddr),
     /// A connection has ended, with a peer that can be called at this address, if that is known.
     Parted(PeerKey, Option<SocketAddr>, Parting),
     /// The machine at this address has sent corrupt data: nobody there is to be dealt with any more, or for so long.

@@ -235,6 +235,11 @@ impl Picker {
         self.shift(piece, |availability| availability.saturating_add(1));
     }
 
+    /// A peer that is not counted as one that has everything has `piece` no more.
+    pub(super) fn on_lost(&mut self, piece: PieceIndex) {
+        self.shift(piece, |availability| availability.saturating_sub(1));
+    }
+
     /// A peer that has `pieces` came.
     pub(super) fn on_join(&mut self, pieces: &Bitfield) {
         if pieces.is_full() {
@@ -249,9 +254,7 @@ impl Picker {
         if counted_as_seed {
             self.seeds = self.seeds.saturating_sub(1);
         } else {
-            for piece in pieces.iter() {
-                self.shift(piece, |availability| availability.saturating_sub(1));
-            }
+            pieces.iter().for_each(|piece| self.on_lost(piece));
         }
     }
 

@@ -50,7 +50,7 @@ impl Swarm {
     }
 
     /// Takes back what a peer was asked for of these pieces (in ascending order).
-    fn cancel_requests(&mut self, now: Instant, key: PeerKey, pieces: &[PieceIndex]) {
+    pub(super) fn cancel_requests(&mut self, now: Instant, key: PeerKey, pieces: &[PieceIndex]) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let in_flight = peer.in_flight.iter().map(|(block, _)| *block);
         let late = peer.late.iter().copied();

@@ -4,6 +4,7 @@ mod alone;
 mod bans;
 mod failed;
 mod floods;
+mod lost;
 mod many;
 mod memory;
 mod rates;

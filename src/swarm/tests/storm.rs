@@ -96,6 +96,7 @@ fn play(table: &mut Table, (what, peer, number): Op) {
             };
             table.input(Input::Want { wanted: pieces_wanted, weights: Vec::new(), order });
         }
+        38 => table.loses(key, PieceIndex(number % 6)),
         _ => answer_verify(table, number),
     }
 }

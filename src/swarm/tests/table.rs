@@ -179,6 +179,12 @@ impl Table {
         self.say(peer, Message::Extended { id: extended::HANDSHAKE_ID, payload });
     }
 
+    /// The peer says that it has this piece no more (BEP 54).
+    pub(super) fn loses(&mut self, peer: PeerKey, piece: PieceIndex) {
+        let payload = extended::encode_dont_have(piece);
+        self.say(peer, Message::Extended { id: extended::LT_DONTHAVE_ID, payload });
+    }
+
     pub(super) fn say(&mut self, peer: PeerKey, message: Message) {
         self.input(Input::Message(peer, message));
     }

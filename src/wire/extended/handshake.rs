@@ -99,6 +99,14 @@ impl ExtensionHandshake {
         encoded.and_then(|()| encoder.get_output()).expect("the keys are sorted, distinct and shallow")
     }
 
+    /// The address of the other family at which the sender says it can be reached, where it is connected by `ip`.
+    pub fn ip_beside(&self, ip: IpAddr) -> Option<IpAddr> {
+        match ip.to_canonical() {
+            IpAddr::V4(_) => self.ipv6.map(IpAddr::from),
+            IpAddr::V6(_) => self.ipv4.map(IpAddr::from),
+        }
+    }
+
     /// Reads a payload. What is there but makes no sense is taken as missing, and what we do not
     /// know is skipped; bytes after the dictionary are ignored.
     ///

@@ -19,6 +19,7 @@ pub use handshake::{
 pub use metadata::{
     MAX_METADATA_PIECES, MAX_METADATA_SIZE, METADATA_PIECE_LENGTH, MetadataMessage, usable_metadata_size,
 };
+pub(crate) use offer::LT_DONTHAVE_ID;
 pub use offer::{LT_DONTHAVE, Offer, UT_METADATA, UT_PEX, encode_dont_have};
 pub use pex::{MAX_PEX_PEERS, PexFlags, PexMessage};
 

@@ -15,7 +15,8 @@ pub const LT_DONTHAVE: &str = "lt_donthave";
 
 const UT_METADATA_ID: u8 = 1;
 const UT_PEX_ID: u8 = 2;
-const LT_DONTHAVE_ID: u8 = 3;
+/// The id under which we want messages of `lt_donthave`.
+pub(crate) const LT_DONTHAVE_ID: u8 = 3;
 
 /// The extensions that a connection of ours offers; by default none. Our ids for them are always the same.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
