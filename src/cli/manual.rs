@@ -183,7 +183,9 @@ is the name that the link gives, or the info hash.
 The exit code of the torrent, were it to end now, and why.
 .TP
 .BR BTGET_DONE , \ BTGET_WANTED , \ BTGET_LEFT , \ BTGET_DOWNLOADED , \ BTGET_UPLOADED
-Bytes.
+Bytes. While it is not known what a magnet link is,
+.BR BTGET_WANTED \ and \ BTGET_LEFT
+are empty.
 .PP
 Hooks run beside the transfer, and btget waits for them before it exits. One that takes longer than 10 minutes is
 killed. Of a hook that fails the exit code becomes that of btget: 127 if there is no such program, 126 if it cannot be

@@ -455,8 +455,8 @@ events! {
         text::count(*count, "event")
     ),
 
-    /// The outcome; counters as in progress. peers_found: how many were told of first by tracker, dht, pex, lsd and user; incoming:
-    /// how many called us.
+    /// The outcome; counters as in progress. wanted and left are not there if it never was known what the torrent is. peers_found: how
+    /// many were told of first by tracker, dht, pex, lsd and user; incoming: how many called us.
     ("summary", Info, keys "name, exit_code, reason, done, wanted, left, downloaded, uploaded, total_downloaded, total_uploaded, wasted, peers_found, elapsed, have, wanted_pieces") Summary {
         name: String,
         /// Not a key: the command line puts an exit code, made of it, in its place.
@@ -464,8 +464,10 @@ events! {
         verdict: Verdict,
         reason: String,
         done: u64,
-        wanted: u64,
-        left: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        wanted: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        left: Option<u64>,
         downloaded: u64,
         uploaded: u64,
         total_downloaded: u64,
@@ -476,10 +478,9 @@ events! {
         have: Pieces,
         wanted_pieces: Pieces,
     }
-    // A magnet link of which it never was known what it is: its size is a guess.
-    => match wanted_pieces.0.is_empty() && *left > 0 {
-        true => format!("{}: {}", escape(name), escape(reason)),
-        false => format!(
+    => match wanted {
+        None => format!("{}: {}", escape(name), escape(reason)),
+        Some(wanted) => format!(
             "{}: {}; {} of {} there, {} uploaded in {}",
             escape(name),
             escape(reason),
@@ -615,8 +616,8 @@ mod tests {
                 verdict: Verdict::Complete,
                 reason: reason(),
                 done: 1,
-                wanted: 1,
-                left: 0,
+                wanted: Some(1),
+                left: Some(0),
                 downloaded: 1,
                 uploaded: 1,
                 total_downloaded: 1,

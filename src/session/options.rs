@@ -228,7 +228,8 @@ pub struct Status {
     pub phase: Phase,
     /// Bytes in the torrent.
     pub total: u64,
-    /// Bytes of the pieces that the user wants.
+    /// Bytes of the pieces that the user wants. While it is not known what the torrent is, this and what is left are the size that its link tells,
+    /// or 1.
     pub wanted_bytes: u64,
     /// Wanted bytes that are not there yet.
     pub left: u64,
@@ -279,13 +280,15 @@ pub struct Status {
 impl Status {
     /// The summary event of a torrent that ends like this, or did; `elapsed` in seconds.
     pub fn summary(&self, verdict: Verdict, reason: String, elapsed: f64) -> Kind {
+        // Before that, its sizes are guesses.
+        let is_known = self.metadata.is_none();
         Kind::Summary {
             name: self.name.clone(),
             verdict,
             reason,
             done: self.wanted_bytes - self.left,
-            wanted: self.wanted_bytes,
-            left: self.left,
+            wanted: is_known.then_some(self.wanted_bytes),
+            left: is_known.then_some(self.left),
             downloaded: self.downloaded,
             uploaded: self.uploaded,
             total_downloaded: self.total_downloaded,

@@ -208,6 +208,7 @@ impl Hooks {
 fn environment(occasion: Occasion, about: &About, summary: &Kind) -> Environment {
     let mut environment = about.environment.clone();
     let occasion = if occasion == Occasion::Complete { "complete" } else { "error" };
+    let known = |bytes: &Option<u64>| bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
     environment.push(("BTGET_EVENT", occasion.into()));
     if let (Some(code), Kind::Summary { name, reason, done, wanted, left, downloaded, uploaded, .. }) =
         (exit_code(summary), summary)
@@ -218,8 +219,8 @@ fn environment(occasion: Occasion, about: &About, summary: &Kind) -> Environment
             ("BTGET_EXIT_CODE", code.to_string().into()),
             ("BTGET_REASON", escape(reason).into_owned().into()),
             ("BTGET_DONE", done.to_string().into()),
-            ("BTGET_WANTED", wanted.to_string().into()),
-            ("BTGET_LEFT", left.to_string().into()),
+            ("BTGET_WANTED", known(wanted).into()),
+            ("BTGET_LEFT", known(left).into()),
             ("BTGET_DOWNLOADED", downloaded.to_string().into()),
             ("BTGET_UPLOADED", uploaded.to_string().into()),
         ]);

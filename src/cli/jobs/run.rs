@@ -254,7 +254,7 @@ pub(super) fn save_torrent(config: &Config, metainfo: &Metainfo) -> Result<(), R
 
 /// The summary of a torrent of which nothing was done.
 pub(crate) fn not_begun(name: String, metainfo: Option<&Metainfo>, verdict: Verdict, reason: &str) -> Kind {
-    let size = metainfo.map_or(0, |metainfo| metainfo.layout.total());
+    let size = metainfo.map(|metainfo| metainfo.layout.total());
     let pieces = metainfo.map(|metainfo| 0..metainfo.layout.num_pieces()).into_iter().collect();
     Kind::Summary {
         name,

@@ -108,8 +108,9 @@ fn run_all(
     };
     signals::listen(at_once(config, exit), on_signal).map_err(|error| refused(no_signals(error)))?;
     if config.verbosity > Verbosity::Quiet && !config.torrent.metadata_only {
-        let about = torrents.iter().filter_map(|(given, _)| given.metainfo());
-        let said = about_folder(&config.torrent.basedir, about, "made");
+        let known: Vec<&Metainfo> = torrents.iter().filter_map(|(given, _)| given.metainfo()).collect();
+        let made = if known.is_empty() { "made once the metadata are there" } else { "made" };
+        let said = about_folder(&config.torrent.basedir, known.into_iter(), made);
         said.iter().for_each(|text| message_to_people(Mark::Plain, text, config.color_stderr));
     }
 

@@ -179,8 +179,8 @@ impl Report {
             verdict: self.verdict(),
             reason: self.reason(),
             done,
-            wanted,
-            left: wanted - done,
+            wanted: Some(wanted),
+            left: Some(wanted - done),
             downloaded: 0,
             uploaded: 0,
             total_downloaded: 0,
@@ -416,7 +416,7 @@ mod tests {
         else {
             panic!("a summary is a summary")
         };
-        assert_eq!((Exit::from(verdict).code(), done, wanted, left), (7, 64, 64 + 64 + 44, 108));
+        assert_eq!((Exit::from(verdict).code(), done, wanted, left), (7, 64, Some(64 + 64 + 44), Some(108)));
         assert_eq!(wanted_pieces, Pieces(vec![0..2, 4..5]));
     }
 }

@@ -133,27 +133,16 @@ fn wait(status: &Status) -> Option<String> {
 /// there, in seconds since its start; `None` if it never was. `None` for other events. A reason that a message has given
 /// already (`is_said`) is not repeated.
 pub(crate) fn outcome(summary: &Kind, path: &str, completed: Option<f64>, is_said: bool) -> Option<String> {
-    let Kind::Summary {
-        name,
-        verdict,
-        reason,
-        done,
-        wanted,
-        left,
-        downloaded,
-        uploaded,
-        elapsed,
-        wanted_pieces,
-        ..
-    } = summary
+    let Kind::Summary { name, verdict, reason, done, wanted, left, downloaded, uploaded, elapsed, .. } =
+        summary
     else {
         return None;
     };
     let name = escape(name);
-    // A magnet link of which it never was known what it is: its size is a guess.
-    if *left > 0 && wanted_pieces.0.is_empty() {
+    // What it is never was known.
+    let (Some(wanted), Some(left)) = (wanted, left) else {
         return Some(format!("{name}  {} (exit code {})", escape(reason), Exit::from(*verdict).code()));
-    }
+    };
     if *left > 0 || *verdict != Verdict::Complete {
         return Some(format!(
             "{name}  {:.1}% of {} there, up {}: {} (exit code {})",
@@ -203,8 +192,8 @@ mod tests {
             verdict,
             reason: "stopped by a signal".into(),
             done: 4096 - left,
-            wanted: 4096,
-            left,
+            wanted: Some(4096),
+            left: Some(left),
             downloaded,
             uploaded,
             total_downloaded: 9999,
@@ -220,8 +209,8 @@ mod tests {
     #[test]
     fn of_a_link_that_nobody_knows_the_last_line_says_no_size() {
         let mut kind = summary(Verdict::Stalled, 4096, 0, 0, 60.0);
-        if let Kind::Summary { wanted_pieces, .. } = &mut kind {
-            wanted_pieces.0.clear();
+        if let Kind::Summary { wanted, left, .. } = &mut kind {
+            (*wanted, *left) = (None, None);
         }
         let line = outcome(&kind, "", None, false).unwrap();
         assert_eq!(line, "ubuntu.iso\\n  stopped by a signal (exit code 5)");
