@@ -15,18 +15,22 @@ use serde_json::Value;
 use btget::metainfo::Magnet;
 use btget::metainfo::Metainfo;
 
-use support::clients::{Btget, Client, Libtorrent};
+use support::clients::{Btget, Client, Libtorrent, TRANSMISSION_PORT, Transmission};
 use support::events::is;
 use support::fixture::{Family, Fixture};
-use support::process::wait_until;
+use support::networks::{Machine, World, can_have_networks};
+use support::process::{Process, wait_until};
 use support::system::trial;
 
 fn main() -> ExitCode {
     let has_libtorrent = Client::Libtorrent.is_installed();
-    let tests: [(&str, bool, fn()); 6] = [
+    let has_transmission = Client::Transmission.is_installed() && can_have_networks();
+    let tests: [(&str, bool, fn()); 8] = [
         ("three_btgets_find_one_another", true, three),
         ("btget_and_libtorrent_find_one_another_by_btget", has_libtorrent, by_btget),
         ("btget_and_btget_find_one_another_by_libtorrent", has_libtorrent, by_libtorrent),
+        ("btget_and_transmission_find_one_another_by_btget", has_transmission, transmission_by_btget),
+        ("btget_and_btget_find_one_another_by_transmission", has_transmission, by_transmission),
         ("without_peer_exchange_they_do_not", true, without),
         ("a_private_torrent_has_not_one_message", has_libtorrent, private),
         ("a_link_that_turns_out_private_has_none_from_then_on", has_libtorrent, turns_out_private),
@@ -170,6 +174,78 @@ fn by_libtorrent() {
     wait_for_connection(&mut other, &mut one);
     // It understands what we tell it in turn.
     hub.wait_for_line(&["<== PEX"]);
+}
+
+/// On the second of these machines: it neither calls nor believes addresses of loopback.
+fn transmission(world: &World, fixture: &Fixture) -> Process {
+    let mut by = std::process::Command::new("nsenter");
+    by.arg(world.machine(2).option());
+    let folder = fixture.empty_folder("transmission");
+    let transmission = Transmission::start_by(by, &fixture.torrent(), "10.1.0.2", &folder);
+    wait_until(
+        "transmission to listen",
+        || transmission.story(),
+        || {
+            let look = "import socket; socket.create_connection(('10.1.0.2', 51413), 1)";
+            let mut command = world.machine(2).command("python3");
+            let seen = command.args(["-c", look]).stderr(std::process::Stdio::null()).status().unwrap();
+            seen.success().then_some(())
+        },
+    );
+    transmission
+}
+
+fn quiet_btget(machine: &Machine, fixture: &Fixture, label: &str, options: &[&str]) -> Btget {
+    let folder = fixture.empty_folder(label);
+    let options = [&["--no-lsd", "--events", "debug"], options].concat();
+    machine.btget(fixture.torrent(), &folder, &options)
+}
+
+/// transmission is told of somebody whom it does not know, and calls.
+fn transmission_by_btget() {
+    let (world, fixture) = (World::new(), fixture());
+    let _transmission = transmission(&world, &fixture);
+    let theirs = format!("10.1.0.2:{TRANSMISSION_PORT}");
+    let mut hub = quiet_btget(world.machine(1), &fixture, "hub", &["--peer", &theirs]);
+    wait_for_peer(&mut hub, &theirs);
+    let port = address_of(&mut hub).rsplit(':').next().unwrap().to_owned();
+    let hubs = format!("10.1.0.1:{port}");
+    let mut found = quiet_btget(world.machine(3), &fixture, "found", &["--no-pex", "--peer", &hubs]);
+    wait_for_peer(&mut found, &hubs);
+    found.wait_for_event("a call of transmission", |event| {
+        is(event, "peer_handshake_complete")
+            && event["direction"] == "in"
+            && event["address"].as_str().unwrap().starts_with("10.1.0.2:")
+    });
+}
+
+/// transmission may take 90 s to tell of others.
+fn by_transmission() {
+    let (world, fixture) = (World::new(), fixture());
+    let _transmission = transmission(&world, &fixture);
+    let theirs = format!("10.1.0.2:{TRANSMISSION_PORT}");
+    let mut one = quiet_btget(world.machine(1), &fixture, "one", &["--peer", &theirs]);
+    wait_for_peer(&mut one, &theirs);
+    let mut other = quiet_btget(world.machine(3), &fixture, "other", &["--peer", &theirs]);
+    wait_for_peer(&mut other, &theirs);
+    let is_from_it = |event: &Value| is(event, "pex_peers") && is_from(event, &theirs);
+    let told = |btget: &Btget| btget.events().iter().any(is_from_it);
+    let deadline = std::time::Instant::now() + Duration::from_secs(150);
+    while !(told(&one) || told(&other)) {
+        assert!(std::time::Instant::now() < deadline, "{}\n{}", one.story(), other.story());
+        thread::sleep(Duration::from_millis(100));
+    }
+    let connected = |btget: &Btget, to: &str| {
+        let is_it = |event: &Value| {
+            is(event, "peer_handshake_complete") && event["address"].as_str().unwrap().starts_with(to)
+        };
+        btget.events().iter().any(is_it)
+    };
+    wait_until(
+        "a connection",
+        || format!("{}\n{}", one.story(), other.story()),
+        || (connected(&one, "10.1.0.3:") && connected(&other, "10.1.0.1:")).then_some(()),
+    );
 }
 
 fn without() {

@@ -160,10 +160,28 @@ fn killed() {
     assert!(tracker.wait_for(Duration::from_secs(30), |announces| !announces.is_empty()));
     fetching.signal(Signal::KILL);
     drop(fetching);
+    // Somebody has been asked, and has given the first half of what is there.
+    let metainfo = metainfo(&fixture);
+    let (hash, large) = (metainfo.info_hash.wire(), 20_000);
+    let half = Peer::start(hash, large, move |piece| match piece {
+        0 => vec![data(piece, large, vec![7; 16_384])],
+        _ => Vec::new(),
+    });
+    let link_to_half = format!("magnet:?xt=urn:btih:{}", metainfo.info_hash);
+    let options = ["--no-seed", "--json", "--events", "debug", "--peer", &half.option()];
+    let mut fetching = Btget::magnet(&link_to_half, &target, &options);
+    fetching.wait_for_event("half of it", |event| {
+        is(event, "peer_packet_in") && event["type"] == "extended" && event["id"] == 1
+    });
+    fetching.signal(Signal::KILL);
+    drop(fetching);
+    assert!(!target.join("album").exists());
     let folder = fixture.full_folder("seed");
     let _seed = Btget::start(&fixture, Family::V4, &folder, &["--max-upload-rate", "1M"]);
     let mut loading = Btget::magnet(&link(&fixture), &target, &["--no-seed", "--json"]);
     loading.wait_for_event("a piece", |event| is(event, "piece_hash_passed"));
+    // Of what had come nothing was taken for the metadata.
+    assert!(loading.events().iter().any(|event| is(event, "metadata_requested")));
     loading.signal(Signal::KILL);
     drop(loading);
     let mut last = Btget::magnet(&link(&fixture), &target, &["--no-seed", "--json"]);
@@ -297,11 +315,23 @@ fn bad_links() {
 fn stalls() {
     let place = tempfile::tempdir().unwrap();
     let link = format!("magnet:?xt=urn:btih:{}", "ab".repeat(20));
-    let mut leech = Btget::magnet(&link, place.path(), &["--stall-timeout", "1s", "--json"]);
+    let told = place.path().join("told");
+    let hook = format!(
+        "sh -c 'echo $BTGET_EVENT [$BTGET_WANTED] [$BTGET_LEFT] $BTGET_EXIT_CODE ${{BTGET_PATH-unset}} >> {}'",
+        told.display()
+    );
+    let target = place.path().join("target");
+    let options = ["--stall-timeout", "1s", "--json", "--on-error", &hook];
+    let mut leech = Btget::magnet(&link, &target, &options);
     assert_eq!(leech.wait_for_code(), Some(5));
+    assert!(leech.story().contains("it is made once the metadata are there"), "{}", leech.story());
     let summary = summary(&leech);
     assert_eq!(summary["reason"], "no metadata for 1 s");
-    assert!(summary["left"].as_u64().unwrap() > 0);
+    // Nothing is said of what nobody knows.
+    let keys = ["left", "wanted"].map(|key| summary.get(key).is_some());
+    assert_eq!((keys, &summary["done"]), ([false, false], &0.into()));
+    let told = std::fs::read_to_string(&told).unwrap();
+    assert_eq!(told, "error [] [] 5 unset\n");
 }
 
 fn paused_and_stopped() {

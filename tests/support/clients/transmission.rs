@@ -15,6 +15,9 @@ use super::{Node, free_port};
 /// The header that its RPC wants back, against requests from web pages.
 const SESSION_ID: &str = "X-Transmission-Session-Id";
 
+/// Where the one of [`Transmission::start_by`] listens.
+pub const PEER_PORT: u16 = 51413;
+
 /// What `torrent-get` calls the states of being checked or waiting for it.
 const CHECKING: [i64; 2] = [1, 2];
 
@@ -45,6 +48,29 @@ impl Transmission {
         let mut transmission = Transmission { process, agent, url, _config: config };
         transmission.add(torrent, folder);
         transmission
+    }
+
+    /// By a command that runs the one that it is given, at this address, with peer exchange: for where nobody can talk to its RPC. It finds the
+    /// torrent by itself.
+    pub fn start_by(mut by: Command, torrent: &Path, address: &str, folder: &Path) -> Process {
+        let config = folder.join("transmission");
+        let (watched, target) = (config.join("watched"), config.join("target"));
+        fs::create_dir_all(&watched).unwrap();
+        fs::copy(torrent, watched.join("test.torrent")).unwrap();
+        let mut settings = settings(Family::V4, free_port(), PEER_PORT, &target);
+        for (key, value) in [
+            ("bind-address-ipv4", json!(address)),
+            ("pex-enabled", json!(true)),
+            ("rpc-enabled", json!(false)),
+            ("start-added-torrents", json!(true)),
+            ("watch-dir", json!(watched)),
+            ("watch-dir-enabled", json!(true)),
+        ] {
+            settings[key] = value;
+        }
+        fs::write(config.join("settings.json"), settings.to_string()).unwrap();
+        by.args(["transmission-daemon", "--foreground", "--log-info", "--config-dir"]).arg(&config);
+        Process::start("transmission-daemon", &mut by)
     }
 
     /// Adds the torrent, lets it check what is there, and starts it.
