@@ -45,7 +45,7 @@ const V6_GROUP: &str = "ff15::efc0:988f";
 
 /// A btget without a tracker that answers, with these options and all events.
 fn btget(machine: &Machine, fixture: &Fixture, folder: &Path, options: &[&str]) -> Btget {
-    machine.btget(fixture.torrent(), folder, &[&["--no-pex"], options].concat())
+    machine.btget(fixture.torrent(), folder, &[&["--no-pex", "--no-dht"], options].concat())
 }
 
 fn fixture() -> Fixture {
