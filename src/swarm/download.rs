@@ -118,8 +118,8 @@ impl Swarm {
     /// The peer has these pieces, besides those that it has said before.
     fn on_pieces(&mut self, now: Instant, key: PeerKey, pieces: Bitfield) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        if !peer.pieces.is_empty() && !pieces.is_full() {
-            // Not the first: only what it adds costs anything.
+        if !peer.pieces.is_empty() && (!pieces.is_full() || peer.has_lost) {
+            // Not the first: only what it adds costs anything, or who loses and regains a piece again and again would cost much.
             let news: Vec<PieceIndex> = pieces.minus(&peer.pieces).collect();
             return news.into_iter().for_each(|piece| self.on_have(now, key, piece));
         }
@@ -141,6 +141,9 @@ impl Swarm {
         if !peer.pieces.insert(piece) {
             return;
         }
+        if peer.is_seed() {
+            self.reports.push(PeerReport::Seed(key, true));
+        }
         self.picker.on_have(piece);
         if self.wanted.contains(piece) && !self.have.contains(piece) {
             peer.interesting += 1;
@@ -156,6 +159,7 @@ impl Swarm {
             return self.close_unruly(now, key, reason);
         }
         let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.pieces.contains(piece)) else { return };
+        peer.has_lost = true;
         if std::mem::replace(&mut peer.counted_as_seed, false) {
             // It is counted piece by piece from now on.
             self.picker.on_leave(&peer.pieces, true);

@@ -125,6 +125,8 @@ pub(super) struct Peer {
     pub pieces: Bitfield,
     /// The picker counts it as one that has everything.
     pub counted_as_seed: bool,
+    /// It has had pieces that it had no more later.
+    pub has_lost: bool,
     /// Whether it may still send a bitfield: nothing but extensions has come yet.
     pub may_send_bitfield: bool,
     /// Pieces that it has, that are wanted, and that we do not have.
@@ -209,6 +211,7 @@ impl Peer {
             peer_interested: false,
             pieces: Bitfield::new(num_pieces),
             counted_as_seed: false,
+            has_lost: false,
             may_send_bitfield: true,
             interesting: 0,
             in_flight: VecDeque::new(),

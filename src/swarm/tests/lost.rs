@@ -31,9 +31,10 @@ fn a_piece_that_a_peer_has_lost_is_taken_back_and_asked_of_others() {
         let other = table.peer_with([1]);
         table.say(other, Message::Unchoke);
         assert!(has_asked_for(&mut table, other, 1));
-        // It has it again.
+        // It has it again, and says so in one way or the other.
         table.input(Input::Closed(other));
-        table.say(loser, Message::Have(PieceIndex(1)));
+        let again = if is_seed { Message::Bitfield(vec![0xe0]) } else { Message::Have(PieceIndex(1)) };
+        table.say(loser, again);
         assert!(has_asked_for(&mut table, loser, 1));
     }
 }
@@ -59,12 +60,16 @@ fn others_are_told_whether_a_peer_wants_nothing_as_it_is_now() {
         let theirs = ExtensionHandshake { extensions, upload_only, ..ExtensionHandshake::default() };
         Message::from(&theirs)
     };
-    for (lost, upload_only, flags) in [(false, None, 0x12), (true, None, 0x10), (true, Some(true), 0x12)] {
+    let cases = [(false, false, None, 0x12), (true, false, None, 0x10), (true, false, Some(true), 0x12)];
+    for (lost, regained, upload_only, flags) in cases.into_iter().chain([(true, true, None, 0x12)]) {
         let mut table = Table::with(3, 1, |config| config.peer_exchange = true);
         let seed = table.peer_with([0, 1, 2]);
         table.say(seed, handshake(upload_only));
         if lost {
             table.loses(seed, PieceIndex(1));
+        }
+        if regained {
+            table.say(seed, Message::Have(PieceIndex(1)));
         }
         let told = table.connect();
         table.say(told, handshake(None));
