@@ -123,7 +123,8 @@ fn with_libtorrent() -> Vec<Trial> {
             let fixture = fixture();
             let torrent = fixture.torrent();
             let folder = fixture.full_folder("seed");
-            let mut seed = Libtorrent::start_by(None, torrent.to_str().unwrap(), "127.0.0.1", &folder, &[theirs]);
+            let mut seed =
+                Libtorrent::start_by(None, torrent.to_str().unwrap(), "127.0.0.1", &folder, &[theirs]);
             seed.wait_until_complete();
             let target = fixture.empty_folder("target");
             let address = ([127, 0, 0, 1], seed.port()).into();

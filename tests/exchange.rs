@@ -197,7 +197,7 @@ fn transmission(world: &World, fixture: &Fixture) -> Process {
 
 fn quiet_btget(machine: &Machine, fixture: &Fixture, label: &str, options: &[&str]) -> Btget {
     let folder = fixture.empty_folder(label);
-    let options = [&["--no-lsd", "--events", "debug"], options].concat();
+    let options = [&["--no-lsd", "--no-dht", "--events", "debug"], options].concat();
     machine.btget(fixture.torrent(), &folder, &options)
 }
 

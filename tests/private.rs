@@ -246,7 +246,9 @@ fn from_file() {
     let seed = players.start(world.machine(2), true, "");
     let other = players.start(world.machine(3), false, "");
     let target = fixture.empty_folder("target");
-    let options = ["--no-seed", "--peer", "10.1.0.2:7777", "--peer", "10.1.0.3:7777"];
+    let call = ["--no-seed", "--peer", "10.1.0.2:7777", "--peer", "10.1.0.3:7777"];
+    // There is no node, but it is asked.
+    let options = [&call[..], &["--dht-bootstrap", "10.1.0.2:6881"]].concat();
     let mut leech = world.machine(1).btget(fixture.torrent(), &target, &options);
     let caller = players.start(world.machine(3), false, &address_of(&mut leech));
     leech.wait_for_success();
@@ -270,7 +272,9 @@ fn from_link() {
     let other = players.start(world.machine(3), false, "");
     let metainfo = Metainfo::parse(&fs::read(fixture.torrent()).unwrap()).unwrap();
     let target = fixture.empty_folder("target");
-    let options = ["--no-seed", "--peer", "10.1.0.2:7777", "--peer", "10.1.0.3:7777"];
+    let call = ["--no-seed", "--peer", "10.1.0.2:7777", "--peer", "10.1.0.3:7777"];
+    // There is no node, but it is asked.
+    let options = [&call[..], &["--dht-bootstrap", "10.1.0.2:6881"]].concat();
     let began = Instant::now();
     let mut leech = world.machine(1).btget(Magnet::from(&metainfo).to_string(), &target, &options);
     // There is something to see as long as nobody knows better.
@@ -284,6 +288,8 @@ fn from_link() {
     let was_early = began.elapsed() < Duration::from_secs(4);
     let known = leech.wait_for_event("what it is", |event| is(event, "metadata_received"));
     assert_eq!(known["private"], true);
+    let asked = world.other_packets_by("d1");
+    assert!(!asked.is_empty(), "the DHT is asked as long as nobody knows better");
     let late = players.start(world.machine(3), false, &address);
     leech.wait_for_success();
     fixture.assert_complete(&target);
@@ -303,5 +309,6 @@ fn from_link() {
         let sent = world.sent_by(device);
         assert!(sent.len() == 2 || (!was_early && sent.len() == 4), "{device}: {sent:?}");
     }
-    assert_silent(&world, &["d1", "e1"]);
+    assert_eq!(world.other_packets_by("d1"), asked, "the DHT goes on");
+    assert_silent(&world, &["e1"]);
 }

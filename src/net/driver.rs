@@ -260,6 +260,8 @@ mod tests {
         let opening = Opening {
             peer: PeerKey(peer),
             link: Link::Tcp(stream),
+            ciphers: None,
+            early: Vec::new(),
             first: Vec::new(),
             limits: Limits { num_pieces: None },
         };

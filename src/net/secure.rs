@@ -172,7 +172,7 @@ pub(super) async fn answer(
     begun: &[u8],
     secrecy: &Secrecy,
 ) -> Result<Secured, DialError> {
-    if !secrecy.may_answer(Instant::now(), address) {
+    if !secrecy.may_answer(tokio::time::Instant::now().into_std(), address) {
         return Err(DialError::TooMany);
     }
     let mut answerer = Answerer::new(secrecy.policy.methods(), fastrand::Rng::new());
