@@ -236,7 +236,7 @@ impl Finder {
 
     /// A tracker has named peers of one family of addresses, and is still asked for those of the other.
     pub fn found_early(&mut self, now: Instant, token: Token, peers: Vec<SocketAddr>) {
-        if self.announcer.believes(token) {
+        if self.announcer.on_named_early(token) {
             self.found(now, peers, Origin::Tracker);
         }
     }

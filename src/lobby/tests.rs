@@ -509,7 +509,7 @@ fn peers_are_told_of_one_another_until_it_is_private() {
 #[test]
 fn a_users_tracker_of_a_link_that_turns_out_private_is_told_of_the_end_and_not_believed() {
     let answer = |peer| Ok(Answer { peers: vec![address(peer)], ..Answer::default() });
-    for is_late in [false, true] {
+    for (is_late, is_early) in [(false, false), (true, false), (true, true)] {
         let mut house = House::of(50, &[TRACKER, USERS_TRACKER]);
         house.wait(Duration::from_secs(5));
         assert_eq!(house.asked, [TRACKER, USERS_TRACKER]);
@@ -519,10 +519,16 @@ fn a_users_tracker_of_a_link_that_turns_out_private_is_told_of_the_end_and_not_b
             house.drain();
             assert_eq!(house.dials, [address(700)]);
         }
+        if is_early {
+            // Of one family it has named some; while we have places for none of them.
+            house.lobby.set_free_places(0);
+            house.lobby.finder_mut().found_early(house.now, users, vec![address(704)]);
+        }
         house.lobby.finder_mut().found(house.now, [address(600)], Origin::User);
         house.drain();
         house.dials.clear();
         house.become_private();
+        house.lobby.set_free_places(50);
         if is_late {
             house.lobby.finder_mut().found_early(house.now, users, vec![address(701)]);
             house.lobby.finder_mut().announced(house.now, users, answer(702));

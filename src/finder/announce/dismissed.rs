@@ -8,7 +8,7 @@ use super::{Announce, AnnounceEvent, Announcer, AnnouncerPhase, Token};
 impl Announcer {
     /// From now on only these trackers, of those that there are, are the torrent's. The others are told `stopped` if they know us, also if
     /// that turns out later; what they still answer is not believed. Those that stay and that need not be waited for are asked at once.
-    /// Returns whether one that goes has named peers.
+    /// Returns whether one that goes has ever named peers.
     pub fn keep_only(&mut self, now: Instant, kept: &[Vec<String>]) -> bool {
         self.now = Some(now);
         let mut has_named = false;
@@ -21,7 +21,7 @@ impl Announcer {
             // One that is being told so already need not be told again.
             let is_told = tracker.outstanding.is_some_and(|it| it.event == Some(AnnounceEvent::Stopped));
             tracker.owes_stopped = tracker.knows_us && !is_told;
-            has_named |= tracker.has_named_peers();
+            has_named |= tracker.has_named;
             // The round does not wait for it.
             let was_in_round =
                 tracker.outstanding.as_mut().is_some_and(|it| std::mem::take(&mut it.in_round));
@@ -41,11 +41,13 @@ impl Announcer {
         has_named
     }
 
-    /// Whether an answer to this announce is waited for, and would be believed.
-    pub fn believes(&self, token: Token) -> bool {
-        let tracker = self.trackers.get(token.tracker).filter(|tracker| !tracker.dismissed);
-        let outstanding = tracker.and_then(|tracker| tracker.outstanding);
-        outstanding.is_some_and(|outstanding| outstanding.serial == token.serial)
+    /// A tracker has named peers, and its answer to this announce is still waited for. Returns whether it is to be believed.
+    pub fn on_named_early(&mut self, token: Token) -> bool {
+        let Some(tracker) = self.trackers.get_mut(token.tracker) else { return false };
+        let is_asked = tracker.outstanding.is_some_and(|it| it.serial == token.serial);
+        let is_believed = is_asked && !tracker.dismissed;
+        tracker.has_named |= is_believed;
+        is_believed
     }
 
     pub(super) fn poll_dismissed(&mut self) -> Option<Announce> {

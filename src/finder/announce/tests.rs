@@ -652,7 +652,7 @@ proptest! {
 fn who_is_dismissed_is_told_of_the_end_once_and_asked_no_more() {
     let (own, other) = ("http://own/a", "http://other/a");
     let kept = [vec![own.to_owned()]];
-    // It has answered; it is being asked; it has never been asked; it has failed.
+    // It has answered; it is being asked; it has failed.
     for (answered, failed) in [(true, false), (false, false), (false, true)] {
         let mut world = World::started(&[&[other], &[own]]);
         let announce = world.due();

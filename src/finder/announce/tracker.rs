@@ -40,6 +40,8 @@ pub(super) struct Tracker {
     pub owes_stopped: bool,
     /// It is none of the torrent's any more: asked for nothing, and not believed. It stands in no tier.
     pub dismissed: bool,
+    /// It has ever named a peer.
+    pub has_named: bool,
     /// Never asked: for its scheme, or by its own word (BEP 31).
     pub barred: bool,
     /// Before this, only events.
@@ -73,6 +75,7 @@ impl Tracker {
             owes_completed: false,
             owes_stopped: false,
             dismissed: false,
+            has_named: false,
             barred: last_error.is_some(),
             min_interval_ends: None,
             interval_ends: None,
@@ -108,11 +111,6 @@ impl Tracker {
     /// Whether it is still to be told of the end, and is not busy.
     pub(super) fn has_last_words(&self) -> bool {
         self.owes_stopped && self.outstanding.is_none()
-    }
-
-    /// Whether its last answer had peers.
-    pub(super) fn has_named_peers(&self) -> bool {
-        self.peers + self.peers6 > 0
     }
 
     /// When it may be asked for a regular announce, which is earlier if peers are needed `soon`; `None`: at any time.
@@ -153,6 +151,7 @@ impl Tracker {
         self.downloaded = answer.downloaded.or(self.downloaded);
         self.peers6 = answer.peers.iter().filter(|peer| peer.is_ipv6()).count();
         self.peers = answer.peers.len() - self.peers6;
+        self.has_named |= !answer.peers.is_empty();
         let is_short = |id: &Vec<u8>| id.len() <= MAX_TRACKER_ID;
         // BEP 3: an id that is not repeated still holds.
         if let Some(id) = answer.tracker_id.clone().filter(is_short) {
