@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::lookup::{LookupKind, is_believable, is_reachable};
+use super::believable::{is_believable, is_reachable};
+use super::lookup::LookupKind;
 use super::message::{Ask, Body, Method, Packet, Query as ForeignQuery, Refusal, Response, read_packet};
 use super::queries::{Purpose, Query};
 use super::reply::encode_refusal;
@@ -146,6 +147,7 @@ impl Dht {
         }
         if let Some(id) = stranger.filter(|_| with_ping.is_some())
             && !self.queries.is_asking(from)
+            && self.server.limits.admit_ping(now)
         {
             self.ask(now, from, Some(id), Purpose::Check, Ask::Ping);
         }

@@ -78,17 +78,11 @@ impl<K: Hash + Eq, V> Recent<K, V> {
 
     /// The value of a key, made by `make` if it is not remembered.
     pub(super) fn entry(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
-        if !self.young.contains_key(&key) && self.young.len() >= self.half {
+        let old = self.old.remove(&key);
+        if self.young.len() >= self.half && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);
         }
-        let old = &mut self.old;
-        match self.young.entry(key) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                let value = old.remove(entry.key()).unwrap_or_else(make);
-                entry.insert(value)
-            }
-        }
+        self.young.entry(key).or_insert_with(|| old.unwrap_or_else(make))
     }
 
     /// The value of a key, if it is remembered.
@@ -104,6 +98,10 @@ const ANSWERS_BY_ADDRESS: u64 = 10;
 const ANSWER_BURST: u64 = 128 << 10;
 const ANSWER_RATE: u64 = ((1 << 20) - ANSWER_BURST) / 60;
 
+/// Those who have asked us are pinged so often in a second, and so often at once: nobody makes us spend on them what look-ups need.
+const PING_RATE: u64 = 10;
+const PING_BURST: u64 = 64;
+
 /// How long an address counts as shown to be its owner's.
 const PROOF: Duration = Duration::from_secs(10 * 60);
 
@@ -118,6 +116,8 @@ pub(super) const MAX_REPLY: usize = 1400;
 pub(super) struct AnswerLimits {
     by_address: Recent<SocketAddr, TokenBucket>,
     all: TokenBucket,
+    /// Pings of those who have asked us.
+    pings: TokenBucket,
     /// Until when an address is known to be its owner's.
     proven: Recent<SocketAddr, Instant>,
 }
@@ -127,6 +127,7 @@ impl AnswerLimits {
         AnswerLimits {
             by_address: Recent::new(REMEMBERED),
             all: TokenBucket::new(now, ANSWER_BURST, ANSWER_RATE),
+            pings: TokenBucket::new(now, PING_BURST, PING_RATE),
             proven: Recent::new(REMEMBERED),
         }
     }
@@ -147,6 +148,11 @@ impl AnswerLimits {
     pub(super) fn admit(&mut self, now: Instant, address: SocketAddr) -> bool {
         let fresh = || TokenBucket::new(now, ANSWERS_BY_ADDRESS, ANSWERS_BY_ADDRESS);
         self.by_address.entry(household(address), fresh).take(now, 1)
+    }
+
+    /// Whether somebody who has asked us may be pinged.
+    pub(super) fn admit_ping(&mut self, now: Instant) -> bool {
+        self.pings.take(now, 1)
     }
 
     /// Takes an answer out of the budget of all; `false`: it must not be sent.
@@ -187,9 +193,13 @@ mod tests {
         for key in 0..1000 {
             *recent.entry(key, || 0) += 1;
             *recent.entry(-1, || 0) += 1;
+            if key % 9 == 0 {
+                *recent.entry(-2, || 0) += 1;
+            }
             assert!(recent.young.len() + recent.old.len() <= 20);
         }
         assert_eq!(recent.get(&-1), Some(&1000));
+        assert_eq!(recent.get(&-2), Some(&112));
         assert_eq!(recent.get(&0), None);
     }
 

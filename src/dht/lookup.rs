@@ -4,9 +4,10 @@
 //! the constants.
 
 use std::collections::{HashSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::believable::is_believable;
 use super::node_id::NodeId;
 use crate::address::{Subnet, is_inner};
 use crate::ids::WireHash;
@@ -82,10 +83,18 @@ struct Candidate {
     id: NodeId,
     address: SocketAddr,
     step: Step,
+    /// It has answered, and has been asked once more all the same.
+    is_asked_again: bool,
     /// Its id may stand at its address (BEP 42).
     fits: bool,
     /// Who has named it: a place in `namers`. `None`: the routing table, or several.
     namer: Option<usize>,
+}
+
+impl Candidate {
+    fn has_answered(&self) -> bool {
+        matches!(self.step, Step::Answered(_))
+    }
 }
 
 /// How a node fared that has named others.
@@ -107,6 +116,8 @@ pub(super) struct Lookup {
     pub(super) answers: usize,
     /// Something has happened since [`Lookup::next`] had nothing more to say.
     pub(super) is_stirred: bool,
+    /// Those who have answered are asked once more, for too few have.
+    is_repeating: bool,
     /// Peers are needed urgently.
     is_in_need: bool,
     /// Closest first; no address and no id twice; at most [`MAX_CANDIDATES`].
@@ -135,6 +146,7 @@ impl Lookup {
             asked: 0,
             answers: 0,
             is_stirred: true,
+            is_repeating: false,
             is_in_need,
             candidates: Vec::new(),
             unnamed: VecDeque::new(),
@@ -214,6 +226,7 @@ impl Lookup {
             id,
             address,
             step: Step::Fresh,
+            is_asked_again: false,
             fits,
             namer,
         });
@@ -250,8 +263,13 @@ impl Lookup {
                         let candidates = &mut self.candidates;
                         if let Some(candidate) = candidates.iter_mut().find(|other| other.address == address)
                         {
-                            candidate.step = Step::Asked;
-                            self.unfit_asked += usize::from(!candidate.fits);
+                            if let Step::Answered(_) = candidate.step {
+                                candidate.is_asked_again = true;
+                                self.is_repeating = true;
+                            } else {
+                                candidate.step = Step::Asked;
+                                self.unfit_asked += usize::from(!candidate.fits);
+                            }
                         }
                     }
                 }
@@ -285,7 +303,15 @@ impl Lookup {
         let is_short = || self.on_time() == 0 && self.num_answered() < WIDTH;
         let named = named.or_else(|| is_short().then(|| self.closest_fresh(true)).flatten());
         let named = named.map(|candidate| (Some(candidate.id), candidate.address));
-        named.or_else(|| unnamed.filter(|_| self.is_hungry()))
+        let first_time = named.or_else(|| unnamed.filter(|_| self.is_hungry()));
+        first_time.or_else(|| (self.is_repeating || is_short()).then(|| self.closest_to_repeat()).flatten())
+    }
+
+    /// Where too few have answered, they are asked once more: whoever did not know us named few others at first, as we do.
+    fn closest_to_repeat(&self) -> Option<(Option<NodeId>, SocketAddr)> {
+        let is_new = |candidate: &&Candidate| candidate.has_answered() && !candidate.is_asked_again;
+        let candidate = self.candidates.iter().filter(|_| self.num_answered() < WIDTH).find(is_new)?;
+        Some((Some(candidate.id), candidate.address))
     }
 
     fn width(&self) -> usize {
@@ -330,7 +356,7 @@ impl Lookup {
 
     /// Nodes that have answered, and whose id may stand at their address.
     fn num_answered(&self) -> usize {
-        let answered = |candidate: &&Candidate| candidate.fits && matches!(candidate.step, Step::Answered(_));
+        let answered = |candidate: &&Candidate| candidate.fits && candidate.has_answered();
         self.candidates.iter().filter(answered).count()
     }
 
@@ -343,7 +369,7 @@ impl Lookup {
         self.is_stirred = true;
         self.slow += 1;
         self.slow_in_row += 1;
-        if let Some(candidate) = self.candidate(address) {
+        if let Some(candidate) = self.candidate(address).filter(|candidate| !candidate.has_answered()) {
             candidate.step = Step::Slow;
         }
         self.count_failure(address);
@@ -369,7 +395,7 @@ impl Lookup {
         if !was_slow {
             self.count_failure(address);
         }
-        if let Some(candidate) = self.candidate(address) {
+        if let Some(candidate) = self.candidate(address).filter(|candidate| !candidate.has_answered()) {
             candidate.step = Step::Failed;
         }
     }
@@ -403,7 +429,8 @@ impl Lookup {
             None => {
                 if !self.candidates.iter().any(|other| other.id == id) {
                     let (distance, fits) = (id.distance(&self.target), id.fits(address.ip()));
-                    self.insert(Candidate { distance, id, address, step, fits, namer: None });
+                    let is_asked_again = false;
+                    self.insert(Candidate { distance, id, address, step, is_asked_again, fits, namer: None });
                 }
             }
         }
@@ -469,22 +496,6 @@ impl Lookup {
     pub(super) fn closest(&self) -> Vec<(NodeId, SocketAddr)> {
         self.answered().map(|(candidate, _)| (candidate.id, candidate.address)).take(WIDTH).collect()
     }
-}
-
-/// Whether an address that somebody names can be somebody else's whom we may send to: of a port, of one machine, and not of an inner
-/// network that the one who names it is outside of.
-pub(super) fn is_believable(address: SocketAddr, from: SocketAddr) -> bool {
-    let (ip, from) = (address.ip(), from.ip());
-    is_reachable(address) && (!is_inner(ip) || is_inner(from)) && (!ip.is_loopback() || from.is_loopback())
-}
-
-/// Whether anybody can be at the address.
-pub(super) fn is_reachable(address: SocketAddr) -> bool {
-    let is_one_machine = match address.ip() {
-        IpAddr::V4(v4) => !matches!(v4.octets(), [0 | 224..=255, ..]),
-        IpAddr::V6(v6) => !v6.is_multicast() && !v6.is_unspecified() && v6.to_ipv4_mapped().is_none(),
-    };
-    is_one_machine && address.port() != 0
 }
 
 #[cfg(test)]
@@ -657,5 +668,22 @@ mod tests {
         assert!(lookup.is_done());
         assert!(lookup.announce_to().iter().all(|(id, address, _)| id.fits(address.ip())));
         assert_eq!(lookup.announce_to().len(), 8);
+    }
+
+    #[test]
+    fn where_few_have_answered_they_are_asked_once_more() {
+        let mut lookup = lookup();
+        lookup.begin_with([(id(1), local(1)), (id(2), local(2))]);
+        let ask = |lookup: &mut Lookup| lookup.next().map(|(node, address)| (node.unwrap(), address));
+        let (first, second) = (ask(&mut lookup).unwrap(), ask(&mut lookup).unwrap());
+        assert_eq!(ask(&mut lookup), None);
+        lookup.on_answered(first.0, first.1, Some(b"one"), false);
+        assert_eq!(ask(&mut lookup), None, "the other may still answer");
+        lookup.on_failed(second.1, false);
+        assert!(!lookup.is_done());
+        assert_eq!(ask(&mut lookup), Some(first));
+        lookup.on_failed(first.1, false);
+        assert!(lookup.is_done() && ask(&mut lookup).is_none());
+        assert_eq!(lookup.announce_to().len(), 1, "it has answered once, after all");
     }
 }

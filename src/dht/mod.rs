@@ -9,6 +9,7 @@
 //! asks gets no more than their share (`limits`).
 
 mod api;
+mod believable;
 mod contact;
 mod drive;
 mod incoming;
@@ -35,9 +36,10 @@ use std::time::Instant;
 use fastrand::Rng;
 
 pub use api::{DhtAnnounce, DhtConfig, DhtHurry, DhtInput, DhtNeed, DhtOutput, Family};
+use believable::is_reachable;
 use contact::Contact;
 use limits::TokenBucket;
-use lookup::{Lookup, LookupId, Token, is_reachable};
+use lookup::{Lookup, LookupId, Token};
 pub use node_id::NodeId;
 use queries::{Queries, Secret};
 use saved::MAX_SAVED_NODES;

@@ -23,6 +23,11 @@ const ANNOUNCE_RETRY: Duration = Duration::from_secs(2 * 60);
 /// After a look-up that nobody has answered; doubled each time, up to a minute.
 const UNANSWERED_RETRY: Duration = Duration::from_secs(8);
 
+/// After a look-up that found fewer than [`ENOUGH_NODES`]: so the node has just begun, and will know more soon, or the network is small. So it is
+/// repeated, and announced, after these times.
+const THIN_RETRIES: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(60)];
+const ENOUGH_NODES: usize = 8;
+
 /// Look-ups that may begin at once, and, in thousandths, in a second: 1,500 torrents take 12 minutes.
 const START_BURST: u64 = 16;
 const STARTS_A_SECOND: u64 = 2;
@@ -44,6 +49,8 @@ struct Followed {
     in_row: u8,
     /// Look-ups in a row that nobody has answered.
     unanswered: u8,
+    /// Look-ups in a row that found few nodes.
+    thin: usize,
     is_running: bool,
     /// The closest nodes of the last look-up, at most eight: the next one begins with them.
     closest: Box<[(NodeId, SocketAddr)]>,
@@ -135,6 +142,7 @@ impl Schedule {
             announce_again: None,
             in_row: 0,
             unanswered: 0,
+            thin: 0,
             is_running: false,
             closest: Box::default(),
         });
@@ -198,6 +206,8 @@ impl Schedule {
             self.set_due(hash, Some(now + wait.min(MINUTE)));
             return None;
         }
+        let retry = THIN_RETRIES.get(torrent.thin).filter(|_| closest.len() < ENOUGH_NODES);
+        torrent.thin = if closest.len() < ENOUGH_NODES { torrent.thin.saturating_add(1) } else { 0 };
         torrent.closest = closest.into();
         torrent.unanswered = 0;
         torrent.in_row = torrent.in_row.saturating_add(1);
@@ -209,7 +219,11 @@ impl Schedule {
             torrent.announced = Some(now);
             torrent.announce_again = None;
         }
+        if let Some(&retry) = retry {
+            torrent.announce_again = torrent.need.announce.map(|_| now + retry);
+        }
         let due = torrent.next_lookup(now);
+        let due = retry.map(|&retry| now + retry).filter(|_| due.is_some()).or(due);
         self.set_due(hash, due);
         announce
     }
@@ -250,7 +264,7 @@ mod tests {
     }
 
     fn found() -> Vec<(NodeId, SocketAddr)> {
-        vec![(NodeId([1; 20]), "127.0.0.1:1".parse().unwrap())]
+        vec![(NodeId([1; 20]), "127.0.0.1:1".parse().unwrap()); ENOUGH_NODES]
     }
 
     fn next(schedule: &mut Schedule, now: &mut Instant) -> Option<WireHash> {
@@ -329,6 +343,20 @@ mod tests {
     }
 
     #[test]
+    fn what_found_few_nodes_is_repeated_twice() {
+        let start = Instant::now();
+        let (mut schedule, mut now) = (Schedule::new(start), start);
+        schedule.follow(now, hash(1), DhtNeed { peers: DhtHurry::None, announce: ANNOUNCE });
+        let mut seconds = Vec::new();
+        for _ in 0..4 {
+            next(&mut schedule, &mut now).unwrap();
+            assert!(schedule.looked_up(now, hash(1), found().split_off(1)).is_some());
+            seconds.push((now - start).as_secs());
+        }
+        assert_eq!(seconds, [0, 15, 75, 75 + 25 * 60]);
+    }
+
+    #[test]
     fn an_announce_that_nobody_acknowledges_is_repeated_soon() {
         let mut now = Instant::now();
         let mut schedule = Schedule::new(now);
@@ -342,6 +370,12 @@ mod tests {
         assert!(schedule.looked_up(now, hash(1), found()).is_some());
         schedule.announced(now, hash(1), 3);
         assert_eq!(schedule.next_due(), Some(now + ANNOUNCE_INTERVAL));
+    }
+
+    #[test]
+    fn a_torrent_costs_less_than_a_kibibyte_of_memory() {
+        let entries = size_of::<(WireHash, Followed)>() + size_of::<(Instant, WireHash)>();
+        assert!(2 * entries + 8 * size_of::<(NodeId, SocketAddr)>() < 1024);
     }
 
     #[test]

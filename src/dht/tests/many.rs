@@ -52,6 +52,25 @@ fn two_clients_on_a_network_of_200_find_each_other() {
 }
 
 #[test]
+fn two_clients_find_each_other_though_two_fifths_have_just_gone_and_packets_get_lost() {
+    for seed in 0..3 {
+        let mut sim = network(77 + seed, 150);
+        (sim.loss, sim.latency) = (10, 15..150);
+        (1..150).filter(|index| index % 5 < 2).for_each(|index| sim.remove(index));
+        let bootstrap = [local(1002), local(1003), local(1004)];
+        for (index, port) in [(150, 5001), (151, 5002)] {
+            let config = DhtConfig { port, ..config(seed + u64::from(port)) };
+            assert_eq!(sim.add(local(port), config, SavedTable::default(), &bootstrap), index);
+            sim.tell(index, DhtInput::Follow { hash: hash(seed), need: ANNOUNCED });
+            sim.run(15 * SECOND);
+            let announced = &sim.machines[index].record.announced;
+            assert!(announced.iter().any(|(.., nodes)| *nodes >= 3), "seed {seed}: {announced:?}");
+        }
+        assert!(has_found(&sim, 151, local(5001)), "seed {seed}");
+    }
+}
+
+#[test]
 fn two_nodes_alone_are_network_enough() {
     let mut sim = Sim::new(1);
     let one = sim.add(local(1), DhtConfig { port: 1, ..config(1) }, SavedTable::default(), &[]);

@@ -100,6 +100,11 @@ impl Sim {
         self.settle(index);
     }
 
+    /// The node is not there any more.
+    pub(super) fn remove(&mut self, index: usize) {
+        self.by_address.remove(&self.machines[index].address);
+    }
+
     fn push(&mut self, at: Instant, event: Event) {
         self.number += 1;
         self.events.push(Reverse((at, self.number, event)));
@@ -180,7 +185,8 @@ impl Sim {
                 }
             },
             Event::Wake(index) => {
-                if self.machines[index].wake_at == Some(at) {
+                let is_there = self.by_address.contains_key(&self.machines[index].address);
+                if is_there && self.machines[index].wake_at == Some(at) {
                     self.machines[index].wake_at = None;
                     if self.machines[index].dht.deadline().is_some_and(|deadline| deadline <= at) {
                         self.machines[index].record.wake_ups += 1;
