@@ -132,12 +132,27 @@ const ROOMS: &[Room] = &[
         ],
         may: &[Tokio, Sockets, SocketTypes, Clock, Threads],
     },
+    // How servers are reached, for whoever asks them. The one file that it reads is that of the certificates that the user trusts.
+    Room {
+        name: "http",
+        knows: &["address", "text"],
+        may: &[Files, Sockets, SocketTypes, Clock, Environment],
+    },
     // It carries what the core wants announced, and brings back the answers, as the core's plain values.
-    // The one file that it reads is that of the certificates that the user trusts.
     Room {
         name: "tracker",
-        knows: &["address", "bencode", "event", "finder::announce", "ids", "metainfo", "text", "wire"],
-        may: &[Tokio, Files, Sockets, SocketTypes, Clock, Threads, Chance, Environment],
+        knows: &[
+            "address",
+            "bencode",
+            "event",
+            "finder::announce",
+            "http",
+            "ids",
+            "metainfo",
+            "text",
+            "wire",
+        ],
+        may: &[Tokio, Sockets, SocketTypes, Clock, Threads, Chance, Environment],
     },
     // The loop that joins them, and its face.
     Room {

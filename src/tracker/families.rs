@@ -4,43 +4,14 @@
 //! The families are asked side by side, each as if it were the only one. One that cannot be reached from here is not asked.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::{fmt, thread};
 
 use super::{MAX_PEERS, Options};
 use crate::finder::announce::{AnnounceFailure, Answer};
-
-/// A family of addresses.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// The family of an address.
-    pub(super) fn of(address: &SocketAddr) -> Family {
-        if address.is_ipv4() { Family::V4 } else { Family::V6 }
-    }
-
-    /// Its address of no host: what a socket is bound to that may send from any.
-    pub(super) fn unspecified(self) -> IpAddr {
-        match self {
-            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if *self == Family::V4 { "IPv4" } else { "IPv6" })
-    }
-}
+use crate::http::Family;
 
 /// Who is told of the peers that one family has brought while the other is still asked: a tracker that is slow by one of them
 /// keeps nobody waiting. The default is nobody; all are in the announce's answer as well.
@@ -172,6 +143,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn peer(family: Family, n: usize) -> SocketAddr {
         let bits = 0x0a00_0000 | n as u32;

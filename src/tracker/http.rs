@@ -4,25 +4,16 @@
 //! the one deadline.
 
 use std::io::Read;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use ureq::http::{Uri, header};
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
 
-use super::connect::BoundConnector;
-use super::families::{self, Family};
-use super::inner::Reach;
-use super::resolve::{self, SystemResolver};
-use super::watch::Tap;
-use super::{MAX_BODY, MAX_REDIRECTS, Options, Request, answer, url};
-use crate::address::is_inner;
+use super::{MAX_BODY, MAX_REDIRECTS, Options, Request, answer, families, names, url};
 use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
-
-const USER_AGENT: &str = concat!("btget/", env!("CARGO_PKG_VERSION"));
+use crate::http::url::{redirect, take_credentials};
+use crate::http::{self, Family, Reach, Route, resolve};
 
 /// Bytes of an answer's head.
 const MAX_HEAD: usize = 16 * 1024;
@@ -65,7 +56,9 @@ pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, A
 fn families_of(request: &Request, options: &Options) -> Result<Vec<Option<Family>>, AnnounceFailure> {
     let hop = next_hop(&url::announce_url(request), None, request)?;
     let (host, port) = (hop.uri.host().unwrap_or_default(), resolve::port_of(&hop.uri));
-    if options.proxies.find(hop.scheme(), host)?.is_some() || resolve::literal(host).is_some() {
+    if options.proxies.find(hop.scheme(), host).map_err(AnnounceFailure::no_answer)?.is_some()
+        || resolve::literal(host).is_some()
+    {
         return Ok(vec![None]);
     }
     let addresses = resolve::look_up(host, port, options.bind).map_err(AnnounceFailure::no_answer)?;
@@ -85,7 +78,7 @@ fn announce_over(
         let hop = Hop { family, ..next_hop(&url, last.as_ref(), request)? };
         match get(&hop, deadline, options)? {
             Reply::Body { status_code, body } => return judge(request, status_code, &body, deadline),
-            Reply::Redirect(location) => url = url::redirect(&url, &location),
+            Reply::Redirect(location) => url = redirect(&url, &location),
         }
         last = Some(hop);
     }
@@ -94,7 +87,7 @@ fn announce_over(
 
 /// The request for this URL, be it the tracker's own or one that the `last` request was redirected to.
 fn next_hop(url: &str, last: Option<&Hop>, request: &Request) -> Result<Hop, AnnounceFailure> {
-    let (url, credentials) = url::take_credentials(url);
+    let (url, credentials) = take_credentials(url);
     let parsed = url.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
     let is_http = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https"));
     let Some(uri) = parsed.filter(is_http) else {
@@ -156,66 +149,21 @@ fn get(hop: &Hop, deadline: Instant, options: &Options) -> Result<Reply, Announc
 
 /// An agent for one exchange: the next one with this tracker is half an hour away.
 fn agent(hop: &Hop, time: Duration, options: &Options) -> Result<ureq::Agent, AnnounceFailure> {
-    let (scheme, host) = (hop.scheme(), hop.uri.host().unwrap_or_default());
-    // ureq's own reading of the environment would send even loopback through a proxy.
-    let proxy = options.proxies.find(scheme, host)?;
-    // Where the user's proxy stands is the user's affair. It looks up names itself; inner addresses are not asked for through it either.
-    let is_proxied = proxy.is_some();
-    let reach = if is_proxied { Reach::Anywhere } else { hop.reach };
-    if let Some(address) = proxy.as_ref().and_then(|_| resolve::literal(host)) {
-        if !hop.reach.allows(address, hop.uri.path()) {
-            return Err(AnnounceFailure::no_answer(hop.reach.refusal(address)));
-        }
-        hop.reached_inside.store(is_inner(address), Ordering::Relaxed);
-    }
-    let connector = BoundConnector {
+    let route = Route {
+        uri: &hop.uri,
+        reach: hop.reach,
+        reached_inside: &hop.reached_inside,
+        family: hop.family,
         bind: options.bind,
-        reach,
-        path: hop.uri.path().to_owned(),
+        proxies: &options.proxies,
+        ca_file: options.ca_file.as_deref(),
+        watch: options.watch.clone(),
         interrupt: options.interrupt.clone(),
-        reached_inside: if is_proxied { Arc::default() } else { hop.reached_inside.clone() },
+        time: Some(time),
+        max_head: MAX_HEAD,
+        max_idle: 0,
     };
-    let config = ureq::Agent::config_builder()
-        .proxy(proxy)
-        .timeout_global(Some(time))
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
-        .max_response_header_size(MAX_HEAD)
-        .max_idle_connections(0)
-        .user_agent(USER_AGENT);
-    let config = match options.ca_file.as_deref().filter(|_| scheme == "https") {
-        Some(path) => config.tls_config(TlsConfig::builder().root_certs(read_roots(path)?).build()),
-        None => config,
-    };
-    let connector =
-        ().chain(ConnectProxyConnector::default())
-            .chain(connector)
-            .chain(RustlsConnector::default())
-            .chain(Tap(options.watch.clone()));
-    // The proxy has its own addresses.
-    let family = hop.family.filter(|_| !is_proxied);
-    Ok(ureq::Agent::with_parts(config.build(), connector, SystemResolver { bind: options.bind, family }))
-}
-
-fn read_roots(path: &Path) -> Result<RootCerts, AnnounceFailure> {
-    let trouble = |what: &str| {
-        let path = path.display();
-        AnnounceFailure::no_answer(format!(
-            "cannot use {path} for certificates: {what}; correct SSL_CERT_FILE"
-        ))
-    };
-    let pem = std::fs::read(path).map_err(|error| trouble(&error.to_string()))?;
-    let certificates: Vec<_> = parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(trouble("it holds none"));
-    }
-    Ok(RootCerts::from(certificates))
+    http::agent(route).map_err(AnnounceFailure::no_answer)
 }
 
 fn judge(
@@ -231,7 +179,7 @@ fn judge(
         return Ok(Answer::default());
     }
     let (mut answer, names) = result?;
-    resolve::look_up_peers(&names, deadline, &mut answer.peers);
+    names::look_up_peers(&names, deadline, &mut answer.peers);
     Ok(answer)
 }
 
@@ -241,26 +189,7 @@ fn no_time(timeout: Duration) -> AnnounceFailure {
 
 /// What went wrong, in a user's words.
 fn explain(error: ureq::Error, timeout: Duration) -> AnnounceFailure {
-    use std::io::ErrorKind;
-    let reason = match error {
-        ureq::Error::Timeout(_) => return no_time(timeout),
-        ureq::Error::Io(error) => match error.kind() {
-            ErrorKind::TimedOut | ErrorKind::WouldBlock => return no_time(timeout),
-            ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "connection reset".to_owned(),
-            // rustls speaks through the socket's errors.
-            ErrorKind::InvalidData => format!("TLS: {error}"),
-            ErrorKind::UnexpectedEof => "the connection was closed before the answer was complete".to_owned(),
-            _ => error.to_string(),
-        },
-        ureq::Error::Protocol(error) => format!("the answer is not HTTP: {error}"),
-        ureq::Error::LargeResponseHeader(..) => "the answer's head is too large".to_owned(),
-        ureq::Error::Rustls(error) => format!("TLS: {error}"),
-        ureq::Error::Other(reason) => reason.to_string(),
-        ureq::Error::ConnectProxyFailed(reason) => format!("the proxy refused: {reason}"),
-        error => error.to_string(),
-    };
-    AnnounceFailure::no_answer(reason)
+    http::explain(error).map_or_else(|| no_time(timeout), AnnounceFailure::no_answer)
 }
 
 #[cfg(test)]

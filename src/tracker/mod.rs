@@ -5,28 +5,22 @@
 //! [`Answer`] and [`AnnounceFailure`] it fills.
 
 pub mod answer;
-mod connect;
 mod families;
 mod http;
-mod inner;
+mod names;
 mod pool;
-mod proxy;
 mod queue;
-mod resolve;
 mod udp;
 mod url;
-mod watch;
 
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use families::Early;
 pub use pool::AnnouncePool;
-pub use proxy::Proxies;
-pub use watch::{Step, Watch};
+
+pub use crate::http::{Interrupt, MAX_REDIRECTS, Proxies, Step, Watch};
 
 use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
 use crate::ids::{PeerId, WireHash};
@@ -42,9 +36,6 @@ pub const MAX_PEERS: usize = 1000;
 
 /// Bytes of an HTTP answer after inflating; a larger one is a failure.
 pub const MAX_BODY: usize = 1024 * 1024;
-
-/// Redirects that are followed.
-pub const MAX_REDIRECTS: usize = 5;
 
 /// The longest that one announce takes, all in all.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -116,33 +107,6 @@ pub struct Options {
     pub interrupt: Interrupt,
     /// Who is told of peers while more may come.
     pub early: Early,
-}
-
-/// Asked, a few times a second while an announce waits, whether it is to give its thread to another one. The default is never.
-#[derive(Clone, Default)]
-pub struct Interrupt(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
-
-impl Interrupt {
-    /// `is_due` must not block.
-    pub fn new(is_due: impl Fn() -> bool + Send + Sync + 'static) -> Interrupt {
-        Interrupt(Some(Arc::new(is_due)))
-    }
-
-    fn is_due(&self) -> bool {
-        self.0.as_ref().is_some_and(|is_due| is_due())
-    }
-
-    /// How much of the time `left` may be waited for at once; never 0, which would be no limit at all.
-    fn slice(&self, left: Duration) -> Duration {
-        let most = if self.0.is_some() { connect::SLICE } else { Duration::MAX };
-        left.min(most).max(Duration::from_millis(1))
-    }
-}
-
-impl fmt::Debug for Interrupt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Interrupt")
-    }
 }
 
 impl Options {

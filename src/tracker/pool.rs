@@ -190,7 +190,7 @@ fn interrupt(shared: &Arc<Shared>, running: &Running, has_given_way: &Arc<Atomic
 
 /// Scheme, host and port of a URL, in lower case: who is asked, whatever for.
 fn host_of(url: &str) -> String {
-    let url = super::url::take_credentials(url.trim()).0.to_ascii_lowercase();
+    let url = crate::http::url::take_credentials(url.trim()).0.to_ascii_lowercase();
     let begin = url.find("://").map_or(0, |at| at + 3);
     let end = url[begin..].find(['/', '?', '#']).map_or(url.len(), |at| begin + at);
     url[..end].to_owned()

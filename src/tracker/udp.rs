@@ -11,11 +11,9 @@ use std::time::{Duration, Instant};
 
 use ureq::http::Uri;
 
-use super::connect::is_to_be_repeated;
-use super::families::{self, Family};
-use super::watch::{Line, Step};
-use super::{Interrupt, Options, Request, answer, resolve};
+use super::{Options, Request, answer, families};
 use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
+use crate::http::{Family, Interrupt, Line, Step, is_to_be_repeated, resolve};
 
 /// The longest that an announce takes.
 const MAX_TIME: Duration = Duration::from_secs(15);

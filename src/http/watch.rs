@@ -1,4 +1,4 @@
-//! What of an announce can be watched: its connections, and how many bytes go over them.
+//! What of a request can be watched: its connections, and how many bytes go over them.
 //!
 //! Sees lengths, never contents. Of HTTPS these are the lengths inside the encryption.
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
-/// A step of an announce. Redirects and a host's further addresses make several connections.
+/// A step of a request. Redirects and a host's further addresses make several connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     /// A connection stands; of UDP: a socket is ready for its first packet.
@@ -21,7 +21,7 @@ pub enum Step {
     Disconnected,
 }
 
-/// Who is told of the steps, on the thread that announces.
+/// Who is told of the steps, on the thread that asks.
 #[derive(Clone)]
 pub struct Watch(Arc<dyn Fn(Step) + Send + Sync>);
 
@@ -31,7 +31,7 @@ impl Watch {
         Watch(Arc::new(tell))
     }
 
-    pub(super) fn tell(&self, step: Step) {
+    pub(crate) fn tell(&self, step: Step) {
         (self.0)(step);
     }
 }
@@ -90,17 +90,17 @@ impl<In: Transport> Transport for Tapped<In> {
 
 /// One connection, from when it stands until it is dropped.
 #[derive(Debug)]
-pub(super) struct Line(Option<Watch>);
+pub(crate) struct Line(Option<Watch>);
 
 impl Line {
-    pub(super) fn new(watch: Option<Watch>) -> Line {
+    pub(crate) fn new(watch: Option<Watch>) -> Line {
         let line = Line(watch);
         line.tell(Step::Connected);
         line
     }
 
     /// Nothing read or written is no step.
-    pub(super) fn tell(&self, step: Step) {
+    pub(crate) fn tell(&self, step: Step) {
         if let Some(watch) = self.0.as_ref().filter(|_| !matches!(step, Step::Wrote(0) | Step::Read(0))) {
             watch.tell(step);
         }

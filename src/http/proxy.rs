@@ -1,10 +1,8 @@
-//! Which HTTP proxy, if any, stands before a tracker: the environment as curl reads it.
+//! Which HTTP proxy, if any, stands before a server: the environment as curl reads it.
 //!
 //! Never applies to loopback: a proxy cannot reach our loopback, and what is there is none of its business.
 
 use std::net::IpAddr;
-
-use crate::finder::announce::AnnounceFailure;
 
 /// Proxy settings; the default is none.
 #[derive(Clone, Default, Debug)]
@@ -37,7 +35,11 @@ impl Proxies {
     }
 
     /// The proxy for a URL of this scheme and host (an IPv6 address with or without brackets).
-    pub(super) fn find(&self, scheme: &str, host: &str) -> Result<Option<ureq::Proxy>, AnnounceFailure> {
+    ///
+    /// # Errors
+    ///
+    /// Why the setting is of no use, for people.
+    pub(crate) fn find(&self, scheme: &str, host: &str) -> Result<Option<ureq::Proxy>, String> {
         let setting = if scheme.eq_ignore_ascii_case("https") { &self.https } else { &self.http };
         let Some(setting) = setting.as_ref().filter(|_| !is_loopback(host) && !self.is_excluded(host)) else {
             return Ok(None);
@@ -45,14 +47,15 @@ impl Proxies {
         // The setting is not quoted: it may hold a password.
         let Ok(proxy) = ureq::Proxy::new(setting) else {
             let reason = "the proxy setting is not a URL; set http_proxy like http://host:3128";
-            return Err(AnnounceFailure::no_answer(reason));
+            return Err(reason.to_owned());
         };
         // Without its SOCKS feature ureq would go round such a proxy, or fail in the dark.
         match proxy.protocol() {
             ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https => Ok(Some(proxy)),
-            _ => Err(AnnounceFailure::no_answer(
-                "socks proxies are not supported; use an http proxy or add the tracker's host to no_proxy",
-            )),
+            _ => {
+                Err("socks proxies are not supported; use an http proxy or add the host to no_proxy"
+                    .to_owned())
+            }
         }
     }
 
@@ -131,6 +134,6 @@ mod tests {
     fn a_socks_proxy_is_a_failure_and_not_gone_round() {
         let set = proxies(&[("all_proxy", "socks5h://user:secret@proxy:1")]);
         let failure = set.find("http", "t.example").unwrap_err();
-        assert!(failure.reason.contains("socks") && !failure.reason.contains("secret"));
+        assert!(failure.contains("socks") && !failure.contains("secret"));
     }
 }

@@ -1,4 +1,4 @@
-//! TCP connections to trackers, from the local address that the user wishes, and ureq's way of using them.
+//! TCP connections to servers, from the local address that the user wishes, and ureq's way of using them.
 //!
 //! A host's addresses are tried side by side, each a little after the one before (RFC 8305), so one family that leads nowhere costs
 //! next to nothing. ureq's own connector has no local address, and waits for the addresses one after the other.
@@ -17,14 +17,13 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
 };
 
-use super::inner::Reach;
-use super::{Interrupt, TIMEOUT};
+use super::{Interrupt, MAX_WAIT, Reach};
 use crate::address::is_inner;
 
 /// How long an address has before the next one is tried beside it (RFC 8305).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// How long a thread waits before it asks whether another tracker needs it.
+/// How long a thread waits before it asks whether it is needed elsewhere.
 pub(super) const SLICE: Duration = Duration::from_millis(200);
 
 /// Connects to the first of `addresses` that answers, from `bind`.
@@ -116,8 +115,8 @@ pub(super) struct BoundConnector {
     pub bind: Option<IpAddr>,
     /// Where the connection may lead. With a proxy: anywhere, for the user has named it.
     pub reach: Reach,
-    /// The path that is asked for.
-    pub path: String,
+    /// The path and query that are asked for.
+    pub target: String,
     pub interrupt: Interrupt,
     /// Set once there is a connection to an inner address.
     pub reached_inside: Arc<AtomicBool>,
@@ -136,7 +135,7 @@ impl<In: Transport> Connector<In> for BoundConnector {
             return Ok(Some(Either::A(chained)));
         }
         // What is looked at here is what is connected to: there is no second look-up that could say something else.
-        let is_allowed = |address: &&SocketAddr| self.reach.allows(address.ip(), &self.path);
+        let is_allowed = |address: &&SocketAddr| self.reach.allows(address.ip(), &self.target);
         let addresses: Vec<SocketAddr> = details.addrs.iter().filter(is_allowed).copied().collect();
         if let (Some(refused), true) = (details.addrs.first(), addresses.is_empty()) {
             return Err(Error::Other(self.reach.refusal(refused.ip()).into()));
@@ -155,7 +154,7 @@ impl<In: Transport> Connector<In> for BoundConnector {
 }
 
 fn deadline(timeout: NextTimeout) -> Instant {
-    Instant::now() + (*timeout.after).min(TIMEOUT)
+    Instant::now() + (*timeout.after).min(MAX_WAIT)
 }
 
 /// A TCP connection as ureq uses it.
@@ -219,7 +218,7 @@ impl Interrupt {
 }
 
 /// Whether a read or write has only been waited for long enough to look up.
-pub(super) fn is_to_be_repeated(error: &io::Error) -> bool {
+pub(crate) fn is_to_be_repeated(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 

@@ -1,10 +1,9 @@
 //! Names to addresses, as the system looks them up.
 //!
-//! A look-up cannot be cut short: it ends by the resolver's own time-outs, on the thread of the announce that needs it. So there are never
-//! more of them than announces under way.
+//! A look-up cannot be cut short: it ends by the resolver's own time-outs, on the thread that needs it. So there are never
+//! more of them than requests under way.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::time::{Duration, Instant};
 
 use ureq::Error;
 use ureq::config::Config;
@@ -12,15 +11,10 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use super::answer::NamedPeer;
-use super::families::Family;
-use super::proxy;
+use super::{Family, proxy};
 
 /// Addresses of one name that are tried.
-pub(super) const MAX_ADDRESSES: usize = 8;
-
-/// No further name of an answer is looked up after this: the peers that have an address wait for it.
-const MAX_NAMES_TIME: Duration = Duration::from_secs(5);
+pub(crate) const MAX_ADDRESSES: usize = 8;
 
 /// The addresses of a host (an IPv6 one with or without brackets) that can be reached from `bind`, in the order in which they are to be tried: as
 /// the system sorts them, the families in turn (RFC 8305).
@@ -28,7 +22,7 @@ const MAX_NAMES_TIME: Duration = Duration::from_secs(5);
 /// # Errors
 ///
 /// Why there is none, for people.
-pub(super) fn look_up(host: &str, port: u16, bind: Option<IpAddr>) -> Result<Vec<SocketAddr>, String> {
+pub(crate) fn look_up(host: &str, port: u16, bind: Option<IpAddr>) -> Result<Vec<SocketAddr>, String> {
     let found = (proxy::bare(host), port).to_socket_addrs().map_err(|error| error.to_string())?;
     let addresses =
         in_turn(found.filter(|address| bind.is_none_or(|bind| bind.is_ipv4() == address.is_ipv4())));
@@ -42,7 +36,8 @@ pub(super) fn look_up(host: &str, port: u16, bind: Option<IpAddr>) -> Result<Vec
     }
 }
 
-fn in_turn(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+/// Each address once, the families in turn, [`MAX_ADDRESSES`] at the most.
+pub(crate) fn in_turn(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut sorted: Vec<SocketAddr> = Vec::new();
     for address in addresses {
         if !sorted.contains(&address) {
@@ -61,13 +56,13 @@ fn in_turn(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// The port of an HTTP URL, said or not.
-pub(super) fn port_of(uri: &Uri) -> u16 {
+pub(crate) fn port_of(uri: &Uri) -> u16 {
     uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 })
 }
 
 /// The address that a host is by its writing alone, without a name server: also as 2130706433, 0x7f.1 and the like, which the
 /// system's look-up takes for addresses.
-pub(super) fn literal(host: &str) -> Option<IpAddr> {
+pub(crate) fn literal(host: &str) -> Option<IpAddr> {
     let host = proxy::bare(host);
     let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
     let is_number = last.starts_with(|first: char| first.is_ascii_digit());
@@ -77,26 +72,9 @@ pub(super) fn literal(host: &str) -> Option<IpAddr> {
     host.parse().ok().or_else(|| by_system().map(|address| address.ip()))
 }
 
-/// Adds the addresses of peers that an answer gives by name, as long as there is time.
-pub(super) fn look_up_peers(names: &[NamedPeer], deadline: Instant, peers: &mut Vec<SocketAddr>) {
-    let until = deadline.min(Instant::now() + MAX_NAMES_TIME);
-    for NamedPeer { host, port } in names {
-        if Instant::now() >= until {
-            break;
-        }
-        // One of each family; a name that nobody knows is nobody.
-        let found = (host.as_str(), *port).to_socket_addrs().into_iter().flatten();
-        for address in in_turn(found).into_iter().take(2) {
-            if peers.len() < super::MAX_PEERS && !peers.contains(&address) {
-                peers.push(address);
-            }
-        }
-    }
-}
-
 /// The system's look-up for ureq, whose own makes a thread for each and panics where there is none to be had.
 #[derive(Debug)]
-pub(super) struct SystemResolver {
+pub(crate) struct SystemResolver {
     pub bind: Option<IpAddr>,
     /// The addresses of other families are left out; `None`: of none.
     pub family: Option<Family>,
@@ -154,20 +132,5 @@ mod tests {
             assert_eq!(literal(host), Some(IpAddr::from([127, 0, 0, 1])), "{host}");
         }
         assert_eq!(literal("[::1]"), Some("::1".parse().unwrap()));
-    }
-
-    #[test]
-    fn peers_that_are_named_are_looked_up() {
-        let named = |host: &str| NamedPeer { host: host.to_owned(), port: 7 };
-        let mut peers = Vec::new();
-        look_up_peers(
-            &[named("localhost"), named("localhost")],
-            Instant::now() + Duration::from_secs(60),
-            &mut peers,
-        );
-        assert!(peers.contains(&"127.0.0.1:7".parse().unwrap()) && peers.len() <= 2, "{peers:?}");
-        let mut late = Vec::new();
-        look_up_peers(&[named("localhost")], Instant::now(), &mut late);
-        assert_eq!(late, []);
     }
 }

@@ -10,7 +10,7 @@ use crate::address::is_inner;
 
 /// Where a request may lead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
     /// To any address: the user has given this URL.
     Anywhere,
     /// To inner addresses only if the path is one of an announce: a torrent has given the URL.
@@ -20,17 +20,19 @@ pub(super) enum Reach {
 }
 
 impl Reach {
-    /// Whether a request for `path` may go to `address`.
-    pub(super) fn allows(self, address: IpAddr, path: &str) -> bool {
+    /// Whether a request for `target`, a path and perhaps a query, may go to `address`.
+    pub(crate) fn allows(self, address: IpAddr, target: &str) -> bool {
         match self {
             Reach::Anywhere => true,
-            Reach::AnnouncePaths => !is_inner(address) || is_announce_path(path),
+            Reach::AnnouncePaths => {
+                !is_inner(address) || is_announce_path(target.split('?').next().unwrap_or_default())
+            }
             Reach::Outside => !is_inner(address),
         }
     }
 
     /// Why a request was not allowed.
-    pub(super) fn refusal(self, address: IpAddr) -> String {
+    pub(crate) fn refusal(self, address: IpAddr) -> String {
         let place = if address.to_canonical().is_loopback() { "this machine" } else { "the local network" };
         match self {
             Reach::Outside => format!("redirected from outside to {address}, which is inside: {place}"),

@@ -1,0 +1,136 @@
+//! The agent for a server: its proxy, its certificates, its connections; and what went wrong, in a user's words.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ureq::http::Uri;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
+
+use super::connect::BoundConnector;
+use super::resolve::{self, SystemResolver};
+use super::watch::Tap;
+use super::{Family, Interrupt, Proxies, Reach, USER_AGENT, Watch};
+use crate::address::is_inner;
+
+/// The way to a server.
+pub(crate) struct Route<'a> {
+    /// What is asked for there.
+    pub uri: &'a Uri,
+    /// Where the request may lead.
+    pub reach: Reach,
+    /// Set once there is a connection to an inner address.
+    pub reached_inside: &'a Arc<AtomicBool>,
+    /// Only by addresses of this family.
+    pub family: Option<Family>,
+    /// The local address.
+    pub bind: Option<IpAddr>,
+    /// Proxies.
+    pub proxies: &'a Proxies,
+    /// PEM file of the authorities that sign the server's certificate, instead of the bundled ones.
+    pub ca_file: Option<&'a Path>,
+    /// Who is told of connections and lengths.
+    pub watch: Option<Watch>,
+    /// Whether the thread is needed elsewhere.
+    pub interrupt: Interrupt,
+    /// The longest that an exchange takes, all in all; `None`: as long as something comes.
+    pub time: Option<Duration>,
+    /// Bytes of an answer's head.
+    pub max_head: usize,
+    /// Connections that are kept for the next request.
+    pub max_idle: usize,
+}
+
+/// An agent for this server alone. It follows no redirects, and takes no status for an error.
+///
+/// # Errors
+///
+/// Why there is no way to it, for people.
+pub(crate) fn agent(route: Route<'_>) -> Result<ureq::Agent, String> {
+    let (scheme, host) = (route.uri.scheme_str().unwrap_or_default(), route.uri.host().unwrap_or_default());
+    // ureq's own reading of the environment would send even loopback through a proxy.
+    let proxy = route.proxies.find(scheme, host)?;
+    // Where the user's proxy stands is the user's affair. It looks up names itself; inner addresses are not asked for through it either.
+    let is_proxied = proxy.is_some();
+    let reach = if is_proxied { Reach::Anywhere } else { route.reach };
+    let target = route.uri.path_and_query().map_or("/", |target| target.as_str());
+    if let Some(address) = proxy.as_ref().and_then(|_| resolve::literal(host)) {
+        if !route.reach.allows(address, target) {
+            return Err(route.reach.refusal(address));
+        }
+        route.reached_inside.store(is_inner(address), Ordering::Relaxed);
+    }
+    let connector = BoundConnector {
+        bind: route.bind,
+        reach,
+        target: target.to_owned(),
+        interrupt: route.interrupt,
+        reached_inside: if is_proxied { Arc::default() } else { route.reached_inside.clone() },
+    };
+    let config = ureq::Agent::config_builder()
+        .proxy(proxy)
+        .timeout_global(route.time)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .max_response_header_size(route.max_head)
+        .max_idle_connections(route.max_idle)
+        .user_agent(USER_AGENT);
+    let config = match route.ca_file.filter(|_| scheme == "https") {
+        Some(path) => config.tls_config(TlsConfig::builder().root_certs(read_roots(path)?).build()),
+        None => config,
+    };
+    let connector =
+        ().chain(ConnectProxyConnector::default())
+            .chain(connector)
+            .chain(RustlsConnector::default())
+            .chain(Tap(route.watch));
+    // The proxy has its own addresses.
+    let family = route.family.filter(|_| !is_proxied);
+    Ok(ureq::Agent::with_parts(config.build(), connector, SystemResolver { bind: route.bind, family }))
+}
+
+fn read_roots(path: &Path) -> Result<RootCerts, String> {
+    let trouble = |what: &str| {
+        let path = path.display();
+        format!("cannot use {path} for certificates: {what}; correct SSL_CERT_FILE")
+    };
+    let pem = std::fs::read(path).map_err(|error| trouble(&error.to_string()))?;
+    let certificates: Vec<_> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() {
+        return Err(trouble("it holds none"));
+    }
+    Ok(RootCerts::from(certificates))
+}
+
+/// What went wrong, in a user's words; `None`: it took too long.
+pub(crate) fn explain(error: ureq::Error) -> Option<String> {
+    use std::io::ErrorKind;
+    let reason = match error {
+        ureq::Error::Timeout(_) => return None,
+        ureq::Error::Io(error) => match error.kind() {
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => return None,
+            ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "connection reset".to_owned(),
+            // rustls speaks through the socket's errors.
+            ErrorKind::InvalidData => format!("TLS: {error}"),
+            ErrorKind::UnexpectedEof => "the connection was closed before the answer was complete".to_owned(),
+            _ => error.to_string(),
+        },
+        ureq::Error::Protocol(error) => format!("the answer is not HTTP: {error}"),
+        ureq::Error::LargeResponseHeader(..) => "the answer's head is too large".to_owned(),
+        ureq::Error::Rustls(error) => format!("TLS: {error}"),
+        ureq::Error::Other(reason) => reason.to_string(),
+        ureq::Error::ConnectProxyFailed(reason) => format!("the proxy refused: {reason}"),
+        error => error.to_string(),
+    };
+    Some(reason)
+}

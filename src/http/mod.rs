@@ -1,0 +1,61 @@
+//! How HTTP and HTTPS servers are reached, for whoever asks them: with ureq on the caller's thread, from the local address that the user
+//! wishes, by the proxies of the environment, over connections that are looked at before a byte is sent.
+//!
+//! Owns connections, proxies, certificates, names and the handling of URLs. Never decides what is asked, nor what an answer means.
+
+mod agent;
+mod connect;
+mod family;
+mod proxy;
+mod reach;
+pub(crate) mod resolve;
+pub(crate) mod url;
+mod watch;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use agent::{Route, agent, explain};
+pub(crate) use connect::is_to_be_repeated;
+pub(crate) use family::Family;
+pub use proxy::Proxies;
+pub(crate) use reach::Reach;
+pub(crate) use watch::Line;
+pub use watch::{Step, Watch};
+
+/// Redirects that are followed.
+pub const MAX_REDIRECTS: usize = 5;
+
+/// The longest that one wait for a server takes: for a connection, for the next bytes, for room to send.
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// What servers are told that we are.
+pub(crate) const USER_AGENT: &str = concat!("btget/", env!("CARGO_PKG_VERSION"));
+
+/// Asked, a few times a second while a request waits, whether it is to give its thread to something else. The default is never.
+#[derive(Clone, Default)]
+pub struct Interrupt(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
+
+impl Interrupt {
+    /// `is_due` must not block.
+    pub fn new(is_due: impl Fn() -> bool + Send + Sync + 'static) -> Interrupt {
+        Interrupt(Some(Arc::new(is_due)))
+    }
+
+    pub(crate) fn is_due(&self) -> bool {
+        self.0.as_ref().is_some_and(|is_due| is_due())
+    }
+
+    /// How much of the time `left` may be waited for at once; never 0, which would be no limit at all.
+    pub(crate) fn slice(&self, left: Duration) -> Duration {
+        let most = if self.0.is_some() { connect::SLICE } else { Duration::MAX };
+        left.min(most).max(Duration::from_millis(1))
+    }
+}
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Interrupt")
+    }
+}
