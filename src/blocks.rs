@@ -43,6 +43,11 @@ impl BlockData {
         self.bytes.len()
     }
 
+    /// From now on the block has so many bytes, as far as its buffer has room.
+    pub fn set_length(&mut self, length: u32) {
+        self.length = length.min(self.bytes.len() as u32);
+    }
+
     /// The data.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.length as usize]

@@ -153,6 +153,8 @@ impl fmt::Debug for InfoHashes {
 pub enum Source {
     /// The peer at this address.
     Peer(SocketAddr),
+    /// The web seed of this number, from 0, among those of the torrent.
+    Web(u16),
     /// An earlier run of ours left it on the disk, and nobody knows any more where it came from.
     Disk,
 }

@@ -36,6 +36,10 @@ mod ids;
 mod layout;
 mod lobby;
 mod mse;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the threads that read from web servers tell of what has come in time"
+)]
 mod net;
 #[allow(clippy::disallowed_methods, reason = "drives the core by the clock")]
 mod session;
@@ -45,6 +49,7 @@ mod text;
 #[allow(clippy::disallowed_methods, reason = "limits how long an announce takes")]
 mod tracker;
 mod transfer;
+mod webseed;
 mod wire;
 
 /// The command line, for `main.rs`, which is a crate of its own.

@@ -1,8 +1,10 @@
-//! One torrent's transfer: the swarm of its connected peers, and the finder of further ones.
+//! One torrent's transfer: the swarm of its connected peers, the finder of further ones, and its web seeds.
 //!
 //! Carries what one has to know of the other, and decides nothing itself. Pure, as both are: [`Transfer::handle`] and its like take
-//! what happened and when, [`Transfer::poll`] and [`Transfer::poll_finder`] say what to do about it, [`Transfer::deadline`] when to
+//! what happened and when, [`Transfer::poll`], [`Transfer::poll_finder`] and [`Transfer::poll_web`] say what to do about it, [`Transfer::deadline`] when to
 //! ask again though nothing happened.
+
+mod web;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,20 +17,23 @@ use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
 use crate::lobby::Guest;
 use crate::swarm::{Input, Output, PeerReport, Swarm};
+use crate::webseed::WebSeeds;
+pub(crate) use web::WebTask;
 
 /// The transfer of one torrent.
 #[derive(Debug)]
 pub(crate) struct Transfer {
     swarm: Swarm,
     finder: Finder,
+    web_seeds: WebSeeds,
     /// Places for connections that nobody has, of this torrent or another.
     free_places: usize,
 }
 
 impl Transfer {
     /// A transfer without peers, in state `Stopped`.
-    pub(crate) fn new(swarm: Swarm, finder: Finder) -> Transfer {
-        Transfer { swarm, finder, free_places: usize::MAX }
+    pub(crate) fn new(swarm: Swarm, finder: Finder, web_seeds: WebSeeds) -> Transfer {
+        Transfer { swarm, finder, web_seeds, free_places: usize::MAX }
     }
 
     /// The connected peers.
@@ -59,6 +64,7 @@ impl Transfer {
     pub(crate) fn want_events(&mut self, least: Option<Severity>) {
         self.swarm.want_events(WantedEvents(least));
         self.finder.want_events(WantedEvents(least));
+        self.web_seeds.want_events(WantedEvents(least));
     }
 
     /// Takes what happened. Call the two `poll`s until they give `None` afterwards; several inputs may be handled before.
@@ -161,7 +167,8 @@ impl Transfer {
 
     /// When to call the two `poll`s though nothing happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.swarm.deadline().into_iter().chain(self.finder.deadline(self.need())).min()
+        let machines = [self.swarm.deadline(), self.finder.deadline(self.need()), self.web_seeds.deadline()];
+        machines.into_iter().flatten().min()
     }
 
     /// How many more peers would help.
@@ -199,6 +206,7 @@ impl Transfer {
                 PeerReport::Seed(peer, is_seed) => self.finder.set_seed(peer, is_seed),
                 PeerReport::AlsoAt(peer, ip) => self.finder.also_at(now, peer, ip),
                 PeerReport::Parted(peer, callable, how) => self.finder.parted(now, peer, callable, how),
+                PeerReport::CorruptWebSeed(seed, piece) => self.web_seeds.on_corrupt(seed, piece),
                 PeerReport::Banned(address, pause) => self.finder.ban(now, address, pause),
             }
         }

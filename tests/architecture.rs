@@ -103,9 +103,15 @@ const ROOMS: &[Room] = &[
     },
     // Of the swarm they know the words for what happens to a peer, which are the same.
     Room { name: "lobby", knows: &["event", "fetch", "finder", "ids", "layout", "swarm", "wire"], may: &[] },
+    // Of the swarm it knows how runs are wished for.
+    Room {
+        name: "webseed",
+        knows: &["bitfield", "event", "ids", "layout", "metainfo", "swarm::RunWish", "text"],
+        may: &[],
+    },
     Room {
         name: "transfer",
-        knows: &["blocks", "event", "finder", "ids", "layout", "lobby", "swarm"],
+        knows: &["blocks", "event", "finder", "ids", "layout", "lobby", "swarm", "webseed"],
         may: &[],
     },
     // The edges. Those of the disk know no peers; those of the network decide nothing.
@@ -128,7 +134,7 @@ const ROOMS: &[Room] = &[
         name: "net",
         knows: &[
             "address", "bitfield", "blocks", "event", "hash", "ids", "layout", "metainfo", "mse", "text",
-            "wire",
+            "http", "webseed", "wire",
         ],
         may: &[Tokio, Sockets, SocketTypes, Clock, Threads],
     },
@@ -160,7 +166,7 @@ const ROOMS: &[Room] = &[
         knows: &[
             "address", "bitfield", "blocks", "budget", "check", "client", "disk", "event", "fetch", "finder",
             "dht", "hash", "ids", "layout", "lobby", "metainfo", "mse", "net", "storage", "swarm", "text",
-            "tracker", "transfer", "wire",
+            "tracker", "transfer", "webseed", "wire",
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],
     },

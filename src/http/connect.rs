@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 use ureq::Error;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
 };
 
-use super::{Interrupt, MAX_WAIT, Reach};
+use super::reach::{LeadsInside, Reach};
+use super::{Interrupt, MAX_WAIT};
 use crate::address::is_inner;
 
 /// How long an address has before the next one is tried beside it (RFC 8305).
@@ -138,7 +139,7 @@ impl<In: Transport> Connector<In> for BoundConnector {
         let is_allowed = |address: &&SocketAddr| self.reach.allows(address.ip(), &self.target);
         let addresses: Vec<SocketAddr> = details.addrs.iter().filter(is_allowed).copied().collect();
         if let (Some(refused), true) = (details.addrs.first(), addresses.is_empty()) {
-            return Err(Error::Other(self.reach.refusal(refused.ip()).into()));
+            return Err(Error::Other(LeadsInside(self.reach.refusal(refused.ip())).into()));
         }
         let until = deadline(details.timeout);
         let connected = connect_first(&addresses, self.bind, until, &self.interrupt);
@@ -200,9 +201,10 @@ impl Transport for Socket {
         }
     }
 
-    /// Asked of connections that are kept for later; none is.
+    /// Asked of connections that were kept for later: one on which anything waits, an end too, is of no use.
     fn is_open(&mut self) -> bool {
-        false
+        let peeked = rustix::net::recv(&self.stream, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        matches!(peeked, Err(rustix::io::Errno::AGAIN))
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) use agent::{Route, agent, explain};
 pub(crate) use connect::is_to_be_repeated;
 pub(crate) use family::Family;
 pub use proxy::Proxies;
-pub(crate) use reach::Reach;
+pub(crate) use reach::{LeadsInside, Reach};
 pub(crate) use watch::Line;
 pub use watch::{Step, Watch};
 

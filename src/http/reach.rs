@@ -15,7 +15,9 @@ pub(crate) enum Reach {
     Anywhere,
     /// To inner addresses only if the path is one of an announce: a torrent has given the URL.
     AnnouncePaths,
-    /// To no inner address: a tracker out there redirects to it.
+    /// To no inner address: the URL of a torrent that says more than a path.
+    OutsideOnly,
+    /// To no inner address: a server out there redirects to it.
     Outside,
 }
 
@@ -27,7 +29,7 @@ impl Reach {
             Reach::AnnouncePaths => {
                 !is_inner(address) || is_announce_path(target.split('?').next().unwrap_or_default())
             }
-            Reach::Outside => !is_inner(address),
+            Reach::OutsideOnly | Reach::Outside => !is_inner(address),
         }
     }
 
@@ -36,6 +38,9 @@ impl Reach {
         let place = if address.to_canonical().is_loopback() { "this machine" } else { "the local network" };
         match self {
             Reach::Outside => format!("redirected from outside to {address}, which is inside: {place}"),
+            Reach::OutsideOnly => format!(
+                "the URL leads to {address}, {place}, where nothing is asked for a torrent by a URL with a query; if it is right, give it yourself"
+            ),
             Reach::Anywhere | Reach::AnnouncePaths => format!(
                 "the URL leads to {address}, {place}, where nothing is asked for a torrent but a path that ends in /announce; \
                  if it is right, give the tracker yourself"
@@ -43,6 +48,11 @@ impl Reach {
         }
     }
 }
+
+/// A request leads inside that may not.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct LeadsInside(pub String);
 
 /// Whether the last part of a path begins with `announce`, and nothing before it could be a script or a way round: a web server may
 /// hand `/do.cgi/announce` to `do.cgi`.

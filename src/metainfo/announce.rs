@@ -60,12 +60,23 @@ pub(super) fn trackers(
     tiers
 }
 
-/// `url-list`: a string or a list of them.
-pub(super) fn url_list(value: Option<Value<'_>>, notes: &mut ParseNotes) -> Vec<String> {
+/// `url-list` (BEP 19) or `httpseeds` (BEP 17): a string or a list of them.
+pub(super) fn web_seeds(key: &str, value: Option<Value<'_>>, notes: &mut ParseNotes) -> Vec<String> {
     let Some(value) = value else { return Vec::new() };
     let alone = value.as_bytes().map(|_| value);
-    let urls = value.as_list().into_iter().flatten().chain(alone).filter(|url| url.as_bytes() != Some(b""));
-    urls.filter_map(|url| checked_url(url, WEB_SEED_SCHEMES, "url-list", notes)).take(MAX_URLS).collect()
+    let given = value.as_list().into_iter().flatten().chain(alone).filter(|url| url.as_bytes() != Some(b""));
+    let mut urls: Vec<String> = Vec::new();
+    for value in given {
+        match value.as_str().and_then(web_seed_url) {
+            Some(url) if urls.contains(&url) => {}
+            Some(url) => urls.push(url),
+            None => leave_out(value, WEB_SEED_SCHEMES, key, notes),
+        }
+        if urls.len() == MAX_URLS {
+            break;
+        }
+    }
+    urls
 }
 
 /// `nodes`: pairs of host and port.
@@ -89,12 +100,16 @@ fn url_of_tracker(value: Value<'_>, notes: &mut ParseNotes) -> Option<String> {
 fn checked_url(value: Value<'_>, schemes: &[&str], what: &str, notes: &mut ParseNotes) -> Option<String> {
     let url = value.as_str().and_then(|url| plausible(url.trim_ascii(), schemes));
     if url.is_none() {
-        let shown = &value.as_bytes().unwrap_or(value.span());
-        let shown = String::from_utf8_lossy(&shown[..shown.len().min(MAX_URL)]);
-        let shown = without_credentials(&shown);
-        notes.add(|| format!("{what} {} left out: not a usable {} URL", quote(&shown), schemes.join("/")));
+        leave_out(value, schemes, what, notes);
     }
     url
+}
+
+fn leave_out(value: Value<'_>, schemes: &[&str], what: &str, notes: &mut ParseNotes) {
+    let shown = &value.as_bytes().unwrap_or(value.span());
+    let shown = String::from_utf8_lossy(&shown[..shown.len().min(MAX_URL)]);
+    let shown = without_credentials(&shown);
+    notes.add(|| format!("{what} {} left out: not a usable {} URL", quote(&shown), schemes.join("/")));
 }
 
 /// The URL of a tracker as it is used, if `url` could be one: http, https or udp, a host, a port (a must for udp), nothing that does not belong
@@ -103,9 +118,20 @@ pub fn tracker_url(url: &str) -> Option<String> {
     plausible(url.trim_ascii(), TRACKER_SCHEMES)
 }
 
-/// The URL of a web seed as it is used, if `url` could be one: http or https, otherwise as for [`tracker_url`].
-pub(super) fn web_seed_url(url: &str) -> Option<String> {
-    plausible(url.trim_ascii(), WEB_SEED_SCHEMES)
+/// The URL of a web seed as it is used, if `url` could be one: http or https, a host, no space and no control character anywhere. What is
+/// not ASCII is percent-encoded, as UTF-8.
+pub fn web_seed_url(url: &str) -> Option<String> {
+    if url.contains(|char: char| char.is_whitespace() || char.is_control()) {
+        return None;
+    }
+    let mut ascii = String::new();
+    for char in url.chars() {
+        match char.is_ascii() {
+            true => ascii.push(char),
+            false => char.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| ascii += &format!("%{byte:02X}")),
+        }
+    }
+    plausible(&ascii, WEB_SEED_SCHEMES)
 }
 
 /// The URL, scheme in lower case, if it could be one: a known scheme, a host, a port that is one

@@ -27,6 +27,7 @@ impl Metainfo {
             trackers,
             nodes: Vec::new(),
             url_list,
+            http_seeds: Vec::new(),
             comment: None,
             created_by: None,
             creation_date: None,
@@ -64,6 +65,10 @@ impl Metainfo {
         if let Some(date) = self.creation_date {
             text(&mut bytes, "creation date");
             bytes.extend(format!("i{date}e").bytes());
+        }
+        if !self.http_seeds.is_empty() {
+            text(&mut bytes, "httpseeds");
+            list(&mut bytes, &self.http_seeds, |bytes, url| text(bytes, url));
         }
         text(&mut bytes, "info");
         bytes.extend_from_slice(&self.info_bytes);
@@ -118,6 +123,7 @@ mod tests {
     fn what_is_written_is_read_as_it_was() {
         let mut torrent = torrent();
         torrent.url_list = vec!["http://seed/".into()];
+        torrent.http_seeds = vec!["http://seed/x.php".into()];
         torrent.nodes = vec![("router.test".into(), 6881)];
         torrent.comment = Some("of a cat".into());
         torrent.created_by = Some("me".into());

@@ -98,7 +98,10 @@ pub(super) fn parse(info: Value<'_>, notes: &mut ParseNotes) -> Result<Info, Met
 }
 
 /// The name; `name.utf-8`, where it is what it says, over a `name` in some older encoding.
-fn name<'a>(name: Option<Value<'a>>, name_utf8: Option<Value<'a>>) -> Result<&'a [u8], MetainfoError> {
+pub(super) fn name<'a>(
+    name: Option<Value<'a>>,
+    name_utf8: Option<Value<'a>>,
+) -> Result<&'a [u8], MetainfoError> {
     match name_utf8.and_then(|name| name.as_str()) {
         Some(name) => Ok(name.as_bytes()),
         None => string("name", name.ok_or_else(|| MetainfoError::missing("name"))?),
@@ -195,11 +198,7 @@ fn entry<'a>(file: Dict<'a>, components: &mut Vec<&'a [u8]>) -> Result<FileEntry
         None if attr.symlink => 0,
         None => return Err(MetainfoError::missing("length")),
     };
-    let is_utf8 = |path: &List<'_>| path.into_iter().all(|component| component.as_str().is_some());
-    let path = match path_utf8.and_then(|path| path.as_list()).filter(is_utf8) {
-        Some(path) => path,
-        None => list("path", path.ok_or_else(|| MetainfoError::missing("path"))?)?,
-    };
+    let path = list("path", path_value(path, path_utf8).ok_or_else(|| MetainfoError::missing("path"))?)?;
     components.clear();
     for component in path {
         if components.len() == MAX_COMPONENTS {
@@ -212,6 +211,12 @@ fn entry<'a>(file: Dict<'a>, components: &mut Vec<&'a [u8]>) -> Result<FileEntry
     }
     let symlink = symlink.and_then(|target| target.as_list()).unwrap_or_default();
     Ok(FileEntry { length, path, attr, symlink })
+}
+
+/// The path of a file; `path.utf-8`, where it is what it says, over a `path` in some older encoding.
+pub(super) fn path_value<'a>(path: Option<Value<'a>>, path_utf8: Option<Value<'a>>) -> Option<Value<'a>> {
+    let is_utf8 = |path: List<'_>| path.into_iter().all(|component| component.as_str().is_some());
+    path_utf8.filter(|path| path.as_list().is_some_and(is_utf8)).or(path)
 }
 
 fn attr(value: Option<Value<'_>>) -> Attr {

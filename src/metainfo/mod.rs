@@ -11,6 +11,7 @@ mod error;
 mod fetched;
 mod info;
 mod magnet;
+mod names;
 mod notes;
 mod path;
 #[cfg(test)]
@@ -19,9 +20,10 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use announce::tracker_url;
+pub use announce::{tracker_url, web_seed_url};
 pub use error::MetainfoError;
 pub use magnet::{InvalidPeerAddress, MAX_MAGNET_LENGTH, Magnet, MagnetError, PeerAddress, is_magnet};
+pub use names::RawNames;
 // What the types of this room are made of.
 pub use crate::hash::{Sha1, Sha256, sha1};
 pub use crate::ids::{InfoHashes, WireHash};
@@ -84,6 +86,8 @@ pub struct Metainfo {
     pub nodes: Vec<(String, u16)>,
     /// BEP 19 `url-list`.
     pub url_list: Vec<String>,
+    /// BEP 17 `httpseeds`.
+    pub http_seeds: Vec<String>,
     /// `comment`.
     pub comment: Option<String>,
     /// `created by`.
@@ -116,6 +120,7 @@ impl Metainfo {
             announce,
             announce_list,
             url_list,
+            http_seeds,
             nodes,
             comment,
             comment_utf8,
@@ -128,6 +133,7 @@ impl Metainfo {
                 b"announce",
                 b"announce-list",
                 b"url-list",
+                b"httpseeds",
                 b"nodes",
                 b"comment",
                 b"comment.utf-8",
@@ -152,7 +158,8 @@ impl Metainfo {
             private: parsed.private,
             trackers: announce::trackers(announce, announce_list, &mut notes),
             nodes: announce::nodes(nodes),
-            url_list: announce::url_list(url_list, &mut notes),
+            url_list: announce::web_seeds("url-list", url_list, &mut notes),
+            http_seeds: announce::web_seeds("httpseeds", http_seeds, &mut notes),
             comment: comment_utf8.and_then(text).or_else(|| comment.and_then(text)),
             created_by: created_by.and_then(text),
             creation_date: creation_date.and_then(|date| date.as_int()),

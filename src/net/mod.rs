@@ -11,6 +11,7 @@ pub(crate) mod listen;
 mod reader;
 pub(crate) mod secure;
 pub(crate) mod udp;
+pub(crate) mod web;
 mod writer;
 
 use std::cell::{Cell, RefCell};

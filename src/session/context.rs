@@ -11,6 +11,7 @@ use super::connections::Connections;
 use super::dht::DhtNetwork;
 use super::options::SessionOptions;
 use super::subscribers::Subscribers;
+use super::web::WebConnections;
 use crate::budget::Budget;
 use crate::disk::Disk;
 use crate::event::{Kind, Severity};
@@ -46,6 +47,8 @@ pub(crate) struct Context {
     pub subscribers: Subscribers,
     /// The connections of all torrents.
     pub connections: Connections,
+    /// The connections to web seeds of all torrents.
+    pub web: WebConnections,
     /// Bytes of verified pieces that wait for the disk.
     pub budget: WriteBudget,
     /// The memory for pieces that are begun and not written.

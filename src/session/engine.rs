@@ -20,6 +20,7 @@ use super::room::Crowded;
 use super::schedule::Schedule;
 use super::subscribers::Subscribers;
 use super::thread::no_thread;
+use super::web::WebConnections;
 use super::{Command, Notice, Torrent};
 use crate::budget::Budget;
 use crate::disk::{Disk, Done};
@@ -31,6 +32,7 @@ use crate::net::driver::FromPeer;
 use crate::net::listen::ListenError;
 use crate::net::secure::Secrecy;
 use crate::net::udp::{MAX_QUEUED_PACKETS, Packet};
+use crate::net::web::FromWeb;
 use crate::tracker::{self, AnnouncePool};
 use crate::wire::PeerId;
 
@@ -71,6 +73,7 @@ pub(crate) struct Engine {
     commands: mpsc::UnboundedReceiver<Command>,
     from_peers: mpsc::Receiver<FromPeer>,
     packets: mpsc::Receiver<Packet>,
+    from_web: mpsc::Receiver<FromWeb>,
     pub(super) done: mpsc::UnboundedReceiver<Done>,
     pub(super) notices: mpsc::UnboundedReceiver<Notice>,
     pub(super) shutting_down: bool,
@@ -90,6 +93,7 @@ impl Engine {
         let disk = Disk::start(to_done).map_err(|error| no_thread(&error))?;
         let check_threads = CheckThreads::start().map_err(|error| no_thread(&error))?;
         let shared = NetShared::new(options.max_download_rate, options.max_upload_rate);
+        let (web, from_web) = WebConnections::new(shared.clone());
         let (connections, from_peers) = Connections::new(shared);
         let identity =
             Identity { peer_id: PeerId::generate(&mut rng), port: listeners.port, key: rng.u32(..) };
@@ -115,6 +119,7 @@ impl Engine {
             notify,
             subscribers: Subscribers::default(),
             connections,
+            web,
             budget: WriteBudget::default(),
             memory: Budget::default(),
             counter: Counter::default(),
@@ -139,6 +144,7 @@ impl Engine {
             commands,
             from_peers,
             packets,
+            from_web,
             done,
             notices,
             shutting_down: false,
@@ -183,6 +189,14 @@ impl Engine {
                     for _ in 0..BATCH {
                         let Ok(packet) = self.packets.try_recv() else { break };
                         self.on_packet(now, &packet);
+                    }
+                }
+                Some(event) = self.from_web.recv() => {
+                    let now = self.awake();
+                    self.on_web(now, event);
+                    for _ in 0..BATCH {
+                        let Ok(event) = self.from_web.try_recv() else { break };
+                        self.on_web(now, event);
                     }
                 }
                 Some(done) = self.done.recv() => {

@@ -25,6 +25,7 @@ mod routes;
 mod schedule;
 mod selection;
 mod torrent;
+mod web;
 
 #[cfg(test)]
 mod tests;

@@ -82,6 +82,11 @@ pub struct TorrentOptions {
     /// Further trackers, in tiers that come after the torrent's own; a private torrent (BEP 27) does not use them. They may lead anywhere,
     /// while the torrent's own are asked for nothing but announces where they lead to this machine or its local network.
     pub trackers: Vec<Vec<String>>,
+    /// Web seeds (BEP 19) besides the torrent's own. They may lead anywhere, while the torrent's own lead to this machine or its local network only
+    /// without a query.
+    pub web_seeds: Vec<String>,
+    /// Data are fetched from web seeds.
+    pub use_web_seeds: bool,
     /// Peers to call.
     pub peers: Vec<PeerAddress>,
     /// Of a magnet link: gives `priorities`, once it is known which files there are. `None`: what the link itself selects (BEP 53).
@@ -340,6 +345,8 @@ impl Default for TorrentOptions {
             stall_timeout: None,
             file_error: None,
             trackers: Vec::new(),
+            web_seeds: Vec::new(),
+            use_web_seeds: true,
             peers: Vec::new(),
             choice: None,
             metadata_only: false,

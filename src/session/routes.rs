@@ -9,6 +9,7 @@ use crate::disk::Done;
 use crate::event::Severity;
 use crate::ids::TorrentId;
 use crate::net::driver::FromPeer;
+use crate::net::web::FromWeb;
 
 impl Engine {
     pub(super) fn on_command(&mut self, now: Instant, command: Command) {
@@ -135,6 +136,13 @@ impl Engine {
         };
         let torrent = connection.torrent;
         self.with(torrent, |torrent, context| torrent.on_peer(now, event, context));
+    }
+
+    pub(super) fn on_web(&mut self, now: Instant, event: FromWeb) {
+        match self.context.web.torrent_of(event.key()) {
+            Some(torrent) => drop(self.with(torrent, |torrent, context| torrent.on_web(now, event, context))),
+            None => self.context.web.give_back(event),
+        }
     }
 
     pub(super) fn on_done(&mut self, now: Instant, done: Done) {

@@ -311,7 +311,10 @@ impl Swarm {
     }
 
     /// Tells a peer that it need not send a block any more, if it was asked for it.
-    fn cancel(&mut self, now: Instant, key: PeerKey, block: Block) {
+    pub(super) fn cancel(&mut self, now: Instant, key: PeerKey, block: Block) {
+        if self.cancel_web(key, block) {
+            return;
+        }
         if let Some(peer) = self.peers.get_mut(&key)
             && (peer.take_in_flight(block).is_some() || peer.take_late(block))
         {

@@ -23,6 +23,7 @@ mod timers;
 mod upload;
 mod verify;
 mod want;
+mod web;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -49,11 +50,13 @@ use picker::Picker;
 use rate::RateMeter;
 use suspects::Suspects;
 use verify::UnwrittenPiece;
+use web::WebSeed;
 
 pub use connect::first_stays;
 pub use peer::{Occupant, PeerFlags, PeerStatus};
 pub use picker::Order;
 pub use timers::{KEEP_ALIVE, SILENCE};
+pub use web::RunWish;
 
 /// Bytes of whole pieces that wait for their hash and write before no more is asked for: most of a
 /// batch of large pieces, enough to keep the disk busy and little enough to hold in memory.
@@ -196,6 +199,8 @@ pub enum PeerReport {
     AlsoAt(PeerKey, IpAddr),
     /// A connection has ended, with a peer that can be called at this address, if that is known.
     Parted(PeerKey, Option<SocketAddr>, Parting),
+    /// The web seed of this number has sent corrupt data of this piece.
+    CorruptWebSeed(u16, PieceIndex),
     /// The machine at this address has sent corrupt data: nobody there is to be dealt with any more, or for so long.
     Banned(SocketAddr, Option<Duration>),
 }
@@ -226,6 +231,8 @@ pub struct Swarm {
     /// How many pieces are wanted and not there.
     missing: u32,
     peers: BTreeMap<PeerKey, Peer>,
+    /// The web seeds that are in use; at most as many as a torrent may have.
+    web_seeds: BTreeMap<PeerKey, WebSeed>,
     picker: Picker,
     pieces: BegunPieces,
     /// Whole pieces that are not written yet: their hash is not known, or there was no room on the disk.
@@ -286,6 +293,7 @@ impl Swarm {
             wanted: config.wanted.clone(),
             missing: config.wanted.count_minus(&config.have),
             peers: BTreeMap::new(),
+            web_seeds: BTreeMap::new(),
             picker,
             pieces,
             verifying: BTreeMap::new(),
@@ -404,7 +412,8 @@ impl Swarm {
 
     /// The counters. While nothing can come or go, the rates are 0, whatever was measured before.
     pub fn totals(&self, now: Instant) -> Totals {
-        let can_move = self.state == State::Started && !self.peers.is_empty();
+        let has_sources = !self.peers.is_empty() || self.web_seeds.values().any(WebSeed::is_asked);
+        let can_move = self.state == State::Started && has_sources;
         Totals {
             downloaded: self.downloaded,
             uploaded: self.uploaded,

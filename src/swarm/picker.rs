@@ -4,6 +4,8 @@
 //! cost of a change is constant: pieces lie in buckets by weight class and availability, each bucket
 //! in random order, each piece knowing its place. A peer that has everything is a counter.
 
+use std::ops::Range;
+
 use crate::bitfield::Bitfield;
 use crate::layout::PieceIndex;
 
@@ -289,6 +291,73 @@ impl Picker {
             let candidates = levels.flatten().map(|&index| PieceIndex(index));
             candidates.inspect(|_| self.looked.add(1)).find(|&piece| pieces.contains(piece))
         })
+    }
+
+    /// Pieces that may be picked, of `pieces`, each the next of the one before: `most` of them, or the most that there are in a row. Looks from
+    /// `from` on, and, without `until`, from the beginning after that. Where there is an order that says which comes first, they begin with that.
+    pub(super) fn run(
+        &mut self,
+        pieces: &Bitfield,
+        from: u32,
+        until: Option<u32>,
+        most: u32,
+    ) -> Option<Range<u32>> {
+        let end = until.unwrap_or(pieces.len());
+        if until.is_none()
+            && let Some(first) = self.next_in_order(pieces)
+        {
+            return Some(self.row_at(first.0, pieces, end, most, |_| true));
+        }
+        let class = self.draw_class() as u8;
+        let is_of_class = |picker: &Picker, piece: u32| picker.class[piece as usize] == class;
+        let behind = self.longest_row(pieces, from..end, most, |piece| is_of_class(self, piece));
+        let before = match (&behind, until) {
+            (Some(row), _) if row.len() as u32 >= most => None,
+            (_, Some(_)) => None,
+            (_, None) => self.longest_row(pieces, 0..from.min(end), most, |piece| is_of_class(self, piece)),
+        };
+        let row = behind.into_iter().chain(before).max_by_key(|row| row.len());
+        // The class that was drawn has nothing for this web seed: whatever there is.
+        row.or_else(|| self.longest_row(pieces, from..end, most, |_| true))
+            .or_else(|| until.is_none().then(|| self.longest_row(pieces, 0..end, most, |_| true))?)
+    }
+
+    /// The first row of `most` such pieces in `range`, or the longest.
+    fn longest_row(
+        &self,
+        pieces: &Bitfield,
+        range: Range<u32>,
+        most: u32,
+        may: impl Fn(u32) -> bool,
+    ) -> Option<Range<u32>> {
+        let mut longest: Option<Range<u32>> = None;
+        let mut at = range.start;
+        while let Some(PieceIndex(first)) = self.open_set.first_common(pieces, at..range.end) {
+            let row = self.row_at(first, pieces, range.end, most, &may);
+            at = row.end.max(first + 1);
+            if longest.as_ref().is_none_or(|longest| row.len() > longest.len()) && !row.is_empty() {
+                longest = Some(row);
+            }
+            if longest.as_ref().is_some_and(|longest| longest.len() as u32 >= most) {
+                break;
+            }
+        }
+        longest
+    }
+
+    /// The pieces in a row from `first` on that may be picked: `most` at the most.
+    fn row_at(
+        &self,
+        first: u32,
+        pieces: &Bitfield,
+        end: u32,
+        most: u32,
+        may: impl Fn(u32) -> bool,
+    ) -> Range<u32> {
+        let is_open = |&piece: &u32| self.contains(PieceIndex(piece)) && pieces.contains(PieceIndex(piece));
+        let row =
+            (first..end.min(first.saturating_add(most))).take_while(|piece| is_open(piece) && may(*piece));
+        first..first + row.count() as u32
     }
 
     /// Any piece that the peer has, each with the same odds: for the first pieces, when having

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::peer::Peer;
 use super::{MAX_UNWRITTEN, Swarm};
 use crate::ids::PeerKey;
 use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
@@ -64,7 +63,7 @@ impl Swarm {
 
     /// So much of unfinished pieces waits in memory that what holds them up is better asked of others than
     /// more begun.
-    fn is_crowded(&self) -> bool {
+    pub(super) fn is_crowded(&self) -> bool {
         let most = MAX_UNFINISHED_PIECES * u64::from(self.config.layout.piece_length());
         self.pieces.blocks_waiting() * u64::from(BLOCK_LENGTH) >= most.max(MAX_UNFINISHED)
     }
@@ -117,26 +116,57 @@ impl Swarm {
     /// When no piece is left to begin, and no free block that this peer has: one that another peer
     /// will take far longer for.
     fn end_game_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
+        let gain = self.end_game_gain()?;
+        let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
+        let ours = (peer.in_flight.len() + 1) as f64 * f64::from(BLOCK_LENGTH) / peer.window.expected_rate();
+        let is_slower = |seconds: f64| ours < gain * seconds;
+        let layout = &self.config.layout;
+        let others = self.owed_by_slower(now, key, is_slower);
+        let mut tries =
+            others.into_iter().flatten().filter(|block| peer.pieces.contains(block.piece)).take(64);
+        let block = tries.find(|&block| {
+            let mut requesters = self.pieces.requesters(layout, block);
+            requesters.all(|other| other != key && self.queue_seconds(now, other).is_none_or(is_slower))
+        })?;
+        self.pieces.request_too(layout, block, key).then_some(block)
+    }
+
+    /// Whether blocks may be asked for that others were asked for already, and if so, in what fraction of the time that the others need
+    /// they should come.
+    pub(super) fn end_game_gain(&self) -> Option<f64> {
         let crowded = self.is_crowded();
         // While there is no memory for more, too, but then it is only worth while with those who hold everybody up.
         if !crowded && !self.config.memory.waits() && !self.picker.is_exhausted() {
             return None;
         }
-        let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
-        let ours = (peer.in_flight.len() + 1) as f64 * f64::from(BLOCK_LENGTH) / peer.window.expected_rate();
-        let gain = if crowded || self.picker.is_empty() { END_GAME_GAIN } else { WAITING_GAIN };
-        let slower = |other: &Peer| other.key != key && ours < gain * other.queue_seconds(now);
-        let layout = &self.config.layout;
-        let mut others: Vec<&Peer> =
-            self.peers.values().filter(|other| !other.in_flight.is_empty() && slower(other)).collect();
-        others.sort_by(|a, b| b.queue_seconds(now).total_cmp(&a.queue_seconds(now)));
-        let blocks =
-            others.into_iter().flat_map(|other| other.in_flight.iter().rev().map(|&(block, _)| block));
-        let mut tries = blocks.filter(|block| peer.pieces.contains(block.piece)).take(64);
-        tries.find(|&block| {
-            let is_slower = |other| self.peers.get(&other).is_none_or(slower);
-            let quickest = self.pieces.requesters(layout, block).all(is_slower);
-            quickest && self.pieces.request_too(layout, block, key)
-        })
+        Some(if crowded || self.picker.is_empty() { END_GAME_GAIN } else { WAITING_GAIN })
+    }
+
+    /// Seconds until the last block that a peer or a web seed was asked for may be expected.
+    fn queue_seconds(&self, now: Instant, key: PeerKey) -> Option<f64> {
+        let peer = self.peers.get(&key).map(|peer| peer.queue_seconds(now));
+        peer.or_else(|| self.web_seeds.get(&key).map(|seed| seed.queue_seconds(now)))
+    }
+
+    /// The blocks that peers and web seeds were asked for, but `key`, each source's from the last to the first, and the slowest source
+    /// first: of those whose time for all of it is slow enough.
+    pub(super) fn owed_by_slower(
+        &self,
+        now: Instant,
+        key: PeerKey,
+        is_slower: impl Fn(f64) -> bool,
+    ) -> Vec<Vec<Block>> {
+        let peers = self.peers.values().filter(|other| other.key != key && !other.in_flight.is_empty());
+        let peers = peers.map(|other| (other.key, other.queue_seconds(now)));
+        let seeds = self.web_seeds.iter().filter(|&(&other, seed)| other != key && seed.is_asked());
+        let seeds = seeds.map(|(&other, seed)| (other, seed.queue_seconds(now)));
+        let mut others: Vec<_> = peers.chain(seeds).filter(|&(_, seconds)| is_slower(seconds)).collect();
+        others.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let blocks = |(key, _)| match (self.peers.get(&key), self.web_seeds.get(&key)) {
+            (Some(peer), _) => peer.in_flight.iter().rev().map(|&(block, _)| block).collect(),
+            (_, Some(seed)) => seed.in_flight.keys().rev().copied().collect(),
+            (None, None) => Vec::new(),
+        };
+        others.into_iter().map(blocks).collect()
     }
 }

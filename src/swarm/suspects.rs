@@ -8,7 +8,6 @@
 //! nearly everything comes from a download would have no end; that one is left alone for a while, once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::address::Machine;
@@ -59,7 +58,7 @@ struct Attempt {
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
     pieces: BTreeMap<PieceIndex, Vec<Attempt>>,
-    /// Who sent the last [`RECENT`] pieces that passed, the newest last; `None`: more than one.
+    /// Who sent the last [`RECENT`] pieces that passed, the newest last; `None`: more than one, or a web seed.
     recent: VecDeque<Option<Machine>>,
     /// Machines that are left alone until then, or were.
     pardoned: BTreeMap<Machine, Instant>,
@@ -80,10 +79,10 @@ impl Suspects {
         piece: PieceIndex,
         senders: &[Source],
         digests: Vec<Sha1>,
-    ) -> Option<SocketAddr> {
+    ) -> Option<Source> {
         let first = *senders.first()?;
         if senders.iter().all(|&sender| sender == first) {
-            return peer(first);
+            return Some(first).filter(|&source| is_answerable(source));
         }
         if self.pieces.len() < MAX_PIECES || self.contains(piece) {
             let attempts = self.pieces.entry(piece).or_default();
@@ -114,13 +113,14 @@ impl Suspects {
     }
 
     fn note_source(&mut self, senders: &[Source]) {
-        let mut machines = senders.iter().filter_map(|&source| peer(source)).map(Machine::at);
+        let mut machines =
+            senders.iter().filter(|&&source| is_answerable(source)).map(|&source| machine(source));
         let Some(first) = machines.next() else { return };
         let alone = machines.all(|machine| machine == first);
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
-        self.recent.push_back(alone.then_some(first));
+        self.recent.push_back(first.filter(|_| alone));
     }
 
     /// `piece` passed with blocks of these senders, and of these digests if an attempt before had failed: the culprits of those
@@ -130,14 +130,14 @@ impl Suspects {
         piece: PieceIndex,
         senders: &[Source],
         digests: &[Sha1],
-    ) -> Vec<SocketAddr> {
+    ) -> Vec<Source> {
         self.note_source(senders);
         let attempts = self.pieces.remove(&piece).unwrap_or_default();
         let mut culprits = Vec::new();
         for attempt in attempts {
             for (number, good) in digests.iter().enumerate() {
                 if attempt.digests.get(number).is_some_and(|digest| digest != good) {
-                    culprits.extend(peer(attempt.senders[number]));
+                    culprits.extend(Some(attempt.senders[number]).filter(|&source| is_answerable(source)));
                 }
             }
         }
@@ -147,11 +147,16 @@ impl Suspects {
     }
 }
 
-/// The peer that can be convicted: an earlier run of ours cannot.
-fn peer(source: Source) -> Option<SocketAddr> {
+/// Whether it can be convicted: an earlier run of ours cannot.
+fn is_answerable(source: Source) -> bool {
+    source != Source::Disk
+}
+
+/// The machine of a peer.
+fn machine(source: Source) -> Option<Machine> {
     match source {
-        Source::Peer(address) => Some(address),
-        Source::Disk => None,
+        Source::Peer(address) => Some(Machine::at(address)),
+        Source::Web(_) | Source::Disk => None,
     }
 }
 
@@ -159,6 +164,7 @@ fn peer(source: Source) -> Option<SocketAddr> {
 mod tests {
     use super::*;
 
+    const WEB: Source = Source::Web(3);
     const A: ([u8; 4], u16) = ([10, 0, 0, 1], 1);
     const B: ([u8; 4], u16) = ([10, 0, 0, 2], 1);
 
@@ -169,7 +175,7 @@ mod tests {
     #[test]
     fn the_one_sender_of_a_corrupt_piece_is_convicted_at_once() {
         let got = Suspects::default().on_failed(PieceIndex(0), &[peer(A), peer(A)], vec![Sha1([0; 20]); 2]);
-        assert_eq!(got, Some(A.into()));
+        assert_eq!(got, Some(peer(A)));
     }
 
     #[test]
@@ -184,9 +190,29 @@ mod tests {
         assert!(suspects.contains(piece));
         assert_eq!(
             suspects.on_passed(piece, &senders, &[Sha1([1; 20]), Sha1([2; 20]), Sha1([3; 20])]),
-            vec![SocketAddr::from(B)]
+            vec![peer(B)]
         );
         assert!(!suspects.contains(piece));
+    }
+
+    #[test]
+    fn a_web_seed_is_convicted_as_a_peer_is() {
+        let mut suspects = Suspects::default();
+        assert_eq!(suspects.on_failed(PieceIndex(0), &[WEB, WEB], vec![Sha1([0; 20]); 2]), Some(WEB));
+        let senders = [peer(A), WEB];
+        assert_eq!(suspects.on_failed(PieceIndex(1), &senders, vec![Sha1([1; 20]), Sha1([9; 20])]), None);
+        let good = [Sha1([1; 20]), Sha1([2; 20])];
+        assert_eq!(suspects.on_passed(PieceIndex(1), &[peer(A), peer(A)], &good), vec![WEB]);
+        let disk = [Source::Disk; 2];
+        assert_eq!(suspects.on_failed(PieceIndex(2), &disk, vec![Sha1([0; 20]); 2]), None);
+    }
+
+    #[test]
+    fn who_is_beside_a_web_seed_is_not_the_source_of_nearly_everything() {
+        let (now, mut suspects) = (Instant::now(), Suspects::default());
+        give(&mut suspects, A, MUCH);
+        (0..MUCH).for_each(|_| drop(suspects.on_passed(PieceIndex(9), &[WEB; 4], &[])));
+        assert_eq!(suspects.sentence(now, machine(A)), Sentence::ForGood);
     }
 
     /// So many pieces passed that this peer had sent alone.

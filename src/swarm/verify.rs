@@ -91,7 +91,7 @@ impl Swarm {
         self.have.insert(piece);
         self.missing -= u32::from(self.wanted.contains(piece));
         let culprits = self.suspects.on_passed(piece, &senders, digests);
-        culprits.into_iter().for_each(|culprit| self.ban(now, culprit, piece));
+        culprits.into_iter().for_each(|culprit| self.convict(now, culprit, piece));
         self.tell(Severity::Info, || Kind::PieceHashPassed { index: piece.0, peers: peers_of(&senders) });
         let complete = self.is_complete();
         let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
@@ -124,7 +124,7 @@ impl Swarm {
             self.picker.open_piece(piece);
         }
         if let Some(culprit) = culprit {
-            self.ban(now, culprit, piece);
+            self.convict(now, culprit, piece);
         }
         self.wake_idle();
     }
@@ -139,6 +139,15 @@ impl Swarm {
             }
         }
         self.wake_idle();
+    }
+
+    /// It is known who has sent corrupt data of a piece.
+    fn convict(&mut self, now: Instant, culprit: Source, piece: PieceIndex) {
+        match culprit {
+            Source::Peer(address) => self.ban(now, address, piece),
+            Source::Web(seed) => self.reports.push(PeerReport::CorruptWebSeed(seed, piece)),
+            Source::Disk => {}
+        }
     }
 
     /// A peer has sent corrupt data of a piece.
@@ -179,7 +188,7 @@ impl Swarm {
 fn peers_of(senders: &[Source]) -> Vec<SocketAddr> {
     let peer = |source: &Source| match source {
         Source::Peer(address) => Some(*address),
-        Source::Disk => None,
+        Source::Web(_) | Source::Disk => None,
     };
     let mut addresses: Vec<SocketAddr> = senders.iter().filter_map(peer).collect();
     addresses.sort_unstable();

@@ -43,6 +43,9 @@ impl Swarm {
         for key in keys {
             self.cancel_requests(now, key, pieces);
         }
+        for seed in self.web_seeds.values_mut() {
+            seed.in_flight.retain(|block, _| pieces.binary_search(&block.piece).is_err());
+        }
         for &piece in pieces {
             self.wasted += self.pieces.give_up(piece);
             self.free_memory(piece);

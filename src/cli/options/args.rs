@@ -19,7 +19,8 @@ use crate::metainfo::PeerAddress;
 /// Each TORRENT is hash-checked against what lies below the base folder; what is missing is
 /// downloaded, verified piece by piece and written; then it is seeded until btget is stopped or
 /// until a limit you set is reached. Several torrents share one listener and one set of limits. Of an
-/// option that is given twice the last counts; lists (--files, --priority, --tracker, --peer) add up.
+/// option that is given twice the last counts; lists (--files, --priority, --tracker, --webseed,
+/// --peer) add up.
 #[derive(Parser, Debug)]
 #[command(
     name = "btget",
@@ -172,6 +173,21 @@ pub struct Args {
     /// torrent may do for an announce only. Private torrents use their own trackers alone.
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = "Network")]
     pub tracker: Vec<String>,
+
+    /// A further web seed for every torrent; repeatable
+    ///
+    /// http or https: a server that has the torrent's files (BEP 19). If URL ends in a slash, the name of the torrent and the paths of
+    /// its files follow; a torrent of one file can be given by a complete URL. User name and password are sent to its host alone. It may lead
+    /// to this machine or the local network, which web seeds of a torrent may do only without a query.
+    #[arg(long, value_name = "URL", conflicts_with = "no_webseeds", value_hint = ValueHint::Url, help_heading = "Network")]
+    pub webseed: Vec<String>,
+
+    /// No data from web seeds, only from peers
+    ///
+    /// Without it, those of the torrent (url-list, httpseeds) and of the magnet link (ws=) are asked beside the peers; a download needs
+    /// nobody else.
+    #[arg(long, help_heading = "Network")]
+    pub no_webseeds: bool,
 
     /// A peer to call, for every torrent; repeatable
     ///

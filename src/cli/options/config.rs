@@ -14,7 +14,7 @@ use crate::cli::options::select::Selector;
 use crate::cli::options::values::{Program, Weighted};
 use crate::client::{DhtOptions, EncryptionPolicy, FileErrorAction, Order, SessionOptions, TorrentOptions};
 use crate::event::{Severity, State};
-use crate::metainfo::{PeerAddress, is_magnet, tracker_url};
+use crate::metainfo::{PeerAddress, is_magnet, tracker_url, web_seed_url};
 use crate::storage::Preallocate;
 use crate::text::{Remedies, escape, without_credentials};
 use anyhow::{anyhow, bail};
@@ -187,6 +187,7 @@ impl Config {
             mode,
             torrent: TorrentOptions {
                 trackers: tracker_tiers(&args.tracker)?,
+                web_seeds: args.webseed.iter().map(|url| web_seed(url)).collect::<anyhow::Result<_>>()?,
                 ..torrent_options(&args, around)
             },
             json: args.json.then(|| args.events.map_or(Severity::Info, severity)),
@@ -326,6 +327,17 @@ fn tracker(url: &str) -> anyhow::Result<String> {
     })
 }
 
+/// A value of `--webseed`. The error quotes no password.
+fn web_seed(url: &str) -> anyhow::Result<String> {
+    web_seed_url(url).ok_or_else(|| {
+        anyhow!(
+            "invalid value '{}' for '--webseed <URL>': not the URL of a web seed; give an http or https URL without spaces and control characters, \
+             e.g. https://mirror.example/pub/",
+            escape(&without_credentials(url))
+        )
+    })
+}
+
 /// What somebody at a shell can do about errors.
 fn remedies(file_error: FileErrorAction) -> Remedies {
     let (start_again, after_room) = match file_error {
@@ -364,6 +376,7 @@ fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
             Some(StateArg::Stopped) => State::Stopped,
         },
         full_check: args.full_check,
+        use_web_seeds: !args.no_webseeds,
         upload_slots: args.upload_slots,
         preallocate: match args.preallocate {
             Some(Prealloc::None) => Preallocate::None,
@@ -379,6 +392,7 @@ fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
         stall_timeout: args.stall_timeout.map(|time| time.0),
         file_error: Some(file_error(args)),
         trackers: Vec::new(),
+        web_seeds: Vec::new(),
         peers: args.peer.clone(),
         choice: None,
         metadata_only: false,

@@ -16,6 +16,7 @@ mod saving;
 mod status;
 mod table;
 mod trackers;
+mod webseeds;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,7 +35,6 @@ use crate::metainfo::Metainfo;
 use crate::storage::claim::Claim;
 use crate::storage::{Storage, StorageError, StorageErrorKind, StorageOptions};
 use crate::swarm::{Input, Swarm};
-use crate::text::without_credentials;
 use crate::transfer::Transfer;
 use checks::Check;
 use durability::{Durability, storage_options};
@@ -181,11 +181,6 @@ impl Torrent {
 
     /// It is known what the torrent is: begins its first check, unless there is a reason to refuse it.
     fn begin_with_data(&mut self, now: Instant, refusal: Option<&StorageError>, context: &mut Context) {
-        for url in self.on_disk.metainfo.url_list.clone() {
-            let reason = "not used: web seeds are not supported yet".to_owned();
-            let url = without_credentials(&url).into_owned();
-            self.tell_if(context, Severity::Info, || Kind::UrlSeed { url, reason });
-        }
         self.tell_unused_trackers(context);
         if self.options.metadata_only {
             return self.end_unchecked(now, Verdict::Complete, "the metadata are there".to_owned(), context);

@@ -57,6 +57,7 @@ impl Torrent {
     pub(super) fn perform(&mut self, now: Instant, context: &mut Context) {
         self.has_input = false;
         self.perform_lobby(now, context);
+        self.perform_web(now, context);
         self.perform_swarm(now, context);
         self.perform_finder(now, context);
     }

@@ -1,0 +1,278 @@
+//! The thread of a connection: does one job after the other.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::Sender;
+
+use super::body::OpenBody;
+use super::request::{Access, Requests};
+use super::{FromThread, ToThread};
+use crate::blocks::BlockData;
+use crate::http::Interrupt;
+use crate::layout::{Block, FileIndex};
+use crate::webseed::{Fault, Get, Item, Job, JobEnd, Part};
+
+/// Blocks that are told of together.
+const TOGETHER: usize = 16;
+
+/// How long a block waits for others to be told of with.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// Bytes that were not asked for which are read before the driver is asked whether to go on.
+const WASTE: usize = 64 * 1024;
+
+/// The session has closed the connection.
+struct Closed;
+
+/// Why a job ends before its end.
+enum Stop {
+    Closed,
+    Fault(Option<Item>, Fault),
+}
+
+impl From<Closed> for Stop {
+    fn from(_: Closed) -> Stop {
+        Stop::Closed
+    }
+}
+
+/// The body of a whole file that goes on.
+struct WholeFile {
+    file: FileIndex,
+    /// The next byte of it that comes.
+    at: u64,
+    size: u64,
+    body: OpenBody,
+}
+
+pub(super) struct Fetcher {
+    requests: Requests,
+    interrupt: Interrupt,
+    orders: Receiver<ToThread>,
+    reports: Sender<FromThread>,
+    spare: VecDeque<BlockData>,
+    filled: Vec<(Block, BlockData)>,
+    /// When the first of `filled` was.
+    filled_since: Option<Instant>,
+    whole_file: Option<WholeFile>,
+    ignores_ranges: bool,
+}
+
+/// The blocks of a job, as they are filled.
+struct Filling {
+    blocks: VecDeque<Block>,
+    /// The first of them, and how many of its bytes are there.
+    current: Option<(BlockData, usize)>,
+}
+
+impl Fetcher {
+    pub(super) fn new(
+        access: Access,
+        interrupt: Interrupt,
+        orders: Receiver<ToThread>,
+        reports: Sender<FromThread>,
+    ) -> Fetcher {
+        Fetcher {
+            requests: Requests::new(access, interrupt.clone()),
+            interrupt,
+            orders,
+            reports,
+            spare: VecDeque::new(),
+            filled: Vec::new(),
+            filled_since: None,
+            whole_file: None,
+            ignores_ranges: false,
+        }
+    }
+
+    /// Does jobs until the session closes the connection.
+    pub(super) fn run(mut self) {
+        while let Ok(order) = self.orders.recv() {
+            match order {
+                ToThread::Job(job) => {
+                    let fault = match self.fetch(job) {
+                        Ok(()) => None,
+                        Err(Stop::Closed) => return,
+                        Err(Stop::Fault(item, fault)) => Some((item, fault)),
+                    };
+                    if self.report_blocks().is_err() {
+                        return;
+                    }
+                    let goes_on_at = self.whole_file.as_ref().map(|whole| (whole.file, whole.at));
+                    let end = JobEnd { fault, ignores_ranges: self.ignores_ranges, goes_on_at };
+                    let spare = std::mem::take(&mut self.spare).into();
+                    if self.reports.blocking_send(FromThread::Ended(end, spare)).is_err() {
+                        return;
+                    }
+                }
+                // Too late for the job that they were for.
+                ToThread::Buffers(buffers) => drop(buffers),
+                ToThread::GoOn => {}
+            }
+        }
+    }
+
+    fn fetch(&mut self, job: Job) -> Result<(), Stop> {
+        let mut filling = Filling { blocks: job.blocks.into(), current: None };
+        for part in job.parts {
+            match part {
+                Part::Zeros(count) => self.fill(&mut filling, count, |into| {
+                    into.fill(0);
+                    Ok(into.len())
+                })?,
+                Part::Get(get) => self.get(&mut filling, &get)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills blocks with the bytes of a request.
+    fn get(&mut self, filling: &mut Filling, get: &Get) -> Result<(), Stop> {
+        let at_fault = |fault| Stop::Fault(Some(get.item), fault);
+        let going_on = self
+            .whole_file
+            .take()
+            .filter(|whole| Item::File(whole.file) == get.item && whole.at <= get.range.start);
+        let mut whole = match going_on {
+            Some(whole) => whole,
+            None => {
+                let (answer, accepted) = self.requests.open(get).map_err(at_fault)?;
+                let mut body = OpenBody::new(answer.into_body());
+                let Item::File(file) = get.item else {
+                    let count = get.range.end - get.range.start;
+                    self.fill_from(filling, get, count, &mut body)?;
+                    body.finish();
+                    return Ok(());
+                };
+                if !accepted.is_whole {
+                    self.fill_from(filling, get, get.range.end - get.range.start, &mut body)?;
+                    body.finish();
+                    return Ok(());
+                }
+                self.ignores_ranges = true;
+                WholeFile { file, at: 0, size: get.size, body }
+            }
+        };
+        let skip = get.range.start - whole.at;
+        self.waste(get, skip, &mut whole.body)?;
+        let count = get.range.end - get.range.start;
+        self.fill_from(filling, get, count, &mut whole.body)?;
+        whole.at = get.range.end;
+        if whole.at < whole.size {
+            self.whole_file = Some(whole);
+        } else {
+            whole.body.finish();
+        }
+        Ok(())
+    }
+
+    fn fill_from(
+        &mut self,
+        filling: &mut Filling,
+        get: &Get,
+        count: u64,
+        body: &mut OpenBody,
+    ) -> Result<(), Stop> {
+        self.fill(filling, count, |into| body.read(into).map_err(|fault| Stop::Fault(Some(get.item), fault)))
+    }
+
+    /// Reads bytes that nobody has asked for.
+    fn waste(&mut self, get: &Get, count: u64, body: &mut OpenBody) -> Result<(), Stop> {
+        let mut left = count;
+        let mut scratch = vec![0; WASTE.min(left as usize)];
+        while left > 0 {
+            let mut chunk = 0;
+            while chunk < scratch.len().min(left as usize) {
+                let most = scratch.len().min(left as usize);
+                chunk += body
+                    .read(&mut scratch[chunk..most])
+                    .map_err(|fault| Stop::Fault(Some(get.item), fault))?;
+            }
+            left -= chunk as u64;
+            self.report_blocks()?;
+            self.reports.blocking_send(FromThread::Waste(chunk as u64)).map_err(|_| Closed)?;
+            loop {
+                match self.orders.recv().map_err(|_| Closed)? {
+                    ToThread::GoOn => break,
+                    ToThread::Buffers(buffers) => self.spare.extend(buffers),
+                    ToThread::Job(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills blocks with so many bytes; `read` gives some at a time.
+    fn fill(
+        &mut self,
+        filling: &mut Filling,
+        count: u64,
+        mut read: impl FnMut(&mut [u8]) -> Result<usize, Stop>,
+    ) -> Result<(), Stop> {
+        let mut left = count;
+        while left > 0 {
+            let Some(&block) = filling.blocks.front() else { return Ok(()) };
+            let (mut data, filled) = match filling.current.take() {
+                Some(current) => current,
+                None => (self.buffer(block)?, 0),
+            };
+            let most = (data.as_slice().len() - filled).min(usize::try_from(left).unwrap_or(usize::MAX));
+            let result = read(&mut data.as_mut_slice()[filled..filled + most]);
+            let came = match result {
+                Ok(came) => came,
+                Err(stop) => {
+                    self.spare.push_back(data);
+                    return Err(stop);
+                }
+            };
+            left -= came as u64;
+            if filled + came < data.as_slice().len() {
+                filling.current = Some((data, filled + came));
+                continue;
+            }
+            filling.blocks.pop_front();
+            self.filled.push((block, data));
+            let now = Instant::now();
+            let since = *self.filled_since.get_or_insert(now);
+            if self.filled.len() >= TOGETHER || now - since >= LINGER {
+                self.report_blocks()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A buffer for a block; waits until there is one.
+    fn buffer(&mut self, block: Block) -> Result<BlockData, Stop> {
+        loop {
+            if self.interrupt.is_due() {
+                return Err(Stop::Closed);
+            }
+            if let Some(mut data) = self.spare.pop_front() {
+                data.set_length(block.length);
+                return Ok(data);
+            }
+            // What is filled brings new ones.
+            let next = match self.orders.try_recv() {
+                Ok(next) => next,
+                Err(_) => {
+                    self.report_blocks()?;
+                    self.orders.recv().map_err(|_| Closed)?
+                }
+            };
+            if let ToThread::Buffers(buffers) = next {
+                self.spare.extend(buffers);
+            }
+        }
+    }
+
+    fn report_blocks(&mut self) -> Result<(), Closed> {
+        self.filled_since = None;
+        if self.filled.is_empty() {
+            return Ok(());
+        }
+        let filled = std::mem::replace(&mut self.filled, Vec::with_capacity(TOGETHER));
+        self.reports.blocking_send(FromThread::Blocks(filled)).map_err(|_| Closed)
+    }
+}

@@ -1,0 +1,78 @@
+//! A torrent's web seeds: which they are, and what their connections bring.
+
+use std::time::Instant;
+
+use super::{Activity, Torrent};
+use crate::net::web::{Access, FromWeb};
+use crate::session::context::Context;
+use crate::transfer::WebTask;
+use crate::webseed::{SeedKind, SeedUrl, WebSeeds};
+
+impl Torrent {
+    /// The web seeds that the torrent and the user give, those of the user first; none if the user wants none.
+    pub(super) fn new_web_seeds(&self, context: &mut Context) -> WebSeeds {
+        let metainfo = &self.on_disk.metainfo;
+        let seed = |url: &String, kind, is_users| SeedUrl { url: url.clone(), kind, is_users };
+        let mut urls: Vec<SeedUrl> = Vec::new();
+        if self.options.use_web_seeds {
+            let users = self.options.web_seeds.iter().map(|url| seed(url, SeedKind::Files, true));
+            let files = metainfo.url_list.iter().map(|url| seed(url, SeedKind::Files, false));
+            let pieces = metainfo.http_seeds.iter().map(|url| seed(url, SeedKind::Pieces, false));
+            for url in users.chain(files).chain(pieces) {
+                if !urls.iter().any(|other| (&other.url, other.kind) == (&url.url, url.kind)) {
+                    urls.push(url);
+                }
+            }
+        }
+        let urls: Vec<_> = urls.into_iter().map(|url| (context.counter.peer(), url)).collect();
+        WebSeeds::new(metainfo.info_hash.wire(), metainfo.layout.clone(), metainfo.raw_names(), urls)
+    }
+
+    /// Does all that the transfer has to say about web seeds.
+    pub(super) fn perform_web(&mut self, now: Instant, context: &mut Context) {
+        let Activity::Running { transfer, .. } = &mut self.activity else { return };
+        transfer.wake_web_seeds();
+        while let Some(task) = self
+            .transfer_mut()
+            .and_then(|transfer| transfer.poll_web(now, |host| context.web.has_place(host)))
+        {
+            match task {
+                WebTask::Open(key, opening) => {
+                    let access = Access {
+                        bind: context.options.bind,
+                        proxies: context.tracker_options.proxies.clone(),
+                        ca_file: context.tracker_options.ca_file.clone(),
+                        is_users: opening.is_users,
+                        has_query: opening.has_query,
+                    };
+                    if let Err(error) = context.web.open(key, self.id, opening, access) {
+                        let reason = format!("cannot start a thread: {error}");
+                        self.with_transfer(|transfer| transfer.on_web_not_opened(now, key, &reason));
+                    }
+                }
+                WebTask::Fetch(key, job) => context.web.fetch(key, job),
+                WebTask::Close(key) => context.web.close(key),
+                WebTask::Event(kind) => self.tell(context, *kind),
+            }
+        }
+    }
+
+    /// What a connection to a web seed has brought.
+    pub(crate) fn on_web(&mut self, now: Instant, event: FromWeb, context: &mut Context) {
+        let Activity::Running { transfer, .. } = &mut self.activity else {
+            return context.web.give_back(event);
+        };
+        match event {
+            FromWeb::Blocks(key, blocks) => {
+                self.progress.moved = true;
+                for (block, data) in blocks {
+                    let unneeded = transfer.on_web_block(now, key, block, data);
+                    context.connections.shared.pool.put(unneeded);
+                }
+            }
+            FromWeb::Waste(key, bytes) => transfer.on_web_waste(key, bytes),
+            FromWeb::Ended(key, end) => transfer.on_web_ended(now, key, &end),
+        }
+        self.has_input = true;
+    }
+}

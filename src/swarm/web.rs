@@ -1,0 +1,272 @@
+//! What is asked of web seeds (BEP 17, 19): runs of blocks that follow one another, not single blocks.
+//!
+//! A web seed is no peer: it does not choke, wants nothing, and says nothing about what it has; that is told by whoever knows its files.
+//! It takes its runs when it has a connection for one ([`Swarm::take_run`]), and is one source however many connections it has.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::begun::{Arrival, Sender};
+use super::window::{Sent, Window};
+use super::{MAX_UNWRITTEN, Swarm};
+use crate::bitfield::Bitfield;
+use crate::blocks::BlockData;
+use crate::event::State;
+use crate::ids::{PeerKey, Source};
+use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
+
+/// Bytes of a run, where so much that follows one another is missing: with less, the wait for the answers to the requests would tell.
+pub(super) const RUN: u64 = 4 << 20;
+
+/// Pieces of a run at the least, likewise.
+const RUN_PIECES: u32 = 4;
+
+/// Bytes of a run of several long pieces at the most: what is asked for waits in memory.
+const MAX_RUN: u64 = 8 << 20;
+
+/// Blocks that a web seed should send in a fraction of the time that others need for theirs, to be asked for what they owe.
+const END_GAME_BLOCKS: f64 = 16.0;
+
+/// A web seed that is in use.
+#[derive(Debug)]
+pub(super) struct WebSeed {
+    /// Its number among those of the torrent.
+    number: u16,
+    /// Pieces that it may be asked for.
+    pieces: Bitfield,
+    counted_as_seed: bool,
+    /// What it was asked for and has not sent.
+    pub in_flight: BTreeMap<Block, Sent>,
+    /// How quickly it sends.
+    window: Window,
+}
+
+impl WebSeed {
+    /// Whether it was asked for anything that has not come.
+    pub(super) fn is_asked(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// Seconds until the last block in flight may be expected, as far as can be told.
+    pub(super) fn queue_seconds(&self, now: Instant) -> f64 {
+        let bytes = self.in_flight.len() as f64 * f64::from(BLOCK_LENGTH);
+        let oldest = self.in_flight.values().map(|sent| sent.at()).min();
+        let age = oldest.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
+        (bytes / self.window.expected_rate()).max(age / 2.0)
+    }
+}
+
+/// Which run a connection of a web seed would like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RunWish {
+    /// Where to look first: an offset in the torrent's stream.
+    pub from: u64,
+    /// Nothing before `from` will do, and nothing from this offset on.
+    pub until: Option<u64>,
+}
+
+impl Swarm {
+    /// The web seed of this name and number may be asked for these pieces from now on.
+    pub fn set_web_seed(&mut self, now: Instant, key: PeerKey, number: u16, pieces: Bitfield) {
+        let before = self.web_seeds.remove(&key);
+        if let Some(seed) = &before {
+            self.picker.on_leave(&seed.pieces, seed.counted_as_seed);
+        }
+        self.picker.on_join(&pieces);
+        let (in_flight, window) =
+            before.map_or_else(|| (BTreeMap::new(), Window::new(now)), |seed| (seed.in_flight, seed.window));
+        let counted_as_seed = pieces.is_full();
+        self.web_seeds.insert(key, WebSeed { number, pieces, counted_as_seed, in_flight, window });
+    }
+
+    /// The web seed is not in use any more.
+    pub fn remove_web_seed(&mut self, key: PeerKey) {
+        let Some(seed) = self.web_seeds.remove(&key) else { return };
+        self.picker.on_leave(&seed.pieces, seed.counted_as_seed);
+        for &block in seed.in_flight.keys() {
+            self.pieces.give_back(&self.config.layout, block, key);
+        }
+        self.pieces.release_exclusive(key);
+        self.wake_idle();
+    }
+
+    /// Blocks for a connection of a web seed, each where the one before ends: of a piece that is begun, of pieces that nobody is at, and when there
+    /// is neither, of those that others will take far longer for. Empty if there is nothing to ask for now.
+    pub fn take_run(&mut self, now: Instant, key: PeerKey, wish: RunWish) -> Vec<Block> {
+        let limit = MAX_UNWRITTEN.max(2 * u64::from(self.config.layout.piece_length()));
+        if self.state != State::Started || self.is_complete() || self.unwritten() >= limit {
+            return Vec::new();
+        }
+        let begun = self.begun_start(key, wish).filter(|_| self.prefers_begun());
+        let start = begun.or_else(|| self.new_start(key, wish)).or_else(|| self.begun_start(key, wish));
+        let mut run = start.map_or_else(Vec::new, |piece| self.run_from(now, key, piece));
+        if run.is_empty() && wish.until.is_none() {
+            run = self.end_game_run(now, key);
+        }
+        if let Some(seed) = self.web_seeds.get_mut(&key) {
+            let sent = seed.window.on_request(now);
+            seed.in_flight.extend(run.iter().map(|&block| (block, sent)));
+        }
+        run
+    }
+
+    /// Whether pieces that were left unfinished come before new ones: there are too many of them, or they are so long that several
+    /// connections share one.
+    fn prefers_begun(&self) -> bool {
+        let is_long = u64::from(self.config.layout.piece_length()) > RUN;
+        is_long || self.is_crowded() || self.pieces.open_count() > self.peers.len()
+    }
+
+    /// The first piece that is begun and has free blocks for a web seed.
+    fn begun_start(&self, key: PeerKey, wish: RunWish) -> Option<PieceIndex> {
+        let seed = self.web_seeds.get(&key)?;
+        let layout = &self.config.layout;
+        let is_wished = |piece: PieceIndex| {
+            let begin = layout.piece_offset(piece);
+            wish.until.is_none_or(|until| begin >= wish.from && begin < until)
+        };
+        let mut begun = self.pieces.with_free_blocks(key);
+        begun.find(|&piece| seed.pieces.contains(piece) && is_wished(piece))
+    }
+
+    /// The first of several pieces that nobody is at.
+    fn new_start(&mut self, key: PeerKey, wish: RunWish) -> Option<PieceIndex> {
+        if self.is_crowded() {
+            return None;
+        }
+        let piece_length = u64::from(self.config.layout.piece_length());
+        let piece_at = |offset: u64| offset.div_ceil(piece_length).min(u64::from(self.have.len())) as u32;
+        let pieces = (self.run_bytes().div_ceil(piece_length) as u32).max(1);
+        let seed = self.web_seeds.get(&key)?;
+        let found = self.picker.run(&seed.pieces, piece_at(wish.from), wish.until.map(piece_at), pieces)?;
+        Some(PieceIndex(found.start))
+    }
+
+    /// Bytes of a run, where so much is missing.
+    fn run_bytes(&self) -> u64 {
+        RUN.max((u64::from(RUN_PIECES) * u64::from(self.config.layout.piece_length())).min(MAX_RUN))
+    }
+
+    /// A run of free blocks that begins in this piece, and goes on as long as they follow one another.
+    fn run_from(&mut self, now: Instant, key: PeerKey, first: PieceIndex) -> Vec<Block> {
+        let layout = self.config.layout.clone();
+        let end_of = |block: &Block| layout.block_offset(*block) + u64::from(block.length);
+        let most = (self.run_bytes() / u64::from(BLOCK_LENGTH)) as usize;
+        let mut run: Vec<Block> = Vec::new();
+        for piece in (first.0..self.have.len()).map(PieceIndex) {
+            if !self.web_seeds.get(&key).is_some_and(|seed| seed.pieces.contains(piece)) {
+                return run;
+            }
+            if self.picker.contains(piece) {
+                if !(run.is_empty() || self.picker.is_due(piece)) || !self.take_memory(piece) {
+                    return run;
+                }
+                self.picker.close_piece(piece);
+                self.pieces.begin(now, &layout, piece, self.suspects.contains(piece));
+            }
+            let before = run.len();
+            while run.len() < most
+                && let Some(block) = self.pieces.request(&layout, piece, key)
+            {
+                if run.last().is_some_and(|last| end_of(last) != layout.block_offset(block)) {
+                    self.pieces.give_back(&layout, block, key);
+                    return run;
+                }
+                run.push(block);
+            }
+            if run.len() == before || run.len() >= most {
+                return run;
+            }
+        }
+        run
+    }
+
+    /// A run of blocks that peers, or other web seeds, will take far longer for.
+    fn end_game_run(&mut self, now: Instant, key: PeerKey) -> Vec<Block> {
+        let Some(gain) = self.end_game_gain() else { return Vec::new() };
+        let Some(seed) = self.web_seeds.get(&key) else { return Vec::new() };
+        // What it is asked for besides comes over its other connections.
+        let ours = f64::from(BLOCK_LENGTH) * END_GAME_BLOCKS / seed.window.expected_rate();
+        let others = self.owed_by_slower(now, key, |seconds| ours < gain * seconds);
+        let mut owed: Vec<Block> = others.into_iter().flatten().collect();
+        owed.retain(|block| seed.pieces.contains(block.piece) && !seed.in_flight.contains_key(block));
+        owed.sort_unstable();
+        owed.dedup();
+        let layout = self.config.layout.clone();
+        let end_of = |block: &Block| layout.block_offset(*block) + u64::from(block.length);
+        let mut run: Vec<Block> = Vec::new();
+        for block in owed {
+            let follows = run.last().is_none_or(|last| end_of(last) == layout.block_offset(block));
+            let is_long = run.len() as u64 * u64::from(BLOCK_LENGTH) >= RUN;
+            if is_long || !follows || !self.pieces.request_too(&layout, block, key) {
+                match run.is_empty() {
+                    true => continue,
+                    false => break,
+                }
+            }
+            run.push(block);
+        }
+        run
+    }
+
+    /// The data of `block` have come from a web seed. Gives them back if they are of no use.
+    pub fn on_web_block(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        block: Block,
+        data: BlockData,
+    ) -> Option<BlockData> {
+        let length = u64::from(block.length);
+        let Some(seed) = self.web_seeds.get_mut(&key) else { return Some(data) };
+        if let Some(sent) = seed.in_flight.remove(&block) {
+            seed.window.on_block(now, sent, block.length);
+        }
+        let goes_on = seed.pieces.contains(block.piece);
+        self.downloaded += length;
+        let sender = Sender { peer: key, source: Source::Web(seed.number), goes_on };
+        match self.pieces.on_block(now, &self.config.layout, block, sender, data) {
+            Arrival::Unneeded(data) => {
+                self.wasted += length;
+                Some(data)
+            }
+            Arrival::Kept { others, whole } => {
+                self.down_rate.add(now, length);
+                others.into_iter().for_each(|other| self.cancel(now, other, block));
+                if whole {
+                    self.verify_piece(block.piece);
+                }
+                None
+            }
+        }
+    }
+
+    /// So many bytes have come from web seeds that are of no use.
+    pub fn on_web_waste(&mut self, bytes: u64) {
+        self.downloaded += bytes;
+        self.wasted += bytes;
+    }
+
+    /// A web seed will not send these blocks.
+    pub fn give_back_run(&mut self, key: PeerKey, blocks: &[Block]) {
+        let Some(seed) = self.web_seeds.get_mut(&key) else { return };
+        for &block in blocks {
+            if seed.in_flight.remove(&block).is_some() {
+                self.pieces.give_back(&self.config.layout, block, key);
+            }
+        }
+        self.pieces.release_exclusive(key);
+        self.wake_idle();
+    }
+
+    /// Whether any of these blocks is still awaited of a web seed.
+    pub fn awaits_any(&self, key: PeerKey, mut blocks: impl Iterator<Item = Block>) -> bool {
+        let seed = self.web_seeds.get(&key);
+        seed.is_some_and(|seed| blocks.any(|block| seed.in_flight.contains_key(&block)))
+    }
+
+    /// A web seed need not send this block any more. False if it was not asked for it.
+    pub(super) fn cancel_web(&mut self, key: PeerKey, block: Block) -> bool {
+        self.web_seeds.get_mut(&key).is_some_and(|seed| seed.in_flight.remove(&block).is_some())
+    }
+}
