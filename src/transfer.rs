@@ -4,6 +4,8 @@
 //! what happened and when, [`Transfer::poll`], [`Transfer::poll_finder`] and [`Transfer::poll_web`] say what to do about it, [`Transfer::deadline`] when to
 //! ask again though nothing happened.
 
+#[cfg(test)]
+mod tests;
 mod web;
 
 use std::collections::BTreeMap;
@@ -25,15 +27,16 @@ pub(crate) use web::WebTask;
 pub(crate) struct Transfer {
     swarm: Swarm,
     finder: Finder,
-    web_seeds: WebSeeds,
+    /// `None`: it has none.
+    web_seeds: Option<WebSeeds>,
     /// Places for connections that nobody has, of this torrent or another.
     free_places: usize,
 }
 
 impl Transfer {
-    /// A transfer without peers, in state `Stopped`.
-    pub(crate) fn new(swarm: Swarm, finder: Finder, web_seeds: WebSeeds) -> Transfer {
-        Transfer { swarm, finder, web_seeds, free_places: usize::MAX }
+    /// A transfer without peers and web seeds, in state `Stopped`.
+    pub(crate) fn new(swarm: Swarm, finder: Finder) -> Transfer {
+        Transfer { swarm, finder, web_seeds: None, free_places: usize::MAX }
     }
 
     /// The connected peers.
@@ -64,7 +67,7 @@ impl Transfer {
     pub(crate) fn want_events(&mut self, least: Option<Severity>) {
         self.swarm.want_events(WantedEvents(least));
         self.finder.want_events(WantedEvents(least));
-        self.web_seeds.want_events(WantedEvents(least));
+        self.web_seeds.iter_mut().for_each(|seeds| seeds.want_events(WantedEvents(least)));
     }
 
     /// Takes what happened. Call the two `poll`s until they give `None` afterwards; several inputs may be handled before.
@@ -167,7 +170,11 @@ impl Transfer {
 
     /// When to call the two `poll`s though nothing happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let machines = [self.swarm.deadline(), self.finder.deadline(self.need()), self.web_seeds.deadline()];
+        let machines = [
+            self.swarm.deadline(),
+            self.finder.deadline(self.need()),
+            self.web_seeds.as_ref().and_then(WebSeeds::deadline),
+        ];
         machines.into_iter().flatten().min()
     }
 
@@ -206,7 +213,9 @@ impl Transfer {
                 PeerReport::Seed(peer, is_seed) => self.finder.set_seed(peer, is_seed),
                 PeerReport::AlsoAt(peer, ip) => self.finder.also_at(now, peer, ip),
                 PeerReport::Parted(peer, callable, how) => self.finder.parted(now, peer, callable, how),
-                PeerReport::CorruptWebSeed(seed, piece) => self.web_seeds.on_corrupt(seed, piece),
+                PeerReport::CorruptWebSeed(seed, piece) => {
+                    self.web_seeds.iter_mut().for_each(|seeds| seeds.on_corrupt(seed, piece));
+                }
                 PeerReport::Banned(address, pause) => self.finder.ban(now, address, pause),
             }
         }

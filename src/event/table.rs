@@ -405,7 +405,7 @@ events! {
         }
     },
 
-    /// News of a web seed; so far: that it is not used.
+    /// What is wrong with a web seed, or with one of its files: why, and what comes of it. User name and password are not shown.
     ("url_seed", Info) UrlSeed { url: String, reason: String }
     => format!("web seed {}: {}", escape(url), escape(reason)),
 

@@ -256,6 +256,8 @@ pub struct Status {
     pub peers: usize,
     /// Connected peers that have every piece.
     pub seeds: usize,
+    /// Web seeds that data are being fetched from; they are not among the peers.
+    pub web_seeds: usize,
     /// Time left, where it can be told.
     pub eta: Option<Duration>,
     /// Peers that were found, by who told of them.

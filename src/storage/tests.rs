@@ -29,6 +29,7 @@ pub(crate) fn torrent(piece_length: u32, files: &[(&str, u64)], data: &[u8]) -> 
         trackers: Vec::new(),
         nodes: Vec::new(),
         url_list: Vec::new(),
+        http_seeds: Vec::new(),
         comment: None,
         created_by: None,
         creation_date: None,

@@ -18,12 +18,6 @@ use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
 /// Bytes of a run, where so much that follows one another is missing: with less, the wait for the answers to the requests would tell.
 pub(super) const RUN: u64 = 4 << 20;
 
-/// Pieces of a run at the least, likewise.
-const RUN_PIECES: u32 = 4;
-
-/// Bytes of a run of several long pieces at the most: what is asked for waits in memory.
-const MAX_RUN: u64 = 8 << 20;
-
 /// Blocks that a web seed should send in a fraction of the time that others need for theirs, to be asked for what they owe.
 const END_GAME_BLOCKS: f64 = 16.0;
 
@@ -111,7 +105,7 @@ impl Swarm {
     }
 
     /// Whether pieces that were left unfinished come before new ones: there are too many of them, or they are so long that several
-    /// connections share one.
+    /// connections share one, so that less is held in memory.
     fn prefers_begun(&self) -> bool {
         let is_long = u64::from(self.config.layout.piece_length()) > RUN;
         is_long || self.is_crowded() || self.pieces.open_count() > self.peers.len()
@@ -136,22 +130,17 @@ impl Swarm {
         }
         let piece_length = u64::from(self.config.layout.piece_length());
         let piece_at = |offset: u64| offset.div_ceil(piece_length).min(u64::from(self.have.len())) as u32;
-        let pieces = (self.run_bytes().div_ceil(piece_length) as u32).max(1);
+        let pieces = (RUN.div_ceil(piece_length) as u32).max(1);
         let seed = self.web_seeds.get(&key)?;
         let found = self.picker.run(&seed.pieces, piece_at(wish.from), wish.until.map(piece_at), pieces)?;
         Some(PieceIndex(found.start))
-    }
-
-    /// Bytes of a run, where so much is missing.
-    fn run_bytes(&self) -> u64 {
-        RUN.max((u64::from(RUN_PIECES) * u64::from(self.config.layout.piece_length())).min(MAX_RUN))
     }
 
     /// A run of free blocks that begins in this piece, and goes on as long as they follow one another.
     fn run_from(&mut self, now: Instant, key: PeerKey, first: PieceIndex) -> Vec<Block> {
         let layout = self.config.layout.clone();
         let end_of = |block: &Block| layout.block_offset(*block) + u64::from(block.length);
-        let most = (self.run_bytes() / u64::from(BLOCK_LENGTH)) as usize;
+        let most = (RUN / u64::from(BLOCK_LENGTH)) as usize;
         let mut run: Vec<Block> = Vec::new();
         for piece in (first.0..self.have.len()).map(PieceIndex) {
             if !self.web_seeds.get(&key).is_some_and(|seed| seed.pieces.contains(piece)) {

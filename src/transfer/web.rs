@@ -22,26 +22,32 @@ pub(crate) enum WebTask {
 }
 
 impl Transfer {
-    /// The web seeds.
-    pub(crate) fn web_seeds(&self) -> &WebSeeds {
-        &self.web_seeds
+    /// From now on, data are fetched from these web seeds, too.
+    pub(crate) fn set_web_seeds(&mut self, web_seeds: WebSeeds) {
+        self.web_seeds = Some(web_seeds);
+    }
+
+    /// How many web seeds data are being fetched from.
+    pub(crate) fn web_seeds_in_use(&self) -> usize {
+        self.web_seeds.as_ref().map_or(0, WebSeeds::in_use)
     }
 
     /// The next thing to do about the web seeds; `None`: nothing before [`Transfer::deadline`] or the next input. `has_place` says whether a
     /// connection to a host may be opened. What the swarm has to do meanwhile is told by [`Transfer::poll`].
     pub(crate) fn poll_web(&mut self, now: Instant, has_place: impl Fn(&str) -> bool) -> Option<WebTask> {
-        self.web_seeds.set_active(self.swarm.state() == State::Started && !self.swarm.is_complete());
+        let web_seeds = self.web_seeds.as_mut()?;
+        web_seeds.set_active(self.swarm.state() == State::Started && !self.swarm.is_complete());
         loop {
-            match self.web_seeds.poll(now, &has_place)? {
+            match web_seeds.poll(now, &has_place)? {
                 WebOutput::Has(key, number, pieces) => self.swarm.set_web_seed(now, key, number, pieces),
                 WebOutput::Leave(key) => self.swarm.remove_web_seed(key),
                 WebOutput::Want(key, wish) => {
                     let run = self.swarm.take_run(now, key.seed, wish);
-                    self.web_seeds.on_run(now, key, run);
+                    web_seeds.on_run(now, key, run);
                 }
                 WebOutput::GiveBack(key, blocks) => {
                     self.swarm.give_back_run(key, &blocks);
-                    self.web_seeds.wake();
+                    web_seeds.wake();
                 }
                 WebOutput::Open(key, opening) => return Some(WebTask::Open(key, opening)),
                 WebOutput::Fetch(key, job) => return Some(WebTask::Fetch(key, job)),
@@ -53,7 +59,7 @@ impl Transfer {
 
     /// What web seeds may be asked for may have changed: [`Transfer::poll_web`] looks anew.
     pub(crate) fn wake_web_seeds(&mut self) {
-        self.web_seeds.wake();
+        self.web_seeds.iter_mut().for_each(WebSeeds::wake);
     }
 
     /// The data of `block` have come over a connection to a web seed. Gives them back if they are of no use.
@@ -64,14 +70,15 @@ impl Transfer {
         block: Block,
         data: BlockData,
     ) -> Option<BlockData> {
-        if !self.web_seeds.on_block(key, block) {
+        let Some(web_seeds) = &mut self.web_seeds else { return Some(data) };
+        if !web_seeds.on_block(key, block) {
             return Some(data);
         }
         let unneeded = self.swarm.on_web_block(now, key.seed, block, data);
-        let is_left = self.web_seeds.left_of(key).next().is_some();
-        if unneeded.is_some() && is_left && !self.swarm.awaits_any(key.seed, self.web_seeds.left_of(key)) {
+        let is_left = web_seeds.left_of(key).next().is_some();
+        if unneeded.is_some() && is_left && !self.swarm.awaits_any(key.seed, web_seeds.left_of(key)) {
             // Others were quicker, or it is not wanted any more.
-            self.web_seeds.abandon(key);
+            web_seeds.abandon(key);
         }
         self.pass_on(now);
         unneeded
@@ -79,17 +86,17 @@ impl Transfer {
 
     /// So many bytes have come over a connection that were not asked for: its web seed gives whole files only.
     pub(crate) fn on_web_waste(&mut self, key: WebKey, bytes: u64) {
-        self.web_seeds.on_ranges_ignored(key);
+        self.web_seeds.iter_mut().for_each(|seeds| seeds.on_ranges_ignored(key));
         self.swarm.on_web_waste(bytes);
     }
 
     /// The job of a connection to a web seed has ended.
     pub(crate) fn on_web_ended(&mut self, now: Instant, key: WebKey, end: &JobEnd) {
-        self.web_seeds.on_ended(now, key, end);
+        self.web_seeds.iter_mut().for_each(|seeds| seeds.on_ended(now, key, end));
     }
 
     /// A connection to a web seed could not be opened.
     pub(crate) fn on_web_not_opened(&mut self, now: Instant, key: WebKey, reason: &str) {
-        self.web_seeds.on_not_opened(now, key, reason);
+        self.web_seeds.iter_mut().for_each(|seeds| seeds.on_not_opened(now, key, reason));
     }
 }

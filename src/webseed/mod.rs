@@ -6,8 +6,6 @@
 mod answer;
 mod job;
 mod seed;
-#[cfg(test)]
-mod tests;
 mod urls;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -193,11 +191,6 @@ impl WebSeeds {
             self.connections.values().filter(of_it).any(|connection| connection.is_busy())
         };
         (0..self.seeds.len()).filter(is_busy).count()
-    }
-
-    /// How many web seeds may be asked for something, now or later.
-    pub(crate) fn usable(&self) -> usize {
-        self.seeds.iter().filter(|seed| !seed.is_aside).count()
     }
 
     /// Something is to be fetched from now on, or not: then all connections are closed.

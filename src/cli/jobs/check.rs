@@ -300,6 +300,7 @@ impl Watcher<'_> {
             eta: None,
             dht_nodes: None,
             peers_found: PeersFound::default(),
+            web_seeds: 0,
             next_ask: None,
             in_flight: Bitfield::new(have.len()),
             have,

@@ -128,6 +128,7 @@ pub(crate) fn time_left(status: &Status) -> Option<Duration> {
 pub(crate) fn wait_for_peers(status: &Status) -> Option<NextAsk> {
     let waits = matches!(status.phase, Phase::Downloading | Phase::Fetching)
         && status.peers == 0
+        && status.web_seeds == 0
         && status.error.is_none();
     status.next_ask.filter(|_| waits)
 }

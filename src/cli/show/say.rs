@@ -94,7 +94,11 @@ pub(crate) fn plain_line(status: &Status) -> String {
             Rate(status.down_rate),
             Rate(status.up_rate),
             count(status.peers as u64, "peer"),
-            count(status.seeds as u64, "seed")
+            count(status.seeds as u64, "seed"),
+            left = match status.web_seeds {
+                0 => left,
+                seeds => format!(", {}{left}", count(seeds as u64, "web seed")),
+            }
         );
     }
     line

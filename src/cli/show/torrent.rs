@@ -38,6 +38,9 @@ pub fn show(torrent: &Metainfo, out: &mut impl Write) -> io::Result<()> {
     for url in &torrent.url_list {
         field(&mut out, "web seed", escape(&without_credentials(url)))?;
     }
+    for url in &torrent.http_seeds {
+        field(&mut out, "http seed", escape(&without_credentials(url)))?;
+    }
     for (host, port) in &torrent.nodes {
         field(&mut out, "node", format_args!("{} port {port}", escape(host)))?;
     }
@@ -106,6 +109,8 @@ pub fn show_json(torrent: &Metainfo, out: &mut impl Write) -> io::Result<()> {
             .iter()
             .map(|tier| tier.iter().map(|url| without_credentials(url)).collect())
             .collect(),
+        webseeds: torrent.url_list.iter().map(|url| without_credentials(url)).collect(),
+        httpseeds: torrent.http_seeds.iter().map(|url| without_credentials(url)).collect(),
         comment: torrent.comment.as_deref(),
         created_by: torrent.created_by.as_deref(),
         creation_date: torrent.creation_date,
@@ -128,6 +133,10 @@ struct Shown<'a> {
     private: bool,
     /// Tiers of URLs.
     trackers: Vec<Vec<Cow<'a, str>>>,
+    /// URLs of BEP 19.
+    webseeds: Vec<Cow<'a, str>>,
+    /// URLs of BEP 17.
+    httpseeds: Vec<Cow<'a, str>>,
     comment: Option<&'a str>,
     created_by: Option<&'a str>,
     creation_date: Option<i64>,
@@ -215,6 +224,8 @@ mod tests {
             "private",
             "files",
             "trackers",
+            "webseeds",
+            "httpseeds",
             "comment",
             "created_by",
             "creation_date",
@@ -230,6 +241,19 @@ mod tests {
         );
         assert_eq!(json["total_size"], 70_000);
         assert_eq!(json["info_hash"].as_str().unwrap().len(), 40);
+    }
+
+    #[test]
+    fn web_seeds_are_shown_without_what_is_secret_in_them() {
+        let bytes = example();
+        let bytes =
+            [&bytes[..bytes.len() - 1], b"8:url-listl17:http://a:b@s/pub/e9:httpseedsl10:http://s/pee"]
+                .concat();
+        let text = shown(false, &bytes);
+        assert!(text.contains("web seed    http://***@s/pub/\nhttp seed   http://s/p\n"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&shown(true, &bytes)).unwrap();
+        assert_eq!(json["webseeds"], serde_json::json!(["http://***@s/pub/"]));
+        assert_eq!(json["httpseeds"], serde_json::json!(["http://s/p"]));
     }
 
     #[test]

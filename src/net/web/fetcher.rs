@@ -151,7 +151,10 @@ impl Fetcher {
                     body.finish();
                     return Ok(());
                 }
-                self.ignores_ranges = true;
+                if !std::mem::replace(&mut self.ignores_ranges, true) {
+                    // Before any block, so that nobody opens further connections for the same file.
+                    self.report_waste(0)?;
+                }
                 WholeFile { file, at: 0, size: get.size, body }
             }
         };
@@ -192,16 +195,21 @@ impl Fetcher {
             }
             left -= chunk as u64;
             self.report_blocks()?;
-            self.reports.blocking_send(FromThread::Waste(chunk as u64)).map_err(|_| Closed)?;
-            loop {
-                match self.orders.recv().map_err(|_| Closed)? {
-                    ToThread::GoOn => break,
-                    ToThread::Buffers(buffers) => self.spare.extend(buffers),
-                    ToThread::Job(_) => {}
-                }
-            }
+            self.report_waste(chunk as u64)?;
         }
         Ok(())
+    }
+
+    /// Tells of bytes that nobody has asked for, and waits until it may go on.
+    fn report_waste(&mut self, bytes: u64) -> Result<(), Closed> {
+        self.reports.blocking_send(FromThread::Waste(bytes)).map_err(|_| Closed)?;
+        loop {
+            match self.orders.recv().map_err(|_| Closed)? {
+                ToThread::GoOn => return Ok(()),
+                ToThread::Buffers(buffers) => self.spare.extend(buffers),
+                ToThread::Job(_) => {}
+            }
+        }
     }
 
     /// Fills blocks with so many bytes; `read` gives some at a time.

@@ -411,7 +411,10 @@ impl Torrent {
         };
         let lobby = self.take_lobby().map(|lobby| lobby.into_parts());
         let (finder, guests) = lobby.unwrap_or_else(|| (self.new_finder(context), Vec::new()));
-        let mut transfer = Transfer::new(Swarm::new(now, config), finder, self.new_web_seeds(context));
+        let mut transfer = Transfer::new(Swarm::new(now, config), finder);
+        if let Some(seeds) = self.new_web_seeds(context) {
+            transfer.set_web_seeds(seeds);
+        }
         transfer.want_events(context.subscribers.least());
         self.activity = Activity::Running { round: self.round(), transfer: Box::new(transfer), unchecked };
         guests

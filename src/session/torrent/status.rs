@@ -80,6 +80,7 @@ impl Torrent {
             up_rate: totals.up_rate,
             peers: totals.peers + self.lobby().map_or(0, Lobby::peers),
             seeds: totals.seeds,
+            web_seeds: self.transfer().map_or(0, |transfer| transfer.web_seeds_in_use()),
             eta,
             peers_found: self.run.peers_found(self.finder()),
             dht_nodes: self.dht_nodes,

@@ -10,7 +10,7 @@ use crate::webseed::{SeedKind, SeedUrl, WebSeeds};
 
 impl Torrent {
     /// The web seeds that the torrent and the user give, those of the user first; none if the user wants none.
-    pub(super) fn new_web_seeds(&self, context: &mut Context) -> WebSeeds {
+    pub(super) fn new_web_seeds(&self, context: &mut Context) -> Option<WebSeeds> {
         let metainfo = &self.on_disk.metainfo;
         let seed = |url: &String, kind, is_users| SeedUrl { url: url.clone(), kind, is_users };
         let mut urls: Vec<SeedUrl> = Vec::new();
@@ -24,8 +24,11 @@ impl Torrent {
                 }
             }
         }
+        if urls.is_empty() {
+            return None;
+        }
         let urls: Vec<_> = urls.into_iter().map(|url| (context.counter.peer(), url)).collect();
-        WebSeeds::new(metainfo.info_hash.wire(), metainfo.layout.clone(), metainfo.raw_names(), urls)
+        Some(WebSeeds::new(metainfo.info_hash.wire(), metainfo.layout.clone(), metainfo.raw_names(), urls))
     }
 
     /// Does all that the transfer has to say about web seeds.
