@@ -192,7 +192,9 @@ killed. Of a hook that fails the exit code becomes that of btget: 127 if there i
 run, 124 if it took too long, 128 and the number of the signal if one killed it."#;
 
 const PRIVACY: &str = r"Whoever takes part in a torrent is seen by others: trackers and peers learn the address of this machine, the port
-it listens on, the torrent, and how much of it is there. Three more ways tell of it. All are on, and none is used for
+it listens on, the torrent, and how much of it is there. Web seeds learn the address and what is fetched from them
+.RB ( \-\-no\-webseeds
+asks none). Three more ways tell of it. All are on, and none is used for
 private torrents (BEP 27), which take peers from their own trackers, from
 .B \-\-peer
 and from calls that come in.
@@ -268,7 +270,7 @@ Not set, or
 progress is lines.
 .TP
 .BR http_proxy , \ https_proxy , \ all_proxy , \ no_proxy
-For HTTP and HTTPS trackers, as
+For HTTP and HTTPS trackers and web seeds, as
 .BR curl (1)
 reads them; never for loopback addresses.";
 

@@ -158,7 +158,7 @@ pub struct Args {
 
     /// The one local address to use [default: any]
     ///
-    /// It holds for all connections and packets. Peers, HTTP and UDP trackers, proxies and redirects are
+    /// It holds for all connections and packets. Peers, HTTP and UDP trackers, web seeds, proxies and redirects are
     /// reached from ADDR and over its family (IPv4 or IPv6) alone, and peers reach btget there; local
     /// discovery uses the interface of ADDR. It is the address, not the way: which interface packets take is
     /// for the system's routes, e.g. `ip rule add from ADDR table 7`. Names are looked up as the system does.

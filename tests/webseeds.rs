@@ -1,0 +1,661 @@
+//! Downloads from web seeds alone: from servers that answer as a script says, and from real ones. A real server that is not installed makes its
+//! tests ignored, not passed.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use flate2::{Compression, write::GzEncoder};
+use libtest_mimic::{Arguments, Trial};
+use rustix::process::Signal;
+use serde_json::Value;
+use support::crafted::{Item, dict, info, list, string};
+use support::process::{Process, wait_until};
+use support::system::is_in_path;
+use tempfile::TempDir;
+
+const PIECE: usize = 64 * 1024;
+
+fn main() -> ExitCode {
+    let (nginx, python) = (is_in_path("nginx"), is_in_path("python3"));
+    let tests: [(&str, bool, fn()); 17] = [
+        ("a_file_comes_whatever_way_it_is_sent", true, ways_of_sending),
+        ("what_is_not_the_file_is_never_taken_for_it", true, odd_answers),
+        ("a_connection_may_be_closed_at_any_point", true, closed),
+        ("a_busy_server_is_asked_again_when_it_says", true, busy),
+        ("names_are_joined_and_encoded", true, names),
+        ("credentials_go_to_their_host_alone_and_are_not_shown", true, credentials),
+        ("a_redirect_loop_ends", true, redirects),
+        ("corrupt_data_are_found_and_come_from_elsewhere", true, corrupt),
+        ("pad_files_are_not_fetched", true, pads),
+        ("pieces_are_fetched_by_bep_17", true, by_piece),
+        ("without_web_seeds_nobody_is_asked", true, none),
+        ("a_silent_server_does_not_keep_a_download_from_giving_up", true, silent),
+        ("the_download_rate_holds", true, rate),
+        ("a_kill_in_the_middle_costs_no_verified_piece", true, killed),
+        ("nginx_serves_files_in_folders", nginx, from_nginx),
+        ("nginx_serves_over_tls_by_a_private_authority", nginx, from_nginx_by_tls),
+        ("a_server_without_ranges_is_read_once", python, from_python),
+    ];
+    let trial = |(name, possible, run): (&str, bool, fn())| {
+        Trial::test(name, move || {
+            run();
+            Ok(())
+        })
+        .with_ignored_flag(!possible)
+    };
+    libtest_mimic::run(&Arguments::from_args(), tests.into_iter().map(trial).collect()).exit_code()
+}
+
+/// A request, as the server heard it.
+#[derive(Clone, Debug)]
+struct Asked {
+    path: String,
+    /// First byte, and the one behind the last.
+    range: Option<(usize, usize)>,
+    headers: Vec<String>,
+}
+
+/// An answer: its bytes, and whether the connection is closed behind them.
+struct Answer(Vec<u8>, bool);
+
+struct WebServer {
+    address: SocketAddr,
+    log: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl WebServer {
+    /// A server on loopback; `answer` gets the number of the request, from 1.
+    fn start(answer: impl Fn(usize, &Asked) -> Answer + Send + Sync + 'static) -> WebServer {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = WebServer { address: listener.local_addr().unwrap(), log: Arc::default() };
+        let (log, answer) = (server.log.clone(), Arc::new(answer));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (log, answer) = (log.clone(), answer.clone());
+                thread::spawn(move || serve(stream.unwrap(), &log, &*answer));
+            }
+        });
+        server
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn asked(&self) -> Vec<Asked> {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(usize, &Asked) -> Answer) -> Option<()> {
+    let mut lines = BufReader::new(stream.try_clone().ok()?).lines().map_while(Result::ok);
+    loop {
+        let first = lines.next()?;
+        let headers: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+        let range = headers.iter().find_map(|line| {
+            let range = line.to_ascii_lowercase().strip_prefix("range: bytes=")?.to_owned();
+            let (first, last) = range.split_once('-')?;
+            Some((first.parse().ok()?, last.parse::<usize>().ok()? + 1))
+        });
+        let asked = Asked { path: first.split(' ').nth(1)?.to_owned(), range, headers };
+        let number = {
+            let mut log = log.lock().unwrap();
+            log.push(asked.clone());
+            log.len()
+        };
+        let Answer(bytes, closes) = answer(number, &asked);
+        (&stream).write_all(&bytes).ok()?;
+        if closes {
+            return None;
+        }
+    }
+}
+
+fn with_head(head: &str, body: &[u8]) -> Vec<u8> {
+    [head.as_bytes(), b"\r\n\r\n", body].concat()
+}
+
+/// As servers answer.
+fn plain(data: &[u8], asked: &Asked) -> Answer {
+    let (head, body) = match asked.range {
+        Some((from, to)) => (partial_head(data.len(), from, to), &data[from..to]),
+        None => ("HTTP/1.1 200 OK".to_owned(), data),
+    };
+    Answer(with_head(&format!("{head}\r\nContent-Length: {}", body.len()), body), false)
+}
+
+fn partial_head(length: usize, from: usize, to: usize) -> String {
+    format!("HTTP/1.1 206 Partial\r\nContent-Range: bytes {from}-{}/{length}", to - 1)
+}
+
+fn status(line: &str) -> Answer {
+    Answer(with_head(&format!("HTTP/1.1 {line}\r\nContent-Length: 2"), b"no"), false)
+}
+
+/// A torrent without a tracker, and folders for it.
+struct Torrent {
+    folder: TempDir,
+    items: Vec<Item>,
+    single: bool,
+}
+
+impl Torrent {
+    fn new(items: Vec<Item>, single: bool, url_list: &[String], http_seeds: &[String]) -> Torrent {
+        let name = if single { b"f +%".as_slice() } else { "t \u{e4}".as_bytes() };
+        let urls = |urls: &[String]| list(&urls.iter().map(|url| string(url.as_bytes())).collect::<Vec<_>>());
+        let top = dict(&[
+            ("httpseeds", urls(http_seeds)),
+            ("info", info(name, PIECE, &items, single)),
+            ("url-list", urls(url_list)),
+        ]);
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("test.torrent"), top).unwrap();
+        Torrent { folder, items, single }
+    }
+
+    /// One file of these data.
+    fn of(data: &[u8], url: &str) -> Torrent {
+        let item = Item { data: data.to_vec(), ..Item::new("f", 0) };
+        Torrent::new(vec![item], true, &[url.to_owned()], &[])
+    }
+
+    fn path(&self, label: &str) -> PathBuf {
+        self.folder.path().join(label)
+    }
+
+    fn command(&self, label: &str, options: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_btget"));
+        command.arg(self.path("test.torrent")).arg("--basedir").arg(self.path(label));
+        command.arg("--state-dir").arg(self.path("state"));
+        command.args(["--no-lsd", "--bind", "127.0.0.1", "--json", "--no-seed"]).args(options);
+        command
+    }
+
+    /// Runs btget to its end; its exit code, and its events.
+    fn run(&self, options: &[&str]) -> (i32, Vec<Value>) {
+        self.end_of(Process::start("btget", &mut self.command("data", options)))
+    }
+
+    fn end_of(&self, mut process: Process) -> (i32, Vec<Value>) {
+        let code = process.wait().code().unwrap_or_else(|| panic!("{}", process.story()));
+        (code, process.events())
+    }
+
+    /// Runs btget until it has everything, and looks at the files.
+    fn download(&self, what: &str, options: &[&str]) -> Vec<Value> {
+        let (code, events) = self.run(options);
+        assert_eq!(code, 0, "{what}: {events:#?}");
+        self.assert_right(what);
+        events
+    }
+
+    fn assert_right(&self, what: &str) {
+        for item in self.items.iter().filter(|item| item.attr.is_empty()) {
+            let path: Vec<&str> = item.path.iter().map(|part| std::str::from_utf8(part).unwrap()).collect();
+            let path = match self.single {
+                true => self.path("data").join("f +%"),
+                false => self.path("data").join("t \u{e4}").join(path.join("/")),
+            };
+            assert!(fs::read(&path).unwrap() == item.data, "{what}: {}", path.display());
+        }
+    }
+}
+
+fn random(length: usize) -> Vec<u8> {
+    Item::new("random", length).data
+}
+
+/// What was said of web seeds: URL and reason.
+fn said(events: &[Value]) -> Vec<(String, String)> {
+    let news = events.iter().filter(|event| event["event"] == "url_seed");
+    news.map(|event| (event["url"].as_str().unwrap().into(), event["reason"].as_str().unwrap().into()))
+        .collect()
+}
+
+fn summary(events: &[Value]) -> &Value {
+    events.iter().find(|event| event["event"] == "summary").expect("each torrent has one")
+}
+
+type Way = fn(&[u8], &Asked) -> Answer;
+
+fn chunked(data: &[u8], asked: &Asked) -> Answer {
+    let (head, body) = match asked.range {
+        Some((from, to)) => (partial_head(data.len(), from, to), &data[from..to]),
+        None => ("HTTP/1.1 200 OK".to_owned(), data),
+    };
+    let chunks: Vec<u8> = body
+        .chunks(10_007)
+        .flat_map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat())
+        .collect();
+    Answer(
+        with_head(
+            &format!("{head}\r\nTransfer-Encoding: chunked"),
+            &[&chunks, b"0\r\n\r\n".as_slice()].concat(),
+        ),
+        false,
+    )
+}
+
+fn http_1_0(data: &[u8], asked: &Asked) -> Answer {
+    let (head, body) = match asked.range {
+        Some((from, to)) => (partial_head(data.len(), from, to).replace("/1.1", "/1.0"), &data[from..to]),
+        None => ("HTTP/1.0 200 OK".to_owned(), data),
+    };
+    Answer(with_head(&head, body), true)
+}
+
+fn gzipped(data: &[u8], _: &Asked) -> Answer {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(data).unwrap();
+    let body = encoder.finish().unwrap();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}", body.len());
+    Answer(with_head(&head, &body), false)
+}
+
+fn whole(data: &[u8], _: &Asked) -> Answer {
+    Answer(with_head(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}", data.len()), data), false)
+}
+
+fn ways_of_sending() {
+    let data = random(9 * 1024 * 1024 + 4321);
+    let ways: [(&str, Way); 5] =
+        [("plain", plain), ("chunked", chunked), ("HTTP/1.0", http_1_0), ("gzip", gzipped), ("whole", whole)];
+    for (name, way) in ways {
+        let served = data.clone();
+        let server = WebServer::start(move |_, asked| way(&served, asked));
+        let torrent = Torrent::of(&data, &server.url("/f"));
+        let events = torrent.download(name, &[]);
+        assert_eq!(said(&events), [], "{name}");
+        assert_eq!(summary(&events)["downloaded"], data.len(), "{name}: nothing comes twice");
+        let asked = server.asked();
+        assert!(asked.len() <= 3, "{name}: {asked:#?}");
+        let is_identity = |header: &String| header.eq_ignore_ascii_case("accept-encoding: identity");
+        assert!(asked.iter().all(|asked| asked.headers.iter().any(is_identity)), "{name}");
+    }
+}
+
+fn odd_answers() {
+    let data = random(300_000);
+    let ways: [(&str, Way, &str); 8] = [
+        (
+            "another start",
+            |data, _| {
+                Answer(
+                    with_head(
+                        &format!("{}\r\nContent-Length: 9", partial_head(data.len(), 1, 10)),
+                        &data[1..10],
+                    ),
+                    false,
+                )
+            },
+            "were asked for",
+        ),
+        (
+            "another total",
+            |data, _| {
+                Answer(
+                    with_head(
+                        &format!(
+                            "{}\r\nContent-Length: {}",
+                            partial_head(data.len() + 1, 0, data.len()),
+                            data.len()
+                        ),
+                        data,
+                    ),
+                    false,
+                )
+            },
+            "in the torrent",
+        ),
+        ("longer", |data, asked| whole(&[data, b"x"].concat(), asked), "300001 bytes there"),
+        ("shorter", |data, asked| whole(&data[1..], asked), "299999 bytes there"),
+        (
+            "an endless head",
+            |_, _| Answer([b"HTTP/1.1 200 OK\r\nX: ".as_slice(), &[b'x'; 1 << 20]].concat(), true),
+            "head is too large",
+        ),
+        ("no HTTP", |_, _| Answer(b"SSH-2.0-x\r\n\r\n".to_vec(), true), "not HTTP"),
+        ("not there", |_, _| status("404 Not Found"), "404"),
+        ("not for us", |_, _| status("403 Forbidden"), "403: set aside"),
+    ];
+    for (name, way, reason) in ways {
+        let served = data.clone();
+        let server = WebServer::start(move |_, asked| way(&served, asked));
+        let torrent = Torrent::of(&data, &server.url("/f"));
+        let (code, events) = torrent.run(&["--stall-timeout", "2s"]);
+        assert_eq!(code, 5, "{name}");
+        assert!(said(&events).iter().any(|(_, why)| why.contains(reason)), "{name}: {:?}", said(&events));
+        assert_eq!(summary(&events)["left"], data.len(), "{name}");
+        assert!(server.asked().len() <= 3, "{name}: {:?}", server.asked());
+    }
+}
+
+fn closed() {
+    let data = random(2 * 1024 * 1024);
+    for most in [100, 20_000, 70_000, 1_000_000] {
+        let served = data.clone();
+        let server = WebServer::start(move |number, asked| {
+            let Answer(mut bytes, _) = plain(&served, asked);
+            // The first answers end wherever they are, the later ones where something came.
+            bytes.truncate(if number == 2 { 100 } else { most.max(20_000) });
+            Answer(bytes, true)
+        });
+        let torrent = Torrent::of(&data, &server.url("/f"));
+        torrent.download(&most.to_string(), &[]);
+    }
+}
+
+fn busy() {
+    let data = random(300_000);
+    for (code, header) in
+        [("503 Busy", "Retry-After: 1"), ("429 Slow Down", "Retry-After: Sun, 06 Nov 1994 08:49:37 GMT")]
+    {
+        let served = data.clone();
+        let server = WebServer::start(move |number, asked| match number {
+            1 => Answer(with_head(&format!("HTTP/1.1 {code}\r\n{header}\r\nContent-Length: 0"), b""), false),
+            _ => plain(&served, asked),
+        });
+        let torrent = Torrent::of(&data, &server.url("/f"));
+        let events = torrent.download(code, &[]);
+        assert_eq!(said(&events)[0].1, format!("HTTP status {}: asked again in 1 s", &code[..3]));
+    }
+}
+
+fn names() {
+    let items =
+        vec![Item::new("a b/c+d%20.txt", 100_000), Item::new("\u{e4}/#?&;", 70_000), Item::new("e", 0)];
+    let files: Vec<(&str, Vec<u8>)> = vec![
+        ("/pub/t%20%C3%A4/a%20b/c%2Bd%2520.txt", items[0].data.clone()),
+        ("/pub/t%20%C3%A4/%C3%A4/%23%3F%26%3B", items[1].data.clone()),
+    ];
+    let served = files.clone();
+    let server =
+        WebServer::start(move |_, asked| match served.iter().find(|(path, _)| *path == asked.path) {
+            Some((_, data)) => plain(data, asked),
+            None => status("404 Not Found"),
+        });
+    let torrent = Torrent::new(items, false, &[server.url("/pub/")], &[]);
+    torrent.download("several files", &[]);
+    let mut paths: Vec<String> = server.asked().into_iter().map(|asked| asked.path).collect();
+    paths.sort();
+    assert_eq!(paths, ["/pub/t%20%C3%A4/%C3%A4/%23%3F%26%3B", "/pub/t%20%C3%A4/a%20b/c%2Bd%2520.txt"]);
+    let data = random(1000);
+    for (base, path) in [("/x/", "/x/f%20%2B%25"), ("/x/y?k=v", "/x/y?k=v")] {
+        let served = data.clone();
+        let server = WebServer::start(move |_, asked| plain(&served, asked));
+        let torrent = Torrent::of(&data, "http://127.0.0.1:1/nobody");
+        torrent.download(path, &["--webseed", &server.url(base)]);
+        assert_eq!(server.asked()[0].path, path);
+    }
+}
+
+fn credentials() {
+    let data = random(100_000);
+    let served = data.clone();
+    let elsewhere = WebServer::start(move |_, asked| plain(&served, asked));
+    let target = elsewhere.url("/there");
+    let server = WebServer::start(move |_, asked| match asked.path.as_str() {
+        "/f" => Answer(with_head("HTTP/1.1 302 Found\r\nLocation: /g\r\nContent-Length: 0", b""), false),
+        _ => Answer(
+            with_head(&format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0"), b""),
+            false,
+        ),
+    });
+    let torrent = Torrent::of(&data, &server.url("/f").replace("//", "//user:wo%20rd@"));
+    let events = torrent.download("credentials", &["--events", "debug"]);
+    let has = |asked: &Asked| {
+        asked
+            .headers
+            .iter()
+            .any(|header| header.eq_ignore_ascii_case("authorization: Basic dXNlcjp3byByZA=="))
+    };
+    assert!(server.asked().iter().all(has), "{:?}", server.asked());
+    assert!(
+        !elsewhere.asked().is_empty()
+            && !format!("{:?}", elsewhere.asked()).to_lowercase().contains("authorization")
+    );
+    assert!(!format!("{events:?}").contains("wo%20rd"));
+    let refused = WebServer::start(|_, _| status("401 Unauthorized"));
+    let torrent = Torrent::of(&data, &refused.url("/f").replace("//", "//user:wo%20rd@"));
+    let (_, events) = torrent.run(&["--stall-timeout", "1s"]);
+    assert_eq!(said(&events)[0].0, refused.url("/f").replace("//", "//***@"));
+}
+
+fn redirects() {
+    let data = random(100_000);
+    let server = WebServer::start(|number, _| {
+        Answer(
+            with_head(&format!("HTTP/1.1 302 Found\r\nLocation: /{number}\r\nContent-Length: 0"), b""),
+            false,
+        )
+    });
+    let torrent = Torrent::of(&data, &server.url("/f"));
+    let (code, events) = torrent.run(&["--stall-timeout", "3s"]);
+    assert_eq!((code, server.asked().len()), (5, 6));
+    assert!(said(&events)[0].1.contains("more than 5 redirects"));
+    let server = WebServer::start(|_, _| {
+        Answer(
+            with_head("HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1/f\r\nContent-Length: 0", b""),
+            false,
+        )
+    });
+    let torrent = Torrent::of(&data, &server.url("/f"));
+    let (_, events) = torrent.run(&["--stall-timeout", "1s"]);
+    assert!(said(&events)[0].1.contains("not an http URL"));
+}
+
+fn corrupt() {
+    let data = random(1_000_000);
+    let mut wrong = data.clone();
+    wrong[500_000] ^= 1;
+    let bad = WebServer::start(move |_, asked| plain(&wrong, asked));
+    let alone = Torrent::of(&data, &bad.url("/f"));
+    let (code, events) = alone.run(&["--stall-timeout", "2s"]);
+    assert_eq!(code, 5);
+    assert!(said(&events)[0].1.starts_with("sent corrupt data of piece 7"), "{:?}", said(&events));
+    let asked = bad.asked().len();
+    let served = data.clone();
+    let good = WebServer::start(move |_, asked| plain(&served, asked));
+    let item = Item { data: data.clone(), ..Item::new("f", 0) };
+    let both = Torrent::new(vec![item], true, &[bad.url("/f"), good.url("/f")], &[]);
+    both.download("another seed has it", &[]);
+    assert!(bad.asked().len() <= asked + 2, "what is corrupt is not asked for again");
+}
+
+fn pads() {
+    let items = vec![Item::new("a", 100_000), Item::pad(PIECE * 2 - 100_000), Item::new("b", 50_000)];
+    let files: Vec<Vec<u8>> = items.iter().map(|item| item.data.clone()).collect();
+    let server = WebServer::start(move |_, asked| match asked.path.rsplit('/').next() {
+        Some("a") => plain(&files[0], asked),
+        Some("b") => plain(&files[2], asked),
+        _ => status("404 Not Found"),
+    });
+    let torrent = Torrent::new(items, false, &[server.url("/")], &[]);
+    torrent.download("pads", &[]);
+    assert!(server.asked().iter().all(|asked| !asked.path.contains(".pad")), "{:?}", server.asked());
+}
+
+fn by_piece() {
+    let data = random(PIECE * 5 + 100);
+    let served = data.clone();
+    let server = WebServer::start(move |number, asked| {
+        let value = |key: &str| {
+            let query = asked.path.split_once('?').unwrap().1;
+            query.split('&').find_map(|pair| pair.strip_prefix(key)).map(str::to_owned)
+        };
+        let piece: usize = value("piece=").unwrap().parse().unwrap();
+        assert_eq!(value("info_hash=").unwrap().matches('%').count() > 0, true);
+        let bytes = &served[piece * PIECE..served.len().min((piece + 1) * PIECE)];
+        let bytes = match value("ranges=") {
+            Some(range) => {
+                let (from, to) = range.split_once('-').unwrap();
+                &bytes[from.parse().unwrap()..to.parse::<usize>().unwrap() + 1]
+            }
+            None => bytes,
+        };
+        match number {
+            2 => Answer(with_head("HTTP/1.1 503 Busy\r\nContent-Length: 1", b"1"), false),
+            _ => Answer(
+                with_head(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}", bytes.len()), bytes),
+                false,
+            ),
+        }
+    });
+    let item = Item { data: data.clone(), ..Item::new("f", 0) };
+    let torrent = Torrent::new(vec![item], true, &[], &[server.url("/seed.php")]);
+    let events = torrent.download("by piece", &[]);
+    assert_eq!(said(&events)[0].1, "HTTP status 503: asked again in 1 s");
+}
+
+fn none() {
+    let data = random(100_000);
+    let server = WebServer::start(|_, _| status("404 Not Found"));
+    let torrent = Torrent::of(&data, &server.url("/f"));
+    assert_eq!(torrent.run(&["--no-webseeds", "--stall-timeout", "1s"]).0, 5);
+    assert_eq!(torrent.run(&["--no-webseeds", "--webseed", &server.url("/")]).0, 2);
+    assert_eq!(torrent.run(&["--webseed", "http://u:secret@h/\r\n"]).0, 2);
+    assert_eq!(torrent.run(&["--hashcheck-only"]).0, 2, "--no-seed is for downloads");
+    assert!(server.asked().is_empty());
+}
+
+fn silent() {
+    let data = random(300_000);
+    let served = data.clone();
+    let server = WebServer::start(move |_, asked| {
+        let Answer(mut bytes, _) = plain(&served, asked);
+        bytes.truncate(150_000);
+        Answer(bytes, false)
+    });
+    let torrent = Torrent::of(&data, &server.url("/f"));
+    let (code, events) = torrent.run(&["--stall-timeout", "2s"]);
+    assert_eq!(code, 5);
+    assert!(summary(&events)["done"].as_u64().unwrap() >= PIECE as u64, "what came before counts");
+}
+
+fn rate() {
+    let data = random(600_000);
+    let served = data.clone();
+    let server = WebServer::start(move |_, asked| plain(&served, asked));
+    let torrent = Torrent::of(&data, &server.url("/f"));
+    let events = torrent.download("limited", &["--max-download-rate", "300K"]);
+    let elapsed = summary(&events)["elapsed"].as_f64().unwrap();
+    assert!(elapsed > 1.5, "600 kB at 300 KiB/s took {elapsed} s");
+}
+
+fn killed() {
+    let data = random(4 * 1024 * 1024);
+    let served = data.clone();
+    let server = WebServer::start(move |_, asked| plain(&served, asked));
+    let torrent = Torrent::of(&data, &server.url("/f"));
+    let mut first = Process::start("btget", &mut torrent.command("data", &["--max-download-rate", "1M"]));
+    let story = first.story();
+    let passed = |process: &Process| {
+        process.events().iter().filter(|event| event["event"] == "piece_hash_passed").count()
+    };
+    wait_until("some pieces", || story.clone(), || (passed(&first) >= 10).then_some(()));
+    first.signal(Signal::KILL);
+    first.wait();
+    let before = passed(&first);
+    let events = torrent.download("after the kill", &[]);
+    let again = summary(&events)["downloaded"].as_u64().unwrap();
+    assert!(again <= (data.len() - before * PIECE) as u64, "{again} bytes after {before} pieces");
+}
+
+/// Starts nginx on a folder; gives its URL.
+fn nginx(root: &Path, tls: bool) -> (Process, String) {
+    let work = root.join("nginx");
+    fs::create_dir(&work).unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|what| format!("{what}_temp_path {}; ", work.display()))
+        .collect();
+    let certificate = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/localhost.pem");
+    let (listen, keys) = match tls {
+        true => (
+            format!("{free} ssl"),
+            format!("ssl_certificate {certificate}; ssl_certificate_key {certificate};"),
+        ),
+        false => (free.to_string(), String::new()),
+    };
+    let configuration = format!(
+        "daemon off; master_process off; error_log stderr error; pid {}/pid; events {{}} \
+         http {{ access_log off; {temporary} server {{ listen {listen}; root {}; {keys} }} }}",
+        work.display(),
+        root.join("root").display()
+    );
+    fs::write(work.join("conf"), configuration).unwrap();
+    let mut command = Command::new("nginx");
+    command.args(["-e", "stderr", "-p"]).arg(&work).arg("-c").arg(work.join("conf"));
+    let process = Process::start("nginx", &mut command);
+    wait_until("nginx", || process.story(), || TcpStream::connect(free).ok());
+    (process, format!("{}://{free}/", if tls { "https" } else { "http" }))
+}
+
+/// The files of a torrent below the root of a server.
+fn put_files(root: &Path, items: &[Item]) {
+    for item in items {
+        let parts = item.path.iter().map(|part| std::str::from_utf8(part).unwrap());
+        let path = root.join("root").join("t \u{e4}").join(parts.collect::<Vec<_>>().join("/"));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, &item.data).unwrap();
+    }
+}
+
+fn files() -> Vec<Item> {
+    let mut items: Vec<Item> =
+        (0..300).map(|n| Item::new(&format!("s {}/f+{n}", n % 7), 1000 + 37 * n)).collect();
+    items.push(Item::new("large", 6 * 1024 * 1024));
+    items.push(Item::new("z", 12_345));
+    items
+}
+
+fn from_nginx() {
+    let root = TempDir::new().unwrap();
+    let items = files();
+    put_files(root.path(), &items);
+    let (_server, url) = nginx(root.path(), false);
+    let torrent = Torrent::new(items, false, &[url], &[]);
+    let events = torrent.download("nginx", &[]);
+    assert_eq!(said(&events), []);
+}
+
+fn from_nginx_by_tls() {
+    let root = TempDir::new().unwrap();
+    let items = files();
+    put_files(root.path(), &items);
+    let (_server, url) = nginx(root.path(), true);
+    let torrent = Torrent::new(items, false, &[url], &[]);
+    let (code, events) = torrent.run(&["--stall-timeout", "1s"]);
+    assert_eq!(code, 5);
+    assert!(said(&events)[0].1.starts_with("TLS: "), "nobody vouches for it: {:?}", said(&events));
+    let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/localhost.pem");
+    let process = Process::start("btget", torrent.command("data", &[]).env("SSL_CERT_FILE", authority));
+    let (code, events) = torrent.end_of(process);
+    assert_eq!((code, said(&events)), (0, Vec::new()));
+    torrent.assert_right("over TLS");
+}
+
+fn from_python() {
+    let root = TempDir::new().unwrap();
+    let items = files();
+    put_files(root.path(), &items);
+    let folder = root.path().join("root");
+    let mut command = Command::new("python3");
+    command.args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory"]).arg(&folder).arg("0");
+    let mut server = Process::start("http.server", &mut command);
+    server.wait_for_line(&["Serving HTTP"]);
+    let line = server.lines().into_iter().find(|line| line.contains("Serving HTTP")).unwrap();
+    let port: u16 = line.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
+    let torrent = Torrent::new(items, false, &[format!("http://127.0.0.1:{port}/")], &[]);
+    let events = torrent.download("http.server", &[]);
+    let size: u64 = torrent.items.iter().map(|item| item.data.len() as u64).sum();
+    assert_eq!(summary(&events)["downloaded"], size, "each file is read once");
+}
