@@ -36,10 +36,6 @@ mod ids;
 mod layout;
 mod lobby;
 mod mse;
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the threads that read from web servers tell of what has come in time"
-)]
 mod net;
 #[allow(clippy::disallowed_methods, reason = "drives the core by the clock")]
 mod session;

@@ -15,9 +15,10 @@ use flate2::{Compression, write::GzEncoder};
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::Signal;
 use serde_json::Value;
+use support::clients::is_in_path;
 use support::crafted::{Item, dict, info, list, string};
 use support::process::{Process, wait_until};
-use support::system::is_in_path;
+
 use tempfile::TempDir;
 
 const PIECE: usize = 64 * 1024;
@@ -491,7 +492,7 @@ fn by_piece() {
             query.split('&').find_map(|pair| pair.strip_prefix(key)).map(str::to_owned)
         };
         let piece: usize = value("piece=").unwrap().parse().unwrap();
-        assert_eq!(value("info_hash=").unwrap().matches('%').count() > 0, true);
+        assert!(value("info_hash=").unwrap().contains('%'));
         let bytes = &served[piece * PIECE..served.len().min((piece + 1) * PIECE)];
         let bytes = match value("ranges=") {
             Some(range) => {

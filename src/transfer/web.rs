@@ -43,7 +43,7 @@ impl Transfer {
                 WebOutput::Leave(key) => self.swarm.remove_web_seed(key),
                 WebOutput::Want(key, wish) => {
                     let run = self.swarm.take_run(now, key.seed, wish);
-                    web_seeds.on_run(now, key, run);
+                    web_seeds.on_run(key, run);
                 }
                 WebOutput::GiveBack(key, blocks) => {
                     self.swarm.give_back_run(key, &blocks);

@@ -8,6 +8,7 @@ mod job;
 mod seed;
 mod urls;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -124,6 +125,8 @@ enum Doing {
         left: VecDeque<Block>,
         /// Some have.
         has_brought: bool,
+        /// The first answer shows whether ranges mean anything to the server.
+        begins_with_range: bool,
     },
 }
 
@@ -289,7 +292,7 @@ impl WebSeeds {
     }
 
     /// What the swarm gives a connection to fetch that wanted something; nothing: it has nothing for it now.
-    pub(crate) fn on_run(&mut self, now: Instant, key: WebKey, blocks: Vec<Block>) {
+    pub(crate) fn on_run(&mut self, key: WebKey, blocks: Vec<Block>) {
         let Some(index) = self.seeds.iter().position(|seed| seed.key == key.seed) else { return };
         let going_on = self.connections.get_mut(&key).and_then(|connection| connection.goes_on_at.take());
         let (Some(&first), Some(&last)) = (blocks.first(), blocks.last()) else {
@@ -306,15 +309,16 @@ impl WebSeeds {
             self.outputs.push_back(WebOutput::GiveBack(key.seed, blocks));
             return self.tell_pieces(index);
         };
-        if !self.connections.contains_key(&key) {
-            seed.opened += 1;
-            let opening = seed.opening();
-            let doing = Doing::Nothing { since: now };
-            self.connections.insert(key, Connection { seed: index, doing, goes_on_at: None });
-            self.outputs.push_back(WebOutput::Open(key, opening));
-        }
-        if let Some(connection) = self.connections.get_mut(&key) {
-            connection.doing = Doing::Job { left: blocks.iter().copied().collect(), has_brought: false };
+        let left = blocks.iter().copied().collect();
+        let begins_with_range = matches!(parts.first(), Some(Part::Get(get)) if get.manner != Manner::Whole);
+        let doing = Doing::Job { left, has_brought: false, begins_with_range };
+        match self.connections.entry(key) {
+            Entry::Occupied(mut connection) => connection.get_mut().doing = doing,
+            Entry::Vacant(place) => {
+                seed.opened += 1;
+                place.insert(Connection { seed: index, doing, goes_on_at: None });
+                self.outputs.push_back(WebOutput::Open(key, seed.opening()));
+            }
         }
         self.outputs.push_back(WebOutput::Fetch(key, Job { blocks, parts }));
     }
@@ -329,13 +333,15 @@ impl WebSeeds {
     /// A block has come over this connection. False if it is not the next that was to come, so that something is wrong with this program.
     pub(crate) fn on_block(&mut self, key: WebKey, block: Block) -> bool {
         let Some(connection) = self.connections.get_mut(&key) else { return false };
-        let Doing::Job { left, has_brought } = &mut connection.doing else { return false };
+        let Doing::Job { left, has_brought, begins_with_range } = &mut connection.doing else { return false };
         if left.front() != Some(&block) {
             return false;
         }
         left.pop_front();
         *has_brought = true;
-        self.seeds[connection.seed].on_good_answer();
+        if *begins_with_range {
+            self.seeds[connection.seed].on_good_answer();
+        }
         true
     }
 
@@ -367,7 +373,7 @@ impl WebSeeds {
         let index = connection.seed;
         connection.goes_on_at = end.goes_on_at;
         let before = std::mem::replace(&mut connection.doing, Doing::Nothing { since: now });
-        let Doing::Job { left, has_brought } = before else { return };
+        let Doing::Job { left, has_brought, .. } = before else { return };
         if !left.is_empty() {
             self.outputs.push_back(WebOutput::GiveBack(key.seed, left.into()));
         }

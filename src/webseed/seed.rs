@@ -84,7 +84,7 @@ pub(super) struct Seed {
     misses: u32,
     corrupt: u32,
     astray: u32,
-    /// It has answered well since the last error: further connections are worth while.
+    /// It has answered well since the last error, and it is known what ranges mean to it: further connections are worth while.
     has_answered: bool,
     /// Connections that it has been seen to bear, if that are fewer than we would have.
     bears: usize,
@@ -196,7 +196,7 @@ impl Seed {
         self.marks.get(&item).is_some_and(|mark| mark.ends == End::Never)
     }
 
-    /// Blocks have come.
+    /// Blocks have come, by which it is known what ranges mean to it; or a job has ended well.
     pub(super) fn on_good_answer(&mut self) {
         (self.failures, self.misses, self.has_answered) = (0, 0, true);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc::Sender;
 
@@ -17,14 +17,56 @@ use crate::webseed::{Fault, Get, Item, Job, JobEnd, Part};
 /// Blocks that are told of together.
 const TOGETHER: usize = 16;
 
-/// How long a block waits for others to be told of with.
-const LINGER: Duration = Duration::from_millis(20);
-
 /// Bytes that were not asked for which are read before the driver is asked whether to go on.
 const WASTE: usize = 64 * 1024;
 
 /// The session has closed the connection.
-struct Closed;
+pub(super) struct Closed;
+
+/// Blocks that are filled and not told of yet, and the way to tell. They are told of before each wait for the server, which happens deep inside
+/// ureq and is seen by the interrupt that it asks: hence the lock. Both are on the same thread, so nobody ever waits for it.
+#[derive(Clone)]
+pub(super) struct Outbox {
+    filled: Arc<Mutex<Vec<(Block, BlockData)>>>,
+    reports: Sender<FromThread>,
+}
+
+impl Outbox {
+    pub(super) fn new(reports: Sender<FromThread>) -> Outbox {
+        Outbox { filled: Arc::default(), reports }
+    }
+
+    /// Tells of the blocks, if the driver has taken what was told before.
+    pub(super) fn try_flush(&self) {
+        let mut filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        if !filled.is_empty()
+            && let Ok(place) = self.reports.try_reserve()
+        {
+            place.send(FromThread::Blocks(std::mem::take(&mut filled)));
+        }
+    }
+
+    /// A block is filled.
+    fn push(&self, block: Block, data: BlockData) -> Result<(), Closed> {
+        let mut filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        filled.push((block, data));
+        let is_enough = filled.len() >= TOGETHER;
+        drop(filled);
+        if is_enough { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&self) -> Result<(), Closed> {
+        let filled = std::mem::take(&mut *self.filled.lock().unwrap_or_else(PoisonError::into_inner));
+        if filled.is_empty() {
+            return Ok(());
+        }
+        self.tell(FromThread::Blocks(filled))
+    }
+
+    fn tell(&self, report: FromThread) -> Result<(), Closed> {
+        self.reports.blocking_send(report).map_err(|_| Closed)
+    }
+}
 
 /// Why a job ends before its end.
 enum Stop {
@@ -51,11 +93,8 @@ pub(super) struct Fetcher {
     requests: Requests,
     interrupt: Interrupt,
     orders: Receiver<ToThread>,
-    reports: Sender<FromThread>,
+    outbox: Outbox,
     spare: VecDeque<BlockData>,
-    filled: Vec<(Block, BlockData)>,
-    /// When the first of `filled` was.
-    filled_since: Option<Instant>,
     whole_file: Option<WholeFile>,
     ignores_ranges: bool,
 }
@@ -72,16 +111,14 @@ impl Fetcher {
         access: Access,
         interrupt: Interrupt,
         orders: Receiver<ToThread>,
-        reports: Sender<FromThread>,
+        outbox: Outbox,
     ) -> Fetcher {
         Fetcher {
             requests: Requests::new(access, interrupt.clone()),
             interrupt,
             orders,
-            reports,
+            outbox,
             spare: VecDeque::new(),
-            filled: Vec::new(),
-            filled_since: None,
             whole_file: None,
             ignores_ranges: false,
         }
@@ -97,13 +134,13 @@ impl Fetcher {
                         Err(Stop::Closed) => return,
                         Err(Stop::Fault(item, fault)) => Some((item, fault)),
                     };
-                    if self.report_blocks().is_err() {
+                    if self.outbox.flush().is_err() {
                         return;
                     }
                     let goes_on_at = self.whole_file.as_ref().map(|whole| (whole.file, whole.at));
                     let end = JobEnd { fault, ignores_ranges: self.ignores_ranges, goes_on_at };
                     let spare = std::mem::take(&mut self.spare).into();
-                    if self.reports.blocking_send(FromThread::Ended(end, spare)).is_err() {
+                    if self.outbox.tell(FromThread::Ended(end, spare)).is_err() {
                         return;
                     }
                 }
@@ -194,7 +231,7 @@ impl Fetcher {
                     .map_err(|fault| Stop::Fault(Some(get.item), fault))?;
             }
             left -= chunk as u64;
-            self.report_blocks()?;
+            self.outbox.flush()?;
             self.report_waste(chunk as u64)?;
         }
         Ok(())
@@ -202,7 +239,7 @@ impl Fetcher {
 
     /// Tells of bytes that nobody has asked for, and waits until it may go on.
     fn report_waste(&mut self, bytes: u64) -> Result<(), Closed> {
-        self.reports.blocking_send(FromThread::Waste(bytes)).map_err(|_| Closed)?;
+        self.outbox.tell(FromThread::Waste(bytes))?;
         loop {
             match self.orders.recv().map_err(|_| Closed)? {
                 ToThread::GoOn => return Ok(()),
@@ -241,12 +278,7 @@ impl Fetcher {
                 continue;
             }
             filling.blocks.pop_front();
-            self.filled.push((block, data));
-            let now = Instant::now();
-            let since = *self.filled_since.get_or_insert(now);
-            if self.filled.len() >= TOGETHER || now - since >= LINGER {
-                self.report_blocks()?;
-            }
+            self.outbox.push(block, data)?;
         }
         Ok(())
     }
@@ -265,7 +297,7 @@ impl Fetcher {
             let next = match self.orders.try_recv() {
                 Ok(next) => next,
                 Err(_) => {
-                    self.report_blocks()?;
+                    self.outbox.flush()?;
                     self.orders.recv().map_err(|_| Closed)?
                 }
             };
@@ -273,14 +305,5 @@ impl Fetcher {
                 self.spare.extend(buffers);
             }
         }
-    }
-
-    fn report_blocks(&mut self) -> Result<(), Closed> {
-        self.filled_since = None;
-        if self.filled.is_empty() {
-            return Ok(());
-        }
-        let filled = std::mem::replace(&mut self.filled, Vec::with_capacity(TOGETHER));
-        self.reports.blocking_send(FromThread::Blocks(filled)).map_err(|_| Closed)
     }
 }

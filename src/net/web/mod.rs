@@ -20,7 +20,7 @@ use crate::blocks::BlockData;
 use crate::http::Interrupt;
 use crate::layout::{BLOCK_LENGTH, Block};
 use crate::webseed::{Job, JobEnd, WebKey};
-use fetcher::Fetcher;
+use fetcher::{Fetcher, Outbox};
 pub(crate) use request::Access;
 
 /// Buffers that a connection has at a time: what is read while the loop is busy otherwise.
@@ -93,8 +93,13 @@ impl WebLink {
         let (jobs, from_loop) = mpsc::channel(JOBS);
         let closed = Arc::new(AtomicBool::new(false));
         let is_closed = closed.clone();
-        let interrupt = Interrupt::new(move || is_closed.load(Ordering::Relaxed));
-        let fetcher = Fetcher::new(access, interrupt, orders, reports);
+        let outbox = Outbox::new(reports);
+        let untold = outbox.clone();
+        let interrupt = Interrupt::new(move || {
+            untold.try_flush();
+            is_closed.load(Ordering::Relaxed)
+        });
+        let fetcher = Fetcher::new(access, interrupt, orders, outbox);
         thread::Builder::new().name("btget-web".to_owned()).spawn(move || fetcher.run())?;
         let driver = WebDriver { key, to_thread, outstanding: 0, wanted: 0, shared };
         tokio::task::spawn_local(driver.drive(from_loop, from_thread, to_loop));
