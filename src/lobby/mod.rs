@@ -183,6 +183,7 @@ impl Lobby {
             }
             Input::Message(peer, message) => self.on_message(now, peer, message),
             Input::Want { .. }
+            | Input::Order(_)
             | Input::Sent(..)
             | Input::Passed { .. }
             | Input::Failed { .. }

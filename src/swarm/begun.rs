@@ -1,6 +1,7 @@
 //! Pieces that are begun: which of their blocks are here, with their data, asked for, or free.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Instant;
 
 use super::rate::RateMeter;
@@ -174,6 +175,31 @@ impl BegunPieces {
     /// The begun pieces that have a free block which `peer` may be asked for, oldest index first.
     pub(super) fn with_free_blocks(&self, peer: PeerKey) -> impl Iterator<Item = PieceIndex> + '_ {
         self.open.iter().copied().filter(move |&piece| self.is_open_to(piece, peer))
+    }
+
+    /// The same, of those of a range.
+    pub(super) fn with_free_blocks_in(
+        &self,
+        range: Range<u32>,
+        peer: PeerKey,
+    ) -> impl Iterator<Item = PieceIndex> + '_ {
+        let range = PieceIndex(range.start)..PieceIndex(range.end.max(range.start));
+        self.open.range(range).copied().filter(move |&piece| self.is_open_to(piece, peer))
+    }
+
+    /// The blocks that are asked for of the first `pieces` begun pieces of a range, in order.
+    pub(super) fn requested_in<'a>(
+        &'a self,
+        layout: &'a Layout,
+        range: Range<u32>,
+        pieces: usize,
+    ) -> impl Iterator<Item = Block> + 'a {
+        let range = PieceIndex(range.start)..PieceIndex(range.end.max(range.start));
+        self.begun.range(range).take(pieces).flat_map(move |(&piece, progress)| {
+            let numbered = (0..).zip(&progress.blocks);
+            let requested = numbered.filter(|(_, state)| matches!(state, BlockState::Requested(_)));
+            requested.map(move |(number, _)| layout.block(piece, number))
+        })
     }
 
     fn is_open_to(&self, piece: PieceIndex, peer: PeerKey) -> bool {

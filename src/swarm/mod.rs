@@ -10,6 +10,7 @@ mod begun;
 mod choker;
 mod connect;
 mod download;
+mod order;
 mod peer;
 mod picker;
 mod rate;
@@ -44,6 +45,7 @@ use crate::wire::extended::PexMessage;
 use crate::wire::{Message, PeerId, Reserved};
 use begun::BegunPieces;
 use choker::Choker;
+use order::OrderWindow;
 use peer::Peer;
 use picker::Picker;
 
@@ -54,7 +56,7 @@ use web::WebSeed;
 
 pub use connect::first_stays;
 pub use peer::{Occupant, PeerFlags, PeerStatus};
-pub use picker::Order;
+pub use order::{Order, window_length};
 pub use timers::{KEEP_ALIVE, SILENCE};
 pub use web::RunWish;
 
@@ -135,6 +137,8 @@ pub enum Input {
         weights: Vec<u32>,
         order: Order,
     },
+    /// Pieces are begun in this order from now on.
+    Order(Order),
     Connected(Hello),
     Closed(PeerKey),
     /// The peer sent what is no message; `Closed` follows.
@@ -234,6 +238,7 @@ pub struct Swarm {
     /// The web seeds that are in use; at most as many as a torrent may have.
     web_seeds: BTreeMap<PeerKey, WebSeed>,
     picker: Picker,
+    window: OrderWindow,
     pieces: BegunPieces,
     /// Whole pieces that are not written yet: their hash is not known, or there was no room on the disk.
     verifying: BTreeMap<PieceIndex, UnwrittenPiece>,
@@ -274,7 +279,8 @@ impl Swarm {
     pub fn new(now: Instant, mut config: SwarmConfig) -> Swarm {
         let mut rng = fastrand::Rng::with_seed(config.seed);
         let mut picker = Picker::new(&config.wanted, &config.have, &config.weights, rng.u64(..));
-        picker.set_order(config.order);
+        let mut window = OrderWindow::default();
+        window.set(config.order, &config.wanted, &config.have, &config.layout);
         let mut pieces = BegunPieces::default();
         for (piece, blocks) in std::mem::take(&mut config.partial) {
             if picker.contains(piece) {
@@ -295,6 +301,7 @@ impl Swarm {
             peers: BTreeMap::new(),
             web_seeds: BTreeMap::new(),
             picker,
+            window,
             pieces,
             verifying: BTreeMap::new(),
             suspects: Suspects::default(),
@@ -326,6 +333,7 @@ impl Swarm {
         match input {
             Input::Enter(state) => self.enter(now, state),
             Input::Want { wanted, weights, order } => self.want(now, wanted, &weights, order),
+            Input::Order(order) => self.set_order(order),
             Input::Connected(hello) => self.on_connected(now, hello, false),
             Input::Closed(peer) => self.on_closed(now, peer),
             Input::Unruly(peer) => self.note_parting(peer, Parting::Unruly),

@@ -332,6 +332,12 @@ impl Peer {
         at.is_some_and(|at| self.late.remove(at).is_some())
     }
 
+    /// Seconds until one more block may be expected, if it is asked for now.
+    pub(super) fn queue_seconds_with_one_more(&self) -> f64 {
+        let bytes = (self.in_flight.len() + 1) as f64 * f64::from(crate::layout::BLOCK_LENGTH);
+        bytes / self.window.expected_rate()
+    }
+
     /// Seconds until the last block in flight may be expected, as far as can be told.
     pub(super) fn queue_seconds(&self, now: Instant) -> f64 {
         let bytes: f64 = self.in_flight.len() as f64 * f64::from(crate::layout::BLOCK_LENGTH);

@@ -1,4 +1,4 @@
-//! Which piece to begin next: rarest first and random among equals, or in order.
+//! Which piece to begin next: rarest first and random among equals, or the first of a range.
 //!
 //! Owns the availability of every piece and the order of those that are wanted and not begun. The
 //! cost of a change is constant: pieces lie in buckets by weight class and availability, each bucket
@@ -22,27 +22,9 @@ const FAR: u64 = 1000;
 /// Odds of one piece at the most: with as many pieces as a torrent can have, their sum fits 64 bits.
 const MAX_ODDS: u64 = 1 << 40;
 
-/// In which order pieces are begun.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Order {
-    /// Those first that the fewest peers have: best for the swarm, and what to use if nobody waits for certain bytes.
-    #[default]
-    Rarest,
-    /// From the first piece to the last.
-    Sequential,
-    /// Those of a window first, in their order, and the rarest while none of them can be begun: for somebody who reads.
-    Window {
-        /// The first piece of the window.
-        next: PieceIndex,
-        /// How many pieces it has.
-        length: u32,
-    },
-}
-
 /// The pieces that are wanted and not begun.
 #[derive(Debug)]
 pub(super) struct Picker {
-    order: Order,
     /// The pieces that may be picked.
     open_set: Bitfield,
     /// Peers that have each piece, peers that have everything not counted.
@@ -57,8 +39,6 @@ pub(super) struct Picker {
     /// Pieces that may be picked, of each class.
     open_in: Vec<u32>,
     open: u32,
-    /// No piece before this one may be picked.
-    first_open: u32,
     seeds: u32,
     rng: fastrand::Rng,
     looked: Looked,
@@ -81,7 +61,6 @@ impl Picker {
     pub(super) fn new(wanted: &Bitfield, have: &Bitfield, weights: &[u32], seed: u64) -> Picker {
         let pieces = wanted.len();
         let mut picker = Picker {
-            order: Order::default(),
             open_set: Bitfield::new(pieces),
             availability: vec![0; pieces as usize],
             place: vec![OUT; pieces as usize],
@@ -90,7 +69,6 @@ impl Picker {
             open_in: Vec::new(),
             weights: Vec::new(),
             open: 0,
-            first_open: 0,
             seeds: 0,
             rng: fastrand::Rng::with_seed(seed),
             looked: Looked::default(),
@@ -121,23 +99,8 @@ impl Picker {
         open.iter().for_each(|piece| self.open_piece(piece));
     }
 
-    /// From now on, pieces are begun in this order.
-    pub(super) fn set_order(&mut self, order: Order) {
-        self.order = order;
-    }
-
-    /// The piece that comes next in order, if there is an order and the peer has one of those that it is about.
-    pub(super) fn next_in_order(&mut self, pieces: &Bitfield) -> Option<PieceIndex> {
-        let range = match self.order {
-            Order::Rarest => return None,
-            Order::Sequential => {
-                // From where the last look ended: near the end of a torrent nearly all before it is there.
-                let first = self.open_set.first_common(&self.open_set, self.first_open..pieces.len());
-                self.first_open = first.map_or(pieces.len(), |piece| piece.0);
-                self.first_open..pieces.len()
-            }
-            Order::Window { next, length } => next.0..next.0.saturating_add(length),
-        };
+    /// The first piece of `range` that may be picked and that the peer has.
+    pub(super) fn first_open(&self, pieces: &Bitfield, range: Range<u32>) -> Option<PieceIndex> {
         self.open_set.first_common(pieces, range)
     }
 
@@ -197,7 +160,6 @@ impl Picker {
             return;
         }
         self.open += 1;
-        self.first_open = self.first_open.min(piece.0);
         self.open_set.insert(piece);
         self.open_in[usize::from(self.class[index])] += 1;
         let level = usize::from(self.availability[index]);
@@ -462,7 +424,6 @@ mod tests {
             let few = set(pieces, (0..pieces).filter(|piece| piece % 4000 == 0));
             let missing = set(pieces, (0..pieces).filter(|piece| piece % 40 == 0));
             let mut picker = Picker::new(&missing, &Bitfield::new(pieces), &[], 1);
-            picker.set_order(Order::Sequential);
             [&all, &half, &few].into_iter().for_each(|peer| picker.on_join(peer));
             for (peer, most) in [(&all, 1), (&half, 20), (&few, pieces.div_ceil(4000))] {
                 let interesting = missing.common(peer).count() as u32;
@@ -478,19 +439,18 @@ mod tests {
     }
 
     #[test]
-    fn in_order_means_in_order_also_after_pieces_came_back() {
+    fn the_first_of_a_range_is_found_also_after_pieces_came_back() {
         let mut picker = picker(300, 1);
-        picker.set_order(Order::Sequential);
         let all = Bitfield::full(300);
         for piece in 0..200 {
-            assert_eq!(picker.next_in_order(&all), Some(PieceIndex(piece)));
+            assert_eq!(picker.first_open(&all, 0..300), Some(PieceIndex(piece)));
             picker.close_piece(PieceIndex(piece));
         }
-        assert_eq!(picker.next_in_order(&set(300, [0, 250])), Some(PieceIndex(250)));
+        assert_eq!(picker.first_open(&set(300, [0, 250]), 0..300), Some(PieceIndex(250)));
+        assert_eq!(picker.first_open(&set(300, [0, 250]), 0..250), None);
         picker.open_piece(PieceIndex(70));
-        assert_eq!(picker.next_in_order(&all), Some(PieceIndex(70)));
-        picker.close_piece(PieceIndex(70));
-        assert_eq!(picker.next_in_order(&all), Some(PieceIndex(200)));
+        assert_eq!(picker.first_open(&all, 0..300), Some(PieceIndex(70)));
+        assert_eq!(picker.first_open(&all, 71..300), Some(PieceIndex(200)));
     }
 
     /// What is picked of all that a seed has, in order.

@@ -19,19 +19,23 @@ const MAX_UNFINISHED_PIECES: u64 = 4;
 
 /// In the end game a block is asked of a second peer if that one should have it in this fraction
 /// of the time that the first one needs.
-const END_GAME_GAIN: f64 = 0.5;
+pub(super) const END_GAME_GAIN: f64 = 0.5;
 
 /// The same while pieces are missing that nobody has yet: it is not the end, and nothing hurries.
 const WAITING_GAIN: f64 = 0.1;
 
 impl Swarm {
-    /// The next block to ask a peer for: of the piece it is at, of a piece that is begun, of a new
-    /// piece, of somebody else in the end game.
+    /// The next block to ask a peer for: of the window, if there is an order; of the piece it is at, of a piece that is begun, of a
+    /// new piece, of somebody else in the end game.
     pub(super) fn next_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
         let peer = self.peers.get(&key)?;
         if peer.peer_choking && peer.allowed_fast.is_empty() {
             return None;
         }
+        if let Some(block) = self.next_in_window(now, key) {
+            return Some(block);
+        }
+        let peer = self.peers.get(&key)?;
         let current = peer.current.filter(|&piece| peer.may_be_asked_for(piece));
         let layout = &self.config.layout;
         if let Some(block) = current.and_then(|piece| self.pieces.request(layout, piece, key)) {
@@ -53,12 +57,17 @@ impl Swarm {
             let further = if alone { None } else { self.new_piece(key) };
             piece = further.filter(|&piece| self.take_memory(piece));
         }
-        if let Some(piece) = piece {
-            self.picker.close_piece(piece);
-            self.pieces.begin(now, &self.config.layout, piece, self.suspects.contains(piece));
-            return self.pieces.request(&self.config.layout, piece, key);
+        match piece {
+            Some(piece) => self.begin_piece(now, piece, key),
+            None => self.end_game_block(now, key),
         }
-        self.end_game_block(now, key)
+    }
+
+    /// Begins a piece with a peer: the first block to ask it for.
+    pub(super) fn begin_piece(&mut self, now: Instant, piece: PieceIndex, key: PeerKey) -> Option<Block> {
+        self.picker.close_piece(piece);
+        self.pieces.begin(now, &self.config.layout, piece, self.suspects.contains(piece));
+        self.pieces.request(&self.config.layout, piece, key)
     }
 
     /// So much of unfinished pieces waits in memory that what holds them up is better asked of others than
@@ -99,8 +108,9 @@ impl Swarm {
                 .copied()
                 .find(|&p| peer.pieces.contains(p) && self.picker.is_due(p));
         }
-        if let Some(piece) = self.picker.next_in_order(&peer.pieces) {
-            return Some(piece);
+        let first = if peer.snubbed { None } else { self.picker.first_open(&peer.pieces, self.window.range()) };
+        if first.is_some() {
+            return first;
         }
         let may_begin = |piece: &&PieceIndex| peer.pieces.contains(**piece) && self.picker.contains(**piece);
         let suggested = peer.suggested.iter().find(may_begin).copied();
@@ -118,17 +128,11 @@ impl Swarm {
     fn end_game_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
         let gain = self.end_game_gain()?;
         let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
-        let ours = (peer.in_flight.len() + 1) as f64 * f64::from(BLOCK_LENGTH) / peer.window.expected_rate();
-        let is_slower = |seconds: f64| ours < gain * seconds;
-        let layout = &self.config.layout;
-        let others = self.owed_by_slower(now, key, is_slower);
-        let mut tries =
-            others.into_iter().flatten().filter(|block| peer.pieces.contains(block.piece)).take(64);
-        let block = tries.find(|&block| {
-            let mut requesters = self.pieces.requesters(layout, block);
-            requesters.all(|other| other != key && self.queue_seconds(now, other).is_none_or(is_slower))
-        })?;
-        self.pieces.request_too(layout, block, key).then_some(block)
+        let ours = peer.queue_seconds_with_one_more();
+        let others = self.owed_by_slower(now, key, |seconds| ours < gain * seconds);
+        let tries = others.into_iter().flatten().filter(|block| peer.pieces.contains(block.piece));
+        let tries: Vec<Block> = tries.take(64).collect();
+        self.ask_too(now, key, gain, tries.into_iter())
     }
 
     /// Whether blocks may be asked for that others were asked for already, and if so, in what fraction of the time that the others need
@@ -168,5 +172,27 @@ impl Swarm {
             (None, None) => Vec::new(),
         };
         others.into_iter().map(blocks).collect()
+    }
+
+    /// The first of these blocks that a peer should have in a fraction of the time that all those need who were asked for it: it is
+    /// asked for it, too.
+    pub(super) fn ask_too(
+        &mut self,
+        now: Instant,
+        key: PeerKey,
+        gain: f64,
+        mut tries: impl Iterator<Item = Block>,
+    ) -> Option<Block> {
+        let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
+        let ours = peer.queue_seconds_with_one_more();
+        let is_slower = |other| {
+            other != key && self.queue_seconds(now, other).is_none_or(|seconds| ours < gain * seconds)
+        };
+        let layout = &self.config.layout;
+        tries.find(|&block| {
+            peer.pieces.contains(block.piece)
+                && self.pieces.requesters(layout, block).all(is_slower)
+                && self.pieces.request_too(layout, block, key)
+        })
     }
 }

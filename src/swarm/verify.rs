@@ -90,6 +90,7 @@ impl Swarm {
         self.free_memory(piece);
         self.have.insert(piece);
         self.missing -= u32::from(self.wanted.contains(piece));
+        self.window.follow(&self.wanted, &self.have);
         let culprits = self.suspects.on_passed(piece, &senders, digests);
         culprits.into_iter().for_each(|culprit| self.convict(now, culprit, piece));
         self.tell(Severity::Info, || Kind::PieceHashPassed { index: piece.0, peers: peers_of(&senders) });

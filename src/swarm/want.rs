@@ -20,7 +20,7 @@ impl Swarm {
         let mut open = self.wanted.difference(&self.have);
         open.subtract(&self.in_flight());
         self.picker.set_wanted(&open, weights);
-        self.picker.set_order(order);
+        self.window.set(order, &self.wanted, &self.have, &self.config.layout);
         for &key in &keys {
             let Some(peer) = self.peers.get_mut(&key) else { continue };
             let useful = |&piece: &PieceIndex| self.wanted.contains(piece) && !self.have.contains(piece);

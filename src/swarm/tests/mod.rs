@@ -7,6 +7,7 @@ mod floods;
 mod lost;
 mod many;
 mod memory;
+mod order;
 mod rates;
 mod sim;
 mod storm;
