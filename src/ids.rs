@@ -22,6 +22,10 @@ pub struct PeerKey(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Round(u64);
 
+/// Somebody who reads a file of a torrent while it comes; never used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ReaderKey(u64);
+
 /// Gives out the ids of one process, each once.
 #[derive(Clone, Debug, Default)]
 pub struct Counter(u64);
@@ -45,6 +49,11 @@ impl Counter {
     /// A key for a connection that has just been made.
     pub fn peer(&mut self) -> PeerKey {
         PeerKey(self.next())
+    }
+
+    /// A key for somebody who begins to read.
+    pub fn reader(&mut self) -> ReaderKey {
+        ReaderKey(self.next())
     }
 }
 

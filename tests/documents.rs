@@ -123,7 +123,7 @@ impl World {
         let mut process = Process::start(command, &mut shell);
         let torrents = command.split_whitespace().filter(|word| word.ends_with(".torrent")).count().max(1);
         let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
-        let mut is_left_alone = command.contains("--no-seed");
+        let mut is_left_alone = ["--no-seed", "--cat"].iter().any(|option| command.contains(option));
         let what = format!("the end of: {command}");
         let code = wait_until(&what, String::new, || {
             if let Some(code) = process.code_if_ended() {
@@ -165,6 +165,7 @@ fn programs() -> TempDir {
             &format!("echo {name} \"$@\" >> \"$FOLDER/said\"{input}; echo >> \"$FOLDER/complete\""),
         );
     }
+    program("mpv", "cat > /dev/null");
     program("curl", "for last; do :; done; cat \"$FOLDER/${last##*/}\"");
     folder
 }

@@ -63,6 +63,11 @@ impl HashCheck {
         self.have.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether a piece is known to be right.
+    pub(crate) fn has(&self, piece: PieceIndex) -> bool {
+        self.have.lock().unwrap_or_else(PoisonError::into_inner).contains(piece)
+    }
+
     /// Says what is to come, before the check is run: what is `known` to be right, and the pieces to be read.
     pub fn plan(&self, metainfo: &Metainfo, known: &Bitfield, pieces: &Bitfield) {
         self.have.lock().unwrap_or_else(PoisonError::into_inner).clone_from(known);

@@ -292,6 +292,13 @@ Go on only if every byte is right:
     btget some.torrent \-d ./storage \-\-hashcheck\-only && publish ./storage
 .fi
 .PP
+Watch a file while it comes; the number is that of
+.BR \-\-show :
+.PP
+.nf
+    btget some.torrent \-\-cat 2 | mpv \-
+.fi
+.PP
 A magnet link, in quotes, for a shell would take & for the end of the command; and just what it is, written as a .torrent:
 .PP
 .nf

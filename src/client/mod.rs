@@ -7,6 +7,7 @@
 mod builder;
 mod callbacks;
 mod facts;
+mod reader;
 mod session;
 mod torrent;
 
@@ -30,6 +31,7 @@ pub use crate::swarm::Order;
 pub use crate::text::Remedies;
 pub use crate::wire::PeerId;
 pub use builder::ClientBuilder;
+pub use reader::Reader;
 pub use session::Session;
 pub use torrent::Client;
 
@@ -62,6 +64,20 @@ pub enum Error {
         /// How many there are.
         pieces: u32,
     },
+    /// The torrent has no file with this index.
+    #[error("there is no file {file}: {files} are known, numbered from 0")]
+    NoFile {
+        /// The file that was asked for.
+        file: usize,
+        /// How many there are; 0 while only a magnet link is known.
+        files: usize,
+    },
+    /// A file that was to be read is not wanted, so that its data do not come.
+    #[error("a file that is not wanted is not there to be read; give it a weight")]
+    NotWanted,
+    /// A torrent of which a file was to be read has ended before the data were there, for this reason.
+    #[error("the torrent has ended: {0}")]
+    Stopped(String),
     /// A thread for a callback could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),

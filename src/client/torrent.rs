@@ -254,7 +254,7 @@ impl Client {
     }
 
     /// Asks the session about the torrent, with the session's time; `None` once either has ended.
-    fn ask<T: Send + 'static>(
+    pub(super) fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(Instant, &Torrent) -> T + Send + 'static,
     ) -> Option<T> {

@@ -39,8 +39,8 @@ use crate::bitfield::Bitfield;
 use crate::check::PieceResult;
 use crate::event::{Kind, Severity, State};
 use crate::finder::announce::{AnnounceFailure, Answer, Token};
-use crate::ids::{InfoHashes, PeerKey, Round, TorrentId};
-use crate::layout::PieceIndex;
+use crate::ids::{InfoHashes, PeerKey, ReaderKey, Round, TorrentId};
+use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::{Magnet, Metainfo};
 use crate::net::dial::{DialError, Established};
 use crate::net::link::Link;
@@ -55,7 +55,7 @@ use torrent::{LastSaved, ReadMetadata, Synced, TakenSnapshot};
 
 pub use crate::swarm::{PeerFlags, PeerStatus};
 pub(crate) use engine::{Engine, NotStarted};
-pub(crate) use torrent::{Torrent, choose, with_link};
+pub(crate) use torrent::{PieceAccess, Torrent, choose, with_link};
 
 /// What is asked about a torrent that may or may not be there, and the session's time.
 pub(crate) type Question = Box<dyn FnOnce(Instant, Option<&Torrent>) + Send>;
@@ -80,6 +80,14 @@ pub(crate) enum Command {
     Subscribe(Severity, Interest, SyncSender<Subscription>),
     /// What is wanted from now on: the weight of each file (as in `TorrentOptions::priorities`), if they change, and the order.
     Want(TorrentId, Option<Vec<u32>>, Option<Order>, SyncSender<bool>),
+    /// Somebody is going to read this file. `None` if there is no such file.
+    OpenReader(TorrentId, FileIndex, SyncSender<Option<ReaderKey>>),
+    /// A reader needs this piece. No reply is sent if the torrent is not there.
+    AwaitPiece(TorrentId, ReaderKey, PieceIndex, SyncSender<PieceAccess>),
+    /// A reader goes on from this piece.
+    MoveReader(TorrentId, ReaderKey, PieceIndex, SyncSender<bool>),
+    /// A reader is gone; nobody waits for a reply.
+    CloseReader(TorrentId, ReaderKey),
     /// A peer's address, from the user.
     AddPeer(TorrentId, SocketAddr, SyncSender<bool>),
     /// Ends all torrents, then the session.

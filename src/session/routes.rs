@@ -41,6 +41,20 @@ impl Engine {
                 let done = self.with(id, |torrent, context| torrent.want(now, priorities, order, context));
                 let _ = reply.send(done.is_some());
             }
+            Command::OpenReader(id, file, reply) => {
+                let opened = self.with(id, |torrent, context| torrent.open_reader(now, file, context));
+                let _ = reply.send(opened.flatten());
+            }
+            Command::AwaitPiece(id, reader, piece, reply) => {
+                self.with(id, |torrent, _| torrent.await_piece(now, reader, piece, reply));
+            }
+            Command::MoveReader(id, reader, piece, reply) => {
+                let done = self.with(id, |torrent, _| torrent.move_reader(now, reader, piece));
+                let _ = reply.send(done.is_some());
+            }
+            Command::CloseReader(id, reader) => {
+                self.with(id, |torrent, _| torrent.close_reader(now, reader));
+            }
             Command::AddPeer(id, address, reply) => {
                 let done = self.with(id, |torrent, context| torrent.add_peer(now, address, context));
                 let _ = reply.send(done.is_some());

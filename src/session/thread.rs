@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::options::SessionOptions;
 use super::{Command, Engine, NotStarted};
+use crate::ids::{ReaderKey, TorrentId};
 use crate::wire::PeerId;
 
 /// Asks the session; as many as are wanted may.
@@ -20,6 +21,12 @@ impl Commands {
         let (reply, answer) = sync_channel(1);
         self.0.send(command(reply)).ok()?;
         answer.recv().ok()
+    }
+
+    /// A reader is gone.
+    pub(crate) fn close_reader(&self, torrent: TorrentId, reader: ReaderKey) {
+        // If the session has ended nobody reads anyway.
+        let _ = self.0.send(Command::CloseReader(torrent, reader));
     }
 
     /// Tells every torrent to stop, and the session to end when they have.

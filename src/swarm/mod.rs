@@ -55,8 +55,8 @@ use verify::UnwrittenPiece;
 use web::WebSeed;
 
 pub use connect::first_stays;
-pub use peer::{Occupant, PeerFlags, PeerStatus};
 pub use order::{Order, window_length};
+pub use peer::{Occupant, PeerFlags, PeerStatus};
 pub use timers::{KEEP_ALIVE, SILENCE};
 pub use web::RunWish;
 

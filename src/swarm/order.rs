@@ -162,7 +162,9 @@ mod tests {
         let mut window = OrderWindow::default();
         window.set(Order::Sequential, &wanted, &have, &layout);
         assert_eq!(window.range(), 1..8);
-        for (piece, range) in [(7, 1..8), (1, 2..9), (2, 6..10), (6, 8..20), (19, 8..20), (8, 9..20), (9, 20..20)] {
+        for (piece, range) in
+            [(7, 1..8), (1, 2..9), (2, 6..10), (6, 8..20), (19, 8..20), (8, 9..20), (9, 20..20)]
+        {
             have.insert(PieceIndex(piece));
             window.follow(&wanted, &have);
             assert_eq!(window.range(), range, "{piece}");

@@ -108,7 +108,8 @@ impl Swarm {
                 .copied()
                 .find(|&p| peer.pieces.contains(p) && self.picker.is_due(p));
         }
-        let first = if peer.snubbed { None } else { self.picker.first_open(&peer.pieces, self.window.range()) };
+        let first =
+            if peer.snubbed { None } else { self.picker.first_open(&peer.pieces, self.window.range()) };
         if first.is_some() {
             return first;
         }

@@ -1,8 +1,10 @@
 //! What is done: torrents loaded, checked, transferred, and the hooks run on them.
 
+mod cat;
 pub(super) mod check;
 mod folder;
 pub(super) mod hooks;
 pub(super) mod load;
 pub(super) mod run;
 pub(super) mod transfer;
+mod wakes;

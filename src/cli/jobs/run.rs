@@ -13,7 +13,8 @@ use crate::cli::jobs::hooks::{About, HookStop, Hooks, Occasion};
 use crate::cli::jobs::load::{Given, Loaded, cause, load};
 use crate::cli::jobs::transfer;
 use crate::cli::options::config::{Config, Mode, Progress, TorrentSource, Verbosity};
-use crate::cli::options::select;
+use crate::cli::options::select::{self, Selector};
+use crate::cli::options::values::Weighted;
 use crate::cli::show::json;
 use crate::cli::show::json::Stream;
 use crate::cli::show::say::Mark;
@@ -133,7 +134,7 @@ fn priorities(config: &Config, torrents: &[&Metainfo]) -> Result<Vec<Vec<u32>>, 
     match torrents {
         // There is nothing in which a choice could be wrong.
         [] => Ok(Vec::new()),
-        _ => select::priorities(torrents, &config.files, &config.weights).map_err(usage),
+        _ => chosen(torrents, config.cat.as_ref(), &config.files, &config.weights).map_err(usage),
     }
 }
 
@@ -154,14 +155,27 @@ fn weighed(config: &Config, given: Vec<Given>) -> Result<Vec<(Given, TorrentOpti
     Ok(options.collect())
 }
 
+/// The weight of each file of each torrent: that of `--cat`, or what `--files` and `--priority` say.
+fn chosen(
+    torrents: &[&Metainfo],
+    cat: Option<&Selector>,
+    files: &[Selector],
+    weights: &[Weighted],
+) -> anyhow::Result<Vec<Vec<u32>>> {
+    match cat {
+        Some(cat) => torrents.iter().map(|torrent| select::only(torrent, cat)).collect(),
+        None => select::priorities(torrents, files, weights),
+    }
+}
+
 /// How to choose among the files of a magnet link; `None`: as the link itself says.
 fn choice(config: &Config) -> Option<FileChoice> {
-    if config.files.is_empty() && config.weights.is_empty() {
+    if config.cat.is_none() && config.files.is_empty() && config.weights.is_empty() {
         return None;
     }
-    let (files, weights) = (config.files.clone(), config.weights.clone());
+    let (cat, files, weights) = (config.cat.clone(), config.files.clone(), config.weights.clone());
     Some(FileChoice::new(move |metainfo| {
-        let chosen = select::priorities(&[metainfo], &files, &weights);
+        let chosen = chosen(&[metainfo], cat.as_ref(), &files, &weights);
         let mut chosen = chosen.map_err(|error| format!("{error:#}"))?;
         Ok(chosen.pop().unwrap_or_default())
     }))

@@ -2,42 +2,28 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
-
 use crate::cli::Exit;
+use crate::cli::jobs::cat::{Cat, CatEnd};
 use crate::cli::jobs::folder::about_folder;
 use crate::cli::jobs::hooks::{About, HookStop, Hooks, Occasion};
 use crate::cli::jobs::load::Given;
-use crate::cli::jobs::run::{
-    Refusal, at_once, no_signals, no_stdout, no_thread, not_begun, not_started, save_torrent,
-};
+use crate::cli::jobs::run::{Refusal, at_once, no_signals, no_thread, not_begun, not_started, save_torrent};
+use crate::cli::jobs::wakes::{MAX_WAITING, Wake, changes_phase, subscribe};
 use crate::cli::options::config::{Config, Verbosity};
 use crate::cli::show::json::message;
 use crate::cli::show::json::{self, EventWriter, Stream};
 use crate::cli::show::say::{Mark, mark, outcome};
 use crate::cli::show::screen::{Screen, message as message_to_people};
 use crate::cli::signals::{self, Signal};
-use crate::client::{Client, Error, Session, Status, Subscription, TorrentOptions};
+use crate::client::{Client, Error, Session, Status, TorrentOptions};
 use crate::event::Verdict;
-use crate::event::{Event, Kind, Severity, State};
+use crate::event::{Event, Kind, State};
 use crate::ids::InfoHashes;
 use crate::metainfo::Metainfo;
 use crate::text::count;
 use crate::text::escape;
-
-/// What wakes the loop.
-enum Wake {
-    Signal(Signal),
-    Event(Box<Event>),
-    /// The session has ended: no event will come any more.
-    Ended,
-}
-
-/// What may wait for the loop. More waits in the subscription's own bounded queue.
-const MAX_WAITING: usize = 64;
 
 /// One torrent of the session.
 struct TorrentJob {
@@ -116,12 +102,14 @@ fn run_all(
 
     let session =
         Session::start(config.session.clone()).map_err(|error| no_session(config, &torrents, error))?;
-    let writer = subscribe(config, &session, wake).map_err(refused)?;
+    let writer = subscribe(config, &session, wake.clone()).map_err(refused)?;
     let running = add(config, &session, torrents)?;
     let screen = Screen::new(config, running.len(), Instant::now());
+    let cat = Cat::new(config.cat.is_some());
     let mut transfer =
-        TransferJob { config, screen, torrents: running, wakes, hooks, failed: Exit::Complete };
+        TransferJob { config, screen, torrents: running, wake, wakes, hooks, failed: Exit::Complete, cat };
     transfer.describe_all();
+    transfer.begin_cat();
     transfer.until_over();
     session.begin_shutdown();
     transfer.until_told();
@@ -133,6 +121,7 @@ fn run_all(
         transfer.say(Mark::Warning, &text);
     }
     transfer.tell_lost();
+    transfer.tell_unwritten();
     let exit = transfer.exit();
     let failures = transfer.hooks.finish();
     failures.iter().for_each(|failure| transfer.screen.say(Mark::Error, &failure.text));
@@ -142,26 +131,6 @@ fn run_all(
 
 fn failure(error: Error) -> Refusal {
     (Exit::Failure, error.into())
-}
-
-/// Has events come to the loop, and to standard output if they are asked for.
-fn subscribe(
-    config: &Config,
-    session: &Session,
-    wake: SyncSender<Wake>,
-) -> Result<Option<EventWriter>, Refusal> {
-    let verbosity = config.verbosity;
-    let least = if verbosity == Verbosity::Debug { Severity::Debug } else { Severity::Info };
-    let subscription = session.subscribe_to(least, move |kind| matters(kind, verbosity));
-    forward(subscription.map_err(failure)?, wake)
-        .map_err(|error| (Exit::Failure, anyhow!(no_thread(&error))))?;
-    let Some(asked) = config.json else { return Ok(None) };
-    // Summaries are `info`.
-    let wanted = move |kind: &Kind| json::wanted(kind, asked);
-    let subscription = session.subscribe_to(asked.min(Severity::Info), wanted).map_err(failure)?;
-    let out = json::stdout().map_err(no_stdout)?;
-    let writer = EventWriter::spawn(subscription, asked, out).map(Some);
-    writer.map_err(|error| (Exit::Failure, anyhow!(no_thread(&error))))
 }
 
 /// Adds the torrents to the session; their checks begin at once.
@@ -213,52 +182,22 @@ fn path(config: &Config, metainfo: &Metainfo) -> String {
     escape(&metainfo.path_below(&config.torrent.basedir).to_string_lossy()).into_owned()
 }
 
-/// Passes events on to the loop.
-fn forward(subscription: Subscription, wake: SyncSender<Wake>) -> std::io::Result<()> {
-    let run = move || {
-        for event in subscription.iter() {
-            if wake.send(Wake::Event(Box::new(event))).is_err() {
-                return;
-            }
-        }
-        // Nobody listens any more only once the outcome is known.
-        let _ = wake.send(Wake::Ended);
-    };
-    thread::Builder::new().name("wakes".to_owned()).spawn(run).map(drop)
-}
-
-/// Whether the loop does something with it.
-fn matters(kind: &Kind, verbosity: Verbosity) -> bool {
-    changes_phase(kind) || matches!(kind, Kind::Summary { .. }) || mark(kind, verbosity).is_some()
-}
-
-/// Whether the torrent does something else from now on.
-fn changes_phase(kind: &Kind) -> bool {
-    matches!(
-        kind,
-        Kind::StateChanged { .. }
-            | Kind::MetadataReceived { .. }
-            | Kind::HashcheckFinished { .. }
-            | Kind::Complete { .. }
-            | Kind::Seeding { .. }
-            | Kind::FileError { .. }
-    )
-}
-
 struct TransferJob<'a> {
     config: &'a Config,
     screen: Screen,
     torrents: Vec<TorrentJob>,
+    wake: SyncSender<Wake>,
     wakes: Receiver<Wake>,
     hooks: Hooks,
     /// What went wrong beside the torrents.
     failed: Exit,
+    cat: Cat,
 }
 
 impl TransferJob<'_> {
-    /// Until every torrent has ended, or a signal says stop, or the session is gone.
+    /// Until every torrent has ended and what `--cat` asks for is written, or a signal says stop, or the session is gone.
     fn until_over(&mut self) {
-        while self.torrents.iter().any(|torrent| torrent.exit.is_none()) {
+        while self.cat.is_writing() || self.torrents.iter().any(|torrent| torrent.exit.is_none()) {
             match self.next(None) {
                 Some(Wake::Signal(Signal::Stop)) => {
                     let text = "stopping; Ctrl-C again exits at once; the same command goes on from here";
@@ -268,9 +207,44 @@ impl TransferJob<'_> {
                 Some(Wake::Signal(Signal::Pause)) => self.command(Client::pause),
                 Some(Wake::Signal(Signal::Start)) => self.command(Client::start),
                 Some(Wake::Event(event)) => self.on_event(&event),
+                Some(Wake::Cat(end)) => {
+                    self.on_cat_end(end);
+                    // Where the torrent has stopped it, that says why.
+                    if self.failed != Exit::Complete || !self.cat.is_unwritten() {
+                        return;
+                    }
+                }
                 Some(Wake::Ended) => return,
                 None => {}
             }
+        }
+    }
+
+    /// Begins to write what `--cat` asks for, once it is known which file that is.
+    fn begin_cat(&mut self) {
+        let Some(client) = self.torrents.first().map(|torrent| torrent.client.clone()) else { return };
+        let wake = self.wake.clone();
+        // Nobody listens any more only once the outcome is known.
+        if let Err(error) = self.cat.begin(client, move |end| drop(wake.send(Wake::Cat(end)))) {
+            self.on_cat_end(CatEnd::Failed(Exit::Failure, no_thread(&error)));
+        }
+    }
+
+    fn on_cat_end(&mut self, end: CatEnd) {
+        if let Some((exit, text)) = self.cat.on_end(end) {
+            self.screen.say(Mark::Error, &text);
+            self.failed = self.failed.worst(exit);
+        }
+    }
+
+    /// Says so if all is there, and not all of it is written.
+    fn tell_unwritten(&mut self) {
+        let is_there = self.torrents.iter().all(|torrent| torrent.exit == Some(Exit::Complete));
+        if is_there && self.failed == Exit::Complete && self.cat.is_unwritten() {
+            self.failed = Exit::Incomplete;
+            let code = self.failed.code();
+            let text = format!("stopped before all was written to standard output (exit code {code})");
+            self.screen.say(Mark::Error, &text);
         }
     }
 
@@ -281,6 +255,7 @@ impl TransferJob<'_> {
         while self.torrents.iter().any(|torrent| torrent.exit.is_none()) && Instant::now() < deadline {
             match self.next(Some(deadline)) {
                 Some(Wake::Event(event)) => self.on_event(&event),
+                Some(Wake::Cat(end)) => self.on_cat_end(end),
                 Some(Wake::Ended) => return,
                 Some(Wake::Signal(_)) | None => {}
             }
@@ -317,6 +292,13 @@ impl TransferJob<'_> {
 
     fn on_event(&mut self, event: &Event) {
         let number = self.torrents.iter().position(|torrent| Some(torrent.info_hash) == event.torrent);
+        if self.cat.is_closed() {
+            // Who has read enough wants to hear nothing of the rest.
+            if let (Kind::Summary { .. }, Some(number)) = (&event.kind, number) {
+                self.torrents[number].exit = Some(Exit::Complete);
+            }
+            return;
+        }
         let said = match (&event.kind, number) {
             // The last line says it.
             (Kind::Complete { .. }, _) => self.config.torrent.no_seed,
@@ -333,6 +315,7 @@ impl TransferJob<'_> {
         let Some(number) = number else { return };
         if let Kind::MetadataReceived { .. } = event.kind {
             self.describe(number);
+            self.begin_cat();
         }
         self.run_hooks(number, &event.kind);
         let torrent = &mut self.torrents[number];
@@ -452,6 +435,9 @@ impl TransferJob<'_> {
 
     /// The most serious of all. A torrent that could not tell is judged by what is there.
     fn exit(&self) -> Exit {
+        if self.cat.is_closed() {
+            return self.failed;
+        }
         let one = |torrent: &TorrentJob| {
             torrent.exit.unwrap_or_else(|| match torrent.client.status() {
                 Some(Status { ended: Some((verdict, _)), .. }) => Exit::from(verdict),

@@ -103,6 +103,25 @@ pub struct Args {
     #[arg(long, value_name = "FILE=N", value_parser = values::weighted, help_heading = "Files")]
     pub priority: Vec<Weighted>,
 
+    /// Pieces in order, from the first one that is missing
+    ///
+    /// All peers keep a window of 64 MiB full that begins there, so that a file can be used while it grows; those
+    /// that have nothing of it to give are asked for the rarest pieces. Other peers are served better by the
+    /// order without it, and in the end so is whoever waits for all of it.
+    #[arg(long, conflicts_with = "show", help_heading = "Files")]
+    pub sequential: bool,
+
+    /// Write one file to standard output, as it comes
+    ///
+    /// In order, each byte as soon as its piece is verified; what is there already is verified and written at
+    /// once. FILE is as in --files, and must be one file. Implies --sequential and only that file; its data are
+    /// kept below the base folder as always. btget leaves once all is written, and with exit code 0 when the
+    /// reader goes away (`| head`). A reader that is slow does not hold up the download.
+    #[arg(long, value_name = "FILE", value_parser = values::selector,
+          conflicts_with_all = ["show", "hashcheck_only", "json", "files", "priority", "seed_ratio", "seed_time"],
+          help_heading = "Files")]
+    pub cat: Option<Selector>,
+
     /// Verify what is there, report, exit
     ///
     /// Writes nothing, opens no socket, and tells by its exit code what is wrong: 0 if every byte that is
@@ -486,6 +505,9 @@ Examples:
   What is in it, and just the text files:
     btget --show some.torrent
     btget some.torrent --files '*.txt' --no-seed
+
+  Watch while it comes; the number is that of --show:
+    btget some.torrent --cat 2 | mpv -
 
   A magnet link, in quotes; and just what it is, written as a .torrent:
     btget 'magnet:?xt=urn:btih:...' -d ./storage --no-seed

@@ -93,6 +93,8 @@ pub(crate) struct Config {
     pub files: Vec<Selector>,
     /// `--priority`.
     pub weights: Vec<Weighted>,
+    /// `--cat`.
+    pub cat: Option<Selector>,
     /// `--on-complete`.
     pub on_complete: Option<Program>,
     /// `--on-error`.
@@ -196,9 +198,10 @@ impl Config {
             stdout_terminal: around.stdout_terminal,
             color_stdout: color(around.stdout_terminal),
             color_stderr: color(around.stderr_terminal),
-            save_torrent: save_torrent(&args)?,
+            save_torrent: one_torrent(&args).and_then(|()| save_torrent(&args))?,
             files: args.files,
             weights: args.priority,
+            cat: args.cat,
             on_complete: args.on_complete,
             on_error: args.on_error,
         })
@@ -217,12 +220,23 @@ fn refuse_transfer_options(args: &Args, mode: &str) -> anyhow::Result<()> {
         (args.preallocate.is_some(), "--preallocate"),
         (args.file_error.is_some(), "--file-error"),
         (args.overwrite, "--overwrite"),
+        (args.sequential, "--sequential"),
     ];
     match given.iter().find(|(given, _)| *given) {
         Some((_, option)) => Err(anyhow!(
             "{option} is about downloading and {mode} downloads nothing; leave one of them out, e.g. btget {mode} some.torrent"
         )),
         None => Ok(()),
+    }
+}
+
+/// `--cat` is about one file of one torrent.
+fn one_torrent(args: &Args) -> anyhow::Result<()> {
+    match args.cat.is_some() && args.torrents.len() > 1 {
+        true => {
+            bail!("--cat is about one torrent and {} are given; run btget once for each", args.torrents.len())
+        }
+        false => Ok(()),
     }
 }
 
@@ -235,11 +249,10 @@ fn save_torrent(args: &Args) -> anyhow::Result<Option<PathBuf>> {
             args.torrents.len()
         );
     }
-    if path.as_os_str() == "-" && (args.json || args.show) {
-        bail!(
-            "--save-torrent - and {} both write to standard output; give a file",
-            if args.json { "--json" } else { "--show" }
-        );
+    let others = [(args.json, "--json"), (args.show, "--show"), (args.cat.is_some(), "--cat")];
+    let other = others.iter().find(|(given, _)| *given && path.as_os_str() == "-");
+    if let Some((_, other)) = other {
+        bail!("--save-torrent - and {other} both write to standard output; give a file");
     }
     Ok(Some(path.clone()))
 }
@@ -361,9 +374,14 @@ fn file_error(args: &Args) -> FileErrorAction {
     match args.file_error {
         Some(FileErrorArg::Pause) => FileErrorAction::Pause,
         Some(FileErrorArg::Exit) => FileErrorAction::End,
-        None if args.no_seed || args.seed_time.is_some_and(|time| time.0.is_zero()) => FileErrorAction::End,
+        None if leaves_when_complete(args) => FileErrorAction::End,
         None => FileErrorAction::Pause,
     }
+}
+
+/// Whether nothing is seeded.
+fn leaves_when_complete(args: &Args) -> bool {
+    args.no_seed || args.cat.is_some() || args.seed_time.is_some_and(|time| time.0.is_zero())
 }
 
 fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
@@ -385,8 +403,8 @@ fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
         },
         overwrite: args.overwrite,
         priorities: Vec::new(),
-        order: Order::default(),
-        no_seed: args.no_seed || args.seed_time.is_some_and(|time| time.0.is_zero()),
+        order: if args.sequential || args.cat.is_some() { Order::Sequential } else { Order::default() },
+        no_seed: leaves_when_complete(args),
         seed_ratio: args.seed_ratio,
         seed_time: args.seed_time.map(|time| time.0),
         stall_timeout: args.stall_timeout.map(|time| time.0),

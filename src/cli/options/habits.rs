@@ -22,6 +22,10 @@ const HABITS: &[(&[&str], &str)] = &[
         "files are named as the torrent says; -d DIR says below which folder",
     ),
     (
+        &["--in-order", "--stream", "--bt-prioritize-piece", "--player", "--mpv", "--vlc"],
+        "get the pieces in order with --sequential, or play a file with --cat FILE",
+    ),
+    (
         &["--list", "--show-files", "--info", "--content", "--files-list", "-l", "-S", "-i"],
         "see what is in it with --show",
     ),

@@ -157,6 +157,22 @@ pub(crate) fn priorities(
     Ok(priorities)
 }
 
+/// The weight of each file of a torrent of which one is wanted: that which `selector` means.
+///
+/// An error where that is none, or more than one.
+pub(crate) fn only(torrent: &Metainfo, selector: &Selector) -> anyhow::Result<Vec<u32>> {
+    let mut weights = vec![0; torrent.files.len()];
+    apply(selector, &[torrent], |_, file| weights[file] = 1).map_err(|error| anyhow!("--cat: {error}"))?;
+    match weights.iter().filter(|&&weight| weight > 0).count() {
+        1 => Ok(weights),
+        many => Err(anyhow!(
+            "--cat: '{selector}' means {} of {}; give the number of one, see --show",
+            count(many as u64, "file"),
+            escape(&torrent.name)
+        )),
+    }
+}
+
 /// Calls `each` with torrent and file for all that is meant, of which there must be one.
 fn apply(
     selector: &Selector,
@@ -231,6 +247,21 @@ mod tests {
         assert!(
             Selector::parse("3-1").is_err() && Selector::parse("1,").is_err() && Selector::parse("").is_err()
         );
+    }
+
+    #[test]
+    fn one_file_is_meant_or_none() {
+        let only = |text: &str| only(&torrent(), &Selector::parse(text).unwrap());
+        assert_eq!(only("3").unwrap(), [0, 0, 1, 0, 0, 0]);
+        assert_eq!(only("*.mkv").unwrap(), [0, 0, 0, 0, 1, 0]);
+        for (text, error) in [
+            ("1-2", "--cat: '1-2' means 2 files of T; give the number of one, see --show"),
+            ("*", "--cat: '*' means 6 files of T; give the number of one, see --show"),
+            ("7", "--cat: there is no file 7: T has 6 files, see --show"),
+            ("x", "--cat: no file of T matches 'x', see --show"),
+        ] {
+            assert_eq!(only(text).unwrap_err().to_string(), error);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -177,12 +178,14 @@ impl Torrent {
         let (id, round, notify) = (self.id, check.round, context.notify.clone());
         let hash_check = check.hash_check.clone();
         let tell_pieces = context.subscribers.want(Severity::Info);
+        let is_read = self.readers.is_any();
         let end = CheckEnd { id, round, lane: turn.lane, notify: notify.clone(), is_told: false };
         let work = move || {
             let begun = || drop(notify.send(Notice::CheckBegun(id, round)));
             let on_piece = |piece, result| {
                 // Before a download most pieces are missing, and that is no news.
-                if tell_pieces && result != PieceResult::Missing {
+                let is_awaited = is_read.load(Ordering::Relaxed) && result == PieceResult::Ok;
+                if is_awaited || tell_pieces && result != PieceResult::Missing {
                     let _ = notify.send(Notice::PieceChecked(id, piece, result));
                 }
             };
@@ -399,7 +402,7 @@ impl Torrent {
             have,
             wanted: self.wanted.clone(),
             weights: piece_weights(&metainfo.layout, &self.options.priorities),
-            order: self.options.order,
+            order: self.order(),
             partial,
             memory: context.memory.share(self.id),
             downloaded,

@@ -130,7 +130,7 @@ impl Torrent {
             self.set_wanted_files(context);
         }
         let weights = piece_weights(self.layout(), &self.options.priorities);
-        let (wanted, order) = (self.wanted.clone(), self.options.order);
+        let (wanted, order) = (self.wanted.clone(), self.order());
         self.with_transfer(|transfer| transfer.handle(now, Input::Want { wanted, weights, order }));
         match self.is_complete() {
             true => self.complete_if_all_is_there(now, context),

@@ -12,6 +12,7 @@ mod obstacles;
 mod peers;
 mod perform;
 mod progress;
+mod readers;
 mod saving;
 mod status;
 mod table;
@@ -42,9 +43,11 @@ use fetching::Fetching;
 use life::Life;
 use obstacles::ErrorState;
 use progress::{ProgressReports, RunCounters};
+use readers::Readers;
 
 pub(super) use fetching::ReadMetadata;
 pub(crate) use fetching::{choose, with_link};
+pub(crate) use readers::PieceAccess;
 pub(super) use saving::{LastSaved, Synced, TakenSnapshot};
 
 /// A torrent.
@@ -88,6 +91,8 @@ pub(crate) struct Torrent {
     progress: ProgressReports,
     /// What it has received and sent in this run.
     run: RunCounters,
+    /// Who reads its files while they come.
+    readers: Readers,
     /// The transfer has been told of something, and not been asked yet what to do about it.
     has_input: bool,
     /// How many nodes of the DHT are known, if the torrent is looked up there.
@@ -146,6 +151,7 @@ impl Torrent {
             durability: Durability::new(layout.num_pieces()),
             progress: ProgressReports::default(),
             run: RunCounters::default(),
+            readers: Readers::default(),
             has_input: false,
             dht_nodes: None,
             options,
@@ -205,6 +211,7 @@ impl Torrent {
                 break;
             }
         }
+        self.answer_readers(now);
         self.tell_progress(now, context);
     }
 

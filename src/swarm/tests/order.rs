@@ -50,9 +50,8 @@ fn a_window_that_moves_is_followed_at_once_even_in_the_middle_of_a_piece() {
 
 #[test]
 fn what_a_choking_peer_gives_back_of_the_window_comes_before_new_pieces() {
-    let mut table = Table::with(100, 8, |config| config.order = WINDOW);
+    let mut table = Table::with(100, 64, |config| config.order = WINDOW);
     let (first, second) = (table.connect_old(), table.giver());
-    table.reqq(second, 4);
     table.say(first, Message::Bitfield(crate::bitfield::Bitfield::full(100).to_wire()));
     let held = table.requests_to(second);
     assert_eq!(numbers(&held), [10]);
