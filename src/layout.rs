@@ -180,6 +180,18 @@ impl Layout {
         first..extent.end().div_ceil(piece_length) as u32
     }
 
+    /// Bytes of `file` that are in pieces that `are_meant`.
+    pub fn bytes_of_file_in(&self, file: FileIndex, are_meant: impl Fn(PieceIndex) -> bool) -> u64 {
+        let extent = self.file(file);
+        let pieces = self.pieces_of_file(file).map(PieceIndex).filter(|&piece| are_meant(piece));
+        let within = |piece| {
+            let start = self.piece_offset(piece);
+            let end = start + u64::from(self.piece_size(piece));
+            end.min(extent.end()) - start.max(extent.offset)
+        };
+        pieces.map(within).sum()
+    }
+
     /// The files that hold stream bytes `offset..offset + length`, in order; empty files are left
     /// out. Finds the first by binary search, so a call costs O(log files + spans).
     pub fn spans(&self, offset: u64, length: u64) -> Spans<'_> {

@@ -110,6 +110,9 @@ a hole or a piece of zeros alone, is missing and not corrupt.
 .B 130
 Exited at once, by a second SIGINT, SIGTERM or SIGHUP.
 .PP
+.B \-\-plan
+exits with 0 if a download can begin, else with what it would end with: 9, 11, 13 or 17.
+.PP
 With several causes the most serious wins: 2, 26, 27, 17, 9, 13, 11, 32, 1, 5, 7. The exit code of a hook that fails takes the place of all
 of them. Any exit but 0 leaves a line on stderr that says why, also with
 .BR \-q .
@@ -290,6 +293,12 @@ Go on only if every byte is right:
 .PP
 .nf
     btget some.torrent \-d ./storage \-\-hashcheck\-only && publish ./storage
+.fi
+.PP
+What it would do, and whether the disk has room for it:
+.PP
+.nf
+    btget some.torrent \-d ./storage \-\-plan
 .fi
 .PP
 Watch a file while it comes; the number is that of

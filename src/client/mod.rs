@@ -7,6 +7,7 @@
 mod builder;
 mod callbacks;
 mod facts;
+mod plan;
 mod reader;
 mod session;
 mod torrent;
@@ -31,6 +32,7 @@ pub use crate::swarm::Order;
 pub use crate::text::Remedies;
 pub use crate::wire::PeerId;
 pub use builder::ClientBuilder;
+pub use plan::{LongFile, Plan, PlannedFile, Planner};
 pub use reader::Reader;
 pub use session::Session;
 pub use torrent::Client;

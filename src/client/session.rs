@@ -94,6 +94,12 @@ impl Session {
         kept::load(state_dir, magnet.info_hash).map(|metainfo| with_link(metainfo, magnet))
     }
 
+    /// The weights of the files of a torrent that its magnet link selects (BEP 53), as in [`TorrentOptions::priorities`]. The error says
+    /// that it selects none that is there.
+    pub fn selected_files(magnet: &Magnet, metainfo: &Metainfo) -> Result<Vec<u32>, String> {
+        choose(metainfo, magnet, &TorrentOptions::default())
+    }
+
     /// Adds a torrent of which a magnet link gives the hash. Peers are asked what it is, unless an earlier run has kept that in
     /// `options.state_dir`; then it goes on as [`Session::add`] does, with the files of `options.choice`. If that leaves nothing to
     /// choose, it ends with [`Verdict::NoSuchFile`](crate::event::Verdict::NoSuchFile).

@@ -5,7 +5,7 @@ use crate::layout::{Extent, FileIndex, Layout};
 
 /// The pieces that are wanted: a piece is if any file that overlaps it is. Where every file is, all
 /// are; where one is not, pad files count for nothing.
-pub(super) fn wanted_pieces(layout: &Layout, priorities: &[u32]) -> Bitfield {
+pub(crate) fn wanted_pieces(layout: &Layout, priorities: &[u32]) -> Bitfield {
     if priorities.iter().all(|&weight| weight > 0) {
         return Bitfield::full(layout.num_pieces());
     }

@@ -72,6 +72,8 @@ pub(crate) struct Claim {
     weights: Mutex<Vec<u32>>,
     /// The file that tells other processes, locked; removed in the end.
     told: Mutex<Option<(PathBuf, File)>>,
+    /// Nobody is told, for nothing will be written.
+    is_foreseen: bool,
 }
 
 impl Claim {
@@ -126,16 +128,29 @@ impl Claims {
     ///
     /// [`StorageErrorKind::Taken`], which names the other, if a path is another's.
     pub(crate) fn claim(&self, wanted: &Wanted<'_>) -> Result<Arc<Claim>, StorageError> {
-        let claim = Arc::new(Claim {
+        let claim = Arc::new(self.nothing(wanted, false));
+        self.change(&claim, wanted)?;
+        Ok(claim)
+    }
+
+    /// As [`Claims::claim`], for whoever only wants to know whether it can be done: other torrents of this session hear of it, other
+    /// processes do not, and nothing is written.
+    pub(crate) fn foresee(&self, wanted: &Wanted<'_>) -> Result<Arc<Claim>, StorageError> {
+        let claim = Arc::new(self.nothing(wanted, true));
+        self.change(&claim, wanted)?;
+        Ok(claim)
+    }
+
+    fn nothing(&self, wanted: &Wanted<'_>, is_foreseen: bool) -> Claim {
+        Claim {
             all: self.clone(),
             name: wanted.metainfo.name.clone(),
             files: SharedFiles::default(),
             paths: Mutex::default(),
             weights: Mutex::default(),
             told: Mutex::default(),
-        });
-        self.change(&claim, wanted)?;
-        Ok(claim)
+            is_foreseen,
+        }
     }
 
     fn change(&self, claim: &Arc<Claim>, wanted: &Wanted<'_>) -> Result<(), StorageError> {
@@ -164,10 +179,14 @@ impl Claims {
                 }
             }
         }
-        let told = tell_other_processes(&claim.name, &paths, |path| {
+        let is_ours = |path: &Path| {
             others().any(|other| lock(&other.told).as_ref().is_some_and(|(told, _)| told == path))
                 || lock(&claim.told).as_ref().is_some_and(|(told, _)| told == path)
-        });
+        };
+        let told = match claim.is_foreseen {
+            true => see_other_processes(&paths).map(|()| None),
+            false => tell_other_processes(&claim.name, &paths, is_ours),
+        };
         let told = told.map_err(|(file, other)| taken(file, other))?;
         for (file, other, their_file) in shared {
             lock(&claim.files.0).insert(file);
@@ -233,12 +252,20 @@ fn content_of(metainfo: &Metainfo, layout: &Layout, file: FileIndex) -> ContentI
 
 /// Where this user's processes tell one another. The place is the same for all of them, whatever their environment says.
 fn registry() -> io::Result<PathBuf> {
-    let user = rustix::process::geteuid().as_raw();
-    let folder = PathBuf::from(format!("/tmp/btget-{user}"));
+    let folder = place_of_registry();
     match fs::DirBuilder::new().mode(0o700).create(&folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
+    check_registry(folder)
+}
+
+fn place_of_registry() -> PathBuf {
+    PathBuf::from(format!("/tmp/btget-{}", rustix::process::geteuid().as_raw()))
+}
+
+fn check_registry(folder: PathBuf) -> io::Result<PathBuf> {
+    let user = rustix::process::geteuid().as_raw();
     let found = fs::symlink_metadata(&folder)?;
     // Another user's folder in its place could keep us from working.
     match found.is_dir() && found.uid() == user && found.mode() & 0o077 == 0 {
@@ -281,6 +308,29 @@ fn tell_other_processes(
         }
     }
     Ok(write_claim(&folder, name, paths).ok())
+}
+
+/// Looks whether another process has claimed any of these paths, and writes nothing.
+fn see_other_processes(paths: &Paths) -> Result<(), (FileIndex, String)> {
+    let Ok(folder) = check_registry(place_of_registry()) else { return Ok(()) };
+    // While a claim that nobody holds is tried, nobody else may take it for one that is held.
+    let Ok(turn) = File::open(folder.join("lock")) else { return Ok(()) };
+    if !take_turn(&turn) {
+        return Ok(());
+    }
+    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|extension| extension != "claim") {
+            continue;
+        }
+        let Ok(mut file) = File::open(&path) else { continue };
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+            && let Some(met) = read_claim(&mut file).and_then(|theirs| theirs.meets(paths))
+        {
+            return Err(met);
+        }
+    }
+    Ok(())
 }
 
 /// Waits for others to be done; not for one that is stopped in the middle.

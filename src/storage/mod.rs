@@ -25,6 +25,7 @@ mod names;
 pub(crate) mod nodes;
 mod note;
 mod open;
+pub(crate) mod outlook;
 mod part;
 mod pool;
 mod prepare;

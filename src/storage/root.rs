@@ -314,6 +314,12 @@ impl<'r> PathFinder<'r> {
     }
 }
 
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 enum HeldFolder<'r> {
     Root(BorrowedFd<'r>),
     Below(OwnedFd),

@@ -17,6 +17,8 @@ pub(crate) struct Loaded {
     pub from: String,
     /// The torrent.
     pub metainfo: Metainfo,
+    /// The link that it is known by.
+    pub link: Option<Box<Magnet>>,
 }
 
 /// What a torrent is known by.
@@ -83,7 +85,7 @@ pub(crate) fn load(source: &TorrentSource) -> anyhow::Result<Given> {
     };
     let bytes = bytes.map_err(|error| anyhow!("cannot read {from}: {}", remedy(&error, &from)))?;
     let metainfo = Metainfo::parse(&bytes).with_context(|| format!("cannot read {from}"))?;
-    Ok(Given::Torrent(Loaded { from, metainfo }))
+    Ok(Given::Torrent(Loaded { from, metainfo, link: None }))
 }
 
 /// One byte more than is allowed, so that too much is seen as such.

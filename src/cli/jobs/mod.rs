@@ -5,6 +5,7 @@ pub(super) mod check;
 mod folder;
 pub(super) mod hooks;
 pub(super) mod load;
+mod plan;
 pub(super) mod run;
 pub(super) mod transfer;
 mod wakes;

@@ -10,7 +10,9 @@ use anyhow::anyhow;
 use crate::cli::Exit;
 use crate::cli::jobs::check::{Job, run_check};
 use crate::cli::jobs::hooks::{About, HookStop, Hooks, Occasion};
+
 use crate::cli::jobs::load::{Given, Loaded, cause, load};
+use crate::cli::jobs::plan::run_plan;
 use crate::cli::jobs::transfer;
 use crate::cli::options::config::{Config, Mode, Progress, TorrentSource, Verbosity};
 use crate::cli::options::select::{self, Selector};
@@ -46,13 +48,19 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
     let given = match config.mode {
         Mode::Transfer => given,
         // What is known needs no session.
-        Mode::Show | Mode::Check(_) => given.into_iter().map(|given| kept(config, given)).collect(),
+        Mode::Show | Mode::Plan | Mode::Check(_) => {
+            given.into_iter().map(|given| kept(config, given)).collect()
+        }
     };
     save_given(config, &given)?;
     let exit_code = match &config.mode {
         Mode::Show => {
             let (torrents, unknown) = all_known(config, given, exit)?;
             show_all(config, &torrents).map(|()| unknown)
+        }
+        Mode::Plan => {
+            let (torrents, unknown) = all_known(config, given, exit)?;
+            run_plan(config, planned(config, torrents)?).map(|exit| exit.worst(unknown))
         }
         Mode::Check(pieces) => {
             let (torrents, unknown) = known_to_check(config, given)?;
@@ -119,6 +127,24 @@ fn torrents(config: &Config) -> Result<(Vec<Given>, Exit), Refusal> {
     let refusal = if torrents.is_empty() { errors.pop() } else { None };
     errors.iter().for_each(|error| message(Mark::Error, &format!("{error:#}"), config.color_stderr));
     refusal.map_or(Ok((torrents, worst)), |error| Err((worst, error)))
+}
+
+/// The weight of each file of each torrent that is planned: as a transfer would have it.
+fn planned(config: &Config, torrents: Vec<Loaded>) -> Result<Vec<(Loaded, Vec<u32>)>, Refusal> {
+    let metainfos: Vec<&Metainfo> = torrents.iter().map(|torrent| &torrent.metainfo).collect();
+    let mut priorities = Vec::new();
+    if !metainfos.is_empty() {
+        priorities = select::priorities(&metainfos, &config.files, &config.weights).map_err(usage)?;
+    }
+    let by_link = |(torrent, priorities): (Loaded, Vec<u32>)| {
+        let link = torrent.link.as_ref().filter(|_| config.files.is_empty() && config.weights.is_empty());
+        let selected = link.map(|link| Session::selected_files(link, &torrent.metainfo));
+        let selected = selected.transpose().map_err(|reason| usage(anyhow!(reason)))?;
+        // A link that selects nothing in particular wants all.
+        let priorities = selected.filter(|weights| !weights.is_empty()).unwrap_or(priorities);
+        Ok((torrent, priorities))
+    };
+    torrents.into_iter().zip(priorities).map(by_link).collect()
 }
 
 /// The weight of each file of each torrent. Says, once, what was changed about names.
@@ -205,6 +231,7 @@ fn all_known(config: &Config, given: Vec<Given>, exit: fn(i32) -> !) -> Result<(
                 known.extend(place.map(|place| Loaded {
                     from: "the magnet link".to_owned(),
                     metainfo: Metainfo::clone(&fetched.swap_remove(place)),
+                    link: Some(Box::new(magnet)),
                 }));
             }
         }
@@ -240,9 +267,10 @@ fn known_to_check(config: &Config, given: Vec<Given>) -> Result<(Vec<Loaded>, Ex
 /// A magnet link of which an earlier run has kept what it is needs no peer.
 fn kept(config: &Config, given: Given) -> Given {
     let Given::Magnet(magnet) = &given else { return given };
+    let link = Some(Box::new(magnet.clone()));
     let state_dir = config.torrent.state_dir.as_deref();
     match state_dir.and_then(|state_dir| Session::kept_metadata(state_dir, magnet)) {
-        Some(metainfo) => Given::Torrent(Loaded { from: given.from().to_owned(), metainfo }),
+        Some(metainfo) => Given::Torrent(Loaded { from: given.from().to_owned(), metainfo, link }),
         None => given,
     }
 }
@@ -297,7 +325,7 @@ pub(crate) fn tell_not_begun(
     summaries: Vec<(About, Kind)>,
     exit: Exit,
 ) -> Exit {
-    if config.mode == Mode::Show {
+    if matches!(config.mode, Mode::Show | Mode::Plan) {
         return exit;
     }
     if let (Some(least), Ok(out)) = (config.json, json::stdout()) {
@@ -360,7 +388,7 @@ pub(super) fn at_once(config: &Config, exit: fn(i32) -> !) -> impl Fn() + Clone 
     let code = Exit::Interrupted.code();
     let remedy = match config.mode {
         Mode::Check(_) => "run the check again for a whole report",
-        Mode::Transfer | Mode::Show => "the next start checks what was under way",
+        Mode::Transfer | Mode::Show | Mode::Plan => "the next start checks what was under way",
     };
     let text = format!("exited at once, by a second signal to stop (exit code {code}); {remedy}");
     let (is_below_bars, color) = (config.progress == Progress::Bars, config.color_stderr);

@@ -67,7 +67,14 @@ pub(crate) fn fetch_metadata(
 ) -> Result<(Vec<Arc<Metainfo>>, Exit), Refusal> {
     let options = TorrentOptions { metadata_only: true, ..config.torrent.clone() };
     // What is made of them is told elsewhere.
-    let config = Config { json: None, on_complete: None, on_error: None, torrent: options, ..config.clone() };
+    let config = Config {
+        json: None,
+        cat: None,
+        on_complete: None,
+        on_error: None,
+        torrent: options,
+        ..config.clone()
+    };
     let torrents = magnets.into_iter().map(|magnet| (magnet, config.torrent.clone())).collect();
     let (exit, torrents) = run_all(&config, torrents, exit)?;
     Ok((torrents.into_iter().filter_map(|torrent| torrent.metainfo).collect(), exit))

@@ -298,6 +298,16 @@ pub struct Args {
     #[arg(long, help_heading = "Output")]
     pub show: bool,
 
+    /// Say what would be done, and do nothing of it
+    ///
+    /// Added to the options of a download: what is there, what is missing, bytes to fetch, room on the disk
+    /// against what will be taken, names that are changed and why, what stands in the way, files that would be
+    /// cut, the part file, trackers, web seeds. Reads what a check would, and nothing that resume data vouch for;
+    /// writes nothing and opens no socket, but of a magnet link peers are asked what it is. Exit code 0: it can
+    /// begin; 9: the disk lacks room; 11, 13, 17: as it would end.
+    #[arg(long, conflicts_with_all = ["show", "hashcheck_only", "cat", "save_torrent"], help_heading = "Output")]
+    pub plan: bool,
+
     /// Write the .torrent to FILE, that of a magnet link once peers have said what it is
     ///
     /// With the trackers and web seeds of the link. It goes with a download and with --show. A FILE that
@@ -307,7 +317,7 @@ pub struct Args {
 
     /// Write events to stdout, a JSON object a line
     ///
-    /// And nothing else. With --show, one JSON object. See EVENTS in the man page. A reader that stalls or
+    /// And nothing else. With --show and --plan, one JSON object a torrent. See EVENTS in the man page. A reader that stalls or
     /// goes away never holds up the transfer.
     #[arg(long, help_heading = "Output")]
     pub json: bool,
@@ -505,6 +515,9 @@ Examples:
   What is in it, and just the text files:
     btget --show some.torrent
     btget some.torrent --files '*.txt' --no-seed
+
+  What it would do, and whether the disk has room for it:
+    btget some.torrent -d ./storage --plan
 
   Watch while it comes; the number is that of --show:
     btget some.torrent --cat 2 | mpv -

@@ -46,6 +46,8 @@ impl TorrentSource {
 pub(crate) enum Mode {
     /// `--show`.
     Show,
+    /// `--plan`.
+    Plan,
     /// `--hashcheck-only`, of these pieces; empty: all.
     Check(Vec<Range<u32>>),
     /// Download and seed.
@@ -157,10 +159,12 @@ impl Config {
     pub(crate) fn new(args: Args, around: &Surroundings) -> anyhow::Result<Config> {
         let mode = match (args.show, args.hashcheck_only) {
             (true, _) => Mode::Show,
+            _ if args.plan => Mode::Plan,
             (_, true) => Mode::Check(args.pieces.as_ref().map(|pieces| pieces.0.clone()).unwrap_or_default()),
             _ => Mode::Transfer,
         };
-        if mode != Mode::Transfer {
+        // A plan is about what the other options say.
+        if matches!(mode, Mode::Show | Mode::Check(_)) {
             refuse_transfer_options(&args, if args.show { "--show" } else { "--hashcheck-only" })?;
         }
         let verbosity = match (args.quiet, args.verbose) {
@@ -464,6 +468,10 @@ mod tests {
     fn contradictions_are_refused_with_both_names() {
         for (line, first, second) in [
             ("--show --hashcheck-only", "--show", "--hashcheck-only"),
+            ("--plan --hashcheck-only", "--plan", "--hashcheck-only"),
+            ("--plan --show", "--plan", "--show"),
+            ("--plan --cat 1", "--plan", "--cat"),
+            ("--plan --save-torrent x", "--plan", "--save-torrent"),
             ("--hashcheck-only --state paused", "--hashcheck-only", "--state"),
             ("--hashcheck-only --preallocate full", "--hashcheck-only", "--preallocate"),
             ("--show --no-seed", "--show", "--no-seed"),

@@ -3,6 +3,7 @@
 pub(super) mod bar;
 mod frame;
 pub(super) mod json;
+pub(super) mod plan;
 pub(super) mod report;
 pub(super) mod say;
 pub(super) mod screen;

@@ -15,7 +15,7 @@ use crate::metainfo::{File, Metainfo};
 use crate::text::{Moment, Size, escape, without_credentials};
 
 /// Bytes gathered before they are written: one system call for some thousand files.
-const BUFFER: usize = 64 << 10;
+pub(super) const BUFFER: usize = 64 << 10;
 
 /// Tells people what the torrent holds.
 pub fn show(torrent: &Metainfo, out: &mut impl Write) -> io::Result<()> {
@@ -60,7 +60,7 @@ pub fn show(torrent: &Metainfo, out: &mut impl Write) -> io::Result<()> {
     out.flush()
 }
 
-fn field(out: &mut impl Write, name: &str, value: impl fmt::Display) -> io::Result<()> {
+pub(super) fn field(out: &mut impl Write, name: &str, value: impl fmt::Display) -> io::Result<()> {
     writeln!(out, "{name:<11} {value}")
 }
 
@@ -85,7 +85,7 @@ fn files(files: &[File], out: &mut impl Write) -> io::Result<()> {
 }
 
 /// A size for people, and to the byte where that says more.
-fn exact(bytes: u64) -> String {
+pub(super) fn exact(bytes: u64) -> String {
     match bytes {
         0..1000 => Size(bytes).to_string(),
         _ => format!("{} ({bytes} bytes)", Size(bytes)),

@@ -47,6 +47,7 @@ use readers::Readers;
 
 pub(super) use fetching::ReadMetadata;
 pub(crate) use fetching::{choose, with_link};
+pub(crate) use obstacles::verdict_of;
 pub(crate) use readers::PieceAccess;
 pub(super) use saving::{LastSaved, Synced, TakenSnapshot};
 

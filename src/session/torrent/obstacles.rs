@@ -127,7 +127,7 @@ impl Torrent {
 }
 
 /// How a torrent ends that cannot go on because of this failure of the disk.
-fn verdict_of(error: &StorageError) -> Verdict {
+pub(crate) fn verdict_of(error: &StorageError) -> Verdict {
     match error.kind {
         StorageErrorKind::Full | StorageErrorKind::TooSmall => Verdict::DiskFull,
         StorageErrorKind::Foreign => Verdict::ForeignFile,
