@@ -36,6 +36,7 @@ const NOT_RUN: &[(&str, &str)] = &[
         "kill -USR1 $(pidof btget)",
         "it would pause every btget of this machine, those of other tests among them",
     ),
+    ("btget https://example.org/", "it asks the internet; tests/url.rs has .torrents at URLs"),
     ("fpath=", "zsh reads it in its own file; tests/shells.rs has the completions in zsh"),
     ("autoload", "the same"),
 ];

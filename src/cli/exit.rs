@@ -1,6 +1,6 @@
 //! Exit codes, and which of several wins.
 
-use crate::event::Verdict;
+use crate::event::{Unfetched, Verdict};
 
 /// The exit codes. The numbers are from aria2c's list, but for usage; aria2c 1.36 itself gives others in some of these cases (5 is
 /// its for a speed that is too low, and a stall ends it with 7; most .torrents that are none end it with 1 or 25).
@@ -28,6 +28,18 @@ pub enum Exit {
     Torrent,
     /// Not a valid magnet link.
     Magnet,
+    /// The server has no .torrent at the URL.
+    NotFound,
+    /// The network failed on the way to the .torrent at a URL.
+    Network,
+    /// The host of the URL of a .torrent is not known.
+    UnknownHost,
+    /// What came from the URL of a .torrent is not a sane HTTP answer.
+    BadAnswer,
+    /// The URL of a .torrent leads through too many redirects.
+    Redirects,
+    /// The server does not give the .torrent at the URL to everybody.
+    Denied,
     /// `--hashcheck-only` found data that are not the torrent's.
     Corrupt,
     /// A second Ctrl-C.
@@ -39,11 +51,17 @@ pub enum Exit {
 impl Exit {
     /// Most serious first: what fails the data comes before what leaves them wanting, and the others stand where their cause
     /// does: what concerns the run as a whole comes before what concerns what it fetched.
-    const BY_WEIGHT: [Exit; 13] = [
+    const BY_WEIGHT: [Exit; 19] = [
         Exit::Interrupted,
         Exit::Usage,
         Exit::Torrent,
         Exit::Magnet,
+        Exit::NotFound,
+        Exit::Denied,
+        Exit::BadAnswer,
+        Exit::Redirects,
+        Exit::UnknownHost,
+        Exit::Network,
         Exit::Data,
         Exit::DiskFull,
         Exit::ForeignFile,
@@ -61,12 +79,18 @@ impl Exit {
             Exit::Complete => 0,
             Exit::Failure => 1,
             Exit::Usage => 2,
+            Exit::NotFound => 3,
             Exit::Stalled => 5,
+            Exit::Network => 6,
             Exit::Incomplete => 7,
             Exit::DiskFull => 9,
             Exit::PathTaken => 11,
             Exit::ForeignFile => 13,
             Exit::Data => 17,
+            Exit::UnknownHost => 19,
+            Exit::BadAnswer => 22,
+            Exit::Redirects => 23,
+            Exit::Denied => 24,
             Exit::Torrent => 26,
             Exit::Magnet => 27,
             Exit::Corrupt => 32,
@@ -100,6 +124,12 @@ impl From<Verdict> for Exit {
             Verdict::Corrupt => Exit::Corrupt,
             Verdict::NotATorrent => Exit::Torrent,
             Verdict::NotAMagnet => Exit::Magnet,
+            Verdict::NotFetched(Unfetched::NotFound) => Exit::NotFound,
+            Verdict::NotFetched(Unfetched::Network) => Exit::Network,
+            Verdict::NotFetched(Unfetched::UnknownHost) => Exit::UnknownHost,
+            Verdict::NotFetched(Unfetched::BadAnswer) => Exit::BadAnswer,
+            Verdict::NotFetched(Unfetched::Redirects) => Exit::Redirects,
+            Verdict::NotFetched(Unfetched::Denied) => Exit::Denied,
             Verdict::NoSuchFile => Exit::Usage,
             Verdict::Failed => Exit::Failure,
         }

@@ -75,6 +75,9 @@ Usage; also a
 .B \-\-files
 that matches nothing in what a magnet link turns out to be.
 .TP
+.BR 3 , \ 6 , \ 19
+The .torrent at a URL: the server has none there; the network failed, or took longer than 30 s; the name of the host is not known.
+.TP
 .B 5
 Gave up: no new data, or no metadata of a magnet link, for longer than
 .BR \-\-stall\-timeout .
@@ -95,6 +98,9 @@ A file that is not this torrent's stands in its place; see
 .B 17
 Cannot read or write data.
 .TP
+.BR 22 , \ 23 , \ 24
+The .torrent at a URL: no sane HTTP answer, or one of more than 64 MiB; more than 5 redirects; not allowed in (401, 403).
+.TP
 .B 26
 Not a valid .torrent, or it cannot be read; or the metadata of a magnet link match its hash and are none that btget can
 use.
@@ -113,7 +119,7 @@ Exited at once, by a second SIGINT, SIGTERM or SIGHUP.
 .B \-\-plan
 exits with 0 if a download can begin, else with what it would end with: 9, 11, 13 or 17.
 .PP
-With several causes the most serious wins: 2, 26, 27, 17, 9, 13, 11, 32, 1, 5, 7. The exit code of a hook that fails takes the place of all
+With several causes the most serious wins: 2, 26, 27, 3, 24, 22, 23, 19, 6, 17, 9, 13, 11, 32, 1, 5, 7. The exit code of a hook that fails takes the place of all
 of them. Any exit but 0 leaves a line on stderr that says why, also with
 .BR \-q .
 Of several torrents, one that cannot be read stops none of the others: the exit code is then 26, or 27 for a magnet
@@ -273,9 +279,13 @@ Not set, or
 progress is lines.
 .TP
 .BR http_proxy , \ https_proxy , \ all_proxy , \ no_proxy
-For HTTP and HTTPS trackers and web seeds, as
+For HTTP and HTTPS trackers, web seeds and URLs of .torrents, as
 .BR curl (1)
-reads them; never for loopback addresses.";
+reads them; never for loopback addresses.
+.TP
+.B SSL_CERT_FILE
+Certificates (PEM) of the authorities that are trusted, in place of the bundled ones (Mozilla's): for HTTPS trackers, web seeds
+and URLs of .torrents.";
 
 const EXAMPLES: &str = r"Download into ./storage, then seed until Ctrl\-C:
 .PP

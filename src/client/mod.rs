@@ -11,6 +11,7 @@ mod plan;
 mod reader;
 mod session;
 mod torrent;
+mod torrent_url;
 
 use std::path::PathBuf;
 
@@ -26,6 +27,7 @@ pub use crate::session::options::{
     SessionOptions, Status, Tier, TorrentOptions, TrackerInfo, Which,
 };
 pub use crate::session::subscribers::Subscription;
+pub use crate::http::DownloadError;
 pub use crate::session::{PeerFlags, PeerStatus};
 pub use crate::storage::Preallocate;
 pub use crate::swarm::Order;
@@ -36,6 +38,7 @@ pub use plan::{LongFile, Plan, PlannedFile, Planner};
 pub use reader::Reader;
 pub use session::Session;
 pub use torrent::Client;
+pub use torrent_url::download_torrent;
 
 /// Errors of the library's interface.
 #[derive(Debug, thiserror::Error)]

@@ -16,7 +16,7 @@ mod verdict;
 mod wanted;
 
 pub use table::{Kind, Row, TABLE};
-pub use verdict::Verdict;
+pub use verdict::{Unfetched, Verdict};
 pub use wanted::WantedEvents;
 
 /// How much an event matters; `Fatal` means that this torrent cannot go on by itself.

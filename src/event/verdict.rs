@@ -24,8 +24,28 @@ pub enum Verdict {
     NotATorrent,
     /// The link is not a valid magnet link.
     NotAMagnet,
+    /// The .torrent could not be had from its URL.
+    NotFetched(Unfetched),
     /// What the user wants of its files cannot be: there are none such.
     NoSuchFile,
     /// It was not begun, or broken off, for a reason that is none of the above.
     Failed,
+}
+
+/// Why a .torrent could not be had from its URL.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Unfetched {
+    /// The server has none there.
+    NotFound,
+    /// The server could not be reached, or did not send all of it in time.
+    Network,
+    /// The name of the host is not known.
+    UnknownHost,
+    /// What came is not the answer of a sane HTTP server, or too long.
+    BadAnswer,
+    /// It was redirected too often.
+    Redirects,
+    /// The server does not give it to everybody.
+    Denied,
 }

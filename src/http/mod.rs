@@ -5,6 +5,7 @@
 
 mod agent;
 mod connect;
+mod download;
 mod family;
 mod proxy;
 mod reach;
@@ -13,12 +14,14 @@ pub(crate) mod url;
 mod watch;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use agent::{Route, agent, explain};
 pub(crate) use connect::is_to_be_repeated;
 pub(crate) use family::Family;
+pub use download::{DownloadError, DownloadOptions, download};
 pub use proxy::Proxies;
 pub(crate) use reach::{LeadsInside, Reach};
 pub(crate) use watch::Line;
@@ -29,6 +32,11 @@ pub const MAX_REDIRECTS: usize = 5;
 
 /// The longest that one wait for a server takes: for a connection, for the next bytes, for room to send.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// PEM file of the authorities that the user trusts (`SSL_CERT_FILE`).
+pub(crate) fn ca_file_from_env() -> Option<PathBuf> {
+    std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
 
 /// What servers are told that we are.
 pub(crate) const USER_AGENT: &str = concat!("btget/", env!("CARGO_PKG_VERSION"));

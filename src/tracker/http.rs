@@ -26,21 +26,22 @@ enum Reply {
     Redirect(String),
 }
 
-/// One request of an announce, of which each redirect makes a further one.
-struct Hop {
-    uri: Uri,
+/// One request, of which each redirect makes a further one.
+#[derive(Default)]
+pub(super) struct Hop {
+    pub uri: Uri,
     /// Value of the `Authorization` header.
-    credentials: Option<String>,
+    pub credentials: Option<String>,
     /// Where the request may lead.
-    reach: Reach,
+    pub reach: Reach,
     /// Set once there is a connection to an inner address.
-    reached_inside: Arc<AtomicBool>,
+    pub reached_inside: Arc<AtomicBool>,
     /// Only by addresses of this family.
-    family: Option<Family>,
+    pub family: Option<Family>,
 }
 
 impl Hop {
-    fn scheme(&self) -> &str {
+    pub(super) fn scheme(&self) -> &str {
         self.uri.scheme_str().unwrap_or_default()
     }
 }

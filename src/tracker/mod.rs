@@ -1,4 +1,4 @@
-//! Talks to trackers: one announce, one answer, over HTTP(S) or UDP.
+//! Talks to trackers: one announce, one answer, over HTTP(S) or UDP. [`download`] fetches a .torrent in the same way.
 //!
 //! [`announce`] blocks; it ends within [`Options::timeout`], whatever the tracker does, but for a name server that is slower than that.
 //! [`AnnouncePool`] has the threads for it. Decides nothing: when and where to announce is [`crate::finder::announce`]'s, whose
@@ -17,9 +17,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use download::{DownloadError, download};
 pub use families::Early;
 pub use pool::AnnouncePool;
 
+use crate::http::ca_file_from_env;
 pub use crate::http::{Interrupt, MAX_REDIRECTS, Proxies, Step, Watch};
 
 use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
@@ -112,7 +114,7 @@ pub struct Options {
 impl Options {
     /// The defaults, with what the user has set in the environment: proxies, and `SSL_CERT_FILE`.
     pub fn from_env() -> Options {
-        let ca_file = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let ca_file = ca_file_from_env();
         Options { proxies: Proxies::from_env(), ca_file, ..Options::default() }
     }
 }

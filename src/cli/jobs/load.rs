@@ -2,10 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::IpAddr;
 
 use anyhow::{Context, anyhow};
 
 use crate::cli::options::config::TorrentSource;
+use crate::client::download_torrent;
+use crate::event::{Unfetched, Verdict};
 use crate::ids::InfoHashes;
 use crate::metainfo::{MAX_LENGTH, Magnet, Metainfo};
 use crate::text::escape;
@@ -72,17 +75,55 @@ impl Given {
     }
 }
 
-/// Reads and checks one torrent, at most [`MAX_LENGTH`] bytes of it. The error is a whole message.
-pub(crate) fn load(source: &TorrentSource) -> anyhow::Result<Given> {
-    let (from, bytes) = match source {
-        TorrentSource::Stdin => ("standard input".to_owned(), read(io::stdin().lock())),
-        TorrentSource::Path(path) => {
-            (escape(&path.to_string_lossy()).into_owned(), File::open(path).and_then(read))
-        }
+/// Reads and checks one torrent, at most [`MAX_LENGTH`] bytes of it; what is to be fetched leaves from `bind`. The error is a whole
+/// message.
+pub(crate) fn load(source: &TorrentSource, bind: Option<IpAddr>) -> Result<Given, (Verdict, anyhow::Error)> {
+    match source {
         TorrentSource::Magnet(link) => {
-            return Ok(Given::Magnet(Magnet::parse(link).context("cannot read the magnet link")?));
+            let magnet = Magnet::parse(link).context("cannot read the magnet link");
+            magnet.map(Given::Magnet).map_err(|error| (Verdict::NotAMagnet, error))
         }
-    };
+        TorrentSource::Url(url) => fetch(url, &escape(&source.name()), bind),
+        TorrentSource::Stdin => read_torrent("standard input".to_owned(), read(io::stdin().lock()))
+            .map_err(|error| (Verdict::NotATorrent, error)),
+        TorrentSource::Path(path) => {
+            let from = escape(&path.to_string_lossy()).into_owned();
+            read_torrent(from, File::open(path).and_then(read)).map_err(|error| (Verdict::NotATorrent, error))
+        }
+    }
+}
+
+/// Fetches a .torrent; `shown` is its URL as it may be printed.
+fn fetch(url: &str, shown: &str, bind: Option<IpAddr>) -> Result<Given, (Verdict, anyhow::Error)> {
+    let bytes = download_torrent(url, bind).map_err(|error| {
+        let remedy = match error.kind {
+            Unfetched::NotFound | Unfetched::UnknownHost => "check the URL",
+            Unfetched::Denied => "log in, and give the .torrent as a file, or user:password@ in the URL",
+            _ => "try again, or fetch it by other means",
+        };
+        let text = format!("cannot fetch {shown}: {}; {remedy}", escape(&error.reason));
+        (Verdict::NotFetched(error.kind), anyhow!(text))
+    })?;
+    let not_one = |error: anyhow::Error| (Verdict::NotATorrent, error);
+    if is_html(&bytes) {
+        return Err(not_one(anyhow!(
+            "cannot read {shown}: it is a web page (HTML) and no .torrent; look there for the link to the .torrent itself"
+        )));
+    }
+    let metainfo =
+        Metainfo::parse(&bytes).with_context(|| format!("cannot read {shown}")).map_err(not_one)?;
+    Ok(Given::Torrent(Loaded { from: shown.to_owned(), metainfo, link: None }))
+}
+
+/// Whether it begins as a web page does, with or without a byte order mark, comments not looked into.
+fn is_html(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    let begins =
+        |with: &str| bytes.get(..with.len()).is_some_and(|front| front.eq_ignore_ascii_case(with.as_bytes()));
+    ["<!doctype html", "<html", "<head", "<body", "<!--", "<?xml"].into_iter().any(begins)
+}
+
+fn read_torrent(from: String, bytes: io::Result<Vec<u8>>) -> anyhow::Result<Given> {
     let bytes = bytes.map_err(|error| anyhow!("cannot read {from}: {}", remedy(&error, &from)))?;
     let metainfo = Metainfo::parse(&bytes).with_context(|| format!("cannot read {from}"))?;
     Ok(Given::Torrent(Loaded { from, metainfo, link: None }))
@@ -97,9 +138,6 @@ fn read(from: impl Read) -> io::Result<Vec<u8>> {
 
 fn remedy(error: &io::Error, from: &str) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound if from.starts_with("http://") || from.starts_with("https://") => {
-            format!("no such file; to fetch it: curl -L {from} | btget -")
-        }
         io::ErrorKind::NotFound => "no such file; check the path".to_owned(),
         io::ErrorKind::IsADirectory => {
             format!("it is a folder; give the .torrent file itself, and a folder for the data as -d {from}")

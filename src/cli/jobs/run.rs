@@ -92,13 +92,9 @@ fn torrents(config: &Config) -> Result<(Vec<Given>, Exit), Refusal> {
     let mut torrents: Vec<Given> = Vec::new();
     let (mut errors, mut worst) = (Vec::new(), Exit::Complete);
     for source in &config.sources {
-        let torrent = match load(source) {
+        let torrent = match load(source, config.session.bind) {
             Ok(torrent) => torrent,
-            Err(error) => {
-                let verdict = match source {
-                    TorrentSource::Magnet(_) => Verdict::NotAMagnet,
-                    TorrentSource::Stdin | TorrentSource::Path(_) => Verdict::NotATorrent,
-                };
+            Err((verdict, error)) => {
                 let summary = not_begun(source.name(), None, verdict, &format!("{error:#}"));
                 let exit =
                     tell_not_begun(config, None, vec![(About::default(), summary)], Exit::from(verdict));

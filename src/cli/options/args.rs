@@ -14,7 +14,7 @@ use crate::cli::options::select::Selector;
 use crate::cli::options::values::{self, Amount, Bootstrap, Dur, PieceSelection, Ports, Program, Weighted};
 use crate::metainfo::PeerAddress;
 
-/// Download a torrent (a .torrent file or a magnet link), verify it, and seed it.
+/// Download a torrent (a .torrent file, its URL, or a magnet link), verify it, and seed it.
 ///
 /// Each TORRENT is hash-checked against what lies below the base folder; what is missing is
 /// downloaded, verified piece by piece and written; then it is seeded until btget is stopped or
@@ -33,7 +33,9 @@ use crate::metainfo::PeerAddress;
     after_long_help = AFTER_LONG_HELP
 )]
 pub struct Args {
-    /// .torrent files and magnet links; `-` reads a .torrent from standard input
+    /// .torrent files, their URLs, and magnet links; `-` reads a .torrent from standard input
+    ///
+    /// A .torrent at an http or https URL is fetched first: 64 MiB at the most, in 30 s and by 5 redirects.
     ///
     /// A magnet link needs quotes in a shell, which would read its `&` as the end of the command. What stands
     /// before the first `&` still names the torrent (`magnet:?xt=urn:btih:...`), but the trackers behind it
@@ -490,6 +492,8 @@ Exit codes:
    0  everything wanted is complete and verified, and seeded as asked
    1  an error with no number of its own
    2  usage
+   3  the .torrent at a URL: not found (19: unknown host, 6: network, 22: no sane HTTP answer,
+      23: too many redirects, 24: not allowed in)
    5  gave up: no new data, or no metadata of a magnet link, for longer than --stall-timeout
    7  stopped, or checked, with wanted data missing (none of it corrupt)
    9  disk full
@@ -500,7 +504,7 @@ Exit codes:
   27  not a valid magnet link
   32  --hashcheck-only found data that are not the torrent's: corrupt, or files that are too long
  130  exited at once, by a second Ctrl-C
-With several causes the most serious wins: 2, 26, 27, 17, 9, 13, 11, 32, 1, 5, 7. A hook that fails comes before all.
+With several causes the most serious wins: 2, 26, 27, 3, 24, 22, 23, 19, 6, 17, 9, 13, 11, 32, 1, 5, 7. A hook that fails comes before all.
 
 Examples:
   Download into ./storage, then seed until Ctrl-C:
@@ -527,7 +531,10 @@ Examples:
     btget --show 'magnet:?xt=urn:btih:...' --save-torrent some.torrent
 
   From a pipe, with events for a program to read:
-    curl -s https://example.org/some.torrent | btget - --json --no-seed | jq -r .message";
+    curl -s https://example.org/some.torrent | btget - --json --no-seed | jq -r .message
+
+  From a URL:
+    btget https://example.org/some.torrent -d ./storage --no-seed";
 
 #[cfg(test)]
 mod tests {

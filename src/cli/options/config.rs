@@ -28,6 +28,8 @@ pub(crate) enum TorrentSource {
     Path(PathBuf),
     /// A magnet link.
     Magnet(String),
+    /// An http or https URL of a .torrent; it may hold a password.
+    Url(String),
 }
 
 impl TorrentSource {
@@ -37,6 +39,7 @@ impl TorrentSource {
             TorrentSource::Stdin => "-".to_owned(),
             TorrentSource::Path(path) => path.to_string_lossy().into_owned(),
             TorrentSource::Magnet(link) => link.clone(),
+            TorrentSource::Url(url) => without_credentials(url).into_owned(),
         }
     }
 }
@@ -167,6 +170,14 @@ impl Config {
         if matches!(mode, Mode::Show | Mode::Check(_)) {
             refuse_transfer_options(&args, if args.show { "--show" } else { "--hashcheck-only" })?;
         }
+        if let (Mode::Check(_), Some(url)) =
+            (&mode, args.torrents.iter().find(|torrent| is_url(torrent.as_os_str())))
+        {
+            let url = escape(&without_credentials(&url.to_string_lossy())).into_owned();
+            bail!(
+                "--hashcheck-only opens no socket, and {url} is to be fetched; get the .torrent first, e.g. btget --show URL --save-torrent some.torrent"
+            );
+        }
         let verbosity = match (args.quiet, args.verbose) {
             (true, _) => Verbosity::Quiet,
             // The events say it, and who reads them may print to the same terminal.
@@ -267,6 +278,7 @@ fn sources(torrents: &[PathBuf]) -> anyhow::Result<Vec<TorrentSource>> {
         let source = match torrent.as_os_str() {
             dash if dash == OsStr::new("-") => TorrentSource::Stdin,
             link if is_magnet(link) => TorrentSource::Magnet(link.to_string_lossy().into_owned()),
+            url if is_url(url) => TorrentSource::Url(url.to_string_lossy().into_owned()),
             _ => TorrentSource::Path(torrent.clone()),
         };
         if source == TorrentSource::Stdin && sources.contains(&source) {
@@ -305,6 +317,13 @@ fn state_dir(args: &Args, around: &Surroundings) -> Option<PathBuf> {
         Some(dir) => Some(dir.clone()).filter(|dir| !dir.as_os_str().is_empty()),
         None => around.state_dir(),
     }
+}
+
+/// Whether it is the URL of a .torrent; a path has no scheme.
+fn is_url(text: &OsStr) -> bool {
+    let text = text.to_string_lossy();
+    let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+    ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
 }
 
 fn session_options(args: &Args, mode: &Mode, around: &Surroundings) -> SessionOptions {
@@ -462,6 +481,18 @@ mod tests {
         assert_eq!(config.torrent.state_dir, Some("/home/x/.local/state/btget".into()));
         assert_eq!((config.progress, config.verbosity), (Progress::Bars, Verbosity::Normal));
         assert!(config.json.is_none() && config.color_stderr);
+    }
+
+    #[test]
+    fn urls_are_told_from_paths_and_shown_without_their_password() {
+        let given =
+            ["http://x.test/a.torrent", "HTTPS://me:secret@x.test/b", "http:/a", "./http://x", "ftp://x/a"];
+        let sources = config(&given, &terminal()).unwrap().sources;
+        let urls = sources.iter().filter(|source| matches!(source, TorrentSource::Url(_))).count();
+        assert_eq!(urls, 2, "{sources:?}");
+        assert_eq!(sources[1].name(), "HTTPS://***@x.test/b");
+        let refused = config(&["--hashcheck-only", given[1]], &terminal()).unwrap_err().to_string();
+        assert!(refused.contains("opens no socket") && !refused.contains("secret"), "{refused}");
     }
 
     #[test]
