@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 
@@ -22,6 +23,8 @@ pub(crate) struct Loaded {
     pub metainfo: Metainfo,
     /// The link that it is known by.
     pub link: Option<Box<Magnet>>,
+    /// The .torrent as a server has given it.
+    pub fetched: Option<Arc<[u8]>>,
 }
 
 /// What a torrent is known by.
@@ -112,7 +115,7 @@ fn fetch(url: &str, shown: &str, bind: Option<IpAddr>) -> Result<Given, (Verdict
     }
     let metainfo =
         Metainfo::parse(&bytes).with_context(|| format!("cannot read {shown}")).map_err(not_one)?;
-    Ok(Given::Torrent(Loaded { from: shown.to_owned(), metainfo, link: None }))
+    Ok(Given::Torrent(Loaded { from: shown.to_owned(), metainfo, link: None, fetched: Some(bytes.into()) }))
 }
 
 /// Whether it begins as a web page does, with or without a byte order mark, comments not looked into.
@@ -126,7 +129,7 @@ fn is_html(bytes: &[u8]) -> bool {
 fn read_torrent(from: String, bytes: io::Result<Vec<u8>>) -> anyhow::Result<Given> {
     let bytes = bytes.map_err(|error| anyhow!("cannot read {from}: {}", remedy(&error, &from)))?;
     let metainfo = Metainfo::parse(&bytes).with_context(|| format!("cannot read {from}"))?;
-    Ok(Given::Torrent(Loaded { from, metainfo, link: None }))
+    Ok(Given::Torrent(Loaded { from, metainfo, link: None, fetched: None }))
 }
 
 /// One byte more than is allowed, so that too much is seen as such.

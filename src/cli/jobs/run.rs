@@ -228,6 +228,7 @@ fn all_known(config: &Config, given: Vec<Given>, exit: fn(i32) -> !) -> Result<(
                     from: "the magnet link".to_owned(),
                     metainfo: Metainfo::clone(&fetched.swap_remove(place)),
                     link: Some(Box::new(magnet)),
+                    fetched: None,
                 }));
             }
         }
@@ -266,23 +267,34 @@ fn kept(config: &Config, given: Given) -> Given {
     let link = Some(Box::new(magnet.clone()));
     let state_dir = config.torrent.state_dir.as_deref();
     match state_dir.and_then(|state_dir| Session::kept_metadata(state_dir, magnet)) {
-        Some(metainfo) => Given::Torrent(Loaded { from: given.from().to_owned(), metainfo, link }),
+        Some(metainfo) => {
+            Given::Torrent(Loaded { from: given.from().to_owned(), metainfo, link, fetched: None })
+        }
         None => given,
     }
 }
 
 /// `--save-torrent` of what is known at once.
 fn save_given(config: &Config, given: &[Given]) -> Result<(), Refusal> {
-    let metainfo = given.first().and_then(Given::metainfo);
-    metainfo.map_or(Ok(()), |metainfo| save_torrent(config, metainfo))
+    match given.first() {
+        Some(Given::Torrent(Loaded { fetched: Some(bytes), .. })) => save(config, bytes),
+        Some(Given::Torrent(torrent)) => save_torrent(config, &torrent.metainfo),
+        Some(Given::Magnet(_)) | None => Ok(()),
+    }
 }
 
 /// `--save-torrent`, if it is asked for.
 pub(super) fn save_torrent(config: &Config, metainfo: &Metainfo) -> Result<(), Refusal> {
+    match config.save_torrent {
+        Some(_) => save(config, &metainfo.encode()),
+        None => Ok(()),
+    }
+}
+
+fn save(config: &Config, bytes: &[u8]) -> Result<(), Refusal> {
     let Some(path) = &config.save_torrent else { return Ok(()) };
-    let bytes = metainfo.encode();
     if path.as_os_str() == "-" {
-        return io::stdout().lock().write_all(&bytes).map_err(no_stdout);
+        return io::stdout().lock().write_all(bytes).map_err(no_stdout);
     }
     fs::write(path, bytes).map_err(|error| {
         let path = path.to_string_lossy();

@@ -312,7 +312,7 @@ pub struct Args {
 
     /// Write the .torrent to FILE, that of a magnet link once peers have said what it is
     ///
-    /// With the trackers and web seeds of the link. It goes with a download and with --show. A FILE that
+    /// With the trackers and web seeds of the link; of a URL as it was fetched. It goes with a download and with --show. A FILE that
     /// is there is written over; `-` is standard output.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Output")]
     pub save_torrent: Option<PathBuf>,

@@ -21,6 +21,7 @@ const HABITS: &[(&[&str], &str)] = &[
         &["-o", "-O", "--out", "--output", "--output-document", "--remote-name"],
         "files are named as the torrent says; -d DIR says below which folder",
     ),
+    (&["--dry-run", "--simulate", "-n"], "see what would be done with --plan"),
     (
         &["--in-order", "--stream", "--bt-prioritize-piece", "--player", "--mpv", "--vlc"],
         "get the pieces in order with --sequential, or play a file with --cat FILE",
