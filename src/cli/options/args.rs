@@ -14,7 +14,7 @@ use crate::cli::options::select::Selector;
 use crate::cli::options::values::{self, Amount, Bootstrap, Dur, PieceSelection, Ports, Program, Weighted};
 use crate::metainfo::PeerAddress;
 
-/// Download a torrent (a .torrent file, its URL, or a magnet link), verify it, and seed it.
+/// Download a torrent (file, URL or magnet link), verify it, and seed it.
 ///
 /// Each TORRENT is hash-checked against what lies below the base folder; what is missing is
 /// downloaded, verified piece by piece and written; then it is seeded until btget is stopped or
