@@ -36,6 +36,7 @@ mod ids;
 mod layout;
 mod lobby;
 mod mse;
+#[allow(clippy::disallowed_methods, reason = "reckons from now what a web server gives as a date")]
 mod net;
 #[allow(clippy::disallowed_methods, reason = "drives the core by the clock")]
 mod session;
@@ -100,6 +101,9 @@ pub mod internals {
     }
     pub mod text {
         pub use crate::text::*;
+    }
+    pub mod http {
+        pub use crate::http::{DownloadOptions, download};
     }
     pub mod tracker {
         pub use crate::tracker::*;

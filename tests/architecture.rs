@@ -141,8 +141,8 @@ const ROOMS: &[Room] = &[
     // How servers are reached, for whoever asks them. The one file that it reads is that of the certificates that the user trusts.
     Room {
         name: "http",
-        knows: &["address", "text"],
-        may: &[Files, Sockets, SocketTypes, Clock, Environment],
+        knows: &["address", "event", "text"],
+        may: &[Files, Sockets, SocketTypes, Clock, Threads, Environment],
     },
     // It carries what the core wants announced, and brings back the answers, as the core's plain values.
     Room {

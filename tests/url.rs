@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use btget::event::Unfetched;
-use btget::internals::tracker::{Options, download};
+use btget::internals::http::{DownloadOptions, download};
 use flate2::{Compression, write::GzEncoder};
 use serde_json::Value;
 
@@ -225,7 +225,9 @@ fn an_authority_of_ones_own_is_trusted_by_ssl_cert_file() {
 fn size_and_time_are_bounded() {
     let bomb = gzip(&vec![b'x'; 1 << 20]);
     let server = Server::start(move |_| ok("Content-Encoding: gzip\r\n", &bomb));
-    let fetch = |url: &str, time| download(url, 1 << 19, &Options { timeout: time, ..Options::default() });
+    let fetch = |url: &str, time| {
+        download(url, 1 << 19, &DownloadOptions { timeout: time, ..DownloadOptions::default() })
+    };
     let failure = fetch(&server.url("/"), Duration::from_secs(60)).unwrap_err();
     assert_eq!(failure.kind, Unfetched::BadAnswer, "{failure}");
     let tracker = Tracker::start();

@@ -22,12 +22,12 @@ use crate::metainfo::MetainfoError;
 pub use crate::bitfield::Bitfield;
 pub use crate::check::{CheckOptions, CheckOutcome, FileReport, HashCheck, PieceResult, check};
 pub use crate::finder::IpFilter;
+pub use crate::http::DownloadError;
 pub use crate::session::options::{
     CachedPiece, DhtOptions, EncryptionPolicy, FileChoice, FileErrorAction, FileInfo, NextAsk, Phase,
     SessionOptions, Status, Tier, TorrentOptions, TrackerInfo, Which,
 };
 pub use crate::session::subscribers::Subscription;
-pub use crate::http::DownloadError;
 pub use crate::session::{PeerFlags, PeerStatus};
 pub use crate::storage::Preallocate;
 pub use crate::swarm::Order;

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use ureq::http::{Uri, header};
 
-use super::{Interrupt, MAX_REDIRECTS, Proxies, Reach, Route, agent, ca_file_from_env, explain, resolve, url};
+use super::{
+    Interrupt, MAX_REDIRECTS, Proxies, Reach, Route, agent, ca_file_from_env, explain, resolve, url,
+};
 use crate::event::Unfetched;
 
 /// The longest that a download takes, all in all.
@@ -201,7 +203,10 @@ fn too_late(options: &DownloadOptions) -> String {
 /// Whether the name of the host is known; a proxy looks up names itself.
 fn look_up(hop: &Hop, options: &DownloadOptions) -> Result<(), DownloadError> {
     let (host, port) = (hop.uri.host().unwrap_or_default(), resolve::port_of(&hop.uri));
-    let is_proxied = options.proxies.find(hop.uri.scheme_str().unwrap_or_default(), host).is_ok_and(|proxy| proxy.is_some());
+    let is_proxied = options
+        .proxies
+        .find(hop.uri.scheme_str().unwrap_or_default(), host)
+        .is_ok_and(|proxy| proxy.is_some());
     if is_proxied || resolve::literal(host).is_some() {
         return Ok(());
     }

@@ -20,8 +20,8 @@ use std::time::Duration;
 
 pub(crate) use agent::{Route, agent, explain};
 pub(crate) use connect::is_to_be_repeated;
-pub(crate) use family::Family;
 pub use download::{DownloadError, DownloadOptions, download};
+pub(crate) use family::Family;
 pub use proxy::Proxies;
 pub(crate) use reach::{LeadsInside, Reach};
 pub(crate) use watch::Line;

@@ -256,17 +256,18 @@ impl Picker {
     }
 
     /// Pieces that may be picked, of `pieces`, each the next of the one before: `most` of them, or the most that there are in a row. Looks from
-    /// `from` on, and, without `until`, from the beginning after that. Where there is an order that says which comes first, they begin with that.
+    /// `from` on, and, without `until`, from the beginning after that. Those of `window` come first.
     pub(super) fn run(
         &mut self,
         pieces: &Bitfield,
         from: u32,
         until: Option<u32>,
         most: u32,
+        window: Range<u32>,
     ) -> Option<Range<u32>> {
         let end = until.unwrap_or(pieces.len());
         if until.is_none()
-            && let Some(first) = self.next_in_order(pieces)
+            && let Some(first) = self.first_open(pieces, window)
         {
             return Some(self.row_at(first.0, pieces, end, most, |_| true));
         }

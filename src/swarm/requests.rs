@@ -147,12 +147,6 @@ impl Swarm {
         Some(if crowded || self.picker.is_empty() { END_GAME_GAIN } else { WAITING_GAIN })
     }
 
-    /// Seconds until the last block that a peer or a web seed was asked for may be expected.
-    fn queue_seconds(&self, now: Instant, key: PeerKey) -> Option<f64> {
-        let peer = self.peers.get(&key).map(|peer| peer.queue_seconds(now));
-        peer.or_else(|| self.web_seeds.get(&key).map(|seed| seed.queue_seconds(now)))
-    }
-
     /// The blocks that peers and web seeds were asked for, but `key`, each source's from the last to the first, and the slowest source
     /// first: of those whose time for all of it is slow enough.
     pub(super) fn owed_by_slower(
@@ -187,7 +181,9 @@ impl Swarm {
         let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
         let ours = peer.queue_seconds_with_one_more();
         let is_slower = |other| {
-            other != key && self.queue_seconds(now, other).is_none_or(|seconds| ours < gain * seconds)
+            let seconds = self.peers.get(&other).map(|peer| peer.queue_seconds(now));
+            let seconds = seconds.or_else(|| self.web_seeds.get(&other).map(|seed| seed.queue_seconds(now)));
+            other != key && seconds.is_none_or(|seconds| ours < gain * seconds)
         };
         let layout = &self.config.layout;
         tries.find(|&block| {

@@ -132,7 +132,8 @@ impl Swarm {
         let piece_at = |offset: u64| offset.div_ceil(piece_length).min(u64::from(self.have.len())) as u32;
         let pieces = (RUN.div_ceil(piece_length) as u32).max(1);
         let seed = self.web_seeds.get(&key)?;
-        let found = self.picker.run(&seed.pieces, piece_at(wish.from), wish.until.map(piece_at), pieces)?;
+        let (from, until, window) = (piece_at(wish.from), wish.until.map(piece_at), self.window.range());
+        let found = self.picker.run(&seed.pieces, from, until, pieces, window)?;
         Some(PieceIndex(found.start))
     }
 

@@ -26,22 +26,21 @@ enum Reply {
     Redirect(String),
 }
 
-/// One request, of which each redirect makes a further one.
-#[derive(Default)]
-pub(super) struct Hop {
-    pub uri: Uri,
+/// One request of an announce, of which each redirect makes a further one.
+struct Hop {
+    uri: Uri,
     /// Value of the `Authorization` header.
-    pub credentials: Option<String>,
+    credentials: Option<String>,
     /// Where the request may lead.
-    pub reach: Reach,
+    reach: Reach,
     /// Set once there is a connection to an inner address.
-    pub reached_inside: Arc<AtomicBool>,
+    reached_inside: Arc<AtomicBool>,
     /// Only by addresses of this family.
-    pub family: Option<Family>,
+    family: Option<Family>,
 }
 
 impl Hop {
-    pub(super) fn scheme(&self) -> &str {
+    fn scheme(&self) -> &str {
         self.uri.scheme_str().unwrap_or_default()
     }
 }

@@ -17,7 +17,6 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use download::{DownloadError, download};
 pub use families::Early;
 pub use pool::AnnouncePool;
 

@@ -502,6 +502,7 @@ fn connect_seed(bench: &mut Bench) -> PeerKey {
         direction: Direction::Out,
         reserved: Reserved::FAST,
         peer_id: PeerId([b'p'; 20]),
+        encryption: Default::default(),
         was_greeted: false,
     };
     bench.transfer.handle(bench.now, Input::Connected(hello));
