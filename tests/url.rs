@@ -226,7 +226,7 @@ fn size_and_time_are_bounded() {
     let bomb = gzip(&vec![b'x'; 1 << 20]);
     let server = Server::start(move |_| ok("Content-Encoding: gzip\r\n", &bomb));
     let fetch = |url: &str, time| {
-        download(url, 1 << 19, &DownloadOptions { timeout: time, ..DownloadOptions::default() })
+        download(url, 1 << 19, &DownloadOptions { timeout: time, ..DownloadOptions::from_env() })
     };
     let failure = fetch(&server.url("/"), Duration::from_secs(60)).unwrap_err();
     assert_eq!(failure.kind, Unfetched::BadAnswer, "{failure}");

@@ -386,6 +386,8 @@ impl WebSeeds {
         let Sentence { reason, pieces_change, is_final } =
             seed.on_fault(now, *item, fault, has_brought, working);
         if let Some(reason) = reason {
+            let is_of_server = matches!(fault, Fault::Denied(_) | Fault::Busy(..) | Fault::Broken(_));
+            let item = item.filter(|_| !is_of_server);
             let url = item.and_then(|item| self.seeds[index].url_of(item, &self.names));
             self.tell(index, url, reason);
         }
