@@ -23,7 +23,7 @@ _btget() {
 
     case "${cmd}" in
         btget)
-            opts="-d -p -q -v -h -V --basedir --preallocate --file-error --overwrite --state-dir --files --priority --hashcheck-only --full-check --pieces --state --no-seed --seed-ratio --seed-time --stall-timeout --port --bind --tracker --peer --no-pex --no-lsd --no-dht --dht-bootstrap --max-peers --upload-slots --max-download-rate --max-upload-rate --on-complete --on-error --show --save-torrent --json --events --progress --quiet --verbose --color --help --version"
+            opts="-d -p -q -v -h -V --basedir --preallocate --file-error --overwrite --state-dir --files --priority --sequential --cat --hashcheck-only --full-check --pieces --state --no-seed --seed-ratio --seed-time --stall-timeout --port --bind --tracker --webseed --no-webseeds --peer --no-pex --no-lsd --encryption --no-dht --dht-bootstrap --max-peers --upload-slots --max-download-rate --max-upload-rate --on-complete --on-error --show --plan --save-torrent --json --events --progress --quiet --verbose --color --help --version"
             if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -66,6 +66,10 @@ _btget() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --cat)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --pieces)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -102,8 +106,16 @@ _btget() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --webseed)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --peer)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --encryption)
+                    COMPREPLY=($(compgen -W "off allow prefer require" -- "${cur}"))
                     return 0
                     ;;
                 --dht-bootstrap)

@@ -7,6 +7,7 @@ exit\t''"
 complete -c btget -l state-dir -d 'Where resume data live [default: $XDG_STATE_HOME/btget]' -r -f -a "(__fish_complete_directories)"
 complete -c btget -l files -d 'Only these files: numbers, ranges, globs' -r
 complete -c btget -l priority -d 'Weight of files, as FILE=N; 0 = not wanted; repeatable' -r
+complete -c btget -l cat -d 'Write one file to standard output, as it comes' -r
 complete -c btget -l pieces -d 'Check just these pieces, from 0: 17 or 1-5,34-56' -r
 complete -c btget -l state -d 'State to begin with: started, paused or stopped [default: started]' -r -f -a "started\t''
 paused\t''
@@ -17,7 +18,12 @@ complete -c btget -l stall-timeout -d 'Give up when nothing came for so long (ex
 complete -c btget -s p -l port -d 'Ports to listen on, in order [default: any]' -r
 complete -c btget -l bind -d 'The one local address to use [default: any]' -r
 complete -c btget -l tracker -d 'A further tracker for every torrent; repeatable' -r -f
+complete -c btget -l webseed -d 'A further web seed for every torrent; repeatable' -r -f
 complete -c btget -l peer -d 'A peer to call, for every torrent; repeatable' -r
+complete -c btget -l encryption -d 'Encrypted connections with peers: off, allow, prefer or require [default: allow]' -r -f -a "off\t''
+allow\t''
+prefer\t''
+require\t''"
 complete -c btget -l dht-bootstrap -d 'A node to begin with in the DHT, or none; repeatable [default: some well-known ones]' -r
 complete -c btget -l max-peers -d 'Connections, all torrents together' -r
 complete -c btget -l upload-slots -d 'Peers of a torrent that are sent data at the same time' -r
@@ -39,13 +45,16 @@ complete -c btget -l color -d 'Colour: auto, always or never; NO_COLOR is honour
 always\t''
 never\t''"
 complete -c btget -l overwrite -d 'Write over files that nothing shows to be the torrent\'s; cut files that are too long'
+complete -c btget -l sequential -d 'Pieces in order, from the first one that is missing'
 complete -c btget -l hashcheck-only -d 'Verify what is there, report, exit'
 complete -c btget -l full-check -d 'Read every byte again, whatever the resume data vouch for'
 complete -c btget -l no-seed -d 'Leave as soon as everything wanted is there'
+complete -c btget -l no-webseeds -d 'No data from web seeds, only from peers'
 complete -c btget -l no-pex -d 'No peer exchange: peers are told of no others, and not heard about others'
 complete -c btget -l no-lsd -d 'No search for peers on the local network'
 complete -c btget -l no-dht -d 'No DHT: peers are not looked for in the distributed hash table'
 complete -c btget -l show -d 'Print what the torrent holds, and exit'
+complete -c btget -l plan -d 'Say what would be done, and do nothing of it'
 complete -c btget -l json -d 'Write events to stdout, a JSON object a line'
 complete -c btget -s q -l quiet -d 'Say errors only, and why it ended if not well'
 complete -c btget -s v -l verbose -d 'Say more: -v what happens, -vv every step'
