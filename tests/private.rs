@@ -288,9 +288,10 @@ fn from_link() {
     let was_early = began.elapsed() < Duration::from_secs(4);
     let known = leech.wait_for_event("what it is", |event| is(event, "metadata_received"));
     assert_eq!(known["private"], true);
+    let late = players.start(world.machine(3), false, &address);
+    wait_until("a greeting", || late.story(), || (heard(&late, "handshake ut_metadata 1") > 0).then_some(()));
     let asked = world.other_packets_by("d1");
     assert!(!asked.is_empty(), "the DHT is asked as long as nobody knows better");
-    let late = players.start(world.machine(3), false, &address);
     leech.wait_for_success();
     fixture.assert_complete(&target);
     // Each was told one thing at the most, before; then it was taken back.

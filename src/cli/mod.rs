@@ -19,7 +19,8 @@ use clap::{CommandFactory, Parser};
 
 use crate::text;
 pub use exit::Exit;
-use options::args::{Args, brief_help};
+use options::args::Args;
+use options::brief::brief_help;
 use options::config::{Config, Surroundings};
 
 /// The whole command, with the process's own arguments. `exit` ends the process at once: a second

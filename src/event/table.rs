@@ -517,11 +517,11 @@ mod tests {
         use Kind::*;
         vec![
             ListenSuccess { address, port: 6881, protocol: "tcp4" },
+            ListenFailure { address: evil(), ports: evil(), protocol: "tcp4", reason: reason() },
+            IpFilter { address, protocol: "tcp4", rule: evil() },
             DhtStarted { address, nodes: 8 },
             DhtPeers { peers: 3, nodes: 40, seconds: 0.5 },
             DhtAnnounce { nodes: 8 },
-            ListenFailure { address: evil(), ports: evil(), protocol: "tcp4", reason: reason() },
-            IpFilter { address, protocol: "tcp4", rule: evil() },
             TorrentAdded { name: name(), size: 1, pieces: 1, files: 1 },
             MetadataRequested { address, size: Some(1) },
             MetadataReceived { name: name(), size: 1, pieces: 1, files: 1, private: true },

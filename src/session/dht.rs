@@ -1,6 +1,7 @@
 //! The distributed hash table (BEP 5): a machine for each family of addresses, at the session's UDP port, and what torrents want of them.
 //!
-//! A machine begins with the first torrent that may use it: a session with nothing but private torrents (BEP 27) sends no packet.
+//! A machine begins with the first torrent that may use it, and ends with the last: a session with nothing but private torrents (BEP 27)
+//! sends no packet, nor does one whose torrents are stopped.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -59,8 +60,10 @@ pub(super) struct DhtNetwork {
     port: u16,
     seed: u64,
     notify: UnboundedSender<Notice>,
-    /// Empty until a torrent may use them.
+    /// Empty while no torrent may use them.
     machines: Vec<Machine>,
+    /// What the machines knew that have ended.
+    ended: Vec<(Family, SavedTable)>,
     /// What is wanted for which torrent.
     followed: HashMap<WireHash, DhtNeed>,
     next_save: Option<Instant>,
@@ -69,6 +72,7 @@ pub(super) struct DhtNetwork {
 #[derive(Debug)]
 struct Machine {
     dht: Dht,
+    family: Family,
     address: SocketAddr,
     file: Option<NodesFile>,
 }
@@ -82,8 +86,8 @@ impl DhtNetwork {
         seed: u64,
         notify: UnboundedSender<Notice>,
     ) -> DhtNetwork {
-        let (machines, followed) = (Vec::new(), HashMap::new());
-        DhtNetwork { options, udp, port, seed, notify, machines, followed, next_save: None }
+        let (machines, ended, followed) = (Vec::new(), Vec::new(), HashMap::new());
+        DhtNetwork { options, udp, port, seed, notify, machines, ended, followed, next_save: None }
     }
 
     /// What is wanted for a torrent may have changed; it learns how many nodes there are to ask.
@@ -112,6 +116,17 @@ impl DhtNetwork {
         for machine in &mut self.machines {
             machine.dht.handle(now, DhtInput::Unfollow(name));
         }
+        if self.followed.is_empty() {
+            self.end();
+        }
+    }
+
+    /// Nobody needs it: no node is asked or answered any more.
+    fn end(&mut self) {
+        self.save();
+        let ended = self.machines.drain(..).map(|machine| (machine.family, machine.dht.save()));
+        self.ended.extend(ended);
+        self.next_save = None;
     }
 
     /// A packet has come.
@@ -243,19 +258,21 @@ impl DhtNetwork {
                 bootstrap_wanted: !self.options.bootstrap.is_empty(),
                 seed: self.seed.wrapping_add(count as u64),
             };
-            self.machines.push(Machine { dht: Dht::new(now, config, saved), address, file });
+            self.machines.push(Machine { dht: Dht::new(now, config, saved), family, address, file });
         }
         self.next_save = Some(now + SAVE_INTERVAL);
     }
 
     /// What an earlier session has kept. One that runs beside another begins with the same nodes, but is one of its own, and keeps nothing.
-    fn load(&self, family: Family) -> (Option<NodesFile>, SavedTable) {
-        let Some(state_dir) = &self.options.state_dir else { return Default::default() };
+    fn load(&mut self, family: Family) -> (Option<NodesFile>, SavedTable) {
+        let before = self.ended.iter().position(|(ended, _)| *ended == family);
+        let before = before.map(|at| self.ended.swap_remove(at).1);
+        let Some(state_dir) = &self.options.state_dir else { return (None, before.unwrap_or_default()) };
         let name = match family {
             Family::V4 => "dht4",
             Family::V6 => "dht6",
         };
-        let mut saved = SavedTable::decode(&nodes::read(state_dir, name), family);
+        let mut saved = before.unwrap_or_else(|| SavedTable::decode(&nodes::read(state_dir, name), family));
         if self.options.read_only {
             return (None, saved.without_id());
         }

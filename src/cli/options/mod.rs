@@ -1,6 +1,8 @@
 //! What the user said: options, their values, and their checked form.
 
 pub mod args;
+pub(super) mod brief;
+mod choices;
 pub(super) mod config;
 pub(super) mod habits;
 pub(super) mod select;
