@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use btget::internals::bencode::{Value, decode, decode_prefix};
+use btget::internals::mse::{AnswerStep, Answerer, CallStep, Caller, Method, Methods};
 use btget::internals::dht::{Dht, DhtConfig, DhtHurry, DhtInput, DhtNeed, DhtOutput, Family, SavedTable};
 use btget::internals::ids::WireHash;
 use btget::internals::storage::{read_part_file, read_resume_data};
@@ -20,7 +21,7 @@ use btget::internals::wire::{
     ExtensionHandshake, Frame, Handshake, Limits, Message, PeerId, next_frame, piece_header,
 };
 use btget::metainfo::create::{Content, NewTorrent};
-use btget::metainfo::{Magnet, Metainfo};
+use btget::metainfo::{Magnet, Metainfo, WireHash};
 
 /// Panics if something is not as it must be.
 pub type Target = fn(&[u8]);
@@ -33,6 +34,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("lsd", lsd),
     ("magnet", magnet),
     ("metainfo", metainfo),
+    ("mse", mse),
     ("part_file", part_file),
     ("resume_data", resume_data),
     ("tracker_http", tracker_http),
@@ -41,6 +43,43 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ut_pex", ut_pex),
     ("wire", wire),
 ];
+
+/// Any bytes of the other side of an encrypted handshake, in parts of a length that the first byte says, after an honest beginning or none:
+/// both machines come to an end or want more, and neither takes a key that gives the secret away.
+pub fn mse(bytes: &[u8]) {
+    let Some((&first, bytes)) = bytes.split_first() else { return };
+    let (part, honest) = (usize::from(first >> 1) + 1, first & 1 == 1);
+    let torrent = WireHash([7; 20]);
+    let methods = Methods { plaintext: true, preferred: Method::Rc4 };
+    let mut rng = fastrand::Rng::with_seed(u64::from(first));
+    let (mut caller, key) = Caller::new(torrent, methods, vec![1; 68], &mut rng);
+    let mut answerer = Answerer::new(methods, fastrand::Rng::with_seed(3));
+    let mut begin = Vec::new();
+    if honest {
+        // Their own machines, as far as the question; then whatever follows.
+        if let Ok(AnswerStep::Send(answer)) = answerer.feed(&key)
+            && let Ok(CallStep::Send(ask)) = caller.feed(&answer)
+        {
+            begin = ask;
+        }
+    }
+    let all = [&begin[..begin.len().min(40)], bytes].concat();
+    for chunk in all.chunks(part) {
+        let mut step = answerer.feed(chunk);
+        loop {
+            step = match step {
+                Ok(AnswerStep::Send(_)) => answerer.feed(&[]),
+                Ok(AnswerStep::Which(_)) => answerer.resume(Some(torrent)),
+                Ok(AnswerStep::Need) => break,
+                Ok(AnswerStep::Done { .. }) | Err(_) => return,
+            };
+        }
+        match caller.feed(chunk) {
+            Ok(CallStep::Done { .. }) => return,
+            Ok(CallStep::Send(_) | CallStep::Need) | Err(_) => {}
+        }
+    }
+}
 
 /// Any bytes: decoding ends without a panic, spans tile the input, and every part of a value is a value by itself.
 pub fn bencode(bytes: &[u8]) {
