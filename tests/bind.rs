@@ -263,6 +263,7 @@ impl World {
         command.args(["--state-dir", "", "--json", "--events", "debug"]);
         command
             .args(["--tracker", &https_tracker(outside), "--tracker", &by_name])
+            .args(["--dht-bootstrap", &SocketAddr::new(outside, 6881).to_string()])
             .env("SSL_CERT_FILE", CERTIFICATE);
         command.args(bind.into_iter().flat_map(|bind| ["--bind", bind]));
         let mut btget = Process::start("btget", &mut command);
