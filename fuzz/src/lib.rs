@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use btget::internals::bencode::{Value, decode, decode_prefix};
-use btget::internals::mse::{AnswerStep, Answerer, CallStep, Caller, Method, Methods};
 use btget::internals::dht::{Dht, DhtConfig, DhtHurry, DhtInput, DhtNeed, DhtOutput, Family, SavedTable};
 use btget::internals::ids::WireHash;
+use btget::internals::mse::{AnswerStep, Answerer, CallStep, Caller, Method, Methods};
 use btget::internals::storage::{read_part_file, read_resume_data};
 use btget::internals::text::escape;
 use btget::internals::tracker;
@@ -21,7 +21,7 @@ use btget::internals::wire::{
     ExtensionHandshake, Frame, Handshake, Limits, Message, PeerId, next_frame, piece_header,
 };
 use btget::metainfo::create::{Content, NewTorrent};
-use btget::metainfo::{Magnet, Metainfo, WireHash};
+use btget::metainfo::{Magnet, Metainfo};
 
 /// Panics if something is not as it must be.
 pub type Target = fn(&[u8]);
