@@ -13,10 +13,11 @@ use serde_json::Value;
 
 use btget::metainfo::{Magnet, Metainfo};
 
-use support::clients::{Btget, Client, Libtorrent, is_in_path};
+use support::clients::{Btget, Client, Libtorrent, TRANSMISSION_PORT, Transmission, is_in_path};
 use support::events::{is, summary};
 use support::fixture::{Family, Fixture};
 use support::hub::Hub;
+use support::networks::{World, can_have_networks};
 use support::process::{Process, wait_until};
 use support::system::trial;
 
@@ -41,6 +42,11 @@ fn main() -> ExitCode {
     ];
     let mut trials: Vec<_> =
         tests.into_iter().map(|(name, possible, run)| trial(name, possible, run)).collect();
+    let with_aria2 = is_in_path("aria2c");
+    trials.push(trial("btget_finds_aria2c", with_aria2, finds_aria2));
+    let with_transmission = can_have_networks() && Client::Transmission.is_installed();
+    trials.push(trial("btget_and_transmission_find_one_another", with_transmission, transmission));
+    trials.push(trial("transmission_is_all_that_btgets_have_for_a_table", with_transmission, by_transmission));
     trials.push(trial("garbage_does_no_harm", true, garbage));
     trials.push(trial("nodes_of_the_torrent_are_asked", true, nodes_of_the_torrent));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -162,6 +168,62 @@ fn found_by_aria2() {
     let mut aria2 = Process::start("aria2c", &mut command);
     aria2.wait_for_line(&["SEED("]);
     fixture.assert_data_complete(&target);
+}
+
+fn finds_aria2() {
+    let fixture = fixture();
+    let hub = Hub::start(Family::V4, &[]);
+    let torrent = fixture.torrent();
+    let folder = fixture.full_folder("seed");
+    let mut command = support::clients::aria2_with_dht(torrent.to_str().unwrap(), &folder, hub.address);
+    let aria2 = Process::start("aria2c", &mut command);
+    wait_until(
+        "aria2c to announce",
+        || aria2.story(),
+        || (!hub.queries("announce_peer").is_empty()).then_some(()),
+    );
+    let target = fixture.empty_folder("target");
+    let mut leech = btget(&link(&fixture), Family::V4, &target, &[hub.address], &["--no-seed"]);
+    leech.wait_for_success();
+    fixture.assert_complete(&target);
+}
+
+/// On the second machine, which enters the DHT by this node: it takes no address of loopback for one.
+fn transmission_on(world: &World, fixture: &Fixture, node: &str) -> Process {
+    let mut by = std::process::Command::new("nsenter");
+    by.arg(world.machine(2).option());
+    let folder = fixture.empty_folder("transmission");
+    Transmission::start_with_dht(by, &fixture.torrent(), "10.1.0.2", &folder, node)
+}
+
+/// It announces itself to btget's node, which calls it then.
+fn transmission() {
+    let (world, fixture) = (World::new(), fixture());
+    let folder = fixture.full_folder("seed");
+    let options = ["--no-lsd", "--port", "6881", "--dht-bootstrap", "none"];
+    let mut seed = world.machine(1).btget(fixture.torrent(), &folder, &options);
+    seed.wait_for_event("seeding", |event| is(event, "seeding"));
+    let _transmission = transmission_on(&world, &fixture, "10.1.0.1 6881");
+    seed.wait_for_event("a connection", |event| {
+        is(event, "peer_handshake_complete") && event["address"].as_str().unwrap().starts_with("10.1.0.2:")
+    });
+    seed.wait_for_event("an announce", |event| is(event, "dht_announce") && event["nodes"] == 1);
+}
+
+fn by_transmission() {
+    let (world, fixture) = (World::new(), fixture());
+    let other = Fixture::single(20_000, NOBODY, 25);
+    let _transmission = transmission_on(&world, &other, "10.1.0.1 6881");
+    let folder = fixture.full_folder("seed");
+    let node = format!("10.1.0.2:{TRANSMISSION_PORT}");
+    let options = ["--no-lsd", "--port", "6881", "--dht-bootstrap", &node];
+    let mut seed = world.machine(1).btget(fixture.torrent(), &folder, &options);
+    wait_for_announce(&mut seed);
+    let target = fixture.empty_folder("target");
+    let options = ["--no-lsd", "--no-seed", "--dht-bootstrap", &node];
+    let mut leech = world.machine(3).btget(link(&fixture), &target, &options);
+    leech.wait_for_success();
+    fixture.assert_complete(&target);
 }
 
 /// Whoever has nothing but private torrents asks nobody, and answers nobody.

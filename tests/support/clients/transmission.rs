@@ -52,7 +52,25 @@ impl Transmission {
 
     /// By a command that runs the one that it is given, at this address, with peer exchange: for where nobody can talk to its RPC. It finds the
     /// torrent by itself.
-    pub fn start_by(mut by: Command, torrent: &Path, address: &str, folder: &Path) -> Process {
+    pub fn start_by(by: Command, torrent: &Path, address: &str, folder: &Path) -> Process {
+        Transmission::start_with(by, torrent, address, folder, &[("pex-enabled", json!(true))])
+    }
+
+    /// The same with a DHT, which it enters by this node, instead of peer exchange.
+    pub fn start_with_dht(by: Command, torrent: &Path, address: &str, folder: &Path, node: &str) -> Process {
+        let config = folder.join("transmission");
+        fs::create_dir_all(&config).unwrap();
+        fs::write(config.join("dht.bootstrap"), format!("{node}\n")).unwrap();
+        Transmission::start_with(by, torrent, address, folder, &[("dht-enabled", json!(true))])
+    }
+
+    fn start_with(
+        mut by: Command,
+        torrent: &Path,
+        address: &str,
+        folder: &Path,
+        wishes: &[(&str, Value)],
+    ) -> Process {
         let config = folder.join("transmission");
         let (watched, target) = (config.join("watched"), config.join("target"));
         fs::create_dir_all(&watched).unwrap();
@@ -60,13 +78,15 @@ impl Transmission {
         let mut settings = settings(Family::V4, free_port(), PEER_PORT, &target);
         for (key, value) in [
             ("bind-address-ipv4", json!(address)),
-            ("pex-enabled", json!(true)),
             ("rpc-enabled", json!(false)),
             ("start-added-torrents", json!(true)),
             ("watch-dir", json!(watched)),
             ("watch-dir-enabled", json!(true)),
         ] {
             settings[key] = value;
+        }
+        for (key, value) in wishes {
+            settings[*key] = value.clone();
         }
         fs::write(config.join("settings.json"), settings.to_string()).unwrap();
         by.args(["transmission-daemon", "--foreground", "--log-info", "--config-dir"]).arg(&config);
