@@ -203,7 +203,8 @@ const ROOMS: &[Room] = &[
         name: "lib",
         knows: &[
             "bencode", "bitfield", "blocks", "budget", "cli", "client", "dht", "event", "fetch", "finder",
-            "hash", "ids", "layout", "metainfo", "storage", "swarm", "text", "tracker", "wire",
+            "hash", "http", "ids", "layout", "metainfo", "mse", "storage", "swarm", "text", "tracker",
+            "wire",
         ],
         may: &[],
     },

@@ -46,7 +46,11 @@ fn main() -> ExitCode {
     trials.push(trial("btget_finds_aria2c", with_aria2, finds_aria2));
     let with_transmission = can_have_networks() && Client::Transmission.is_installed();
     trials.push(trial("btget_and_transmission_find_one_another", with_transmission, transmission));
-    trials.push(trial("transmission_is_all_that_btgets_have_for_a_table", with_transmission, by_transmission));
+    trials.push(trial(
+        "transmission_is_all_that_btgets_have_for_a_table",
+        with_transmission,
+        by_transmission,
+    ));
     trials.push(trial("garbage_does_no_harm", true, garbage));
     trials.push(trial("nodes_of_the_torrent_are_asked", true, nodes_of_the_torrent));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -14,6 +14,7 @@ use crate::ids::InfoHashes;
 mod table;
 mod verdict;
 mod wanted;
+mod words;
 
 pub use table::{Kind, Row, TABLE};
 pub use verdict::{Unfetched, Verdict};

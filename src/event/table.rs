@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::words::{packet_type, seconds};
 use super::{Direction, Encryption, FileStatus, PeersFound, Pieces, Severity, State, Verdict};
 use crate::text::{self, Rate, Size, Time, count, escape, percent};
 
@@ -490,17 +491,6 @@ events! {
             seconds(*elapsed)
         ),
     },
-}
-
-fn packet_type(packet: &serde_json::Value) -> String {
-    escape(packet.get("type").and_then(|kind| kind.as_str()).unwrap_or("message")).into_owned()
-}
-
-fn seconds(elapsed: f64) -> String {
-    match elapsed {
-        few if few < 10.0 => format!("{few:.1}s"),
-        many => Time(Duration::try_from_secs_f64(many).unwrap_or(Duration::MAX)).to_string(),
-    }
 }
 
 #[cfg(test)]

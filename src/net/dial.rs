@@ -19,7 +19,7 @@ use crate::wire::{HANDSHAKE_LENGTH, Handshake, ProtocolError};
 pub(crate) const MAX_CALL: Duration = Duration::from_secs(10);
 
 /// What a BitTorrent handshake begins with (BEP 3).
-const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
+const PROTOCOL: &[u8] = b"\x13BitTorrent protocol";
 
 /// What strangers say who take us for a web server.
 const HTTP_METHODS: [&[u8]; 4] = [b"GET ", b"POST", b"HEAD", b"OPTI"];
@@ -163,7 +163,8 @@ impl Dialer {
                 Way::Encrypted => {
                     let methods = self.secrecy.policy().methods();
                     let initial = ours.encode().to_vec();
-                    let called = secure::call(&mut stream, ours.info_hash, methods, initial).await;
+                    let called =
+                        secure::call(&mut stream, ours.info_hash, methods, initial, self.secrecy.rng()).await;
                     Some(called.map_err(|failed| {
                         again = failed.again;
                         failed.error
@@ -306,7 +307,7 @@ mod tests {
             Handshake { reserved: Reserved::FAST, info_hash: WireHash([1; 20]), peer_id: PeerId([2; 20]) };
         let began = Instant::now();
         let patience = Duration::from_millis(50);
-        let end = Dialer { bind: None, secrecy: Rc::new(Secrecy::new(EncryptionPolicy::Off)) }
+        let end = Dialer { bind: None, secrecy: Rc::new(Secrecy::new(EncryptionPolicy::Off, 1)) }
             .dial(silent.local_addr().unwrap(), patience, ours)
             .await;
         assert!(matches!(end, Err(DialError::Io(error)) if error.kind() == io::ErrorKind::TimedOut));

@@ -29,19 +29,31 @@ const MAX_ANSWERS: u32 = 200;
 const READ: usize = 2048;
 
 /// What all connections share about encryption.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Secrecy {
     policy: EncryptionPolicy,
     /// The torrents that may be asked for, by what stands for them in an encrypted handshake.
     torrents: RefCell<HashMap<Sha1, WireHash>>,
     ways: RefCell<Ways>,
     answers: RefCell<Answers>,
+    rng: RefCell<fastrand::Rng>,
 }
 
 impl Secrecy {
-    /// As the user wants it.
-    pub(crate) fn new(policy: EncryptionPolicy) -> Secrecy {
-        Secrecy { policy, ..Secrecy::default() }
+    /// As the user wants it. `seed` decides all random choices.
+    pub(crate) fn new(policy: EncryptionPolicy, seed: u64) -> Secrecy {
+        Secrecy {
+            policy,
+            torrents: RefCell::default(),
+            ways: RefCell::default(),
+            answers: RefCell::default(),
+            rng: RefCell::new(fastrand::Rng::with_seed(seed)),
+        }
+    }
+
+    /// What a handshake takes its keys and padding from.
+    pub(super) fn rng(&self) -> fastrand::Rng {
+        self.rng.borrow_mut().fork()
     }
 
     pub(super) fn policy(&self) -> EncryptionPolicy {
@@ -142,8 +154,8 @@ pub(super) async fn call(
     torrent: WireHash,
     methods: Methods,
     initial: Vec<u8>,
+    mut rng: fastrand::Rng,
 ) -> Result<Secured, CallFailed> {
-    let mut rng = fastrand::Rng::new();
     let (mut caller, first) = Caller::new(torrent, methods, initial, &mut rng);
     let done = call_by(stream, &mut caller, &first).await;
     done.map_err(|error| CallFailed { error, again: caller.may_be_misunderstood() })
@@ -175,7 +187,7 @@ pub(super) async fn answer(
     if !secrecy.may_answer(tokio::time::Instant::now().into_std(), address) {
         return Err(DialError::TooMany);
     }
-    let mut answerer = Answerer::new(secrecy.policy.methods(), fastrand::Rng::new());
+    let mut answerer = Answerer::new(secrecy.policy.methods(), secrecy.rng());
     let mut step = answerer.feed(begun)?;
     let mut buffer = [0; READ];
     loop {

@@ -109,7 +109,10 @@ impl Engine {
             DhtNetwork::new(dht_options, udp, identity.port, rng.u64(..), notify.clone())
         });
         let context = Context {
-            dialer: Dialer { bind: options.bind, secrecy: Rc::new(Secrecy::new(options.encryption)) },
+            dialer: Dialer {
+                bind: options.bind,
+                secrecy: Rc::new(Secrecy::new(options.encryption, rng.u64(..))),
+            },
             options,
             identity,
             disk,
