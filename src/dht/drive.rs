@@ -90,7 +90,7 @@ impl Dht {
         let may_begin = self.has_somebody_to_ask() && self.has_room_for_lookup();
         let lookups = self.schedule.next_due().filter(|_| may_begin);
         let own = self.own_lookup_due.filter(|_| may_begin).map(|due| {
-            let is_idle = self.lookups.is_empty() && lookups.is_none_or(|at| at > due);
+            let is_idle = self.lookups.is_empty() && !self.schedule.has_due(self.driven_at.max(due));
             if is_idle { due } else { due + OWN_LOOKUP_DELAY }
         });
         let waits = !self.pending_announces.is_empty()

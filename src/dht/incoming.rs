@@ -76,7 +76,10 @@ impl Dht {
         }
         if query.both {
             let other = self.config.family.other();
-            let nodes = response.nodes(other).map(|(_, address)| address).filter(|&node| is_reachable(node));
+            let nodes = response
+                .nodes(other)
+                .map(|(_, address)| address)
+                .filter(|&node| is_believable(node, query.to));
             let nodes: Vec<SocketAddr> = nodes.take(MAX_OTHER_NODES).collect();
             if !nodes.is_empty() {
                 self.outputs.push_back(DhtOutput::OtherFamily(nodes));

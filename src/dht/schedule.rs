@@ -89,6 +89,9 @@ pub(super) struct Schedule {
     starts: TokenBucket,
 }
 
+/// A torrent that has not been looked up for so long is looked up anew, as at the beginning, when it needs peers more than before.
+const RESTED: Duration = Duration::from_secs(5 * 60);
+
 /// By so much a torrent of each class gives precedence to those of the first: they come in turn, too, when there are many.
 const PRECEDENCE: [Duration; 3] = [Duration::ZERO, Duration::from_secs(60), Duration::from_secs(120)];
 
@@ -133,6 +136,7 @@ impl Schedule {
 
     /// A torrent is to be looked up from now on, or what is wanted for it has changed.
     pub(super) fn follow(&mut self, now: Instant, hash: WireHash, need: DhtNeed) {
+        let before = self.torrents.get(&hash).and_then(|torrent| torrent.due);
         self.set_due(hash, None);
         let torrent = self.torrents.entry(hash).or_insert_with(|| Followed {
             need,
@@ -146,11 +150,19 @@ impl Schedule {
             is_running: false,
             closest: Box::default(),
         });
-        if torrent.need.peers != need.peers {
+        // A need that comes and goes does not have it looked up more often than one that stays.
+        let is_rested = torrent.looked_up.is_none_or(|at| now.saturating_duration_since(at) >= RESTED);
+        if need.peers < torrent.need.peers && is_rested {
             torrent.in_row = torrent.in_row.min(1);
         }
+        let is_announced_anew = torrent.need.announce.is_none() && need.announce.is_some();
         torrent.need = need;
-        let due = if torrent.is_running { None } else { torrent.next_lookup(now) };
+        let is_to_be_repeated = (torrent.unanswered > 0 || torrent.thin > 0) && !is_announced_anew;
+        let due = match before.filter(|_| is_to_be_repeated) {
+            _ if torrent.is_running => None,
+            Some(before) => Some(before),
+            None => torrent.next_lookup(now),
+        };
         self.set_due(hash, due);
     }
 

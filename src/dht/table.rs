@@ -165,7 +165,7 @@ impl RoutingTable {
             let index = self.index(&node.id);
             if let Some(at) = self.place(index, &node) {
                 let bucket = &mut self.buckets[index];
-                bucket.waiting.retain(|other| other.address != node.address);
+                bucket.waiting.retain(|other| other.address != node.address && other.id != node.id);
                 if let Some(at) = at {
                     let old = bucket.nodes[at];
                     self.remove(&old.id, old.address);

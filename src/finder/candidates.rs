@@ -97,6 +97,11 @@ impl Candidates {
         true
     }
 
+    /// Whether it is one of them.
+    pub(super) fn knows(&self, address: SocketAddr) -> bool {
+        self.all.contains_key(&address)
+    }
+
     /// The next address to call, which then counts as being called.
     pub(super) fn take(&mut self, now: Instant) -> Option<SocketAddr> {
         let address = self.first_ready(now)?;

@@ -241,6 +241,11 @@ impl Finder {
         }
     }
 
+    /// Whether somebody who counts has told us of this address.
+    pub fn knows(&self, address: SocketAddr) -> bool {
+        self.candidates.knows(address)
+    }
+
     /// A call came to nothing. `is_connected`: the peer there has called us meanwhile, so that our call has failed says nothing about it.
     pub fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd, is_connected: bool) {
         self.half_open.remove(&address);

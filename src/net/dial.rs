@@ -1,5 +1,6 @@
 //! Calls to peers, calls from peers, and both sides of the handshake (BEP 3).
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -102,33 +103,49 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Calls `address`, which has so much time to answer, 10 s at the most; says our handshake and takes the peer's, for twice as long. A peer
-    /// that takes the call and then closes or is silent is called once more, in another way, if the user allows both.
+    /// Calls `address`, which has so much time to answer, 10 s at the most; says our handshake and takes the peer's, for as long again (twice
+    /// as long if there is one way only). A peer that takes the call and then closes or is silent is called once more, in another way, if the
+    /// user allows both and `is_wanted` still holds.
     pub(crate) async fn dial(
         &self,
         address: SocketAddr,
         patience: Duration,
         ours: Handshake,
+        is_wanted: &Cell<bool>,
     ) -> Result<Established, DialError> {
         let patience = patience.min(MAX_CALL);
+        // Who takes calls and is silent holds a place hardly longer than who does not take them.
         let (first, second) = self.secrecy.ways(address);
         let stream = self.connect(address, patience).await?;
-        let mut attempt = self.shake_hands(stream, first, patience, ours).await;
+        let limit = if second.is_some() { patience } else { 2 * patience };
+        let mut attempt = self.shake_hands(stream, first, limit, ours).await;
         let mut way = first;
         if let (Err(failed), Some(second)) = (&attempt, second)
             && failed.error.may_want_another_way()
         {
-            let stream = self.connect(address, patience).await?;
+            let stream = self.connect_again(address, patience, is_wanted).await?;
             attempt = self.shake_hands(stream, second, patience, ours).await;
             way = second;
         }
         if let Err(CallFailed { again: true, .. }) = &attempt {
-            let stream = self.connect(address, patience).await?;
+            let stream = self.connect_again(address, patience, is_wanted).await?;
             attempt = self.shake_hands(stream, way, patience, ours).await;
         }
         let established = attempt.map_err(|failed| failed.error)?;
         self.secrecy.has_worked(address, way);
         Ok(established)
+    }
+
+    async fn connect_again(
+        &self,
+        address: SocketAddr,
+        patience: Duration,
+        is_wanted: &Cell<bool>,
+    ) -> Result<TcpStream, DialError> {
+        match is_wanted.get() {
+            true => self.connect(address, patience).await,
+            false => Err(DialError::Unwanted("not to be called any more")),
+        }
     }
 
     async fn connect(&self, address: SocketAddr, patience: Duration) -> Result<TcpStream, DialError> {
@@ -148,13 +165,11 @@ impl Dialer {
         &self,
         mut stream: TcpStream,
         way: Way,
-        patience: Duration,
+        limit: Duration,
         ours: Handshake,
     ) -> Result<Established, CallFailed> {
-        // Who takes calls and is silent holds a place hardly longer than who does not take them.
-        let limit = (2 * patience).min(HANDSHAKE);
         let mut again = false;
-        let shaken = within(limit, async {
+        let shaken = within(limit.min(HANDSHAKE), async {
             let secured = match way {
                 Way::Plain => {
                     stream.write_all(&ours.encode()).await?;
@@ -308,7 +323,7 @@ mod tests {
         let began = Instant::now();
         let patience = Duration::from_millis(50);
         let end = Dialer { bind: None, secrecy: Rc::new(Secrecy::new(EncryptionPolicy::Off, 1)) }
-            .dial(silent.local_addr().unwrap(), patience, ours)
+            .dial(silent.local_addr().unwrap(), patience, ours, &Cell::new(true))
             .await;
         assert!(matches!(end, Err(DialError::Io(error)) if error.kind() == io::ErrorKind::TimedOut));
         assert!(began.elapsed() < HANDSHAKE / 2);

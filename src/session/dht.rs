@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::lookup_host;
@@ -74,7 +75,7 @@ struct Machine {
     dht: Dht,
     family: Family,
     address: SocketAddr,
-    file: Option<NodesFile>,
+    file: Option<Arc<NodesFile>>,
 }
 
 impl DhtNetwork {
@@ -88,6 +89,11 @@ impl DhtNetwork {
     ) -> DhtNetwork {
         let (machines, ended, followed) = (Vec::new(), Vec::new(), HashMap::new());
         DhtNetwork { options, udp, port, seed, notify, machines, ended, followed, next_save: None }
+    }
+
+    /// Whether other nodes get answers, so that peers may be told of this one.
+    pub(super) fn answers(&self) -> bool {
+        !self.options.read_only
     }
 
     /// What is wanted for a torrent may have changed; it learns how many nodes there are to ask.
@@ -123,7 +129,7 @@ impl DhtNetwork {
 
     /// Nobody needs it: no node is asked or answered any more.
     fn end(&mut self) {
-        self.save();
+        self.save_beside();
         let ended = self.machines.drain(..).map(|machine| (machine.family, machine.dht.save()));
         self.ended.extend(ended);
         self.next_save = None;
@@ -221,22 +227,27 @@ impl DhtNetwork {
         machines.chain(self.next_save).min()
     }
 
-    /// Keeps the nodes for the next session.
+    /// Keeps the nodes for the next session; blocks until they are written, a few KiB that are not synced.
     pub(super) fn save(&self) {
-        for Machine { dht, file, .. } in &self.machines {
-            if let Some(file) = file
-                && dht.num_nodes() > 0
-            {
-                // It is a help to the next session, and no need. A few KiB that nobody waits for on the disk.
-                let _ = file.replace(&dht.save().encode());
-            }
+        self.to_save().for_each(|(file, bytes)| save(&file, &bytes));
+    }
+
+    /// The same beside the loop.
+    fn save_beside(&self) {
+        for (file, bytes) in self.to_save() {
+            tokio::task::spawn_blocking(move || save(&file, &bytes));
         }
+    }
+
+    fn to_save(&self) -> impl Iterator<Item = (Arc<NodesFile>, Vec<u8>)> {
+        let known = self.machines.iter().filter(|machine| machine.dht.num_nodes() > 0);
+        known.filter_map(|Machine { dht, file, .. }| Some((file.clone()?, dht.save().encode())))
     }
 
     fn save_if_due(&mut self, now: Instant) {
         if self.next_save.is_some_and(|due| due <= now) {
             self.next_save = Some(now + SAVE_INTERVAL);
-            self.save();
+            self.save_beside();
         }
     }
 
@@ -260,11 +271,13 @@ impl DhtNetwork {
             };
             self.machines.push(Machine { dht: Dht::new(now, config, saved), family, address, file });
         }
+        // No two lives share a secret.
+        self.seed = fastrand::Rng::with_seed(self.seed).u64(..);
         self.next_save = Some(now + SAVE_INTERVAL);
     }
 
     /// What an earlier session has kept. One that runs beside another begins with the same nodes, but is one of its own, and keeps nothing.
-    fn load(&mut self, family: Family) -> (Option<NodesFile>, SavedTable) {
+    fn load(&mut self, family: Family) -> (Option<Arc<NodesFile>>, SavedTable) {
         let before = self.ended.iter().position(|(ended, _)| *ended == family);
         let before = before.map(|at| self.ended.swap_remove(at).1);
         let Some(state_dir) = &self.options.state_dir else { return (None, before.unwrap_or_default()) };
@@ -276,7 +289,7 @@ impl DhtNetwork {
         if self.options.read_only {
             return (None, saved.without_id());
         }
-        let file = NodesFile::claim(state_dir, name);
+        let file = NodesFile::claim(state_dir, name).map(Arc::new);
         if file.is_none() {
             saved = saved.without_id();
         }
@@ -295,6 +308,11 @@ impl DhtNetwork {
             look_up(named, self.notify.clone(), false);
         }
     }
+}
+
+fn save(file: &NodesFile, bytes: &[u8]) {
+    // It is a help to the next session, and no need.
+    let _ = file.replace(bytes);
 }
 
 /// Looks the names up beside the loop, all at once, and tells it what they mean.

@@ -308,7 +308,7 @@ fn dht_options(args: &Args, mode: &Mode, around: &Surroundings) -> Option<DhtOpt
         false => given.collect(),
     };
     // Who only wants to know what a torrent is has nothing to offer.
-    let read_only = *mode == Mode::Show;
+    let read_only = matches!(mode, Mode::Show | Mode::Plan);
     (!args.no_dht).then(|| DhtOptions { bootstrap, state_dir: state_dir(args, around), read_only })
 }
 

@@ -166,6 +166,17 @@ fn contact_that_is_lost_is_found_again_without_anybody_helping() {
 }
 
 #[test]
+fn more_torrents_at_the_start_than_are_looked_up_at_a_time_come_in_turn() {
+    let mut sim = network(7, 30);
+    let saved = sim.machines[20].dht.save().without_id();
+    let peer = sim.add(local(9), config(9), saved, &[]);
+    (1..=40).for_each(|number| sim.tell(peer, DhtInput::Follow { hash: hash(number), need: FOR_PEERS }));
+    // The simulator sees to it that no deadline has passed with nothing to be done.
+    sim.run(30 * SECOND);
+    assert!(sim.machines[peer].record.looked_up.len() >= 40);
+}
+
+#[test]
 fn a_run_without_contact_keeps_what_the_run_before_has_saved() {
     let sim = network(7, 30);
     let saved = sim.machines[20].dht.save();

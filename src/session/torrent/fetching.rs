@@ -1,7 +1,9 @@
 //! From a magnet link to a torrent: peers are asked what the torrent is (BEP 9), and go on with it once that is known.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -172,6 +174,10 @@ impl Torrent {
         let is_private = metainfo.private;
         self.tell(context, told);
         let own_trackers = is_private.then(|| self.tracker_tiers());
+        if is_private {
+            self.calls_wanted.replace(false);
+            self.calls_wanted = Rc::new(Cell::new(true));
+        }
         if let (Some(mut lobby), Some(check)) = (lobby, self.check_mut()) {
             if let Some(own_trackers) = own_trackers {
                 lobby.become_private(now, &own_trackers);

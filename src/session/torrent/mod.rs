@@ -19,6 +19,8 @@ mod table;
 mod trackers;
 mod webseeds;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -96,6 +98,8 @@ pub(crate) struct Torrent {
     readers: Readers,
     /// The transfer has been told of something, and not been asked yet what to do about it.
     has_input: bool,
+    /// Whether calls that are under way are to go on.
+    calls_wanted: Rc<Cell<bool>>,
     /// How many nodes of the DHT are known, if the torrent is looked up there.
     dht_nodes: Option<usize>,
 }
@@ -154,6 +158,7 @@ impl Torrent {
             run: RunCounters::default(),
             readers: Readers::default(),
             has_input: false,
+            calls_wanted: Rc::new(Cell::new(true)),
             dht_nodes: None,
             options,
         }

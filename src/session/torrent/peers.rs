@@ -15,6 +15,7 @@ use crate::metainfo::PeerAddress;
 use crate::net::dial::{DialError, Established, MAX_CALL};
 use crate::net::driver::{FromPeer, Incoming, Outgoing};
 use crate::session::context::Context;
+use crate::session::dht::DhtNetwork;
 use crate::session::packets::{handshake_packet, packet};
 use crate::session::{Notice, tell_not_established};
 use crate::swarm::{Hello, Input, Occupant, Swarm};
@@ -33,7 +34,7 @@ impl Torrent {
     /// What we offer the peers of this torrent: the fast extension (BEP 6), the extension protocol (BEP 10), and a node of the DHT (BEP 5).
     fn offer(&self, context: &Context) -> Reserved {
         let offer = Reserved::EXTENSION.with(Reserved::FAST);
-        match context.dht.is_some() && !self.is_private() {
+        match context.dht.as_ref().is_some_and(DhtNetwork::answers) && !self.is_private() {
             true => offer.with(Reserved::DHT),
             false => offer,
         }
@@ -55,8 +56,9 @@ impl Torrent {
         let (id, notify, dialer) = (self.id, context.notify.clone(), context.dialer.clone());
         let ours = self.handshake(context);
         let patience = self.finder().map_or(MAX_CALL, |finder| finder.patience(address));
+        let is_wanted = self.calls_wanted.clone();
         tokio::task::spawn_local(async move {
-            let end = dialer.dial(address, patience, ours).await;
+            let end = dialer.dial(address, patience, ours, &is_wanted).await;
             let _ = notify.send(Notice::Dialed(id, address, end));
         });
     }
@@ -127,6 +129,12 @@ impl Torrent {
                 let reason = "it is ourselves".to_owned();
                 self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, reason });
                 self.dial_ended(now, address, DialEnd::Own);
+            }
+            // It was being called when the torrent turned out to be private (BEP 27), and who has named it does not count any more.
+            Ok(_) if self.is_private() && !self.finder().is_some_and(|finder| finder.knows(address)) => {
+                let reason = "known from nobody who counts in a private torrent".to_owned();
+                self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, reason });
+                self.dial_ended(now, address, DialEnd::Failed);
             }
             Ok(established) => self.open(now, address, Direction::Out, established, Vec::new(), context),
             Err(error) => {
