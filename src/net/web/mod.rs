@@ -101,7 +101,7 @@ impl WebLink {
         });
         let fetcher = Fetcher::new(access, interrupt, orders, outbox);
         thread::Builder::new().name("btget-web".to_owned()).spawn(move || fetcher.run())?;
-        let driver = WebDriver { key, to_thread, outstanding: 0, wanted: 0, shared };
+        let driver = WebDriver::new(key, to_thread, shared);
         tokio::task::spawn_local(driver.drive(from_loop, from_thread, to_loop));
         Ok(WebLink { jobs, closed })
     }
@@ -126,10 +126,16 @@ struct WebDriver {
     outstanding: usize,
     /// Buffers that its job needs besides these.
     wanted: usize,
+    /// The thread has read what was not asked for, and waits for [`ToThread::GoOn`].
+    waste_waits: bool,
     shared: Rc<NetShared>,
 }
 
 impl WebDriver {
+    fn new(key: WebKey, to_thread: std::sync::mpsc::Sender<ToThread>, shared: Rc<NetShared>) -> WebDriver {
+        WebDriver { key, to_thread, outstanding: 0, wanted: 0, waste_waits: false, shared }
+    }
+
     async fn drive(
         mut self,
         mut jobs: Receiver<Job>,
@@ -143,11 +149,15 @@ impl WebDriver {
         tokio::pin!(turn);
         loop {
             let is_open = !shared.gate.is_closed();
-            if is_open && may_read && self.wants() {
-                self.grant();
+            while is_open && may_read && self.needs_turn() {
+                self.use_turn();
                 may_read = !shared.download.is_set();
             }
-            let needs = self.wants();
+            let needs = self.needs_turn();
+            if !needs && shared.download.is_set() {
+                // It gives up its place in the row: one that nobody takes would hold all who come behind it.
+                turn.set(shared.download.wait());
+            }
             tokio::select! {
                 job = jobs.recv() => {
                     // The session has closed it: the thread ends when it sees that.
@@ -170,8 +180,22 @@ impl WebDriver {
         }
     }
 
-    fn wants(&self) -> bool {
+    fn wants_buffers(&self) -> bool {
         self.wanted > 0 && self.outstanding < CREDIT
+    }
+
+    /// Whether the thread can do nothing, or will not for long, before it is its turn under the limit.
+    fn needs_turn(&self) -> bool {
+        self.waste_waits || self.wants_buffers()
+    }
+
+    /// Lets the thread read on. What it has read without being asked is charged already; it needs no buffers before it goes on.
+    fn use_turn(&mut self) {
+        if std::mem::take(&mut self.waste_waits) {
+            let _ = self.to_thread.send(ToThread::GoOn);
+        } else {
+            self.grant();
+        }
     }
 
     /// Gives the thread as many buffers as it may fill now.
@@ -194,14 +218,111 @@ impl WebDriver {
             }
             FromThread::Waste(bytes) => {
                 self.shared.download.spend(bytes as usize);
-                let _ = self.to_thread.send(ToThread::GoOn);
+                self.waste_waits = true;
                 FromWeb::Waste(self.key, bytes)
             }
             FromThread::Ended(end, spare) => {
                 self.shared.pool.put(spare);
-                (self.wanted, self.outstanding) = (0, 0);
+                (self.wanted, self.outstanding, self.waste_waits) = (0, 0, false);
                 FromWeb::Ended(self.key, end)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::ids::PeerKey;
+    use crate::layout::PieceIndex;
+    use crate::webseed::Fault;
+
+    const KEY: WebKey = WebKey { seed: PeerKey(1), number: 0 };
+    const RATE: u64 = 100_000;
+
+    /// A driver without its thread, and what it talks to.
+    struct Bench {
+        shared: Rc<NetShared>,
+        jobs: Sender<Job>,
+        orders: std::sync::mpsc::Receiver<ToThread>,
+        reports: Sender<FromThread>,
+        from_web: Receiver<FromWeb>,
+    }
+
+    impl Bench {
+        /// Drives a connection under a limit of [`RATE`].
+        fn start() -> Bench {
+            let shared = NetShared::new(Some(RATE), None);
+            let (to_thread, orders) = std::sync::mpsc::channel();
+            let (reports, from_thread) = mpsc::channel(REPORTS);
+            let (jobs, from_loop) = mpsc::channel(JOBS);
+            let (to_loop, from_web) = mpsc::channel(1024);
+            let driver = WebDriver::new(KEY, to_thread, shared.clone());
+            tokio::task::spawn_local(driver.drive(from_loop, from_thread, to_loop));
+            Bench { shared, jobs, orders, reports, from_web }
+        }
+
+        fn fetch(&self, blocks: u32) {
+            let block =
+                |number| Block { piece: PieceIndex(0), begin: number * BLOCK_LENGTH, length: BLOCK_LENGTH };
+            let job = Job { blocks: (0..blocks).map(block).collect(), parts: Vec::new() };
+            self.jobs.try_send(job).unwrap();
+        }
+
+        /// Buffers that have been given to the thread since the last call.
+        fn buffers(&self) -> Vec<BlockData> {
+            let buffers = self.orders.try_iter().filter_map(|order| match order {
+                ToThread::Buffers(buffers) => Some(buffers),
+                ToThread::Job(_) | ToThread::GoOn => None,
+            });
+            buffers.flatten().collect()
+        }
+
+        async fn end(&self, fault: Option<Fault>, spare: Vec<BlockData>) {
+            let fault = fault.map(|fault| (None, fault));
+            let end = JobEnd { fault, ignores_ranges: false, goes_on_at: None };
+            assert!(self.reports.send(FromThread::Ended(end, spare)).await.is_ok());
+        }
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        tokio::task::LocalSet::new().block_on(&runtime.unwrap(), test);
+    }
+
+    #[test]
+    fn a_job_that_ends_while_it_waits_for_its_turn_holds_up_nobody() {
+        run(async {
+            let bench = Bench::start();
+            bench.fetch(200);
+            sleep(Duration::from_millis(1)).await;
+            bench.end(Some(Fault::Broken("closed".to_owned())), bench.buffers()).await;
+            sleep(Duration::from_millis(1)).await;
+            let turn = timeout(Duration::from_secs(60), bench.shared.download.wait()).await;
+            assert!(turn.is_ok(), "the connection keeps a turn that it does not need");
+        });
+    }
+
+    #[test]
+    fn what_is_skipped_of_a_whole_file_keeps_to_the_limit() {
+        run(async {
+            let mut bench = Bench::start();
+            bench.fetch(1);
+            sleep(Duration::from_secs(1)).await;
+            let begin = tokio::time::Instant::now();
+            for _ in 0..20 {
+                assert!(bench.reports.send(FromThread::Waste(64 << 10)).await.is_ok());
+                while !bench.orders.try_iter().any(|order| matches!(order, ToThread::GoOn)) {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            }
+            let least = Duration::from_secs_f64(19.0 * 65536.0 / RATE as f64);
+            assert!(begin.elapsed() >= least, "{:?} instead of {least:?}", begin.elapsed());
+            assert!(matches!(bench.from_web.try_recv(), Ok(FromWeb::Waste(KEY, 65536))));
+        });
     }
 }
