@@ -11,7 +11,7 @@ use crate::check::{CheckOutcome, HashCheck};
 use crate::event::Verdict;
 use crate::layout::{FileIndex, Layout};
 use crate::metainfo::Metainfo;
-use crate::session::{verdict_of, wanted_pieces};
+use crate::session::{verdict_of, wanted_pieces, web_seed_urls};
 use crate::storage::claim::{Claim, Claims, Wanted};
 use crate::storage::outlook::Outlook;
 use crate::storage::resume::{self, PartialPiece, Vouched};
@@ -202,7 +202,7 @@ impl Planner {
                 .chain(users)
                 .map(|tier| tier.iter().map(shown).collect())
                 .collect(),
-            web_seeds: metainfo.url_list.iter().map(shown).collect(),
+            web_seeds: web_seed_urls(metainfo, options).iter().map(|seed| shown(&seed.url)).collect(),
             obstacles,
             have,
             wanted,

@@ -58,6 +58,13 @@ impl Limit {
         }
     }
 
+    /// So many bytes that were spent in advance did not go after all.
+    pub(crate) fn refund(&self, bytes: usize) {
+        if self.rate.is_some() {
+            self.tokens.set(self.tokens.get() + bytes as f64);
+        }
+    }
+
     /// Waits for a turn. May be given up at any time.
     pub(crate) async fn wait(&self) {
         let Some(rate) = self.rate else { return };

@@ -56,7 +56,7 @@ use torrent::{LastSaved, ReadMetadata, Synced, TakenSnapshot};
 pub use crate::swarm::{PeerFlags, PeerStatus};
 pub(crate) use engine::{Engine, NotStarted};
 pub(crate) use selection::wanted_pieces;
-pub(crate) use torrent::{PieceAccess, Torrent, choose, verdict_of, with_link};
+pub(crate) use torrent::{PieceAccess, Torrent, choose, verdict_of, web_seed_urls, with_link};
 
 /// What is asked about a torrent that may or may not be there, and the session's time.
 pub(crate) type Question = Box<dyn FnOnce(Instant, Option<&Torrent>) + Send>;

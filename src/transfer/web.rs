@@ -95,6 +95,11 @@ impl Transfer {
         self.web_seeds.iter_mut().for_each(|seeds| seeds.on_ended(now, key, end));
     }
 
+    /// A connection to a web seed brings nothing any more, by a defect of this program.
+    pub(crate) fn on_web_died(&mut self, now: Instant, key: WebKey) {
+        self.web_seeds.iter_mut().for_each(|seeds| seeds.on_died(now, key));
+    }
+
     /// A connection to a web seed could not be opened.
     pub(crate) fn on_web_not_opened(&mut self, now: Instant, key: WebKey, reason: &str) {
         self.web_seeds.iter_mut().for_each(|seeds| seeds.on_not_opened(now, key, reason));

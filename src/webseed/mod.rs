@@ -160,10 +160,12 @@ impl WebSeeds {
         names: RawNames,
         seeds: impl IntoIterator<Item = (PeerKey, SeedUrl)>,
     ) -> WebSeeds {
+        let nameless = Arc::new(urls::pieces_without_url(&layout, &names));
+        let without = |url: &SeedUrl| urls::is_by_name(url, &names).then(|| nameless.clone());
         let seeds: Vec<Seed> = seeds
             .into_iter()
             .take(MAX_WEB_SEEDS)
-            .map(|(key, url)| Seed::new(key, url, &layout, &names))
+            .map(|(key, url)| Seed::new(key, without(&url), url))
             .collect();
         let files = layout.files().iter().filter(|file| file.length > 0 && !file.pad).count();
         let is_short = layout.total() / (files.max(1) as u64) < SHORT_FILE && files > 1;
@@ -271,9 +273,9 @@ impl WebSeeds {
             let idle = idle.max_by_key(|(_, connection)| connection.goes_on_at.is_some());
             let (key, goes_on_at) = match idle {
                 Some((&key, connection)) => (key, connection.goes_on_at),
-                None if self.no_place_until.is_some() => continue,
                 None if !has_place(&seed.host) => {
-                    self.no_place_until = Some(now + NO_PLACE);
+                    // Others may be at hosts that have a place.
+                    self.no_place_until.get_or_insert(now + NO_PLACE);
                     continue;
                 }
                 None => (WebKey { seed: seed.key, number: seed.opened }, None),
@@ -328,6 +330,13 @@ impl WebSeeds {
         let fault = Some((None, Fault::Broken(reason.to_owned())));
         self.on_ended(now, key, &JobEnd { fault, ignores_ranges: false, goes_on_at: None });
         self.connections.remove(&key);
+    }
+
+    /// A connection brings nothing any more, by a defect of this program.
+    pub(crate) fn on_died(&mut self, now: Instant, key: WebKey) {
+        let fault = Some((None, Fault::Broken("its thread has panicked".to_owned())));
+        self.on_ended(now, key, &JobEnd { fault, ignores_ranges: false, goes_on_at: None });
+        self.close(key);
     }
 
     /// A block has come over this connection. False if it is not the next that was to come, so that something is wrong with this program.

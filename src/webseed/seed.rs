@@ -1,6 +1,7 @@
 //! One web seed: what it has, what is wrong with it, and when it is asked again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::job::{Fault, Get, Item, Manner, Part};
@@ -16,6 +17,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest pause after errors.
 const MAX_PAUSE: Duration = Duration::from_secs(600);
+
+/// A server that is busy and names a time is asked again after the usual pause all the same, up to so long: `Retry-After: 0` is no leave to storm it.
+const LEAST_BUSY: Duration = Duration::from_secs(30);
 
 /// From the second file in a row on that is not there, or not to be had, the seed is left alone for so long each time: one that has nothing at all is not
 /// asked for ten thousand files as fast as it can say no.
@@ -74,8 +78,12 @@ pub(super) struct Seed {
     pub cursor: u64,
     /// Connections that were opened.
     pub opened: u32,
-    /// What is not asked for. Bounded by the torrent's files and pieces.
+    /// Pieces that no URL leads to, the same for all seeds of the torrent; `None` if there is one for each.
+    without_url: Option<Arc<Bitfield>>,
+    /// What is not asked for besides, because of faults. Bounded by the torrent's files and pieces.
     marks: BTreeMap<Item, Mark>,
+    /// When the next mark ends, or earlier.
+    next_end: Option<Instant>,
     /// Nothing is asked of it before.
     paused_until: Option<Instant>,
     /// Errors in a row that were not about one file.
@@ -91,8 +99,9 @@ pub(super) struct Seed {
 }
 
 impl Seed {
-    pub(super) fn new(key: PeerKey, url: SeedUrl, layout: &Layout, names: &RawNames) -> Seed {
-        let mut seed = Seed {
+    /// A seed that may be asked for everything but the pieces `without_url`.
+    pub(super) fn new(key: PeerKey, without_url: Option<Arc<Bitfield>>, url: SeedUrl) -> Seed {
+        Seed {
             key,
             host: host_of(&url.url),
             is_aside: false,
@@ -100,7 +109,9 @@ impl Seed {
             is_starved: false,
             cursor: 0,
             opened: 0,
+            without_url,
             marks: BTreeMap::new(),
+            next_end: None,
             paused_until: None,
             failures: 0,
             misses: 0,
@@ -109,16 +120,7 @@ impl Seed {
             has_answered: false,
             bears: usize::MAX,
             url,
-        };
-        if !seed.url.is_by_piece() {
-            // What has no URL is not there.
-            for (file, extent) in (0..).map(FileIndex).zip(layout.files()) {
-                if extent.length > 0 && !extent.pad && url_of_file(&seed.url, names, file).is_none() {
-                    seed.mark(Item::File(file), None);
-                }
-            }
         }
-        seed
     }
 
     /// What a connection to it has to know.
@@ -140,16 +142,15 @@ impl Seed {
 
     /// When something changes by itself.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let marks = self.marks.values().filter_map(|mark| match mark.ends {
-            End::At(at) => Some(at),
-            End::Never | End::Past => None,
-        });
-        marks.chain(self.paused_until).filter(|_| !self.is_aside).min()
+        self.next_end.into_iter().chain(self.paused_until).filter(|_| !self.is_aside).min()
     }
 
     /// Ends the pauses that are over. True if other pieces may be asked of it than before.
     pub(super) fn end_pauses(&mut self, now: Instant) -> bool {
         self.paused_until = self.paused_until.filter(|&until| until > now);
+        if self.next_end.is_none_or(|next| next > now) {
+            return false;
+        }
         let mut has_changed = false;
         for mark in self.marks.values_mut() {
             if matches!(mark.ends, End::At(at) if at <= now) {
@@ -157,12 +158,18 @@ impl Seed {
                 has_changed = true;
             }
         }
+        let ends = self.marks.values().filter_map(|mark| match mark.ends {
+            End::At(at) => Some(at),
+            End::Never | End::Past => None,
+        });
+        self.next_end = ends.min();
         has_changed
     }
 
     /// The pieces that it may be asked for.
     pub(super) fn pieces(&self, layout: &Layout) -> Bitfield {
         let mut pieces = Bitfield::full(layout.num_pieces());
+        self.without_url.iter().for_each(|without| pieces.subtract(without));
         for (item, mark) in &self.marks {
             let gone = match *item {
                 _ if mark.ends == End::Past => 0..0,
@@ -179,6 +186,7 @@ impl Seed {
     /// Does not ask for something any more, or until then.
     pub(super) fn mark(&mut self, item: Item, until: Option<Instant>) {
         let failures = self.failures_of(item).saturating_add(1);
+        self.next_end = self.next_end.into_iter().chain(until).min();
         self.marks.insert(item, Mark { ends: until.map_or(End::Never, End::At), failures });
     }
 
@@ -241,8 +249,9 @@ impl Seed {
             }
             (Fault::Busy(seconds, reason), _) => {
                 self.note_failure(working);
+                let usual = pause(self.failures);
                 let pause =
-                    seconds.map_or_else(|| pause(self.failures), Duration::from_secs).max(FIRST_PAUSE);
+                    seconds.map_or(usual, |seconds| Duration::from_secs(seconds).max(usual.min(LEAST_BUSY)));
                 self.pause(now, pause);
                 nothing((!is_known).then(|| format!("{reason}: asked again in {} s", pause.as_secs())))
             }

@@ -6,8 +6,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::job::{Get, Item, Manner};
 use super::{SeedKind, SeedUrl};
+use crate::bitfield::Bitfield;
 use crate::ids::WireHash;
-use crate::layout::{Block, FileIndex, Layout};
+use crate::layout::{Block, FileIndex, Layout, PieceIndex};
 use crate::metainfo::RawNames;
 
 /// All but the unreserved characters of RFC 3986: some servers read more than these in a path, a `+` as a space above all.
@@ -23,25 +24,44 @@ pub(super) fn url_of_file(seed: &SeedUrl, names: &RawNames, file: FileIndex) -> 
     if names.is_single() && !is_folder {
         return Some(base.to_owned());
     }
-    let path = names.path(file);
-    if path.is_empty() != names.is_single() {
+    if !is_named(names, file) {
         return None;
     }
     let mut url = base.to_owned();
     if !is_folder {
         url.push('/');
     }
-    for (number, component) in std::iter::once(names.name()).chain(path).enumerate() {
-        // A server would take them for other folders than they are.
-        if matches!(component, b"" | b"." | b"..") {
-            return None;
-        }
+    for (number, component) in std::iter::once(names.name()).chain(names.path(file)).enumerate() {
         if number > 0 {
             url.push('/');
         }
         let _ = write!(url, "{}", percent_encode(component, RESERVED));
     }
     Some(url)
+}
+
+/// Whether the torrent's names lead to a file below a folder: not through components that a server would take for other folders than they are.
+fn is_named(names: &RawNames, file: FileIndex) -> bool {
+    let path = names.path(file);
+    let leads_elsewhere = |component: &[u8]| matches!(component, b"" | b"." | b"..");
+    path.is_empty() == names.is_single()
+        && !std::iter::once(names.name()).chain(path).any(|component| leads_elsewhere(component))
+}
+
+/// The pieces of files that no URL of BEP 19 leads to.
+pub(super) fn pieces_without_url(layout: &Layout, names: &RawNames) -> Bitfield {
+    let mut pieces = Bitfield::new(layout.num_pieces());
+    for (file, extent) in (0..).map(FileIndex).zip(layout.files()) {
+        if extent.length > 0 && !extent.pad && !is_named(names, file) {
+            pieces.extend(layout.pieces_of_file(file).map(PieceIndex));
+        }
+    }
+    pieces
+}
+
+/// Whether the URLs of a web seed are made of the torrent's names.
+pub(super) fn is_by_name(seed: &SeedUrl, names: &RawNames) -> bool {
+    !seed.is_by_piece() && (!names.is_single() || without_fragment(&seed.url).ends_with('/'))
 }
 
 /// The request for a run of bytes of one piece, with a web seed of BEP 17.
@@ -85,7 +105,6 @@ impl SeedUrl {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::PieceIndex;
     use crate::metainfo::Metainfo;
 
     fn names(info: &str) -> RawNames {

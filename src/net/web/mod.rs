@@ -26,6 +26,9 @@ pub(crate) use request::Access;
 /// Buffers that a connection has at a time: what is read while the loop is busy otherwise.
 const CREDIT: usize = 48;
 
+/// The same under a limit, until the first block of a job has come: what is paid for in advance is not lost to a server that never answers.
+const FIRST_CREDIT: usize = 2;
+
 /// Reports of a thread that may wait for its driver.
 const REPORTS: usize = 4;
 
@@ -41,13 +44,18 @@ pub(crate) enum FromWeb {
     Waste(WebKey, u64),
     /// Its job has ended.
     Ended(WebKey, JobEnd),
+    /// Its thread has panicked: it brings nothing any more.
+    Died(WebKey),
 }
 
 impl FromWeb {
     /// The connection that this comes from.
     pub(crate) fn key(&self) -> WebKey {
         match *self {
-            FromWeb::Blocks(key, _) | FromWeb::Waste(key, _) | FromWeb::Ended(key, _) => key,
+            FromWeb::Blocks(key, _)
+            | FromWeb::Waste(key, _)
+            | FromWeb::Ended(key, _)
+            | FromWeb::Died(key) => key,
         }
     }
 }
@@ -128,12 +136,22 @@ struct WebDriver {
     wanted: usize,
     /// The thread has read what was not asked for, and waits for [`ToThread::GoOn`].
     waste_waits: bool,
+    /// A block of the job has come.
+    has_brought: bool,
     shared: Rc<NetShared>,
 }
 
 impl WebDriver {
     fn new(key: WebKey, to_thread: std::sync::mpsc::Sender<ToThread>, shared: Rc<NetShared>) -> WebDriver {
-        WebDriver { key, to_thread, outstanding: 0, wanted: 0, waste_waits: false, shared }
+        WebDriver {
+            key,
+            to_thread,
+            outstanding: 0,
+            wanted: 0,
+            waste_waits: false,
+            has_brought: false,
+            shared,
+        }
     }
 
     async fn drive(
@@ -161,12 +179,16 @@ impl WebDriver {
             tokio::select! {
                 job = jobs.recv() => {
                     // The session has closed it: the thread ends when it sees that.
-                    let Some(job) = job else { return };
-                    self.wanted = job.blocks.len();
+                    let Some(job) = job else { return self.refund() };
+                    (self.wanted, self.has_brought) = (job.blocks.len(), false);
                     let _ = self.to_thread.send(ToThread::Job(job));
                 }
                 report = reports.recv() => {
-                    let Some(report) = report else { return };
+                    let Some(report) = report else {
+                        self.refund();
+                        let _ = to_loop.send(FromWeb::Died(self.key)).await;
+                        return;
+                    };
                     let said = self.on_report(report);
                     // The session may have ended; then nobody needs to know.
                     let _ = to_loop.send(said).await;
@@ -181,7 +203,16 @@ impl WebDriver {
     }
 
     fn wants_buffers(&self) -> bool {
-        self.wanted > 0 && self.outstanding < CREDIT
+        self.wanted > 0 && self.outstanding < self.credit()
+    }
+
+    fn credit(&self) -> usize {
+        if self.has_brought || !self.shared.download.is_set() { CREDIT } else { FIRST_CREDIT }
+    }
+
+    /// Nothing comes into the buffers that the thread has.
+    fn refund(&self) {
+        self.shared.download.refund(self.outstanding * BLOCK_LENGTH as usize);
     }
 
     /// Whether the thread can do nothing, or will not for long, before it is its turn under the limit.
@@ -201,7 +232,7 @@ impl WebDriver {
     /// Gives the thread as many buffers as it may fill now.
     fn grant(&mut self) {
         let turn = self.shared.download.turn() / BLOCK_LENGTH as usize;
-        let count = self.wanted.min(CREDIT - self.outstanding).min(turn.max(1));
+        let count = self.wanted.min(self.credit() - self.outstanding).min(turn.max(1));
         let buffers: Vec<BlockData> = (0..count).map(|_| self.shared.pool.take(BLOCK_LENGTH)).collect();
         self.shared.download.spend(count * BLOCK_LENGTH as usize);
         self.wanted -= count;
@@ -214,6 +245,7 @@ impl WebDriver {
         match report {
             FromThread::Blocks(blocks) => {
                 self.outstanding -= blocks.len().min(self.outstanding);
+                self.has_brought = true;
                 FromWeb::Blocks(self.key, blocks)
             }
             FromThread::Waste(bytes) => {
@@ -223,6 +255,7 @@ impl WebDriver {
             }
             FromThread::Ended(end, spare) => {
                 self.shared.pool.put(spare);
+                self.refund();
                 (self.wanted, self.outstanding, self.waste_waits) = (0, 0, false);
                 FromWeb::Ended(self.key, end)
             }
@@ -304,6 +337,38 @@ mod tests {
             sleep(Duration::from_millis(1)).await;
             let turn = timeout(Duration::from_secs(60), bench.shared.download.wait()).await;
             assert!(turn.is_ok(), "the connection keeps a turn that it does not need");
+        });
+    }
+
+    #[test]
+    fn a_server_that_never_answers_takes_nothing_of_the_limit() {
+        run(async {
+            let bench = Bench::start();
+            let begin = tokio::time::Instant::now();
+            for _ in 0..20 {
+                bench.fetch(48);
+                sleep(Duration::from_secs(1)).await;
+                let buffers = bench.buffers();
+                assert!(buffers.len() <= FIRST_CREDIT, "{} buffers before any answer", buffers.len());
+                bench.end(Some(Fault::Broken("no answer".to_owned())), buffers).await;
+            }
+            sleep(Duration::from_millis(1)).await;
+            let mut others = 0;
+            while begin.elapsed() < Duration::from_secs(30) {
+                bench.shared.download.wait().await;
+                bench.shared.download.spend(bench.shared.download.turn());
+                others += bench.shared.download.turn();
+            }
+            assert!(others > RATE as usize * 9, "{others} bytes in the last 10 s");
+        });
+    }
+
+    #[test]
+    fn a_thread_that_dies_is_told_of() {
+        run(async {
+            let Bench { reports, mut from_web, jobs: _jobs, .. } = Bench::start();
+            drop(reports);
+            assert!(matches!(from_web.recv().await, Some(FromWeb::Died(KEY))));
         });
     }
 

@@ -52,6 +52,7 @@ pub(crate) use fetching::{choose, with_link};
 pub(crate) use obstacles::verdict_of;
 pub(crate) use readers::PieceAccess;
 pub(super) use saving::{LastSaved, Synced, TakenSnapshot};
+pub(crate) use webseeds::web_seed_urls;
 
 /// A torrent.
 #[derive(Debug)]

@@ -3,27 +3,35 @@
 use std::time::Instant;
 
 use super::{Activity, Torrent};
+use crate::metainfo::Metainfo;
 use crate::net::web::{Access, FromWeb};
 use crate::session::context::Context;
+use crate::session::options::TorrentOptions;
 use crate::transfer::WebTask;
 use crate::webseed::{SeedKind, SeedUrl, WebSeeds};
 
-impl Torrent {
-    /// The web seeds that the torrent and the user give, those of the user first; none if the user wants none.
-    pub(super) fn new_web_seeds(&self, context: &mut Context) -> Option<WebSeeds> {
-        let metainfo = &self.on_disk.metainfo;
-        let seed = |url: &String, kind, is_users| SeedUrl { url: url.clone(), kind, is_users };
-        let mut urls: Vec<SeedUrl> = Vec::new();
-        if self.options.use_web_seeds {
-            let users = self.options.web_seeds.iter().map(|url| seed(url, SeedKind::Files, true));
-            let files = metainfo.url_list.iter().map(|url| seed(url, SeedKind::Files, false));
-            let pieces = metainfo.http_seeds.iter().map(|url| seed(url, SeedKind::Pieces, false));
-            for url in users.chain(files).chain(pieces) {
-                if !urls.iter().any(|other| (&other.url, other.kind) == (&url.url, url.kind)) {
-                    urls.push(url);
-                }
+/// The web seeds that the user and a torrent give, those of the user first, each once; none if the user wants none.
+pub(crate) fn web_seed_urls(metainfo: &Metainfo, options: &TorrentOptions) -> Vec<SeedUrl> {
+    let seed = |url: &String, kind, is_users| SeedUrl { url: url.clone(), kind, is_users };
+    let mut urls: Vec<SeedUrl> = Vec::new();
+    if options.use_web_seeds {
+        let users = options.web_seeds.iter().map(|url| seed(url, SeedKind::Files, true));
+        let files = metainfo.url_list.iter().map(|url| seed(url, SeedKind::Files, false));
+        let pieces = metainfo.http_seeds.iter().map(|url| seed(url, SeedKind::Pieces, false));
+        for url in users.chain(files).chain(pieces) {
+            if !urls.iter().any(|other| (&other.url, other.kind) == (&url.url, url.kind)) {
+                urls.push(url);
             }
         }
+    }
+    urls
+}
+
+impl Torrent {
+    /// The web seeds that are asked for data; `None` if there are none.
+    pub(super) fn new_web_seeds(&self, context: &mut Context) -> Option<WebSeeds> {
+        let metainfo = &self.on_disk.metainfo;
+        let urls = web_seed_urls(metainfo, &self.options);
         if urls.is_empty() {
             return None;
         }
@@ -74,6 +82,7 @@ impl Torrent {
                 }
             }
             FromWeb::Waste(key, bytes) => transfer.on_web_waste(key, bytes),
+            FromWeb::Died(key) => transfer.on_web_died(now, key),
             FromWeb::Ended(key, end) => transfer.on_web_ended(now, key, &end),
         }
         self.has_input = true;
