@@ -130,11 +130,15 @@ impl Swarm {
     /// A block of the first pieces that are missing of the window, if this peer should have it in a fraction of the time that those
     /// need who were asked for it.
     fn late_block(&mut self, now: Instant, key: PeerKey) -> Option<Block> {
-        let pieces = (URGENT / u64::from(self.config.layout.piece_length())).max(1) as usize;
-        let layout = &self.config.layout;
-        let requested = self.pieces.requested_in(layout, self.window.range(), pieces);
-        let tries: Vec<Block> = requested.take(MAX_LOOKED_AT).collect();
+        let tries = self.urgent_blocks();
         self.ask_too(now, key, END_GAME_GAIN, tries.into_iter())
+    }
+
+    /// The first blocks of the window that are asked for and not here.
+    pub(super) fn urgent_blocks(&self) -> Vec<Block> {
+        let pieces = (URGENT / u64::from(self.config.layout.piece_length())).max(1) as usize;
+        let requested = self.pieces.requested_in(&self.config.layout, self.window.range(), pieces);
+        requested.take(MAX_LOOKED_AT).collect()
     }
 }
 

@@ -338,6 +338,14 @@ impl Peer {
         bytes / self.window.expected_rate()
     }
 
+    /// Seconds until this block, which is in flight, may be expected, as far as can be told.
+    pub(super) fn block_seconds(&self, now: Instant, block: Block) -> f64 {
+        let before = self.in_flight.iter().take_while(|&&(other, _)| other != block).count();
+        let bytes = (before + 1) as f64 * f64::from(crate::layout::BLOCK_LENGTH);
+        let silence = now.saturating_duration_since(self.waiting_since).as_secs_f64();
+        (bytes / self.window.expected_rate()).max(silence / 2.0)
+    }
+
     /// Seconds until the last block in flight may be expected, as far as can be told.
     pub(super) fn queue_seconds(&self, now: Instant) -> f64 {
         let bytes: f64 = self.in_flight.len() as f64 * f64::from(crate::layout::BLOCK_LENGTH);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::begun::{Arrival, Sender};
+use super::requests::END_GAME_GAIN;
 use super::window::{Sent, Window};
 use super::{MAX_UNWRITTEN, Swarm};
 use crate::bitfield::Bitfield;
@@ -33,12 +34,21 @@ pub(super) struct WebSeed {
     pub in_flight: BTreeMap<Block, Sent>,
     /// How quickly it sends.
     window: Window,
+    /// When a block last came, or it was asked for something while it owed nothing.
+    waiting_since: Instant,
 }
 
 impl WebSeed {
     /// Whether it was asked for anything that has not come.
     pub(super) fn is_asked(&self) -> bool {
         !self.in_flight.is_empty()
+    }
+
+    /// Seconds until this block, which is in flight, may be expected, as far as can be told.
+    fn block_seconds(&self, now: Instant, block: Block) -> f64 {
+        let bytes = self.in_flight.range(..=block).count() as f64 * f64::from(BLOCK_LENGTH);
+        let silence = now.saturating_duration_since(self.waiting_since).as_secs_f64();
+        (bytes / self.window.expected_rate()).max(silence / 2.0)
     }
 
     /// Seconds until the last block in flight may be expected, as far as can be told.
@@ -67,10 +77,16 @@ impl Swarm {
             self.picker.on_leave(&seed.pieces, seed.counted_as_seed);
         }
         self.picker.on_join(&pieces);
-        let (in_flight, window) =
-            before.map_or_else(|| (BTreeMap::new(), Window::new(now)), |seed| (seed.in_flight, seed.window));
+        let (in_flight, window, waiting_since) = before.map_or_else(
+            || (BTreeMap::new(), Window::new(now), now),
+            |seed| (seed.in_flight, seed.window, seed.waiting_since),
+        );
         let counted_as_seed = pieces.is_full();
-        self.web_seeds.insert(key, WebSeed { number, pieces, counted_as_seed, in_flight, window });
+        let seed = WebSeed { number, pieces, counted_as_seed, in_flight, window, waiting_since };
+        self.web_seeds.insert(key, seed);
+        // It may not be asked any more for a piece that it was to fill alone.
+        self.pieces.release_exclusive(key);
+        self.wake_idle();
     }
 
     /// The web seed is not in use any more.
@@ -91,17 +107,40 @@ impl Swarm {
         if self.state != State::Started || self.is_complete() || self.unwritten() >= limit {
             return Vec::new();
         }
-        let begun = self.begun_start(key, wish).filter(|_| self.prefers_begun());
-        let start = begun.or_else(|| self.new_start(key, wish)).or_else(|| self.begun_start(key, wish));
-        let mut run = start.map_or_else(Vec::new, |piece| self.run_from(now, key, piece));
+        let mut run = if wish.until.is_none() { self.urgent_run(now, key) } else { Vec::new() };
+        if run.is_empty() {
+            let begun = self.begun_start(key, wish).filter(|_| self.prefers_begun());
+            let start = begun.or_else(|| self.new_start(key, wish)).or_else(|| self.begun_start(key, wish));
+            run = start.map_or_else(Vec::new, |piece| self.run_from(now, key, piece));
+        }
         if run.is_empty() && wish.until.is_none() {
             run = self.end_game_run(now, key);
         }
         if let Some(seed) = self.web_seeds.get_mut(&key) {
+            if seed.in_flight.is_empty() {
+                seed.waiting_since = now;
+            }
             let sent = seed.window.on_request(now);
             seed.in_flight.extend(run.iter().map(|&block| (block, sent)));
         }
         run
+    }
+
+    /// Where there is an order: the free blocks of the first piece of its window that is begun, or blocks that hold up its first pieces
+    /// though others were asked for them. Empty if a new piece comes before.
+    fn urgent_run(&mut self, now: Instant, key: PeerKey) -> Vec<Block> {
+        let window = self.window.range();
+        let Some(seed) = self.web_seeds.get(&key).filter(|_| !window.is_empty()) else { return Vec::new() };
+        let new = self.picker.first_open(&seed.pieces, window.clone()).filter(|_| !self.is_crowded());
+        let before = window.start..new.map_or(window.end, |piece| piece.0);
+        let mut begun = self.pieces.with_free_blocks_in(before, key);
+        if let Some(piece) = begun.find(|&piece| seed.pieces.contains(piece)) {
+            drop(begun);
+            return self.run_from(now, key, piece);
+        }
+        drop(begun);
+        let tries = self.urgent_blocks();
+        self.run_too(now, key, END_GAME_GAIN, tries)
     }
 
     /// Whether pieces that were left unfinished come before new ones: there are too many of them, or they are so long that several
@@ -178,25 +217,49 @@ impl Swarm {
         // What it is asked for besides comes over its other connections.
         let ours = f64::from(BLOCK_LENGTH) * END_GAME_BLOCKS / seed.window.expected_rate();
         let others = self.owed_by_slower(now, key, |seconds| ours < gain * seconds);
-        let mut owed: Vec<Block> = others.into_iter().flatten().collect();
-        owed.retain(|block| seed.pieces.contains(block.piece) && !seed.in_flight.contains_key(block));
-        owed.sort_unstable();
-        owed.dedup();
+        // Each source's last blocks first: what it sends next comes from it anyway.
+        let mut runs = others.into_iter().map(|owed| self.run_too(now, key, gain, owed));
+        runs.find(|run| !run.is_empty()).unwrap_or_default()
+    }
+
+    /// The first of these blocks that a web seed should have in a fraction of the time that all those need who were asked for it, and those
+    /// after it as long as each touches the one before and that holds for the whole run: it is asked for them, too.
+    fn run_too(&mut self, now: Instant, key: PeerKey, gain: f64, tries: Vec<Block>) -> Vec<Block> {
         let layout = self.config.layout.clone();
-        let end_of = |block: &Block| layout.block_offset(*block) + u64::from(block.length);
+        let begin_of = |block: &Block| layout.block_offset(*block);
+        let end_of = |block: &Block| begin_of(block) + u64::from(block.length);
+        let most = (RUN / u64::from(BLOCK_LENGTH)) as usize;
         let mut run: Vec<Block> = Vec::new();
-        for block in owed {
-            let follows = run.last().is_none_or(|last| end_of(last) == layout.block_offset(block));
-            let is_long = run.len() as u64 * u64::from(BLOCK_LENGTH) >= RUN;
-            if is_long || !follows || !self.pieces.request_too(&layout, block, key) {
-                match run.is_empty() {
-                    true => continue,
-                    false => break,
-                }
+        for block in tries {
+            let touches = |last: &Block| end_of(last) == begin_of(&block) || end_of(&block) == begin_of(last);
+            let is_taken = run.len() < most
+                && run.last().is_none_or(touches)
+                && self.is_quicker(now, key, gain, block, run.len() + 1)
+                && self.pieces.request_too(&layout, block, key);
+            match is_taken {
+                true => run.push(block),
+                false if run.is_empty() => {}
+                false => break,
             }
-            run.push(block);
         }
+        run.sort_unstable();
         run
+    }
+
+    /// Whether a web seed should have this block, with a run of so many, in a fraction of the time that those need who were asked for it.
+    fn is_quicker(&self, now: Instant, key: PeerKey, gain: f64, block: Block, blocks: usize) -> bool {
+        let Some(seed) = self.web_seeds.get(&key) else { return false };
+        let blocks = END_GAME_BLOCKS.max(blocks as f64);
+        let seconds = f64::from(BLOCK_LENGTH) * blocks / seed.window.expected_rate();
+        let is_slower = |other| {
+            let theirs = self.peers.get(&other).map(|peer| peer.block_seconds(now, block));
+            let theirs =
+                theirs.or_else(|| self.web_seeds.get(&other).map(|seed| seed.block_seconds(now, block)));
+            other != key && theirs.is_none_or(|theirs| seconds < gain * theirs)
+        };
+        seed.pieces.contains(block.piece)
+            && !seed.in_flight.contains_key(&block)
+            && self.pieces.requesters(&self.config.layout, block).all(is_slower)
     }
 
     /// The data of `block` have come from a web seed. Gives them back if they are of no use.
@@ -210,6 +273,7 @@ impl Swarm {
         let length = u64::from(block.length);
         let Some(seed) = self.web_seeds.get_mut(&key) else { return Some(data) };
         if let Some(sent) = seed.in_flight.remove(&block) {
+            seed.waiting_since = now;
             seed.window.on_block(now, sent, block.length);
         }
         let goes_on = seed.pieces.contains(block.piece);

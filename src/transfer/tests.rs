@@ -12,9 +12,9 @@ use crate::event::{Direction, Kind, Severity, State};
 use crate::finder::{Finder, Rules};
 use crate::hash::sha1;
 use crate::ids::{Counter, PeerKey, WireHash};
-use crate::layout::{Block, Layout};
+use crate::layout::{Block, Layout, PieceIndex};
 use crate::metainfo::Metainfo;
-use crate::swarm::{Hello, Input, Output, Swarm, SwarmConfig};
+use crate::swarm::{Hello, Input, Order, Output, Swarm, SwarmConfig};
 use crate::webseed::{Fault, Get, Item, Job, JobEnd, Manner, Part, SeedKind, SeedUrl, WebKey, WebSeeds};
 use crate::wire::{Message, PeerId, Reserved};
 
@@ -561,4 +561,44 @@ fn a_peer_and_a_web_seed_share_the_pieces() {
     let from_web: u64 = bench.log.iter().map(|(_, _, get)| get.range.end - get.range.start).sum();
     assert!(from_web > 16 * MIB && from_web < 64 * MIB, "{from_web}");
     assert!(bench.transfer.swarm().totals(bench.now).wasted < 4 * MIB);
+}
+
+#[test]
+fn in_order_a_web_seed_finishes_the_first_piece_that_a_peer_has_left() {
+    let torrent = torrent(&[64 * MIB], 1 << 20);
+    let mut bench = Bench::new(&torrent, &[("http://h/f", FILES)], |_, _| Reply::Good);
+    bench.transfer.handle(bench.now, Input::Order(Order::Sequential));
+    bench.transfer.handle(bench.now, Input::Enter(State::Paused));
+    let peer = connect_seed(&mut bench);
+    bench.transfer.handle(bench.now, Input::Enter(State::Started));
+    // The peer is asked before the web seed, and then chokes.
+    let mut asked = Vec::new();
+    while let Some(output) = bench.transfer.poll(bench.now) {
+        if let Output::Send(_, Message::Request(block)) = output {
+            asked.push(block);
+        }
+    }
+    assert!(asked.iter().any(|block| block.piece == PieceIndex(0)));
+    bench.transfer.handle(bench.now, Input::Message(peer, Message::Choke));
+    for block in asked {
+        bench.transfer.handle(bench.now, Input::Message(peer, Message::Reject(block)));
+    }
+    bench.perform();
+    let first = bench.running.values().next().expect("a run").job.blocks[0];
+    assert_eq!((first.piece, first.begin), (PieceIndex(0), 0));
+}
+
+#[test]
+fn a_host_without_a_place_keeps_no_other_from_being_asked() {
+    let torrent = torrent(&[64 * MIB], 256 << 10);
+    let urls = [("http://full/f", FILES), ("http://a/f", FILES), ("http://b/f", FILES)];
+    let mut bench = Bench::new(&torrent, &urls, |_, _| Reply::Good);
+    let mut opened = Vec::new();
+    while let Some(task) = bench.transfer.poll_web(bench.now, |host| host != "full") {
+        if let WebTask::Open(_, opening) = task {
+            opened.push(opening.host);
+        }
+    }
+    opened.sort();
+    assert_eq!(opened, ["a", "b"]);
 }
