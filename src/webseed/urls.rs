@@ -44,8 +44,7 @@ pub(super) fn url_of_file(seed: &SeedUrl, names: &RawNames, file: FileIndex) -> 
 fn is_named(names: &RawNames, file: FileIndex) -> bool {
     let path = names.path(file);
     let leads_elsewhere = |component: &[u8]| matches!(component, b"" | b"." | b"..");
-    path.is_empty() == names.is_single()
-        && !std::iter::once(names.name()).chain(path).any(|component| leads_elsewhere(component))
+    path.is_empty() == names.is_single() && !std::iter::once(names.name()).chain(path).any(leads_elsewhere)
 }
 
 /// The pieces of files that no URL of BEP 19 leads to.
