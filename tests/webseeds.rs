@@ -467,7 +467,10 @@ fn corrupt() {
     let item = Item { data: data.clone(), ..Item::new("f", 0) };
     let both = Torrent::new(vec![item], true, &[bad.url("/f"), good.url("/f")], &[]);
     both.download("another seed has it", &[]);
-    assert!(bad.asked().len() <= asked + 2, "what is corrupt is not asked for again");
+    // Before that is known, other parts of it may be asked for in any number of runs.
+    let holds = |asked: &&Asked| asked.range.is_none_or(|(from, to)| (from..to).contains(&500_000));
+    let asked = bad.asked().split_off(asked);
+    assert!(asked.iter().filter(holds).count() <= 1, "what is corrupt is asked for again: {asked:?}");
 }
 
 fn pads() {
