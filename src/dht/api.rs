@@ -153,8 +153,6 @@ pub enum DhtInput<'a> {
         /// Who says so: a vote. `None`: it is certain (a port mapping).
         from: Option<SocketAddr>,
     },
-    /// No bootstrap node could be named: they were asked for in vain.
-    BootstrapFailed,
     /// Good nodes of the other family, as its machine's [`super::Dht::good_nodes`] gives them: they are passed on to those who ask
     /// for both families (BEP 32, `want`). They take the place of those told before. Without them such a wish is met by half.
     OtherFamilyNodes(&'a [(NodeId, SocketAddr)]),
@@ -202,7 +200,8 @@ pub enum DhtOutput {
         /// How many are good by now.
         nodes: usize,
     },
-    /// Nobody answers: look up the bootstrap nodes, and give them as [`DhtInput::Node`].
+    /// Nobody answers: look up the bootstrap nodes, and give those that are found as [`DhtInput::Node`]. Asked again, later and later, as
+    /// long as nobody answers.
     Bootstrap,
     /// Nodes of the other family that were heard of (BEP 32), for its machine.
     OtherFamily(Vec<SocketAddr>),

@@ -165,7 +165,6 @@ impl Dht {
             }
             DhtInput::Unfollow(hash) => self.unfollow(hash),
             DhtInput::ExternalAddress { ip, from } => self.hear_external_address(now, ip, from),
-            DhtInput::BootstrapFailed => {}
             DhtInput::OtherFamilyNodes(nodes) => {
                 let usable = nodes.iter().filter(|(_, address)| self.config.family.other().has(address.ip()));
                 self.other_nodes = usable.take(MAX_SAVED_NODES).copied().collect();

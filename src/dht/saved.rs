@@ -38,6 +38,11 @@ mod flags {
 }
 
 impl SavedTable {
+    /// Whether it holds no node.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// The nodes alone, for a machine that is another node than the one that has saved them.
     #[must_use]
     pub fn without_id(self) -> SavedTable {

@@ -219,14 +219,13 @@ pub(crate) async fn answer(
         let policy = secrecy.policy();
         match way {
             Way::Plain if !policy.takes(way) => Err(DialError::Unwanted("calls without encryption")),
-            Way::Plain => read_rest(&mut stream, begun[..count].to_vec(), None, Encryption::None).await,
-            // What it is then is said as for anything else that is no handshake.
-            Way::Encrypted if !policy.takes(way) => {
-                read_rest(&mut stream, begun[..count].to_vec(), None, Encryption::None).await
-            }
-            Way::Encrypted => {
+            Way::Encrypted if policy.takes(way) => {
                 let secured = secure::answer(&mut stream, address, &begun[..count], secrecy).await?;
                 read_handshake(&mut stream, Some(secured)).await
+            }
+            // What calls encrypted though it is not wanted is told as anything else that is no handshake.
+            Way::Plain | Way::Encrypted => {
+                read_rest(&mut stream, begun[..count].to_vec(), None, Encryption::None).await
             }
         }
     })
@@ -285,7 +284,8 @@ async fn read_rest(
     }
 }
 
-async fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize, DialError> {
+/// One read; an error if the other side has closed.
+pub(super) async fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize, DialError> {
     match stream.read(buffer).await? {
         0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         count => Ok(count),

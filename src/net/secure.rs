@@ -5,10 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::dial::DialError;
+use super::dial::{DialError, read_some};
 use crate::address::Machine;
 use crate::hash::Sha1;
 use crate::ids::WireHash;
@@ -171,7 +171,7 @@ async fn call_by(stream: &mut TcpStream, caller: &mut Caller, first: &[u8]) -> R
                 stream.write_all(&bytes).await?;
                 count = 0;
             }
-            CallStep::Need => count = read(stream, &mut buffer).await?,
+            CallStep::Need => count = read_some(stream, &mut buffer).await?,
             CallStep::Done { ciphers, early } => return Ok(Secured { ciphers, early }),
         }
     }
@@ -197,7 +197,7 @@ pub(super) async fn answer(
                 answerer.feed(&[])?
             }
             AnswerStep::Need => {
-                let count = read(stream, &mut buffer).await?;
+                let count = read_some(stream, &mut buffer).await?;
                 answerer.feed(&buffer[..count])?
             }
             AnswerStep::Which(asked) => {
@@ -209,13 +209,6 @@ pub(super) async fn answer(
                 return Ok(Secured { ciphers, early });
             }
         };
-    }
-}
-
-async fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize, DialError> {
-    match stream.read(buffer).await? {
-        0 => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
-        count => Ok(count),
     }
 }
 

@@ -9,10 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::lookup_host;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::timeout;
 
+use super::names::addresses_of;
 use super::{Notice, Torrent};
 use crate::dht::{Dht, DhtConfig, DhtInput, DhtNeed, DhtOutput, Family, SavedTable};
 use crate::event::Kind;
@@ -20,9 +19,6 @@ use crate::ids::WireHash;
 use crate::metainfo::PeerAddress;
 use crate::net::udp::{Packet, UdpPort};
 use crate::storage::nodes::{self, NodesFile};
-
-/// How long the name of a node may be looked up.
-const LOOK_UP: Duration = Duration::from_secs(10);
 
 /// Addresses of one name that are asked.
 const MAX_OF_NAME: usize = 4;
@@ -59,12 +55,13 @@ pub(super) struct DhtNetwork {
     options: DhtOptions,
     udp: UdpPort,
     port: u16,
-    seed: u64,
+    /// Of which each machine gets a seed of its own, so that no two lives share a secret.
+    rng: fastrand::Rng,
     notify: UnboundedSender<Notice>,
     /// Empty while no torrent may use them.
     machines: Vec<Machine>,
-    /// What the machines knew that have ended.
-    ended: Vec<(Family, SavedTable)>,
+    /// What machines knew that have ended, until they begin again.
+    ended: Vec<Known>,
     /// What is wanted for which torrent.
     followed: HashMap<WireHash, DhtNeed>,
     next_save: Option<Instant>,
@@ -73,9 +70,22 @@ pub(super) struct DhtNetwork {
 #[derive(Debug)]
 struct Machine {
     dht: Dht,
-    family: Family,
+    /// Where packets come in.
     address: SocketAddr,
     file: Option<Arc<NodesFile>>,
+}
+
+/// What a machine begins with.
+#[derive(Debug)]
+struct Known {
+    family: Family,
+    table: SavedTable,
+    /// Where it is kept; `None`: nowhere.
+    file: Option<Arc<NodesFile>>,
+}
+
+fn family(address: SocketAddr) -> Family {
+    if address.is_ipv4() { Family::V4 } else { Family::V6 }
 }
 
 impl DhtNetwork {
@@ -88,7 +98,8 @@ impl DhtNetwork {
         notify: UnboundedSender<Notice>,
     ) -> DhtNetwork {
         let (machines, ended, followed) = (Vec::new(), Vec::new(), HashMap::new());
-        DhtNetwork { options, udp, port, seed, notify, machines, ended, followed, next_save: None }
+        let rng = fastrand::Rng::with_seed(seed);
+        DhtNetwork { options, udp, port, rng, notify, machines, ended, followed, next_save: None }
     }
 
     /// Whether other nodes get answers, so that peers may be told of this one.
@@ -96,12 +107,10 @@ impl DhtNetwork {
         !self.options.read_only
     }
 
-    /// What is wanted for a torrent may have changed; it learns how many nodes there are to ask.
-    pub(super) fn update(&mut self, now: Instant, torrent: &mut Torrent) {
+    /// What is wanted for a torrent may have changed.
+    pub(super) fn update(&mut self, now: Instant, torrent: &Torrent) {
         let name = torrent.info_hash().wire();
-        let need = torrent.dht_need(self.options.read_only);
-        torrent.set_dht_nodes(need.map(|_| self.num_nodes()));
-        let Some(need) = need else { return self.forget(now, name) };
+        let Some(need) = torrent.dht_need() else { return self.forget(now, name) };
         if self.followed.get(&name) == Some(&need) {
             return;
         }
@@ -129,9 +138,11 @@ impl DhtNetwork {
 
     /// Nobody needs it: no node is asked or answered any more.
     fn end(&mut self) {
-        self.save_beside();
-        let ended = self.machines.drain(..).map(|machine| (machine.family, machine.dht.save()));
-        self.ended.extend(ended);
+        self.ended.extend(self.machines.drain(..).map(|Machine { dht, address, file }| Known {
+            family: family(address),
+            table: dht.save(),
+            file,
+        }));
         self.next_save = None;
     }
 
@@ -148,13 +159,6 @@ impl DhtNetwork {
             if let Some(machine) = self.machine(address) {
                 machine.dht.handle(now, DhtInput::Node(address));
             }
-        }
-    }
-
-    /// None of the nodes to begin with has an address that can be reached.
-    pub(super) fn on_bootstrap_failed(&mut self, now: Instant) {
-        for machine in &mut self.machines {
-            machine.dht.handle(now, DhtInput::BootstrapFailed);
         }
     }
 
@@ -192,7 +196,7 @@ impl DhtNetwork {
                 tell(None, Kind::DhtStarted { address, nodes })
             }
             DhtOutput::Bootstrap => {
-                self.look_up_bootstrap();
+                look_up(self.options.bootstrap.clone(), &self.notify);
                 None
             }
             DhtOutput::OtherFamily(nodes) => {
@@ -216,9 +220,10 @@ impl DhtNetwork {
         }
     }
 
-    /// Nodes that are known, of both families.
-    fn num_nodes(&self) -> usize {
-        self.machines.iter().map(|machine| machine.dht.num_nodes()).sum()
+    /// How many nodes are known, of both families; `None` if the torrent is not looked up. Costs a look at all of them.
+    pub(super) fn nodes_for(&self, torrent: &Torrent) -> Option<usize> {
+        let is_followed = self.followed.contains_key(&torrent.info_hash().wire());
+        is_followed.then(|| self.machines.iter().map(|machine| machine.dht.num_nodes()).sum())
     }
 
     /// When [`DhtNetwork::poll`] has something to do though nothing happens.
@@ -229,25 +234,18 @@ impl DhtNetwork {
 
     /// Keeps the nodes for the next session; blocks until they are written, a few KiB that are not synced.
     pub(super) fn save(&self) {
-        self.to_save().for_each(|(file, bytes)| save(&file, &bytes));
-    }
-
-    /// The same beside the loop.
-    fn save_beside(&self) {
-        for (file, bytes) in self.to_save() {
-            tokio::task::spawn_blocking(move || save(&file, &bytes));
-        }
-    }
-
-    fn to_save(&self) -> impl Iterator<Item = (Arc<NodesFile>, Vec<u8>)> {
-        let known = self.machines.iter().filter(|machine| machine.dht.num_nodes() > 0);
-        known.filter_map(|Machine { dht, file, .. }| Some((file.clone()?, dht.save().encode())))
+        let running = self.machines.iter().map(|Machine { dht, file, .. }| (file, dht.save()));
+        let ended = self.ended.iter().map(|Known { table, file, .. }| (file, table.clone()));
+        running.chain(ended).for_each(|(file, table)| save(file.as_deref(), &table));
     }
 
     fn save_if_due(&mut self, now: Instant) {
         if self.next_save.is_some_and(|due| due <= now) {
             self.next_save = Some(now + SAVE_INTERVAL);
-            self.save_beside();
+            for Machine { dht, file, .. } in &self.machines {
+                let (file, table) = (file.clone(), dht.save());
+                tokio::task::spawn_blocking(move || save(file.as_deref(), &table));
+            }
         }
     }
 
@@ -259,89 +257,68 @@ impl DhtNetwork {
         if !self.machines.is_empty() {
             return;
         }
-        for (count, address) in self.udp.addresses().into_iter().enumerate() {
-            let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
-            let (file, saved) = self.load(family);
+        for address in self.udp.addresses() {
+            let Known { family, table, file } = self.load(family(address));
             let config = DhtConfig {
                 family,
                 read_only: self.options.read_only,
                 port: self.port,
                 bootstrap_wanted: !self.options.bootstrap.is_empty(),
-                seed: self.seed.wrapping_add(count as u64),
+                seed: self.rng.u64(..),
             };
-            self.machines.push(Machine { dht: Dht::new(now, config, saved), family, address, file });
+            self.machines.push(Machine { dht: Dht::new(now, config, table), address, file });
         }
-        // No two lives share a secret.
-        self.seed = fastrand::Rng::with_seed(self.seed).u64(..);
         self.next_save = Some(now + SAVE_INTERVAL);
     }
 
-    /// What an earlier session has kept. One that runs beside another begins with the same nodes, but is one of its own, and keeps nothing.
-    fn load(&mut self, family: Family) -> (Option<Arc<NodesFile>>, SavedTable) {
-        let before = self.ended.iter().position(|(ended, _)| *ended == family);
-        let before = before.map(|at| self.ended.swap_remove(at).1);
-        let Some(state_dir) = &self.options.state_dir else { return (None, before.unwrap_or_default()) };
+    /// What the machine knew that has ended, or an earlier session has kept. One that runs beside another begins with the same nodes, but is
+    /// one of its own, and keeps nothing.
+    fn load(&mut self, family: Family) -> Known {
+        if let Some(at) = self.ended.iter().position(|known| known.family == family) {
+            return self.ended.swap_remove(at);
+        }
+        let Some(state_dir) = &self.options.state_dir else {
+            return Known { family, table: SavedTable::default(), file: None };
+        };
         let name = match family {
             Family::V4 => "dht4",
             Family::V6 => "dht6",
         };
-        let mut saved = before.unwrap_or_else(|| SavedTable::decode(&nodes::read(state_dir, name), family));
-        if self.options.read_only {
-            return (None, saved.without_id());
+        let table = SavedTable::decode(&nodes::read(state_dir, name), family);
+        let file =
+            if self.options.read_only { None } else { NodesFile::claim(state_dir, name).map(Arc::new) };
+        match file {
+            Some(_) => Known { family, table, file },
+            None => Known { family, table: table.without_id(), file },
         }
-        let file = NodesFile::claim(state_dir, name).map(Arc::new);
-        if file.is_none() {
-            saved = saved.without_id();
-        }
-        (file, saved)
-    }
-
-    fn look_up_bootstrap(&self) {
-        look_up(self.options.bootstrap.clone(), self.notify.clone(), true);
     }
 
     fn ask_named_nodes(&self, torrent: &Torrent) {
         let named = torrent.dht_nodes().iter().take(MAX_NAMED);
         let named: Vec<PeerAddress> =
             named.filter_map(|(host, port)| PeerAddress::from_parts(host, *port)).collect();
-        if !named.is_empty() {
-            look_up(named, self.notify.clone(), false);
-        }
+        look_up(named, &self.notify);
     }
 }
 
-fn save(file: &NodesFile, bytes: &[u8]) {
-    // It is a help to the next session, and no need.
-    let _ = file.replace(bytes);
+/// It is a help to the next session, and no need.
+fn save(file: Option<&NodesFile>, table: &SavedTable) {
+    if let Some(file) = file.filter(|_| !table.is_empty()) {
+        let _ = file.replace(&table.encode());
+    }
 }
 
 /// Looks the names up beside the loop, all at once, and tells it what they mean.
-fn look_up(named: Vec<PeerAddress>, notify: UnboundedSender<Notice>, is_bootstrap: bool) {
-    tokio::task::spawn_local(async move {
-        let mut tasks = Vec::new();
-        for node in named {
-            match node {
-                PeerAddress::Ip(address) => tasks.push(Err(vec![address])),
-                PeerAddress::Name(host, port) => tasks.push(Ok(tokio::task::spawn_local(async move {
-                    match timeout(LOOK_UP, lookup_host((host, port))).await {
-                        Ok(Ok(addresses)) => addresses.take(MAX_OF_NAME).collect(),
-                        _ => Vec::new(),
-                    }
-                }))),
-            }
-        }
-        let mut is_any = false;
-        for task in tasks {
-            let addresses = match task {
-                Ok(task) => task.await.unwrap_or_default(),
-                Err(addresses) => addresses,
+fn look_up(named: Vec<PeerAddress>, notify: &UnboundedSender<Notice>) {
+    for node in named {
+        let notify = notify.clone();
+        tokio::task::spawn_local(async move {
+            let addresses = match node {
+                PeerAddress::Ip(address) => vec![address],
+                PeerAddress::Name(host, port) => addresses_of(host, port, MAX_OF_NAME).await,
             };
-            is_any |= !addresses.is_empty();
             // The session may be over.
             let _ = notify.send(Notice::Nodes(addresses));
-        }
-        if is_bootstrap && !is_any {
-            let _ = notify.send(Notice::BootstrapFailed);
-        }
-    });
+        });
+    }
 }

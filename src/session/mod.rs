@@ -18,6 +18,7 @@ mod context;
 mod dht;
 mod engine;
 mod local;
+mod names;
 mod packets;
 mod places;
 mod room;
@@ -134,8 +135,6 @@ pub(crate) enum Notice {
     Named(TorrentId, SocketAddr),
     /// Nodes of the DHT have these addresses, as their names say.
     Nodes(Vec<SocketAddr>),
-    /// None of the nodes that the DHT is to begin with can be found.
-    BootstrapFailed,
     /// A packet of local discovery has come.
     Heard(Vec<u8>, SocketAddr),
     /// A tracker has answered, or not, what was asked in a round.

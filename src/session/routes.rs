@@ -29,7 +29,14 @@ impl Engine {
                 let done = self.with(id, |torrent, context| torrent.check_again(now, pieces, context));
                 let _ = reply.send(done.is_some());
             }
-            Command::Ask(id, question) => question(now, self.torrents.get(&id)),
+            Command::Ask(id, question) => {
+                let mut torrent = self.torrents.get_mut(&id);
+                if let (Some(torrent), Some(dht)) = (&mut torrent, &self.context.dht) {
+                    // Counted for whoever looks, and not in each turn.
+                    torrent.set_dht_nodes(dht.nodes_for(torrent));
+                }
+                question(now, torrent.as_deref());
+            }
             Command::List(reply) => {
                 let _ = reply.send(self.torrents.values().map(Torrent::info_hash).collect());
             }
@@ -77,11 +84,6 @@ impl Engine {
             Notice::Nodes(addresses) => {
                 if let Some(dht) = &mut self.context.dht {
                     dht.on_nodes(now, &addresses);
-                }
-            }
-            Notice::BootstrapFailed => {
-                if let Some(dht) = &mut self.context.dht {
-                    dht.on_bootstrap_failed(now);
                 }
             }
             Notice::Heard(packet, source) => {

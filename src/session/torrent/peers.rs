@@ -1,10 +1,7 @@
 //! A torrent's connections: calls, handshakes, what peers send and what they are sent.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
-
-use tokio::net::lookup_host;
-use tokio::time::timeout;
+use std::time::Instant;
 
 use super::{Activity, Torrent};
 use crate::event::{Direction, Kind, Severity, State};
@@ -16,6 +13,7 @@ use crate::net::dial::{DialError, Established, MAX_CALL};
 use crate::net::driver::{FromPeer, Incoming, Outgoing};
 use crate::session::context::Context;
 use crate::session::dht::DhtNetwork;
+use crate::session::names::addresses_of;
 use crate::session::packets::{handshake_packet, packet};
 use crate::session::{Notice, tell_not_established};
 use crate::swarm::{Hello, Input, Occupant, Swarm};
@@ -23,9 +21,6 @@ use crate::wire::{Handshake, Limits, Message, Reserved};
 
 /// Peers that the user names while a torrent is checked; further ones are forgotten.
 const MAX_NAMED: usize = 200;
-
-/// How long a name may be looked up.
-const LOOK_UP: Duration = Duration::from_secs(10);
 
 /// Addresses of one name that are called.
 const MAX_OF_NAME: usize = 8;
@@ -208,8 +203,8 @@ impl Torrent {
         self.with_finder(|finder| finder.found(now, [address], Origin::User));
     }
 
-    /// Whether it is announced on the local network, if that is wanted at all.
-    pub(crate) fn is_local(&self) -> bool {
+    /// Whether others than its trackers may be told of it, if that is wanted at all: it is neither private (BEP 27) nor stopped.
+    pub(crate) fn is_told_of_openly(&self) -> bool {
         let state = self.lobby().map(Lobby::state).or_else(|| self.swarm().map(Swarm::state));
         self.goes_on() && !self.is_private() && state.is_some_and(|state| state != State::Stopped)
     }
@@ -241,9 +236,7 @@ impl Torrent {
         // One after the other: a link may name a hundred.
         tokio::task::spawn_local(async move {
             for (host, port) in names.into_iter().take(MAX_NAMED) {
-                let looked_up = timeout(LOOK_UP, lookup_host((host, port))).await;
-                let Ok(Ok(addresses)) = looked_up else { continue };
-                for address in addresses.take(MAX_OF_NAME) {
+                for address in addresses_of(host, port, MAX_OF_NAME).await {
                     // The session may be over.
                     let _ = notify.send(Notice::Named(id, address));
                 }

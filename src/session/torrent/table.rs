@@ -5,26 +5,22 @@ use std::time::Instant;
 
 use super::{Activity, Torrent};
 use crate::dht::{DhtAnnounce, DhtHurry, DhtNeed};
-use crate::event::State;
 use crate::finder::{Need, Origin};
 use crate::ids::PeerKey;
 use crate::lobby::Lobby;
 use crate::session::context::Context;
-use crate::swarm::Swarm;
 use crate::transfer::Transfer;
 use crate::wire::Message;
 use crate::wire::extended::{ExtensionHandshake, HANDSHAKE_ID};
 
 impl Torrent {
     /// What is wanted of the table; `None`: nothing, because the torrent is private (BEP 27), stopped, or being checked without peers.
-    /// A node that is `read_only` announces nothing.
-    pub(crate) fn dht_need(&self, read_only: bool) -> Option<DhtNeed> {
-        let state = self.lobby().map(Lobby::state).or_else(|| self.swarm().map(Swarm::state));
-        if !self.goes_on() || self.is_private() || state.is_none_or(|state| state == State::Stopped) {
+    pub(crate) fn dht_need(&self) -> Option<DhtNeed> {
+        if !self.is_told_of_openly() {
             return None;
         }
         // While it is not known what the torrent is, it may be private; and who wants no more than that has nothing to offer.
-        let is_announced = !read_only && !self.options.metadata_only && !self.is_fetching();
+        let is_announced = !self.options.metadata_only && !self.is_fetching();
         let is_seed =
             matches!(&self.activity, Activity::Running { transfer, .. } if transfer.swarm().have().is_full());
         let announce = is_announced.then_some(DhtAnnounce { seed: is_seed, implied_port: false });
