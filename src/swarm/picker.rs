@@ -255,21 +255,21 @@ impl Picker {
         })
     }
 
-    /// Pieces that may be picked, of `pieces`, each the next of the one before: `most` of them, or the most that there are in a row. Looks from
-    /// `from` on, and, without `until`, from the beginning after that. Those of `window` come first.
-    pub(super) fn run(
+    /// The first of the pieces that may be picked, of `pieces`, each the next of the one before: of `most` of them, or the most that there are in
+    /// a row. Looks from `from` on, and, without `until`, from the beginning after that. The first one of `window` comes before.
+    pub(super) fn run_start(
         &mut self,
         pieces: &Bitfield,
         from: u32,
         until: Option<u32>,
         most: u32,
         window: Range<u32>,
-    ) -> Option<Range<u32>> {
+    ) -> Option<PieceIndex> {
         let end = until.unwrap_or(pieces.len());
         if until.is_none()
             && let Some(first) = self.first_open(pieces, window)
         {
-            return Some(self.row_at(first.0, pieces, end, most, |_| true));
+            return Some(first);
         }
         let class = self.draw_class() as u8;
         let is_of_class = |picker: &Picker, piece: u32| picker.class[piece as usize] == class;
@@ -283,6 +283,7 @@ impl Picker {
         // The class that was drawn has nothing for this web seed: whatever there is.
         row.or_else(|| self.longest_row(pieces, from..end, most, |_| true))
             .or_else(|| until.is_none().then(|| self.longest_row(pieces, 0..end, most, |_| true))?)
+            .map(|row| PieceIndex(row.start))
     }
 
     /// The first row of `most` such pieces in `range`, or the longest.

@@ -1,5 +1,6 @@
 //! Which block to ask a peer for next.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::{MAX_UNWRITTEN, Swarm};
@@ -130,9 +131,9 @@ impl Swarm {
         let gain = self.end_game_gain()?;
         let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
         let ours = peer.queue_seconds_with_one_more();
-        let others = self.owed_by_slower(now, key, |seconds| ours < gain * seconds);
-        let tries = others.into_iter().flatten().filter(|block| peer.pieces.contains(block.piece));
-        let tries: Vec<Block> = tries.take(64).collect();
+        let others = self.slower_sources(now, key, |seconds| ours < gain * seconds);
+        let owed = others.into_iter().flat_map(|other| self.owed_by(other));
+        let tries: Vec<Block> = owed.filter(|block| peer.pieces.contains(block.piece)).take(64).collect();
         self.ask_too(now, key, gain, tries.into_iter())
     }
 
@@ -147,26 +148,28 @@ impl Swarm {
         Some(if crowded || self.picker.is_empty() { END_GAME_GAIN } else { WAITING_GAIN })
     }
 
-    /// The blocks that peers and web seeds were asked for, but `key`, each source's from the last to the first, and the slowest source
-    /// first: of those whose time for all of it is slow enough.
-    pub(super) fn owed_by_slower(
+    /// Peers and web seeds, but `key`, that owe us something, the slowest first: of those whose time for all of it is slow enough.
+    pub(super) fn slower_sources(
         &self,
         now: Instant,
         key: PeerKey,
         is_slower: impl Fn(f64) -> bool,
-    ) -> Vec<Vec<Block>> {
+    ) -> Vec<PeerKey> {
         let peers = self.peers.values().filter(|other| other.key != key && !other.in_flight.is_empty());
         let peers = peers.map(|other| (other.key, other.queue_seconds(now)));
         let seeds = self.web_seeds.iter().filter(|&(&other, seed)| other != key && seed.is_asked());
         let seeds = seeds.map(|(&other, seed)| (other, seed.queue_seconds(now)));
         let mut others: Vec<_> = peers.chain(seeds).filter(|&(_, seconds)| is_slower(seconds)).collect();
         others.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let blocks = |(key, _)| match (self.peers.get(&key), self.web_seeds.get(&key)) {
-            (Some(peer), _) => peer.in_flight.iter().rev().map(|&(block, _)| block).collect(),
-            (_, Some(seed)) => seed.in_flight.keys().rev().copied().collect(),
-            (None, None) => Vec::new(),
-        };
-        others.into_iter().map(blocks).collect()
+        others.into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// The blocks that a peer or a web seed was asked for, from the last to the first.
+    pub(super) fn owed_by(&self, source: PeerKey) -> impl Iterator<Item = Block> {
+        let peer = self.peers.get(&source).into_iter();
+        let seed = self.web_seeds.get(&source).into_iter();
+        let of_peer = peer.flat_map(|peer| peer.in_flight.iter().rev().map(|&(block, _)| block));
+        of_peer.chain(seed.flat_map(|seed| seed.in_flight.keys().rev().copied()))
     }
 
     /// The first of these blocks that a peer should have in a fraction of the time that all those need who were asked for it: it is
@@ -180,15 +183,21 @@ impl Swarm {
     ) -> Option<Block> {
         let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
         let ours = peer.queue_seconds_with_one_more();
-        let is_slower = |other| {
-            let seconds = self.peers.get(&other).map(|peer| peer.queue_seconds(now));
-            let seconds = seconds.or_else(|| self.web_seeds.get(&other).map(|seed| seed.queue_seconds(now)));
+        // Of a web seed it takes a look at all that it owes: once for all the blocks.
+        let mut of_seeds = BTreeMap::new();
+        let mut is_slower = |other| {
+            let seconds = match self.peers.get(&other) {
+                Some(peer) => Some(peer.queue_seconds(now)),
+                None => *of_seeds
+                    .entry(other)
+                    .or_insert_with(|| self.web_seeds.get(&other).map(|seed| seed.queue_seconds(now))),
+            };
             other != key && seconds.is_none_or(|seconds| ours < gain * seconds)
         };
         let layout = &self.config.layout;
         tries.find(|&block| {
             peer.pieces.contains(block.piece)
-                && self.pieces.requesters(layout, block).all(is_slower)
+                && self.pieces.requesters(layout, block).all(&mut is_slower)
                 && self.pieces.request_too(layout, block, key)
         })
     }

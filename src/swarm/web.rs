@@ -109,8 +109,11 @@ impl Swarm {
         }
         let mut run = if wish.until.is_none() { self.urgent_run(now, key) } else { Vec::new() };
         if run.is_empty() {
-            let begun = self.begun_start(key, wish).filter(|_| self.prefers_begun());
-            let start = begun.or_else(|| self.new_start(key, wish)).or_else(|| self.begun_start(key, wish));
+            let begun = self.begun_start(key, wish);
+            let start = match self.prefers_begun() {
+                true => begun.or_else(|| self.new_start(key, wish)),
+                false => self.new_start(key, wish).or(begun),
+            };
             run = start.map_or_else(Vec::new, |piece| self.run_from(now, key, piece));
         }
         if run.is_empty() && wish.until.is_none() {
@@ -172,8 +175,7 @@ impl Swarm {
         let pieces = (RUN.div_ceil(piece_length) as u32).max(1);
         let seed = self.web_seeds.get(&key)?;
         let (from, until, window) = (piece_at(wish.from), wish.until.map(piece_at), self.window.range());
-        let found = self.picker.run(&seed.pieces, from, until, pieces, window)?;
-        Some(PieceIndex(found.start))
+        self.picker.run_start(&seed.pieces, from, until, pieces, window)
     }
 
     /// A run of free blocks that begins in this piece, and goes on as long as they follow one another.
@@ -216,9 +218,12 @@ impl Swarm {
         let Some(seed) = self.web_seeds.get(&key) else { return Vec::new() };
         // What it is asked for besides comes over its other connections.
         let ours = f64::from(BLOCK_LENGTH) * END_GAME_BLOCKS / seed.window.expected_rate();
-        let others = self.owed_by_slower(now, key, |seconds| ours < gain * seconds);
+        let others = self.slower_sources(now, key, |seconds| ours < gain * seconds);
         // Each source's last blocks first: what it sends next comes from it anyway.
-        let mut runs = others.into_iter().map(|owed| self.run_too(now, key, gain, owed));
+        let mut runs = others.into_iter().map(|other| {
+            let owed = self.owed_by(other).collect();
+            self.run_too(now, key, gain, owed)
+        });
         runs.find(|run| !run.is_empty()).unwrap_or_default()
     }
 
