@@ -37,6 +37,19 @@ impl Subnet {
     }
 }
 
+/// Whether somebody at `source` can know of a machine at `ip`, both canonical: inner addresses mean something to those who are inside alone,
+/// and those of a machine to itself. Else a stranger could have us call into our own network.
+pub(crate) fn may_name(source: IpAddr, ip: IpAddr) -> bool {
+    if ip.is_loopback() { source.is_loopback() } else { !is_inner(ip) || is_inner(source) }
+}
+
+/// Whether a client can be called there: a port of one machine.
+pub(crate) fn is_callable(address: SocketAddr) -> bool {
+    let ip = address.ip();
+    let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast
+}
+
 /// Whether an address is of this machine or of a network that the outside does not reach, in whatever clothes it comes.
 pub(crate) fn is_inner(address: IpAddr) -> bool {
     match address {

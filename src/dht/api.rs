@@ -57,6 +57,12 @@ impl Family {
         Some(SocketAddr::new(ip, u16::from_be_bytes(*port)))
     }
 
+    /// Reads a node: its id and its address.
+    pub(super) fn read_node(self, bytes: &[u8]) -> Option<(NodeId, SocketAddr)> {
+        let (id, address) = bytes.split_at_checked(NodeId::LENGTH)?;
+        Some((NodeId::read(id)?, self.read_address(address)?))
+    }
+
     /// Reads an address without its port.
     pub(super) fn read_ip(self, bytes: &[u8]) -> Option<IpAddr> {
         match self {
@@ -78,6 +84,12 @@ pub(super) fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
 pub(super) fn write_address(address: SocketAddr, out: &mut Vec<u8>) {
     write_ip(address.ip(), out);
     out.extend(address.port().to_be_bytes());
+}
+
+/// Appends the bytes of a node: its id and its address.
+pub(super) fn write_node(&(id, address): &(NodeId, SocketAddr), out: &mut Vec<u8>) {
+    out.extend(id.0);
+    write_address(address, out);
 }
 
 /// What does not change in the life of a machine.

@@ -2,13 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::address::is_inner;
+use crate::address::may_name;
 
 /// Whether an address that somebody names can be somebody else's whom we may send to: of a port, of one machine, and not of an inner
 /// network that the one who names it is outside of.
 pub(super) fn is_believable(address: SocketAddr, from: SocketAddr) -> bool {
-    let (ip, from) = (address.ip(), from.ip());
-    is_reachable(address) && (!is_inner(ip) || is_inner(from)) && (!ip.is_loopback() || from.is_loopback())
+    is_reachable(address) && may_name(from.ip(), address.ip())
 }
 
 /// Whether anybody can be at the address.

@@ -80,19 +80,18 @@ impl Dht {
         self.ask_for_lookups(now);
         self.keep_up_table(now);
         self.finish_lookups(now);
+        self.next_due = self.find_next_due();
     }
 
     /// When to call [`Dht::poll`] though nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
-        if !self.outputs.is_empty() {
-            return Some(self.driven_at);
-        }
+        if self.outputs.is_empty() { self.next_due } else { Some(self.driven_at) }
+    }
+
+    pub(super) fn find_next_due(&self) -> Option<Instant> {
         let may_begin = self.has_somebody_to_ask() && self.has_room_for_lookup();
         let lookups = self.schedule.next_due().filter(|_| may_begin);
-        let own = self.own_lookup_due.filter(|_| may_begin).map(|due| {
-            let is_idle = self.lookups.is_empty() && !self.schedule.has_due(self.driven_at.max(due));
-            if is_idle { due } else { due + OWN_LOOKUP_DELAY }
-        });
+        let own = self.own_lookup_at(self.driven_at).filter(|_| may_begin);
         let waits = !self.pending_announces.is_empty()
             || !self.contact.to_ask.is_empty()
             || self.lookups.values().any(|lookup| lookup.is_stirred);
@@ -100,6 +99,13 @@ impl Dht {
         let upkeep = self.table.next_due().map(|at| at.max(self.next_check));
         let others = [self.queries.next_due(), self.contact.next_due(), lookups, own, budget, upkeep];
         others.into_iter().flatten().min()
+    }
+
+    /// When our own id is looked up: torrents that are due by then come before, but not for long.
+    fn own_lookup_at(&self, now: Instant) -> Option<Instant> {
+        let due = self.own_lookup_due?;
+        let is_idle = self.lookups.is_empty() && !self.schedule.has_due(now.max(due));
+        Some(if is_idle { due } else { due + OWN_LOOKUP_DELAY })
     }
 
     fn has_somebody_to_ask(&self) -> bool {
@@ -140,10 +146,9 @@ impl Dht {
             let lookup = self.begin_lookup(now, kind, target, start.is_urgent);
             lookup.begin_with(start.closest);
         }
-        let is_own_due = self.own_lookup_due.is_some_and(|at| at <= now);
-        let is_idle = self.lookups.is_empty() && !self.schedule.has_due(now);
-        let is_patient = self.own_lookup_due.is_some_and(|at| at + OWN_LOOKUP_DELAY > now);
-        if is_own_due && (is_idle || !is_patient) && self.has_somebody_to_ask() && self.has_room_for_lookup()
+        if self.own_lookup_at(now).is_some_and(|at| at <= now)
+            && self.has_somebody_to_ask()
+            && self.has_room_for_lookup()
         {
             self.own_lookup_due = None;
             self.begin_lookup(now, LookupKind::Own, self.id, false);

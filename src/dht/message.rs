@@ -134,10 +134,7 @@ impl<'a> Response<'a> {
             Family::V4 => self.nodes,
             Family::V6 => self.nodes6,
         };
-        bytes.chunks_exact(family.node_length()).filter_map(move |node| {
-            let (id, address) = node.split_at_checked(NodeId::LENGTH)?;
-            Some((NodeId::read(id)?, family.read_address(address)?))
-        })
+        bytes.chunks_exact(family.node_length()).filter_map(move |node| family.read_node(node))
     }
 
     /// The peers of a family. Besides one string for each, as BEP 5 wants it, one string of many is understood: some clients send it.

@@ -103,6 +103,8 @@ pub struct Dht {
     outputs: VecDeque<DhtOutput>,
     /// When all was done last that could be done.
     driven_at: Instant,
+    /// When something is due though nothing happens, as things stood then: all of them change by what is handled or driven alone.
+    next_due: Option<Instant>,
 }
 
 impl Dht {
@@ -118,7 +120,7 @@ impl Dht {
         for &(id, address) in known.filter(|(_, address)| config.family.has(address.ip())) {
             table.remember(now, id, address);
         }
-        Dht {
+        let mut dht = Dht {
             rng: Rng::with_seed(secret.number()),
             server: Server::new(now, config.family, &mut secret),
             contact: Contact::new(now, !table.is_empty()),
@@ -134,12 +136,15 @@ impl Dht {
             other_nodes: Vec::new(),
             outputs: VecDeque::new(),
             driven_at: now,
+            next_due: None,
             config,
             secret,
             id,
             table,
             vote,
-        }
+        };
+        dht.next_due = dht.find_next_due();
+        dht
     }
 
     /// Takes in what happened.

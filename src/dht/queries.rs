@@ -199,21 +199,18 @@ impl Queries {
 mod tests {
     use super::*;
 
+    fn query(now: Instant, to: SocketAddr) -> Query {
+        let purpose = Purpose::Lookup(LookupId(1));
+        Query { to, id: None, purpose, sent_at: now, both: false, is_slow: false }
+    }
+
     #[test]
     fn an_answer_counts_once_and_only_from_who_was_asked() {
         let now = Instant::now();
         let (mut queries, mut secret) = (Queries::default(), Secret::new(1, Family::V4));
         let (to, other): (SocketAddr, SocketAddr) =
             ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
-        let query = Query {
-            to,
-            id: None,
-            purpose: Purpose::Lookup(LookupId(1)),
-            sent_at: now,
-            both: false,
-            is_slow: false,
-        };
-        let id = queries.begin(query, &mut secret);
+        let id = queries.begin(query(now, to), &mut secret);
         assert!(queries.answered(now, other, id.bytes()).is_none());
         assert!(queries.answered(now, to, b"xxxx").is_none() && queries.answered(now, to, b"x").is_none());
         assert!(queries.is_asking(to) && !queries.is_asking(other));
@@ -227,15 +224,7 @@ mod tests {
         let now = Instant::now();
         let (mut queries, mut secret) = (Queries::default(), Secret::new(1, Family::V4));
         let to = "127.0.0.1:1".parse().unwrap();
-        let query = Query {
-            to,
-            id: None,
-            purpose: Purpose::Lookup(LookupId(1)),
-            sent_at: now,
-            both: false,
-            is_slow: false,
-        };
-        let id = queries.begin(query, &mut secret);
+        let id = queries.begin(query(now, to), &mut secret);
         assert_eq!(queries.next_due(), Some(now + MAX_SLOW));
         assert!(queries.overdue(now).is_none());
         assert!(matches!(queries.overdue(now + MAX_SLOW), Some(Overdue::Slow(_))));
@@ -251,20 +240,12 @@ mod tests {
         let mut now = Instant::now();
         let (mut queries, mut secret) = (Queries::default(), Secret::new(1, Family::V4));
         let to = "127.0.0.1:1".parse().unwrap();
-        let query = |now| Query {
-            to,
-            id: None,
-            purpose: Purpose::Lookup(LookupId(1)),
-            sent_at: now,
-            both: false,
-            is_slow: false,
-        };
         for _ in 0..30 {
-            let id = queries.begin(query(now), &mut secret);
+            let id = queries.begin(query(now, to), &mut secret);
             now += Duration::from_millis(100);
             queries.answered(now, to, id.bytes()).unwrap();
         }
-        queries.begin(query(now), &mut secret);
+        queries.begin(query(now, to), &mut secret);
         assert_eq!(queries.next_due(), Some(now + MIN_SLOW));
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bendy::encoding::{Encoder, Error, SingleItemEncoder};
 
-use super::api::write_address;
+use super::api::{write_address, write_node};
 use super::items::Item;
 use super::message::{Refusal, finish, write_canonical};
 use super::node_id::NodeId;
@@ -175,10 +175,7 @@ fn compact(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<u8> {
 
 fn compact_nodes(nodes: &[(NodeId, SocketAddr)]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for (id, address) in nodes {
-        bytes.extend(id.0);
-        write_address(*address, &mut bytes);
-    }
+    nodes.iter().for_each(|node| write_node(node, &mut bytes));
     bytes
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::api::{Family, write_address, write_ip};
+use super::api::{Family, write_ip, write_node};
 use super::node_id::NodeId;
 use crate::hash::{Sha1, sha1};
 
@@ -63,10 +63,7 @@ impl SavedTable {
         if let Some(ip) = self.external {
             write_ip(ip, &mut bytes);
         }
-        for (id, address) in self.nodes.iter().take(MAX_SAVED_NODES) {
-            bytes.extend(id.0);
-            write_address(*address, &mut bytes);
-        }
+        self.nodes.iter().take(MAX_SAVED_NODES).for_each(|node| write_node(node, &mut bytes));
         let checksum = sha1(&bytes);
         bytes.extend(checksum.0);
         bytes
@@ -99,14 +96,9 @@ impl SavedTable {
             family: Some(family),
             id,
             external,
-            nodes: nodes.filter_map(|node| read_node(node, family)).collect(),
+            nodes: nodes.filter_map(|node| family.read_node(node)).collect(),
         })
     }
-}
-
-fn read_node(bytes: &[u8], family: Family) -> Option<(NodeId, SocketAddr)> {
-    let (id, address) = bytes.split_at_checked(NodeId::LENGTH)?;
-    Some((NodeId::read(id)?, family.read_address(address)?))
 }
 
 #[cfg(test)]

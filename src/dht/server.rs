@@ -135,8 +135,12 @@ impl Server {
                 self.put(now, from, put)?;
                 None
             }
-            Method::Get { target, .. } => {
+            Method::Get { target, seq } => {
                 reply.token = Some(self.tokens.issue(ip));
+                reply.item = self.items.get(now, target).cloned();
+                let proof = reply.item.as_ref().and_then(|item| item.proof.as_ref());
+                let stored = proof.map(|proof| proof.seq);
+                reply.is_value_known = stored.zip(*seq).is_some_and(|(stored, known)| stored <= known);
                 Some(*target)
             }
             Method::SampleInfohashes { target } => {
@@ -144,11 +148,6 @@ impl Server {
                 Some(*target)
             }
         };
-        if let Method::Get { target, seq } = &query.method {
-            reply.item = self.items.get(now, target).cloned();
-            let stored = reply.item.as_ref().and_then(|item| item.proof.as_ref()).map(|proof| proof.seq);
-            reply.is_value_known = stored.zip(*seq).is_some_and(|(stored, known)| stored <= known);
-        }
         if let Some(target) = target {
             reply.nodes = nodes(now, self.family, from, target, query.want, knowledge);
         }

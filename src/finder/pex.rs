@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::address::is_inner;
+use crate::address::{is_callable, may_name};
 use crate::ids::PeerKey;
 use crate::wire::extended::{MAX_PEX_PEERS, PexFlags, PexMessage};
 
@@ -361,14 +361,10 @@ impl Pex {
     }
 }
 
-/// Whether a peer at `source` can know of a peer at `address` that we could call. Inner addresses mean something to those
-/// who are inside alone, and those of a machine to itself: else a stranger could have us call into our own network.
+/// Whether a peer at `source` can know of a peer at `address` that we could call.
 fn may_tell(source: IpAddr, address: SocketAddr) -> bool {
-    let (source, ip) = (source.to_canonical(), address.ip().to_canonical());
-    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    let callable = address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast;
-    let known = if ip.is_loopback() { source.is_loopback() } else { !is_inner(ip) || is_inner(source) };
-    callable && known
+    let ip = address.ip().to_canonical();
+    is_callable(SocketAddr::new(ip, address.port())) && may_name(source.to_canonical(), ip)
 }
 
 #[cfg(test)]

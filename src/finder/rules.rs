@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::Origin;
+use crate::address::is_callable;
 
 /// Refuses peers by their address, before a byte is sent: those that call, those that trackers name,
 /// and those that the program names. Each refusal is told as `ip_filter`.
@@ -77,9 +78,7 @@ impl Rules {
     /// Whether an address may be called that we know from `origin`.
     pub(super) fn admit(&self, address: SocketAddr, origin: Origin) -> Admission {
         let ip = address.ip();
-        let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-        let callable = address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast;
-        if !callable || (self.private && !origin.counts_in_private()) {
+        if !is_callable(address) || (self.private && !origin.counts_in_private()) {
             return Admission::Ignored;
         }
         match self.filter.as_ref().and_then(|filter| filter.refusal(ip)) {
