@@ -20,12 +20,11 @@ use support::clients::{Btget, is_in_path};
 use support::fixture::Fixture;
 use support::process::{Process, wait_until};
 use support::system::{can_mount, trial};
+use support::tls::{CERTIFICATE, server_config};
 use support::tracker::{Manners, Tracker};
 
 /// Set where the test is the outside world.
 const WORLD: &str = "BTGET_TEST_WORLD";
-
-const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/localhost.pem");
 
 fn main() -> ExitCode {
     if std::env::var_os(WORLD).is_some() {
@@ -331,17 +330,7 @@ fn udp_tracker_at(socket: UdpSocket, announced: impl Fn(SocketAddr) + Send + 'st
 
 /// Answers one announce with nobody; gives its URL.
 fn https_tracker(address: IpAddr) -> String {
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![CertificateDer::from_pem_file(CERTIFICATE).unwrap()],
-            PrivateKeyDer::from_pem_file(CERTIFICATE).unwrap(),
-        );
-    let config = Arc::new(config.unwrap());
+    let config = server_config();
     let listener = TcpListener::bind((address, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {

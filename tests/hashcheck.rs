@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use support::clients::Btget;
 use support::fixture::{Fixture, PIECE_LENGTH, Shape};
-use support::system::{can_mount, can_trace, child_of, is_root, script, trial};
+use support::system::{assert_reads_alone, can_mount, can_trace, child_of, is_root, script, trial};
 
 const NOBODY: &str = "http://127.0.0.1:9/announce";
 
@@ -280,34 +280,8 @@ fn traced() {
     assert_eq!(process.wait_for_code(), Some(17), "{}", process.story());
     let calls = fs::read_to_string(trace).unwrap();
     assert!(calls.contains("faults/corrupt"), "the trace shows what it does");
-    let sockets = ["socket(", "socketpair(", "connect(", "bind(", "listen(", "sendto(", "accept4("];
-    let changes = [
-        "O_WRONLY",
-        "O_RDWR",
-        "O_CREAT",
-        "O_TRUNC",
-        "mkdir",
-        "unlink",
-        "rename",
-        "ftruncate(",
-        "fallocate(",
-        "fsync(",
-        "fdatasync(",
-        "utime",
-        "chmod",
-        "chown",
-        "symlink",
-        "mknod",
-        "flock(",
-        "pwrite",
-    ];
-    for line in calls.lines() {
-        let has = |parts: &[&str]| parts.iter().any(|part| line.contains(part));
-        assert!(!has(&sockets), "it opens a socket: {line}");
-        // The standard library looks whether descriptors 0 to 2 are open, and fills gaps from there.
-        let is_own = line.contains("/dev/") || line.contains("/proc/") || line.contains("/sys/");
-        assert!(is_own || !has(&changes), "it changes something: {line}");
-    }
+    assert_reads_alone(&calls);
+    assert!(!calls.contains("flock("), "it locks something");
 }
 
 /// A check of a whole torrent in which something happens to the calls that read one file: what is

@@ -3,9 +3,11 @@
 #[path = "support/tracker.rs"]
 mod tracker;
 
+#[path = "support/tls.rs"]
+mod tls;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use btget::internals::finder::announce::{
@@ -14,6 +16,7 @@ use btget::internals::finder::announce::{
 use btget::internals::ids::{PeerId, WireHash};
 use btget::internals::tracker::{MAX_BODY, Options, Proxies, Request, announce};
 use flate2::{Compression, write::GzEncoder};
+use tls::{CERTIFICATE, server_config};
 use tracker::{Manners, Tracker};
 
 const HASH: [u8; 20] = *b"\x00 &=?/%+ABCDEFGHIJ\xfe\xff";
@@ -304,25 +307,13 @@ fn once(answer: &'static [u8]) -> (SocketAddr, std::thread::JoinHandle<String>) 
     (address, heard)
 }
 
-const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/localhost.pem");
-
 /// An https tracker that takes one connection; gives its URL.
 fn https() -> String {
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-    let certificate = CertificateDer::from_pem_file(CERTIFICATE).unwrap();
-    let key = PrivateKeyDer::from_pem_file(CERTIFICATE).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
-        let connection = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+        let connection = rustls::ServerConnection::new(server_config()).unwrap();
         let mut stream = BufReader::new(rustls::StreamOwned::new(connection, stream));
         // A client that does not trust us leaves before it says a line.
         let mut line = String::new();

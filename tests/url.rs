@@ -17,9 +17,8 @@ use flate2::{Compression, write::GzEncoder};
 use serde_json::Value;
 
 use support::crafted::{Bench, Item};
+use support::tls::{CERTIFICATE, server_config};
 use support::tracker::{Manners, Tracker};
-
-const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/localhost.pem");
 
 /// What is answered to a request for this path; whole, with its head.
 type Answer = Box<dyn Fn(&str) -> Vec<u8> + Send>;
@@ -37,17 +36,7 @@ impl Server {
 
     /// With TLS, by [`CERTIFICATE`].
     fn start_tls(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> Server {
-        use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-        let certificate = CertificateDer::from_pem_file(CERTIFICATE).unwrap();
-        let key = PrivateKeyDer::from_pem_file(CERTIFICATE).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .unwrap();
-        Server::run(Box::new(answer), Some(Arc::new(config)))
+        Server::run(Box::new(answer), Some(server_config()))
     }
 
     fn run(answer: Answer, tls: Option<Arc<rustls::ServerConfig>>) -> Server {

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Transfer, WebTask};
-use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
-use crate::budget::Budget;
 use crate::event::{Direction, Kind, Severity, State};
 use crate::finder::{Finder, Rules};
 use crate::hash::sha1;
-use crate::ids::{Counter, PeerKey, WireHash};
+use crate::ids::{PeerKey, WireHash};
 use crate::layout::{Block, Layout, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::swarm::{Hello, Input, Order, Output, Swarm, SwarmConfig};
@@ -81,25 +79,10 @@ impl Bench {
     ) -> Bench {
         let start = Instant::now();
         let layout = torrent.layout.clone();
-        let pieces = layout.num_pieces();
         let config = SwarmConfig {
-            info_hash: WireHash([7; 20]),
-            layout: layout.clone(),
-            metadata: Arc::default(),
-            peer_exchange: false,
             peer_id: PeerId([b'x'; 20]),
-            port: 6881,
-            have: Bitfield::new(pieces),
-            wanted: Bitfield::full(pieces),
-            weights: Vec::new(),
-            order: Default::default(),
-            partial: Default::default(),
-            memory: Budget::default().share(Counter::default().torrent()),
-            downloaded: 0,
-            uploaded: 0,
             max_peers: 10,
-            upload_slots: 4,
-            seed: 1,
+            ..SwarmConfig::for_tests(layout.clone())
         };
         let seeds = (1000..).zip(urls).map(|(key, &(url, kind))| {
             (PeerKey(key), SeedUrl { url: url.to_owned(), kind, is_users: false })

@@ -12,4 +12,5 @@ pub mod networks;
 pub mod process;
 pub mod system;
 pub mod terminal;
+pub mod tls;
 pub mod tracker;

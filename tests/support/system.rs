@@ -24,6 +24,37 @@ pub fn can_trace() -> bool {
         && Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|s| s.success())
 }
 
+/// Of calls that strace has seen (of files, networks and descriptors): none opens a socket, none changes anything on a disk.
+pub fn assert_reads_alone(calls: &str) {
+    let sockets = ["socket(", "socketpair(", "connect(", "bind(", "listen(", "sendto(", "accept4("];
+    let changes = [
+        "O_WRONLY",
+        "O_RDWR",
+        "O_CREAT",
+        "O_TRUNC",
+        "mkdir",
+        "unlink",
+        "rename",
+        "ftruncate(",
+        "fallocate(",
+        "fsync(",
+        "fdatasync(",
+        "utime",
+        "chmod",
+        "chown",
+        "symlink",
+        "mknod",
+        "pwrite",
+    ];
+    for line in calls.lines() {
+        let has = |parts: &[&str]| parts.iter().any(|part| line.contains(part));
+        assert!(!has(&sockets), "it opens a socket: {line}");
+        // The standard library looks whether descriptors 0 to 2 are open, and fills gaps from there.
+        let is_own = line.contains("/dev/") || line.contains("/proc/") || line.contains("/sys/");
+        assert!(is_own || !has(&changes), "it changes something: {line}");
+    }
+}
+
 /// Whether we are root and may have mounts of our own.
 pub fn can_mount() -> bool {
     is_root()
