@@ -246,11 +246,8 @@ fn further(outlook: &Outlook, outcome: &CheckOutcome, missing: &Bitfield) -> Opt
 fn bytes_kept(layout: &Layout, partial: &[PartialPiece], missing: &Bitfield) -> u64 {
     let kept = partial.iter().filter(|partial| missing.contains(partial.piece));
     let of_piece = |partial: &PartialPiece| -> u64 {
-        let numbers = 0..layout.num_blocks(partial.piece);
-        let is_there = |number: &u32| {
-            partial.blocks.get((number / 8) as usize).is_some_and(|byte| byte << (number % 8) & 0x80 != 0)
-        };
-        numbers.filter(is_there).map(|number| u64::from(layout.block(partial.piece, number).length)).sum()
+        let there = (0..layout.num_blocks(partial.piece)).filter(|&number| partial.has(number));
+        there.map(|number| u64::from(layout.block(partial.piece, number).length)).sum()
     };
     kept.map(of_piece).sum()
 }

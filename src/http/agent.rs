@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ureq::http::Uri;
+use ureq::http::{Response, Uri, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
 
@@ -91,6 +91,13 @@ pub(crate) fn agent(route: Route<'_>) -> Result<ureq::Agent, String> {
     // The proxy has its own addresses.
     let family = route.family.filter(|_| !is_proxied);
     Ok(ureq::Agent::with_parts(config.build(), connector, SystemResolver { bind: route.bind, family }))
+}
+
+/// Where an answer redirects to, if it does, as it says it.
+pub(crate) fn location_of<B>(answer: &Response<B>) -> Option<String> {
+    let is_redirect = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let location = answer.headers().get(header::LOCATION).filter(|_| is_redirect)?;
+    Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
 }
 
 fn read_roots(path: &Path) -> Result<RootCerts, String> {

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use ureq::http::{Uri, header};
 
 use super::{
-    Interrupt, MAX_REDIRECTS, Proxies, Reach, Route, agent, ca_file_from_env, explain, resolve, url,
+    Interrupt, MAX_REDIRECTS, Proxies, Reach, Route, agent, ca_file_from_env, explain, location_of, resolve,
+    url,
 };
 use crate::event::Unfetched;
 
@@ -87,14 +88,14 @@ enum Reply {
 /// Whatever keeps it from the whole of a successful answer.
 pub fn download(url: &str, limit: u64, options: &DownloadOptions) -> Result<Vec<u8>, DownloadError> {
     let (done, answer) = sync_channel(1);
-    let (url, patience, options) = (url.to_owned(), options.timeout, options.clone());
+    let (url, patience, late, options) =
+        (url.to_owned(), options.timeout, too_late(options), options.clone());
     // A look-up cannot be cut short: the thread is left to itself then.
     let work = move || drop(done.send(follow(&url, limit, &options)));
     let thread = std::thread::Builder::new().name("download".to_owned()).spawn(work);
     thread.map_err(|error| {
         DownloadError::new(Unfetched::Network, format!("cannot start a thread: {error}; allow more of them"))
     })?;
-    let late = format!("no complete answer within {} s", patience.as_secs_f32());
     match answer.recv_timeout(patience) {
         Ok(result) => result,
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
@@ -121,9 +122,7 @@ fn follow(url: &str, limit: u64, options: &DownloadOptions) -> Result<Vec<u8>, D
 /// inside.
 fn next_hop(url: &str, last: Option<&Hop>) -> Result<Hop, DownloadError> {
     let (url, credentials) = url::take_credentials(url);
-    let parsed = url.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
-    let is_http = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https"));
-    let Some(uri) = parsed.filter(is_http) else {
+    let Some(uri) = url::parse(&url) else {
         return Err(match last {
             None => DownloadError::new(Unfetched::UnknownHost, "the URL is not valid"),
             Some(_) => {
@@ -170,10 +169,8 @@ fn get(hop: &Hop, limit: u64, deadline: Instant, options: &DownloadOptions) -> R
     };
     let mut response = request.call().map_err(explained)?;
     let status = response.status();
-    if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-        && let Some(location) = response.headers().get(header::LOCATION)
-    {
-        return Ok(Reply::Redirect(String::from_utf8_lossy(location.as_bytes()).into_owned()));
+    if let Some(location) = location_of(&response) {
+        return Ok(Reply::Redirect(location));
     }
     if !status.is_success() {
         let kind = match status.as_u16() {

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use agent::{Route, agent, explain};
+pub(crate) use agent::{Route, agent, explain, location_of};
 pub(crate) use connect::is_to_be_repeated;
 pub use download::{DownloadError, DownloadOptions, download};
 pub(crate) use family::Family;

@@ -4,6 +4,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
+use ureq::http::Uri;
+
 use crate::text;
 
 /// The URL without user name and password, and these as the value of an `Authorization` header (RFC 7617); what is percent-encoded
@@ -17,6 +19,12 @@ pub(crate) fn take_credentials(url: &str) -> (String, Option<String>) {
     let without = [&url[..range.start], &url[range.end + 1..]].concat();
     let header = (pair.len() > 1).then(|| format!("Basic {}", BASE64_STANDARD.encode(pair)));
     (without, header)
+}
+
+/// An http or https URL that names a host.
+pub(crate) fn parse(url: &str) -> Option<Uri> {
+    let uri = url.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()))?;
+    matches!(uri.scheme_str(), Some("http" | "https")).then_some(uri)
 }
 
 /// Where `location` leads from `base` (RFC 3986, without `.` and `..`, which servers do not send).

@@ -167,9 +167,6 @@ impl Plan {
 /// The blocks of an unfinished piece. They are hashed with the rest of it, so nothing is trusted here.
 fn read_partial(on_disk: &OnDisk, partial: &PartialPiece) -> Option<(PieceIndex, Vec<Option<BlockData>>)> {
     let layout = &on_disk.metainfo.layout;
-    let there = |number: u32| {
-        partial.blocks.get((number / 8) as usize).is_some_and(|byte| byte << (number % 8) & 0x80 != 0)
-    };
     let read = |number: u32| {
         let block = layout.block(partial.piece, number);
         let mut data = BlockData::new(block.length);
@@ -178,7 +175,7 @@ fn read_partial(on_disk: &OnDisk, partial: &PartialPiece) -> Option<(PieceIndex,
         Some(data)
     };
     let numbers = 0..layout.num_blocks(partial.piece);
-    let blocks: Vec<_> = numbers.map(|number| there(number).then(|| read(number)).flatten()).collect();
+    let blocks: Vec<_> = numbers.map(|number| partial.has(number).then(|| read(number)).flatten()).collect();
     // A piece that is whole would have been hashed; do not trust that it was.
     let useful = blocks.iter().any(Option::is_some) && blocks.iter().any(Option::is_none);
     useful.then_some((partial.piece, blocks))

@@ -33,6 +33,13 @@ pub(crate) struct PartialPiece {
     pub blocks: Vec<u8>,
 }
 
+impl PartialPiece {
+    /// Whether the block of this number is there.
+    pub(crate) fn has(&self, number: u32) -> bool {
+        self.blocks.get((number / 8) as usize).is_some_and(|byte| byte << (number % 8) & 0x80 != 0)
+    }
+}
+
 /// What a later run is to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Resume {

@@ -12,8 +12,8 @@ use ureq::http::{Uri, header};
 
 use super::{MAX_BODY, MAX_REDIRECTS, Options, Request, answer, families, names, url};
 use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
-use crate::http::url::{redirect, take_credentials};
-use crate::http::{self, Family, Reach, Route, resolve};
+use crate::http::url::{parse, redirect, take_credentials};
+use crate::http::{self, Family, Reach, Route, location_of, resolve};
 
 /// Bytes of an answer's head.
 const MAX_HEAD: usize = 16 * 1024;
@@ -88,9 +88,7 @@ fn announce_over(
 /// The request for this URL, be it the tracker's own or one that the `last` request was redirected to.
 fn next_hop(url: &str, last: Option<&Hop>, request: &Request) -> Result<Hop, AnnounceFailure> {
     let (url, credentials) = take_credentials(url);
-    let parsed = url.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
-    let is_http = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https"));
-    let Some(uri) = parsed.filter(is_http) else {
+    let Some(uri) = parse(&url) else {
         return Err(AnnounceFailure::no_answer(match last {
             None => "the tracker's URL is not valid",
             Some(_) => "redirected to something that is not an http URL",
@@ -118,10 +116,8 @@ fn get(hop: &Hop, deadline: Instant, options: &Options) -> Result<Reply, Announc
     }
     let mut response = request.call().map_err(|error| explain(error, options.timeout))?;
     let status = response.status();
-    if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-        && let Some(location) = response.headers().get(header::LOCATION)
-    {
-        return Ok(Reply::Redirect(String::from_utf8_lossy(location.as_bytes()).into_owned()));
+    if let Some(location) = location_of(&response) {
+        return Ok(Reply::Redirect(location));
     }
     let status_code = status.as_u16();
     let mut body = Vec::new();

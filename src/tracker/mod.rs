@@ -1,4 +1,4 @@
-//! Talks to trackers: one announce, one answer, over HTTP(S) or UDP. [`download`] fetches a .torrent in the same way.
+//! Talks to trackers: one announce, one answer, over HTTP(S) or UDP.
 //!
 //! [`announce`] blocks; it ends within [`Options::timeout`], whatever the tracker does, but for a name server that is slower than that.
 //! [`AnnouncePool`] has the threads for it. Decides nothing: when and where to announce is [`crate::finder::announce`]'s, whose

@@ -128,12 +128,9 @@ fn torrents(config: &Config) -> Result<(Vec<Given>, Exit), Refusal> {
 /// The weight of each file of each torrent that is planned: as a transfer would have it.
 fn planned(config: &Config, torrents: Vec<Loaded>) -> Result<Vec<(Loaded, Vec<u32>)>, Refusal> {
     let metainfos: Vec<&Metainfo> = torrents.iter().map(|torrent| &torrent.metainfo).collect();
-    let mut priorities = Vec::new();
-    if !metainfos.is_empty() {
-        priorities = select::priorities(&metainfos, &config.files, &config.weights).map_err(usage)?;
-    }
+    let priorities = priorities(config, &metainfos)?;
     let by_link = |(torrent, priorities): (Loaded, Vec<u32>)| {
-        let link = torrent.link.as_ref().filter(|_| config.files.is_empty() && config.weights.is_empty());
+        let link = torrent.link.as_ref().filter(|_| choice(config).is_none());
         let selected = link.map(|link| Session::selected_files(link, &torrent.metainfo));
         let selected = selected.transpose().map_err(|reason| usage(anyhow!(reason)))?;
         // A link that selects nothing in particular wants all.

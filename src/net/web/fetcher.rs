@@ -177,17 +177,11 @@ impl Fetcher {
             None => {
                 let (answer, accepted) = self.requests.open(get).map_err(at_fault)?;
                 let mut body = OpenBody::new(answer.into_body());
-                let Item::File(file) = get.item else {
-                    let count = get.range.end - get.range.start;
-                    self.fill_from(filling, get, count, &mut body)?;
-                    body.finish();
-                    return Ok(());
-                };
-                if !accepted.is_whole {
+                let (Item::File(file), true) = (get.item, accepted.is_whole) else {
                     self.fill_from(filling, get, get.range.end - get.range.start, &mut body)?;
                     body.finish();
                     return Ok(());
-                }
+                };
                 if !std::mem::replace(&mut self.ignores_ranges, true) {
                     // Before any block, so that nobody opens further connections for the same file.
                     self.report_waste(0)?;

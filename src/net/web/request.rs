@@ -12,7 +12,7 @@ use ureq::http::{HeaderMap, HeaderName, Response, Uri, header};
 use ureq::{Agent, Body};
 
 use crate::http::url::{clean, redirect, take_credentials};
-use crate::http::{self, Interrupt, LeadsInside, MAX_REDIRECTS, Proxies, Reach, Route};
+use crate::http::{self, Interrupt, LeadsInside, MAX_REDIRECTS, Proxies, Reach, Route, location_of};
 use crate::webseed::{Accepted, Fault, Get, Head, MAX_RETRY_BODY, Manner, judge};
 
 /// Bytes of an answer's head.
@@ -96,16 +96,13 @@ impl Requests {
         let mut hop = Hop { url, reach, credentials };
         for redirects in 0..=MAX_REDIRECTS {
             let answer = self.ask(&hop, get)?;
-            let status = answer.status().as_u16();
-            let location = answer.headers().get(header::LOCATION);
-            let Some(location) = location.filter(|_| matches!(status, 301 | 302 | 303 | 307 | 308)) else {
+            let Some(location) = location_of(&answer) else {
                 let accepted = accept(answer, get)?;
                 if redirects > 0 {
                     self.remember(&get.url, hop);
                 }
                 return Ok(accepted);
             };
-            let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
             drain(answer);
             hop = self.redirected_to(&hop, &location)?;
         }
@@ -198,9 +195,7 @@ impl Requests {
 }
 
 fn parse(url: &str) -> Result<Uri, Fault> {
-    let uri = url.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
-    let is_http = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https"));
-    uri.filter(is_http).ok_or_else(|| Fault::Astray("the URL is not valid".to_owned()))
+    http::url::parse(url).ok_or_else(|| Fault::Astray("the URL is not valid".to_owned()))
 }
 
 fn request(agent: &Agent, uri: &Uri, hop: &Hop, get: &Get) -> Result<Response<Body>, ureq::Error> {
