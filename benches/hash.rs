@@ -1,12 +1,16 @@
-//! GiB/s of one core for each SHA-1 kernel, for the numbers and shapes of messages that downloads
+//! GiB/s of one core for each kernel of SHA-1 and SHA-256, for the numbers and shapes of messages that downloads
 //! and hash checks bring: `cargo bench --bench hash -- [KERNEL]...`.
+//!
+//! SHA-256 takes blocks of 16 KiB, end to end or each in a piece of its own of 1 MiB, in its middle or `apart`.
 //!
 //! `contiguous` are pieces in one buffer, end to end, as a hash check reads them; `16 KiB` are pieces
 //! of blocks in buffers of their own, as a download brings them; `streamed` goes through `MultiSha1`
 //! in chunks of 256 KiB, as huge pieces are checked. The figure is the best of some runs, by the
 //! processor time of the thread: what else the machine does counts only by what it takes from the caches.
 
-use btget::internals::hash::{Kernel, Kernels, LANES, MultiSha1, kernel_names, sha1_many_with};
+use btget::internals::hash::{
+    Kernel, Kernels, LANES, MultiSha1, kernel_names, sha1_many_with, sha256_many_with,
+};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -31,18 +35,40 @@ fn main() {
     print!("{:<8}{:>8} {:<11}", "kernel", "piece", "shape");
     COUNTS.iter().for_each(|count| print!("{count:>7}"));
     println!();
-    let alone =
-        kernel_names().into_iter().map(|name| (name, Kernel::from_name(name).and_then(Kernels::only)));
-    for (name, kernels) in [("auto", Some(Kernels::detect()))].into_iter().chain(alone) {
-        let Some(kernels) = kernels.filter(|_| wanted.is_empty() || wanted.iter().any(|w| w == name)) else {
-            continue;
-        };
+    let alone = kernel_names()
+        .into_iter()
+        .filter_map(|name| Some((name, Kernel::from_name(name).and_then(Kernels::only)?)));
+    let kernels: Vec<(&str, Kernels)> = [("auto", Kernels::detect())]
+        .into_iter()
+        .chain(alone)
+        .filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|w| w == name))
+        .collect();
+    for &(name, kernels) in &kernels {
         for piece in PIECES {
             for (shape, measure) in SHAPES {
                 print!("{name:<8}{:>4} KiB {shape:<11}", piece >> 10);
                 COUNTS.iter().for_each(|&count| print!("{:>7.2}", measure(kernels, &data, piece, count)));
                 println!();
             }
+        }
+    }
+    sha256_blocks(&kernels, &data);
+}
+
+/// SHA-256 of blocks as BEP 52 has them.
+fn sha256_blocks(kernels: &[(&str, Kernels)], data: &[u8]) {
+    println!("\nSHA-256 of 16 KiB blocks, GiB/s on one core, by number of blocks\n");
+    for (name, kernels) in kernels {
+        for (shape, stride) in [("contiguous", BLOCK), ("apart", BLOCK + 192), ("side", 1 << 20)] {
+            print!("{name:<8}{:>4} KiB {shape:<11}", BLOCK >> 10);
+            for count in COUNTS {
+                let blocks: Vec<[&[u8]; 1]> =
+                    data.chunks(stride).take(count).map(|part| [&part[..BLOCK]]).collect();
+                let messages: Vec<&[&[u8]]> = blocks.iter().map(|block| &block[..]).collect();
+                let run = || drop(black_box(sha256_many_with(*kernels, black_box(&messages))));
+                print!("{:>7.2}", rate(count * BLOCK, run));
+            }
+            println!();
         }
     }
 }

@@ -68,7 +68,7 @@ const ROOMS: &[Room] = &[
     Room { name: "bitfield", knows: &["layout"], may: &[] },
     Room { name: "ids", knows: &["hash"], may: &[Bytes] },
     Room { name: "bencode", knows: &[], may: &[] },
-    // The environment may name the kernel (`BTGET_SHA1`), to compare them; SIMD needs `unsafe`.
+    // The environment may name the kernel (`BTGET_HASH_KERNEL`), to compare them; SIMD needs `unsafe`.
     Room { name: "hash", knows: &[], may: &[Environment, Unsafe, Bytes] },
     Room { name: "metainfo", knows: &["bencode", "hash", "ids", "layout", "text"], may: &[] },
     Room { name: "event", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },

@@ -3,18 +3,16 @@
 //!
 //! Owns the state, the odd bytes and the padding of each message; never looks at how a kernel works.
 
+use super::LANES;
+use super::digest::{Digest, MessageBlock};
 use super::kernel::Kernels;
-use super::{HashState, LANES, MessageBlock, Sha1};
 
 const BLOCK: usize = size_of::<MessageBlock>();
 
-/// The start of every SHA-1 computation (FIPS 180-4, 5.3.1).
-const INITIAL: HashState = [0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0];
-
 /// One message's computation between two chunks.
 #[derive(Clone, Debug)]
-pub(super) struct Lane {
-    state: HashState,
+pub(super) struct Lane<D: Digest> {
+    state: D::State,
     /// Bytes that make no whole block yet, from the front; two blocks because padding may need both.
     odd: [MessageBlock; 2],
     /// How many of `odd` are there; below 64 but while padding.
@@ -23,20 +21,16 @@ pub(super) struct Lane {
     length: u64,
 }
 
-impl Default for Lane {
-    fn default() -> Lane {
-        Lane { state: INITIAL, odd: [[0; BLOCK]; 2], odd_length: 0, length: 0 }
+impl<D: Digest> Default for Lane<D> {
+    fn default() -> Lane<D> {
+        Lane { state: D::INITIAL, odd: [[0; BLOCK]; 2], odd_length: 0, length: 0 }
     }
 }
 
-impl Lane {
+impl<D: Digest> Lane<D> {
     /// The digest; of the message, if it was padded.
-    pub(super) fn digest(&self) -> Sha1 {
-        let mut digest = [0; 20];
-        for (bytes, word) in digest.as_chunks_mut().0.iter_mut().zip(self.state) {
-            *bytes = word.to_be_bytes();
-        }
-        Sha1(digest)
+    pub(super) fn digest(&self) -> D {
+        D::from_state(&self.state)
     }
 
     /// Appends the padding (FIPS 180-4, 5.1.1) to the odd bytes; returns how many blocks that makes.
@@ -53,8 +47,8 @@ impl Lane {
 
 /// What a lane is to take in: segments, and the padding where they end the message.
 #[derive(Debug)]
-pub(super) struct Feed<'a> {
-    lane: &'a mut Lane,
+pub(super) struct Feed<'a, D: Digest> {
+    lane: &'a mut Lane<D>,
     /// Blocks of `lane.odd` that go before `segment`.
     ready: std::ops::Range<usize>,
     segment: &'a [u8],
@@ -63,14 +57,14 @@ pub(super) struct Feed<'a> {
     pads: bool,
 }
 
-impl<'a> Feed<'a> {
+impl<'a, D: Digest> Feed<'a, D> {
     /// Segments after which the message goes on.
-    pub(super) fn more(lane: &'a mut Lane, segments: &'a [&'a [u8]]) -> Feed<'a> {
+    pub(super) fn more(lane: &'a mut Lane<D>, segments: &'a [&'a [u8]]) -> Feed<'a, D> {
         Feed { lane, ready: 0..0, segment: &[], segments: segments.iter(), pads: false }
     }
 
     /// Segments that end the message.
-    pub(super) fn last(lane: &'a mut Lane, segments: &'a [&'a [u8]]) -> Feed<'a> {
+    pub(super) fn last(lane: &'a mut Lane<D>, segments: &'a [&'a [u8]]) -> Feed<'a, D> {
         Feed { pads: true, ..Feed::more(lane, segments) }
     }
 
@@ -118,7 +112,7 @@ impl<'a> Feed<'a> {
     }
 
     /// Goes on behind `blocks` blocks of the run, with the state that they led to.
-    fn advance(&mut self, state: HashState, blocks: usize) {
+    fn advance(&mut self, state: D::State, blocks: usize) {
         self.lane.state = state;
         if self.ready.is_empty() {
             self.segment = &self.segment[blocks * BLOCK..];
@@ -129,10 +123,10 @@ impl<'a> Feed<'a> {
 }
 
 /// Feeds all lanes, up to [`LANES`] side by side.
-pub(super) fn drive(kernels: Kernels, mut waiting: Vec<Feed>) {
+pub(super) fn drive<D: Digest>(kernels: Kernels, mut waiting: Vec<Feed<D>>) {
     // The longest go first (from the end), lest one of them is left to run alone.
     waiting.sort_by_key(Feed::length);
-    let mut active: Vec<Feed> = Vec::with_capacity(LANES.min(waiting.len()));
+    let mut active: Vec<Feed<D>> = Vec::with_capacity(LANES.min(waiting.len()));
     loop {
         active.retain_mut(Feed::prepare);
         while active.len() < LANES {
@@ -146,7 +140,7 @@ pub(super) fn drive(kernels: Kernels, mut waiting: Vec<Feed>) {
         }
         let mut rest = active.as_mut_slice();
         while !rest.is_empty() {
-            let (group, others) = rest.split_at_mut(kernels.group(rest.len()));
+            let (group, others) = rest.split_at_mut(D::group(kernels, rest.len()));
             advance_group(kernels, group);
             rest = others;
         }
@@ -155,13 +149,13 @@ pub(super) fn drive(kernels: Kernels, mut waiting: Vec<Feed>) {
 
 /// Takes a group as far as its shortest run goes; each of its feeds has one, and there are no more
 /// than [`LANES`].
-fn advance_group(kernels: Kernels, group: &mut [Feed]) {
-    let mut states = [INITIAL; LANES];
+fn advance_group<D: Digest>(kernels: Kernels, group: &mut [Feed<D>]) {
+    let mut states = [D::INITIAL; LANES];
     let mut runs: [&[MessageBlock]; LANES] = [&[]; LANES];
     for ((state, run), feed) in states.iter_mut().zip(&mut runs).zip(group.iter()) {
         (*state, *run) = (feed.lane.state, feed.run());
     }
-    let blocks = kernels.compress(&mut states[..group.len()], &runs[..group.len()]);
+    let blocks = D::compress(kernels, &mut states[..group.len()], &runs[..group.len()]);
     for (feed, state) in group.iter_mut().zip(states) {
         feed.advance(state, blocks);
     }

@@ -1,21 +1,23 @@
-//! SHA-1 (BEP 3's piece hash) as fast as the machine can.
+//! SHA-1 (BEP 3's piece hash) and SHA-256 (BEP 52's) as fast as the machine can.
 //!
-//! Owns the choice between the processor's SHA-1 kernels, the kernels, and the bookkeeping that
+//! Owns the choice between the processor's kernels, the kernels, and the bookkeeping that
 //! keeps their lanes full. It takes bytes that are in memory and gives digests; it never does I/O,
 //! starts no thread and knows nothing of pieces.
 //!
-//! One SHA-1 computation is a chain in which every step waits for the one before, so a single
+//! One computation is a chain in which every step waits for the one before, so a single
 //! message leaves most of a core idle. Hashing up to [`LANES`] messages side by side fills it; see
 //! `benches/hash.rs` for what that is worth.
 //!
-//! The one thing read from outside is the environment variable `BTGET_SHA1` (a [`Kernel::name`]),
+//! The one thing read from outside is the environment variable `BTGET_HASH_KERNEL` (a [`Kernel::name`]),
 //! once in the life of the process: it is there for tests and measurements, and hidden from users.
 
+mod digest;
 mod kernel;
 mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use digest::Digest;
 pub use kernel::{Kernel, Kernels, kernel_names};
 use lanes::{Feed, Lane, drive};
 
@@ -53,6 +55,12 @@ impl std::fmt::Display for Sha256 {
     }
 }
 
+impl AsRef<[u8]> for Sha256 {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl std::fmt::Debug for Sha256 {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{self}")
@@ -76,13 +84,7 @@ pub fn read_hex(text: &str, bytes: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// The words that a SHA-1 computation hands on from block to block (FIPS 180-4, 6.1).
-type HashState = [u32; 5];
-
-/// What one step of a SHA-1 computation takes in.
-type MessageBlock = [u8; 64];
-
-/// How many messages [`sha1_many`] takes at its best.
+/// How many messages [`sha1_many`] and [`sha256_many`] take at their best.
 pub const LANES: usize = 16;
 
 /// SHA-1 of one message.
@@ -103,6 +105,26 @@ pub fn sha1_many(messages: &[&[&[u8]]]) -> Vec<Sha1> {
 
 /// [`sha1_many`] by given kernels.
 pub fn sha1_many_with(kernels: Kernels, messages: &[&[&[u8]]]) -> Vec<Sha1> {
+    many_with(kernels, messages)
+}
+
+/// SHA-256 of one message.
+pub fn sha256(message: &[u8]) -> Sha256 {
+    use sha2::Digest as _;
+    Sha256(sha2::Sha256::digest(message).into())
+}
+
+/// SHA-256 of many messages at once; as [`sha1_many`].
+pub fn sha256_many(messages: &[&[&[u8]]]) -> Vec<Sha256> {
+    sha256_many_with(Kernels::chosen(), messages)
+}
+
+/// [`sha256_many`] by given kernels.
+pub fn sha256_many_with(kernels: Kernels, messages: &[&[&[u8]]]) -> Vec<Sha256> {
+    many_with(kernels, messages)
+}
+
+fn many_with<D: Digest>(kernels: Kernels, messages: &[&[&[u8]]]) -> Vec<D> {
     let mut lanes = vec![Lane::default(); messages.len()];
     drive(
         kernels,
@@ -123,7 +145,7 @@ pub fn sha1_many_with(kernels: Kernels, messages: &[&[&[u8]]]) -> Vec<Sha1> {
 #[derive(Clone, Debug)]
 pub struct MultiSha1 {
     kernels: Kernels,
-    lanes: Vec<Lane>,
+    lanes: Vec<Lane<Sha1>>,
 }
 
 impl MultiSha1 {

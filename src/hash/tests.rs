@@ -15,9 +15,12 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
 
 fn assert_right(kernels: Kernels, messages: &[Vec<&[u8]>]) {
     let segments: Vec<&[&[u8]]> = messages.iter().map(Vec::as_slice).collect();
-    let expected: Vec<Sha1> = messages.iter().map(|message| sha1(&message.concat())).collect();
-    let lengths: Vec<usize> = messages.iter().map(|message| message.concat().len()).collect();
+    let whole: Vec<Vec<u8>> = messages.iter().map(|message| message.concat()).collect();
+    let lengths: Vec<usize> = whole.iter().map(Vec::len).collect();
+    let expected: Vec<Sha1> = whole.iter().map(|message| sha1(message)).collect();
     assert_eq!(sha1_many_with(kernels, &segments), expected, "{kernels:?} on lengths {lengths:?}");
+    let expected: Vec<Sha256> = whole.iter().map(|message| sha256(message)).collect();
+    assert_eq!(sha256_many_with(kernels, &segments), expected, "{kernels:?} on lengths {lengths:?}");
 }
 
 #[test]
@@ -30,6 +33,22 @@ fn known_digests_are_right() {
         assert_eq!(sha1_many_with(kernels, &[&[b"abc"], &[], &[b"", b"a", b"", b"bc"]]), [abc, empty, abc]);
         assert_eq!(sha1_many_with(kernels, &[]), [Sha1([0; 20]); 0]);
         assert_eq!(MultiSha1::new_with(kernels, 2).finish(), [empty, empty]);
+    }
+}
+
+#[test]
+fn known_digests_of_sha_256_are_right() {
+    let hex = |text: &str| {
+        let mut digest = Sha256([0; 32]);
+        read_hex(text, &mut digest.0).map(|()| digest).unwrap()
+    };
+    // FIPS 180-4's examples, and the empty message.
+    let abc = hex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    let empty = hex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    assert_eq!(sha256(b"abc"), abc);
+    for kernels in all_kernels() {
+        assert_eq!(sha256_many_with(kernels, &[&[b"abc"], &[], &[b"", b"a", b"", b"bc"]]), [abc, empty, abc]);
+        assert_eq!(sha256_many_with(kernels, &[]), [Sha256([0; 32]); 0]);
     }
 }
 
@@ -72,7 +91,8 @@ fn a_short_last_piece_and_16_kib_segments_are_right() {
 fn a_kernel_that_is_forced_is_the_one_that_is_used() {
     for kernel in Kernel::available() {
         let kernels = Kernels::only(kernel).expect("it is available");
-        assert!((1..=LANES).all(|messages| kernels.best_for(messages) == kernel));
+        assert!((1..=LANES).all(|messages| Sha1::best_for(kernels, messages) == kernel));
+        assert!((1..=LANES).all(|messages| Sha256::best_for(kernels, messages) == kernel));
         assert_eq!(Kernel::from_name(kernel.name()), Some(kernel));
         assert!(kernel_names().contains(&kernel.name()));
     }
@@ -83,20 +103,21 @@ fn a_kernel_that_is_forced_is_the_one_that_is_used() {
 #[test]
 fn the_environment_picks_the_kernel() {
     // It is read once in a process, so each choice needs one of its own: this test, run again.
-    if let Ok(name) = std::env::var("BTGET_SHA1") {
+    if let Ok(name) = std::env::var("BTGET_HASH_KERNEL") {
         let expected = Kernel::from_name(&name).and_then(Kernels::only).unwrap_or_else(Kernels::detect);
         assert_eq!(Kernels::chosen(), expected);
         assert_eq!(sha1_many(&[&[b"abc"]]), [sha1(b"abc")]);
+        assert_eq!(sha256_many(&[&[b"abc"]]), [sha256(b"abc")]);
         return;
     }
     for name in kernel_names().into_iter().chain(["", "sse9"]) {
         let output = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "hash::tests::the_environment_picks_the_kernel"])
-            .env("BTGET_SHA1", name)
+            .env("BTGET_HASH_KERNEL", name)
             .output()
             .unwrap();
         let stdout = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && stdout.contains("1 passed"), "BTGET_SHA1={name}: {stdout}");
+        assert!(output.status.success() && stdout.contains("1 passed"), "BTGET_HASH_KERNEL={name}: {stdout}");
     }
 }
 

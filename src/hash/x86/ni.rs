@@ -1,16 +1,15 @@
-//! Up to 4 messages, interleaved, by the SHA instructions.
+//! SHA-1 of up to 4 messages, interleaved, by the SHA instructions.
 //!
 //! These do four rounds of one message at a time and take several cycles for it, in which they can
 //! begin others: so the work of up to four messages is dealt out in turns. More than four give
 //! nothing, since the 16 registers that the instructions can name are used up.
 
-use super::super::kernel::shortest;
-use super::super::{HashState, MessageBlock};
+use super::super::digest::{MessageBlock, Sha1State, shortest};
 use std::arch::x86_64::*;
 
 /// For 1 to 4 messages.
 #[target_feature(enable = "sha,sse4.1,ssse3,sse2")]
-pub(in super::super) fn compress(states: &mut [HashState], runs: &[&[MessageBlock]]) -> usize {
+pub(in super::super) fn compress(states: &mut [Sha1State], runs: &[&[MessageBlock]]) -> usize {
     match (states, runs) {
         ([a], [p]) => interleaved([a], [p]),
         ([a, b], [p, q]) => interleaved([a, b], [p, q]),
@@ -21,7 +20,7 @@ pub(in super::super) fn compress(states: &mut [HashState], runs: &[&[MessageBloc
 }
 
 #[target_feature(enable = "sha,sse4.1,ssse3,sse2")]
-fn interleaved<const N: usize>(states: [&mut HashState; N], runs: [&[MessageBlock]; N]) -> usize {
+fn interleaved<const N: usize>(states: [&mut Sha1State; N], runs: [&[MessageBlock]; N]) -> usize {
     let blocks = shortest(&runs);
     // Word 0 goes to the highest quarter of a register, as the instructions want it, and each word is
     // big-endian in the message: together that turns all 16 bytes around.

@@ -1,9 +1,8 @@
 //! 8 messages side by side in 256-bit registers, by AVX2 alone or with what AVX-512 VL adds: words are
 //! rotated and three of them combined in one instruction each, instead of three and two to four.
 
-use super::super::kernel::shortest;
-use super::super::{HashState, MessageBlock};
-use super::{K, SWAP, kernel, rounds};
+use super::super::digest::{MessageBlock, Sha1State, Sha256State, shortest};
+use super::{K, K256, SWAP, kernel, sha1_rounds, sha256_rounds};
 use std::arch::x86_64::*;
 
 macro_rules! rol {
@@ -11,6 +10,11 @@ macro_rules! rol {
         let x = $x;
         _mm256_or_si256(_mm256_slli_epi32::<$by>(x), _mm256_srli_epi32::<{ 32 - $by }>(x))
     }};
+}
+macro_rules! shr {
+    ($x:expr, $by:literal) => {
+        _mm256_srli_epi32::<$by>($x)
+    };
 }
 macro_rules! choose {
     ($x:expr, $y:expr, $z:expr) => {
@@ -33,9 +37,14 @@ macro_rules! xor4 {
     };
 }
 kernel!(
-    avx2, "avx2", 8, __m256i, words;
-    _mm256_loadu_si256, _mm256_storeu_si256, _mm256_set1_epi32, _mm256_add_epi32;
-    rol, xor4, choose, parity, majority
+    avx2, "avx2", 8, __m256i, words, Sha1State;
+    _mm256_loadu_si256, _mm256_storeu_si256, _mm256_add_epi32;
+    sha1_rounds (_mm256_set1_epi32, _mm256_add_epi32, rol, xor4, choose, parity, majority)
+);
+kernel!(
+    sha256_avx2, "avx2", 8, __m256i, words, Sha256State;
+    _mm256_loadu_si256, _mm256_storeu_si256, _mm256_add_epi32;
+    sha256_rounds (_mm256_set1_epi32, _mm256_add_epi32, rol, shr, choose, parity, majority)
 );
 
 macro_rules! rol_vl {
@@ -65,9 +74,14 @@ macro_rules! xor4_vl {
     };
 }
 kernel!(
-    avx512, "avx2,avx512f,avx512vl", 8, __m256i, words;
-    _mm256_loadu_si256, _mm256_storeu_si256, _mm256_set1_epi32, _mm256_add_epi32;
-    rol_vl, xor4_vl, choose_vl, parity_vl, majority_vl
+    avx512, "avx2,avx512f,avx512vl", 8, __m256i, words, Sha1State;
+    _mm256_loadu_si256, _mm256_storeu_si256, _mm256_add_epi32;
+    sha1_rounds (_mm256_set1_epi32, _mm256_add_epi32, rol_vl, xor4_vl, choose_vl, parity_vl, majority_vl)
+);
+kernel!(
+    sha256_avx512, "avx2,avx512f,avx512vl", 8, __m256i, words, Sha256State;
+    _mm256_loadu_si256, _mm256_storeu_si256, _mm256_add_epi32;
+    sha256_rounds (_mm256_set1_epi32, _mm256_add_epi32, rol_vl, shr, choose_vl, parity_vl, majority_vl)
 );
 
 /// The words of the `block`th block of all runs: register `t` has word `t` of each.

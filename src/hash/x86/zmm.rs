@@ -1,8 +1,7 @@
 //! 16 messages side by side in 512-bit registers, by AVX-512 F and BW.
 
-use super::super::kernel::shortest;
-use super::super::{HashState, MessageBlock};
-use super::{K, SWAP, kernel, rounds};
+use super::super::digest::{MessageBlock, Sha1State, Sha256State, shortest};
+use super::{K, K256, SWAP, kernel, sha1_rounds, sha256_rounds};
 use std::arch::x86_64::*;
 
 /// How far ahead of the block in work to ask for memory, in bytes. The processor fetches ahead by
@@ -13,6 +12,11 @@ const AHEAD: usize = 512;
 macro_rules! rol {
     ($x:expr, $by:literal) => {
         _mm512_rol_epi32::<$by>($x)
+    };
+}
+macro_rules! shr {
+    ($x:expr, $by:literal) => {
+        _mm512_srli_epi32::<$by>($x)
     };
 }
 // The constants are truth tables: bit `4x + 2y + z` is the result for bits x, y, z.
@@ -38,9 +42,14 @@ macro_rules! xor4 {
 }
 
 kernel!(
-    avx512, "avx512f,avx512bw", 16, __m512i, words;
-    _mm512_loadu_si512, _mm512_storeu_si512, _mm512_set1_epi32, _mm512_add_epi32;
-    rol, xor4, choose, parity, majority
+    avx512, "avx512f,avx512bw", 16, __m512i, words, Sha1State;
+    _mm512_loadu_si512, _mm512_storeu_si512, _mm512_add_epi32;
+    sha1_rounds (_mm512_set1_epi32, _mm512_add_epi32, rol, xor4, choose, parity, majority)
+);
+kernel!(
+    sha256_avx512, "avx512f,avx512bw", 16, __m512i, words, Sha256State;
+    _mm512_loadu_si512, _mm512_storeu_si512, _mm512_add_epi32;
+    sha256_rounds (_mm512_set1_epi32, _mm512_add_epi32, rol, shr, choose, parity, majority)
 );
 
 /// The words of the `block`th block of all runs: register `t` has word `t` of each.
