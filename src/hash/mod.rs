@@ -14,6 +14,7 @@
 mod digest;
 mod kernel;
 mod lanes;
+pub mod merkle;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
