@@ -46,6 +46,7 @@ mod text;
 #[allow(clippy::disallowed_methods, reason = "limits how long an announce takes")]
 mod tracker;
 mod transfer;
+mod utp;
 mod webseed;
 mod wire;
 
@@ -107,6 +108,9 @@ pub mod internals {
     }
     pub mod tracker {
         pub use crate::tracker::*;
+    }
+    pub mod utp {
+        pub use crate::utp::*;
     }
     pub mod wire {
         pub use crate::wire::*;

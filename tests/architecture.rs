@@ -75,6 +75,7 @@ const ROOMS: &[Room] = &[
     Room { name: "wire", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
     Room { name: "fetch", knows: &["ids", "wire"], may: &[] },
     Room { name: "mse", knows: &["hash", "ids"], may: &[] },
+    Room { name: "utp", knows: &[], may: &[] },
     Room { name: "dht", knows: &["address", "bencode", "hash", "ids"], may: &[] },
     // Of the wire it knows what peers tell of one another, and of themselves to their neighbours.
     Room {
@@ -203,7 +204,7 @@ const ROOMS: &[Room] = &[
         name: "lib",
         knows: &[
             "bencode", "bitfield", "blocks", "budget", "cli", "client", "dht", "event", "fetch", "finder",
-            "hash", "http", "ids", "layout", "metainfo", "mse", "storage", "swarm", "text", "tracker",
+            "hash", "http", "ids", "layout", "metainfo", "mse", "storage", "swarm", "text", "tracker", "utp",
             "wire",
         ],
         may: &[],

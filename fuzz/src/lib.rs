@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use btget::internals::bencode::{Value, decode, decode_prefix};
 use btget::internals::dht::{Dht, DhtConfig, DhtHurry, DhtInput, DhtNeed, DhtOutput, Family, SavedTable};
@@ -12,6 +12,7 @@ use btget::internals::mse::{AnswerStep, Answerer, CallStep, Caller, Method, Meth
 use btget::internals::storage::{read_part_file, read_resume_data};
 use btget::internals::text::escape;
 use btget::internals::tracker;
+use btget::internals::utp::{Packet, UtpEndpoint};
 use btget::internals::wire::extended::{
     MAX_METADATA_PIECES, MAX_METADATA_SIZE, MAX_PEX_PEERS, MetadataMessage, Offer, PexMessage,
     usable_metadata_size,
@@ -41,6 +42,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("tracker_udp", tracker_udp),
     ("ut_metadata", ut_metadata),
     ("ut_pex", ut_pex),
+    ("utp", utp),
     ("wire", wire),
 ];
 
@@ -239,6 +241,45 @@ pub fn lsd(packet: &[u8]) {
             assert_eq!(LsdAnnounce::decode(&again).as_ref(), Some(&announce));
         }
     }
+}
+
+/// Datagrams that come to a port of uTP, each behind a byte that says how long it is, and how long it takes until it comes. There is a connection,
+/// whose numbers are the same each time. What is sent is bounded, whatever comes.
+pub fn utp(bytes: &[u8]) {
+    let start = Instant::now();
+    let from = SocketAddr::from(([127, 0, 0, 1], 7));
+    let mut endpoint = UtpEndpoint::new(start, 1);
+    let (mut now, mut rest, mut sent) = (start, bytes, 0);
+    let key = endpoint.call(start, from);
+    while let Some((&length, behind)) = rest.split_first() {
+        let (datagram, behind) = behind.split_at(behind.len().min(length.into()));
+        rest = behind;
+        if let Some(packet) = Packet::decode(datagram) {
+            let mut again = Vec::new();
+            if packet.selective_ack.len() % 4 == 0 && packet.selective_ack.len() <= 252 {
+                packet.header.encode_into(packet.selective_ack, &mut again);
+                again.extend_from_slice(packet.payload);
+                assert_eq!(Packet::decode(&again), Some(packet));
+            }
+        }
+        endpoint.on_datagram(now, from, datagram);
+        now += Duration::from_millis(u64::from(length) * 10);
+        let mut out = Vec::new();
+        while endpoint.poll_packet(now, &mut out).is_some() {
+            sent += out.len();
+            out.clear();
+        }
+        while let Some((key, _)) = endpoint.accept() {
+            let mut buffer = [0; 100];
+            while let Ok(Some(1..)) = endpoint.read(now, key, &mut buffer) {}
+            let _ = endpoint.write(key, &[7; 100]);
+        }
+        if let Some(key) = key {
+            let _ = endpoint.write(key, &[7; 100]);
+        }
+    }
+    // Of each datagram: an answer, and a hundred bytes that are sent now and again.
+    assert!(sent <= 200 + 4096 * bytes.len());
 }
 
 /// A packet that comes to a node of the DHT, and a saved table. Where the packet has the transaction id `tttt`, it is taken for an answer to
