@@ -6,8 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 use super::link::Link;
@@ -116,20 +115,20 @@ impl Dialer {
         let patience = patience.min(MAX_CALL);
         // Who takes calls and is silent holds a place hardly longer than who does not take them.
         let (first, second) = self.secrecy.ways(address);
-        let stream = self.connect(address, patience).await?;
+        let link = self.connect(address, patience).await?;
         let limit = if second.is_some() { patience } else { 2 * patience };
-        let mut attempt = self.shake_hands(stream, first, limit, ours).await;
+        let mut attempt = self.shake_hands(link, first, limit, ours).await;
         let mut way = first;
         if let (Err(failed), Some(second)) = (&attempt, second)
             && failed.error.may_want_another_way()
         {
-            let stream = self.connect_again(address, patience, is_wanted).await?;
-            attempt = self.shake_hands(stream, second, patience, ours).await;
+            let link = self.connect_again(address, patience, is_wanted).await?;
+            attempt = self.shake_hands(link, second, patience, ours).await;
             way = second;
         }
         if let Err(CallFailed { again: true, .. }) = &attempt {
-            let stream = self.connect_again(address, patience, is_wanted).await?;
-            attempt = self.shake_hands(stream, way, patience, ours).await;
+            let link = self.connect_again(address, patience, is_wanted).await?;
+            attempt = self.shake_hands(link, way, patience, ours).await;
         }
         let established = attempt.map_err(|failed| failed.error)?;
         self.secrecy.has_worked(address, way);
@@ -141,14 +140,14 @@ impl Dialer {
         address: SocketAddr,
         patience: Duration,
         is_wanted: &Cell<bool>,
-    ) -> Result<TcpStream, DialError> {
+    ) -> Result<Link, DialError> {
         match is_wanted.get() {
             true => self.connect(address, patience).await,
             false => Err(DialError::Unwanted("not to be called any more")),
         }
     }
 
-    async fn connect(&self, address: SocketAddr, patience: Duration) -> Result<TcpStream, DialError> {
+    async fn connect(&self, address: SocketAddr, patience: Duration) -> Result<Link, DialError> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         if let Some(bind) = self.bind {
             if bind.is_ipv4() != address.is_ipv4() {
@@ -157,13 +156,14 @@ impl Dialer {
             socket.bind(SocketAddr::new(bind, 0))?;
         }
         let stream = within(patience, socket.connect(address)).await??;
-        stream.set_nodelay(true)?;
-        Ok(stream)
+        let link = Link::Tcp(stream);
+        link.set_nodelay()?;
+        Ok(link)
     }
 
     async fn shake_hands(
         &self,
-        mut stream: TcpStream,
+        link: Link,
         way: Way,
         limit: Duration,
         ours: Handshake,
@@ -172,21 +172,21 @@ impl Dialer {
         let shaken = within(limit.min(HANDSHAKE), async {
             let secured = match way {
                 Way::Plain => {
-                    stream.write_all(&ours.encode()).await?;
+                    link.write_all(&ours.encode()).await?;
                     None
                 }
                 Way::Encrypted => {
                     let methods = self.secrecy.policy().methods();
                     let initial = ours.encode().to_vec();
                     let called =
-                        secure::call(&mut stream, ours.info_hash, methods, initial, self.secrecy.rng()).await;
+                        secure::call(&link, ours.info_hash, methods, initial, self.secrecy.rng()).await;
                     Some(called.map_err(|failed| {
                         again = failed.again;
                         failed.error
                     })?)
                 }
             };
-            let read = read_handshake(&mut stream, secured).await?;
+            let read = read_handshake(&link, secured).await?;
             if read.handshake.info_hash != ours.info_hash {
                 return Err(DialError::OtherTorrent);
             }
@@ -194,7 +194,7 @@ impl Dialer {
         })
         .await;
         let read = shaken.map_err(DialError::from).and_then(|read| read);
-        read.map(|read| read.on(stream)).map_err(|error| CallFailed { error, again })
+        read.map(|read| read.on(link)).map_err(|error| CallFailed { error, again })
     }
 }
 
@@ -204,14 +204,13 @@ pub(crate) async fn answer(
     address: SocketAddr,
     secrecy: &Secrecy,
 ) -> Result<Established, DialError> {
-    let Link::Tcp(mut stream) = link;
-    stream.set_nodelay(true)?;
+    link.set_nodelay()?;
     let read = within(HANDSHAKE, async {
         // As much as tells a BitTorrent handshake from a key.
         let mut begun = [0; PROTOCOL.len()];
         let mut count = 0;
         while count < begun.len() && begun[..count] == PROTOCOL[..count] {
-            count += read_some(&mut stream, &mut begun[count..]).await?;
+            count += read_some(&link, &mut begun[count..]).await?;
         }
         // Of a key, one in four billion begins like a request of HTTP.
         let is_http = HTTP_METHODS.iter().any(|method| begun[..count].starts_with(method));
@@ -220,17 +219,17 @@ pub(crate) async fn answer(
         match way {
             Way::Plain if !policy.takes(way) => Err(DialError::Unwanted("calls without encryption")),
             Way::Encrypted if policy.takes(way) => {
-                let secured = secure::answer(&mut stream, address, &begun[..count], secrecy).await?;
-                read_handshake(&mut stream, Some(secured)).await
+                let secured = secure::answer(&link, address, &begun[..count], secrecy).await?;
+                read_handshake(&link, Some(secured)).await
             }
             // What calls encrypted though it is not wanted is told as anything else that is no handshake.
             Way::Plain | Way::Encrypted => {
-                read_rest(&mut stream, begun[..count].to_vec(), None, Encryption::None).await
+                read_rest(&link, begun[..count].to_vec(), None, Encryption::None).await
             }
         }
     })
     .await??;
-    Ok(read.on(stream))
+    Ok(read.on(link))
 }
 
 /// The peer's handshake, and what else is known then.
@@ -242,28 +241,25 @@ struct ReadHandshake {
 }
 
 impl ReadHandshake {
-    fn on(self, stream: TcpStream) -> Established {
+    fn on(self, link: Link) -> Established {
         let ReadHandshake { handshake, ciphers, early, encryption } = self;
-        Established { link: Link::Tcp(stream), handshake, ciphers, early, encryption }
+        Established { link, handshake, ciphers, early, encryption }
     }
 }
 
-async fn read_handshake(
-    stream: &mut TcpStream,
-    secured: Option<Secured>,
-) -> Result<ReadHandshake, DialError> {
+async fn read_handshake(link: &Link, secured: Option<Secured>) -> Result<ReadHandshake, DialError> {
     match secured {
-        None => read_rest(stream, Vec::new(), None, Encryption::None).await,
+        None => read_rest(link, Vec::new(), None, Encryption::None).await,
         Some(Secured { ciphers, early }) => {
             let encryption = if ciphers.is_some() { Encryption::Rc4 } else { Encryption::Plaintext };
-            read_rest(stream, early, ciphers, encryption).await
+            read_rest(link, early, ciphers, encryption).await
         }
     }
 }
 
 /// Reads until the whole handshake is there, of which these bytes are here.
 async fn read_rest(
-    stream: &mut TcpStream,
+    link: &Link,
     mut bytes: Vec<u8>,
     mut ciphers: Option<Ciphers>,
     encryption: Encryption,
@@ -276,7 +272,7 @@ async fn read_rest(
         let mut rest = [0; HANDSHAKE_LENGTH];
         // Not beyond it: what follows is read straight to where it belongs.
         let missing = HANDSHAKE_LENGTH - bytes.len();
-        let count = read_some(stream, &mut rest[..missing]).await?;
+        let count = read_some(link, &mut rest[..missing]).await?;
         if let Some(ciphers) = &mut ciphers {
             ciphers.incoming.apply(&mut rest[..count]);
         }
@@ -285,8 +281,8 @@ async fn read_rest(
 }
 
 /// One read; an error if the other side has closed.
-pub(super) async fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize, DialError> {
-    match stream.read(buffer).await? {
+pub(super) async fn read_some(link: &Link, buffer: &mut [u8]) -> Result<usize, DialError> {
+    match link.read(buffer).await? {
         0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         count => Ok(count),
     }

@@ -13,6 +13,13 @@ pub(crate) enum Link {
 }
 
 impl Link {
+    /// Small messages go out at once.
+    pub(crate) fn set_nodelay(&self) -> io::Result<()> {
+        match self {
+            Link::Tcp(stream) => stream.set_nodelay(true),
+        }
+    }
+
     /// Waits until a read is likely to give something. Safe to be dropped and called again.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
@@ -46,5 +53,30 @@ impl Link {
         match self {
             Link::Tcp(stream) => stream.try_write_vectored(buffers),
         }
+    }
+
+    /// One read, as soon as there is something. 0: the peer has closed.
+    pub(crate) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.readable().await?;
+            match self.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Writes all of it.
+    pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.writable().await?;
+            match self.try_write_vectored(&[IoSlice::new(bytes)]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }

@@ -5,10 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-
 use super::dial::{DialError, read_some};
+use super::link::Link;
 use crate::address::Machine;
 use crate::hash::Sha1;
 use crate::ids::WireHash;
@@ -150,28 +148,28 @@ pub(super) struct CallFailed {
 
 /// Calls: says what torrent it is about, and `initial` along with it.
 pub(super) async fn call(
-    stream: &mut TcpStream,
+    link: &Link,
     torrent: WireHash,
     methods: Methods,
     initial: Vec<u8>,
     mut rng: fastrand::Rng,
 ) -> Result<Secured, CallFailed> {
     let (mut caller, first) = Caller::new(torrent, methods, initial, &mut rng);
-    let done = call_by(stream, &mut caller, &first).await;
+    let done = call_by(link, &mut caller, &first).await;
     done.map_err(|error| CallFailed { error, again: caller.may_be_misunderstood() })
 }
 
-async fn call_by(stream: &mut TcpStream, caller: &mut Caller, first: &[u8]) -> Result<Secured, DialError> {
-    stream.write_all(first).await?;
+async fn call_by(link: &Link, caller: &mut Caller, first: &[u8]) -> Result<Secured, DialError> {
+    link.write_all(first).await?;
     let mut buffer = [0; READ];
     let mut count = 0;
     loop {
         match caller.feed(&buffer[..count])? {
             CallStep::Send(bytes) => {
-                stream.write_all(&bytes).await?;
+                link.write_all(&bytes).await?;
                 count = 0;
             }
-            CallStep::Need => count = read_some(stream, &mut buffer).await?,
+            CallStep::Need => count = read_some(link, &mut buffer).await?,
             CallStep::Done { ciphers, early } => return Ok(Secured { ciphers, early }),
         }
     }
@@ -179,7 +177,7 @@ async fn call_by(stream: &mut TcpStream, caller: &mut Caller, first: &[u8]) -> R
 
 /// Answers a call that began with these bytes.
 pub(super) async fn answer(
-    stream: &mut TcpStream,
+    link: &Link,
     address: SocketAddr,
     begun: &[u8],
     secrecy: &Secrecy,
@@ -193,11 +191,11 @@ pub(super) async fn answer(
     loop {
         step = match step {
             AnswerStep::Send(bytes) => {
-                stream.write_all(&bytes).await?;
+                link.write_all(&bytes).await?;
                 answerer.feed(&[])?
             }
             AnswerStep::Need => {
-                let count = read_some(stream, &mut buffer).await?;
+                let count = read_some(link, &mut buffer).await?;
                 answerer.feed(&buffer[..count])?
             }
             AnswerStep::Which(asked) => {
@@ -205,7 +203,7 @@ pub(super) async fn answer(
                 answerer.resume(torrent)?
             }
             AnswerStep::Done { answer, ciphers, early, .. } => {
-                stream.write_all(&answer).await?;
+                link.write_all(&answer).await?;
                 return Ok(Secured { ciphers, early });
             }
         };
