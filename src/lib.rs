@@ -18,6 +18,7 @@ pub mod metainfo;
 
 mod address;
 mod bencode;
+mod bind;
 mod bitfield;
 mod blocks;
 mod budget;
@@ -60,6 +61,9 @@ pub use cli::main as command_line;
 pub mod internals {
     pub mod bencode {
         pub use crate::bencode::*;
+    }
+    pub mod bind {
+        pub use crate::bind::*;
     }
     pub mod bitfield {
         pub use crate::bitfield::*;

@@ -116,6 +116,8 @@ const ROOMS: &[Room] = &[
         may: &[],
     },
     // The edges. Those of the disk know no peers; those of the network decide nothing.
+    // What every socket is bound to; all that open sockets know it.
+    Room { name: "bind", knows: &[], may: &[Sockets] },
     Room {
         name: "storage",
         knows: &["bitfield", "event", "hash", "ids", "layout", "metainfo", "text"],
@@ -134,15 +136,15 @@ const ROOMS: &[Room] = &[
     Room {
         name: "net",
         knows: &[
-            "address", "bitfield", "blocks", "event", "hash", "ids", "layout", "metainfo", "mse", "text",
-            "http", "webseed", "wire",
+            "address", "bind", "bitfield", "blocks", "event", "hash", "ids", "layout", "metainfo", "mse",
+            "text", "http", "webseed", "wire",
         ],
         may: &[Tokio, Sockets, SocketTypes, Clock, Threads],
     },
     // How servers are reached, for whoever asks them. The one file that it reads is that of the certificates that the user trusts.
     Room {
         name: "http",
-        knows: &["address", "event", "text"],
+        knows: &["address", "bind", "event", "text"],
         may: &[Files, Sockets, SocketTypes, Clock, Threads, Environment],
     },
     // It carries what the core wants announced, and brings back the answers, as the core's plain values.
@@ -151,6 +153,7 @@ const ROOMS: &[Room] = &[
         knows: &[
             "address",
             "bencode",
+            "bind",
             "event",
             "finder::announce",
             "http",
@@ -165,15 +168,16 @@ const ROOMS: &[Room] = &[
     Room {
         name: "session",
         knows: &[
-            "address", "bitfield", "blocks", "budget", "check", "client", "disk", "event", "fetch", "finder",
-            "dht", "hash", "ids", "layout", "lobby", "metainfo", "mse", "net", "storage", "swarm", "text",
-            "tracker", "transfer", "webseed", "wire",
+            "address", "bind", "bitfield", "blocks", "budget", "check", "client", "disk", "event", "fetch",
+            "finder", "dht", "hash", "ids", "layout", "lobby", "metainfo", "mse", "net", "storage", "swarm",
+            "text", "tracker", "transfer", "webseed", "wire",
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],
     },
     Room {
         name: "client",
         knows: &[
+            "bind",
             "bitfield",
             "check",
             "event",
@@ -203,9 +207,9 @@ const ROOMS: &[Room] = &[
     Room {
         name: "lib",
         knows: &[
-            "bencode", "bitfield", "blocks", "budget", "cli", "client", "dht", "event", "fetch", "finder",
-            "hash", "http", "ids", "layout", "metainfo", "mse", "storage", "swarm", "text", "tracker", "utp",
-            "wire",
+            "bencode", "bind", "bitfield", "blocks", "budget", "cli", "client", "dht", "event", "fetch",
+            "finder", "hash", "http", "ids", "layout", "metainfo", "mse", "storage", "swarm", "text",
+            "tracker", "utp", "wire",
         ],
         may: &[],
     },

@@ -315,7 +315,7 @@ fn library() -> Vec<Value> {
     let fixture = Fixture::new(&[]);
     let loopback = SocketAddr::from(([127, 0, 0, 1], 1)).ip();
     let options = SessionOptions {
-        bind: Some(loopback),
+        bind: Some(loopback.into()),
         ip_filter: Some(IpFilter::ranges([loopback..=loopback])),
         ..SessionOptions::default()
     };
@@ -653,7 +653,7 @@ fn assert_checks_files(check: &[Value]) {
 fn seed(fixture: &Fixture, tracker: &Tracker) -> Session {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 1)).ip();
     let session =
-        Session::start(SessionOptions { bind: Some(loopback), ..SessionOptions::default() }).unwrap();
+        Session::start(SessionOptions { bind: Some(loopback.into()), ..SessionOptions::default() }).unwrap();
     let mut metainfo = Metainfo::parse(&fs::read(fixture.path().join("set.torrent")).unwrap()).unwrap();
     metainfo.trackers.clear();
     let options = TorrentOptions { basedir: fixture.path().join("data"), ..TorrentOptions::default() };

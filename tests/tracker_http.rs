@@ -122,7 +122,7 @@ fn a_tracker_on_ipv6_is_reached() {
 #[test]
 fn the_family_of_a_bound_address_is_kept_to() {
     let tracker = Tracker::start();
-    let options = Options { bind: Some(IpAddr::V6(Ipv6Addr::LOCALHOST)), ..options(TIME) };
+    let options = Options { local: IpAddr::V6(Ipv6Addr::LOCALHOST).into(), ..options(TIME) };
     assert!(announce(&request(&tracker.url()), &options).is_err());
     assert_eq!(tracker.connections(), 0);
 }
@@ -330,7 +330,7 @@ fn an_https_tracker_of_a_trusted_authority_is_asked() {
     let options = Options { ca_file: Some(CERTIFICATE.into()), ..options(TIME) };
     assert_eq!(announce(&request(&https()), &options), Ok(Answer::default()));
     let by_name = https().replace("127.0.0.1", "localhost");
-    let options = Options { bind: Some("127.0.0.1".parse().unwrap()), ..options };
+    let options = Options { local: IpAddr::from([127, 0, 0, 1]).into(), ..options };
     assert_eq!(announce(&request(&by_name), &options), Ok(Answer::default()));
 }
 
@@ -429,7 +429,7 @@ fn a_whole_run_is_heard_as_started_completed_stopped() {
 #[test]
 fn an_announce_leaves_from_the_local_address_that_is_wished_also_to_redirects_and_proxies() {
     let bind: IpAddr = [127, 0, 0, 9].into();
-    let options = Options { bind: Some(bind), ..options(TIME) };
+    let options = Options { local: bind.into(), ..options(TIME) };
     let tracker = Tracker::start();
     let first = Tracker::start();
     first.set_manners(Manners::Redirect(format!("{}?{{query}}", tracker.url())));

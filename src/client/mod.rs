@@ -19,6 +19,7 @@ use crate::event::Kind;
 use crate::ids::InfoHashes;
 use crate::metainfo::MetainfoError;
 
+pub use crate::bind::Bind;
 pub use crate::bitfield::Bitfield;
 pub use crate::check::{CheckOptions, CheckOutcome, FileReport, HashCheck, PieceResult, check};
 pub use crate::finder::IpFilter;

@@ -1,6 +1,5 @@
 //! The agent for a server: its proxy, its certificates, its connections; and what went wrong, in a user's words.
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +14,7 @@ use super::resolve::{self, SystemResolver};
 use super::watch::Tap;
 use super::{Family, Interrupt, Proxies, Reach, USER_AGENT, Watch};
 use crate::address::is_inner;
+use crate::bind::Local;
 
 /// The way to a server.
 pub(crate) struct Route<'a> {
@@ -26,8 +26,8 @@ pub(crate) struct Route<'a> {
     pub reached_inside: &'a Arc<AtomicBool>,
     /// Only by addresses of this family.
     pub family: Option<Family>,
-    /// The local address.
-    pub bind: Option<IpAddr>,
+    /// What connections are bound to.
+    pub local: &'a Local,
     /// Proxies.
     pub proxies: &'a Proxies,
     /// PEM file of the authorities that sign the server's certificate, instead of the bundled ones.
@@ -64,7 +64,7 @@ pub(crate) fn agent(route: Route<'_>) -> Result<ureq::Agent, String> {
         route.reached_inside.store(is_inner(address), Ordering::Relaxed);
     }
     let connector = BoundConnector {
-        bind: route.bind,
+        local: route.local.clone(),
         reach,
         target: target.to_owned(),
         interrupt: route.interrupt,
@@ -90,7 +90,11 @@ pub(crate) fn agent(route: Route<'_>) -> Result<ureq::Agent, String> {
             .chain(Tap(route.watch));
     // The proxy has its own addresses.
     let family = route.family.filter(|_| !is_proxied);
-    Ok(ureq::Agent::with_parts(config.build(), connector, SystemResolver { bind: route.bind, family }))
+    Ok(ureq::Agent::with_parts(
+        config.build(),
+        connector,
+        SystemResolver { local: route.local.clone(), family },
+    ))
 }
 
 /// Where an answer redirects to, if it does, as it says it.

@@ -4,7 +4,7 @@
 //! next to nothing. ureq's own connector has no local address, and waits for the addresses one after the other.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,7 @@ use ureq::unversioned::transport::{
 use super::reach::{LeadsInside, Reach};
 use super::{Interrupt, MAX_WAIT};
 use crate::address::is_inner;
+use crate::bind::Local;
 
 /// How long an address has before the next one is tried beside it (RFC 8305).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -27,14 +28,14 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// How long a thread waits before it asks whether it is needed elsewhere.
 pub(super) const SLICE: Duration = Duration::from_millis(200);
 
-/// Connects to the first of `addresses` that answers, from `bind`.
+/// Connects to the first of `addresses` that answers, from what is bound to.
 ///
 /// # Errors
 ///
 /// The last error, `TimedOut` if `until` came first, or if the thread is needed elsewhere.
 fn connect_first(
     addresses: &[SocketAddr],
-    bind: Option<IpAddr>,
+    local: &Local,
     until: Instant,
     interrupt: &Interrupt,
 ) -> io::Result<(TcpStream, SocketAddr)> {
@@ -50,7 +51,7 @@ fn connect_first(
         if (begun.is_empty() || now >= next_begins)
             && let Some(&address) = rest.next()
         {
-            match begin(address, bind) {
+            match begin(address, local) {
                 Ok(socket) => begun.push((socket, address)),
                 Err(error) => {
                     last_error = error;
@@ -84,13 +85,11 @@ fn connect_first(
 }
 
 /// A socket that is connecting.
-fn begin(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<OwnedFd> {
+fn begin(address: SocketAddr, local: &Local) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    if let Some(bind) = bind {
-        rustix::net::bind(&socket, &SocketAddr::new(bind, 0))?;
-    }
+    local.bind_to_reach(&socket, address.ip())?;
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error.into()),
@@ -112,8 +111,8 @@ fn wait_for_any(begun: &[(OwnedFd, SocketAddr)], time: Duration) -> io::Result<V
 /// Makes the TCP connections of ureq's chain.
 #[derive(Debug)]
 pub(super) struct BoundConnector {
-    /// The local address.
-    pub bind: Option<IpAddr>,
+    /// What connections are bound to.
+    pub local: Local,
     /// Where the connection may lead. With a proxy: anywhere, for the user has named it.
     pub reach: Reach,
     /// The path and query that are asked for.
@@ -142,7 +141,7 @@ impl<In: Transport> Connector<In> for BoundConnector {
             return Err(Error::Other(LeadsInside(self.reach.refusal(refused.ip())).into()));
         }
         let until = deadline(details.timeout);
-        let connected = connect_first(&addresses, self.bind, until, &self.interrupt);
+        let connected = connect_first(&addresses, &self.local, until, &self.interrupt);
         let (stream, address) = connected.map_err(|error| match error.kind() {
             ErrorKind::TimedOut => Error::Timeout(details.timeout.reason),
             _ => Error::Io(error),
@@ -226,35 +225,35 @@ pub(crate) fn is_to_be_repeated(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{IpAddr, TcpListener};
 
     use super::*;
 
-    fn connect(addresses: &[SocketAddr], bind: Option<IpAddr>) -> io::Result<(TcpStream, SocketAddr)> {
-        connect_first(addresses, bind, Instant::now() + Duration::from_secs(60), &Interrupt::default())
+    fn connect(addresses: &[SocketAddr], local: &Local) -> io::Result<(TcpStream, SocketAddr)> {
+        connect_first(addresses, local, Instant::now() + Duration::from_secs(60), &Interrupt::default())
     }
 
     #[test]
     fn a_connection_comes_from_the_address_that_is_wished() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let bind = IpAddr::from([127, 0, 0, 9]);
-        let (_stream, _) = connect(&[listener.local_addr().unwrap()], Some(bind)).unwrap();
+        let (_stream, _) = connect(&[listener.local_addr().unwrap()], &bind.into()).unwrap();
         assert_eq!(listener.accept().unwrap().1.ip(), bind);
     }
 
     #[test]
     fn addresses_where_nobody_is_do_not_keep_from_those_where_somebody_is() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (listener, local) = (TcpListener::bind("127.0.0.1:0").unwrap(), Local::default());
         let good = listener.local_addr().unwrap();
         // Its queue is full: whoever calls now is neither answered nor refused.
         let silent = Silent::new();
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (_stream, address) = connect(&[silent.address, free, good], None).unwrap();
+        let (_stream, address) = connect(&[silent.address, free, good], &local).unwrap();
         assert_eq!(address, good);
-        assert_eq!(connect(&[free], None).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(connect(&[free], &local).unwrap_err().kind(), ErrorKind::ConnectionRefused);
         let now = Instant::now();
         let late =
-            connect_first(&[silent.address], None, now + Duration::from_millis(50), &Interrupt::default());
+            connect_first(&[silent.address], &local, now + Duration::from_millis(50), &Interrupt::default());
         assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
@@ -271,7 +270,7 @@ mod tests {
             rustix::net::listen(&socket, 0).unwrap();
             let listener = TcpListener::from(socket);
             let address = listener.local_addr().unwrap();
-            let callers = (0..4).map(|_| begin(address, None).unwrap()).collect();
+            let callers = (0..4).map(|_| begin(address, &Local::default()).unwrap()).collect();
             Silent { address, _queue: (listener.into(), callers) }
         }
     }

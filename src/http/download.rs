@@ -3,7 +3,6 @@
 //! Redirects are followed as those of a tracker are: each hop is judged, and all share one deadline.
 
 use std::io::Read;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +15,7 @@ use super::{
     Interrupt, MAX_REDIRECTS, Proxies, Reach, Route, agent, ca_file_from_env, explain, location_of, resolve,
     url,
 };
+use crate::bind::Local;
 use crate::event::Unfetched;
 
 /// The longest that a download takes, all in all.
@@ -29,8 +29,8 @@ const MAX_HEAD: usize = 64 << 10;
 pub struct DownloadOptions {
     /// The longest that it takes, name look-ups and redirects and all.
     pub timeout: Duration,
-    /// The local address.
-    pub bind: Option<IpAddr>,
+    /// What connections are bound to.
+    pub local: Local,
     /// Proxies.
     pub proxies: Proxies,
     /// PEM file of the authorities that sign servers' certificates, instead of the bundled ones (Mozilla's).
@@ -42,7 +42,7 @@ impl DownloadOptions {
     pub fn from_env() -> DownloadOptions {
         DownloadOptions {
             timeout: TIMEOUT,
-            bind: None,
+            local: Local::default(),
             proxies: Proxies::from_env(),
             ca_file: ca_file_from_env(),
         }
@@ -149,7 +149,7 @@ fn get(hop: &Hop, limit: u64, deadline: Instant, options: &DownloadOptions) -> R
         reach: hop.reach,
         reached_inside: &hop.reached_inside,
         family: None,
-        bind: options.bind,
+        local: &options.local,
         proxies: &options.proxies,
         ca_file: options.ca_file.as_deref(),
         watch: None,
@@ -207,7 +207,7 @@ fn look_up(hop: &Hop, options: &DownloadOptions) -> Result<(), DownloadError> {
     if is_proxied || resolve::literal(host).is_some() {
         return Ok(());
     }
-    let found = resolve::look_up(host, port, options.bind);
+    let found = resolve::look_up(host, port, &options.local);
     found.map(drop).map_err(|reason| DownloadError::new(Unfetched::UnknownHost, format!("{host}: {reason}")))
 }
 

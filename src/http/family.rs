@@ -1,7 +1,7 @@
 //! The two families of addresses.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 /// A family of addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,14 +16,6 @@ impl Family {
     /// The family of an address.
     pub(crate) fn of(address: &SocketAddr) -> Family {
         if address.is_ipv4() { Family::V4 } else { Family::V6 }
-    }
-
-    /// Its address of no host: what a socket is bound to that may send from any.
-    pub(crate) fn unspecified(self) -> IpAddr {
-        match self {
-            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
-        }
     }
 }
 

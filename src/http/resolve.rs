@@ -12,26 +12,29 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
 use super::{Family, proxy};
+use crate::bind::{Bind, Local};
 
 /// Addresses of one name that are tried.
 pub(crate) const MAX_ADDRESSES: usize = 8;
 
-/// The addresses of a host (an IPv6 one with or without brackets) that can be reached from `bind`, in the order in which they are to be tried: as
+/// The addresses of a host (an IPv6 one with or without brackets) that can be reached from what is bound to, in the order in which they are to be tried: as
 /// the system sorts them, the families in turn (RFC 8305).
 ///
 /// # Errors
 ///
 /// Why there is none, for people.
-pub(crate) fn look_up(host: &str, port: u16, bind: Option<IpAddr>) -> Result<Vec<SocketAddr>, String> {
+pub(crate) fn look_up(host: &str, port: u16, local: &Local) -> Result<Vec<SocketAddr>, String> {
     let found = (proxy::bare(host), port).to_socket_addrs().map_err(|error| error.to_string())?;
-    let addresses =
-        in_turn(found.filter(|address| bind.is_none_or(|bind| bind.is_ipv4() == address.is_ipv4())));
-    match (addresses.is_empty(), bind) {
+    let addresses = in_turn(found.filter(|address| local.reaches(address.ip())));
+    match (addresses.is_empty(), local.bind()) {
         (false, _) => Ok(addresses),
         (true, None) => Err("the host has no address".to_owned()),
-        (true, Some(bind)) => {
-            let family = Family::of(&SocketAddr::new(bind, 0));
-            Err(format!("the host has no {family} address, and nothing else is reached from {bind}"))
+        (true, Some(Bind::Address(ip))) => {
+            let family = Family::of(&SocketAddr::new(*ip, 0));
+            Err(format!("the host has no {family} address, and nothing else is reached from {ip}"))
+        }
+        (true, Some(Bind::Interface(name))) => {
+            Err(format!("the host has no address that can be reached by the interface {name} as it is now"))
         }
     }
 }
@@ -75,7 +78,7 @@ pub(crate) fn literal(host: &str) -> Option<IpAddr> {
 /// The system's look-up for ureq, whose own makes a thread for each and panics where there is none to be had.
 #[derive(Debug)]
 pub(crate) struct SystemResolver {
-    pub bind: Option<IpAddr>,
+    pub local: Local,
     /// The addresses of other families are left out; `None`: of none.
     pub family: Option<Family>,
 }
@@ -83,7 +86,7 @@ pub(crate) struct SystemResolver {
 impl Resolver for SystemResolver {
     fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         let host = uri.host().ok_or(Error::HostNotFound)?;
-        let found = look_up(host, port_of(uri), self.bind).map_err(|reason| Error::Other(reason.into()))?;
+        let found = look_up(host, port_of(uri), &self.local).map_err(|reason| Error::Other(reason.into()))?;
         let mut addresses = self.empty();
         let is_of_family = |address: &SocketAddr| self.family.is_none_or(|it| it == Family::of(address));
         found.into_iter().filter(is_of_family).for_each(|address| addresses.push(address));
@@ -121,8 +124,9 @@ mod tests {
 
     #[test]
     fn only_the_family_of_the_local_address_is_reached_from_it() {
-        assert_eq!(look_up("[::1]", 5, Some("::1".parse().unwrap())), Ok(vec!["[::1]:5".parse().unwrap()]));
-        let refused = look_up("192.0.2.1", 5, Some("::1".parse().unwrap())).unwrap_err();
+        let local = Local::from(IpAddr::from(std::net::Ipv6Addr::LOCALHOST));
+        assert_eq!(look_up("[::1]", 5, &local), Ok(vec!["[::1]:5".parse().unwrap()]));
+        let refused = look_up("192.0.2.1", 5, &local).unwrap_err();
         assert_eq!(refused, "the host has no IPv6 address, and nothing else is reached from ::1");
     }
 

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::link::Link;
 use super::secure::{self, CallFailed, Secrecy, Secured};
+use crate::bind::Local;
 use crate::event::Encryption;
 use crate::mse::{Ciphers, MseError, Way};
 use crate::wire::{HANDSHAKE_LENGTH, Handshake, ProtocolError};
@@ -45,9 +46,6 @@ pub(crate) struct Established {
 /// Why a call did not become a connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
-    /// We are bound to an address of the other family, IPv4 or IPv6.
-    #[error("not of the family that we are bound to")]
-    OtherFamily,
     /// The peer speaks another protocol.
     #[error("{0}")]
     Protocol(#[from] ProtocolError),
@@ -75,7 +73,7 @@ impl DialError {
             DialError::Protocol(_) | DialError::OtherTorrent => true,
             // Those who speak something else are told as such.
             DialError::Encryption(error) => *error != MseError::UnknownTorrent,
-            DialError::OtherFamily | DialError::Unwanted(_) | DialError::TooMany | DialError::Io(_) => false,
+            DialError::Unwanted(_) | DialError::TooMany | DialError::Io(_) => false,
         }
     }
 
@@ -83,8 +81,7 @@ impl DialError {
     fn may_want_another_way(&self) -> bool {
         match self {
             DialError::Encryption(_) | DialError::Io(_) => true,
-            DialError::OtherFamily
-            | DialError::Protocol(_)
+            DialError::Protocol(_)
             | DialError::OtherTorrent
             | DialError::Unwanted(_)
             | DialError::TooMany => false,
@@ -95,8 +92,8 @@ impl DialError {
 /// How peers are called.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
-    /// The local address that calls come from.
-    pub bind: Option<IpAddr>,
+    /// What calls are bound to.
+    pub local: Local,
     /// Whether calls are encrypted.
     pub secrecy: Rc<Secrecy>,
 }
@@ -149,12 +146,7 @@ impl Dialer {
 
     async fn connect(&self, address: SocketAddr, patience: Duration) -> Result<Link, DialError> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        if let Some(bind) = self.bind {
-            if bind.is_ipv4() != address.is_ipv4() {
-                return Err(DialError::OtherFamily);
-            }
-            socket.bind(SocketAddr::new(bind, 0))?;
-        }
+        self.local.bind_to_reach(&socket, address.ip())?;
         let stream = within(patience, socket.connect(address)).await??;
         let link = Link::Tcp(stream);
         link.set_nodelay()?;
@@ -318,9 +310,10 @@ mod tests {
             Handshake { reserved: Reserved::FAST, info_hash: WireHash([1; 20]), peer_id: PeerId([2; 20]) };
         let began = Instant::now();
         let patience = Duration::from_millis(50);
-        let end = Dialer { bind: None, secrecy: Rc::new(Secrecy::new(EncryptionPolicy::Off, 1)) }
-            .dial(silent.local_addr().unwrap(), patience, ours, &Cell::new(true))
-            .await;
+        let end =
+            Dialer { local: Local::default(), secrecy: Rc::new(Secrecy::new(EncryptionPolicy::Off, 1)) }
+                .dial(silent.local_addr().unwrap(), patience, ours, &Cell::new(true))
+                .await;
         assert!(matches!(end, Err(DialError::Io(error)) if error.kind() == io::ErrorKind::TimedOut));
         assert!(began.elapsed() < HANDSHAKE / 2);
     }

@@ -14,6 +14,7 @@ use nix::sys::socket::SockaddrStorage;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
+use crate::bind::{Bind, Local};
 use crate::wire::lsd::{LSD_GROUPS, LSD_PORT, LsdAnnounce, MAX_LSD_READ};
 
 /// Between two looks at which interfaces there are.
@@ -24,7 +25,7 @@ const MAX_ADDRESSES: usize = 32;
 
 /// An address of ours, and the network that it is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Local {
+struct LocalAddress {
     ip: IpAddr,
     mask: IpAddr,
     /// Its interface, by number.
@@ -32,7 +33,7 @@ struct Local {
     loopback: bool,
 }
 
-impl Local {
+impl LocalAddress {
     fn has(&self, other: IpAddr) -> bool {
         match (self.ip, self.mask, other) {
             (IpAddr::V4(ip), IpAddr::V4(mask), IpAddr::V4(other)) => ip & mask == other & mask,
@@ -55,22 +56,25 @@ impl Local {
 /// The sockets.
 #[derive(Debug)]
 pub(crate) struct Lan {
-    bind: Option<IpAddr>,
+    local: Local,
     listening: Vec<Rc<UdpSocket>>,
     /// One for each address.
-    sending: Vec<(Local, Socket)>,
+    sending: Vec<(LocalAddress, Socket)>,
     /// All networks that the interfaces are in by which is sent.
-    networks: Vec<Local>,
+    networks: Vec<LocalAddress>,
     looked: Instant,
 }
 
 impl Lan {
-    /// Opens what can be opened, on the interfaces that have this local address (`None`: on all but loopback).
-    pub(crate) fn open(now: Instant, bind: Option<IpAddr>) -> Lan {
+    /// Opens what can be opened, on the interfaces that are bound to (on all but loopback if none is).
+    pub(crate) fn open(now: Instant, local: Local) -> Lan {
         let mut lan =
-            Lan { bind, listening: Vec::new(), sending: Vec::new(), networks: Vec::new(), looked: now };
-        let listening =
-            LSD_GROUPS.iter().filter(|group| bind.is_none_or(|ip| ip.is_ipv4() == group.is_ipv4()));
+            Lan { local, listening: Vec::new(), sending: Vec::new(), networks: Vec::new(), looked: now };
+        let listening = LSD_GROUPS.iter().filter(|group| match lan.local.bind() {
+            Some(Bind::Address(ip)) => ip.is_ipv4() == group.is_ipv4(),
+            // What is sent there is heard on the interfaces on which the group is joined alone.
+            None | Some(Bind::Interface(_)) => true,
+        });
         lan.listening = listening.filter_map(|&group| listen(group).ok()).map(Rc::new).collect();
         lan.look();
         lan
@@ -114,8 +118,8 @@ impl Lan {
     /// Looks at which interfaces there are, and joins the groups on those that are new.
     fn look(&mut self) {
         let all = addresses();
-        let found = to_send_from(&all, self.bind);
-        let is_by_same = |local: &Local, sender: &Local| {
+        let found = to_send_from(&all, self.local.bind());
+        let is_by_same = |local: &LocalAddress, sender: &LocalAddress| {
             local.interface == sender.interface && local.ip.is_ipv4() == sender.ip.is_ipv4()
         };
         self.networks =
@@ -129,13 +133,13 @@ impl Lan {
                 // It may have been joined for another address of the interface.
                 let _ = join(socket, &local);
             }
-            self.sending.extend(sender(&local).ok().map(|socket| (local, socket)));
+            self.sending.extend(sender(&local, &self.local).ok().map(|socket| (local, socket)));
         }
     }
 }
 
 /// All addresses at which packets to a group may be sent or heard.
-fn addresses() -> Vec<Local> {
+fn addresses() -> Vec<LocalAddress> {
     let local = |entry: InterfaceAddress| {
         let loopback = entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);
         let usable = entry.flags.contains(InterfaceFlags::IFF_UP)
@@ -146,23 +150,35 @@ fn addresses() -> Vec<Local> {
             IpAddr::V4(_) => Ipv4Addr::BROADCAST.into(),
             IpAddr::V6(_) => Ipv6Addr::from_bits(u128::MAX).into(),
         });
-        Some(Local { ip, mask, interface, loopback })
+        Some(LocalAddress { ip, mask, interface, loopback })
     };
     getifaddrs().into_iter().flatten().filter_map(local).collect()
 }
 
-/// Those of them to send from: the one that is bound to, or its likes on loopback; else of each interface but loopback one of each family.
-fn to_send_from(all: &[Local], bind: Option<IpAddr>) -> Vec<Local> {
-    let mut found: Vec<Local> = Vec::new();
+/// Those of them to send from: the one that is bound to, or its likes on loopback; else of each interface but loopback, or of the one that is bound
+/// to, one of each family.
+fn to_send_from(all: &[LocalAddress], bind: Option<&Bind>) -> Vec<LocalAddress> {
+    let mut found: Vec<LocalAddress> = Vec::new();
+    let number_of = |name: &String| if_nametoindex(name.as_str()).unwrap_or(0);
+    let (bind, only) = match bind {
+        None => (None, None),
+        Some(Bind::Address(ip)) => (Some(*ip), None),
+        Some(Bind::Interface(name)) => (None, Some(number_of(name))),
+    };
     for &local in all {
         let is_same_family = |other: IpAddr| other.is_ipv4() == local.ip.is_ipv4();
         let wanted = match bind {
             Some(bind) => bind == local.ip || (bind.is_loopback() && local.loopback && is_same_family(bind)),
             None => {
-                let is_known = |known: &Local| known.interface == local.interface && is_same_family(known.ip);
+                let is_known =
+                    |known: &LocalAddress| known.interface == local.interface && is_same_family(known.ip);
                 // In IPv6 that of the link, so that it is the same for all.
                 let far = matches!(local.ip, IpAddr::V6(v6) if !v6.is_unicast_link_local());
-                !local.loopback && !far && !found.iter().any(is_known)
+                let may = match only {
+                    Some(number) => local.interface == number && (!far || local.loopback),
+                    None => !local.loopback && !far,
+                };
+                may && !found.iter().any(is_known)
             }
         };
         if wanted && found.len() < MAX_ADDRESSES {
@@ -195,7 +211,7 @@ fn listen(group: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-fn join(socket: &UdpSocket, local: &Local) -> io::Result<()> {
+fn join(socket: &UdpSocket, local: &LocalAddress) -> io::Result<()> {
     let socket = socket2::SockRef::from(socket);
     match (LSD_GROUPS[usize::from(local.ip.is_ipv6())].ip(), socket.local_addr()?.is_ipv6()) {
         (IpAddr::V4(group), false) => {
@@ -207,7 +223,7 @@ fn join(socket: &UdpSocket, local: &Local) -> io::Result<()> {
 }
 
 /// A socket that sends from this address, no farther than the next router.
-fn sender(local: &Local) -> io::Result<Socket> {
+fn sender(local: &LocalAddress, policy: &Local) -> io::Result<Socket> {
     let any_port = match local.ip {
         IpAddr::V6(v6) if v6.is_unicast_link_local() => {
             SocketAddr::V6(std::net::SocketAddrV6::new(v6, 0, 0, local.interface))
@@ -216,7 +232,7 @@ fn sender(local: &Local) -> io::Result<Socket> {
     };
     let socket = Socket::new(Domain::for_address(any_port), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
-    socket.bind(&any_port.into())?;
+    policy.bind_at(&socket, any_port)?;
     match local.ip {
         IpAddr::V4(v4) => {
             socket.set_multicast_ttl_v4(1)?;
@@ -238,25 +254,25 @@ mod tests {
 
     #[test]
     fn what_is_on_the_link_is_told_by_the_mask() {
-        let local = |ip: &str, mask: &str| Local {
+        let local = |ip: &str, mask: &str| LocalAddress {
             ip: ip.parse().unwrap(),
             mask: mask.parse().unwrap(),
             interface: 1,
             loopback: false,
         };
-        let has = |local: Local, ip: &str| local.has(ip.parse().unwrap());
+        let has = |local: LocalAddress, ip: &str| local.has(ip.parse().unwrap());
         let lan = local("192.168.7.9", "255.255.255.0");
         assert!(has(lan, "192.168.7.200") && !has(lan, "192.168.8.9") && !has(lan, "fe80::1"));
         let link = local("fe80::9", "ffff:ffff:ffff:ffff::");
         assert!(has(link, "fe80::1:2") && !has(link, "2001:db8::1"));
-        let linked = |local: Local, source: &str| local.is_linked_to(source.parse().unwrap());
+        let linked = |local: LocalAddress, source: &str| local.is_linked_to(source.parse().unwrap());
         assert!(linked(link, "[fe80::1:2%1]:6771") && !linked(link, "[fe80::1:2%2]:6771"));
         assert!(linked(lan, "192.168.7.200:6771"));
     }
 
     #[test]
     fn what_is_sent_from_depends_on_what_is_bound_to() {
-        let local = |ip: &str, interface| Local {
+        let local = |ip: &str, interface| LocalAddress {
             ip: ip.parse().unwrap(),
             mask: Ipv4Addr::BROADCAST.into(),
             interface,
@@ -272,12 +288,15 @@ mod tests {
             local("192.0.2.9", 3),
         ];
         let sent_from = |bind: Option<&str>| -> Vec<String> {
-            let found = to_send_from(&all, bind.map(|ip| ip.parse().unwrap()));
+            let found = to_send_from(&all, bind.and_then(Bind::parse).as_ref());
             found.iter().map(|local| local.ip.to_string()).collect()
         };
         assert_eq!(sent_from(None), ["192.0.2.1", "fe80::1", "192.0.2.9"]);
         assert_eq!(sent_from(Some("127.0.0.9")), ["127.0.0.1"]);
         assert_eq!(sent_from(Some("::1")), ["::1"]);
+        // The number of loopback is 1 in every network namespace.
+        assert_eq!(sent_from(Some("lo")), ["127.0.0.1", "::1"]);
+        assert!(sent_from(Some("nosuch0")).is_empty());
         for bound in ["198.51.100.1", "2001:db8::1", "192.0.2.9"] {
             assert_eq!(sent_from(Some(bound)), [bound]);
         }

@@ -1,7 +1,7 @@
 //! Listening: one port of a list, in IPv4 and IPv6 alike, for connections and, if asked for, for packets.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_ipv6_v6only;
@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use super::link::Link;
 use super::udp::UdpPort;
+use crate::bind::Local;
 
 /// Connections that the kernel keeps until we take them.
 const BACKLOG: u32 = 128;
@@ -72,12 +73,13 @@ impl Listeners {
 }
 
 /// Listens on the first port of `ports` that is free in all families that this machine has, or at
-/// `bind` alone; with `udp`, for packets too. `Err`: the last port's error.
-pub(crate) fn listen(ports: &[u16], bind: Option<IpAddr>, udp: bool) -> Result<Listeners, ListenError> {
+/// what is bound to alone; with `udp`, for packets too. `Err`: the last port's error.
+pub(crate) fn listen(ports: &[u16], local: &Local, udp: bool) -> Result<Listeners, ListenError> {
     let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no port to listen on").into();
     for &port in ports {
         for _ in 0..if port == 0 { ATTEMPTS } else { 1 } {
-            match listen_at(port, bind).map_err(ListenError::from).and_then(|tcp| with_udp(tcp, udp)) {
+            let tcp = listen_at(port, local).map_err(ListenError::from);
+            match tcp.and_then(|tcp| with_udp(tcp, local, udp)) {
                 Ok(listeners) => return Ok(listeners),
                 Err(error) => last = error,
             }
@@ -86,28 +88,29 @@ pub(crate) fn listen(ports: &[u16], bind: Option<IpAddr>, udp: bool) -> Result<L
     Err(last)
 }
 
-fn with_udp(sockets: Vec<TcpListener>, udp: bool) -> Result<Listeners, ListenError> {
+fn with_udp(sockets: Vec<TcpListener>, local: &Local, udp: bool) -> Result<Listeners, ListenError> {
     let mut listeners = Listeners { sockets, udp: None, port: 0 };
     let addresses = listeners.addresses();
     listeners.port = addresses.first().map_or(0, SocketAddr::port);
     if udp {
-        let opened = UdpPort::open(&addresses);
+        let opened = UdpPort::open(&addresses, local);
         listeners.udp = Some(opened.map_err(|error| ListenError { error, is_udp: true })?);
     }
     Ok(listeners)
 }
 
-fn listen_at(port: u16, bind: Option<IpAddr>) -> io::Result<Vec<TcpListener>> {
-    if let Some(ip) = bind {
-        return Ok(vec![open(SocketAddr::new(ip, port))?]);
-    }
-    let v4 = open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+fn listen_at(port: u16, local: &Local) -> io::Result<Vec<TcpListener>> {
+    let open = |ip: IpAddr, port| open(SocketAddr::new(ip, port), local);
+    let (v4, v6) = match local.listening_ips()?[..] {
+        [v4, v6] => (open(v4, port), v6),
+        [ref only @ ..] => return only.iter().map(|&ip| open(ip, port)).collect(),
+    };
     let port = match &v4 {
         Ok(socket) => socket.local_addr()?.port(),
         Err(error) if is_no_such_family(error) => port,
         Err(_) => return v4.map(|_| unreachable!("it is an error")),
     };
-    let v6 = open(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    let v6 = open(v6, port);
     match (v4, v6) {
         (Ok(v4), Ok(v6)) => Ok(vec![v4, v6]),
         (Ok(v4), Err(error)) if is_no_such_family(&error) => Ok(vec![v4]),
@@ -116,13 +119,13 @@ fn listen_at(port: u16, bind: Option<IpAddr>) -> io::Result<Vec<TcpListener>> {
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
+fn open(address: SocketAddr, local: &Local) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     if address.is_ipv6() {
         set_ipv6_v6only(&socket, true)?;
     }
-    socket.bind(address)?;
+    local.bind_at(&socket, address)?;
     socket.listen(BACKLOG)
 }
 
@@ -138,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_is_taken_only_if_it_is_free_for_packets_too() {
-        let loopback = Some(IpAddr::from([127, 0, 0, 1]));
+        let loopback = &Local::from(IpAddr::from([127, 0, 0, 1]));
         let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let taken = other.local_addr().unwrap().port();
         let error = listen(&[taken], loopback, true).unwrap_err();

@@ -13,6 +13,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
+use crate::bind::Local;
+
 /// Bytes of a packet that are read: more than any of a path with Ethernet's limit. What is longer is cut, and then no message.
 const MAX_PACKET: usize = 2048;
 
@@ -39,8 +41,8 @@ pub(crate) struct UdpPort {
 
 impl UdpPort {
     /// At each of these addresses, which are of different families.
-    pub(crate) fn open(addresses: &[SocketAddr]) -> io::Result<UdpPort> {
-        let sockets = addresses.iter().map(|&address| Ok(Rc::new(open(address)?)));
+    pub(crate) fn open(addresses: &[SocketAddr], local: &Local) -> io::Result<UdpPort> {
+        let sockets = addresses.iter().map(|&address| Ok(Rc::new(open(address, local)?)));
         Ok(UdpPort { sockets: sockets.collect::<io::Result<_>>()? })
     }
 
@@ -82,13 +84,13 @@ impl UdpPort {
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<UdpSocket> {
+fn open(address: SocketAddr, local: &Local) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
         set_ipv6_v6only(&socket, true)?;
     }
-    socket.bind(&address.into())?;
+    local.bind_at(&socket, address)?;
     UdpSocket::from_std(socket.into())
 }
 
@@ -103,14 +105,16 @@ mod tests {
             .run_until(async {
                 let (to_a, mut at_a) = mpsc::channel(1);
                 let loopback: SocketAddr = "127.0.0.1:0".parse().unwrap();
-                let (a, b) = (UdpPort::open(&[loopback]).unwrap(), UdpPort::open(&[loopback]).unwrap());
+                let local = Local::default();
+                let open = |addresses: &[SocketAddr]| UdpPort::open(addresses, &local);
+                let (a, b) = (open(&[loopback]).unwrap(), open(&[loopback]).unwrap());
                 a.receive(&to_a);
                 b.send(a.addresses()[0], b"first");
                 let packet = at_a.recv().await.unwrap();
                 assert_eq!((packet.from, &packet.data[..]), (b.addresses()[0], &b"first"[..]));
                 // There is no socket of this family.
                 b.send("[::1]:9".parse().unwrap(), b"lost");
-                let taken = UdpPort::open(&a.addresses()).unwrap_err();
+                let taken = open(&a.addresses()).unwrap_err();
                 assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
             })
             .await;

@@ -22,6 +22,7 @@ use super::subscribers::Subscribers;
 use super::thread::no_thread;
 use super::web::WebConnections;
 use super::{Command, Notice, Torrent};
+use crate::bind::{Bind, Local};
 use crate::budget::Budget;
 use crate::disk::{Disk, Done};
 use crate::event::{Event, Kind, Severity};
@@ -85,7 +86,9 @@ impl Engine {
         options: SessionOptions,
         commands: mpsc::UnboundedReceiver<Command>,
     ) -> Result<Engine, NotStarted> {
-        let listeners = crate::net::listen::listen(&options.ports, options.bind, options.dht.is_some())
+        let local = Local::from(options.bind.clone());
+        options.bind.as_ref().map_or(Ok(()), Bind::check).map_err(|error| not_bound(&options, &error))?;
+        let listeners = crate::net::listen::listen(&options.ports, &local, options.dht.is_some())
             .map_err(|error| not_listening(&options, &error))?;
         let mut rng = fastrand::Rng::new();
         let (notify, notices) = mpsc::unbounded_channel();
@@ -98,10 +101,10 @@ impl Engine {
         let identity =
             Identity { peer_id: PeerId::generate(&mut rng), port: listeners.port, key: rng.u32(..) };
         let tracker_options =
-            Arc::new(tracker::Options { bind: options.bind, ..tracker::Options::from_env() });
-        let local = options.local_discovery.then(|| {
+            Arc::new(tracker::Options { local: local.clone(), ..tracker::Options::from_env() });
+        let local_network = options.local_discovery.then(|| {
             let now = Instant::now();
-            LocalNetwork::open(now, options.bind, identity.port, rng.u64(..), notify.clone())
+            LocalNetwork::open(now, local.clone(), identity.port, rng.u64(..), notify.clone())
         });
         let (to_loop, packets) = mpsc::channel(MAX_QUEUED_PACKETS);
         let dht = options.dht.clone().zip(listeners.udp.clone()).map(|(dht_options, udp)| {
@@ -109,10 +112,7 @@ impl Engine {
             DhtNetwork::new(dht_options, udp, identity.port, rng.u64(..), notify.clone())
         });
         let context = Context {
-            dialer: Dialer {
-                bind: options.bind,
-                secrecy: Rc::new(Secrecy::new(options.encryption, rng.u64(..))),
-            },
+            dialer: Dialer { local, secrecy: Rc::new(Secrecy::new(options.encryption, rng.u64(..))) },
             options,
             identity,
             disk,
@@ -139,7 +139,7 @@ impl Engine {
             schedule: Schedule::default(),
             crowded: Crowded::default(),
             touched: BTreeSet::new(),
-            local,
+            local: local_network,
             context,
             listening: listeners.addresses(),
             has_udp: listeners.udp.is_some(),
@@ -370,21 +370,34 @@ fn not_listening(options: &SessionOptions, error: &ListenError) -> NotStarted {
     let ListenError { error, is_udp } = error;
     let ports: Vec<String> = options.ports.iter().take(8).map(u16::to_string).collect();
     let ports = ports.join(", ");
-    let at = options.bind.map_or(String::new(), |ip: IpAddr| format!("{ip} "));
+    let at = options.bind.as_ref().map_or(String::new(), |bind| format!("{bind} "));
     let remedy = match error.kind() {
         std::io::ErrorKind::AddrNotAvailable => options.remedies.change_address,
         _ => options.remedies.change_port,
     };
     let udp = if *is_udp { "UDP " } else { "" };
     let message = format!("cannot listen on {at}{udp}port {ports}: {error}; {remedy}");
+    let ip = match options.bind {
+        Some(Bind::Address(ip)) => ip,
+        Some(Bind::Interface(_)) | None => IpAddr::from([0; 4]),
+    };
     let event = Kind::ListenFailure {
-        address: options.bind.unwrap_or(IpAddr::from([0; 4])).to_string(),
+        address: options.bind.as_ref().map_or(ip.to_string(), Bind::to_string),
         ports,
-        protocol: match options.bind.unwrap_or(IpAddr::from([0; 4])) {
+        protocol: match ip {
             ip if *is_udp => udp_protocol(SocketAddr::new(ip, 0)),
             ip => protocol(SocketAddr::new(ip, 0)),
         },
         reason: error.to_string(),
     };
+    NotStarted { message, event: Some(Box::new(event)) }
+}
+
+/// What the user wants to bind to is not there.
+fn not_bound(options: &SessionOptions, error: &str) -> NotStarted {
+    let message = format!("{error}; {}", options.remedies.change_address);
+    let address = options.bind.as_ref().map_or(String::new(), Bind::to_string);
+    let ports = options.ports.iter().take(8).map(u16::to_string).collect::<Vec<_>>().join(", ");
+    let event = Kind::ListenFailure { address, ports, protocol: "tcp4", reason: error.to_owned() };
     NotStarted { message, event: Some(Box::new(event)) }
 }

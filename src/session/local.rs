@@ -1,11 +1,12 @@
 //! Local service discovery (BEP 14): the session's torrents are announced on the local network, and peers found there.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Notice, Torrent};
+use crate::bind::Local;
 use crate::finder::LocalDiscovery;
 use crate::ids::WireHash;
 use crate::net::lan::Lan;
@@ -21,15 +22,15 @@ pub(super) struct LocalNetwork {
 }
 
 impl LocalNetwork {
-    /// On the interfaces that have this local address (`None`: on all). `seed` decides all random choices.
+    /// On the interfaces that are bound to (on all if none is). `seed` decides all random choices.
     pub(super) fn open(
         now: Instant,
-        bind: Option<IpAddr>,
+        local: Local,
         port: u16,
         seed: u64,
         notify: UnboundedSender<Notice>,
     ) -> LocalNetwork {
-        let lan = Lan::open(now, bind);
+        let lan = Lan::open(now, local);
         lan.receive(move |packet, source| notify.send(Notice::Heard(packet, source)).is_ok());
         LocalNetwork { discovery: LocalDiscovery::new(seed), lan, port }
     }

@@ -1,13 +1,13 @@
 //! What a session and its torrents are told, and what they tell: plain data.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::ops::{Range, RangeFull};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::dht::DhtOptions;
+use crate::bind::Bind;
 use crate::bitfield::Bitfield;
 use crate::event::{Kind, PeersFound, Pieces, State, Verdict};
 use crate::finder::IpFilter;
@@ -24,8 +24,8 @@ use crate::text::Remedies;
 pub struct SessionOptions {
     /// Ports to try, in order; 0 lets the system pick.
     pub ports: Vec<u16>,
-    /// Local address for listening and for outgoing connections.
-    pub bind: Option<IpAddr>,
+    /// What all sockets are bound to, those that listen and those that connect: a local address or a network interface.
+    pub bind: Option<Bind>,
     /// Connections, all torrents together.
     pub max_peers: usize,
     /// Peers tell one another of further peers (BEP 11), but those of private torrents.

@@ -4,12 +4,16 @@
 //! The families are asked side by side, each as if it were the only one. One that cannot be reached from here is not asked.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::{fmt, thread};
 
+use socket2::{Domain, Socket, Type};
+
 use super::{MAX_PEERS, Options};
+use crate::bind::Local;
 use crate::finder::announce::{AnnounceFailure, Answer};
 use crate::http::Family;
 
@@ -41,7 +45,7 @@ impl fmt::Debug for Early {
 
 /// A host's addresses by family, those that can be reached from here: first the family that the system prefers. One
 /// family is there at least, if any address is, be it that it cannot be reached.
-pub(super) fn reachable(addresses: &[SocketAddr], bind: Option<IpAddr>) -> Vec<(Family, Vec<SocketAddr>)> {
+pub(super) fn reachable(addresses: &[SocketAddr], local: &Local) -> Vec<(Family, Vec<SocketAddr>)> {
     let mut families: Vec<(Family, Vec<SocketAddr>)> = Vec::new();
     for &address in addresses {
         let family = Family::of(&address);
@@ -51,17 +55,21 @@ pub(super) fn reachable(addresses: &[SocketAddr], bind: Option<IpAddr>) -> Vec<(
         }
     }
     if families.len() > 1 {
-        let has_way = |family: &Family, all: &[SocketAddr]| all.iter().any(|to| has_way(*family, to, bind));
-        let ways: Vec<bool> = families.iter().map(|(family, all)| has_way(family, all)).collect();
+        // Whether the system knows a way. Nothing is sent.
+        let has_way = |all: &[SocketAddr]| all.iter().any(|&to| udp_socket(to, local).is_ok());
+        let ways: Vec<bool> = families.iter().map(|(_, all)| has_way(all)).collect();
         let mut ways = ways.iter().map(|&has_way| has_way || !ways.contains(&true));
         families.retain(|_| ways.next().unwrap_or(true));
     }
     families
 }
 
-/// Whether the system knows a way to this address. Nothing is sent.
-fn has_way(family: Family, to: &SocketAddr, bind: Option<IpAddr>) -> bool {
-    UdpSocket::bind((bind.unwrap_or(family.unspecified()), 0)).is_ok_and(|socket| socket.connect(to).is_ok())
+/// A socket that sends to this address and hears nobody else.
+pub(super) fn udp_socket(to: SocketAddr, local: &Local) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(to), Type::DGRAM, None)?;
+    local.bind_to_reach(&socket, to.ip())?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
 }
 
 /// Announces over each of these families by `announce`, at the same time, and joins what they say. Without a thread to be had, one after the
@@ -143,6 +151,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::bind::Bind;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn peer(family: Family, n: usize) -> SocketAddr {
@@ -238,15 +247,15 @@ mod tests {
     #[test]
     fn a_family_that_cannot_be_reached_is_not_asked_if_the_other_can() {
         let at = |text: &str| -> SocketAddr { text.parse().unwrap() };
-        let families = |addresses: &[SocketAddr], bind| -> Vec<Family> {
-            reachable(addresses, bind).into_iter().map(|(family, _)| family).collect()
+        let families = |addresses: &[SocketAddr], bind: Option<&str>| -> Vec<Family> {
+            let local = Local::from(bind.and_then(Bind::parse));
+            reachable(addresses, &local).into_iter().map(|(family, _)| family).collect()
         };
         let loopback = [at("[::1]:1"), at("127.0.0.1:1")];
-        let bind = |ip: &str| Some(ip.parse().unwrap());
         // From an address of one family there is no way to the other.
-        assert_eq!(families(&loopback, bind("127.0.0.1")), [Family::V4]);
+        assert_eq!(families(&loopback, Some("127.0.0.1")), [Family::V4]);
         assert_eq!(families(&[at("127.0.0.1:1"), at("127.0.0.2:1")], None), [Family::V4]);
-        assert_eq!(families(&loopback[..1], bind("127.0.0.1")), [Family::V6], "so that its error is told");
+        assert_eq!(families(&loopback[..1], Some("127.0.0.1")), [Family::V6], "so that its error is told");
         assert_eq!(families(&[], None), []);
     }
 }

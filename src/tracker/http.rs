@@ -61,8 +61,8 @@ fn families_of(request: &Request, options: &Options) -> Result<Vec<Option<Family
     {
         return Ok(vec![None]);
     }
-    let addresses = resolve::look_up(host, port, options.bind).map_err(AnnounceFailure::no_answer)?;
-    let families = families::reachable(&addresses, options.bind);
+    let addresses = resolve::look_up(host, port, &options.local).map_err(AnnounceFailure::no_answer)?;
+    let families = families::reachable(&addresses, &options.local);
     Ok(families.into_iter().map(|(family, _)| Some(family)).collect())
 }
 
@@ -150,7 +150,7 @@ fn agent(hop: &Hop, time: Duration, options: &Options) -> Result<ureq::Agent, An
         reach: hop.reach,
         reached_inside: &hop.reached_inside,
         family: hop.family,
-        bind: options.bind,
+        local: &options.local,
         proxies: &options.proxies,
         ca_file: options.ca_file.as_deref(),
         watch: options.watch.clone(),

@@ -13,13 +13,13 @@ mod queue;
 mod udp;
 mod url;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use families::Early;
 pub use pool::AnnouncePool;
 
+use crate::bind::Local;
 use crate::http::ca_file_from_env;
 pub use crate::http::{Interrupt, MAX_REDIRECTS, Proxies, Step, Watch};
 
@@ -96,8 +96,8 @@ pub struct Request {
 pub struct Options {
     /// The longest that an announce takes, name lookup, redirects and all. UDP takes 15 s at the most.
     pub timeout: Duration,
-    /// The local address: all connections and packets leave from it, those to proxies too, so only its family is used.
-    pub bind: Option<IpAddr>,
+    /// What all connections and packets are bound to, those to proxies too: of an address, only its family is used.
+    pub local: Local,
     /// Proxies for HTTP; the default is none, see [`Proxies::from_env`].
     pub proxies: Proxies,
     /// PEM file of the authorities that sign trackers' certificates, instead of the bundled ones (Mozilla's).
@@ -122,7 +122,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             timeout: TIMEOUT,
-            bind: None,
+            local: Local::default(),
             proxies: Proxies::default(),
             ca_file: None,
             watch: None,

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use ureq::http::Uri;
 
-use super::{Options, Request, answer, families};
+use super::families::{self, udp_socket};
+use super::{Options, Request, answer};
 use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
-use crate::http::{Family, Interrupt, Line, Step, is_to_be_repeated, resolve};
+use crate::http::{Interrupt, Line, Step, is_to_be_repeated, resolve};
 
 /// The longest that an announce takes.
 const MAX_TIME: Duration = Duration::from_secs(15);
@@ -74,9 +75,9 @@ pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, A
             "the tracker's URL is not valid: a udp URL needs a host and a port",
         ));
     };
-    let addresses = resolve::look_up(host, port, options.bind).map_err(AnnounceFailure::no_answer)?;
+    let addresses = resolve::look_up(host, port, &options.local).map_err(AnnounceFailure::no_answer)?;
     let path = uri.path_and_query().map_or("", |path| path.as_str());
-    families::over_each(&families::reachable(&addresses, options.bind), options, |(_, addresses)| {
+    families::over_each(&families::reachable(&addresses, &options.local), options, |(_, addresses)| {
         announce_to_any(addresses, request, path, options, started + time)
     })
 }
@@ -116,9 +117,7 @@ fn announce_to(
     options: &Options,
     deadline: Instant,
 ) -> Result<Answer, Trouble> {
-    let any = Family::of(&address).unspecified();
-    let socket = UdpSocket::bind((options.bind.unwrap_or(any), 0))?;
-    socket.connect(address)?;
+    let socket = udp_socket(address, &options.local)?;
     let exchange = Exchange {
         socket,
         deadline,

@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 
 use crate::cli::options::config::TorrentSource;
-use crate::client::download_torrent;
+use crate::client::{SessionOptions, download_torrent};
 use crate::event::{Unfetched, Verdict};
 use crate::ids::InfoHashes;
 use crate::metainfo::{MAX_LENGTH, Magnet, Metainfo};
@@ -78,15 +77,18 @@ impl Given {
     }
 }
 
-/// Reads and checks one torrent, at most [`MAX_LENGTH`] bytes of it; what is to be fetched leaves from `bind`. The error is a whole
-/// message.
-pub(crate) fn load(source: &TorrentSource, bind: Option<IpAddr>) -> Result<Given, (Verdict, anyhow::Error)> {
+/// Reads and checks one torrent, at most [`MAX_LENGTH`] bytes of it; what is to be fetched is reached as the session would. The error is a
+/// whole message.
+pub(crate) fn load(
+    source: &TorrentSource,
+    session: &SessionOptions,
+) -> Result<Given, (Verdict, anyhow::Error)> {
     match source {
         TorrentSource::Magnet(link) => {
             let magnet = Magnet::parse(link).context("cannot read the magnet link");
             magnet.map(Given::Magnet).map_err(|error| (Verdict::NotAMagnet, error))
         }
-        TorrentSource::Url(url) => fetch(url, &escape(&source.name()), bind),
+        TorrentSource::Url(url) => fetch(url, &escape(&source.name()), session),
         TorrentSource::Stdin => read_torrent("standard input".to_owned(), read(io::stdin().lock()))
             .map_err(|error| (Verdict::NotATorrent, error)),
         TorrentSource::Path(path) => {
@@ -97,8 +99,8 @@ pub(crate) fn load(source: &TorrentSource, bind: Option<IpAddr>) -> Result<Given
 }
 
 /// Fetches a .torrent; `shown` is its URL as it may be printed.
-fn fetch(url: &str, shown: &str, bind: Option<IpAddr>) -> Result<Given, (Verdict, anyhow::Error)> {
-    let bytes = download_torrent(url, bind).map_err(|error| {
+fn fetch(url: &str, shown: &str, session: &SessionOptions) -> Result<Given, (Verdict, anyhow::Error)> {
+    let bytes = download_torrent(url, session).map_err(|error| {
         let remedy = match error.kind {
             Unfetched::NotFound | Unfetched::UnknownHost => "check the URL",
             Unfetched::Denied => "log in, and give the .torrent as a file, or user:password@ in the URL",

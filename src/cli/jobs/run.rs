@@ -92,7 +92,7 @@ fn torrents(config: &Config) -> Result<(Vec<Given>, Exit), Refusal> {
     let mut torrents: Vec<Given> = Vec::new();
     let (mut errors, mut worst) = (Vec::new(), Exit::Complete);
     for source in &config.sources {
-        let torrent = match load(source, config.session.bind) {
+        let torrent = match load(source, &config.session) {
             Ok(torrent) => torrent,
             Err((verdict, error)) => {
                 let summary = not_begun(source.name(), None, verdict, &format!("{error:#}"));

@@ -4,7 +4,6 @@
 //! Owns names, help and what one value may look like. What values mean together is decided in
 //! [`crate::cli::options::config`].
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -16,6 +15,7 @@ pub use crate::cli::options::choices::{
 };
 use crate::cli::options::select::Selector;
 use crate::cli::options::values::{self, Amount, Bootstrap, Dur, PieceSelection, Ports, Program, Weighted};
+use crate::client::Bind;
 use crate::metainfo::PeerAddress;
 
 /// Download a torrent (file, URL or magnet link), verify it, and seed it.
@@ -181,14 +181,15 @@ pub struct Args {
     #[arg(short, long, value_name = "LIST", value_parser = values::ports, help_heading = "Network")]
     pub port: Option<Ports>,
 
-    /// The one local address to use [default: any]
+    /// The one local address or interface to use [default: any]
     ///
-    /// It holds for all connections and packets. Peers, HTTP and UDP trackers, web seeds, proxies and redirects are
-    /// reached from ADDR and over its family (IPv4 or IPv6) alone, and peers reach btget there; local
-    /// discovery uses the interface of ADDR. It is the address, not the way: which interface packets take is
-    /// for the system's routes, e.g. `ip rule add from ADDR table 7`. Names are looked up as the system does.
-    #[arg(long, value_name = "ADDR", value_parser = values::address, help_heading = "Network")]
-    pub bind: Option<IpAddr>,
+    /// It holds for all connections and packets: peers, HTTP and UDP trackers, web seeds, proxies, redirects, the DHT
+    /// and local discovery, and where peers reach btget. With an interface, e.g. --bind tun0, nothing leaves by
+    /// another one. With an address it is the family of the address (IPv4 or IPv6) alone that is used, and which interface
+    /// packets take is for the system's routes, e.g. `ip rule add from ADDR table 7`. Names are looked up as the
+    /// system does.
+    #[arg(long, value_name = "ADDR|INTERFACE", value_parser = values::bind, help_heading = "Network")]
+    pub bind: Option<Bind>,
 
     /// A further tracker for every torrent; repeatable
     ///

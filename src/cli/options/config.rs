@@ -12,7 +12,9 @@ use crate::cli::options::args::{
 };
 use crate::cli::options::select::Selector;
 use crate::cli::options::values::{Program, Weighted};
-use crate::client::{DhtOptions, EncryptionPolicy, FileErrorAction, Order, SessionOptions, TorrentOptions};
+use crate::client::{
+    Bind, DhtOptions, EncryptionPolicy, FileErrorAction, Order, SessionOptions, TorrentOptions,
+};
 use crate::event::{Severity, State};
 use crate::metainfo::{PeerAddress, is_magnet, tracker_url, web_seed_url};
 use crate::storage::Preallocate;
@@ -302,7 +304,7 @@ const BOOTSTRAP: [(&str, u16); 5] = [
 
 fn dht_options(args: &Args, mode: &Mode, around: &Surroundings) -> Option<DhtOptions> {
     let given = args.dht_bootstrap.iter().filter_map(|node| node.0.clone());
-    let is_local = args.bind.is_some_and(|ip| ip.is_loopback());
+    let is_local = args.bind.as_ref().is_some_and(Bind::is_loopback);
     let bootstrap = match args.dht_bootstrap.is_empty() && !is_local {
         true => BOOTSTRAP.map(|(host, port)| PeerAddress::Name(host.to_owned(), port)).to_vec(),
         false => given.collect(),
@@ -329,7 +331,7 @@ fn is_url(text: &OsStr) -> bool {
 fn session_options(args: &Args, mode: &Mode, around: &Surroundings) -> SessionOptions {
     SessionOptions {
         ports: args.port.as_ref().map_or_else(|| vec![0], |ports| ports.0.clone()),
-        bind: args.bind,
+        bind: args.bind.clone(),
         max_peers: args.max_peers,
         peer_exchange: !args.no_pex,
         local_discovery: !args.no_lsd,
@@ -388,7 +390,7 @@ fn remedies(file_error: FileErrorAction) -> Remedies {
         overwrite: "give --overwrite",
         elsewhere: "choose another --basedir",
         change_port: "choose others with --port",
-        change_address: "choose an address of this machine with --bind",
+        change_address: "choose an address or an interface of this machine with --bind",
     }
 }
 
@@ -551,7 +553,7 @@ mod tests {
             ("--max-upload-rate", "fast", "e.g. 500K"),
             ("--seed-time", "soon", "e.g. 90"),
             ("--state", "running", "started, paused, stopped"),
-            ("--bind", "eth0", "e.g. 192.0.2.7"),
+            ("--bind", "192.0.2.7:80", "e.g. 192.0.2.7"),
             ("--priority", "3", "e.g. 3=10"),
             ("--on-complete", "mail 'me", "a quote is not closed"),
             ("--on-error", " ", "e.g. 'notify-send done'"),

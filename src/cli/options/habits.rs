@@ -84,7 +84,7 @@ const HABITS: &[(&[&str], &str)] = &[
     ),
     (
         &["--interface", "--bind-address", "--bind-device", "--local-addr"],
-        "choose the local address with --bind ADDR",
+        "choose the local address or interface with --bind ADDR|INTERFACE",
     ),
     (&["--bt-max-peers", "--peer-limit", "--max-connections"], "bound the connections with --max-peers N"),
     (&["--bt-tracker", "--trackers", "--announce", "-a"], "add trackers with --tracker URL"),

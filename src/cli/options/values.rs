@@ -3,11 +3,11 @@
 //! Each parser refuses with what is allowed and an example; clap puts in front what was given and
 //! for which option.
 
-use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
 use crate::cli::options::select::Selector;
+use crate::client::Bind;
 use crate::metainfo::PeerAddress;
 use anyhow::{Context, anyhow};
 
@@ -175,11 +175,10 @@ pub(crate) fn program(text: &str) -> anyhow::Result<Program> {
 }
 
 /// `--bind`.
-pub(crate) fn address(text: &str) -> anyhow::Result<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    bare.parse().map_err(|_| {
-        anyhow!("give an IPv4 or IPv6 address of this machine, without a port, e.g. 192.0.2.7 or 2001:db8::7")
-    })
+pub(crate) fn bind(text: &str) -> anyhow::Result<Bind> {
+    Bind::parse(text).context(
+        "give an IPv4 or IPv6 address of this machine, without a port, or the name of a network interface, e.g. 192.0.2.7, 2001:db8::7 or tun0",
+    )
 }
 
 /// A node of the DHT to begin with; `None` for `none`.
@@ -321,8 +320,9 @@ mod tests {
         assert_eq!(max_peers("200").unwrap(), 200);
         assert!(["0", "65536", "1-2", "x"].iter().all(|wrong| max_peers(wrong).is_err()));
         assert!(["0", "1001", ""].iter().all(|wrong| upload_slots(wrong).is_err()));
-        assert_eq!(address("[::1]").unwrap(), "::1".parse::<IpAddr>().unwrap());
-        assert!(["localhost", "127.0.0.1:80", ""].iter().all(|wrong| address(wrong).is_err()));
+        assert_eq!(bind("[::1]").unwrap(), Bind::from(std::net::Ipv6Addr::LOCALHOST));
+        assert_eq!(bind("tun0").unwrap(), Bind::Interface("tun0".to_owned()));
+        assert!(["a b", "127.0.0.1:80", ""].iter().all(|wrong| bind(wrong).is_err()));
     }
 
     #[test]
@@ -337,7 +337,7 @@ mod tests {
         fn no_text_makes_a_parser_panic(text in any::<String>(), numbers in "[0-9,.=smhdKMG-]{0,12}") {
             for text in [text, numbers] {
                 let _ = (ports(&text), pieces(&text), rate(&text), duration(&text), ratio(&text));
-                let _ = (address(&text), max_peers(&text), weighted(&text).is_ok(), selector(&text).is_ok());
+                let _ = (bind(&text), max_peers(&text), weighted(&text).is_ok(), selector(&text).is_ok());
             }
         }
     }

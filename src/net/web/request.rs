@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +10,7 @@ use std::time::SystemTime;
 use ureq::http::{HeaderMap, HeaderName, Response, Uri, header};
 use ureq::{Agent, Body};
 
+use crate::bind::Local;
 use crate::http::url::{clean, redirect, take_credentials};
 use crate::http::{self, Interrupt, LeadsInside, MAX_REDIRECTS, Proxies, Reach, Route, location_of};
 use crate::webseed::{Accepted, Fault, Get, Head, MAX_RETRY_BODY, Manner, judge};
@@ -30,8 +30,8 @@ const MAX_REMEMBERED: usize = 16;
 /// How the servers of web seeds are reached.
 #[derive(Clone, Debug)]
 pub(crate) struct Access {
-    /// The local address.
-    pub bind: Option<IpAddr>,
+    /// What connections are bound to.
+    pub local: Local,
     /// Proxies.
     pub proxies: Proxies,
     /// PEM file of the authorities that sign the servers' certificates, instead of the bundled ones.
@@ -179,7 +179,7 @@ impl Requests {
             reach,
             reached_inside: &reached_inside,
             family: None,
-            bind: self.access.bind,
+            local: &self.access.local,
             proxies: &self.access.proxies,
             ca_file: self.access.ca_file.as_deref(),
             watch: None,

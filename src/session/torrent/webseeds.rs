@@ -50,7 +50,7 @@ impl Torrent {
             match task {
                 WebTask::Open(key, opening) => {
                     let access = Access {
-                        bind: context.options.bind,
+                        local: context.tracker_options.local.clone(),
                         proxies: context.tracker_options.proxies.clone(),
                         ca_file: context.tracker_options.ca_file.clone(),
                         is_users: opening.is_users,
