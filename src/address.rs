@@ -43,6 +43,16 @@ pub(crate) fn may_name(source: IpAddr, ip: IpAddr) -> bool {
     if ip.is_loopback() { source.is_loopback() } else { !is_inner(ip) || is_inner(source) }
 }
 
+/// The address that stands for the machine of this number, of which only the name is known here: of a prefix that is routed nowhere (RFC 6666).
+pub(crate) fn stand_in(number: u16, port: u16) -> SocketAddr {
+    SocketAddr::new(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, number).into(), port)
+}
+
+/// Whether it is an address of [`stand_in`], which means nothing to anybody else.
+pub(crate) fn is_stand_in(address: SocketAddr) -> bool {
+    matches!(address.ip(), IpAddr::V6(v6) if v6.segments()[..7] == [0x100, 0, 0, 0, 0, 0, 0])
+}
+
 /// Whether a client can be called there: a port of one machine.
 pub(crate) fn is_callable(address: SocketAddr) -> bool {
     let ip = address.ip();

@@ -39,6 +39,7 @@ mod lobby;
 mod mse;
 #[allow(clippy::disallowed_methods, reason = "reckons from now what a web server gives as a date")]
 mod net;
+mod proxy;
 #[allow(clippy::disallowed_methods, reason = "drives the core by the clock")]
 mod session;
 mod storage;
@@ -97,6 +98,9 @@ pub mod internals {
     }
     pub mod mse {
         pub use crate::mse::*;
+    }
+    pub mod proxy {
+        pub use crate::proxy::*;
     }
     pub mod storage {
         pub use crate::storage::damage::*;

@@ -76,6 +76,7 @@ const ROOMS: &[Room] = &[
     Room { name: "fetch", knows: &["ids", "wire"], may: &[] },
     Room { name: "mse", knows: &["hash", "ids"], may: &[] },
     Room { name: "utp", knows: &[], may: &[] },
+    Room { name: "proxy", knows: &[], may: &[] },
     Room { name: "dht", knows: &["address", "bencode", "hash", "ids"], may: &[] },
     // Of the wire it knows what peers tell of one another, and of themselves to their neighbours.
     Room {
@@ -137,14 +138,14 @@ const ROOMS: &[Room] = &[
         name: "net",
         knows: &[
             "address", "bind", "bitfield", "blocks", "event", "hash", "ids", "layout", "metainfo", "mse",
-            "text", "http", "webseed", "wire",
+            "proxy", "text", "http", "webseed", "wire",
         ],
         may: &[Tokio, Sockets, SocketTypes, Clock, Threads],
     },
     // How servers are reached, for whoever asks them. The one file that it reads is that of the certificates that the user trusts.
     Room {
         name: "http",
-        knows: &["address", "bind", "event", "text"],
+        knows: &["address", "bind", "event", "proxy", "text"],
         may: &[Files, Sockets, SocketTypes, Clock, Threads, Environment],
     },
     // It carries what the core wants announced, and brings back the answers, as the core's plain values.
@@ -159,6 +160,7 @@ const ROOMS: &[Room] = &[
             "http",
             "ids",
             "metainfo",
+            "proxy",
             "text",
             "wire",
         ],
@@ -169,8 +171,8 @@ const ROOMS: &[Room] = &[
         name: "session",
         knows: &[
             "address", "bind", "bitfield", "blocks", "budget", "check", "client", "disk", "event", "fetch",
-            "finder", "dht", "hash", "ids", "layout", "lobby", "metainfo", "mse", "net", "storage", "swarm",
-            "text", "tracker", "transfer", "webseed", "wire",
+            "finder", "dht", "hash", "ids", "layout", "lobby", "metainfo", "mse", "net", "proxy", "storage",
+            "swarm", "text", "tracker", "transfer", "webseed", "wire",
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],
     },
@@ -188,6 +190,7 @@ const ROOMS: &[Room] = &[
             "ids",
             "layout",
             "metainfo",
+            "proxy",
             "session",
             "storage",
             "swarm::Order",
@@ -208,8 +211,8 @@ const ROOMS: &[Room] = &[
         name: "lib",
         knows: &[
             "bencode", "bind", "bitfield", "blocks", "budget", "cli", "client", "dht", "event", "fetch",
-            "finder", "hash", "http", "ids", "layout", "metainfo", "mse", "storage", "swarm", "text",
-            "tracker", "utp", "wire",
+            "finder", "hash", "http", "ids", "layout", "metainfo", "mse", "proxy", "storage", "swarm",
+            "text", "tracker", "utp", "wire",
         ],
         may: &[],
     },

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::from_args();
-    let trials = vec![trial(
+    let mut trials = vec![trial(
         "nothing_leaves_by_another_way_than_that_of_the_local_address",
         can_have_networks(),
         || {
@@ -44,7 +44,24 @@ fn main() -> ExitCode {
             assert!(status.unwrap().success());
         },
     )];
+    trials.push(trial("what_is_not_there_is_refused_with_what_is", true, not_there));
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn not_there() {
+    let fixture = Fixture::single(1000, "http://127.0.0.1:1/announce", 9);
+    for (absent, thing) in [("nosuch0", "interface"), ("203.0.113.77", "address")] {
+        let mut command = Btget::command();
+        command.arg(fixture.torrent()).arg("--basedir").arg(fixture.empty_folder(absent));
+        let mut btget = Process::start("btget", command.args(["--state-dir", "", "--bind", absent]));
+        assert_eq!(btget.wait_for_code(), Some(1), "{}", btget.story());
+        let told = btget.lines().join("\n");
+        assert!(
+            told.contains(&format!("cannot bind to {absent}: there is no such {thing}; there are ")),
+            "{told}"
+        );
+        assert!(told.contains("lo (127.0.0.1") && told.contains("with --bind"), "{told}");
+    }
 }
 
 /// Whether we may have networks of our own, with IPv6.
@@ -83,7 +100,19 @@ const INSIDE: &str = "
     ip route add default dev i2 table 7
     ip -6 route add default dev i2 table 7
     ip rule add from 10.2.0.1 table 7
-    ip -6 rule add from fd02::1 table 7";
+    ip -6 rule add from fd02::1 table 7
+    ip route add default dev i2 metric 9000
+    ip -6 route add default dev i2 metric 9000";
+
+/// Inside: the second way goes, with all that belongs to it.
+const GO: &str = "ip link set i2 down";
+
+/// And comes back.
+const COME: &str = "
+    ip link set i2 up
+    ip -6 addr replace fd02::1/64 dev i2 nodad
+    ip route replace default dev i2 metric 9000
+    ip -6 route replace default dev i2 metric 9000";
 
 /// The cables, with the process of the other namespace as argument. Tells of each packet that comes out of there: interface, protocol, and to
 /// whom. What the system says for itself is left out: ICMPv6 (routers and groups), which may stand behind hop-by-hop options.
@@ -161,10 +190,70 @@ impl World {
                 self.left_by("i2").iter().any(|line| *line == format!("i2 {protocol} {outside}"))
             }));
         }
+        let before = self.left_by("i2").len();
+        for outside in ["10.9.0.9", "fd09::9"] {
+            self.transfer(Some("i2"), outside.parse().unwrap());
+            assert_eq!(self.left_by("i1"), Vec::<String>::new(), "bound to i2");
+            assert!(["6", "17"].iter().all(|protocol| {
+                self.left_by("i2")[before..].iter().any(|line| *line == format!("i2 {protocol} {outside}"))
+            }));
+        }
+        self.an_interface_goes_and_comes_back();
         // So that it is known that it would have been seen.
         self.transfer(None, "10.9.0.9".parse().unwrap());
         assert!(!self.left_by("i1").is_empty());
         self.announce_over_both_families();
+    }
+
+    /// While the interface that btget is bound to is gone nothing leaves by the other one, and it goes on when it is back: the download, the
+    /// announces and the callers.
+    fn an_interface_goes_and_comes_back(&self) {
+        let outside: IpAddr = "10.9.0.9".parse().unwrap();
+        let tracker = Tracker::start_on(outside).unwrap();
+        let fixture = Fixture::single(3_000_000, &tracker.url(), 8);
+        let peer = |folder: &Path, options: &[&str]| {
+            let mut command = Btget::command();
+            command.arg(fixture.torrent()).arg("--basedir").arg(folder);
+            command.args(["--state-dir", "", "--json", "--bind", "10.9.0.9"]).args(options);
+            Process::start("peer", &mut command)
+        };
+        let seeder = peer(&fixture.full_folder("seeder"), &["--max-upload-rate", "300K"]);
+        wait_until(
+            "the seeder to announce",
+            || seeder.story(),
+            || (!tracker.announces().is_empty()).then_some(()),
+        );
+        let folder = fixture.empty_folder("inside");
+        let mut command = inside(&self.holder);
+        command.arg(Btget::program()).args(["--no-lsd", "--no-dht"]).arg(fixture.torrent());
+        command.arg("--basedir").arg(&folder).args(["--state-dir", "", "--json", "--bind", "i2"]);
+        let mut btget = Process::start("btget", &mut command);
+        let passed = |event: &serde_json::Value| event["event"] == "piece_hash_passed";
+        btget.wait_for_event("a first piece", passed);
+        let sh = |script: &str| {
+            let status = inside(&self.holder).args(["sh", "-ec", script]).status();
+            assert!(status.unwrap().success(), "{script}");
+        };
+        sh(GO);
+        let network = |usable: bool| {
+            move |event: &serde_json::Value| event["event"] == "network" && event["usable"] == usable
+        };
+        let gone = btget.wait_for_event("that it is gone", network(false));
+        assert_eq!(gone["via"], "i2");
+        assert!(!btget.events().iter().any(|event| event["event"] == "complete"), "it was too quick");
+        let so_far = btget.events().iter().filter(|event| passed(event)).count();
+        sh(COME);
+        btget.wait_for_event("that it is back", network(true));
+        btget.wait_for_event("the end of the download", |event| event["event"] == "complete");
+        assert!(btget.events().iter().filter(|event| passed(event)).count() > so_far);
+        fixture.assert_complete(&folder);
+        seeder.terminate();
+        drop(seeder);
+        // It is called again.
+        peer(&fixture.empty_folder("leecher"), &["--no-seed"]).wait_for_success();
+        btget.terminate();
+        btget.wait_for_success();
+        assert_eq!(self.left_by("i1"), Vec::<String>::new(), "by another way");
     }
 
     /// A tracker that has addresses of both families hears of us from an address of each (BEP 7), to the end; of a family to which there is no way
@@ -213,7 +302,7 @@ impl World {
         let no_way = [
             "sh",
             "-ec",
-            "ip -6 route del default dev i1; ip -6 route del fd01::/64 dev i1; ip -6 route del fd02::/64 dev i2",
+            "ip -6 route del default dev i1; ip -6 route del default dev i2; ip -6 route del fd01::/64 dev i1; ip -6 route del fd02::/64 dev i2",
         ];
         assert!(inside(&self.holder).args(no_way).status().unwrap().success());
         let before = (http.announces().len(), heard_by_udp.lock().unwrap().len());
@@ -278,7 +367,11 @@ impl World {
         seeder.terminate();
         drop(seeder);
         if let Some(bind) = bind {
-            assert!(tracker.announces().iter().any(|heard| heard.address.ip().to_string() == bind), "{bind}");
+            let ours = |ip: IpAddr| match bind {
+                "i2" => ["10.2.0.1", "fd02::1"].contains(&ip.to_string().as_str()),
+                address => ip.to_string() == address,
+            };
+            assert!(tracker.announces().iter().any(|heard| ours(heard.address.ip())), "{bind}");
             peer(&fixture.empty_folder("leecher"), &["--no-seed"]).wait_for_success();
         }
         btget.terminate();

@@ -171,8 +171,9 @@ fn assert_schema(event: &Value) {
     let time = event["time"].as_str().unwrap();
     let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     assert_eq!(shape, "0000-00-00T00:00:00.000Z");
-    let wrong_file = name == "file_report" && event["status"] != "ok";
-    assert_eq!(event["severity"], if wrong_file { "warning" } else { row.severity }, "{name}");
+    let is_unusual =
+        (name == "file_report" && event["status"] != "ok") || (name == "network" && event["usable"] == false);
+    assert_eq!(event["severity"], if is_unusual { "warning" } else { row.severity }, "{name}");
     let message = event["message"].as_str().unwrap();
     assert!(!message.is_empty() && !message.contains(char::is_control), "{message:?}");
     if let Some(torrent) = object.get("torrent") {
@@ -293,6 +294,21 @@ fn no_port() -> Vec<Value> {
     let (events, code) = Run::start(&fixture, &["-d", "new", "--port", &port]).rest();
     assert_stream(&events, code);
     assert_eq!((code, &events[0]["ports"]), (1, &json!(port)));
+    events
+}
+
+/// A proxy that is not there, and could carry no packets if it were.
+fn no_proxy() -> Vec<Value> {
+    let fixture = Fixture::new(&[]);
+    let mut run = Run::start(
+        &fixture,
+        &["-d", "new", "--proxy", "http://user:secret@127.0.0.1:1", "--peer", "127.0.0.1:9"],
+    );
+    run.until(|event| event["event"] == "network" && event["usable"] == false);
+    run.signal(Signal::TERM);
+    let (events, code) = run.rest();
+    assert_stream(&events, code);
+    assert!(!events.iter().any(|event| event.to_string().contains("secret")));
     events
 }
 
@@ -485,7 +501,7 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
     let (leech, seed) = download();
     let (check, no_port, no_file, library) = (check(), no_port(), no_file(), library());
     let (strangers, sleepy, many, too_long) = (strangers(), sleepy_reader(), many(), too_long());
-    let linked = linked();
+    let (linked, no_proxy) = (linked(), no_proxy());
     let peers = |event: &Value| event["peers"].as_array().unwrap().len();
     let is_url =
         |event: &Value| event["url"].as_str().unwrap().starts_with("http://127.0.0.1:") && event["tier"] == 1;
@@ -495,6 +511,8 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
     let rows: &[Row] = &[
         ("listen_success", &leech, &|e| e["protocol"] == "tcp4" && e["port"].as_u64().unwrap() > 0),
         ("listen_failure", &no_port, &|e| e["address"] == "127.0.0.1" && e["protocol"] == "tcp4"),
+        ("network", &no_proxy, &|e| e["via"] == "http://127.0.0.1:1" && e["usable"].is_boolean()),
+        ("udp_off", &no_proxy, &|e| e["proxy"] == "http://127.0.0.1:1" && e["reason"].is_string()),
         ("ip_filter", &library, &|e| e["rule"] == "in 127.0.0.1-127.0.0.1" && e["protocol"] == "tcp4"),
         ("dht_started", &leech, &|e| here(e) && e["nodes"] == 1),
         ("dht_peers", &leech, &|e| e["nodes"].as_u64().unwrap() > 0 && e["seconds"].as_f64().unwrap() < 60.0),

@@ -377,7 +377,7 @@ fn a_proxy_that_is_set_is_used_for_what_is_out_there() {
 #[test]
 fn loopback_is_never_reached_through_a_proxy() {
     let nobody = Some("http://127.0.0.1:1".to_owned());
-    let proxies = Proxies { http: nobody.clone(), https: nobody, no_proxy: vec![] };
+    let proxies = Proxies { http: nobody.clone(), https: nobody, ..Proxies::default() };
     let options = Options { proxies, ..options(TIME) };
     let tracker = Tracker::start();
     announce(&request(&tracker.url()), &options).unwrap();

@@ -281,7 +281,13 @@ progress is lines.
 .BR http_proxy , \ https_proxy , \ all_proxy , \ no_proxy
 For HTTP and HTTPS trackers, web seeds and URLs of .torrents, as
 .BR curl (1)
-reads them; never for loopback addresses.
+reads them; never for loopback addresses. With
+.B \-\-proxy
+they do not count; with
+.B \-\-proxy env
+one of them is for everything, whatever
+.B no_proxy
+says.
 .TP
 .B SSL_CERT_FILE
 Certificates (PEM) of the authorities that are trusted, in place of the bundled ones (Mozilla's): for HTTPS trackers, web seeds

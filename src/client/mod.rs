@@ -24,6 +24,7 @@ pub use crate::bitfield::Bitfield;
 pub use crate::check::{CheckOptions, CheckOutcome, FileReport, HashCheck, PieceResult, check};
 pub use crate::finder::IpFilter;
 pub use crate::http::DownloadError;
+pub use crate::proxy::{Proxy, ProxyUrlError};
 pub use crate::session::options::{
     CachedPiece, DhtOptions, EncryptionPolicy, FileChoice, FileErrorAction, FileInfo, NextAsk, Phase,
     SessionOptions, Status, Tier, TorrentOptions, TrackerInfo, Which,

@@ -239,7 +239,7 @@ impl Session {
         self.started.peer_id
     }
 
-    /// The port that is listened on.
+    /// The port that is listened on; 0 if nobody can call, as through a proxy.
     pub fn port(&self) -> u16 {
         self.started.port
     }

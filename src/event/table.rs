@@ -99,12 +99,16 @@ events! {
         protocol: &'static str,
         reason: String,
     }
-    => format!(
-        "cannot listen on {} port {} ({protocol}): {}",
-        escape(address),
-        escape(ports),
-        escape(reason)
-    ),
+    => format!("cannot listen on {} port {} ({protocol}): {}", escape(address), escape(ports), escape(reason)),
+
+    /// Whether anything can be sent by what everything has to leave by (via: the user's proxy, or what is bound to): told
+    /// at the start if there is a proxy, and when it changes. A warning while nothing can.
+    ("network", Info if *usable, else Warning) Network { via: String, usable: bool, reason: String }
+    => format!("{}: {}", escape(via), escape(reason)),
+
+    /// The user's proxy carries no UDP, so the DHT and UDP trackers are off.
+    ("udp_off", Warning) UdpOff { proxy: String, reason: String }
+    => format!("{}: {}; the DHT and UDP trackers are off", escape(proxy), escape(reason)),
 
     /// A filter of the program that embeds btget refused a peer before a byte was sent.
     ("ip_filter", Info) IpFilter { address: SocketAddr, protocol: &'static str, rule: String }
@@ -508,6 +512,8 @@ mod tests {
         vec![
             ListenSuccess { address, port: 6881, protocol: "tcp4" },
             ListenFailure { address: evil(), ports: evil(), protocol: "tcp4", reason: reason() },
+            Network { via: evil(), usable: true, reason: evil() },
+            UdpOff { proxy: evil(), reason: evil() },
             IpFilter { address, protocol: "tcp4", rule: evil() },
             DhtStarted { address, nodes: 8 },
             DhtPeers { peers: 3, nodes: 40, seconds: 0.5 },

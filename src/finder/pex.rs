@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::address::{is_callable, may_name};
+use crate::address::{is_callable, is_stand_in, may_name};
 use crate::ids::PeerKey;
 use crate::wire::extended::{MAX_PEX_PEERS, PexFlags, PexMessage};
 
@@ -322,7 +322,8 @@ impl Pex {
         let (back, dropped) = message.dropped.into_iter().partition(|address| back.contains(address));
         let back: Vec<SocketAddr> = back;
         message.dropped = dropped;
-        message.added.retain(|(address, _)| !back.contains(address));
+        message.added.retain(|(address, _)| !back.contains(address) && !is_stand_in(*address));
+        message.dropped.retain(|address| !is_stand_in(*address));
         if self.roster.range(told_joined + 1..).next().is_none() {
             told_joined = self.last_number;
         }

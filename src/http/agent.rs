@@ -12,7 +12,7 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConne
 use super::connect::BoundConnector;
 use super::resolve::{self, SystemResolver};
 use super::watch::Tap;
-use super::{Family, Interrupt, Proxies, Reach, USER_AGENT, Watch};
+use super::{Detour, Family, Interrupt, Proxies, Reach, USER_AGENT, Watch};
 use crate::address::is_inner;
 use crate::bind::Local;
 
@@ -52,18 +52,25 @@ pub(crate) struct Route<'a> {
 pub(crate) fn agent(route: Route<'_>) -> Result<ureq::Agent, String> {
     let (scheme, host) = (route.uri.scheme_str().unwrap_or_default(), route.uri.host().unwrap_or_default());
     // ureq's own reading of the environment would send even loopback through a proxy.
-    let proxy = route.proxies.find(scheme, host)?;
+    let detour = route.proxies.find(scheme, host)?;
     // Where the user's proxy stands is the user's affair. It looks up names itself; inner addresses are not asked for through it either.
-    let is_proxied = proxy.is_some();
+    let is_proxied = detour.is_proxy();
     let reach = if is_proxied { Reach::Anywhere } else { route.reach };
     let target = route.uri.path_and_query().map_or("/", |target| target.as_str());
-    if let Some(address) = proxy.as_ref().and_then(|_| resolve::literal(host)) {
+    if let Some(address) = Some(host).filter(|_| is_proxied).and_then(resolve::literal) {
         if !route.reach.allows(address, target) {
             return Err(route.reach.refusal(address));
         }
         route.reached_inside.store(is_inner(address), Ordering::Relaxed);
     }
+    let (proxy, chosen) = match detour {
+        Detour::None => (None, None),
+        Detour::Environment(proxy) => (Some(proxy), None),
+        Detour::Chosen(proxy) => (None, Some(proxy)),
+    };
+    let looks_up = chosen.is_none();
     let connector = BoundConnector {
+        proxy: chosen,
         local: route.local.clone(),
         reach,
         target: target.to_owned(),
@@ -93,7 +100,7 @@ pub(crate) fn agent(route: Route<'_>) -> Result<ureq::Agent, String> {
     Ok(ureq::Agent::with_parts(
         config.build(),
         connector,
-        SystemResolver { local: route.local.clone(), family },
+        SystemResolver { local: route.local.clone(), family, looks_up },
     ))
 }
 

@@ -18,9 +18,11 @@ use ureq::unversioned::transport::{
 };
 
 use super::reach::{LeadsInside, Reach};
-use super::{Interrupt, MAX_WAIT};
+use super::through::ask_proxy;
+use super::{Interrupt, MAX_WAIT, resolve};
 use crate::address::is_inner;
 use crate::bind::Local;
+use crate::proxy::{Proxy, ProxyDialogue, Target};
 
 /// How long an address has before the next one is tried beside it (RFC 8305).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -33,7 +35,7 @@ pub(super) const SLICE: Duration = Duration::from_millis(200);
 /// # Errors
 ///
 /// The last error, `TimedOut` if `until` came first, or if the thread is needed elsewhere.
-fn connect_first(
+pub(super) fn connect_first(
     addresses: &[SocketAddr],
     local: &Local,
     until: Instant,
@@ -113,6 +115,8 @@ fn wait_for_any(begun: &[(OwnedFd, SocketAddr)], time: Duration) -> io::Result<V
 pub(super) struct BoundConnector {
     /// What connections are bound to.
     pub local: Local,
+    /// The proxy that the user has chosen: it is asked for the server by its name.
+    pub proxy: Option<Proxy>,
     /// Where the connection may lead. With a proxy: anywhere, for the user has named it.
     pub reach: Reach,
     /// The path and query that are asked for.
@@ -134,21 +138,30 @@ impl<In: Transport> Connector<In> for BoundConnector {
         if let Some(chained) = chained {
             return Ok(Some(Either::A(chained)));
         }
+        let until = deadline(details.timeout);
+        let late_or = |error: io::Error| match error.kind() {
+            ErrorKind::TimedOut => Error::Timeout(details.timeout.reason),
+            _ => Error::Io(error),
+        };
+        let buffers =
+            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        if let Some(proxy) = &self.proxy {
+            let host = details.uri.host().unwrap_or_default();
+            let target = Target::new(host, resolve::port_of(details.uri)).ok_or(Error::HostNotFound)?;
+            let dialogue = ProxyDialogue::connect(proxy, &target);
+            let (stream, _) = ask_proxy(proxy, dialogue, &self.local, until, &self.interrupt)
+                .map_err(|error| error.into_ureq(proxy, late_or))?;
+            return Ok(Some(Either::B(Socket { stream, buffers, interrupt: self.interrupt.clone() })));
+        }
         // What is looked at here is what is connected to: there is no second look-up that could say something else.
         let is_allowed = |address: &&SocketAddr| self.reach.allows(address.ip(), &self.target);
         let addresses: Vec<SocketAddr> = details.addrs.iter().filter(is_allowed).copied().collect();
         if let (Some(refused), true) = (details.addrs.first(), addresses.is_empty()) {
             return Err(Error::Other(LeadsInside(self.reach.refusal(refused.ip())).into()));
         }
-        let until = deadline(details.timeout);
         let connected = connect_first(&addresses, &self.local, until, &self.interrupt);
-        let (stream, address) = connected.map_err(|error| match error.kind() {
-            ErrorKind::TimedOut => Error::Timeout(details.timeout.reason),
-            _ => Error::Io(error),
-        })?;
+        let (stream, address) = connected.map_err(late_or)?;
         self.reached_inside.store(is_inner(address.ip()), Ordering::Relaxed);
-        let buffers =
-            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         Ok(Some(Either::B(Socket { stream, buffers, interrupt: self.interrupt.clone() })))
     }
 }

@@ -203,7 +203,7 @@ fn look_up(hop: &Hop, options: &DownloadOptions) -> Result<(), DownloadError> {
     let is_proxied = options
         .proxies
         .find(hop.uri.scheme_str().unwrap_or_default(), host)
-        .is_ok_and(|proxy| proxy.is_some());
+        .is_ok_and(|detour| detour.is_proxy());
     if is_proxied || resolve::literal(host).is_some() {
         return Ok(());
     }

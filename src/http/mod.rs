@@ -10,6 +10,7 @@ mod family;
 mod proxy;
 mod reach;
 pub(crate) mod resolve;
+mod through;
 pub(crate) mod url;
 mod watch;
 
@@ -22,8 +23,10 @@ pub(crate) use agent::{Route, agent, explain, location_of};
 pub(crate) use connect::is_to_be_repeated;
 pub use download::{DownloadError, DownloadOptions, download};
 pub(crate) use family::Family;
+pub(crate) use proxy::Detour;
 pub use proxy::Proxies;
 pub(crate) use reach::{LeadsInside, Reach};
+pub(crate) use through::{ThroughError, ask_proxy};
 pub(crate) use watch::Line;
 pub use watch::{Step, Watch};
 

@@ -4,6 +4,8 @@
 
 use std::net::IpAddr;
 
+use crate::proxy::Proxy;
+
 /// Proxy settings; the default is none.
 #[derive(Clone, Default, Debug)]
 pub struct Proxies {
@@ -13,6 +15,26 @@ pub struct Proxies {
     pub https: Option<String>,
     /// Hosts reached directly: names (with the names below them), addresses, or `*`.
     pub no_proxy: Vec<String>,
+    /// For everything, whatever else is set: the user has chosen it. It looks up all names.
+    pub chosen: Option<Proxy>,
+}
+
+/// How a server is reached.
+#[derive(Debug)]
+pub(crate) enum Detour {
+    /// Directly.
+    None,
+    /// Through a proxy of the environment.
+    Environment(ureq::Proxy),
+    /// Through the proxy that the user has chosen.
+    Chosen(Proxy),
+}
+
+impl Detour {
+    /// Whether a proxy looks up the server's name.
+    pub(crate) fn is_proxy(&self) -> bool {
+        !matches!(self, Detour::None)
+    }
 }
 
 impl Proxies {
@@ -31,6 +53,7 @@ impl Proxies {
             http: get("http_proxy").or_else(|| all.clone()),
             https: either("https_proxy").or(all),
             no_proxy: no_proxy.split(',').map(|host| host.trim().to_owned()).collect(),
+            chosen: None,
         }
     }
 
@@ -39,10 +62,13 @@ impl Proxies {
     /// # Errors
     ///
     /// Why the setting is of no use, for people.
-    pub(crate) fn find(&self, scheme: &str, host: &str) -> Result<Option<ureq::Proxy>, String> {
+    pub(crate) fn find(&self, scheme: &str, host: &str) -> Result<Detour, String> {
+        if let Some(chosen) = &self.chosen {
+            return Ok(Detour::Chosen(chosen.clone()));
+        }
         let setting = if scheme.eq_ignore_ascii_case("https") { &self.https } else { &self.http };
         let Some(setting) = setting.as_ref().filter(|_| !is_loopback(host) && !self.is_excluded(host)) else {
-            return Ok(None);
+            return Ok(Detour::None);
         };
         // The setting is not quoted: it may hold a password.
         let Ok(proxy) = ureq::Proxy::new(setting) else {
@@ -51,9 +77,9 @@ impl Proxies {
         };
         // Without its SOCKS feature ureq would go round such a proxy, or fail in the dark.
         match proxy.protocol() {
-            ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https => Ok(Some(proxy)),
+            ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https => Ok(Detour::Environment(proxy)),
             _ => {
-                Err("socks proxies are not supported; use an http proxy or add the host to no_proxy"
+                Err("socks proxies of the environment are not used; give --proxy env, or add the host to no_proxy"
                     .to_owned())
             }
         }
@@ -97,7 +123,11 @@ mod tests {
     }
 
     fn found(proxies: &Proxies, scheme: &str, host: &str) -> Option<String> {
-        proxies.find(scheme, host).unwrap().map(|proxy| proxy.host().to_owned())
+        match proxies.find(scheme, host).unwrap() {
+            Detour::None => None,
+            Detour::Environment(proxy) => Some(proxy.host().to_owned()),
+            Detour::Chosen(proxy) => Some(proxy.host().to_owned()),
+        }
     }
 
     #[test]
@@ -128,6 +158,15 @@ mod tests {
         assert!(found(&set, "http", "10.0.0.11").is_some());
         let none = proxies(&[("all_proxy", "http://proxy:1"), ("NO_PROXY", "*")]);
         assert_eq!(found(&none, "http", "a.example"), None);
+    }
+
+    #[test]
+    fn the_proxy_that_the_user_has_chosen_is_for_everything() {
+        let set = proxies(&[("all_proxy", "http://proxy:1"), ("no_proxy", "*")]);
+        let set = Proxies { chosen: Some("socks5://chosen".parse().unwrap()), ..set };
+        for host in ["t.example", "127.0.0.1", "localhost"] {
+            assert_eq!(found(&set, "https", host).as_deref(), Some("chosen"), "{host}");
+        }
     }
 
     #[test]

@@ -81,11 +81,18 @@ pub(crate) struct SystemResolver {
     pub local: Local,
     /// The addresses of other families are left out; `None`: of none.
     pub family: Option<Family>,
+    /// False where the proxy looks names up: then there is one address, which stands for all and is of no use.
+    pub looks_up: bool,
 }
 
 impl Resolver for SystemResolver {
     fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         let host = uri.host().ok_or(Error::HostNotFound)?;
+        if !self.looks_up {
+            let mut one = self.empty();
+            one.push(SocketAddr::from(([0; 4], 0)));
+            return Ok(one);
+        }
         let found = look_up(host, port_of(uri), &self.local).map_err(|reason| Error::Other(reason.into()))?;
         let mut addresses = self.empty();
         let is_of_family = |address: &SocketAddr| self.family.is_none_or(|it| it == Family::of(address));

@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
+use super::egress::Egress;
 use super::link::Link;
 use super::secure::{self, CallFailed, Secrecy, Secured};
-use crate::bind::Local;
 use crate::event::Encryption;
 use crate::mse::{Ciphers, MseError, Way};
+use crate::proxy::ProxyError;
 use crate::wire::{HANDSHAKE_LENGTH, Handshake, ProtocolError};
 
 /// Until a peer answers a call, at the most.
@@ -58,6 +58,9 @@ pub(crate) enum DialError {
     /// The user wants encrypted connections alone, or none, and the peer calls otherwise.
     #[error("{0}")]
     Unwanted(&'static str),
+    /// The proxy works, and cannot or will not reach the peer.
+    #[error("{0}")]
+    NotReached(ProxyError),
     /// More encrypted calls than are answered.
     #[error("called encrypted too often")]
     TooMany,
@@ -73,7 +76,9 @@ impl DialError {
             DialError::Protocol(_) | DialError::OtherTorrent => true,
             // Those who speak something else are told as such.
             DialError::Encryption(error) => *error != MseError::UnknownTorrent,
-            DialError::Unwanted(_) | DialError::TooMany | DialError::Io(_) => false,
+            DialError::NotReached(_) | DialError::Unwanted(_) | DialError::TooMany | DialError::Io(_) => {
+                false
+            }
         }
     }
 
@@ -83,6 +88,7 @@ impl DialError {
             DialError::Encryption(_) | DialError::Io(_) => true,
             DialError::Protocol(_)
             | DialError::OtherTorrent
+            | DialError::NotReached(_)
             | DialError::Unwanted(_)
             | DialError::TooMany => false,
         }
@@ -92,8 +98,8 @@ impl DialError {
 /// How peers are called.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
-    /// What calls are bound to.
-    pub local: Local,
+    /// The way of calls out of this machine.
+    pub egress: Rc<Egress>,
     /// Whether calls are encrypted.
     pub secrecy: Rc<Secrecy>,
 }
@@ -109,22 +115,22 @@ impl Dialer {
         ours: Handshake,
         is_wanted: &Cell<bool>,
     ) -> Result<Established, DialError> {
-        let patience = patience.min(MAX_CALL);
+        let patience = self.egress.patience(patience.min(MAX_CALL));
         // Who takes calls and is silent holds a place hardly longer than who does not take them.
         let (first, second) = self.secrecy.ways(address);
-        let link = self.connect(address, patience).await?;
+        let link = self.connect(address, patience, is_wanted).await?;
         let limit = if second.is_some() { patience } else { 2 * patience };
         let mut attempt = self.shake_hands(link, first, limit, ours).await;
         let mut way = first;
         if let (Err(failed), Some(second)) = (&attempt, second)
             && failed.error.may_want_another_way()
         {
-            let link = self.connect_again(address, patience, is_wanted).await?;
+            let link = self.connect(address, patience, is_wanted).await?;
             attempt = self.shake_hands(link, second, patience, ours).await;
             way = second;
         }
         if let Err(CallFailed { again: true, .. }) = &attempt {
-            let link = self.connect_again(address, patience, is_wanted).await?;
+            let link = self.connect(address, patience, is_wanted).await?;
             attempt = self.shake_hands(link, way, patience, ours).await;
         }
         let established = attempt.map_err(|failed| failed.error)?;
@@ -132,25 +138,13 @@ impl Dialer {
         Ok(established)
     }
 
-    async fn connect_again(
+    async fn connect(
         &self,
         address: SocketAddr,
         patience: Duration,
         is_wanted: &Cell<bool>,
     ) -> Result<Link, DialError> {
-        match is_wanted.get() {
-            true => self.connect(address, patience).await,
-            false => Err(DialError::Unwanted("not to be called any more")),
-        }
-    }
-
-    async fn connect(&self, address: SocketAddr, patience: Duration) -> Result<Link, DialError> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        self.local.bind_to_reach(&socket, address.ip())?;
-        let stream = within(patience, socket.connect(address)).await??;
-        let link = Link::Tcp(stream);
-        link.set_nodelay()?;
-        Ok(link)
+        self.egress.connect(address, patience, is_wanted).await.map(Link::Tcp)
     }
 
     async fn shake_hands(
@@ -281,7 +275,7 @@ pub(super) async fn read_some(link: &Link, buffer: &mut [u8]) -> Result<usize, D
 }
 
 /// Waits so long for something, second by second: while the process is stopped one of them passes, and not the whole time.
-async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> io::Result<T> {
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> io::Result<T> {
     const STEP: Duration = Duration::from_secs(1);
     tokio::pin!(work);
     let mut left = limit;
@@ -298,6 +292,7 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bind::Local;
     use crate::ids::{PeerId, WireHash};
     use crate::mse::EncryptionPolicy;
     use crate::wire::Reserved;
@@ -310,10 +305,12 @@ mod tests {
             Handshake { reserved: Reserved::FAST, info_hash: WireHash([1; 20]), peer_id: PeerId([2; 20]) };
         let began = Instant::now();
         let patience = Duration::from_millis(50);
-        let end =
-            Dialer { local: Local::default(), secrecy: Rc::new(Secrecy::new(EncryptionPolicy::Off, 1)) }
-                .dial(silent.local_addr().unwrap(), patience, ours, &Cell::new(true))
-                .await;
+        let end = Dialer {
+            egress: Rc::new(Egress::new(Local::default(), None, |_| ())),
+            secrecy: Rc::new(Secrecy::new(EncryptionPolicy::Off, 1)),
+        }
+        .dial(silent.local_addr().unwrap(), patience, ours, &Cell::new(true))
+        .await;
         assert!(matches!(end, Err(DialError::Io(error)) if error.kind() == io::ErrorKind::TimedOut));
         assert!(began.elapsed() < HANDSHAKE / 2);
     }

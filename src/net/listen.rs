@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::AbortHandle;
 
 use super::link::Link;
 use super::udp::UdpPort;
@@ -51,11 +52,20 @@ impl Listeners {
         self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
     }
 
-    /// Accepts connections in tasks of this thread, until `on_accepted` says false.
-    pub(crate) fn accept(self, on_accepted: impl Fn(Link, SocketAddr) -> bool + Clone + 'static) {
+    /// None: nobody can call.
+    pub(crate) fn none() -> Listeners {
+        Listeners { sockets: Vec::new(), udp: None, port: 0 }
+    }
+
+    /// Accepts connections in tasks of this thread, until `on_accepted` says false or they are aborted.
+    pub(crate) fn accept(
+        self,
+        on_accepted: impl Fn(Link, SocketAddr) -> bool + Clone + 'static,
+    ) -> Vec<AbortHandle> {
+        let mut tasks = Vec::new();
         for socket in self.sockets {
             let on_accepted = on_accepted.clone();
-            tokio::task::spawn_local(async move {
+            let task = tokio::task::spawn_local(async move {
                 loop {
                     match socket.accept().await {
                         Ok((stream, address)) => {
@@ -68,7 +78,9 @@ impl Listeners {
                     }
                 }
             });
+            tasks.push(task.abort_handle());
         }
+        tasks
     }
 }
 

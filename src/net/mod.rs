@@ -4,11 +4,13 @@
 
 pub(crate) mod dial;
 pub(crate) mod driver;
+pub(crate) mod egress;
 pub(crate) mod lan;
 pub(crate) mod limit;
 pub(crate) mod link;
 pub(crate) mod listen;
 mod reader;
+pub(crate) mod relay;
 pub(crate) mod secure;
 pub(crate) mod udp;
 pub(crate) mod web;

@@ -107,6 +107,11 @@ impl Connections {
         !matches!(connection.outbox.try_send(outgoing), Err(TrySendError::Full(_)))
     }
 
+    /// All that are open.
+    pub(crate) fn keys(&self) -> Vec<PeerKey> {
+        self.all.keys().copied().collect()
+    }
+
     /// Closes one.
     pub(crate) fn close(&mut self, peer: PeerKey) -> Option<Connection> {
         self.all.remove(&peer)

@@ -10,6 +10,7 @@ use super::check_queue::{CheckQueue, CheckThreads};
 use super::connections::Connections;
 use super::dht::DhtNetwork;
 use super::options::SessionOptions;
+use super::outage::KeptAnnounce;
 use super::subscribers::Subscribers;
 use super::web::WebConnections;
 use crate::budget::Budget;
@@ -64,7 +65,9 @@ pub(crate) struct Context {
     /// A torrent of the session is, or was, to end if no new data come for some time.
     pub watches_stall: bool,
     /// The threads that announce.
-    pub announces: AnnouncePool,
+    pub(super) announces: AnnouncePool,
+    /// Announces that wait until what is bound to is back; a few of each torrent.
+    pub(super) kept_announces: Vec<KeptAnnounce>,
     /// The distributed hash table, if the user wants it.
     pub(super) dht: Option<DhtNetwork>,
 }

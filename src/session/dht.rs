@@ -18,6 +18,7 @@ use crate::event::Kind;
 use crate::ids::WireHash;
 use crate::metainfo::PeerAddress;
 use crate::net::udp::{Packet, UdpPort};
+use crate::proxy::Target;
 use crate::storage::nodes::{self, NodesFile};
 
 /// Addresses of one name that are asked.
@@ -55,6 +56,8 @@ pub(super) struct DhtNetwork {
     options: DhtOptions,
     udp: UdpPort,
     port: u16,
+    /// The transaction id of pings to nodes whose names the proxy looks up.
+    mark: [u8; 8],
     /// Of which each machine gets a seed of its own, so that no two lives share a secret.
     rng: fastrand::Rng,
     notify: UnboundedSender<Notice>,
@@ -98,8 +101,9 @@ impl DhtNetwork {
         notify: UnboundedSender<Notice>,
     ) -> DhtNetwork {
         let (machines, ended, followed) = (Vec::new(), Vec::new(), HashMap::new());
-        let rng = fastrand::Rng::with_seed(seed);
-        DhtNetwork { options, udp, port, rng, notify, machines, ended, followed, next_save: None }
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mark = rng.u64(..).to_be_bytes();
+        DhtNetwork { options, mark, udp, port, rng, notify, machines, ended, followed, next_save: None }
     }
 
     /// Whether other nodes get answers, so that peers may be told of this one.
@@ -148,6 +152,9 @@ impl DhtNetwork {
 
     /// A packet has come.
     pub(super) fn on_packet(&mut self, now: Instant, packet: &Packet) {
+        if self.answers_ping(packet) {
+            return self.on_nodes(now, &[packet.from]);
+        }
         if let Some(machine) = self.machine(packet.from) {
             machine.dht.handle(now, DhtInput::Packet { from: packet.from, data: &packet.data });
         }
@@ -196,7 +203,7 @@ impl DhtNetwork {
                 tell(None, Kind::DhtStarted { address, nodes })
             }
             DhtOutput::Bootstrap => {
-                look_up(self.options.bootstrap.clone(), &self.notify);
+                self.look_up(self.options.bootstrap.clone());
                 None
             }
             DhtOutput::OtherFamily(nodes) => {
@@ -297,7 +304,37 @@ impl DhtNetwork {
         let named = torrent.dht_nodes().iter().take(MAX_NAMED);
         let named: Vec<PeerAddress> =
             named.filter_map(|(host, port)| PeerAddress::from_parts(host, *port)).collect();
-        look_up(named, &self.notify);
+        self.look_up(named);
+    }
+
+    /// Finds out the addresses of nodes by their names.
+    fn look_up(&self, named: Vec<PeerAddress>) {
+        if !self.udp.is_relayed() {
+            return look_up(named, &self.notify);
+        }
+        for node in named {
+            match node {
+                PeerAddress::Ip(address) => drop(self.notify.send(Notice::Nodes(vec![address]))),
+                // The proxy looks it up: the answer to a ping says where it is.
+                PeerAddress::Name(host, port) => {
+                    if let Some(target) = Target::new(&host, port) {
+                        self.udp.send_through(&target, &self.ping());
+                    }
+                }
+            }
+        }
+    }
+
+    /// A ping (BEP 5) in the name of nobody, whose answer is known by its transaction id.
+    fn ping(&self) -> Vec<u8> {
+        let id = self.mark.repeat(3);
+        [b"d1:ad2:id20:", &id[..20], b"e1:q4:ping1:t8:", &self.mark, b"1:y1:qe"].concat()
+    }
+
+    /// Whether a packet answers a ping of ours to a node that we know by its name.
+    fn answers_ping(&self, packet: &Packet) -> bool {
+        let field = [b"1:t8:", &self.mark[..]].concat();
+        self.udp.is_relayed() && packet.data.windows(field.len()).any(|window| window == field)
     }
 }
 

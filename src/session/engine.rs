@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
 
 use super::check_queue::{CheckQueue, CheckThreads};
@@ -16,6 +17,7 @@ use super::context::{Context, Identity, WriteBudget, protocol, udp_protocol};
 use super::dht::DhtNetwork;
 use super::local::LocalNetwork;
 use super::options::SessionOptions;
+use super::outage::watch_presence;
 use super::room::Crowded;
 use super::schedule::Schedule;
 use super::subscribers::Subscribers;
@@ -30,9 +32,10 @@ use crate::ids::{Counter, TorrentId, WireHash};
 use crate::net::NetShared;
 use crate::net::dial::Dialer;
 use crate::net::driver::FromPeer;
-use crate::net::listen::ListenError;
+use crate::net::egress::Egress;
+use crate::net::listen::{ListenError, Listeners, listen};
 use crate::net::secure::Secrecy;
-use crate::net::udp::{MAX_QUEUED_PACKETS, Packet};
+use crate::net::udp::{MAX_QUEUED_PACKETS, Packet, UdpPort};
 use crate::net::web::FromWeb;
 use crate::tracker::{self, AnnouncePool};
 use crate::wire::PeerId;
@@ -66,9 +69,13 @@ pub(crate) struct Engine {
     /// What all torrents share.
     pub(super) context: Context,
     /// Local addresses at which connections are accepted.
-    listening: Vec<SocketAddr>,
-    /// Whether packets are received there too.
-    has_udp: bool,
+    pub(super) listening: Vec<SocketAddr>,
+    /// Where packets are received, if at all.
+    pub(super) udp: Option<UdpPort>,
+    /// Why the proxy carries no packets, if it does not.
+    pub(super) udp_off: Option<String>,
+    /// The tasks that accept connections.
+    pub(super) accepting: Vec<AbortHandle>,
     /// The least severity that any subscriber wanted when the torrents were last told.
     least: Option<Severity>,
     commands: mpsc::UnboundedReceiver<Command>,
@@ -88,8 +95,12 @@ impl Engine {
     ) -> Result<Engine, NotStarted> {
         let local = Local::from(options.bind.clone());
         options.bind.as_ref().map_or(Ok(()), Bind::check).map_err(|error| not_bound(&options, &error))?;
-        let listeners = crate::net::listen::listen(&options.ports, &local, options.dht.is_some())
-            .map_err(|error| not_listening(&options, &error))?;
+        let listeners = match options.proxy {
+            // A socket that listens would be a way past it.
+            Some(_) => Ok(Listeners::none()),
+            None => listen(&options.ports, &local, options.dht.is_some()),
+        };
+        let listeners = listeners.map_err(|error| not_listening(&options, &error))?;
         let mut rng = fastrand::Rng::new();
         let (notify, notices) = mpsc::unbounded_channel();
         let (to_done, done) = mpsc::unbounded_channel();
@@ -100,9 +111,10 @@ impl Engine {
         let (connections, from_peers) = Connections::new(shared);
         let identity =
             Identity { peer_id: PeerId::generate(&mut rng), port: listeners.port, key: rng.u32(..) };
-        let tracker_options =
-            Arc::new(tracker::Options { local: local.clone(), ..tracker::Options::from_env() });
-        let local_network = options.local_discovery.then(|| {
+        let mut tracker_options = tracker::Options { local: local.clone(), ..tracker::Options::from_env() };
+        tracker_options.proxies.chosen = options.proxy.clone();
+        let tracker_options = Arc::new(tracker_options);
+        let local_network = (options.local_discovery && options.proxy.is_none()).then(|| {
             let now = Instant::now();
             LocalNetwork::open(now, local.clone(), identity.port, rng.u64(..), notify.clone())
         });
@@ -111,8 +123,18 @@ impl Engine {
             udp.receive(&to_loop);
             DhtNetwork::new(dht_options, udp, identity.port, rng.u64(..), notify.clone())
         });
+        let relayed = options.dht.is_some() && options.proxy.is_some();
+        watch_presence(local.clone(), notify.clone());
+        let tell = notify.clone();
+        let egress = Egress::new(local, options.proxy.clone(), move |news| {
+            // The session may be over.
+            let _ = tell.send(Notice::Proxy(news));
+        });
         let context = Context {
-            dialer: Dialer { local, secrecy: Rc::new(Secrecy::new(options.encryption, rng.u64(..))) },
+            dialer: Dialer {
+                egress: Rc::new(egress),
+                secrecy: Rc::new(Secrecy::new(options.encryption, rng.u64(..))),
+            },
             options,
             identity,
             disk,
@@ -130,9 +152,10 @@ impl Engine {
             tracker_options,
             watches_stall: false,
             announces: AnnouncePool::default(),
+            kept_announces: Vec::new(),
             dht,
         };
-        let engine = Engine {
+        let mut engine = Engine {
             torrents: BTreeMap::new(),
             by_hash: HashMap::new(),
             clock: Clock::new(Instant::now(), used_by_thread()),
@@ -142,7 +165,9 @@ impl Engine {
             local: local_network,
             context,
             listening: listeners.addresses(),
-            has_udp: listeners.udp.is_some(),
+            udp: listeners.udp.clone(),
+            accepting: Vec::new(),
+            udp_off: None,
             least: None,
             commands,
             from_peers,
@@ -152,8 +177,12 @@ impl Engine {
             notices,
             shutting_down: false,
         };
+        if relayed {
+            engine.relay_packets(to_loop);
+        }
         let notify = engine.context.notify.clone();
-        listeners.accept(move |link, address| notify.send(Notice::Accepted(link, address)).is_ok());
+        engine.accepting =
+            listeners.accept(move |link, address| notify.send(Notice::Accepted(link, address)).is_ok());
         Ok(engine)
     }
 
@@ -344,10 +373,11 @@ impl Engine {
         let tell =
             |address: SocketAddr, protocol| Kind::ListenSuccess { address, port: address.port(), protocol };
         let listening = self.listening.iter().flat_map(|&address| {
-            let udp = self.has_udp.then(|| tell(address, udp_protocol(address)));
+            let udp = self.udp.is_some().then(|| tell(address, udp_protocol(address)));
             [tell(address, protocol(address))].into_iter().chain(udp)
         });
-        listening.map(|kind| Event { torrent: None, kind }).collect()
+        let listening = listening.map(|kind| Event { torrent: None, kind });
+        listening.chain(self.network_news()).collect()
     }
 }
 

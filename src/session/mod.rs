@@ -19,6 +19,7 @@ mod dht;
 mod engine;
 mod local;
 mod names;
+mod outage;
 mod packets;
 mod places;
 mod room;
@@ -44,6 +45,7 @@ use crate::ids::{InfoHashes, PeerKey, ReaderKey, Round, TorrentId};
 use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::{Magnet, Metainfo};
 use crate::net::dial::{DialError, Established};
+use crate::net::egress::ProxyNews;
 use crate::net::link::Link;
 use crate::storage::StorageError;
 use crate::storage::claim::{Claim, Claims};
@@ -163,6 +165,14 @@ pub(crate) enum Notice {
     Stored(TorrentId),
     /// All is synced, resume data are stored, files are closed.
     LastSaved(TorrentId, LastSaved),
+    /// What is bound to is gone, or back.
+    Presence(bool),
+    /// The sockets at which we are reached could not be opened anew.
+    ListenAgain,
+    /// The proxy carries packets from now on, or, for this reason, it does not.
+    Relayed(Result<(), String>),
+    /// The proxy has stopped working, or works again.
+    Proxy(ProxyNews),
     /// Something happened beside the loop that subscribers want to know.
     Told(TorrentId, Kind),
 }

@@ -15,6 +15,7 @@ pub use crate::finder::announce::NextAsk;
 use crate::ids::InfoHashes;
 use crate::metainfo::{Metainfo, PeerAddress};
 pub use crate::mse::EncryptionPolicy;
+use crate::proxy::Proxy;
 use crate::storage::Preallocate;
 use crate::swarm::Order;
 use crate::text::Remedies;
@@ -26,6 +27,9 @@ pub struct SessionOptions {
     pub ports: Vec<u16>,
     /// What all sockets are bound to, those that listen and those that connect: a local address or a network interface.
     pub bind: Option<Bind>,
+    /// Through which proxy peers, trackers, web seeds and packets are reached. Nothing goes past it: nobody can call us, the local network is not
+    /// spoken to, and names are looked up by the proxy. `None`: none, and for trackers and web seeds those of the environment, as curl reads them.
+    pub proxy: Option<Proxy>,
     /// Connections, all torrents together.
     pub max_peers: usize,
     /// Peers tell one another of further peers (BEP 11), but those of private torrents.
@@ -315,6 +319,7 @@ impl Default for SessionOptions {
         SessionOptions {
             ports: vec![0],
             bind: None,
+            proxy: None,
             max_peers: 200,
             peer_exchange: true,
             local_discovery: false,

@@ -140,6 +140,10 @@ impl Engine {
             Notice::LastSaved(id, saved) => {
                 self.with(id, |torrent, context| torrent.on_last_saved(now, saved, context));
             }
+            Notice::Presence(is_there) => self.on_presence(now, is_there),
+            Notice::ListenAgain => self.listen_again(),
+            Notice::Relayed(relayed) => self.on_relayed(now, relayed),
+            Notice::Proxy(news) => self.on_proxy(news),
             Notice::Told(id, kind) => {
                 self.with(id, |torrent, context| torrent.tell(context, kind));
             }

@@ -56,7 +56,7 @@ pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, A
 fn families_of(request: &Request, options: &Options) -> Result<Vec<Option<Family>>, AnnounceFailure> {
     let hop = next_hop(&url::announce_url(request), None, request)?;
     let (host, port) = (hop.uri.host().unwrap_or_default(), resolve::port_of(&hop.uri));
-    if options.proxies.find(hop.scheme(), host).map_err(AnnounceFailure::no_answer)?.is_some()
+    if options.proxies.find(hop.scheme(), host).map_err(AnnounceFailure::no_answer)?.is_proxy()
         || resolve::literal(host).is_some()
     {
         return Ok(vec![None]);
@@ -77,7 +77,9 @@ fn announce_over(
     for _ in 0..=MAX_REDIRECTS {
         let hop = Hop { family, ..next_hop(&url, last.as_ref(), request)? };
         match get(&hop, deadline, options)? {
-            Reply::Body { status_code, body } => return judge(request, status_code, &body, deadline),
+            Reply::Body { status_code, body } => {
+                return judge(request, status_code, &body, deadline, options);
+            }
             Reply::Redirect(location) => url = redirect(&url, &location),
         }
         last = Some(hop);
@@ -167,6 +169,7 @@ fn judge(
     status_code: u16,
     body: &[u8],
     deadline: Instant,
+    options: &Options,
 ) -> Result<Answer, AnnounceFailure> {
     let result = answer::parse(body, status_code);
     // Many trackers answer a `stopped` with next to nothing, and nothing is needed.
@@ -175,7 +178,10 @@ fn judge(
         return Ok(Answer::default());
     }
     let (mut answer, names) = result?;
-    names::look_up_peers(&names, deadline, &mut answer.peers);
+    // Nothing is looked up past the user's proxy.
+    if options.proxies.chosen.is_none() {
+        names::look_up_peers(&names, deadline, &mut answer.peers);
+    }
     Ok(answer)
 }
 

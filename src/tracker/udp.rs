@@ -5,6 +5,7 @@
 //! announce takes 15 s at the most, and the announcer comes back. All addresses of a name are tried within that time, each for a
 //! little while first.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -14,7 +15,10 @@ use ureq::http::Uri;
 use super::families::{self, udp_socket};
 use super::{Options, Request, answer};
 use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
-use crate::http::{Interrupt, Line, Step, is_to_be_repeated, resolve};
+use crate::http::{Interrupt, Line, Step, ThroughError, ask_proxy, is_to_be_repeated, resolve};
+use crate::proxy::{
+    MAX_DATAGRAM_HEADER, Proxy, ProxyDialogue, Target, relay_address, unwrap_datagram, wrap_datagram,
+};
 
 /// The longest that an announce takes.
 const MAX_TIME: Duration = Duration::from_secs(15);
@@ -29,7 +33,7 @@ const FIRST_TRY: Duration = Duration::from_secs(3);
 const PROTOCOL: u64 = 0x0417_2710_1980;
 
 /// Room for the largest answer of which all peers would be kept.
-const MAX_PACKET: usize = 20 + 18 * super::MAX_PEERS;
+const MAX_PACKET: usize = 20 + 18 * super::MAX_PEERS + MAX_DATAGRAM_HEADER;
 
 /// Bytes of an URL's path that BEP 41 options carry; a longer one is not sent.
 const MAX_URL_DATA: usize = 1024;
@@ -75,8 +79,13 @@ pub(super) fn announce(request: &Request, options: &Options) -> Result<Answer, A
             "the tracker's URL is not valid: a udp URL needs a host and a port",
         ));
     };
-    let addresses = resolve::look_up(host, port, &options.local).map_err(AnnounceFailure::no_answer)?;
     let path = uri.path_and_query().map_or("", |path| path.as_str());
+    if let Some(proxy) = &options.proxies.chosen {
+        let target = Target::new(host, port)
+            .ok_or_else(|| AnnounceFailure::no_answer("the tracker's URL is not valid"))?;
+        return announce_through(proxy, target, request, path, options, started + time);
+    }
+    let addresses = resolve::look_up(host, port, &options.local).map_err(AnnounceFailure::no_answer)?;
     families::over_each(&families::reachable(&addresses, &options.local), options, |(_, addresses)| {
         announce_to_any(addresses, request, path, options, started + time)
     })
@@ -118,12 +127,34 @@ fn announce_to(
     deadline: Instant,
 ) -> Result<Answer, Trouble> {
     let socket = udp_socket(address, &options.local)?;
-    let exchange = Exchange {
-        socket,
-        deadline,
-        interrupt: options.interrupt.clone(),
-        line: Line::new(options.watch.clone()),
-    };
+    let is_ipv6 = Cell::new(address.is_ipv6());
+    ask(&Exchange::new(socket, None, is_ipv6, deadline, options), request, path)
+}
+
+/// Has the user's proxy carry the packets, and look up the tracker's name. The proxy does so as long as the connection to it stands.
+fn announce_through(
+    proxy: &Proxy,
+    target: Target,
+    request: &Request,
+    path: &str,
+    options: &Options,
+    deadline: Instant,
+) -> Result<Answer, AnnounceFailure> {
+    let refused = |reason: ThroughError| AnnounceFailure::no_answer(reason.of(proxy));
+    let dialogue = ProxyDialogue::associate(proxy).map_err(|error| refused(error.into()))?;
+    let asked = ask_proxy(proxy, dialogue, &options.local, deadline, &options.interrupt);
+    let (control, named) = asked.map_err(refused)?;
+    let opened =
+        control.peer_addr().and_then(|proxy| udp_socket(relay_address(&named, proxy), &options.local));
+    let socket = opened.map_err(|error| AnnounceFailure::no_answer(error.to_string()))?;
+    let exchange = Exchange::new(socket, Some(target), Cell::new(false), deadline, options);
+    ask(&exchange, request, path).map_err(|trouble| {
+        let (Trouble::Silent(reason) | Trouble::Refused(reason)) = trouble;
+        AnnounceFailure::no_answer(reason)
+    })
+}
+
+fn ask(exchange: &Exchange, request: &Request, path: &str) -> Result<Answer, Trouble> {
     let mut connect = PROTOCOL.to_be_bytes().to_vec();
     let connected = exchange.exchange(&mut connect, Action::Connect)?;
     let connection_id = connected.first_chunk::<8>().ok_or_else(too_short)?;
@@ -131,7 +162,7 @@ fn announce_to(
     packet.extend([0; 8]);
     write_announce(request, path, &mut packet);
     let body = exchange.exchange(&mut packet, Action::Announce)?;
-    read_answer(&body, address.is_ipv6())
+    read_answer(&body, exchange.is_ipv6.get())
 }
 
 /// What follows connection id, action and transaction id.
@@ -180,12 +211,44 @@ pub(super) fn read_answer(body: &[u8], is_ipv6: bool) -> Result<Answer, Trouble>
 /// Requests and their answers on one socket.
 struct Exchange {
     socket: UdpSocket,
+    /// Whom the proxy carries them to, if it does.
+    target: Option<Target>,
+    /// Whether the tracker answers from an IPv6 address; its peers are of the same family then.
+    is_ipv6: Cell<bool>,
     deadline: Instant,
     interrupt: Interrupt,
     line: Line,
 }
 
 impl Exchange {
+    fn new(
+        socket: UdpSocket,
+        target: Option<Target>,
+        is_ipv6: Cell<bool>,
+        deadline: Instant,
+        options: &Options,
+    ) -> Exchange {
+        let (interrupt, line) = (options.interrupt.clone(), Line::new(options.watch.clone()));
+        Exchange { socket, target, is_ipv6, deadline, interrupt, line }
+    }
+
+    fn send(&self, packet: &[u8]) -> std::io::Result<usize> {
+        match &self.target {
+            None => self.socket.send(packet),
+            Some(target) => self.socket.send(&wrap_datagram(target, packet)),
+        }
+    }
+
+    /// What a packet says that has come; `None`: nothing that the tracker could have sent.
+    fn open<'p>(&self, packet: &'p [u8]) -> Option<&'p [u8]> {
+        if self.target.is_none() {
+            return Some(packet);
+        }
+        let (from, data) = unwrap_datagram(packet)?;
+        self.is_ipv6.set(matches!(from, Target::Address(address) if address.is_ipv6()));
+        Some(data)
+    }
+
     /// Sends `packet`, with a transaction id of its own, until an answer to it comes; gives what follows
     /// action and transaction id. `packet` begins with the connection id; the rest is added or set here.
     fn exchange(&self, packet: &mut Vec<u8>, action: Action) -> Result<Vec<u8>, Trouble> {
@@ -194,7 +257,7 @@ impl Exchange {
         packet[8..12].copy_from_slice(&(action as u32).to_be_bytes());
         packet[12..16].copy_from_slice(&transaction);
         for wait in RESEND {
-            self.socket.send(packet)?;
+            self.send(packet)?;
             self.line.tell(Step::Wrote(packet.len()));
             let until = (Instant::now() + wait).min(self.deadline);
             if let Some(body) = self.receive(transaction, action, until)? {
@@ -227,7 +290,8 @@ impl Exchange {
                 Err(error) => return Err(error.into()),
             };
             self.line.tell(Step::Read(length));
-            let Some((head, body)) = buffer[..length].split_at_checked(8) else { continue };
+            let Some(packet) = self.open(&buffer[..length]) else { continue };
+            let Some((head, body)) = packet.split_at_checked(8) else { continue };
             if head[4..] != transaction {
                 continue;
             }

@@ -10,6 +10,7 @@ pub mod fixture;
 pub mod hub;
 pub mod networks;
 pub mod process;
+pub mod proxy;
 pub mod system;
 pub mod terminal;
 pub mod tls;

@@ -191,6 +191,17 @@ pub struct Args {
     #[arg(long, value_name = "ADDR|INTERFACE", value_parser = values::bind, help_heading = "Network")]
     pub bind: Option<Bind>,
 
+    /// A proxy for everything: socks5://[user:pass@]host:port, http://..., or env
+    ///
+    /// Peers, trackers, web seeds and a .torrent by its URL are reached through it, and nothing goes past it: names are
+    /// looked up by the proxy, nobody can call, and the local network is not spoken to. The DHT and UDP trackers go
+    /// through a SOCKS5 proxy that carries UDP, else they are off. While the proxy does not work, everything waits.
+    /// `env` takes the URL from all_proxy, https_proxy or http_proxy; without --proxy these hold for HTTP trackers and
+    /// web seeds alone. Of http:// tunnels are asked for (CONNECT), to any port. A name or password is percent-encoded
+    /// where it has a / or an @; the port is 1080 if none is given.
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url, help_heading = "Network")]
+    pub proxy: Option<String>,
+
     /// A further tracker for every torrent; repeatable
     ///
     /// http, https or udp. Each use of the option is a tier of its own, asked after the torrent's own ones,

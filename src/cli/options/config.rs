@@ -13,7 +13,7 @@ use crate::cli::options::args::{
 use crate::cli::options::select::Selector;
 use crate::cli::options::values::{Program, Weighted};
 use crate::client::{
-    Bind, DhtOptions, EncryptionPolicy, FileErrorAction, Order, SessionOptions, TorrentOptions,
+    Bind, DhtOptions, EncryptionPolicy, FileErrorAction, Order, Proxy, SessionOptions, TorrentOptions,
 };
 use crate::event::{Severity, State};
 use crate::metainfo::{PeerAddress, is_magnet, tracker_url, web_seed_url};
@@ -135,6 +135,8 @@ pub(crate) struct Surroundings {
     pub stdout_terminal: bool,
     /// Stderr is a terminal.
     pub stderr_terminal: bool,
+    /// The proxy of the environment, for `--proxy env`: `all_proxy`, else `https_proxy`, else `http_proxy`, also in capitals.
+    pub proxy: Option<String>,
 }
 
 impl Surroundings {
@@ -148,6 +150,9 @@ impl Surroundings {
             dumb: set("TERM").is_none_or(|term| term == "dumb"),
             stdout_terminal: std::io::stdout().is_terminal(),
             stderr_terminal: std::io::stderr().is_terminal(),
+            proxy: PROXY_VARIABLES
+                .into_iter()
+                .find_map(|name| std::env::var(name).ok().filter(|url| !url.trim().is_empty())),
         }
     }
 
@@ -202,7 +207,7 @@ impl Config {
         };
         Ok(Config {
             sources: sources(&args.torrents)?,
-            session: session_options(&args, &mode, around),
+            session: session_options(&args, &mode, around, proxy(&args, around)?),
             mode,
             torrent: TorrentOptions {
                 trackers: tracker_tiers(&args.tracker)?,
@@ -328,10 +333,11 @@ fn is_url(text: &OsStr) -> bool {
     ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
 }
 
-fn session_options(args: &Args, mode: &Mode, around: &Surroundings) -> SessionOptions {
+fn session_options(args: &Args, mode: &Mode, around: &Surroundings, proxy: Option<Proxy>) -> SessionOptions {
     SessionOptions {
         ports: args.port.as_ref().map_or_else(|| vec![0], |ports| ports.0.clone()),
         bind: args.bind.clone(),
+        proxy,
         max_peers: args.max_peers,
         peer_exchange: !args.no_pex,
         local_discovery: !args.no_lsd,
@@ -347,6 +353,37 @@ fn session_options(args: &Args, mode: &Mode, around: &Surroundings) -> SessionOp
         ip_filter: None,
         remedies: remedies(file_error(args)),
     }
+}
+
+/// Where `--proxy env` looks, in this order.
+const PROXY_VARIABLES: [&str; 6] =
+    ["all_proxy", "ALL_PROXY", "https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"];
+
+/// `--proxy`. The error quotes no password.
+fn proxy(args: &Args, around: &Surroundings) -> anyhow::Result<Option<Proxy>> {
+    const ALLOWED: &str = "give socks5:// or http://, host and port, e.g. socks5://127.0.0.1:1080 or http://user:password@proxy.example:3128, or env";
+    let Some(given) = &args.proxy else { return Ok(None) };
+    let shown = |url: &str| escape(&without_credentials(url)).into_owned();
+    if given != "env" {
+        let read = given.parse::<Proxy>();
+        return read.map(Some).map_err(|error| {
+            anyhow!("invalid value '{}' for '--proxy <URL>': {error}; {ALLOWED}", shown(given))
+        });
+    }
+    let Some(set) = &around.proxy else {
+        bail!(
+            "invalid value 'env' for '--proxy <URL>': the environment names no proxy; set all_proxy, e.g. all_proxy=socks5://127.0.0.1:1080"
+        );
+    };
+    // Without a scheme it is HTTP, as curl has it.
+    let url = if set.contains("://") { set.clone() } else { format!("http://{set}") };
+    let read = url.parse::<Proxy>();
+    read.map(Some).map_err(|error| {
+        anyhow!(
+            "invalid value 'env' for '--proxy <URL>': the environment says '{}', and {error}; {ALLOWED}",
+            shown(&url)
+        )
+    })
 }
 
 /// Tiers of `--tracker`. The error quotes no password.
@@ -560,6 +597,38 @@ mod tests {
         ] {
             let message = config(&[option, value, "x.torrent"], &terminal()).unwrap_err().to_string();
             assert!([option, value, allowed].iter().all(|part| message.contains(part)), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_a_url_or_that_of_the_environment_and_a_wrong_one_is_refused_without_its_password() {
+        let proxy = |given: &str, set: Option<&str>| {
+            let around = Surroundings { proxy: set.map(str::to_owned), ..terminal() };
+            config(&["--proxy", given, "x.torrent"], &around)
+                .map(|config| config.session.proxy.unwrap().to_string())
+        };
+        for (given, set, read) in [
+            ("socks5://me:secret@p.example:9050", None, "socks5://p.example:9050"),
+            ("http://[::1]:3128", Some("socks5://other"), "http://[::1]:3128"),
+            ("env", Some("socks5h://me:secret@p.example"), "socks5://p.example:1080"),
+            ("env", Some("p.example:3128"), "http://p.example:3128"),
+        ] {
+            assert_eq!(proxy(given, set).unwrap(), read);
+        }
+        let around = Surroundings { proxy: Some("socks5://p".to_owned()), ..terminal() };
+        assert_eq!(config(&["x.torrent"], &around).unwrap().session.proxy, None);
+        for (given, set, cause) in [
+            ("p.example:1080", None, "does not say what"),
+            ("socks4://me:secret@p:1", None, "version 5 alone"),
+            ("https://me:secret@p:1", None, "TLS"),
+            ("socks5://me:secret@p:99999", None, "host or port"),
+            ("env", None, "names no proxy"),
+            ("env", Some("ftp://me:secret@p"), "not known"),
+        ] {
+            let message = proxy(given, set).unwrap_err().to_string();
+            assert!(message.contains("'--proxy <URL>'") && message.contains(cause), "{message}");
+            assert!(message.contains("e.g.") || message.contains("set all_proxy"), "{message}");
+            assert!(!message.contains("secret"), "{message}");
         }
     }
 

@@ -226,6 +226,12 @@ impl Torrent {
         for peer in std::mem::take(&mut self.options.peers) {
             match peer {
                 PeerAddress::Ip(address) => self.add_peer(now, address, context),
+                // A proxy looks names up itself.
+                PeerAddress::Name(host, port) if context.options.proxy.is_some() => {
+                    if let Some(address) = context.dialer.egress.stand_in(&host, port) {
+                        self.add_peer(now, address, context);
+                    }
+                }
                 PeerAddress::Name(host, port) => names.push((host, port)),
             }
         }

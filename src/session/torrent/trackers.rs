@@ -42,7 +42,7 @@ impl Torrent {
     }
 
     /// Asks a tracker.
-    pub(super) fn announce(&self, announce: Announce, context: &Context) {
+    pub(super) fn announce(&self, announce: Announce, context: &mut Context) {
         let (downloaded, uploaded) = self.swarm().map_or((0, 0), Swarm::since_started);
         let Announce { url, tier, event, numwant, tracker_id, token, .. } = announce;
         let watch = self.watch_announce(&url, tier + 1, context);
@@ -51,7 +51,8 @@ impl Torrent {
             url,
             info_hash: self.info_hash().wire(),
             peer_id: context.identity.peer_id,
-            port: context.identity.port,
+            // Some trackers refuse 0; where nobody can call us anyway, this is a port at which nobody of our address is.
+            port: context.identity.port.max(1),
             uploaded,
             downloaded,
             left: self.lacks(),
@@ -66,7 +67,7 @@ impl Torrent {
             let _ = to_loop.send(Notice::FoundEarly(id, round, token, peers.to_vec()));
         });
         let options = tracker::Options { watch, early, ..(*context.tracker_options).clone() };
-        context.announces.push(request, options, move |result| {
+        context.announce(request, options, move |result| {
             // The session may have ended; then nobody needs to know.
             let _ = notify.send(Notice::Announced(id, round, token, result));
         });

@@ -1,0 +1,151 @@
+//! Packets by way of the user's SOCKS5 proxy (RFC 1928, 7): the connection that has to stand meanwhile, and what it takes to have it back.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use super::egress::Egress;
+use super::udp::{MAX_PACKET, Packet, UdpPort};
+use crate::proxy::{MAX_DATAGRAM_HEADER, Target, unwrap_datagram};
+
+/// Between the end of an association and the next one; doubled as long as each ends at once.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
+const MAX_BACK_OFF: Duration = Duration::from_secs(60);
+
+/// An association that stood so long has not ended at once.
+const LASTING: Duration = Duration::from_secs(60);
+
+/// Has the proxy carry the packets of `port` as long as there is a reader. `granted` is called once the proxy does so for the first time.
+///
+/// # Errors
+///
+/// Why it carries none, for people.
+pub(crate) async fn relay(
+    egress: Rc<Egress>,
+    port: UdpPort,
+    reader: mpsc::Sender<Packet>,
+    granted: impl FnOnce(),
+) -> Result<(), String> {
+    let (mut granted, mut back_off) = (Some(granted), FIRST_BACK_OFF);
+    while !reader.is_closed() {
+        let (control, relay) = egress.associate().await?;
+        let began = tokio::time::Instant::now();
+        if let Ok(socket) = egress.packet_socket(relay).await {
+            let socket = Rc::new(socket);
+            port.set_relay(Some(socket.clone()));
+            if let Some(granted) = granted.take() {
+                granted();
+            }
+            tokio::select! {
+                () = receive(&socket, &reader) => {}
+                () = until_closed(control) => {}
+                () = reader.closed() => {}
+            }
+            port.set_relay(None);
+        }
+        back_off = if began.elapsed() >= LASTING { FIRST_BACK_OFF } else { back_off };
+        sleep(back_off).await;
+        back_off = (2 * back_off).min(MAX_BACK_OFF);
+    }
+    Ok(())
+}
+
+/// Ends when there is no reader any more.
+async fn receive(socket: &UdpSocket, reader: &mpsc::Sender<Packet>) {
+    let mut buffer = vec![0; MAX_PACKET + MAX_DATAGRAM_HEADER];
+    loop {
+        match socket.recv(&mut buffer).await {
+            Ok(length) => {
+                // What comes by name comes from nobody that we could have asked.
+                if let Some((Target::Address(from), data)) = unwrap_datagram(&buffer[..length])
+                    && reader.send(Packet { from, data: data.to_vec() }).await.is_err()
+                {
+                    return;
+                }
+            }
+            // What is wrong with a packet that was sent is told here too.
+            Err(_) => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Ends with the association: the proxy closes the connection, or it breaks. What it says on it is nothing to us.
+async fn until_closed(mut control: TcpStream) {
+    let mut buffer = [0; 64];
+    while matches!(control.read(&mut buffer).await, Ok(1..)) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener};
+    use std::thread;
+
+    use super::*;
+    use crate::bind::Local;
+    use crate::proxy::wrap_datagram;
+
+    /// A proxy that carries one packet for each association, answers it in many ways of which one is right, and ends the association.
+    fn proxy() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for mut control in listener.incoming().flatten() {
+                control.read_exact(&mut [0; 3]).unwrap();
+                control.write_all(&[5, 0]).unwrap();
+                control.read_exact(&mut [0; 10]).unwrap();
+                let inside = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+                let port = inside.local_addr().unwrap().port().to_be_bytes();
+                control.write_all(&[&[5, 0, 0, 1, 0, 0, 0, 0], &port[..]].concat()).unwrap();
+                let mut packet = [0; 100];
+                let (length, client) = inside.recv_from(&mut packet).unwrap();
+                let right = &packet[..length];
+                let fragment = [&[0, 0, 1], &right[3..]].concat();
+                let reserved = [&[0, 1, 0], &right[3..]].concat();
+                let by_name = wrap_datagram(&Target::new("a.example", 7).unwrap(), b"a name");
+                let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+                stranger.send_to(right, client).unwrap();
+                for answer in [&fragment, &reserved, &by_name, &right[..5], right] {
+                    inside.send_to(answer, client).unwrap();
+                }
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn an_association_that_ends_is_made_anew_and_what_is_no_answer_is_dropped() {
+        let proxy = format!("socks5://{}", proxy()).parse().unwrap();
+        let egress = Rc::new(Egress::new(Local::default(), Some(proxy), |_| ()));
+        let (port, (reader, mut packets)) = (UdpPort::relayed(), mpsc::channel(8));
+        let granted = std::cell::Cell::new(0);
+        let work = relay(egress, port.clone(), reader, || granted.set(granted.get() + 1));
+        let to = SocketAddr::from(([192, 0, 2, 1], 7));
+        let ask = async {
+            for data in [b"first", b"again"] {
+                let packet = loop {
+                    port.send(to, data);
+                    tokio::select! {
+                        packet = packets.recv() => break packet.unwrap(),
+                        () = sleep(Duration::from_millis(20)) => {}
+                    }
+                };
+                assert_eq!((packet.from, &packet.data[..]), (to, &data[..]));
+                // Of an association that is over, nothing is left to come.
+                while port.carries() {
+                    sleep(Duration::from_millis(20)).await;
+                }
+                assert!(packets.try_recv().is_err());
+            }
+        };
+        tokio::select! {
+            ended = work => panic!("{ended:?}"),
+            () = ask => {}
+        }
+        assert_eq!(granted.get(), 1);
+    }
+}

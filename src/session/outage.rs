@@ -1,0 +1,197 @@
+//! What everything leaves by: whether what is bound to is there, whether the proxy works, and what is done when that changes.
+//!
+//! While what is bound to is gone everything waits: peers are not called, announces are kept. When it is back, sockets are opened anew, for those
+//! that were bound to it before are of no use.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::time::sleep;
+
+use super::context::Context;
+use super::dht::{DhtNetwork, DhtOptions};
+use super::{Engine, Notice};
+use crate::bind::{Bind, Local};
+use crate::event::{Event, Kind, Severity};
+use crate::finder::announce::{AnnounceFailure, Answer};
+use crate::net::driver::FromPeer;
+use crate::net::egress::ProxyNews;
+use crate::net::listen::listen;
+use crate::net::relay::relay;
+use crate::net::udp::{Packet, UdpPort};
+use crate::proxy::Proxy;
+use crate::tracker::{self, AnnouncePool, Request};
+
+/// Between two looks at whether what is bound to is there.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Has an announce made.
+pub(super) type KeptAnnounce = Box<dyn FnOnce(&AnnouncePool)>;
+
+/// What is said at the start where the user has chosen a proxy.
+pub(super) fn begun_through(proxy: &Proxy) -> Kind {
+    let reason = "everything goes through it, so nobody can call, and the local network is not spoken to";
+    Kind::Network { via: proxy.to_string(), usable: true, reason: reason.to_owned() }
+}
+
+/// Tells when what is bound to goes and when it is back, if it can go at all.
+pub(super) fn watch_presence(local: Local, notify: UnboundedSender<Notice>) {
+    if local.bind().is_none_or(Bind::is_loopback) {
+        return;
+    }
+    tokio::task::spawn_local(async move {
+        let mut before = local.presence();
+        loop {
+            sleep(LOOK).await;
+            let now = local.presence();
+            if now == before {
+                continue;
+            }
+            // Another one of the same name is one that is gone, and one that is back.
+            let news = [before.is_some().then_some(false), now.is_some().then_some(true)];
+            before = now;
+            for is_there in news.into_iter().flatten() {
+                if notify.send(Notice::Presence(is_there)).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+}
+
+impl Context {
+    /// Has an announce made, as [`AnnouncePool::push`] says; if nothing can be sent now, as soon as it can.
+    pub(super) fn announce(
+        &mut self,
+        request: Request,
+        options: tracker::Options,
+        tell: impl FnOnce(Result<Answer, AnnounceFailure>) + Send + 'static,
+    ) {
+        match self.dialer.egress.is_absent() {
+            false => self.announces.push(request, options, tell),
+            true => self.kept_announces.push(Box::new(move |pool| pool.push(request, options, tell))),
+        }
+    }
+}
+
+impl Engine {
+    /// What everything leaves by, for who is told late.
+    pub(super) fn network_news(&self) -> impl Iterator<Item = Event> {
+        let proxy = self.context.options.proxy.as_ref();
+        let udp_off = self.udp_off.clone().zip(proxy);
+        let udp_off = udp_off.map(|(reason, proxy)| Kind::UdpOff { proxy: proxy.to_string(), reason });
+        let kinds = proxy.map(begun_through).into_iter().chain(udp_off);
+        kinds.map(|kind| Event { torrent: None, kind }).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Has the proxy carry the packets of the DHT, which begins when it does.
+    pub(super) fn relay_packets(&mut self, to_loop: mpsc::Sender<Packet>) {
+        let (egress, notify) = (self.context.dialer.egress.clone(), self.context.notify.clone());
+        let port = UdpPort::relayed();
+        self.udp = Some(port.clone());
+        tokio::task::spawn_local(async move {
+            let tell = notify.clone();
+            // The session may be over.
+            let granted = move || drop(tell.send(Notice::Relayed(Ok(()))));
+            if let Err(reason) = relay(egress, port, to_loop, granted).await {
+                let _ = notify.send(Notice::Relayed(Err(reason)));
+            }
+        });
+    }
+
+    /// It is known whether the proxy carries packets.
+    pub(super) fn on_relayed(&mut self, now: Instant, relayed: Result<(), String>) {
+        let Some(proxy) = self.context.options.proxy.as_ref().map(Proxy::to_string) else { return };
+        match relayed.map(|()| self.udp.clone()) {
+            Err(reason) => {
+                self.udp_off = Some(reason.clone());
+                // It was carried before.
+                self.context.dht = None;
+                self.context.tell_if(Severity::Warning, || Kind::UdpOff { proxy, reason });
+            }
+            Ok(None) => {}
+            Ok(Some(port)) => {
+                // Nobody can call, so there is nothing to announce, and who asks may get no answer.
+                let options =
+                    self.context.options.dht.clone().map(|dht| DhtOptions { read_only: true, ..dht });
+                let Some(options) = options else { return };
+                let (seed, notify) = (self.context.rng.u64(..), self.context.notify.clone());
+                let mut dht = DhtNetwork::new(options, port, 0, seed, notify);
+                self.torrents.values().for_each(|torrent| dht.update(now, torrent));
+                self.context.dht = Some(dht);
+            }
+        }
+    }
+
+    /// The proxy has stopped working, or works again.
+    pub(super) fn on_proxy(&mut self, news: ProxyNews) {
+        let Some(proxy) = self.context.options.proxy.as_ref().map(Proxy::to_string) else { return };
+        let (usable, reason) = match news {
+            ProxyNews::Failed(reason) => {
+                (false, format!("{reason}; nothing goes past it, and it is tried again"))
+            }
+            ProxyNews::Works => (true, "the proxy works again".to_owned()),
+        };
+        self.tell_network(proxy, usable, reason);
+    }
+
+    /// What is bound to is gone, or back.
+    pub(super) fn on_presence(&mut self, now: Instant, is_there: bool) {
+        let Some(bind) = self.context.options.bind.as_ref().map(Bind::to_string) else { return };
+        self.context.dialer.egress.set_absent(!is_there);
+        if is_there {
+            self.listen_again();
+            let kept = std::mem::take(&mut self.context.kept_announces);
+            kept.into_iter().for_each(|announce| announce(&self.context.announces));
+            return self.tell_network(bind, true, "it is back".to_owned());
+        }
+        self.stop_listening();
+        let reason = format!("{bind} is gone");
+        for peer in self.context.connections.keys() {
+            self.on_peer(now, FromPeer::Closed(peer, reason.clone()));
+        }
+        self.tell_network(bind, false, "it is gone; nothing is sent until it is back".to_owned());
+    }
+
+    fn stop_listening(&mut self) {
+        self.accepting.drain(..).for_each(|task| task.abort());
+        if let Some(udp) = &self.udp {
+            udp.close();
+        }
+    }
+
+    /// Opens the sockets anew at which we are reached, at the same port. What cannot be opened yet is tried again.
+    pub(super) fn listen_again(&mut self) {
+        // It has been done, or there is nothing to do.
+        if self.context.options.proxy.is_some() || !self.accepting.is_empty() {
+            return;
+        }
+        let (local, port) = (Local::from(self.context.options.bind.clone()), self.context.identity.port);
+        match listen(&[port], &local, self.udp.is_some()) {
+            Ok(mut listeners) => {
+                self.listening = listeners.addresses();
+                if let (Some(udp), Some(new)) = (&self.udp, listeners.udp.take()) {
+                    udp.replace(&new);
+                }
+                let notify = self.context.notify.clone();
+                self.accepting = listeners
+                    .accept(move |link, address| notify.send(Notice::Accepted(link, address)).is_ok());
+            }
+            // It is gone again.
+            Err(_) if self.context.dialer.egress.is_absent() => {}
+            Err(_) => {
+                let notify = self.context.notify.clone();
+                tokio::task::spawn_local(async move {
+                    sleep(LOOK).await;
+                    // The session may be over.
+                    let _ = notify.send(Notice::ListenAgain);
+                });
+            }
+        }
+    }
+
+    fn tell_network(&mut self, via: String, usable: bool, reason: String) {
+        let severity = if usable { Severity::Info } else { Severity::Warning };
+        self.context.tell_if(severity, || Kind::Network { via, usable, reason });
+    }
+}
