@@ -39,6 +39,7 @@ mod lobby;
 mod mse;
 #[allow(clippy::disallowed_methods, reason = "reckons from now what a web server gives as a date")]
 mod net;
+mod portmap;
 mod proxy;
 #[allow(clippy::disallowed_methods, reason = "drives the core by the clock")]
 mod session;
@@ -101,6 +102,9 @@ pub mod internals {
     }
     pub mod proxy {
         pub use crate::proxy::*;
+    }
+    pub mod portmap {
+        pub use crate::portmap::*;
     }
     pub mod storage {
         pub use crate::storage::damage::*;

@@ -78,6 +78,7 @@ const ROOMS: &[Room] = &[
     Room { name: "utp", knows: &[], may: &[] },
     Room { name: "proxy", knows: &[], may: &[] },
     Room { name: "dht", knows: &["address", "bencode", "hash", "ids"], may: &[] },
+    Room { name: "portmap", knows: &[], may: &[] },
     // Of the wire it knows what peers tell of one another, and of themselves to their neighbours.
     Room {
         name: "finder",
@@ -104,7 +105,11 @@ const ROOMS: &[Room] = &[
         may: &[],
     },
     // Of the swarm they know the words for what happens to a peer, which are the same.
-    Room { name: "lobby", knows: &["event", "fetch", "finder", "ids", "layout", "swarm", "wire"], may: &[] },
+    Room {
+        name: "lobby",
+        knows: &["address", "event", "fetch", "finder", "ids", "layout", "swarm", "wire"],
+        may: &[],
+    },
     // Of the swarm it knows how runs are wished for.
     Room {
         name: "webseed",
@@ -134,13 +139,14 @@ const ROOMS: &[Room] = &[
         knows: &["bitfield", "blocks", "event", "hash", "ids", "layout", "metainfo", "storage", "text"],
         may: &[Tokio, Files, Clock, Threads],
     },
+    // The files that it reads are the system's tables of routes.
     Room {
         name: "net",
         knows: &[
-            "address", "bind", "bitfield", "blocks", "event", "hash", "ids", "layout", "metainfo", "mse",
-            "proxy", "text", "http", "webseed", "wire",
+            "address", "bind", "bitfield", "blocks", "event", "hash", "http", "ids", "layout", "metainfo",
+            "mse", "portmap", "proxy", "text", "webseed", "wire",
         ],
-        may: &[Tokio, Sockets, SocketTypes, Clock, Threads],
+        may: &[Tokio, Files, Sockets, SocketTypes, Clock, Threads],
     },
     // How servers are reached, for whoever asks them. The one file that it reads is that of the certificates that the user trusts.
     Room {
@@ -170,9 +176,9 @@ const ROOMS: &[Room] = &[
     Room {
         name: "session",
         knows: &[
-            "address", "bind", "bitfield", "blocks", "budget", "check", "client", "disk", "event", "fetch",
-            "finder", "dht", "hash", "ids", "layout", "lobby", "metainfo", "mse", "net", "proxy", "storage",
-            "swarm", "text", "tracker", "transfer", "webseed", "wire",
+            "address", "bind", "bitfield", "blocks", "budget", "check", "client", "dht", "disk", "event",
+            "fetch", "finder", "hash", "ids", "layout", "lobby", "metainfo", "mse", "net", "portmap",
+            "proxy", "storage", "swarm", "text", "tracker", "transfer", "webseed", "wire",
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],
     },
@@ -210,9 +216,9 @@ const ROOMS: &[Room] = &[
     Room {
         name: "lib",
         knows: &[
-            "bencode", "bind", "bitfield", "blocks", "budget", "cli", "client", "dht", "event", "fetch",
-            "finder", "hash", "http", "ids", "layout", "metainfo", "mse", "proxy", "storage", "swarm",
-            "text", "tracker", "utp", "wire",
+            "address", "bencode", "bind", "bitfield", "blocks", "budget", "cli", "client", "dht", "event",
+            "fetch", "finder", "hash", "http", "ids", "layout", "metainfo", "mse", "portmap", "proxy",
+            "storage", "swarm", "text", "tracker", "utp", "wire",
         ],
         may: &[],
     },

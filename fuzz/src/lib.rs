@@ -9,6 +9,10 @@ use btget::internals::bencode::{Value, decode, decode_prefix};
 use btget::internals::dht::{Dht, DhtConfig, DhtHurry, DhtInput, DhtNeed, DhtOutput, Family, SavedTable};
 use btget::internals::ids::WireHash;
 use btget::internals::mse::{AnswerStep, Answerer, CallStep, Caller, Method, Methods};
+use btget::internals::portmap::{
+    Action, DeviceAnswer, NatPmpAbout, NatPmpAnswer, Network, PcpAnswer, PortMapInput, PortMapOutput,
+    PortMapper, SoapAnswer, read_description, read_soap_answer, read_ssdp_answer,
+};
 use btget::internals::proxy::{
     Proxy, ProxyDialogue, ProxyStep, Target as ProxyTarget, relay_address, unwrap_datagram, wrap_datagram,
 };
@@ -35,6 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode),
     ("dht", dht),
     ("extension", extension),
+    ("gateway", gateway),
     ("lsd", lsd),
     ("magnet", magnet),
     ("metainfo", metainfo),
@@ -42,8 +47,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("part_file", part_file),
     ("proxy", proxy),
     ("resume_data", resume_data),
+    ("ssdp", ssdp),
     ("tracker_http", tracker_http),
     ("tracker_udp", tracker_udp),
+    ("upnp", upnp),
     ("ut_metadata", ut_metadata),
     ("ut_pex", ut_pex),
     ("utp", utp),
@@ -366,6 +373,68 @@ pub fn dht(bytes: &[u8]) {
         }
         assert!(node.deadline().is_none_or(|at| at > now));
         assert_eq!(SavedTable::decode(&node.save().encode(), family), node.save());
+    }
+}
+
+/// A packet of a router that is asked for a mapping, by PCP or NAT-PMP. Where it is long enough to be an answer of PCP it gets the nonce of the
+/// question. What it costs is bounded, and what is told can be shown.
+pub fn gateway(bytes: &[u8]) {
+    let (start, local) = (Instant::now(), [192, 168, 1, 7]);
+    let network = Network { local: local.into(), router: Some([192, 168, 1, 1].into()), interface: 1 };
+    let mut mapper = PortMapper::new(6881, true, 1);
+    mapper.handle(start, PortMapInput::Networks(&[network]));
+    mapper.handle(start, PortMapInput::Want(true));
+    let (mut outputs, mut nonce) = (0, None);
+    for step in 0..4 {
+        let now = start + Duration::from_millis(300 * step);
+        let mut packet = bytes.to_vec();
+        while let Some(output) = mapper.poll(now) {
+            outputs += 1;
+            match output {
+                PortMapOutput::Send { data, .. } => nonce = data.get(24..36).map(<[u8]>::to_vec).or(nonce),
+                PortMapOutput::Mapped(mapping) => assert!(mapping.external_port != 0),
+                PortMapOutput::Failed { reason, .. } => assert_eq!(escape(&reason), reason),
+                _ => {}
+            }
+        }
+        if let (Some(nonce), Some(place)) = (&nonce, packet.get_mut(24..36)) {
+            place.copy_from_slice(nonce);
+        }
+        mapper.handle(now, PortMapInput::Packet { network, data: &packet });
+    }
+    assert!(outputs < 40, "{outputs}");
+    if let Some(answer) = PcpAnswer::decode(bytes) {
+        assert!(bytes.len() <= 1100 && (answer.mapping.is_some() || answer.result == 1));
+    }
+    if let Some(NatPmpAnswer { result: 0, about, .. }) = NatPmpAnswer::decode(bytes) {
+        assert!(about == NatPmpAbout::Other || bytes.len() >= 12);
+    }
+}
+
+/// Whether port and path may be asked for.
+fn assert_can_be_asked(port: u16, path: &str) {
+    assert!(port != 0 && path.starts_with('/') && path.len() <= 512);
+    assert!(path.bytes().all(|byte| byte.is_ascii_graphic()));
+}
+
+/// An answer to the search for gateways of UPnP.
+pub fn ssdp(bytes: &[u8]) {
+    if let Some((port, path)) = read_ssdp_answer(bytes) {
+        assert_can_be_asked(port, &path);
+    }
+}
+
+/// What a gateway of UPnP says of itself, or answers to a call: then the first byte says whether it has done it.
+pub fn upnp(bytes: &[u8]) {
+    let services = read_description(bytes, &(5000, "/desc.xml".to_owned()));
+    assert!(services.len() <= 4);
+    services.iter().for_each(|service| assert_can_be_asked(service.port, &service.path));
+    let Some((&first, body)) = bytes.split_first() else { return };
+    let answer = DeviceAnswer { status: if first % 2 == 0 { 200 } else { 500 }, body: body.to_vec() };
+    match read_soap_answer(Action::Address, &answer) {
+        SoapAnswer::Done(address) => assert!(address.is_none_or(|ip| !ip.is_unspecified())),
+        SoapAnswer::Refused(_, words) => assert!(words.chars().count() <= 100),
+        SoapAnswer::Useless(reason) => assert_eq!(escape(&reason), reason),
     }
 }
 
