@@ -29,6 +29,7 @@ mod dht;
 #[allow(clippy::disallowed_methods, reason = "waits for what follows close behind, not longer")]
 mod disk;
 mod fetch;
+mod filter;
 mod finder;
 mod hash;
 #[allow(clippy::disallowed_methods, reason = "limits how long a server takes")]
@@ -84,6 +85,9 @@ pub mod internals {
     }
     pub mod fetch {
         pub use crate::fetch::*;
+    }
+    pub mod filter {
+        pub use crate::filter::*;
     }
     pub mod finder {
         pub use crate::finder::*;

@@ -77,12 +77,13 @@ const ROOMS: &[Room] = &[
     Room { name: "mse", knows: &["hash", "ids"], may: &[] },
     Room { name: "utp", knows: &[], may: &[] },
     Room { name: "proxy", knows: &[], may: &[] },
-    Room { name: "dht", knows: &["address", "bencode", "hash", "ids"], may: &[] },
+    Room { name: "dht", knows: &["address", "bencode", "filter", "hash", "ids"], may: &[] },
     Room { name: "portmap", knows: &[], may: &[] },
+    Room { name: "filter", knows: &[], may: &[] },
     // Of the wire it knows what peers tell of one another, and of themselves to their neighbours.
     Room {
         name: "finder",
-        knows: &["address", "event", "ids", "text", "wire::extended", "wire::lsd"],
+        knows: &["address", "event", "filter", "ids", "text", "wire::extended", "wire::lsd"],
         may: &[],
     },
     // Of the finder it knows the plain words for how a connection ends.
@@ -177,8 +178,8 @@ const ROOMS: &[Room] = &[
         name: "session",
         knows: &[
             "address", "bind", "bitfield", "blocks", "budget", "check", "client", "dht", "disk", "event",
-            "fetch", "finder", "hash", "ids", "layout", "lobby", "metainfo", "mse", "net", "portmap",
-            "proxy", "storage", "swarm", "text", "tracker", "transfer", "webseed", "wire",
+            "fetch", "filter", "finder", "hash", "ids", "layout", "lobby", "metainfo", "mse", "net",
+            "portmap", "proxy", "storage", "swarm", "text", "tracker", "transfer", "webseed", "wire",
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],
     },
@@ -189,7 +190,7 @@ const ROOMS: &[Room] = &[
             "bitfield",
             "check",
             "event",
-            "finder::IpFilter",
+            "filter",
             "http::DownloadError",
             "http::DownloadOptions",
             "http::download",
@@ -217,8 +218,8 @@ const ROOMS: &[Room] = &[
         name: "lib",
         knows: &[
             "address", "bencode", "bind", "bitfield", "blocks", "budget", "cli", "client", "dht", "event",
-            "fetch", "finder", "hash", "http", "ids", "layout", "metainfo", "mse", "portmap", "proxy",
-            "storage", "swarm", "text", "tracker", "utp", "wire",
+            "fetch", "filter", "finder", "hash", "http", "ids", "layout", "metainfo", "mse", "portmap",
+            "proxy", "storage", "swarm", "text", "tracker", "utp", "wire",
         ],
         may: &[],
     },

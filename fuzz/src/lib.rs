@@ -2,11 +2,12 @@
 //! and tests/fuzz_seeds.rs runs it on the files of `seeds/NAME`.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use btget::internals::bencode::{Value, decode, decode_prefix};
 use btget::internals::dht::{Dht, DhtConfig, DhtHurry, DhtInput, DhtNeed, DhtOutput, Family, SavedTable};
+use btget::internals::filter::{BlockList, Line, MAX_LINE, Range};
 use btget::internals::ids::WireHash;
 use btget::internals::mse::{AnswerStep, Answerer, CallStep, Caller, Method, Methods};
 use btget::internals::portmap::{
@@ -40,6 +41,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dht", dht),
     ("extension", extension),
     ("gateway", gateway),
+    ("ip_filter", ip_filter),
     ("lsd", lsd),
     ("magnet", magnet),
     ("metainfo", metainfo),
@@ -137,6 +139,27 @@ pub fn proxy(bytes: &[u8]) {
         }
     }
     unreachable!("it reads without an end");
+}
+
+/// Any bytes as a block list, in parts of a length that the first byte says: what is read does not depend on the parts, and what a line blocks is
+/// refused.
+pub fn ip_filter(bytes: &[u8]) {
+    let Some((&first, bytes)) = bytes.split_first() else { return };
+    let read = |part: usize| {
+        let mut list = BlockList::new(String::new());
+        bytes.chunks(part).for_each(|chunk| list.feed(chunk).unwrap());
+        list.end().unwrap()
+    };
+    let (filter, report) = read(usize::from(first) + 1);
+    assert_eq!(read(bytes.len().max(1)).1, report);
+    for line in bytes.split(|&byte| byte == b'\n').filter(|line| line.len() <= MAX_LINE) {
+        let (begin, end): (IpAddr, IpAddr) = match Line::parse(line) {
+            Line::Blocked(Range::V4(begin, end)) => (begin.into(), end.into()),
+            Line::Blocked(Range::V6(begin, end)) => (begin.into(), end.into()),
+            Line::Nothing | Line::Allowed | Line::Bad => continue,
+        };
+        assert!(begin <= end && filter.refuses(begin) && filter.refuses(end));
+    }
 }
 
 /// Any bytes: decoding ends without a panic, spans tile the input, and every part of a value is a value by itself.

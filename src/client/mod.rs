@@ -7,6 +7,7 @@
 mod builder;
 mod callbacks;
 mod facts;
+mod ip_filter_files;
 mod plan;
 mod reader;
 mod session;
@@ -22,7 +23,7 @@ use crate::metainfo::MetainfoError;
 pub use crate::bind::Bind;
 pub use crate::bitfield::Bitfield;
 pub use crate::check::{CheckOptions, CheckOutcome, FileReport, HashCheck, PieceResult, check};
-pub use crate::finder::IpFilter;
+pub use crate::filter::{IpFilter, ListReport};
 pub use crate::http::DownloadError;
 pub use crate::proxy::{Proxy, ProxyUrlError};
 pub use crate::session::options::{
@@ -36,6 +37,7 @@ pub use crate::swarm::Order;
 pub use crate::text::Remedies;
 pub use crate::wire::PeerId;
 pub use builder::ClientBuilder;
+pub use ip_filter_files::{IpFilterError, IpFilterFiles, IpFilterProblem};
 pub use plan::{LongFile, Plan, PlannedFile, Planner};
 pub use reader::Reader;
 pub use session::Session;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use super::facts::Facts;
-use super::{Client, Error, SessionOptions, Subscription, TorrentOptions};
+use super::{Client, Error, IpFilter, SessionOptions, Subscription, TorrentOptions};
 use crate::event::{Kind, Severity};
 use crate::ids::InfoHashes;
 use crate::metainfo::{Magnet, Metainfo};
@@ -232,6 +232,15 @@ impl Session {
         interest: impl Fn(&Kind) -> bool + Send + 'static,
     ) -> Result<Subscription, Error> {
         self.ask(|reply| Command::Subscribe(least, Box::new(interest), reply))
+    }
+
+    /// From now on these addresses are refused, and no others (`None`: all are welcome). Connections with peers that are refused are closed.
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn set_ip_filter(&self, filter: Option<IpFilter>) -> Result<(), Error> {
+        self.ask(|reply| Command::SetIpFilter(filter, reply))
     }
 
     /// Our peer id, the same for all torrents.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::node_id::NodeId;
+use crate::filter::IpFilter;
 use crate::ids::WireHash;
 
 /// One of the two networks: nodes of IPv4 and nodes of IPv6 know only their own kind (BEP 32).
@@ -168,6 +169,8 @@ pub enum DhtInput<'a> {
     /// Good nodes of the other family, as its machine's [`super::Dht::good_nodes`] gives them: they are passed on to those who ask
     /// for both families (BEP 32, `want`). They take the place of those told before. Without them such a wish is met by half.
     OtherFamilyNodes(&'a [(NodeId, SocketAddr)]),
+    /// Addresses that are no nodes to us from now on: they are neither asked nor answered, and lose their place in the table.
+    Filter(Option<IpFilter>),
 }
 
 /// What is to be done, or has been found out.

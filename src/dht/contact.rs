@@ -56,6 +56,12 @@ impl Contact {
         push_bounded(&mut self.named, address);
     }
 
+    /// Forgets the addresses of which this is not true.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(SocketAddr) -> bool) {
+        self.to_ask.retain(|&address| is_kept(address));
+        self.named.retain(|&address| is_kept(address));
+    }
+
     /// An address is still to be asked.
     pub(super) fn ask_later(&mut self, address: SocketAddr) {
         push_bounded(&mut self.to_ask, address);

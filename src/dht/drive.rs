@@ -134,7 +134,10 @@ impl Dht {
         let data = ask.encode(self.id, transaction_id.bytes(), self.config.read_only);
         // What was taken too much is given back.
         self.budget.give_back(MAX_QUERY.saturating_sub(data.len() as u64));
-        self.outputs.push_back(DhtOutput::Send { to, data });
+        // A look-up that was under way when the filter changed may know such: to it they are silent.
+        if !self.is_refused(to) {
+            self.outputs.push_back(DhtOutput::Send { to, data });
+        }
         true
     }
 

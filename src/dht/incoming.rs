@@ -10,6 +10,7 @@ use super::queries::{Purpose, Query};
 use super::reply::encode_refusal;
 use super::server::Knowledge;
 use super::{Dht, DhtOutput, Family, NodeId};
+use crate::filter::IpFilter;
 
 /// Bytes of a ping of ours.
 pub(super) const PING_LENGTH: usize = 67;
@@ -25,7 +26,7 @@ const MAX_OTHER_NODES: usize = 16;
 
 impl Dht {
     pub(super) fn on_packet(&mut self, now: Instant, from: SocketAddr, data: &[u8]) {
-        if !self.config.family.has(from.ip()) || !is_reachable(from) {
+        if !self.config.family.has(from.ip()) || !is_reachable(from) || self.is_refused(from) {
             return;
         }
         let Some(Packet { transaction_id, ip, body }) = read_packet(data) else { return };
@@ -71,7 +72,10 @@ impl Dht {
         let doubtful = self.table.answered(now, response.id, query.to);
         match query.purpose {
             Purpose::Lookup(id) => self.on_step(id, query, response),
-            Purpose::Check => self.ping_wanted(now, believable_nodes(query, response, self.config.family)),
+            Purpose::Check => {
+                let believed = believable_nodes(query, response, self.config.family);
+                self.ping_wanted(now, welcome(self.filter.clone(), believed));
+            }
             Purpose::Announce(hash) => self.announce_ended(now, hash, true),
         }
         if query.both {
@@ -98,7 +102,12 @@ impl Dht {
         let family = self.config.family;
         let Some(lookup) = self.lookups.get_mut(&id) else { return };
         let namer = lookup.on_answered(response.id, query.to, response.token, query.is_slow);
-        lookup.add_named_nodes(namer, query.to, self.id, response.nodes(family));
+        lookup.add_named_nodes(
+            namer,
+            query.to,
+            self.id,
+            welcome(self.filter.clone(), response.nodes(family)),
+        );
         if let LookupKind::Peers(hash) = lookup.kind {
             let peers = lookup.add_peers(query.to, response.values(family));
             if !peers.is_empty() {
@@ -155,6 +164,14 @@ impl Dht {
             self.ask(now, from, Some(id), Purpose::Check, Ask::Ping);
         }
     }
+}
+
+/// Those of these nodes that the user's filter does not refuse.
+fn welcome(
+    filter: Option<IpFilter>,
+    nodes: impl Iterator<Item = (NodeId, SocketAddr)>,
+) -> impl Iterator<Item = (NodeId, SocketAddr)> {
+    nodes.filter(move |(_, address)| !filter.as_ref().is_some_and(|filter| filter.refuses(address.ip())))
 }
 
 /// The nodes of an answer that could be there.

@@ -49,6 +49,7 @@ use server::Server;
 use table::RoutingTable;
 use vote::AddressVote;
 
+use crate::filter::IpFilter;
 use crate::ids::WireHash;
 
 /// Bytes of queries in a second, and as many at once: a mebibyte a minute.
@@ -98,6 +99,7 @@ pub struct Dht {
     /// Not before this is the next query sent for the table's sake.
     next_check: Instant,
     server: Server,
+    filter: Option<IpFilter>,
     /// Good nodes of the other family, as its machine told them last; at most [`MAX_SAVED_NODES`].
     other_nodes: Vec<(NodeId, SocketAddr)>,
     outputs: VecDeque<DhtOutput>,
@@ -133,6 +135,7 @@ impl Dht {
             announces: HashMap::new(),
             own_lookup_due: Some(now),
             next_check: now,
+            filter: None,
             other_nodes: Vec::new(),
             outputs: VecDeque::new(),
             driven_at: now,
@@ -155,7 +158,7 @@ impl Dht {
             DhtInput::Packet { from, data } => self.on_packet(now, from, data),
             DhtInput::Node(address) => {
                 let is_usable = self.config.family.has(address.ip()) && is_reachable(address);
-                if is_usable && !self.table.is_good(now, address) {
+                if is_usable && !self.is_refused(address) && !self.table.is_good(now, address) {
                     self.contact.hear_of(address);
                 }
             }
@@ -174,6 +177,7 @@ impl Dht {
                 let usable = nodes.iter().filter(|(_, address)| self.config.family.other().has(address.ip()));
                 self.other_nodes = usable.take(MAX_SAVED_NODES).copied().collect();
             }
+            DhtInput::Filter(filter) => self.set_filter(filter),
         }
         self.drive(now);
     }
@@ -211,6 +215,21 @@ impl Dht {
     /// The id by which this node is known.
     pub fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// What is under way with those who are refused now ends as if they were silent.
+    fn set_filter(&mut self, filter: Option<IpFilter>) {
+        self.filter = filter;
+        if let Some(filter) = &self.filter {
+            self.table.retain(|address| !filter.refuses(address.ip()));
+            self.contact.retain(|address| !filter.refuses(address.ip()));
+            self.other_nodes.retain(|(_, address)| !filter.refuses(address.ip()));
+        }
+    }
+
+    /// Whether the user's filter refuses an address.
+    fn is_refused(&self, address: SocketAddr) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.refuses(address.ip()))
     }
 
     fn unfollow(&mut self, hash: WireHash) {

@@ -299,6 +299,13 @@ impl RoutingTable {
         }
     }
 
+    /// Forgets the nodes at addresses of which this is not true.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(SocketAddr) -> bool) {
+        self.buckets.iter_mut().for_each(|bucket| bucket.waiting.retain(|node| is_kept(node.address)));
+        let lost: Vec<SocketAddr> = self.addresses.keys().copied().filter(|&at| !is_kept(at)).collect();
+        lost.into_iter().for_each(|address| self.forget(address));
+    }
+
     /// Whether a good node is at this address.
     pub(super) fn is_good(&self, now: Instant, address: SocketAddr) -> bool {
         let bucket = self.addresses.get(&address).map(|id| &self.buckets[self.index(id)]);

@@ -18,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::event::{Direction, Kind, PeersFound, Severity, WantedEvents};
+use crate::filter::IpFilter;
 use crate::ids::PeerKey;
 use crate::text::without_credentials;
 use crate::wire::extended::{PexFlags, PexMessage};
@@ -27,7 +28,7 @@ use rules::Admission;
 
 pub use lsd::LocalDiscovery;
 pub use pex::{Pex, PexNews};
-pub use rules::{IpFilter, Rules};
+pub use rules::Rules;
 
 /// Calls under way at the same time for one torrent; for the process there are as many as there may be connections. With
 /// the patience of a first call, 193 addresses are tried within 5 s.
@@ -216,6 +217,13 @@ impl Finder {
     /// How many peers were found, by who told of them first.
     pub fn peers_found(&self) -> PeersFound {
         self.found
+    }
+
+    /// The user refuses other addresses than before: those that are refused now are not called any more.
+    pub fn set_filter(&mut self, filter: Option<IpFilter>) {
+        self.rules.filter = filter;
+        let rules = &self.rules;
+        self.candidates.retain(|address, origin| rules.admit(address, origin) == Admission::Admitted);
     }
 
     /// The torrent turns out to be private (BEP 27), and `trackers` to be its own: from now on they alone are asked, the others are told that

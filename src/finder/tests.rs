@@ -1,6 +1,7 @@
 //! A finder alone, in virtual time.
 
 use super::*;
+use crate::filter::IpFilter;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -173,6 +174,22 @@ fn what_the_filter_refuses_is_told_and_not_called_whoever_told_us() {
     }
     bench.found([2], Origin::Tracker);
     assert_eq!(bench.dials(), [address(2)]);
+}
+
+#[test]
+fn who_is_refused_by_another_filter_is_forgotten_and_can_be_told_of_again() {
+    let mut bench = Bench::new(&[], Rules::default());
+    bench.need.connections = 0;
+    bench.found([1, 2], Origin::Tracker);
+    let refused: IpAddr = address(1).ip();
+    bench.finder.set_filter(Some(IpFilter::ranges([refused..=refused])));
+    bench.need = ALL_WELCOME;
+    bench.drain();
+    assert_eq!(bench.dials(), [address(2)]);
+    bench.finder.set_filter(None);
+    assert_eq!(bench.dials(), []);
+    bench.found([1], Origin::Tracker);
+    assert_eq!(bench.dials(), [address(1)]);
 }
 
 #[test]

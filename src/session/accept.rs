@@ -98,6 +98,10 @@ impl Engine {
 
     /// A peer that called us has said for which torrent.
     pub(super) fn let_in(&mut self, now: Instant, address: SocketAddr, established: Established) {
+        // The filter may have changed since it called.
+        if self.context.is_filtered(address) {
+            return; // dropped, and so closed
+        }
         let asked_for = self.by_hash.get(&established.handshake.info_hash).copied();
         let torrent = asked_for.and_then(|id| self.torrents.get(&id)).filter(|torrent| torrent.takes_peers());
         let refused = match torrent.map(|torrent| (torrent.id, torrent.may_let_in(now, address))) {

@@ -92,6 +92,12 @@ impl Connections {
         self.all.get(&peer)
     }
 
+    /// The open connections of a torrent, and their other ends.
+    pub(crate) fn peers_of(&self, torrent: TorrentId) -> impl Iterator<Item = (PeerKey, SocketAddr)> {
+        let is_of = move |(_, connection): &(&PeerKey, &Connection)| connection.torrent == torrent;
+        self.all.iter().filter(is_of).map(|(&peer, connection)| (peer, connection.address))
+    }
+
     /// Where the node of a peer is (BEP 5) that says that it is at this port; of what it says later nothing is believed, or one connection
     /// could have us ask all ports of its machine.
     pub(crate) fn named_node(&mut self, peer: PeerKey, port: u16) -> Option<SocketAddr> {

@@ -15,6 +15,7 @@ use super::names::addresses_of;
 use super::{Notice, Torrent};
 use crate::dht::{Dht, DhtConfig, DhtInput, DhtNeed, DhtOutput, Family, SavedTable};
 use crate::event::Kind;
+use crate::filter::IpFilter;
 use crate::ids::WireHash;
 use crate::metainfo::PeerAddress;
 use crate::net::udp::{Packet, UdpPort};
@@ -67,6 +68,8 @@ pub(super) struct DhtNetwork {
     ended: Vec<Known>,
     /// What is wanted for which torrent.
     followed: HashMap<WireHash, DhtNeed>,
+    /// Addresses that are no nodes to us.
+    filter: Option<IpFilter>,
     next_save: Option<Instant>,
 }
 
@@ -103,7 +106,27 @@ impl DhtNetwork {
         let (machines, ended, followed) = (Vec::new(), Vec::new(), HashMap::new());
         let mut rng = fastrand::Rng::with_seed(seed);
         let mark = rng.u64(..).to_be_bytes();
-        DhtNetwork { options, mark, udp, port, rng, notify, machines, ended, followed, next_save: None }
+        DhtNetwork {
+            options,
+            mark,
+            udp,
+            port,
+            rng,
+            notify,
+            machines,
+            ended,
+            followed,
+            filter: None,
+            next_save: None,
+        }
+    }
+
+    /// These addresses are neither asked nor answered, from now on.
+    pub(super) fn set_filter(&mut self, now: Instant, filter: Option<&IpFilter>) {
+        self.filter = filter.cloned();
+        for machine in &mut self.machines {
+            machine.dht.handle(now, DhtInput::Filter(self.filter.clone()));
+        }
     }
 
     /// Whether other nodes get answers, so that peers may be told of this one.
@@ -273,7 +296,9 @@ impl DhtNetwork {
                 bootstrap_wanted: !self.options.bootstrap.is_empty(),
                 seed: self.rng.u64(..),
             };
-            self.machines.push(Machine { dht: Dht::new(now, config, table), address, file });
+            let mut dht = Dht::new(now, config, table);
+            dht.handle(now, DhtInput::Filter(self.filter.clone()));
+            self.machines.push(Machine { dht, address, file });
         }
         self.next_save = Some(now + SAVE_INTERVAL);
     }

@@ -121,7 +121,9 @@ impl Engine {
         let (to_loop, packets) = mpsc::channel(MAX_QUEUED_PACKETS);
         let dht = options.dht.clone().zip(listeners.udp.clone()).map(|(dht_options, udp)| {
             udp.receive(&to_loop);
-            DhtNetwork::new(dht_options, udp, identity.port, rng.u64(..), notify.clone())
+            let mut dht = DhtNetwork::new(dht_options, udp, identity.port, rng.u64(..), notify.clone());
+            dht.set_filter(Instant::now(), options.ip_filter.as_ref());
+            dht
         });
         let relayed = options.dht.is_some() && options.proxy.is_some();
         watch_presence(local.clone(), notify.clone());

@@ -17,6 +17,7 @@ mod connections;
 mod context;
 mod dht;
 mod engine;
+mod filtering;
 mod local;
 mod names;
 mod outage;
@@ -40,6 +41,7 @@ use std::time::Instant;
 use crate::bitfield::Bitfield;
 use crate::check::PieceResult;
 use crate::event::{Kind, Severity, State};
+use crate::filter::IpFilter;
 use crate::finder::announce::{AnnounceFailure, Answer, Token};
 use crate::ids::{InfoHashes, PeerKey, ReaderKey, Round, TorrentId};
 use crate::layout::{FileIndex, PieceIndex};
@@ -94,6 +96,8 @@ pub(crate) enum Command {
     CloseReader(TorrentId, ReaderKey),
     /// A peer's address, from the user.
     AddPeer(TorrentId, SocketAddr, SyncSender<bool>),
+    /// The addresses that are refused from now on.
+    SetIpFilter(Option<IpFilter>, SyncSender<()>),
     /// Ends all torrents, then the session.
     Shutdown,
 }

@@ -10,7 +10,7 @@ pub use super::dht::DhtOptions;
 use crate::bind::Bind;
 use crate::bitfield::Bitfield;
 use crate::event::{Kind, PeersFound, Pieces, State, Verdict};
-use crate::finder::IpFilter;
+use crate::filter::IpFilter;
 pub use crate::finder::announce::NextAsk;
 use crate::ids::InfoHashes;
 use crate::metainfo::{Metainfo, PeerAddress};
@@ -46,7 +46,7 @@ pub struct SessionOptions {
     pub max_download_rate: Option<u64>,
     /// Bytes a second, all torrents together.
     pub max_upload_rate: Option<u64>,
-    /// Peers that are not dealt with.
+    /// Peers and nodes of the DHT that are not dealt with. Trackers and web seeds are not asked about.
     pub ip_filter: Option<IpFilter>,
     /// What the user of this program is told to do about errors.
     pub remedies: Remedies,

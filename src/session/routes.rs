@@ -66,6 +66,10 @@ impl Engine {
                 let done = self.with(id, |torrent, context| torrent.add_peer(now, address, context));
                 let _ = reply.send(done.is_some());
             }
+            Command::SetIpFilter(filter, reply) => {
+                self.set_ip_filter(now, filter);
+                let _ = reply.send(());
+            }
             Command::Shutdown => self.shut_down(now),
         }
     }

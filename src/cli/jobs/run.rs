@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::anyhow;
 
 use crate::cli::Exit;
+use crate::cli::jobs::block_lists;
 use crate::cli::jobs::check::{Job, run_check};
 use crate::cli::jobs::hooks::{About, HookStop, Hooks, Occasion};
 
@@ -23,7 +24,7 @@ use crate::cli::show::say::Mark;
 use crate::cli::show::screen::{message, message_if_read};
 use crate::cli::show::torrent::{show, show_json};
 use crate::cli::signals;
-use crate::client::{FileChoice, Session, TorrentOptions};
+use crate::client::{FileChoice, IpFilterFiles, Session, TorrentOptions};
 use crate::event::{Event, Kind, PeersFound, Pieces, Verdict};
 use crate::metainfo::Metainfo;
 use crate::text::escape;
@@ -44,6 +45,12 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
     if !matches!(config.mode, Mode::Show) || config.sources.iter().any(is_magnet) {
         signals::hold().map_err(no_signals)?;
     }
+    // Before anything is fetched. A check, and a look at what is known, call nobody.
+    let lists = match config.mode {
+        Mode::Transfer => block_lists::load(config)?,
+        Mode::Show | Mode::Plan if config.sources.iter().any(is_magnet) => block_lists::load(config)?,
+        Mode::Show | Mode::Plan | Mode::Check(_) => None,
+    };
     let (given, unread) = torrents(config)?;
     let given = match config.mode {
         Mode::Transfer => given,
@@ -55,11 +62,11 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
     save_given(config, &given)?;
     let exit_code = match &config.mode {
         Mode::Show => {
-            let (torrents, unknown) = all_known(config, given, exit)?;
+            let (torrents, unknown) = all_known(config, given, lists, exit)?;
             show_all(config, &torrents).map(|()| unknown)
         }
         Mode::Plan => {
-            let (torrents, unknown) = all_known(config, given, exit)?;
+            let (torrents, unknown) = all_known(config, given, lists, exit)?;
             run_plan(config, planned(config, torrents)?).map(|exit| exit.worst(unknown))
         }
         Mode::Check(pieces) => {
@@ -81,7 +88,7 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
             let mut out = json::stdout().map_err(no_stdout)?;
             Ok(run_check(config, &jobs, hooks, &mut out, &stop).worst(unknown))
         }
-        Mode::Transfer => transfer::run(config, weighed(config, given)?, exit),
+        Mode::Transfer => transfer::run(config, weighed(config, given)?, lists, exit),
     };
     exit_code.map(|exit| exit.worst(unread))
 }
@@ -209,11 +216,16 @@ pub(super) fn tell_notes(config: &Config, name: &str, notes: &[String]) {
 
 /// All torrents; peers are asked what the magnet links are, and nothing else. Those of which that does not come to be known are told, with the exit
 /// code of the worst.
-fn all_known(config: &Config, given: Vec<Given>, exit: fn(i32) -> !) -> Result<(Vec<Loaded>, Exit), Refusal> {
+fn all_known(
+    config: &Config,
+    given: Vec<Given>,
+    lists: Option<IpFilterFiles>,
+    exit: fn(i32) -> !,
+) -> Result<(Vec<Loaded>, Exit), Refusal> {
     let magnets: Vec<Given> = given.iter().filter(|given| given.metainfo().is_none()).cloned().collect();
     let (mut fetched, unknown) = match magnets.is_empty() {
         true => (Vec::new(), Exit::Complete),
-        false => transfer::fetch_metadata(config, magnets, exit)?,
+        false => transfer::fetch_metadata(config, magnets, lists, exit)?,
     };
     let mut known = Vec::new();
     for given in given {

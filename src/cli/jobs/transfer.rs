@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use crate::cli::Exit;
+use crate::cli::jobs::block_lists;
 use crate::cli::jobs::cat::{Cat, CatEnd};
 use crate::cli::jobs::folder::about_folder;
 use crate::cli::jobs::hooks::{About, HookStop, Hooks, Occasion};
@@ -17,7 +18,7 @@ use crate::cli::show::json::{self, EventWriter, Stream};
 use crate::cli::show::say::{Mark, mark, outcome};
 use crate::cli::show::screen::{Screen, message as message_to_people};
 use crate::cli::signals::{self, Signal};
-use crate::client::{Client, Error, Session, Status, TorrentOptions};
+use crate::client::{Client, Error, IpFilterFiles, Session, SessionOptions, Status, TorrentOptions};
 use crate::event::Verdict;
 use crate::event::{Event, Kind, State};
 use crate::ids::InfoHashes;
@@ -54,15 +55,17 @@ struct TorrentJob {
 pub(crate) fn run(
     config: &Config,
     torrents: Vec<(Given, TorrentOptions)>,
+    lists: Option<IpFilterFiles>,
     exit: fn(i32) -> !,
 ) -> Result<Exit, Refusal> {
-    run_all(config, torrents, exit).map(|(exit, _)| exit)
+    run_all(config, torrents, lists, exit).map(|(exit, _)| exit)
 }
 
 /// Asks peers what these magnet links are, and for nothing else: gives what came to be known, and the exit code of the worst of the others.
 pub(crate) fn fetch_metadata(
     config: &Config,
     magnets: Vec<Given>,
+    lists: Option<IpFilterFiles>,
     exit: fn(i32) -> !,
 ) -> Result<(Vec<Arc<Metainfo>>, Exit), Refusal> {
     let options = TorrentOptions { metadata_only: true, ..config.torrent.clone() };
@@ -76,13 +79,14 @@ pub(crate) fn fetch_metadata(
         ..config.clone()
     };
     let torrents = magnets.into_iter().map(|magnet| (magnet, config.torrent.clone())).collect();
-    let (exit, torrents) = run_all(&config, torrents, exit)?;
+    let (exit, torrents) = run_all(&config, torrents, lists, exit)?;
     Ok((torrents.into_iter().filter_map(|torrent| torrent.metainfo).collect(), exit))
 }
 
 fn run_all(
     config: &Config,
     torrents: Vec<(Given, TorrentOptions)>,
+    lists: Option<IpFilterFiles>,
     exit: fn(i32) -> !,
 ) -> Result<(Exit, Vec<TorrentJob>), Refusal> {
     let (wake, wakes) = sync_channel(MAX_WAITING);
@@ -107,17 +111,27 @@ fn run_all(
         said.iter().for_each(|text| message_to_people(Mark::Plain, text, config.color_stderr));
     }
 
-    let session =
-        Session::start(config.session.clone()).map_err(|error| no_session(config, &torrents, error))?;
+    let ip_filter = lists.as_ref().map(IpFilterFiles::filter);
+    let options = SessionOptions { ip_filter, ..config.session.clone() };
+    let session = Session::start(options).map_err(|error| no_session(config, &torrents, error))?;
     let writer = subscribe(config, &session, wake.clone()).map_err(refused)?;
     let running = add(config, &session, torrents)?;
     let screen = Screen::new(config, running.len(), Instant::now());
     let cat = Cat::new(config.cat.is_some());
-    let mut transfer =
-        TransferJob { config, screen, torrents: running, wake, wakes, hooks, failed: Exit::Complete, cat };
+    let mut transfer = TransferJob {
+        config,
+        screen,
+        torrents: running,
+        wake,
+        wakes,
+        hooks,
+        failed: Exit::Complete,
+        cat,
+        lists,
+    };
     transfer.describe_all();
     transfer.begin_cat();
-    transfer.until_over();
+    transfer.until_over(&session);
     session.begin_shutdown();
     transfer.until_told();
     session.shutdown();
@@ -199,11 +213,12 @@ struct TransferJob<'a> {
     /// What went wrong beside the torrents.
     failed: Exit,
     cat: Cat,
+    lists: Option<IpFilterFiles>,
 }
 
 impl TransferJob<'_> {
     /// Until every torrent has ended and what `--cat` asks for is written, or a signal says stop, or the session is gone.
-    fn until_over(&mut self) {
+    fn until_over(&mut self, session: &Session) {
         while self.cat.is_writing() || self.torrents.iter().any(|torrent| torrent.exit.is_none()) {
             match self.next(None) {
                 Some(Wake::Signal(Signal::Stop)) => {
@@ -212,7 +227,10 @@ impl TransferJob<'_> {
                     return;
                 }
                 Some(Wake::Signal(Signal::Pause)) => self.command(Client::pause),
-                Some(Wake::Signal(Signal::Start)) => self.command(Client::start),
+                Some(Wake::Signal(Signal::Start)) => {
+                    self.renew_lists(session);
+                    self.command(Client::start);
+                }
                 Some(Wake::Event(event)) => self.on_event(&event),
                 Some(Wake::Cat(end)) => {
                     self.on_cat_end(end);
@@ -288,6 +306,13 @@ impl TransferJob<'_> {
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(Wake::Ended),
         }
+    }
+
+    /// Block lists that have changed hold from now on.
+    fn renew_lists(&mut self, session: &Session) {
+        let lists = self.lists.as_mut();
+        let said = lists.map(|lists| block_lists::renew(lists, session, self.config.verbosity));
+        said.into_iter().flatten().for_each(|(mark, text)| self.screen.say(mark, &text));
     }
 
     fn command(&self, what: fn(&Client) -> Result<(), Error>) {

@@ -256,6 +256,15 @@ pub struct Args {
     #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true, help_heading = "Network")]
     pub encryption: Option<EncryptionArg>,
 
+    /// A block list: peers and DHT nodes at these addresses are refused; repeatable
+    ///
+    /// They are neither called nor let in, whoever names them, nor asked or answered in the DHT; trackers and web seeds are not looked up
+    /// in it. FILE holds lines of p2p (name:192.0.2.0-192.0.2.255), dat (192.0.2.0 - 192.0.2.255 , 000 , name, of which a level
+    /// above 127 blocks nothing), ranges, CIDR (2001:db8::/32) or single addresses, packed with gzip or not; #, ; and // begin comments. Lines that are none of
+    /// this are passed over, and counted. At SIGUSR2 a file that has changed is read again, and peers that it refuses are closed.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Network")]
+    pub ip_filter: Vec<PathBuf>,
+
     /// No DHT: peers are not looked for in the distributed hash table
     ///
     /// Without it, peers of torrents that are not private are looked for there, by UDP at the port of --port, and

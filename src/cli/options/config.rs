@@ -94,6 +94,8 @@ pub(crate) struct Config {
     pub session: SessionOptions,
     /// For each torrent; its priorities follow from `files` and `weights`.
     pub torrent: TorrentOptions,
+    /// `--ip-filter`.
+    pub ip_filter: Vec<PathBuf>,
     /// `--save-torrent`.
     pub save_torrent: Option<PathBuf>,
     /// `--files`.
@@ -221,6 +223,7 @@ impl Config {
             color_stdout: color(around.stdout_terminal),
             color_stderr: color(around.stderr_terminal),
             save_torrent: one_torrent(&args).and_then(|()| save_torrent(&args))?,
+            ip_filter: args.ip_filter,
             files: args.files,
             weights: args.priority,
             cat: args.cat,

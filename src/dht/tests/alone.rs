@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::scripted::response;
 use super::*;
-use crate::dht::message::{Body, Method, Query, read_packet};
+use crate::dht::message::{Ask, Body, Method, Query, read_packet};
+use crate::filter::IpFilter;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -227,4 +228,61 @@ fn the_machine_of_ipv6_finds_peers_of_ipv6() {
     let answer = response(NodeId([7; 20]), &transaction_id, node, None, &[peer, local(3)], None);
     let said = asking.tell(DhtInput::Packet { from: node, data: &answer });
     assert!(said.contains(&DhtOutput::Peers { hash: hash(1), peers: vec![peer], from: node }), "{said:?}");
+}
+
+/// A filter that refuses this address alone.
+fn refusing(address: SocketAddr) -> DhtInput<'static> {
+    DhtInput::Filter(Some(IpFilter::ranges([address.ip()..=address.ip()])))
+}
+
+#[test]
+fn who_is_refused_is_neither_asked_whoever_names_them_nor_answered() {
+    let mut asking = Asking::new(config(1));
+    let refused: SocketAddr = "127.0.0.2:6881".parse().unwrap();
+    asking.tell(refusing(refused));
+    asking.tell(DhtInput::Follow { hash: hash(1), need: FOR_PEERS });
+    assert!(packets(&asking.tell(DhtInput::Node(refused))).is_empty(), "somebody says that it is a node");
+    let ping = Ask::Ping.encode(node_at(refused), b"aa", false);
+    let said = asking.tell(DhtInput::Packet { from: refused, data: &ping });
+    assert!(packets(&said).is_empty(), "it asks us");
+    // A node that answers names it, and one that may be asked.
+    let sent = packets(&asking.tell(DhtInput::Node(local(1))));
+    let transaction_id = read_packet(&sent[0].1).unwrap().transaction_id.to_vec();
+    let named = vec![(node_at(local(9)), refused), (node_at(local(2)), local(2))];
+    let answer = response(node_at(local(1)), &transaction_id, local(6881), Some(named), &[], None);
+    let sent = packets(&asking.tell(DhtInput::Packet { from: local(1), data: &answer }));
+    assert!(sent.iter().any(|(to, _)| *to == local(2)), "{sent:?}");
+    assert!(sent.iter().all(|(to, _)| *to != refused), "{sent:?}");
+    for _ in 0..20 {
+        asking.now = asking.dht.deadline().unwrap();
+        let sent = packets(&outputs(&mut asking.dht, asking.now));
+        assert!(sent.iter().all(|(to, _)| *to != refused), "{sent:?}");
+    }
+}
+
+#[test]
+fn who_is_refused_later_loses_the_place_in_the_table_and_hears_no_more() {
+    let mut asking = Asking::new(config(1));
+    let refused: SocketAddr = "127.0.0.2:6881".parse().unwrap();
+    asking.tell(DhtInput::Follow { hash: hash(1), need: FOR_PEERS });
+    let first = asking.tell(DhtInput::Node(refused));
+    asking.answer_all(first, &[]);
+    let other = asking.tell(DhtInput::Node(local(1)));
+    asking.answer_all(other, &[]);
+    assert_eq!(asking.dht.num_nodes(), 2);
+    // A query to it is under way, and its answer comes too late.
+    asking.tell(DhtInput::Follow { hash: hash(2), need: FOR_PEERS });
+    asking.tell(refusing(refused));
+    assert_eq!(asking.dht.num_nodes(), 1);
+    assert_eq!(asking.dht.save().nodes.len(), 1);
+    for _ in 0..50 {
+        asking.now = asking.dht.deadline().unwrap();
+        let sent = packets(&outputs(&mut asking.dht, asking.now));
+        assert!(sent.iter().all(|(to, _)| *to != refused), "{sent:?}");
+    }
+    // Until what was under way to it has been given up.
+    asking.now += 600 * SECOND;
+    asking.tell(DhtInput::Filter(None));
+    let sent = packets(&asking.tell(DhtInput::Node(refused)));
+    assert!(sent.iter().any(|(to, _)| *to == refused), "it is welcome again");
 }

@@ -131,6 +131,8 @@ impl Torrent {
                 self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, reason });
                 self.dial_ended(now, address, DialEnd::Failed);
             }
+            // The filter has changed since it was called.
+            Ok(_) if context.is_filtered(address) => self.dial_ended(now, address, DialEnd::Failed),
             Ok(established) => self.open(now, address, Direction::Out, established, Vec::new(), context),
             Err(error) => {
                 tell_not_established(&error, address, |kind| self.tell_if(context, Severity::Info, || kind));
@@ -201,6 +203,18 @@ impl Torrent {
             return check.named.extend(is_kept.then_some(address));
         }
         self.with_finder(|finder| finder.found(now, [address], Origin::User));
+    }
+
+    /// The session's filter has changed. Those who are being called, and those who call us, are looked at when they have answered.
+    pub(crate) fn on_other_filter(&mut self, now: Instant, context: &mut Context) {
+        let filter = context.options.ip_filter.clone();
+        self.with_finder(|finder| finder.set_filter(filter));
+        let peers: Vec<_> = context.connections.peers_of(self.id).collect();
+        for (peer, address) in peers {
+            if context.is_filtered(address) {
+                self.on_closed(now, peer, "refused by the IP filter".to_owned(), context);
+            }
+        }
     }
 
     /// Whether others than its trackers may be told of it, if that is wanted at all: it is neither private (BEP 27) nor stopped.
