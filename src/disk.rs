@@ -33,6 +33,9 @@ const ENOUGH: u64 = 8 << 20;
 /// Pieces that are hashed about as fast as [`LANES`] of them: more of large ones only delay the first.
 const MANY: usize = 8;
 
+/// Pieces shorter than this that follow one another are written together: it is the size of a write of [`Storage::write_at`].
+const SHORT_PIECE: u32 = 64 << 10;
+
 /// Bytes of small pieces whose results are told together: each by itself would wake up the loop.
 const TOLD_TOGETHER: u64 = 256 << 10;
 
@@ -276,20 +279,72 @@ impl Batch {
 }
 
 fn hash_and_write(batch: &mut Vec<Verify>, done: &UnboundedSender<Done>) {
+    // Neighbours stand side by side, to be written together.
+    batch.sort_by_key(|job| (job.torrent.torrent, job.piece));
     let segments: Vec<Vec<&[u8]>> =
         batch.iter().map(|job| job.blocks.iter().map(BlockData::as_slice).collect()).collect();
     let messages: Vec<&[&[u8]]> = segments.iter().map(Vec::as_slice).collect();
     let found = sha1_many(&messages);
+    let mut checked = batch.drain(..).zip(found).map(Checked::new).peekable();
     let (mut untold, mut bytes) = (Vec::new(), 0);
-    for (job, found) in batch.drain(..).zip(found) {
-        bytes += u64::from(job.torrent.metainfo.layout.piece_size(job.piece));
-        untold.push(write_if_right(job, found));
+    while let Some(first) = checked.next() {
+        let mut row = vec![first];
+        while let Some(next) = checked.next_if(|next| row.last().is_some_and(|last| last.is_before(next))) {
+            row.push(next);
+        }
+        bytes += row.iter().map(Checked::bytes).sum::<u64>();
+        write_if_right(row, &mut untold);
         if bytes >= TOLD_TOGETHER {
             bytes = 0;
             tell(&mut untold, done);
         }
     }
     tell(&mut untold, done);
+}
+
+/// A piece that has been hashed.
+struct Checked {
+    job: Verify,
+    /// It matches its hash.
+    passed: bool,
+}
+
+impl Checked {
+    fn new((job, found): (Verify, Sha1)) -> Checked {
+        let passed = found == job.torrent.metainfo.piece_hash(job.piece);
+        Checked { job, passed }
+    }
+
+    fn bytes(&self) -> u64 {
+        u64::from(self.job.torrent.metainfo.layout.piece_size(self.job.piece))
+    }
+
+    /// Whether `next` is the piece behind it, and both are to be written in one go.
+    fn is_before(&self, next: &Checked) -> bool {
+        let (this, that) = (&self.job, &next.job);
+        let is_short = this.torrent.metainfo.layout.piece_length() < SHORT_PIECE;
+        let is_same_place = Arc::ptr_eq(&this.torrent.storage, &that.torrent.storage);
+        self.passed && next.passed && is_short && is_same_place && this.piece.0 + 1 == that.piece.0
+    }
+
+    /// What is told of it: it is written, or not right.
+    fn done(self) -> Done {
+        let Checked { job: Verify { torrent, piece, blocks: buffers, digests }, passed } = self;
+        let torrent = torrent.torrent;
+        let digests = match digests || !passed {
+            true => buffers.iter().map(|block| sha1(block.as_slice())).collect(),
+            false => Vec::new(),
+        };
+        match passed {
+            true => Done::Passed { torrent, piece, digests, buffers },
+            false => Done::Failed { torrent, piece, digests, buffers },
+        }
+    }
+
+    fn not_written(self, error: StorageError) -> Done {
+        let Verify { torrent, piece, blocks: buffers, .. } = self.job;
+        Done::NotWritten { torrent: torrent.torrent, piece, error, buffers }
+    }
 }
 
 fn tell(results: &mut Vec<Done>, done: &UnboundedSender<Done>) {
@@ -299,22 +354,25 @@ fn tell(results: &mut Vec<Done>, done: &UnboundedSender<Done>) {
     }
 }
 
-fn write_if_right(job: Verify, found: Sha1) -> Done {
-    let Verify { torrent, piece, blocks: buffers, digests } = job;
-    let passed = found == torrent.metainfo.piece_hash(piece);
-    let digests = match digests || !passed {
-        true => buffers.iter().map(|block| sha1(block.as_slice())).collect(),
-        false => Vec::new(),
+/// Writes a piece if it is right, or several that are and follow one another.
+fn write_if_right(mut row: Vec<Checked>, results: &mut Vec<Done>) {
+    let is_right = row.iter().all(|piece| piece.passed);
+    match if is_right { write(&row) } else { Ok(()) } {
+        Ok(()) => results.extend(row.into_iter().map(Checked::done)),
+        // Each by itself: some may be written all the same.
+        Err(_) if row.len() > 1 => row.into_iter().for_each(|piece| write_if_right(vec![piece], results)),
+        Err(error) => results.extend(row.pop().map(|piece| piece.not_written(error))),
+    }
+}
+
+/// Writes pieces that follow one another.
+fn write(row: &[Checked]) -> Result<(), StorageError> {
+    let Some(OnDisk { metainfo, storage, .. }) = row.first().map(|first| &first.job.torrent) else {
+        return Ok(());
     };
-    let id = torrent.torrent;
-    if !passed {
-        return Done::Failed { torrent: id, piece, digests, buffers };
-    }
-    let slices: Vec<IoSlice<'_>> = buffers.iter().map(|block| IoSlice::new(block.as_slice())).collect();
-    match torrent.storage.write_at(torrent.metainfo.layout.piece_offset(piece), &slices) {
-        Ok(()) => Done::Passed { torrent: id, piece, digests, buffers },
-        Err(error) => Done::NotWritten { torrent: id, piece, error, buffers },
-    }
+    let blocks = row.iter().flat_map(|piece| &piece.job.blocks);
+    let slices: Vec<IoSlice<'_>> = blocks.map(|block| IoSlice::new(block.as_slice())).collect();
+    storage.write_at(metainfo.layout.piece_offset(row[0].job.piece), &slices)
 }
 
 fn read_loop(jobs: &Mutex<Receiver<Read>>, done: &UnboundedSender<Done>) {
@@ -417,6 +475,75 @@ mod tests {
         assert!(!batch.is_full());
         batch.add(now, piece(1));
         assert!(batch.is_full());
+    }
+
+    /// A torrent of pieces of 16 bytes in two files of 64, below `dir`, and its pieces in any order.
+    fn short_pieces(dir: &std::path::Path) -> (OnDisk, Vec<Verify>) {
+        let data = crate::storage::tests::stream(128);
+        let metainfo = crate::storage::tests::torrent(16, &[("t/a", 64), ("t/b", 64)], &data);
+        let storage = Storage::new(&metainfo, dir, Default::default());
+        storage.set_trace(true);
+        let torrent = OnDisk {
+            torrent: crate::ids::Counter::default().torrent(),
+            metainfo: Arc::new(metainfo),
+            storage: Arc::new(storage),
+        };
+        let piece = |index: u32| {
+            let mut block = BlockData::new(16);
+            block.as_mut_slice().copy_from_slice(&data[16 * index as usize..][..16]);
+            Verify { torrent: torrent.clone(), piece: PieceIndex(index), blocks: vec![block], digests: false }
+        };
+        let pieces = [5, 2, 0, 7, 1, 3, 6].map(piece);
+        (torrent.clone(), pieces.into())
+    }
+
+    /// What became of each piece: written, wrong, or neither.
+    fn outcomes(mut batch: Vec<Verify>) -> Vec<(u32, char)> {
+        let (done, mut received) = tokio::sync::mpsc::unbounded_channel();
+        hash_and_write(&mut batch, &done);
+        let mut outcomes = Vec::new();
+        while let Ok(result) = received.try_recv() {
+            outcomes.push(match result {
+                Done::Passed { piece, .. } => (piece.0, 'p'),
+                Done::Failed { piece, .. } => (piece.0, 'f'),
+                Done::NotWritten { piece, .. } => (piece.0, 'n'),
+                other => panic!("{other:?}"),
+            });
+        }
+        outcomes
+    }
+
+    #[test]
+    fn short_pieces_that_follow_one_another_are_written_together_and_told_each() {
+        use crate::layout::FileIndex;
+        use crate::storage::Note;
+        let dir = tempfile::tempdir().unwrap();
+        let (torrent, mut pieces) = short_pieces(dir.path());
+        // Of 0 to 3 and 5 to 7, number 2 is wrong.
+        pieces[1].blocks[0].as_mut_slice()[0] ^= 1;
+        let outcome = outcomes(pieces);
+        assert_eq!(outcome, [(0, 'p'), (1, 'p'), (2, 'f'), (3, 'p'), (5, 'p'), (6, 'p'), (7, 'p')]);
+        let writes: Vec<(FileIndex, u64)> = torrent
+            .storage
+            .take_notes()
+            .into_iter()
+            .filter_map(|note| match note {
+                Note::Written { file, length } => Some((file, length)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(writes, [(FileIndex(0), 32), (FileIndex(0), 16), (FileIndex(1), 48)]);
+        let written = std::fs::read(dir.path().join("t/b")).unwrap();
+        assert_eq!(written[16..], crate::storage::tests::stream(128)[80..]);
+    }
+
+    #[test]
+    fn of_short_pieces_only_those_that_cannot_be_written_are_told_so() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("t/b")).unwrap();
+        let (_, pieces) = short_pieces(dir.path());
+        let outcome = outcomes(pieces);
+        assert_eq!(outcome, [(0, 'p'), (1, 'p'), (2, 'p'), (3, 'p'), (5, 'n'), (6, 'n'), (7, 'n')]);
     }
 
     #[test]

@@ -339,6 +339,26 @@ impl Picker {
         })
     }
 
+    /// A piece that is as good to begin as `picked`, with the peer that has `pieces`, and lies beside others that are begun now: the
+    /// one after `last`, in the same group of `group` pieces; else the first of the row of such pieces that ends with `picked`, in
+    /// its group. As good is what weighs as much, and what as many peers have.
+    pub(super) fn beside(
+        &self,
+        pieces: &Bitfield,
+        picked: PieceIndex,
+        last: Option<PieceIndex>,
+        group: u32,
+    ) -> PieceIndex {
+        let key = |piece: u32| (self.class[piece as usize], self.availability[piece as usize]);
+        let is_as_good = |&piece: &u32| {
+            let index = PieceIndex(piece);
+            pieces.contains(index) && self.contains(index) && key(piece) == key(picked.0)
+        };
+        let next = last.map(|last| last.0 + 1).filter(|next| *next < pieces.len() && next % group != 0);
+        let first = || (picked.0 / group * group..picked.0).rev().take_while(is_as_good).last();
+        PieceIndex(next.filter(is_as_good).or_else(first).unwrap_or(picked.0))
+    }
+
     fn rarest_of_few(&mut self, pieces: &Bitfield) -> Option<PieceIndex> {
         let candidates = self.open_set.common(pieces).inspect(|_| self.looked.add(1));
         let key = |piece: PieceIndex| {
@@ -416,6 +436,49 @@ mod tests {
         picker.on_join(&peer);
         assert_eq!(picker.rarest(&peer, 2), Some(PieceIndex(999)));
         assert_eq!(picker.rarest(&peer, 1000), Some(PieceIndex(999)));
+    }
+
+    #[test]
+    fn pieces_that_are_as_rare_are_begun_in_rows_of_a_group() {
+        for seed in 0..50 {
+            let mut picker = picker(100, seed);
+            let all = Bitfield::full(100);
+            picker.on_join(&all);
+            // One is rarer, and two are commoner.
+            picker.on_join(&set(100, (0..100).filter(|&piece| piece != 37)));
+            picker.on_join(&set(100, [50, 99]));
+            let (mut picks, mut last) = (Vec::new(), None);
+            while let Some(picked) = picker.rarest(&all, 100) {
+                let piece = picker.beside(&all, picked, last, 16);
+                assert_eq!(picker.availability(piece), picker.availability(picked), "seed {seed}");
+                picker.close_piece(piece);
+                picks.push(piece.0);
+                last = Some(piece);
+            }
+            assert_eq!((picks.len(), picks[0]), (100, 37), "seed {seed}");
+            assert!(picks[98..].iter().all(|piece| [50, 99].contains(piece)), "seed {seed}: {picks:?}");
+            // What comes after the rarer one goes on from there; the rows are those of the groups, broken by what is not as rare.
+            let rows = picks.windows(2).filter(|pair| pair[1] != pair[0] + 1).count() + 1;
+            assert!(rows <= 7 + 4, "seed {seed}: {rows} rows in {picks:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_goes_by_what_the_peer_has_and_what_is_open() {
+        let mut picker = picker(64, 1);
+        let pieces = set(64, (0..64).filter(|&piece| piece != 18));
+        picker.on_join(&Bitfield::full(64));
+        let beside = |picker: &Picker, picked, last: Option<u32>| {
+            picker.beside(&pieces, PieceIndex(picked), last.map(PieceIndex), 16).0
+        };
+        assert_eq!(beside(&picker, 22, None), 19);
+        assert_eq!(beside(&picker, 5, None), 0);
+        assert_eq!(beside(&picker, 5, Some(40)), 41);
+        assert_eq!(beside(&picker, 5, Some(17)), 0, "the peer has not the next one");
+        assert_eq!(beside(&picker, 5, Some(47)), 0, "the next one is of another group");
+        assert_eq!(beside(&picker, 63, Some(63)), 48, "there is no next one");
+        picker.close_piece(PieceIndex(41));
+        assert_eq!(beside(&picker, 45, Some(40)), 42);
     }
 
     #[test]

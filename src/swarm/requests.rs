@@ -18,6 +18,12 @@ const FAST: u32 = 64;
 const MAX_UNFINISHED: u64 = 16 << 20;
 const MAX_UNFINISHED_PIECES: u64 = 4;
 
+/// Pieces shorter than this are begun beside one another: each by itself costs the disk as much as one of this size.
+const SHORT_PIECE: u32 = 64 << 10;
+
+/// Bytes of short pieces that a peer is asked for in a row, as far as they are as rare as one another: as much as a piece often has.
+const ROW: u32 = 256 << 10;
+
 /// In the end game a block is asked of a second peer if that one should have it in this fraction
 /// of the time that the first one needs.
 pub(super) const END_GAME_GAIN: f64 = 0.5;
@@ -119,10 +125,15 @@ impl Swarm {
         if let Some(piece) = suggested.filter(|&piece| self.picker.weighs_most(piece)) {
             return Some(piece);
         }
-        match self.have.count() < RANDOM_FIRST {
+        let picked = match self.have.count() < RANDOM_FIRST {
             true => self.picker.random(&peer.pieces),
             false => self.picker.rarest(&peer.pieces, peer.interesting),
-        }
+        }?;
+        let length = self.config.layout.piece_length();
+        Some(match length < SHORT_PIECE {
+            true => self.picker.beside(&peer.pieces, picked, peer.current, ROW / length),
+            false => picked,
+        })
     }
 
     /// When no piece is left to begin, and no free block that this peer has: one that another peer
