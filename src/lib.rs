@@ -38,7 +38,10 @@ mod ids;
 mod layout;
 mod lobby;
 mod mse;
-#[allow(clippy::disallowed_methods, reason = "reckons from now what a web server gives as a date")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "reckons from now what a web server gives as a date, and how long a block has waited"
+)]
 mod net;
 mod portmap;
 mod proxy;

@@ -30,6 +30,12 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// How long a thread waits before it asks whether it is needed elsewhere.
 pub(super) const SLICE: Duration = Duration::from_millis(200);
 
+/// How long it waits the first time: what is put off until there is time for it is seen to as soon as a server is not that quick.
+pub(crate) const FIRST_SLICE: Duration = Duration::from_millis(5);
+
+/// A connection on which nothing waited so lately is open: it is asked when it is given back, and again when it is taken at once.
+const STILL_OPEN: Duration = Duration::from_millis(1);
+
 /// Connects to the first of `addresses` that answers, from what is bound to.
 ///
 /// # Errors
@@ -143,15 +149,19 @@ impl<In: Transport> Connector<In> for BoundConnector {
             ErrorKind::TimedOut => Error::Timeout(details.timeout.reason),
             _ => Error::Io(error),
         };
-        let buffers =
-            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        let socket = |stream| {
+            let buffers =
+                LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+            let interrupt = self.interrupt.clone();
+            Socket { stream, buffers, interrupt, read_time: None, write_time: None, seen_open: None }
+        };
         if let Some(proxy) = &self.proxy {
             let host = details.uri.host().unwrap_or_default();
             let target = Target::new(host, resolve::port_of(details.uri)).ok_or(Error::HostNotFound)?;
             let dialogue = ProxyDialogue::connect(proxy, &target);
             let (stream, _) = ask_proxy(proxy, dialogue, &self.local, until, &self.interrupt)
                 .map_err(|error| error.into_ureq(proxy, late_or))?;
-            return Ok(Some(Either::B(Socket { stream, buffers, interrupt: self.interrupt.clone() })));
+            return Ok(Some(Either::B(socket(stream))));
         }
         // What is looked at here is what is connected to: there is no second look-up that could say something else.
         let is_allowed = |address: &&SocketAddr| self.reach.allows(address.ip(), &self.target);
@@ -162,7 +172,7 @@ impl<In: Transport> Connector<In> for BoundConnector {
         let connected = connect_first(&addresses, &self.local, until, &self.interrupt);
         let (stream, address) = connected.map_err(late_or)?;
         self.reached_inside.store(is_inner(address.ip()), Ordering::Relaxed);
-        Ok(Some(Either::B(Socket { stream, buffers, interrupt: self.interrupt.clone() })))
+        Ok(Some(Either::B(socket(stream))))
     }
 }
 
@@ -176,6 +186,12 @@ pub(super) struct Socket {
     stream: TcpStream,
     buffers: LazyBuffers,
     interrupt: Interrupt,
+    /// How long a read waits, if that was set; each change is a system call, and most requests need none.
+    read_time: Option<Duration>,
+    /// How long a write waits, likewise.
+    write_time: Option<Duration>,
+    /// When it was last found open, if nothing has been sent or read since.
+    seen_open: Option<Instant>,
 }
 
 impl Transport for Socket {
@@ -185,9 +201,14 @@ impl Transport for Socket {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let until = deadline(timeout);
+        self.seen_open = None;
         let mut sent = 0;
         while sent < amount {
-            self.stream.set_write_timeout(Some(self.interrupt.next_wait(until, timeout)?))?;
+            let wait = Some(self.interrupt.next_wait(until, timeout, SLICE)?);
+            if self.write_time != wait {
+                self.stream.set_write_timeout(wait)?;
+                self.write_time = wait;
+            }
             match (&self.stream).write(&self.buffers.output()[sent..amount]) {
                 Ok(0) => return Err(io::Error::from(ErrorKind::WriteZero).into()),
                 Ok(length) => sent += length,
@@ -200,8 +221,15 @@ impl Transport for Socket {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let until = deadline(timeout);
+        self.seen_open = None;
+        let mut slice = FIRST_SLICE;
         loop {
-            self.stream.set_read_timeout(Some(self.interrupt.next_wait(until, timeout)?))?;
+            let wait = Some(self.interrupt.next_wait(until, timeout, slice)?);
+            slice = SLICE;
+            if self.read_time != wait {
+                self.stream.set_read_timeout(wait)?;
+                self.read_time = wait;
+            }
             match (&self.stream).read(self.buffers.input_append_buf()) {
                 Ok(length) => {
                     self.buffers.input_appended(length);
@@ -215,19 +243,24 @@ impl Transport for Socket {
 
     /// Asked of connections that were kept for later: one on which anything waits, an end too, is of no use.
     fn is_open(&mut self) -> bool {
+        let now = Instant::now();
+        if self.seen_open.is_some_and(|seen| now.saturating_duration_since(seen) < STILL_OPEN) {
+            return true;
+        }
         let peeked = rustix::net::recv(&self.stream, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        matches!(peeked, Err(rustix::io::Errno::AGAIN))
+        self.seen_open = matches!(peeked, Err(rustix::io::Errno::AGAIN)).then_some(now);
+        self.seen_open.is_some()
     }
 }
 
 impl Interrupt {
-    /// The time for the next wait.
-    fn next_wait(&self, until: Instant, timeout: NextTimeout) -> Result<Duration, Error> {
+    /// The time for the next wait; if it can be broken off, at most `slice`.
+    fn next_wait(&self, until: Instant, timeout: NextTimeout, slice: Duration) -> Result<Duration, Error> {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() || self.is_due() {
             return Err(Error::Timeout(timeout.reason));
         }
-        Ok(self.slice(left))
+        Ok(self.slice_of(left, slice))
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use agent::{Route, agent, explain, location_of};
-pub(crate) use connect::is_to_be_repeated;
+pub(crate) use connect::{FIRST_SLICE, is_to_be_repeated};
 pub use download::{DownloadError, DownloadOptions, download};
 pub(crate) use family::Family;
 pub(crate) use proxy::Detour;
@@ -60,7 +60,11 @@ impl Interrupt {
 
     /// How much of the time `left` may be waited for at once; never 0, which would be no limit at all.
     pub(crate) fn slice(&self, left: Duration) -> Duration {
-        let most = if self.0.is_some() { connect::SLICE } else { Duration::MAX };
+        self.slice_of(left, connect::SLICE)
+    }
+
+    fn slice_of(&self, left: Duration, slice: Duration) -> Duration {
+        let most = if self.0.is_some() { slice } else { Duration::MAX };
         left.min(most).max(Duration::from_millis(1))
     }
 }

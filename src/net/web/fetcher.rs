@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Sender;
 
@@ -10,12 +11,16 @@ use super::body::OpenBody;
 use super::request::{Access, Requests};
 use super::{FromThread, ToThread};
 use crate::blocks::BlockData;
-use crate::http::Interrupt;
+use crate::http::{FIRST_SLICE, Interrupt};
 use crate::layout::{Block, FileIndex};
 use crate::webseed::{Fault, Get, Item, Job, JobEnd, Part};
 
 /// Blocks that are told of together.
 const TOGETHER: usize = 16;
+
+/// How long a block waits for others to be told of with: each time wakes up the session. The first wait for a server that is slower is longer
+/// than that, and what waits is told of before the second.
+const LINGER: Duration = FIRST_SLICE.saturating_sub(Duration::from_millis(1));
 
 /// Bytes that were not asked for which are read before the driver is asked whether to go on.
 const WASTE: usize = 64 * 1024;
@@ -23,12 +28,27 @@ const WASTE: usize = 64 * 1024;
 /// The session has closed the connection.
 pub(super) struct Closed;
 
-/// Blocks that are filled and not told of yet, and the way to tell. They are told of before each wait for the server, which happens deep inside
-/// ureq and is seen by the interrupt that it asks: hence the lock. Both are on the same thread, so nobody ever waits for it.
+/// Blocks that are filled and not told of yet, and the way to tell. Those that have waited for others are told of before the next wait for the
+/// server, which happens deep inside ureq and is seen by the interrupt that it asks: hence the lock. Both are on the same thread, so nobody ever
+/// waits for it.
 #[derive(Clone)]
 pub(super) struct Outbox {
-    filled: Arc<Mutex<Vec<(Block, BlockData)>>>,
+    filled: Arc<Mutex<Filled>>,
     reports: Sender<FromThread>,
+}
+
+#[derive(Default)]
+struct Filled {
+    blocks: Vec<(Block, BlockData)>,
+    /// When the first of them was filled.
+    since: Option<Instant>,
+}
+
+impl Filled {
+    fn take(&mut self) -> Vec<(Block, BlockData)> {
+        self.since = None;
+        std::mem::take(&mut self.blocks)
+    }
 }
 
 impl Outbox {
@@ -36,27 +56,28 @@ impl Outbox {
         Outbox { filled: Arc::default(), reports }
     }
 
-    /// Tells of the blocks, if the driver has taken what was told before.
-    pub(super) fn try_flush(&self) {
+    /// Tells of the blocks if they have waited, and the driver has taken what was told before.
+    pub(super) fn flush_old(&self, now: Instant) {
         let mut filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
-        if !filled.is_empty()
+        if filled.since.is_some_and(|since| now.saturating_duration_since(since) >= LINGER)
             && let Ok(place) = self.reports.try_reserve()
         {
-            place.send(FromThread::Blocks(std::mem::take(&mut filled)));
+            place.send(FromThread::Blocks(filled.take()));
         }
     }
 
     /// A block is filled.
-    fn push(&self, block: Block, data: BlockData) -> Result<(), Closed> {
+    fn push(&self, now: Instant, block: Block, data: BlockData) -> Result<(), Closed> {
         let mut filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
-        filled.push((block, data));
-        let is_enough = filled.len() >= TOGETHER;
+        filled.blocks.push((block, data));
+        filled.since.get_or_insert(now);
+        let is_enough = filled.blocks.len() >= TOGETHER;
         drop(filled);
         if is_enough { self.flush() } else { Ok(()) }
     }
 
     fn flush(&self) -> Result<(), Closed> {
-        let filled = std::mem::take(&mut *self.filled.lock().unwrap_or_else(PoisonError::into_inner));
+        let filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner).take();
         if filled.is_empty() {
             return Ok(());
         }
@@ -272,7 +293,7 @@ impl Fetcher {
                 continue;
             }
             filling.blocks.pop_front();
-            self.outbox.push(block, data)?;
+            self.outbox.push(Instant::now(), block, data)?;
         }
         Ok(())
     }
@@ -299,5 +320,43 @@ impl Fetcher {
                 self.spare.extend(buffers);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{BLOCK_LENGTH, PieceIndex};
+
+    fn told(reports: &mut tokio::sync::mpsc::Receiver<FromThread>) -> usize {
+        match reports.try_recv() {
+            Ok(FromThread::Blocks(blocks)) => blocks.len(),
+            Ok(_) => panic!("no blocks"),
+            Err(_) => 0,
+        }
+    }
+
+    #[test]
+    fn blocks_are_told_of_together_and_none_waits_for_long() {
+        let (reports, mut received) = tokio::sync::mpsc::channel(4);
+        let outbox = Outbox::new(reports);
+        let begin = Instant::now();
+        let fill = |now, number| {
+            let block = Block { piece: PieceIndex(number), begin: 0, length: BLOCK_LENGTH };
+            assert!(outbox.push(now, block, BlockData::exact(0)).is_ok());
+        };
+        fill(begin, 0);
+        fill(begin + LINGER / 2, 1);
+        outbox.flush_old(begin + LINGER / 2);
+        assert_eq!(told(&mut received), 0);
+        outbox.flush_old(begin + LINGER);
+        assert_eq!(told(&mut received), 2);
+        outbox.flush_old(begin + 2 * LINGER);
+        assert_eq!(told(&mut received), 0, "nothing has waited since");
+        (0..TOGETHER as u32).for_each(|number| fill(begin + 2 * LINGER, number));
+        assert_eq!(told(&mut received), TOGETHER);
+        fill(begin + 3 * LINGER, 0);
+        outbox.flush_old(begin + 3 * LINGER);
+        assert_eq!(told(&mut received), 0, "its own time counts");
     }
 }

@@ -11,6 +11,7 @@ mod request;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 use std::{io, thread};
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -104,7 +105,7 @@ impl WebLink {
         let outbox = Outbox::new(reports);
         let untold = outbox.clone();
         let interrupt = Interrupt::new(move || {
-            untold.try_flush();
+            untold.flush_old(Instant::now());
             is_closed.load(Ordering::Relaxed)
         });
         let fetcher = Fetcher::new(access, interrupt, orders, outbox);
