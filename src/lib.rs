@@ -25,6 +25,7 @@ mod budget;
 mod check;
 #[allow(clippy::disallowed_methods, reason = "draws in time")]
 mod cli;
+mod create;
 mod dht;
 #[allow(clippy::disallowed_methods, reason = "waits for what follows close behind, not longer")]
 mod disk;

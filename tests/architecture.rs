@@ -135,6 +135,12 @@ const ROOMS: &[Room] = &[
         knows: &["bitfield", "event", "hash", "layout", "metainfo", "storage", "text"],
         may: &[Files, Clock, Threads],
     },
+    // It reads as the check does, by its threads and groups.
+    Room {
+        name: "create",
+        knows: &["bitfield", "check", "hash", "layout", "metainfo", "storage"],
+        may: &[Files, Threads],
+    },
     Room {
         name: "disk",
         knows: &["bitfield", "blocks", "event", "hash", "ids", "layout", "metainfo", "storage", "text"],
@@ -209,7 +215,9 @@ const ROOMS: &[Room] = &[
     // What people see. `storage` is named for `Preallocate`, a plain choice.
     Room {
         name: "cli",
-        knows: &["bitfield", "check", "client", "event", "ids", "layout", "metainfo", "storage", "text"],
+        knows: &[
+            "bitfield", "check", "client", "create", "event", "ids", "layout", "metainfo", "storage", "text",
+        ],
         may: &[Tokio, Files, Clock, Threads, Environment, Printing, Anyhow, Signals, ExitCodes],
     },
     Room { name: "main", knows: &["cli"], may: &[Exit, ExitCodes, Environment] },

@@ -101,6 +101,9 @@ impl World {
         for (fixture, name) in self.fixtures.iter().zip(TORRENTS) {
             fs::copy(fixture.torrent(), folder.path().join(format!("{name}.torrent"))).unwrap();
         }
+        // What a torrent is made of.
+        fs::create_dir(folder.path().join("photos")).unwrap();
+        fs::write(folder.path().join("photos/cat.jpg"), "a cat").unwrap();
         for of_project in ["man", "completions"] {
             symlink(Path::new(ROOT).join(of_project), folder.path().join(of_project)).unwrap();
         }
@@ -153,7 +156,7 @@ fn programs() -> TempDir {
     // What the command says itself comes last and wins. A list option would add up. The seeds of other tests have the same
     // torrents, and must not be found on the local network.
     let btget = format!(
-        "case \" $* \" in *' --show '*) exec '{program}' --bind 127.0.0.1 --no-lsd \"$@\" ;; esac\n\
+        "case \" $* \" in *' --show '* | *' --create '*) exec '{program}' --bind 127.0.0.1 --no-lsd \"$@\" ;; esac\n\
          echo $$ > \"$FOLDER/pid\"\n\
          exec '{program}' --bind 127.0.0.1 --no-lsd --on-complete 'sh -c \"echo >> $FOLDER/complete\"' \"$@\"",
         program = Btget::program()
@@ -255,6 +258,10 @@ fn look_closer(world: &World, command: &str, run: &Run, folder: &Path) {
         it if it.contains(LINK) => {
             let below = if it.contains("~/Downloads") { "Downloads" } else { "storage" };
             complete(LINKED, below);
+        }
+        it if it.contains("--create") => {
+            assert!(run.said.contains("magnet:?xt=urn:btih:"), "{}", run.said);
+            assert!(folder.join("photos.torrent").exists(), "{}", run.said);
         }
         it if it.contains("debian.torrent") => complete("debian", "Downloads"),
         it if it.contains("--show album") => assert!(run.said.contains("8    64.0 KiB  album/notes.txt")),

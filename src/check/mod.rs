@@ -21,19 +21,20 @@ mod reader;
 mod report;
 mod run;
 
+pub(crate) use reader::must_wait;
 use reader::{Got, PieceReader};
 pub use report::FileReport;
 pub use run::HashCheck;
 
 /// Bytes in the buffers of all threads together: leaves room for the rest of a process that is to
 /// stay under 24 MiB.
-const MAX_BUFFERS: usize = 8 << 20;
+pub(crate) const MAX_BUFFERS: usize = 8 << 20;
 /// The longest run of one piece that is read at once when many are read side by side. From 128 KiB
 /// to 1 MiB the processor time is the same.
-const MAX_CHUNK: usize = 256 << 10;
+pub(crate) const MAX_CHUNK: usize = 256 << 10;
 /// Bytes between the lanes' places: the caches keep few lines that lie at the same offset of a page, and
 /// all lanes go forward together. On Zen 4 a check takes a fifth less time for it.
-const STAGGER: usize = 192;
+pub(crate) const STAGGER: usize = 192;
 /// More threads would have too little buffer each, and this many outrun any disk.
 const MAX_THREADS: usize = 8;
 
@@ -138,13 +139,13 @@ pub fn check(
     on_piece: &(dyn Fn(PieceIndex, PieceResult) + Sync),
 ) -> CheckOutcome {
     let empty = || Bitfield::new(metainfo.layout.num_pieces());
-    let threads = threads(&options);
+    let threads = threads_for(options.threads, options.pieces.count());
     let shared = CheckShared {
         storage,
         metainfo,
         options,
         on_piece,
-        group: group(&options, threads),
+        group: group_for(options.pieces.count(), threads),
         next_group: AtomicU32::new(0),
         stopped: AtomicBool::new(false),
         results: Mutex::new(Results { ok: empty(), corrupt: empty(), missing: empty(), unreadable: empty() }),
@@ -166,15 +167,16 @@ pub fn check(
 /// The fewest pieces that are worth a thread: so many are hashed side by side at a good speed.
 const MIN_GROUP: usize = 4;
 
-fn threads(options: &CheckOptions<'_>) -> usize {
+/// On how many threads so many pieces are hashed; `asked` 0: one for each core.
+pub(crate) fn threads_for(asked: usize, pieces: u32) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let asked = if options.threads == 0 { cores() } else { options.threads };
-    asked.min(MAX_THREADS).min((options.pieces.count() as usize).div_ceil(MIN_GROUP)).max(1)
+    let asked = if asked == 0 { cores() } else { asked };
+    asked.min(MAX_THREADS).min((pieces as usize).div_ceil(MIN_GROUP)).max(1)
 }
 
-/// Few large pieces are dealt out so that no thread is left without.
-fn group(options: &CheckOptions<'_>, threads: usize) -> u32 {
-    let share = (options.pieces.count() as usize).div_ceil(2 * threads);
+/// How many of so many pieces a thread takes at a time. Few large ones are dealt out so that no thread is left without.
+pub(crate) fn group_for(pieces: u32, threads: usize) -> u32 {
+    let share = (pieces as usize).div_ceil(2 * threads);
     share.clamp(MIN_GROUP, LANES) as u32
 }
 

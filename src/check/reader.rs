@@ -1,6 +1,7 @@
 //! One thread's view of the files: each opened once for the pieces that lie in it one after another.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::io::IoSliceMut;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -218,7 +219,7 @@ impl<'a> PieceReader<'a> {
     pub(super) fn is_cached(&mut self, layout: &Layout, piece: PieceIndex) -> bool {
         let Some(span) = layout.spans_of_piece(piece).last() else { return true };
         match &self.entry(span.file).state {
-            OpenedState::Open(opened) => !must_wait(opened, span.offset + span.length - 1),
+            OpenedState::Open(opened) => !must_wait(&opened.file, span.offset + span.length - 1),
             OpenedState::Absent | OpenedState::Failed(_) => true,
         }
     }
@@ -282,15 +283,15 @@ fn next_hole(opened: &Opened, offset: u64) -> Option<u64> {
 
 /// Whether reading the byte at `offset` would wait for the disk.
 #[cfg(target_os = "linux")]
-fn must_wait(opened: &Opened, offset: u64) -> bool {
+pub(crate) fn must_wait(file: &File, offset: u64) -> bool {
     let flags = rustix::io::ReadWriteFlags::NOWAIT;
     let mut byte = [0];
-    let read = rustix::io::preadv2(&opened.file, &mut [IoSliceMut::new(&mut byte)], offset, flags);
+    let read = rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut byte)], offset, flags);
     read == Err(rustix::io::Errno::AGAIN)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn must_wait(_: &Opened, _: u64) -> bool {
+pub(crate) fn must_wait(_: &File, _: u64) -> bool {
     false
 }
 

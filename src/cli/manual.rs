@@ -92,11 +92,15 @@ Disk full.
 Another btget writes to this path, or another torrent of this run owns it.
 .TP
 .B 13
-A file that is not this torrent's stands in its place; see
+A file that is not this torrent's stands in its place, or one where
+.B \-\-create
+is to write; see
 .BR \-\-overwrite .
 .TP
 .B 17
-Cannot read or write data.
+Cannot read or write data, or they changed while
+.B \-\-create
+read them.
 .TP
 .BR 22 , \ 23 , \ 24
 The .torrent at a URL: no sane HTTP answer, or one of more than 64 MiB; more than 5 redirects; not allowed in (401, 403).
@@ -329,6 +333,12 @@ A magnet link, in quotes, for a shell would take & for the end of the command; a
 .nf
     btget 'magnet:?xt=urn:btih:...' \-d ./storage \-\-no\-seed
     btget \-\-show 'magnet:?xt=urn:btih:...' \-\-save\-torrent some.torrent
+.fi
+.PP
+Make a torrent of a folder; its magnet link is printed:
+.PP
+.nf
+    btget \-\-create ./photos \-\-tracker https://tracker.example/announce
 .fi
 .PP
 Bad files of a mirror, by a program:

@@ -89,12 +89,14 @@ impl Metainfo {
     }
 }
 
-fn text(bytes: &mut Vec<u8>, text: &str) {
+/// Appends a byte string.
+pub(super) fn text(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend(format!("{}:", text.len()).bytes());
     bytes.extend(text.bytes());
 }
 
-fn list<T>(bytes: &mut Vec<u8>, items: &[T], item: impl Fn(&mut Vec<u8>, &T)) {
+/// Appends a list.
+pub(super) fn list<T>(bytes: &mut Vec<u8>, items: &[T], item: impl Fn(&mut Vec<u8>, &T)) {
     bytes.push(b'l');
     items.iter().for_each(|one| item(bytes, one));
     bytes.push(b'e');

@@ -7,6 +7,7 @@
 mod announce;
 mod byteset;
 pub mod create;
+pub mod draft;
 mod error;
 mod fetched;
 mod info;

@@ -213,6 +213,8 @@ pub enum Phase {
     Queued,
     /// Reading what is on disk.
     Checking,
+    /// Reading what a new torrent is made of.
+    Hashing,
     /// Something wanted is missing.
     Downloading,
     /// Everything wanted is there.

@@ -45,6 +45,7 @@ pub(crate) use open::{Opened, allowed_files};
 pub(crate) use root::FoundEntry as InPlace;
 pub(crate) use sync::forget;
 pub(crate) use vectored::read_full;
+pub(crate) use whole::publish;
 
 /// How files are made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -1,10 +1,14 @@
-//! Small files of our own that are replaced as a whole: there is always one that is whole, whenever the process is killed.
+//! Small files that are written and replaced as a whole: there is always one that is whole, whenever the process is killed.
 
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+
+#[cfg(target_os = "linux")]
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
 
 /// Writes a new file in `folder`, which is made if it is missing, syncs it, and renames it to `path`, over what is there. That it has
 /// another name now is left to the system to bring to the disk: after a power cut the one before may be there, which is whole too.
@@ -15,6 +19,47 @@ pub(super) fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()
         // What could not be finished is of no use; if even this fails, it does no harm.
         let _ = fs::remove_file(&new);
     })
+}
+
+/// Writes a file that a user has asked for, whole or not at all; its folder must be there. Over another one only if `overwrite` says so. What
+/// is there and is no file (a pipe, a terminal) gets the bytes as they are.
+///
+/// # Errors
+///
+/// `AlreadyExists` if a file is there that is not to be replaced.
+pub(crate) fn publish(path: &Path, bytes: &[u8], overwrite: bool) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        return fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
+    }
+    let Some(name) = path.file_name() else { return Err(Errno::ISDIR.into()) };
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}.new", std::process::id()));
+    let new = path.with_file_name(hidden);
+    let write = || {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    let put = || if overwrite { fs::rename(&new, path) } else { rename_to_free(&new, path) };
+    write().and_then(|()| put()).inspect_err(|_| {
+        // What could not be finished is of no use; if even this fails, it does no harm.
+        let _ = fs::remove_file(&new);
+    })
+}
+
+/// Renames a file to a name at which nothing is.
+fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Not every file system can.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        done => return Ok(done?),
+    }
+    if fs::symlink_metadata(to).is_ok() {
+        return Err(Errno::EXIST.into());
+    }
+    fs::rename(from, to)
 }
 
 /// Removes what runs that were killed while they stored had not finished.
@@ -48,4 +93,30 @@ pub(super) fn read_bounded(path: &Path, max: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(max).read_to_end(&mut bytes).ok()?;
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn what_a_user_asked_for_is_there_whole_and_over_another_only_if_told() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("x.torrent");
+        publish(&path, b"one", false).unwrap();
+        let refused = publish(&path, b"two", false).unwrap_err();
+        assert_eq!(
+            (refused.kind(), fs::read(&path).unwrap()),
+            (io::ErrorKind::AlreadyExists, b"one".to_vec())
+        );
+        publish(&path, b"three", true).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        assert!(publish(&dir.path().join("not/there"), b"x", true).is_err());
+        assert!(publish(dir.path(), b"x", true).is_err());
+        let names: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["x.torrent"]);
+    }
 }

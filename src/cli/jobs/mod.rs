@@ -3,6 +3,7 @@
 mod block_lists;
 mod cat;
 pub(super) mod check;
+mod create;
 mod folder;
 pub(super) mod hooks;
 pub(super) mod load;

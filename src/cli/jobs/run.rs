@@ -10,6 +10,7 @@ use anyhow::anyhow;
 use crate::cli::Exit;
 use crate::cli::jobs::block_lists;
 use crate::cli::jobs::check::{Job, run_check};
+use crate::cli::jobs::create::run_create;
 use crate::cli::jobs::hooks::{About, HookStop, Hooks, Occasion};
 
 use crate::cli::jobs::load::{Given, Loaded, cause, load};
@@ -26,7 +27,7 @@ use crate::cli::show::torrent::{show, show_json};
 use crate::cli::signals;
 use crate::client::{FileChoice, IpFilterFiles, Session, TorrentOptions};
 use crate::event::{Event, Kind, PeersFound, Pieces, Verdict};
-use crate::metainfo::Metainfo;
+use crate::metainfo::{Magnet, Metainfo};
 use crate::text::escape;
 
 /// Why nothing, or nothing more, is done, and the exit code for it.
@@ -49,11 +50,11 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
     let lists = match config.mode {
         Mode::Transfer => block_lists::load(config)?,
         Mode::Show | Mode::Plan if config.sources.iter().any(is_magnet) => block_lists::load(config)?,
-        Mode::Show | Mode::Plan | Mode::Check(_) => None,
+        Mode::Show | Mode::Plan | Mode::Check(_) | Mode::Create(_) => None,
     };
     let (given, unread) = torrents(config)?;
     let given = match config.mode {
-        Mode::Transfer => given,
+        Mode::Transfer | Mode::Create(_) => given,
         // What is known needs no session.
         Mode::Show | Mode::Plan | Mode::Check(_) => {
             given.into_iter().map(|given| kept(config, given)).collect()
@@ -89,6 +90,7 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
             Ok(run_check(config, &jobs, hooks, &mut out, &stop).worst(unknown))
         }
         Mode::Transfer => transfer::run(config, weighed(config, given)?, lists, exit),
+        Mode::Create(options) => run_create(config, options, exit),
     };
     exit_code.map(|exit| exit.worst(unread))
 }
@@ -381,6 +383,7 @@ fn show_all(config: &Config, torrents: &[Loaded]) -> Result<(), Refusal> {
     let mut out = io::stdout().lock();
     for (number, torrent) in torrents.iter().enumerate() {
         let shown = match config.json {
+            _ if config.magnet => writeln!(out, "{}", Magnet::from(&torrent.metainfo)),
             Some(_) => show_json(&torrent.metainfo, &mut out),
             None if number > 0 => out.write_all(b"\n").and_then(|()| show(&torrent.metainfo, &mut out)),
             None => show(&torrent.metainfo, &mut out),
@@ -405,6 +408,7 @@ pub(super) fn at_once(config: &Config, exit: fn(i32) -> !) -> impl Fn() + Clone 
     let code = Exit::Interrupted.code();
     let remedy = match config.mode {
         Mode::Check(_) => "run the check again for a whole report",
+        Mode::Create(_) => "nothing was written",
         Mode::Transfer | Mode::Show | Mode::Plan => "the next start checks what was under way",
     };
     let text = format!("exited at once, by a second signal to stop (exit code {code}); {remedy}");

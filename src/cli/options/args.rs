@@ -13,6 +13,7 @@ use crate::cli::options::brief::{AFTER_HELP, AFTER_LONG_HELP};
 pub use crate::cli::options::choices::{
     EncryptionArg, FileErrorArg, Level, Prealloc, ProgressArg, StateArg, When,
 };
+use crate::cli::options::making::CreateArgs;
 use crate::cli::options::select::Selector;
 use crate::cli::options::values::{self, Amount, Bootstrap, Dur, PieceSelection, Ports, Program, Weighted};
 use crate::client::Bind;
@@ -49,7 +50,7 @@ pub struct Args {
     /// The metadata are kept with the resume data, so that the same link needs nobody for them the next time.
     /// Peers are found by the trackers and peers of the link, by --tracker and --peer, on the local network and
     /// in the DHT.
-    #[arg(value_name = "TORRENT", required = true, value_hint = ValueHint::FilePath)]
+    #[arg(value_name = "TORRENT", required_unless_present = "create", value_hint = ValueHint::FilePath)]
     pub torrents: Vec<PathBuf>,
 
     /// Where data lives
@@ -319,6 +320,10 @@ pub struct Args {
           value_hint = ValueHint::CommandString, help_heading = "Hooks")]
     pub on_error: Option<Program>,
 
+    /// Making torrents.
+    #[command(flatten)]
+    pub making: CreateArgs,
+
     /// Print what the torrent holds, and exit
     ///
     /// Of a magnet link, peers are asked for that, and for no data; nothing is kept (see --save-torrent).
@@ -344,7 +349,7 @@ pub struct Args {
 
     /// Write events to stdout, a JSON object a line
     ///
-    /// And nothing else. With --show and --plan, one JSON object a torrent. See EVENTS in the man page. A reader that stalls or
+    /// And nothing else. With --show, --plan and --create, one JSON object a torrent. See EVENTS in the man page. A reader that stalls or
     /// goes away never holds up the transfer.
     #[arg(long, help_heading = "Output")]
     pub json: bool,

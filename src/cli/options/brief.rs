@@ -88,6 +88,9 @@ Examples:
     btget 'magnet:?xt=urn:btih:...' -d ./storage --no-seed
     btget --show 'magnet:?xt=urn:btih:...' --save-torrent some.torrent
 
+  Make a torrent of a folder; its magnet link is printed:
+    btget --create ./photos --tracker https://tracker.example/announce
+
   From a pipe, with events for a program to read:
     curl -s https://example.org/some.torrent | btget - --json --no-seed | jq -r .message
 

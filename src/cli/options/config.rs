@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use crate::cli::options::args::{
     Args, EncryptionArg, FileErrorArg, Level, Prealloc, ProgressArg, StateArg, When,
 };
+use crate::cli::options::making::CreateOptions;
 use crate::cli::options::select::Selector;
 use crate::cli::options::values::{Program, Weighted};
 use crate::client::{
@@ -57,6 +58,8 @@ pub(crate) enum Mode {
     Check(Vec<Range<u32>>),
     /// Download and seed.
     Transfer,
+    /// `--create`.
+    Create(Box<CreateOptions>),
 }
 
 /// How progress is shown.
@@ -96,6 +99,8 @@ pub(crate) struct Config {
     pub torrent: TorrentOptions,
     /// `--ip-filter`.
     pub ip_filter: Vec<PathBuf>,
+    /// `--magnet`.
+    pub magnet: bool,
     /// `--save-torrent`.
     pub save_torrent: Option<PathBuf>,
     /// `--files`.
@@ -169,15 +174,25 @@ impl Surroundings {
 impl Config {
     /// Checks what the options mean together. The error is a whole message for the user.
     pub(crate) fn new(args: Args, around: &Surroundings) -> anyhow::Result<Config> {
+        let trackers = tracker_tiers(&args.tracker)?;
+        let web_seeds = args.webseed.iter().map(|url| web_seed(url)).collect::<anyhow::Result<Vec<_>>>()?;
         let mode = match (args.show, args.hashcheck_only) {
             (true, _) => Mode::Show,
             _ if args.plan => Mode::Plan,
             (_, true) => Mode::Check(args.pieces.as_ref().map(|pieces| pieces.0.clone()).unwrap_or_default()),
-            _ => Mode::Transfer,
+            _ => match CreateOptions::new(&args, &trackers, &web_seeds)? {
+                Some(options) => Mode::Create(Box::new(options)),
+                None => Mode::Transfer,
+            },
         };
         // A plan is about what the other options say.
-        if matches!(mode, Mode::Show | Mode::Check(_)) {
-            refuse_transfer_options(&args, if args.show { "--show" } else { "--hashcheck-only" })?;
+        match mode {
+            Mode::Show => refuse_transfer_options(&args, "--show", "--show some.torrent")?,
+            Mode::Check(_) => {
+                refuse_transfer_options(&args, "--hashcheck-only", "--hashcheck-only some.torrent")?;
+            }
+            Mode::Create(_) => refuse_transfer_options(&args, "--create", "--create ./folder")?,
+            Mode::Plan | Mode::Transfer => {}
         }
         if let (Mode::Check(_), Some(url)) =
             (&mode, args.torrents.iter().find(|torrent| is_url(torrent.as_os_str())))
@@ -211,11 +226,7 @@ impl Config {
             sources: sources(&args.torrents)?,
             session: session_options(&args, &mode, around, proxy(&args, around)?),
             mode,
-            torrent: TorrentOptions {
-                trackers: tracker_tiers(&args.tracker)?,
-                web_seeds: args.webseed.iter().map(|url| web_seed(url)).collect::<anyhow::Result<_>>()?,
-                ..torrent_options(&args, around)
-            },
+            torrent: TorrentOptions { trackers, web_seeds, ..torrent_options(&args, around) },
             json: args.json.then(|| args.events.map_or(Severity::Info, severity)),
             progress,
             verbosity,
@@ -226,6 +237,7 @@ impl Config {
             ip_filter: args.ip_filter,
             files: args.files,
             weights: args.priority,
+            magnet: args.making.magnet,
             cat: args.cat,
             on_complete: args.on_complete,
             on_error: args.on_error,
@@ -235,7 +247,7 @@ impl Config {
 
 /// An option that would silently do nothing is a mistake in a script: refuse it. Limits and
 /// addresses stay allowed, so that one set of options can serve a download and its check.
-fn refuse_transfer_options(args: &Args, mode: &str) -> anyhow::Result<()> {
+fn refuse_transfer_options(args: &Args, mode: &str, example: &str) -> anyhow::Result<()> {
     let given = [
         (args.state.is_some(), "--state"),
         (args.no_seed, "--no-seed"),
@@ -244,12 +256,12 @@ fn refuse_transfer_options(args: &Args, mode: &str) -> anyhow::Result<()> {
         (args.stall_timeout.is_some() && !args.torrents.iter().any(is_magnet), "--stall-timeout"),
         (args.preallocate.is_some(), "--preallocate"),
         (args.file_error.is_some(), "--file-error"),
-        (args.overwrite, "--overwrite"),
+        (args.overwrite && args.making.create.is_none(), "--overwrite"),
         (args.sequential, "--sequential"),
     ];
     match given.iter().find(|(given, _)| *given) {
         Some((_, option)) => Err(anyhow!(
-            "{option} is about downloading and {mode} downloads nothing; leave one of them out, e.g. btget {mode} some.torrent"
+            "{option} is about downloading and {mode} downloads nothing; leave one of them out, e.g. btget {example}"
         )),
         None => Ok(()),
     }

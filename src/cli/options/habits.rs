@@ -18,7 +18,7 @@ const HABITS: &[(&[&str], &str)] = &[
         "say where the data go with -d DIR",
     ),
     (
-        &["-o", "-O", "--out", "--output", "--output-document", "--remote-name"],
+        &["-O", "--out", "--output-document", "--remote-name"],
         "files are named as the torrent says; -d DIR says below which folder",
     ),
     (&["--dry-run", "--simulate", "-n"], "see what would be done with --plan"),
@@ -105,7 +105,7 @@ const HABITS: &[(&[&str], &str)] = &[
         "run a program when all is there with --on-complete CMD",
     ),
     (
-        &["--torrent-file", "--torrent", "-T", "--magnet", "--magnet-link", "--uri", "--url"],
+        &["--torrent-file", "--torrent", "-T", "--magnet-link", "--uri", "--url"],
         "name the .torrent or the magnet link by itself, without an option",
     ),
     (

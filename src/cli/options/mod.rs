@@ -5,5 +5,6 @@ pub(super) mod brief;
 mod choices;
 pub(super) mod config;
 pub(super) mod habits;
+pub mod making;
 pub(super) mod select;
 pub(super) mod values;

@@ -97,6 +97,7 @@ pub(crate) fn state(status: &Status) -> (&'static str, &'static str) {
         Phase::Fetching => ("metadata", CYAN),
         Phase::Queued => ("queued", DIM),
         Phase::Checking => ("checking", BLUE),
+        Phase::Hashing => ("hashing", BLUE),
         Phase::Downloading => ("downloading", CYAN),
         Phase::Seeding => ("seeding", GREEN),
         Phase::Paused => ("paused", YELLOW),

@@ -58,7 +58,7 @@ fn idleness(status: &Status) -> u8 {
     match status.phase {
         Phase::Stopped => 7,
         _ if status.error.is_some() => 0,
-        Phase::Checking => 1,
+        Phase::Checking | Phase::Hashing => 1,
         Phase::Fetching => 2,
         Phase::Downloading if status.down_rate > 0 => 1,
         Phase::Downloading => 2,

@@ -1,6 +1,7 @@
 //! What people and programs see: bars, lines, reports, `--show`, and the stream of events.
 
 pub(super) mod bar;
+pub(super) mod created;
 mod frame;
 pub(super) mod json;
 pub(super) mod plan;

@@ -74,12 +74,14 @@ pub(crate) fn plain_line(status: &Status) -> String {
         return format!("{name}: waiting after an error, {done:.1}% of {}", Size(status.wanted_bytes));
     }
     if let Some((_, all, rate)) = status.check {
-        return format!("{name}: checking, {done:.1}% of {} at {}{left}", Size(all), Rate(rate));
+        let word = if status.phase == Phase::Hashing { "hashing" } else { "checking" };
+        return format!("{name}: {word}, {done:.1}% of {} at {}{left}", Size(all), Rate(rate));
     }
     let word = match status.phase {
         Phase::Fetching => "metadata",
         Phase::Queued => "queued",
         Phase::Checking => "checking",
+        Phase::Hashing => "hashing",
         Phase::Downloading => "downloading",
         Phase::Seeding => "seeding",
         Phase::Paused => "paused",

@@ -39,6 +39,15 @@ pub fn is_installed() -> bool {
     python().is_some()
 }
 
+/// What libtorrent makes or reads: the lines that `ltmake.py` prints with these arguments.
+pub fn ltmake(arguments: &[&str]) -> Vec<String> {
+    let python = python().expect("only called where libtorrent is installed");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/ltmake.py");
+    let output = Command::new(python).arg(script).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
 impl Libtorrent {
     pub fn start(torrent: &str, family: Family, folder: &Path) -> Libtorrent {
         Libtorrent::start_by(None, torrent, &family.loopback().to_string(), folder, &[])

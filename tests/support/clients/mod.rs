@@ -11,7 +11,7 @@ use std::path::Path;
 
 pub use self::aria2::{command as aria2_command, with_dht as aria2_with_dht};
 pub use self::btget::Btget;
-pub use self::libtorrent::Libtorrent;
+pub use self::libtorrent::{Libtorrent, ltmake};
 pub use self::transmission::{PEER_PORT as TRANSMISSION_PORT, Transmission};
 use super::fixture::{Family, Fixture};
 

@@ -1,0 +1,382 @@
+//! `--create`: finds the files, hashes them, and writes the .torrent, whole or not at all.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use rustix::io::Errno;
+
+use crate::bitfield::Bitfield;
+use crate::cli::Exit;
+use crate::cli::jobs::load::cause;
+use crate::cli::jobs::run::{Refusal, at_once, no_signals, no_stdout, no_thread};
+use crate::cli::options::config::{Config, Verbosity};
+use crate::cli::options::making::CreateOptions;
+use crate::cli::show::created::{Created, show_created_json, told};
+use crate::cli::show::say::Mark;
+use crate::cli::show::screen::Screen;
+use crate::cli::signals;
+use crate::client::{Phase, Status};
+use crate::create::{Change, HashedTree, Hashing, Obstacle, ObstacleKind, Obstacles, SourceTree, walk};
+use crate::event::{PeersFound, State, Verdict};
+use crate::ids::InfoHashes;
+use crate::metainfo::draft::{Draft, DraftError, DraftFile, DraftHashes, MadeTorrent, default_piece_length};
+use crate::metainfo::{Magnet, Metainfo, Sha1};
+use crate::storage::publish;
+use crate::text::{count, escape};
+
+/// How long to wait for the end while nothing is drawn.
+const FAR: Duration = Duration::from_secs(3600);
+
+/// Folders without files that are told one by one.
+const MAX_TOLD: usize = 10;
+
+/// Makes the torrent.
+pub(super) fn run_create(
+    config: &Config,
+    options: &CreateOptions,
+    exit: fn(i32) -> !,
+) -> Result<Exit, Refusal> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopping = Arc::clone(&stop);
+    signals::listen_to_stop(at_once(config, exit), move || stopping.store(true, Ordering::Relaxed))
+        .map_err(no_signals)?;
+    let began = Instant::now();
+    let mut job = CreateJob { config, options, stop, screen: Screen::new(config, 1, began) };
+    let made = job.make(began);
+    job.screen.clear();
+    made
+}
+
+struct CreateJob<'a> {
+    config: &'a Config,
+    options: &'a CreateOptions,
+    stop: Arc<AtomicBool>,
+    screen: Screen,
+}
+
+impl CreateJob<'_> {
+    fn make(&mut self, began: Instant) -> Result<Exit, Refusal> {
+        let tree = self.walk()?;
+        let target = self.target(&tree)?;
+        self.tell_empty_folders(&tree);
+        let draft = self.draft(&tree)?;
+        let hashes = self.hash(&tree, &draft, Instant::now())?;
+        // What came, went or changed meanwhile would be in no piece, or in a wrong one.
+        self.walk()?.compare(&tree).map_err(|obstacles| self.refuse(obstacles))?;
+        let made = draft.finish(&hashes, &self.options.details).map_err(|error| self.not_made(&error))?;
+        self.write(target.as_deref(), &made)?;
+        self.tell(&draft, &made, target.as_deref(), began.elapsed())?;
+        Ok(Exit::Complete)
+    }
+
+    /// The files, as they are now.
+    fn walk(&self) -> Result<SourceTree, Refusal> {
+        let keep_going = || !self.stop.load(Ordering::Relaxed);
+        let tree = walk(&self.options.path, &keep_going).map_err(|obstacles| self.refuse(obstacles))?;
+        if keep_going() { Ok(tree) } else { Err(stopped()) }
+    }
+
+    /// Where the .torrent goes; `None`: to standard output. What stands in its way is told before anything is hashed.
+    fn target(&self, tree: &SourceTree) -> Result<Option<PathBuf>, Refusal> {
+        let path = match &self.options.output {
+            Some(path) if path.as_os_str() == "-" => return Ok(None),
+            Some(path) => path.clone(),
+            None => PathBuf::from(format!("{}.torrent", tree.name)),
+        };
+        let shown = shown(&path);
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if let Err(error) = fs::metadata(folder) {
+            let text = format!(
+                "cannot write {shown}: {}; make the folder, or choose another -o FILE",
+                cause(&error)
+            );
+            return Err((Exit::Data, anyhow!(text)));
+        }
+        match fs::metadata(&path) {
+            Ok(found) if found.is_dir() => Err((
+                Exit::Data,
+                anyhow!(
+                    "cannot write {shown}: it is a folder; give a file, e.g. -o {shown}/{}.torrent",
+                    escape(&tree.name)
+                ),
+            )),
+            Ok(found) if tree.contains(&found) => Err((
+                Exit::Usage,
+                anyhow!(
+                    "{shown} is among the files that the torrent is made of; write it elsewhere, e.g. -o ../{}.torrent",
+                    escape(&tree.name)
+                ),
+            )),
+            Ok(found) if found.is_file() && !self.options.overwrite => Err(already_there(&path)),
+            _ => Ok(Some(path)),
+        }
+    }
+
+    fn tell_empty_folders(&self, tree: &SourceTree) {
+        if self.config.verbosity == Verbosity::Quiet {
+            return;
+        }
+        for below in tree.empty_folders.iter().take(MAX_TOLD) {
+            let text = format!(
+                "{} has nothing in it and is left out: a torrent holds files alone",
+                shown(&tree.path.join(below))
+            );
+            self.screen.say(Mark::Warning, &text);
+        }
+        if let Some(more @ 1..) = tree.empty_folders.len().checked_sub(MAX_TOLD) {
+            self.screen
+                .say(Mark::Warning, &format!("{} more are left out", count(more as u64, "empty folder")));
+        }
+    }
+
+    fn draft(&self, tree: &SourceTree) -> Result<Draft, Refusal> {
+        let files: Vec<DraftFile> = tree.files.iter().map(|file| file.entry.clone()).collect();
+        let total = files.iter().fold(0u64, |sum, file| sum.saturating_add(file.length));
+        let piece_length = self.options.piece_length.unwrap_or_else(|| default_piece_length(total));
+        Draft::new(tree.name.clone(), tree.is_folder, files, self.options.format, piece_length)
+            .map_err(|error| self.not_made(&error))
+    }
+
+    /// Hashes the files beside this thread, and looks on until it is done.
+    fn hash(&mut self, tree: &SourceTree, draft: &Draft, now: Instant) -> Result<DraftHashes, Refusal> {
+        let hashing = Hashing::new(now, draft, Arc::clone(&self.stop));
+        let (done, ended) = sync_channel::<()>(1);
+        let hashed = thread::scope(|scope| {
+            let hashing = &hashing;
+            let run = move || {
+                // Hung up when it is over, however it ends.
+                let _done = done;
+                hashing.run(tree, draft, 0)
+            };
+            let worker = thread::Builder::new().name("hash".to_owned()).spawn_scoped(scope, run);
+            let worker = worker.map_err(|error| (Exit::Failure, anyhow!("{}", no_thread(&error))))?;
+            loop {
+                let now = Instant::now();
+                self.screen.draw(now, |_| Some(status(draft, hashing, now)));
+                let wait = self.screen.deadline().map_or(FAR, |next| next.saturating_duration_since(now));
+                if ended.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected) {
+                    break;
+                }
+            }
+            Ok(worker.join().expect("hashing does not panic"))
+        })?;
+        self.screen.hide(0);
+        match hashed.map_err(|obstacles| self.refuse(obstacles))? {
+            HashedTree::Whole(hashes) => Ok(hashes),
+            HashedTree::BrokenOff => Err(stopped()),
+        }
+    }
+
+    fn write(&self, target: Option<&Path>, made: &MadeTorrent) -> Result<(), Refusal> {
+        let Some(path) = target else {
+            let mut out = io::stdout().lock();
+            return out.write_all(&made.bytes).and_then(|()| out.flush()).map_err(no_stdout);
+        };
+        publish(path, &made.bytes, self.options.overwrite).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => already_there(path),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
+                Exit::DiskFull,
+                anyhow!(
+                    "cannot write {}: {}; make room, or choose another -o FILE",
+                    shown(path),
+                    cause(&error)
+                ),
+            ),
+            _ => (
+                Exit::Data,
+                anyhow!("cannot write {}: {}; choose another -o FILE", shown(path), cause(&error)),
+            ),
+        })
+    }
+
+    /// Says what was made.
+    fn tell(
+        &self,
+        draft: &Draft,
+        made: &MadeTorrent,
+        target: Option<&Path>,
+        elapsed: Duration,
+    ) -> Result<(), Refusal> {
+        // What others, and btget itself, will make of the names.
+        let notes = Metainfo::parse(&made.bytes).map(|torrent| torrent.notes).unwrap_or_default();
+        let details = &self.options.details;
+        let magnet = Magnet {
+            name: Some(draft.name().to_owned()),
+            trackers: details.trackers.iter().flatten().map(|url| vec![url.clone()]).collect(),
+            web_seeds: details.web_seeds.clone(),
+            length: Some(draft.total()),
+            ..Magnet::new(made.info_hash)
+        };
+        let magnet = magnet.to_uri();
+        let created = Created {
+            draft,
+            info_hash: made.info_hash,
+            private: details.private,
+            target,
+            magnet: &magnet,
+            notes: &notes,
+        };
+        let is_quiet = self.config.verbosity == Verbosity::Quiet;
+        if !is_quiet {
+            notes.iter().for_each(|note| self.screen.say(Mark::Warning, &escape(note)));
+            if details.private && details.trackers.is_empty() {
+                let text = "a private torrent without a tracker: nobody finds it; give --tracker URL";
+                self.screen.say(Mark::Warning, text);
+            }
+            if draft.loses_folder() {
+                let text = format!(
+                    "version 2 alone has no place for the folder of a single file: others will put {} by itself; give --format hybrid to keep the folder",
+                    escape(&draft.files()[0].path)
+                );
+                self.screen.say(Mark::Warning, &text);
+            }
+            told(&created, elapsed).iter().for_each(|line| self.screen.say(Mark::Plain, line));
+        }
+        let mut out = io::stdout().lock();
+        let shown = match (self.config.json, target) {
+            (Some(_), _) => show_created_json(&created, &mut out),
+            (None, Some(_)) => writeln!(out, "{magnet}"),
+            (None, None) => {
+                self.screen.say(Mark::Plain, &magnet);
+                Ok(())
+            }
+        };
+        match shown.and_then(|()| out.flush()) {
+            // Who does not want to know it has the .torrent.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.map_err(no_stdout),
+        }
+    }
+
+    /// Tells all obstacles but the last, which whoever is told of the refusal says.
+    fn refuse(&self, obstacles: Obstacles) -> Refusal {
+        let exits = obstacles.first.iter().map(exit_of);
+        let exit = exits.fold(Exit::Complete, Exit::worst);
+        let mut lines: Vec<String> = obstacles.first.iter().map(sentence).collect();
+        if obstacles.more > 0 {
+            lines.push(format!("and {} more are like that", count(obstacles.more, "file")));
+        }
+        let last = lines.pop().unwrap_or_default();
+        lines.iter().for_each(|line| self.screen.say(Mark::Error, line));
+        (exit, anyhow!(last))
+    }
+
+    fn not_made(&self, error: &DraftError) -> Refusal {
+        let path = shown(&self.options.path);
+        let remedy = match error {
+            DraftError::NoBytes => "name a file or folder with data in it",
+            DraftError::TooManyFiles => "make several torrents, or pack the files",
+            DraftError::TooManyPieces(_) => "give a larger --piece-length",
+            DraftError::TooLarge => "make several torrents",
+        };
+        (Exit::Failure, anyhow!("cannot make a torrent of {path}: {error}; {remedy}"))
+    }
+}
+
+/// The picture of a torrent that is being made.
+fn status(draft: &Draft, hashing: &Hashing, now: Instant) -> Status {
+    let have = hashing.hashed();
+    let progress = hashing.progress(now);
+    Status {
+        // It has none yet.
+        info_hash: InfoHashes::V1(Sha1([0; 20])),
+        name: draft.name().to_owned(),
+        state: State::Stopped,
+        phase: Phase::Hashing,
+        total: progress.1,
+        wanted_bytes: progress.1,
+        left: progress.1.saturating_sub(progress.0),
+        downloaded: 0,
+        uploaded: 0,
+        total_downloaded: 0,
+        total_uploaded: 0,
+        wasted: 0,
+        down_rate: 0,
+        up_rate: 0,
+        peers: 0,
+        seeds: 0,
+        eta: None,
+        dht_nodes: None,
+        peers_found: PeersFound::default(),
+        web_seeds: 0,
+        next_ask: None,
+        in_flight: Bitfield::new(have.len()),
+        wanted: Bitfield::full(have.len()),
+        have,
+        check: Some(progress),
+        metadata: None,
+        error: None,
+        ended: None,
+        verdict: Verdict::Incomplete,
+    }
+}
+
+fn shown(path: &Path) -> String {
+    escape(&path.to_string_lossy()).into_owned()
+}
+
+fn stopped() -> Refusal {
+    (Exit::Incomplete, anyhow!("stopped before the torrent was made; nothing is written"))
+}
+
+fn already_there(path: &Path) -> Refusal {
+    let text =
+        format!("{} is there already; give --overwrite to replace it, or another -o FILE", shown(path));
+    (Exit::ForeignFile, anyhow!(text))
+}
+
+/// What the disk does not give is an error of the data; what a torrent cannot hold is not.
+fn exit_of(obstacle: &Obstacle) -> Exit {
+    match obstacle.kind {
+        ObstacleKind::Unreadable(_) | ObstacleKind::Changed(_) => Exit::Data,
+        ObstacleKind::NotUtf8
+        | ObstacleKind::Special(_)
+        | ObstacleKind::OutsideLink
+        | ObstacleKind::DeadLink
+        | ObstacleKind::LinkLoop
+        | ObstacleKind::EmptyFolderLink
+        | ObstacleKind::Nameless => Exit::Failure,
+    }
+}
+
+/// Thing, cause and remedy.
+fn sentence(obstacle: &Obstacle) -> String {
+    let path = shown(&obstacle.path);
+    match &obstacle.kind {
+        ObstacleKind::Unreadable(error) => {
+            let remedy = match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::NOENT | Errno::NOTDIR) => "check the path",
+                Some(Errno::ACCESS | Errno::PERM) => "make it readable for this user, or move it elsewhere",
+                Some(Errno::NAMETOOLONG) => "shorten the names of its folders",
+                _ => "check the disk, or move it elsewhere",
+            };
+            format!("cannot read {path}: {}; {remedy}", cause(error))
+        }
+        ObstacleKind::Changed(Change::Changed | Change::Gone | Change::New) => {
+            format!("{path}: {obstacle}; nothing is written: run it again once nobody writes there")
+        }
+        ObstacleKind::NotUtf8 => {
+            format!(
+                "cannot share {path}: {obstacle}, as names in torrents must be; rename it, e.g. with convmv -f latin1 -t utf8"
+            )
+        }
+        ObstacleKind::Special(_) => format!("cannot share {path}: {obstacle}; move it elsewhere"),
+        ObstacleKind::OutsideLink => {
+            format!(
+                "cannot share {path}: {obstacle}; put a copy of its target in its place, or move it elsewhere"
+            )
+        }
+        ObstacleKind::DeadLink | ObstacleKind::LinkLoop => {
+            format!("cannot share {path}: {obstacle}; remove it, or have it lead to a file")
+        }
+        ObstacleKind::EmptyFolderLink => format!("cannot share {path}: {obstacle}; remove it"),
+        ObstacleKind::Nameless => format!("cannot share {path}: it is {obstacle}; name a folder below it"),
+    }
+}
