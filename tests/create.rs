@@ -149,14 +149,15 @@ fn reproducible() {
         create(dir.path(), &["set", "-o", format, "--format", format]);
         create(other.path(), &["./set/", "-o", format, "--format", format]);
         let bytes = fs::read(dir.path().join(format)).unwrap();
-        assert_eq!(bytes, fs::read(other.path().join(format)).unwrap(), "{format}");
+        assert!(bytes == fs::read(other.path().join(format)).unwrap(), "{format}");
         for key in ["created by", "creation date", "private", "mtime"] {
             assert!(!text(&bytes).contains(key), "{format}: {key}");
         }
     }
     put(&set, "new", b"x");
     create(dir.path(), &["set", "-o", "other"]);
-    assert_ne!(fs::read(dir.path().join("other")).unwrap(), fs::read(dir.path().join("hybrid")).unwrap());
+    let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
+    assert!(read("other") != read("hybrid"));
 }
 
 fn details() {
@@ -205,10 +206,10 @@ fn to_stdout() {
     let (dir, _set) = odd_tree();
     let output = btget(dir.path(), &["--create", "set", "-o", "-"]);
     create(dir.path(), &["set"]);
-    assert_eq!(output.stdout, fs::read(dir.path().join("set.torrent")).unwrap());
+    assert!(output.stdout == fs::read(dir.path().join("set.torrent")).unwrap(), "they differ");
     assert!(text(&output.stderr).contains("\nmagnet:?xt=urn:btih:"), "{}", text(&output.stderr));
     let quiet = btget(dir.path(), &["--create", "set", "-o", "-", "-q"]);
-    assert_eq!((quiet.stdout, quiet.stderr.len()), (output.stdout, 0));
+    assert!(quiet.stdout == output.stdout && quiet.stderr.is_empty(), "{}", text(&quiet.stderr));
 }
 
 fn as_json() {
@@ -262,8 +263,7 @@ fn here() {
     create(&set.join("c"), &["..", "-o", "../../dots"]);
     create(dir.path(), &["set", "-o", "named"]);
     let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
-    assert_eq!(read("dot"), read("named"));
-    assert_eq!(read("dots"), read("named"));
+    assert!(read("dot") == read("named") && read("dots") == read("named"));
     // Here is inside of what is shared; the next time it is one of the files.
     create(&set, &["."]);
     assert!(set.join("set.torrent").exists());
@@ -337,6 +337,16 @@ fn told() {
     assert!(said.contains("warning: set/hollow\\u{1b}[2J has nothing in it and is left out"), "{said}");
     assert!(said.contains("others will put file by itself"), "{said}");
     assert!(said.contains("written to set.torrent"), "{said}");
+    let output = btget(
+        dir.path(),
+        &["--create", "set", "-o", "y", "--json", "--private", "--webseed", "http://a:b@s.test/pub"],
+    );
+    let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let notes: Vec<&str> =
+        made["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap()).collect();
+    assert_eq!((notes.len(), output.stderr.len()), (3, 0), "{notes:?}");
+    assert!(notes[0].contains("has nothing in it") && notes[1].contains("--tracker"), "{notes:?}");
+    assert!(notes[2].contains("http://***@s.test/pub: of a folder"), "{notes:?}");
     put(dir.path(), "void/empty", b"");
     let (said, code) = fails(dir.path(), &["void"]);
     assert!(code == Some(1) && said.contains("it holds no data"), "{said}");
@@ -434,6 +444,8 @@ fn hashes_for_libtorrent(torrent: &Path) -> Vec<String> {
 
 fn as_libtorrent() {
     let (dir, set) = odd_tree();
+    // libtorrent 2.1 puts this before what is in `c`, in the list but not in the tree, and does not load what it made.
+    fs::rename(set.join("c d"), set.join("cd")).unwrap();
     put(dir.path(), "one/file", &noise(100_000, 20));
     put(dir.path(), "small/file", &noise(5, 21));
     put(dir.path(), "deep/a/b/c/d", &noise(40_000, 22));

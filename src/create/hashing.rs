@@ -17,9 +17,9 @@ use crate::layout::{PieceIndex, Span};
 use crate::metainfo::draft::{Draft, DraftHashes};
 use crate::storage::{allowed_files, read_full};
 
-/// Bytes of each piece that are hashed by one version and then by the other, while they are in the cache: those of all lanes together
-/// are half of what a core has for itself.
-const BOTH: usize = 32 << 10;
+/// Bytes, of all pieces that are read side by side, that are hashed by one version and then by the other, while they are in the cache: half of
+/// what a core has for itself.
+const BOTH: usize = 512 << 10;
 
 /// Files held open by all threads together, where the system allows eight times as many.
 const MAX_OPEN_FILES: usize = 32;
@@ -229,7 +229,10 @@ impl HashingShared<'_> {
         };
         let longest = lanes.iter().map(|lane| size_of(lane.piece)).max().unwrap_or(0) as usize;
         // One version alone goes through all of it at once.
-        let step = if format.has_v1() && format.has_v2() { BOTH.min(chunk) } else { chunk };
+        let step = match format.has_v1() && format.has_v2() {
+            true => whole_blocks(BOTH / lanes.len()).min(chunk),
+            false => chunk,
+        };
         for begin in (0..longest).step_by(chunk) {
             if !self.goes_on() {
                 return Ok(false);

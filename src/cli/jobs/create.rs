@@ -29,7 +29,7 @@ use crate::ids::InfoHashes;
 use crate::metainfo::draft::{Draft, DraftError, DraftFile, DraftHashes, MadeTorrent, default_piece_length};
 use crate::metainfo::{Magnet, Metainfo, Sha1};
 use crate::storage::publish;
-use crate::text::{count, escape};
+use crate::text::{count, escape, without_credentials};
 
 /// How long to wait for the end while nothing is drawn.
 const FAR: Duration = Duration::from_secs(3600);
@@ -48,7 +48,8 @@ pub(super) fn run_create(
     signals::listen_to_stop(at_once(config, exit), move || stopping.store(true, Ordering::Relaxed))
         .map_err(no_signals)?;
     let began = Instant::now();
-    let mut job = CreateJob { config, options, stop, screen: Screen::new(config, 1, began) };
+    let screen = Screen::new(config, 1, began);
+    let mut job = CreateJob { config, options, stop, screen, notes: Vec::new() };
     let made = job.make(began);
     job.screen.clear();
     made
@@ -59,14 +60,17 @@ struct CreateJob<'a> {
     options: &'a CreateOptions,
     stop: Arc<AtomicBool>,
     screen: Screen,
+    /// What people should know of it, as it was told.
+    notes: Vec<String>,
 }
 
 impl CreateJob<'_> {
     fn make(&mut self, began: Instant) -> Result<Exit, Refusal> {
         let tree = self.walk()?;
         let target = self.target(&tree)?;
-        self.tell_empty_folders(&tree);
         let draft = self.draft(&tree)?;
+        self.note_empty_folders(&tree);
+        self.note_what_is_lost(&draft);
         let hashes = self.hash(&tree, &draft, Instant::now())?;
         // What came, went or changed meanwhile would be in no piece, or in a wrong one.
         self.walk()?.compare(&tree).map_err(|obstacles| self.refuse(obstacles))?;
@@ -119,20 +123,43 @@ impl CreateJob<'_> {
         }
     }
 
-    fn tell_empty_folders(&self, tree: &SourceTree) {
-        if self.config.verbosity == Verbosity::Quiet {
-            return;
-        }
-        for below in tree.empty_folders.iter().take(MAX_TOLD) {
-            let text = format!(
-                "{} has nothing in it and is left out: a torrent holds files alone",
-                shown(&tree.path.join(below))
-            );
+    /// Tells, once, what people should know.
+    fn note(&mut self, text: String) {
+        if self.config.verbosity > Verbosity::Quiet {
             self.screen.say(Mark::Warning, &text);
         }
+        self.notes.push(text);
+    }
+
+    fn note_empty_folders(&mut self, tree: &SourceTree) {
+        for below in tree.empty_folders.iter().take(MAX_TOLD) {
+            let path = shown(&tree.path.join(below));
+            self.note(format!("{path} has nothing in it and is left out: a torrent holds files alone"));
+        }
         if let Some(more @ 1..) = tree.empty_folders.len().checked_sub(MAX_TOLD) {
-            self.screen
-                .say(Mark::Warning, &format!("{} more are left out", count(more as u64, "empty folder")));
+            self.note(format!("{} more: left out", count(more as u64, "empty folder")));
+        }
+    }
+
+    /// What others will not find, or not where it was.
+    fn note_what_is_lost(&mut self, draft: &Draft) {
+        let details = &self.options.details;
+        let is_lonely = details.private && details.trackers.is_empty();
+        let bare = details.web_seeds.iter().find(|url| draft.is_folder() && !url.ends_with('/'));
+        let bare = bare.map(|url| escape(&without_credentials(url)).into_owned());
+        if is_lonely {
+            self.note("a private torrent without a tracker: nobody finds it; give --tracker URL".to_owned());
+        }
+        if let Some(url) = bare {
+            self.note(format!(
+                "web seed {url}: of a folder it has to end in a slash, or nothing is found there (BEP 19)"
+            ));
+        }
+        if draft.loses_folder() {
+            let path = escape(&draft.files()[0].path).into_owned();
+            self.note(format!(
+                "version 2 alone has no place for the folder of a single file: others will put {path} by itself; give --format hybrid to keep the folder"
+            ));
         }
     }
 
@@ -198,7 +225,7 @@ impl CreateJob<'_> {
 
     /// Says what was made.
     fn tell(
-        &self,
+        &mut self,
         draft: &Draft,
         made: &MadeTorrent,
         target: Option<&Path>,
@@ -215,28 +242,16 @@ impl CreateJob<'_> {
             ..Magnet::new(made.info_hash)
         };
         let magnet = magnet.to_uri();
+        notes.iter().for_each(|note| self.note(escape(note).into_owned()));
         let created = Created {
             draft,
             info_hash: made.info_hash,
             private: details.private,
             target,
             magnet: &magnet,
-            notes: &notes,
+            notes: &self.notes,
         };
-        let is_quiet = self.config.verbosity == Verbosity::Quiet;
-        if !is_quiet {
-            notes.iter().for_each(|note| self.screen.say(Mark::Warning, &escape(note)));
-            if details.private && details.trackers.is_empty() {
-                let text = "a private torrent without a tracker: nobody finds it; give --tracker URL";
-                self.screen.say(Mark::Warning, text);
-            }
-            if draft.loses_folder() {
-                let text = format!(
-                    "version 2 alone has no place for the folder of a single file: others will put {} by itself; give --format hybrid to keep the folder",
-                    escape(&draft.files()[0].path)
-                );
-                self.screen.say(Mark::Warning, &text);
-            }
+        if self.config.verbosity > Verbosity::Quiet {
             told(&created, elapsed).iter().for_each(|line| self.screen.say(Mark::Plain, line));
         }
         let mut out = io::stdout().lock();
@@ -244,7 +259,9 @@ impl CreateJob<'_> {
             (Some(_), _) => show_created_json(&created, &mut out),
             (None, Some(_)) => writeln!(out, "{magnet}"),
             (None, None) => {
-                self.screen.say(Mark::Plain, &magnet);
+                if self.config.verbosity > Verbosity::Quiet {
+                    self.screen.say(Mark::Plain, &magnet);
+                }
                 Ok(())
             }
         };

@@ -44,49 +44,36 @@ pub struct CreateArgs {
     /// Every client reads v1. v2 has a hash tree for each file, so that bad data are found in blocks of 16 KiB, and files of the
     /// same content are seen to be so; libtorrent, and what is made of it, reads that. hybrid is both, with padding between
     /// the files.
-    #[arg(
-        long,
-        value_name = "V",
-        value_enum,
-        hide_possible_values = true,
-        requires = "create",
-        help_heading = "Making torrents"
-    )]
+    #[arg(long, value_name = "V", value_enum, hide_possible_values = true, help_heading = "Making torrents")]
     pub format: Option<FormatArg>,
 
     /// Bytes in a piece, 16K to 256M [default: for 1,000 to 2,000 pieces]
     ///
     /// A power of two. By default the least one, up to 16M, with which there are no more than 2,000 pieces.
-    #[arg(long, value_name = "N", value_parser = piece_length, requires = "create", help_heading = "Making torrents")]
+    #[arg(long, value_name = "N", value_parser = piece_length, help_heading = "Making torrents")]
     pub piece_length: Option<u32>,
 
     /// A node of the DHT in the torrent; repeatable
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        requires = "create",
-        conflicts_with = "private",
-        help_heading = "Making torrents"
-    )]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "private", help_heading = "Making torrents")]
     pub node: Vec<PeerAddress>,
 
     /// A private torrent: peers are found by its trackers alone
-    #[arg(long, requires = "create", help_heading = "Making torrents")]
+    #[arg(long, help_heading = "Making torrents")]
     pub private: bool,
 
     /// A comment for people
-    #[arg(long, value_name = "TEXT", value_parser = words, requires = "create", help_heading = "Making torrents")]
+    #[arg(long, value_name = "TEXT", value_parser = words, help_heading = "Making torrents")]
     pub comment: Option<String>,
 
     /// A word that makes the info hash another one, as some trackers ask for
-    #[arg(long, value_name = "TEXT", value_parser = words, requires = "create", help_heading = "Making torrents")]
+    #[arg(long, value_name = "TEXT", value_parser = words, help_heading = "Making torrents")]
     pub source: Option<String>,
 
     /// Say when it was made, and by which program
     ///
     /// WHEN is a date (2026-11-30), a time in UTC (2026-11-30T12:00:00Z), seconds since 1970 (@1796040000), or now, which is the default. Without
     /// --date the .torrent does not say it, and is the same whenever it is made.
-    #[arg(long, value_name = "WHEN", value_parser = date, num_args = 0..=1, default_missing_value = "now", requires = "create",
+    #[arg(long, value_name = "WHEN", value_parser = date, num_args = 0..=1, default_missing_value = "now",
           help_heading = "Making torrents")]
     pub date: Option<i64>,
 
@@ -129,14 +116,7 @@ impl CreateOptions {
         web_seeds: &[String],
     ) -> anyhow::Result<Option<CreateOptions>> {
         let making = &args.making;
-        let Some(path) = &making.create else {
-            return match making.output {
-                Some(_) => Err(anyhow!(
-                    "'-o' says where --create writes a .torrent; for a download give the folder as -d DIR, e.g. btget some.torrent -d ./storage"
-                )),
-                None => Ok(None),
-            };
-        };
+        let Some(path) = &making.create else { return refuse_alone(making).map(|()| None) };
         let is_stdout = making.output.as_ref().is_some_and(|output| output.as_os_str() == "-");
         if is_stdout && args.json {
             bail!("-o - and --json both write to standard output; give a file");
@@ -167,6 +147,30 @@ impl CreateOptions {
                 creation_date: date,
             },
         }))
+    }
+}
+
+/// Without `--create` its options would do nothing. (clap passes over what an option requires if that conflicts with a TORRENT.)
+fn refuse_alone(making: &CreateArgs) -> anyhow::Result<()> {
+    if making.output.is_some() {
+        bail!(
+            "'-o' says where --create writes a .torrent; for a download give the folder as -d DIR, e.g. btget some.torrent -d ./storage"
+        );
+    }
+    let given = [
+        (making.format.is_some(), "--format"),
+        (making.piece_length.is_some(), "--piece-length"),
+        (!making.node.is_empty(), "--node"),
+        (making.private, "--private"),
+        (making.comment.is_some(), "--comment"),
+        (making.source.is_some(), "--source"),
+        (making.date.is_some(), "--date"),
+    ];
+    match given.iter().find(|(given, _)| *given) {
+        Some((_, option)) => Err(anyhow!(
+            "{option} is about making a torrent; say of what, e.g. btget --create ./folder, or leave it out"
+        )),
+        None => Ok(()),
     }
 }
 

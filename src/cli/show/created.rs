@@ -19,7 +19,7 @@ pub(crate) struct Created<'a> {
     /// Where it was written; `None`: to standard output.
     pub target: Option<&'a Path>,
     pub magnet: &'a str,
-    /// What others will make of its names.
+    /// What people should know of it.
     pub notes: &'a [String],
 }
 
