@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::blocks::{BlockData, Run};
-use crate::hash::{LANES, Sha1, sha1, sha1_many};
+use crate::hash::{LANES, Sha1, sha1, sha1_many, sha256_many};
 use crate::ids::{PeerKey, TorrentId};
-use crate::layout::{Block, PieceIndex};
-use crate::metainfo::Metainfo;
+use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
+use crate::metainfo::{Metainfo, PieceHash};
 use crate::storage::{Storage, StorageError};
 
 /// Jobs that may wait for each kind of thread. Whoever gives them bounds them further: few bytes of
@@ -281,11 +281,9 @@ impl Batch {
 fn hash_and_write(batch: &mut Vec<Verify>, done: &UnboundedSender<Done>) {
     // Neighbours stand side by side, to be written together.
     batch.sort_by_key(|job| (job.torrent.torrent, job.piece));
-    let segments: Vec<Vec<&[u8]>> =
-        batch.iter().map(|job| job.blocks.iter().map(BlockData::as_slice).collect()).collect();
-    let messages: Vec<&[&[u8]]> = segments.iter().map(Vec::as_slice).collect();
-    let found = sha1_many(&messages);
-    let mut checked = batch.drain(..).zip(found).map(Checked::new).peekable();
+    let right = right_ones(batch);
+    let checked = batch.drain(..).zip(right).map(|(job, passed)| Checked { job, passed });
+    let mut checked = checked.peekable();
     let (mut untold, mut bytes) = (Vec::new(), 0);
     while let Some(first) = checked.next() {
         let mut row = vec![first];
@@ -310,11 +308,6 @@ struct Checked {
 }
 
 impl Checked {
-    fn new((job, found): (Verify, Sha1)) -> Checked {
-        let passed = found == job.torrent.metainfo.piece_hash(job.piece);
-        Checked { job, passed }
-    }
-
     fn bytes(&self) -> u64 {
         u64::from(self.job.torrent.metainfo.layout.piece_size(self.job.piece))
     }
@@ -324,7 +317,10 @@ impl Checked {
         let (this, that) = (&self.job, &next.job);
         let is_short = this.torrent.metainfo.layout.piece_length() < SHORT_PIECE;
         let is_same_place = Arc::ptr_eq(&this.torrent.storage, &that.torrent.storage);
-        self.passed && next.passed && is_short && is_same_place && this.piece.0 + 1 == that.piece.0
+        let layout = &this.torrent.metainfo.layout;
+        let end = layout.piece_offset(this.piece) + u64::from(layout.piece_size(this.piece));
+        let follows = this.piece.0 + 1 == that.piece.0 && end == layout.piece_offset(that.piece);
+        self.passed && next.passed && is_short && is_same_place && follows
     }
 
     /// What is told of it: it is written, or not right.
@@ -345,6 +341,41 @@ impl Checked {
         let Verify { torrent, piece, blocks: buffers, .. } = self.job;
         Done::NotWritten { torrent: torrent.torrent, piece, error, buffers }
     }
+}
+
+/// Which of the pieces have the hash that they must have: those of version 1 are hashed side by side, and the
+/// blocks of those of version 2.
+fn right_ones(batch: &[Verify]) -> Vec<bool> {
+    const ZEROS: &[u8] = &[0; BLOCK_LENGTH as usize];
+    let mut right = vec![false; batch.len()];
+    let (mut whole, mut in_blocks) = (Vec::new(), Vec::new());
+    for (index, job) in batch.iter().enumerate() {
+        match job.torrent.metainfo.piece_hash(job.piece) {
+            Some(PieceHash::V1 { hash, zeros }) => {
+                let mut segments: Vec<&[u8]> = job.blocks.iter().map(BlockData::as_slice).collect();
+                let zeros = zeros as usize;
+                segments.extend(std::iter::repeat_n(ZEROS, zeros / ZEROS.len()));
+                segments.push(&ZEROS[..zeros % ZEROS.len()]);
+                whole.push((index, hash, segments));
+            }
+            Some(hash @ PieceHash::V2 { .. }) => in_blocks.push((index, hash)),
+            None => {}
+        }
+    }
+    let messages: Vec<&[&[u8]]> = whole.iter().map(|(_, _, segments)| segments.as_slice()).collect();
+    for ((index, expected, _), found) in whole.iter().zip(sha1_many(&messages)) {
+        right[*index] = *expected == found;
+    }
+    let blocks = in_blocks.iter().flat_map(|(index, _)| &batch[*index].blocks);
+    let blocks: Vec<[&[u8]; 1]> = blocks.map(|block| [block.as_slice()]).collect();
+    let messages: Vec<&[&[u8]]> = blocks.iter().map(|block| &block[..]).collect();
+    let mut leaves = &sha256_many(&messages)[..];
+    for (index, hash) in in_blocks {
+        let (of_piece, rest) = leaves.split_at(batch[index].blocks.len());
+        right[index] = hash.is_over(of_piece);
+        leaves = rest;
+    }
+    right
 }
 
 fn tell(results: &mut Vec<Done>, done: &UnboundedSender<Done>) {

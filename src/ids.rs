@@ -117,7 +117,38 @@ pub enum InfoHashes {
     Hybrid(Sha1, Sha256),
 }
 
+impl Sha256 {
+    /// Nothing but zeros: a leaf of a merkle tree behind the end of its file (BEP 52).
+    pub const ZERO: Sha256 = Sha256([0; 32]);
+
+    /// The digest that these 32 bytes are; `None` if they are more or fewer.
+    pub fn of_bytes(bytes: &[u8]) -> Option<Sha256> {
+        bytes.try_into().ok().map(Sha256)
+    }
+}
+
 impl InfoHashes {
+    /// That of version 1.
+    pub fn v1(self) -> Option<Sha1> {
+        match self {
+            InfoHashes::V1(v1) | InfoHashes::Hybrid(v1, _) => Some(v1),
+            InfoHashes::V2(_) => None,
+        }
+    }
+
+    /// That of version 2.
+    pub fn v2(self) -> Option<Sha256> {
+        match self {
+            InfoHashes::V2(v2) | InfoHashes::Hybrid(_, v2) => Some(v2),
+            InfoHashes::V1(_) => None,
+        }
+    }
+
+    /// Whether a torrent with these hashes is one with those, of which fewer may be known.
+    pub fn include(self, known: InfoHashes) -> bool {
+        known.v1().is_none_or(|v1| self.v1() == Some(v1)) && known.v2().is_none_or(|v2| self.v2() == Some(v2))
+    }
+
     /// The swarms in which this torrent is found: those of version 2 go by the first 20 bytes of their hash (BEP 52).
     pub fn wire_hashes(self) -> impl Iterator<Item = WireHash> {
         let (first, second) = match self {
@@ -182,6 +213,11 @@ mod tests {
         assert_eq!(InfoHashes::Hybrid(v1, v2).to_string(), "01".repeat(20));
         assert_eq!(InfoHashes::V2(v2).to_string(), "02".repeat(32));
         assert_eq!(InfoHashes::V2(v2).wire(), WireHash([2; 20]));
+        let hybrid = InfoHashes::Hybrid(v1, v2);
+        assert!(
+            [InfoHashes::V1(v1), InfoHashes::V2(v2), hybrid].into_iter().all(|known| hybrid.include(known))
+        );
+        assert!(!InfoHashes::V1(v1).include(hybrid) && !hybrid.include(InfoHashes::V1(Sha1([3; 20]))));
     }
 
     #[test]

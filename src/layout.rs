@@ -1,4 +1,4 @@
-//! Where pieces, blocks and files lie in the one byte stream that a torrent describes (BEP 3).
+//! Where pieces, blocks and files lie in the one byte stream that a torrent describes (BEP 3, 52).
 //!
 //! Owns the arithmetic between piece indices, blocks, files and offsets, and nothing else: no
 //! data, no file names, no I/O.
@@ -59,13 +59,26 @@ pub struct Span {
 
 /// The shape of a torrent: piece length, total length, and its files in order.
 ///
-/// Invariants: `piece_length > 0`; the extents touch one another and cover `0..total`; the number
-/// of pieces fits `u32`.
+/// In version 1 the files touch one another, so a piece may hold bytes of several. In version 2 (BEP 52) each
+/// file begins with a piece of its own, so that the last piece of a file is shorter, and behind it is a gap of the
+/// stream in which nothing is. A hybrid is laid out so too: its pad files are these gaps.
+///
+/// Invariants: `piece_length > 0`; the extents ascend, do not overlap, and end at `end`; without gaps they cover
+/// `0..end`, with them no piece holds bytes of two; the number of pieces fits `u32`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Layout {
     piece_length: u32,
     total: u64,
+    end: u64,
+    gaps: Option<Gaps>,
     files: Vec<Extent>,
+}
+
+/// What is behind the end of each file, up to the next piece.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Gaps {
+    /// Whether there is one behind the last file too, for the hashes of version 1.
+    behind_last: bool,
 }
 
 impl Layout {
@@ -85,7 +98,31 @@ impl Layout {
         {
             return None;
         }
-        Some(Layout { piece_length, total: offset, files: extents })
+        Some(Layout { piece_length, total: offset, end: offset, gaps: None, files: extents })
+    }
+
+    /// Lays files of these `lengths` out as version 2 does: each begins with a piece. `pad_behind_last` says of a
+    /// hybrid whether its hashes of version 1 go over a pad behind the last file too.
+    ///
+    /// `None` as of [`Layout::new`].
+    pub fn aligned(
+        piece_length: u32,
+        lengths: impl IntoIterator<Item = u64>,
+        pad_behind_last: bool,
+    ) -> Option<Layout> {
+        let unit = u64::from(piece_length);
+        let (mut extents, mut total, mut end) = (Vec::new(), 0u64, 0u64);
+        for length in lengths {
+            let offset = end.checked_next_multiple_of(unit)?;
+            extents.push(Extent { offset, length, pad: false });
+            if length > 0 {
+                total = total.checked_add(length)?;
+                end = offset.checked_add(length)?;
+            }
+        }
+        let fits = u32::try_from(end.div_ceil(unit)).is_ok() && u32::try_from(extents.len()).is_ok();
+        let gaps = Some(Gaps { behind_last: pad_behind_last });
+        fits.then_some(Layout { piece_length, total, end, gaps, files: extents })
     }
 
     /// Bytes in each piece but the last.
@@ -93,14 +130,19 @@ impl Layout {
         self.piece_length
     }
 
-    /// Bytes in all.
+    /// Bytes of all files.
     pub fn total(&self) -> u64 {
         self.total
     }
 
+    /// Offset just past the last byte in the stream: more than [`Layout::total`] where there are gaps.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
     /// How many pieces there are.
     pub fn num_pieces(&self) -> u32 {
-        self.total.div_ceil(u64::from(self.piece_length)) as u32
+        self.end.div_ceil(u64::from(self.piece_length)) as u32
     }
 
     /// The files in order.
@@ -123,16 +165,46 @@ impl Layout {
         u64::from(piece.0) * u64::from(self.piece_length)
     }
 
-    /// Bytes in `piece`; the last one may be shorter.
+    /// Bytes in `piece`; the last one may be shorter, and with gaps the last one of each file. With gaps this finds
+    /// the file by binary search.
     pub fn piece_size(&self, piece: PieceIndex) -> u32 {
-        let left = self.total - self.piece_offset(piece);
-        left.min(u64::from(self.piece_length)) as u32
+        let offset = self.piece_offset(piece);
+        let end = match self.gaps {
+            None => self.end,
+            Some(_) => self.first_behind(offset).map_or(self.end, |file| self.files[file].end()),
+        };
+        (end - offset).min(u64::from(self.piece_length)) as u32
     }
 
-    /// The pieces with fewer bytes than the others: in a torrent of version 1 the last at most.
+    /// Zeros that the SHA-1 of `piece` covers behind its bytes, where version 1 of a hybrid has a pad file (BEP 47).
+    pub fn zeros_behind(&self, piece: PieceIndex) -> u32 {
+        match self.gaps {
+            Some(gaps) if gaps.behind_last || piece.0 + 1 < self.num_pieces() => {
+                self.piece_length - self.piece_size(piece)
+            }
+            _ => 0,
+        }
+    }
+
+    /// The pieces with fewer bytes than the others, ascending: the last at most, and with gaps the last of each file.
     pub fn short_pieces(&self) -> impl Iterator<Item = PieceIndex> {
-        let is_short = !self.total.is_multiple_of(u64::from(self.piece_length));
-        is_short.then(|| PieceIndex(self.num_pieces() - 1)).into_iter()
+        let last = self.gaps.is_none().then_some(self.end);
+        let of_files = self.gaps.iter().flat_map(|_| &self.files);
+        let ends = of_files.filter(|file| file.length > 0).map(Extent::end).chain(last);
+        let length = u64::from(self.piece_length);
+        ends.filter(move |end| !end.is_multiple_of(length)).map(move |end| PieceIndex((end / length) as u32))
+    }
+
+    /// The one file whose bytes are in `piece`; `None` in a torrent of version 1, and of a piece that is not there.
+    pub fn file_of_piece(&self, piece: PieceIndex) -> Option<FileIndex> {
+        let file = self.gaps.and_then(|_| self.first_behind(self.piece_offset(piece)))?;
+        Some(FileIndex(file as u32))
+    }
+
+    /// The first file that ends behind `offset`. With gaps, and at the start of a piece, it is the one that has the piece.
+    fn first_behind(&self, offset: u64) -> Option<usize> {
+        let file = self.files.partition_point(|file| file.end() <= offset);
+        (file < self.files.len()).then_some(file)
     }
 
     /// How many blocks `piece` has.
@@ -157,11 +229,15 @@ impl Layout {
         fits.then_some(number)
     }
 
-    /// Whether a request for this run of bytes can be filled: not empty, inside its piece.
+    /// Whether a request for this run of bytes can be filled: not empty, inside its piece. Where a piece ends with
+    /// its file, a request may reach into the gap behind it, which is zeros: to others it may be a pad file.
     pub fn is_valid_request(&self, block: Block) -> bool {
-        self.contains(block.piece)
-            && block.length > 0
-            && block.begin.checked_add(block.length).is_some_and(|end| end <= self.piece_size(block.piece))
+        if !self.contains(block.piece) || block.length == 0 {
+            return false;
+        }
+        let size = self.piece_size(block.piece);
+        let limit = if self.gaps.is_some() { self.piece_length } else { size };
+        block.begin.checked_add(block.length).is_some_and(|end| end <= limit)
     }
 
     /// Offset in the stream of the first byte of `block`.
@@ -192,10 +268,10 @@ impl Layout {
         pieces.map(within).sum()
     }
 
-    /// The files that hold stream bytes `offset..offset + length`, in order; empty files are left
+    /// The files that hold stream bytes `offset..offset + length`, in order; empty files and gaps are left
     /// out. Finds the first by binary search, so a call costs O(log files + spans).
     pub fn spans(&self, offset: u64, length: u64) -> Spans<'_> {
-        let end = (offset + length).min(self.total);
+        let end = (offset + length).min(self.end);
         Spans { layout: self, next: self.files.partition_point(|f| f.end() <= offset), offset, end }
     }
 
@@ -222,6 +298,7 @@ impl Iterator for Spans<'_> {
             let extent = self.layout.files.get(self.next)?;
             let file = FileIndex(self.next as u32);
             self.next += 1;
+            self.offset = self.offset.max(extent.offset).min(self.end);
             let length = extent.end().min(self.end) - self.offset;
             if length > 0 {
                 let span = Span { file, offset: self.offset - extent.offset, length };
@@ -239,26 +316,52 @@ mod tests {
     use proptest::prelude::*;
 
     fn layouts() -> impl Strategy<Value = Layout> {
-        (1u32..70_000, prop::collection::vec((0u64..200_000, any::<bool>()), 0..20))
-            .prop_map(|(piece_length, files)| Layout::new(piece_length, files).unwrap())
+        let unaligned = (1u32..70_000, prop::collection::vec((0u64..200_000, any::<bool>()), 0..20))
+            .prop_map(|(piece_length, files)| Layout::new(piece_length, files).unwrap());
+        prop_oneof![unaligned, aligned()]
+    }
+
+    fn aligned() -> impl Strategy<Value = Layout> {
+        let lengths = prop::collection::vec(prop_oneof![Just(0), Just(65_536), 0u64..200_000], 0..20);
+        (14u32..17, lengths, any::<bool>())
+            .prop_map(|(power, lengths, pad)| Layout::aligned(1 << power, lengths, pad).unwrap())
     }
 
     proptest! {
         #[test]
         fn every_byte_of_every_piece_lies_in_exactly_one_file(layout in layouts()) {
-            let mut at = 0u64;
+            let mut bytes = 0u64;
             for index in 0..layout.num_pieces() {
                 let piece = PieceIndex(index);
-                prop_assert_eq!(layout.piece_offset(piece), at);
+                let mut at = layout.piece_offset(piece);
+                prop_assert_eq!(at, u64::from(index) * u64::from(layout.piece_length()));
                 for span in layout.spans_of_piece(piece) {
                     let extent = layout.file(span.file);
                     prop_assert_eq!(extent.offset + span.offset, at);
                     prop_assert!(span.offset + span.length <= extent.length && span.length > 0);
                     prop_assert!(layout.pieces_of_file(span.file).contains(&index));
+                    prop_assert!(layout.file_of_piece(piece).is_none_or(|file| file == span.file));
                     at += span.length;
                 }
+                prop_assert_eq!(at - layout.piece_offset(piece), u64::from(layout.piece_size(piece)));
+                bytes += u64::from(layout.piece_size(piece));
+                let is_short = layout.piece_size(piece) < layout.piece_length();
+                prop_assert_eq!(layout.short_pieces().any(|short| short == piece), is_short);
             }
-            prop_assert_eq!(at, layout.total());
+            prop_assert_eq!(bytes, layout.total());
+            prop_assert_eq!(layout.spans(0, layout.end()).map(|span| span.length).sum::<u64>(), bytes);
+        }
+
+        #[test]
+        fn with_gaps_a_request_may_reach_to_the_end_of_its_piece(layout in aligned()) {
+            let length = layout.piece_length();
+            for index in 0..layout.num_pieces() {
+                let piece = PieceIndex(index);
+                let whole = Block { piece, begin: 0, length };
+                prop_assert!(layout.is_valid_request(whole));
+                let longer = Block { length: length + 1, ..whole };
+                prop_assert!(!layout.is_valid_request(longer));
+            }
         }
 
         #[test]
@@ -283,6 +386,24 @@ mod tests {
         assert_eq!(Layout::new(0, [(1, false)]), None);
         assert_eq!(Layout::new(1, [(u64::MAX, false), (1, false)]), None);
         assert_eq!(Layout::new(1, [(u64::from(u32::MAX) + 1, false)]), None);
+    }
+
+    #[test]
+    fn each_file_of_version_2_begins_with_a_piece() {
+        let layout = Layout::aligned(16384, [0, 16385, 0, 16384, 1, 0], true).unwrap();
+        let offsets: Vec<u64> = layout.files().iter().map(|file| file.offset).collect();
+        assert_eq!(offsets, [0, 0, 32768, 32768, 49152, 65536]);
+        assert_eq!((layout.total(), layout.end(), layout.num_pieces()), (32770, 49153, 4));
+        let sizes: Vec<u32> = (0..4).map(|piece| layout.piece_size(PieceIndex(piece))).collect();
+        assert_eq!(sizes, [16384, 1, 16384, 1]);
+        let zeros = |layout: &Layout| [0, 1, 2, 3].map(|piece| layout.zeros_behind(PieceIndex(piece)));
+        assert_eq!(zeros(&layout), [0, 16383, 0, 16383]);
+        let bare = Layout::aligned(16384, [0, 16385, 0, 16384, 1, 0], false).unwrap();
+        assert_eq!(zeros(&bare), [0, 16383, 0, 0]);
+        assert_eq!(layout.file_of_piece(PieceIndex(1)), Some(FileIndex(1)));
+        assert_eq!(layout.file_of_piece(PieceIndex(3)), Some(FileIndex(4)));
+        assert_eq!(Layout::aligned(16384, [u64::MAX, 1], true), None);
+        assert_eq!(Layout::aligned(16384, [u64::MAX >> 1], true), None);
     }
 
     #[test]

@@ -45,6 +45,7 @@ mod mse;
 )]
 mod net;
 mod portmap;
+mod proofs;
 mod proxy;
 #[allow(clippy::disallowed_methods, reason = "drives the core by the clock")]
 mod session;
@@ -113,6 +114,9 @@ pub mod internals {
     }
     pub mod portmap {
         pub use crate::portmap::*;
+    }
+    pub mod proofs {
+        pub use crate::proofs::*;
     }
     pub mod storage {
         pub use crate::storage::damage::*;

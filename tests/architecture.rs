@@ -72,8 +72,9 @@ const ROOMS: &[Room] = &[
     Room { name: "hash", knows: &[], may: &[Environment, Unsafe, Bytes] },
     Room { name: "metainfo", knows: &["bencode", "hash", "ids", "layout", "text"], may: &[] },
     Room { name: "event", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
-    Room { name: "wire", knows: &["bencode", "bitfield", "ids", "layout", "text"], may: &[] },
+    Room { name: "wire", knows: &["bencode", "bitfield", "hash", "ids", "layout", "text"], may: &[] },
     Room { name: "fetch", knows: &["ids", "wire"], may: &[] },
+    Room { name: "proofs", knows: &["hash", "ids", "layout", "metainfo", "wire"], may: &[] },
     Room { name: "mse", knows: &["hash", "ids"], may: &[] },
     Room { name: "utp", knows: &[], may: &[] },
     Room { name: "proxy", knows: &[], may: &[] },
@@ -100,6 +101,7 @@ const ROOMS: &[Room] = &[
             "hash",
             "ids",
             "layout",
+            "proofs::HashServer",
             "text",
             "wire",
         ],
@@ -108,7 +110,7 @@ const ROOMS: &[Room] = &[
     // Of the swarm they know the words for what happens to a peer, which are the same.
     Room {
         name: "lobby",
-        knows: &["address", "event", "fetch", "finder", "ids", "layout", "swarm", "wire"],
+            "address", "event", "fetch", "finder", "hash", "ids", "layout", "proofs", "swarm", "wire",
         may: &[],
     },
     // Of the swarm it knows how runs are wished for.
@@ -183,9 +185,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "session",
         knows: &[
-            "address", "bind", "bitfield", "blocks", "budget", "check", "client", "dht", "disk", "event",
-            "fetch", "filter", "finder", "hash", "ids", "layout", "lobby", "metainfo", "mse", "net",
-            "portmap", "proxy", "storage", "swarm", "text", "tracker", "transfer", "webseed", "wire",
+            "address", "bind", "bitfield", "blocks", "budget", "check", "client", "dht", "disk", "event", "fetch", "filter", "finder", "hash", "ids", "layout", "lobby", "metainfo", "mse", "net", "portmap", "proofs", "proxy", "storage", "swarm", "text", "tracker", "transfer", "webseed", "wire",
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],
     },

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use btget::internals::bencode::{Value, decode, decode_prefix};
 use btget::internals::dht::{Dht, DhtConfig, DhtHurry, DhtInput, DhtNeed, DhtOutput, Family, SavedTable};
 use btget::internals::filter::{BlockList, Line, MAX_LINE, Range};
-use btget::internals::ids::WireHash;
+use btget::internals::ids::{PeerKey, WireHash};
 use btget::internals::mse::{AnswerStep, Answerer, CallStep, Caller, Method, Methods};
 use btget::internals::portmap::{
     Action, DeviceAnswer, NatPmpAbout, NatPmpAnswer, Network, PcpAnswer, PortMapInput, PortMapOutput,
     PortMapper, SoapAnswer, read_description, read_soap_answer, read_ssdp_answer,
 };
+use btget::internals::proofs::{HashFetch, HashFetchInput, HashFetchOutput, HashServer};
 use btget::internals::proxy::{
     Proxy, ProxyDialogue, ProxyStep, Target as ProxyTarget, relay_address, unwrap_datagram, wrap_datagram,
 };
@@ -30,7 +31,7 @@ use btget::internals::wire::{
     ExtensionHandshake, Frame, Handshake, Limits, Message, PeerId, next_frame, piece_header,
 };
 use btget::metainfo::create::{Content, NewTorrent};
-use btget::metainfo::{Magnet, Metainfo};
+use btget::metainfo::{FileIndex, Magnet, Metainfo, PieceHashes};
 
 /// Panics if something is not as it must be.
 pub type Target = fn(&[u8]);
@@ -41,6 +42,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dht", dht),
     ("extension", extension),
     ("gateway", gateway),
+    ("hashes", hashes),
     ("ip_filter", ip_filter),
     ("lsd", lsd),
     ("magnet", magnet),
@@ -195,7 +197,16 @@ pub fn metainfo(bytes: &[u8]) {
             return;
         }
     };
-    assert_eq!(torrent.piece_hashes.len(), torrent.layout.num_pieces() as usize);
+    match &torrent.piece_hashes {
+        PieceHashes::V1(hashes) | PieceHashes::Hybrid(hashes, _) => {
+            assert_eq!(hashes.len(), torrent.layout.num_pieces() as usize);
+        }
+        _ => assert!(torrent.layout.files().iter().all(|extent| !extent.pad)),
+    }
+    for file in (0..torrent.files.len() as u32).map(FileIndex) {
+        let layer = torrent.piece_hashes.layers().and_then(|layers| layers.layer(file));
+        assert!(layer.is_none_or(|layer| layer.len() == torrent.layout.pieces_of_file(file).len()));
+    }
     assert_eq!(torrent.files.len(), torrent.layout.files().len());
     let mut seen = HashSet::new();
     for file in &torrent.files {
@@ -270,6 +281,50 @@ pub fn wire(bytes: &[u8]) {
             }
         };
         bytes = &bytes[consumed..];
+    }
+}
+
+/// Messages about hashes of merkle trees (BEP 52), from a peer that is asked for those of a torrent and asks for them: nothing but the right
+/// ones is kept, and every request is answered by its own 48 bytes, or not at all.
+pub fn hashes(mut bytes: &[u8]) {
+    let torrent = Metainfo::parse(include_bytes!("../seeds/metainfo/v2")).expect("it is a torrent");
+    let whole = torrent.piece_hashes.layers().expect("it is of version 2").clone();
+    let bare = Metainfo::of_info(&torrent.info_bytes).expect("it is a torrent");
+    let missing = bare.piece_hashes.layers().expect("it is of version 2");
+    let (mut server, now, peer) =
+        (HashServer::new(whole.clone(), &torrent.layout), Instant::now(), PeerKey(1));
+    let mut machine = HashFetch::new(missing, &bare.layout);
+    machine.handle(now, HashFetchInput::Joined(peer));
+    let limits = Limits { num_pieces: Some(torrent.layout.num_pieces()) };
+    loop {
+        while let Some(output) = machine.poll(now) {
+            if let HashFetchOutput::Done(layers) = output {
+                for (root, hashes) in layers {
+                    let files = (0..torrent.files.len() as u32).map(FileIndex);
+                    let file = files.into_iter().find(|&file| whole.root(file) == Some(root));
+                    assert_eq!(file.and_then(|file| whole.layer(file)), Some(&hashes[..]));
+                }
+            }
+        }
+        let (message, consumed) = match next_frame(bytes, &limits) {
+            Ok(Some(Frame::Message(message, consumed))) => (message, consumed),
+            Ok(Some(Frame::PieceHeader { .. }) | None) | Err(_) => return,
+        };
+        bytes = &bytes[consumed..];
+        match message {
+            Message::HashRequest(range) => match server.on_request(now, peer, range.clone()) {
+                Some(Message::Hashes(of, hashes)) => {
+                    assert!(of == range && hashes.len() <= range.length as usize + 50);
+                }
+                Some(Message::HashReject(of)) => assert_eq!(of, range),
+                other => assert_eq!(other, None),
+            },
+            Message::Hashes(range, hashes) => {
+                machine.handle(now, HashFetchInput::Hashes(peer, *range, hashes));
+            }
+            Message::HashReject(range) => machine.handle(now, HashFetchInput::Reject(peer, *range)),
+            _ => {}
+        }
     }
 }
 

@@ -12,15 +12,17 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::bitfield::Bitfield;
-use crate::hash::{LANES, MultiSha1, Sha1, sha1_many};
+use crate::hash::LANES;
 use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::storage::{Storage, StorageErrorKind};
 
+mod hashing;
 mod reader;
 mod report;
 mod run;
 
+use hashing::{LaneHashes, PieceDigest, Zeros};
 pub(crate) use reader::must_wait;
 use reader::{Got, PieceReader};
 pub use report::FileReport;
@@ -117,7 +119,7 @@ struct CheckShared<'a> {
     found: Vec<AtomicU64>,
     /// One entry for each file that cannot be read.
     faults: Mutex<std::collections::BTreeMap<FileIndex, Fault>>,
-    zeros: std::sync::OnceLock<Sha1>,
+    zeros: Zeros,
 }
 
 struct Results {
@@ -151,7 +153,7 @@ pub fn check(
         results: Mutex::new(Results { ok: empty(), corrupt: empty(), missing: empty(), unreadable: empty() }),
         found: metainfo.files.iter().map(|_| AtomicU64::new(0)).collect(),
         faults: Mutex::default(),
-        zeros: std::sync::OnceLock::new(),
+        zeros: Zeros::default(),
     };
     std::thread::scope(|scope| {
         for _ in 1..threads {
@@ -192,7 +194,8 @@ struct CheckLane<'b> {
 impl CheckShared<'_> {
     fn work(&self, threads: usize) {
         let piece_length = self.metainfo.layout.piece_length() as usize;
-        let chunk = piece_length.min(MAX_CHUNK).min(MAX_BUFFERS / LANES / threads);
+        let chunk =
+            piece_length.min(hashing::step(MAX_CHUNK.min(MAX_BUFFERS / LANES / threads), self.metainfo));
         let mut buffer = Vec::new();
         let mut reader = PieceReader::new(self.storage, &self.found, &self.faults, threads);
         let groups = self.metainfo.layout.num_pieces().div_ceil(self.group);
@@ -237,8 +240,7 @@ impl CheckShared<'_> {
             (pieces.len(), chunk)
         } else {
             let width = (buffer.len() / piece_length).clamp(1, pieces.len());
-            // Whole pages, so that no lane is fed in odd ends.
-            (width, ((buffer.len() / width - STAGGER) & !4095).min(piece_length))
+            (width, hashing::step(buffer.len() / width - STAGGER, self.metainfo).min(piece_length))
         };
         for pieces in pieces.chunks(width) {
             let lanes = pieces.iter().zip(buffer.chunks_mut(chunk + STAGGER));
@@ -260,7 +262,7 @@ impl CheckShared<'_> {
                 lane.verdict = Some(self.verdict_on_zeros(lane.piece));
             }
         }
-        let mut hashes = MultiSha1::new(lanes.len());
+        let mut hashes = LaneHashes::new(lanes.len(), self.metainfo);
         let longest = lanes.iter().map(|lane| layout.piece_size(lane.piece)).max().unwrap_or(0);
         for begin in (0..longest as usize).step_by(chunk) {
             if !(self.options.keep_going)() {
@@ -282,17 +284,20 @@ impl CheckShared<'_> {
             let chunks: Vec<&[u8]> = lanes.iter().map(|lane| &lane.buffer[..lane.length]).collect();
             hashes.update(&chunks);
         }
-        for (lane, digest) in lanes.iter_mut().zip(hashes.finish()) {
+        let zeros: Vec<u32> = lanes.iter().map(|lane| layout.zeros_behind(lane.piece)).collect();
+        for (lane, digest) in lanes.iter_mut().zip(hashes.finish(&zeros)) {
             lane.verdict.get_or_insert_with(|| self.verdict(lane.piece, &digest, reader));
         }
         true
     }
 
     /// What is wrong was never written if it is all zeros, whoever set the room aside, or has a hole.
-    fn verdict(&self, piece: PieceIndex, digest: &Sha1, reader: &mut PieceReader<'_>) -> PieceResult {
-        if *digest == self.metainfo.piece_hash(piece) {
+    fn verdict(&self, piece: PieceIndex, digest: &PieceDigest, reader: &mut PieceReader<'_>) -> PieceResult {
+        if digest.is_of(self.metainfo, piece) {
             PieceResult::Ok
-        } else if *digest == self.digest_of_zeros(piece) || reader.has_hole(&self.metainfo.layout, piece) {
+        } else if *digest == self.zeros.digest(self.metainfo, piece)
+            || reader.has_hole(&self.metainfo.layout, piece)
+        {
             PieceResult::Missing
         } else {
             PieceResult::Corrupt
@@ -301,18 +306,8 @@ impl CheckShared<'_> {
 
     /// A piece that lies in a hole reads as zeros: either that is what it is, or it was never written.
     fn verdict_on_zeros(&self, piece: PieceIndex) -> PieceResult {
-        let is_right = self.digest_of_zeros(piece) == self.metainfo.piece_hash(piece);
+        let is_right = self.zeros.digest(self.metainfo, piece).is_of(self.metainfo, piece);
         if is_right { PieceResult::Ok } else { PieceResult::Missing }
-    }
-
-    /// What a piece's hash would be if it were all zeros.
-    fn digest_of_zeros(&self, piece: PieceIndex) -> Sha1 {
-        let layout = &self.metainfo.layout;
-        let size = layout.piece_size(piece);
-        match size == layout.piece_length() {
-            true => *self.zeros.get_or_init(|| sha1_of_zeros(size)),
-            false => sha1_of_zeros(size),
-        }
     }
 
     fn tell(&self, lanes: &[CheckLane<'_>]) {
@@ -372,13 +367,7 @@ impl CheckShared<'_> {
     }
 }
 
-/// SHA-1 of `length` zero bytes.
-fn sha1_of_zeros(length: u32) -> Sha1 {
-    const ZEROS: [u8; 16 << 10] = [0; 16 << 10];
-    let mut segments = vec![&ZEROS[..]; length as usize / ZEROS.len()];
-    segments.push(&ZEROS[..length as usize % ZEROS.len()]);
-    sha1_many(&[&segments])[0]
-}
-
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod v2_tests;

@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use crate::event::{Direction, Kind, Severity, State, WantedEvents};
 use crate::fetch::{Fetch, FetchInput, FetchOutput, MetadataServer, Ticket};
 use crate::finder::{DialEnd, Finder, FinderOutput, Need, Parting};
+use crate::hash::Sha256;
 use crate::ids::PeerKey;
+use crate::proofs::{HashFetch, HashFetchInput};
 use crate::swarm::{Hello, Input, KEEP_ALIVE, Occupant, SILENCE, first_stays};
 use crate::wire::extended::{self, ExtensionHandshake, Offer, PeerExtensions, UT_METADATA, UT_PEX};
 use crate::wire::{Message, PeerId, Reserved};
@@ -54,6 +56,8 @@ pub(crate) enum LobbyOutput {
     Close(PeerKey, String),
     /// These may be the metadata: see whether their hash is right, and tell it by [`Lobby::on_verified`].
     Verify(Ticket, Arc<[u8]>),
+    /// The piece layers that were asked for are there: roots, and the hashes below each.
+    Layers(Vec<(Sha256, Vec<Sha256>)>),
     /// Tell whoever wants to know.
     Event(Kind),
 }
@@ -91,6 +95,8 @@ pub(crate) struct Lobby {
     finder: Finder,
     /// `None` once the metadata are there.
     fetch: Option<Fetch>,
+    /// Asks for piece layers (BEP 52), once it is known that some are missing.
+    hash_fetch: Option<HashFetch>,
     /// Says to those who ask us for metadata that we have none, until we do.
     server: MetadataServer,
     waiting: BTreeMap<PeerKey, Waiting>,
@@ -111,6 +117,7 @@ impl Lobby {
             state: State::Stopped,
             finder,
             fetch: Some(Fetch::new()),
+            hash_fetch: None,
             server: MetadataServer::new(None),
             waiting: BTreeMap::new(),
             said: 0,
@@ -147,9 +154,23 @@ impl Lobby {
         self.waiting.len()
     }
 
-    /// Bytes of the metadata that are here, and of how many, once a peer has said so.
+    /// Bytes of the metadata, or of the piece layers, that are here, and of how many, once a peer has said so.
     pub(crate) fn progress(&self) -> (u64, Option<u64>) {
-        self.fetch.as_ref().map_or((0, None), Fetch::progress)
+        match &self.hash_fetch {
+            Some(hashes) => (hashes.progress().0, Some(hashes.progress().1)),
+            None => self.fetch.as_ref().map_or((0, None), Fetch::progress),
+        }
+    }
+
+    /// The metadata are known, and peers are asked for the piece layers that are missing. Whoever asks for metadata gets them.
+    pub(crate) fn ask_for_hashes(&mut self, now: Instant, mut hashes: HashFetch, metadata: Arc<[u8]>) {
+        self.fetch = None;
+        self.server.set(metadata);
+        for (&peer, _) in self.waiting.iter().filter(|(_, waiting)| waiting.hello.reserved.has(Reserved::V2))
+        {
+            hashes.handle(now, HashFetchInput::Joined(peer));
+        }
+        self.hash_fetch = Some(hashes);
     }
 
     /// What the place of each connection is worth.
@@ -165,8 +186,11 @@ impl Lobby {
         })
     }
 
-    /// Whether it is the metadata that are wanted, and this peer will hardly give any.
+    /// Whether it is the metadata or piece layers that are wanted, and this peer will hardly give any.
     fn is_hopeless(&self, peer: PeerKey) -> bool {
+        if let Some(hashes) = &self.hash_fetch {
+            return hashes.is_hopeless(peer);
+        }
         self.fetch.as_ref().is_some_and(|fetch| fetch.is_hopeless(peer))
     }
 
@@ -240,6 +264,9 @@ impl Lobby {
                 unruly: false,
             },
         );
+        if let Some(hashes) = self.hash_fetch.as_mut().filter(|_| reserved.has(Reserved::V2)) {
+            hashes.handle(now, HashFetchInput::Joined(peer));
+        }
         if reserved.has(Reserved::FAST) {
             self.send(now, peer, Message::HaveNone);
         }
@@ -299,6 +326,9 @@ impl Lobby {
         self.said -= waiting.said.size();
         self.server.gone(peer);
         self.tell_fetch(now, FetchInput::Gone(peer));
+        if let Some(hashes) = &mut self.hash_fetch {
+            hashes.handle(now, HashFetchInput::Gone(peer));
+        }
         let how = match waiting.unruly {
             true => Parting::Unruly,
             false if waiting.extensions.id_of(UT_METADATA).is_some() => Parting::Useful,
@@ -389,6 +419,10 @@ impl Lobby {
             let Some(output) = self.fetch.as_mut().and_then(|fetch| fetch.poll(now)) else { break };
             self.on_fetch(now, output);
         }
+        while self.outputs.is_empty() && self.state == State::Started {
+            let Some(output) = self.hash_fetch.as_mut().and_then(|hashes| hashes.poll(now)) else { break };
+            self.on_hash_fetch(now, output);
+        }
         while self.outputs.is_empty()
             && let Some((peer, message)) = self.finder.poll_exchange(now)
         {
@@ -426,10 +460,11 @@ impl Lobby {
 
     /// When to call the two `poll`s though nothing happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let fetch = self.fetch.as_ref().filter(|_| self.state == State::Started);
+        let is_started = self.state == State::Started;
         let patrol = (!self.waiting.is_empty()).then_some(self.next_patrol);
-        let fetch = fetch.and_then(Fetch::deadline);
-        [patrol, fetch, self.finder.deadline(self.need())].into_iter().flatten().min()
+        let fetch = self.fetch.as_ref().filter(|_| is_started).and_then(Fetch::deadline);
+        let hashes = self.hash_fetch.as_ref().filter(|_| is_started).and_then(HashFetch::deadline);
+        [patrol, fetch, hashes, self.finder.deadline(self.need())].into_iter().flatten().min()
     }
 
     /// How many more peers would help.

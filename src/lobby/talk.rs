@@ -7,6 +7,7 @@ use super::{Lobby, LobbyOutput, MAX_SAID};
 use crate::event::{Direction, Kind};
 use crate::fetch::{FetchInput, FetchOutput, PeerMetadata};
 use crate::ids::PeerKey;
+use crate::proofs::{HashFetchInput, HashFetchOutput};
 use crate::wire::extended::{Extended, ExtensionHandshake, MetadataMessage, UT_METADATA, UT_PEX};
 use crate::wire::{Message, Reserved};
 
@@ -15,6 +16,7 @@ impl Lobby {
         let Some(waiting) = self.waiting.get_mut(&peer) else { return };
         waiting.last_received = now;
         let refuses = waiting.hello.reserved.has(Reserved::FAST);
+        let speaks_v2 = waiting.hello.reserved.has(Reserved::V2);
         match message {
             Message::Extended { id, payload } if waiting.hello.reserved.has(Reserved::EXTENSION) => {
                 self.on_extended(now, peer, id, payload);
@@ -22,6 +24,17 @@ impl Lobby {
             Message::Extended { .. } => {}
             // We have nothing.
             Message::Request(block) if refuses => self.send(now, peer, Message::Reject(block)),
+            // No layer is here.
+            Message::HashRequest(range) if speaks_v2 => self.send(now, peer, Message::HashReject(range)),
+            Message::Hashes(range, hashes) if speaks_v2 => {
+                self.tell_hash_fetch(now, HashFetchInput::Hashes(peer, *range, hashes));
+            }
+            Message::HashReject(range) if speaks_v2 => {
+                self.tell_hash_fetch(now, HashFetchInput::Reject(peer, *range));
+            }
+            Message::HashRequest(_) | Message::Hashes(..) | Message::HashReject(_) => {
+                self.close_unruly(now, peer, "speaks of hashes without version 2");
+            }
             message => self.keep(now, peer, message),
         }
     }
@@ -91,6 +104,22 @@ impl Lobby {
     pub(super) fn tell_fetch(&mut self, now: Instant, input: FetchInput) {
         if let Some(fetch) = &mut self.fetch {
             fetch.handle(now, input);
+        }
+    }
+
+    fn tell_hash_fetch(&mut self, now: Instant, input: HashFetchInput) {
+        if let Some(hashes) = &mut self.hash_fetch {
+            hashes.handle(now, input);
+        }
+    }
+
+    pub(super) fn on_hash_fetch(&mut self, now: Instant, output: HashFetchOutput) {
+        match output {
+            HashFetchOutput::Request(peer, range) => {
+                self.send(now, peer, Message::HashRequest(Box::new(range)))
+            }
+            HashFetchOutput::Close { peer, why } => self.close_unruly(now, peer, why),
+            HashFetchOutput::Done(layers) => self.outputs.push_back(LobbyOutput::Layers(layers)),
         }
     }
 

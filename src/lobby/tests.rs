@@ -5,6 +5,9 @@ use crate::bitfield::Bitfield;
 use crate::finder::announce::{Answer, Token};
 use crate::finder::{Origin, Rules};
 use crate::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
+use crate::metainfo::Metainfo;
+use crate::metainfo::samples::Sample;
+use crate::proofs::HashServer;
 use crate::swarm::{Output, Swarm, SwarmConfig};
 use crate::transfer::Transfer;
 use crate::wire::extended::{LT_DONTHAVE, MetadataMessage, PexFlags, PexMessage, encode_dont_have};
@@ -30,6 +33,7 @@ struct House {
     sent: Vec<(PeerKey, Message)>,
     closed: Vec<(PeerKey, String)>,
     verify: Vec<(Ticket, Arc<[u8]>)>,
+    layers: Vec<Vec<(Sha256, Vec<Sha256>)>>,
     events: Vec<Kind>,
     dials: Vec<SocketAddr>,
     announces: Vec<Option<&'static str>>,
@@ -86,6 +90,7 @@ impl House {
             sent: Vec::new(),
             closed: Vec::new(),
             verify: Vec::new(),
+            layers: Vec::new(),
             events: Vec::new(),
             dials: Vec::new(),
             announces: Vec::new(),
@@ -108,6 +113,7 @@ impl House {
                 LobbyOutput::Send(peer, message) => self.sent.push((peer, message)),
                 LobbyOutput::Close(peer, reason) => self.closed.push((peer, reason)),
                 LobbyOutput::Verify(ticket, bytes) => self.verify.push((ticket, bytes)),
+                LobbyOutput::Layers(layers) => self.layers.push(layers),
                 LobbyOutput::Event(kind) => self.events.push(kind),
             }
         }
@@ -726,4 +732,45 @@ fn what_a_guest_has_lost_and_that_it_wants_nothing_count_in_the_swarm() {
     let (_, outputs) = transfer_of(&mut house, [0, 1, 2, 3], &[7; 20]);
     let closed = |output: &Output| matches!(output, Output::Close(peer, reason) if *peer == taker && reason == "both complete");
     assert!(outputs.iter().any(closed), "{outputs:?}");
+}
+
+#[test]
+fn piece_layers_are_asked_of_those_who_speak_version_2_and_of_them_alone() {
+    let sample = Sample { piece_length: 16384, ..Sample::new(&[("a", 50_000)], false) };
+    let whole = Metainfo::parse(&sample.torrent()).unwrap();
+    let bare = Metainfo::parse(&Sample { layers: false, ..sample }.torrent()).unwrap();
+    let (known, missing) = (whole.piece_hashes.layers().unwrap(), bare.piece_hashes.layers().unwrap());
+    let mut house = House::new();
+    let v2 = ALL_BITS.with(Reserved::FAST).with(Reserved::V2);
+    let liar = house.connect_as(Direction::Out, v2);
+    let plain = house.connect();
+    house.now += Duration::from_millis(1);
+    house.lobby.ask_for_hashes(house.now, HashFetch::new(missing, &bare.layout), bare.info_bytes.clone());
+    house.drain();
+    let honest = house.connect_as(Direction::Out, v2);
+    assert_eq!(house.lobby.progress(), (0, Some(4 * 32)));
+    let asked = |house: &mut House, peer| {
+        let ranges = house.said_to(peer).into_iter().filter_map(|message| match message {
+            Message::HashRequest(range) => Some(range),
+            _ => None,
+        });
+        ranges.collect::<Vec<_>>()
+    };
+    let [range] = &asked(&mut house, liar)[..] else { panic!("the first is asked") };
+    assert_eq!(asked(&mut house, honest), [], "all that is missing has been asked for");
+    // What is asked of us meanwhile is refused.
+    house.say(honest, Message::HashRequest(range.clone()));
+    assert_eq!(house.said_to(honest), [Message::HashReject(range.clone())]);
+    house.say(liar, Message::Hashes(range.clone(), vec![Sha256([7; 32]); 4]));
+    assert!(house.is_closed(liar) && house.layers.is_empty());
+    let [range] = &asked(&mut house, honest)[..] else { panic!("then the second is asked") };
+    house.say(plain, Message::Hashes(range.clone(), Vec::new()));
+    assert!(house.is_closed(plain), "it does not speak version 2");
+    let mut server = HashServer::new(known.clone(), &whole.layout);
+    let answer = server.on_request(house.now, honest, range.clone()).unwrap();
+    house.say(honest, answer);
+    let file = crate::layout::FileIndex(0);
+    let expected = (known.root(file).unwrap(), known.layer(file).unwrap().to_vec());
+    assert_eq!(house.layers, [[expected]]);
+    assert!(!house.is_closed(honest));
 }

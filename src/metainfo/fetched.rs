@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{InfoHashes, Metainfo, MetainfoError};
+use super::{InfoHashes, Metainfo, MetainfoError, PieceHashes};
 use crate::bencode;
 use crate::layout::Layout;
 
@@ -21,7 +21,7 @@ impl Metainfo {
             info_hash,
             name,
             layout: Arc::new(Layout::new(SHORTEST_PIECE, []).expect("nothing fits everywhere")),
-            piece_hashes: Arc::new([]),
+            piece_hashes: PieceHashes::V1(Arc::new([])),
             files: Vec::new(),
             private: false,
             trackers,
@@ -79,6 +79,10 @@ impl Metainfo {
                 text(bytes, host);
                 bytes.extend(format!("i{port}ee").bytes());
             });
+        }
+        if let Some(layers) = self.piece_hashes.layers() {
+            text(&mut bytes, "piece layers");
+            layers.encode(&mut bytes);
         }
         if !self.url_list.is_empty() {
             text(&mut bytes, "url-list");

@@ -1,16 +1,17 @@
-//! The `info` dictionary (BEP 3, 27, 47): what is shared. Everything here is needed to tell good
+//! The `info` dictionary (BEP 3, 27, 47, 52): what is shared. Everything here is needed to tell good
 //! data from bad, so what is wrong is refused; only names are mended (see `path`).
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::error::{MetainfoError, dict, length, list, string};
+use super::error::{MetainfoError, dict, integer, length, list, string};
 use super::notes::{ParseNotes, quote};
 use super::path::{MAX_FOLDERS, Mapper, TooManyFolders};
+use super::tree::{self, ListedFiles, Tree};
 use super::{File, MAX_FILES, MAX_PIECE_LENGTH, MAX_PIECES, pick};
 use crate::bencode::{Dict, List, Value};
-use crate::hash::Sha1;
-use crate::layout::Layout;
+use crate::hash::{Sha1, Sha256};
+use crate::layout::{BLOCK_LENGTH, Layout};
 
 /// Components of one path that are looked at; disks take far fewer.
 const MAX_COMPONENTS: usize = 1000;
@@ -23,26 +24,34 @@ const MAX_NAME_SHOWN: usize = 1024;
 pub(super) struct Info {
     pub(super) name: String,
     pub(super) layout: Arc<Layout>,
-    pub(super) piece_hashes: Arc<[Sha1]>,
+    pub(super) hashes: Hashes,
     pub(super) files: Vec<File>,
     pub(super) private: bool,
 }
 
-/// A file as the torrent has it.
+/// The hashes in the `info` dictionary: of pieces in version 1, of files in version 2 (`None` of an empty one).
 #[derive(Debug)]
-struct FileEntry<'a> {
-    length: u64,
+pub(super) enum Hashes {
+    V1(Arc<[Sha1]>),
+    V2(Vec<Option<Sha256>>),
+    Hybrid(Arc<[Sha1]>, Vec<Option<Sha256>>),
+}
+
+/// A file as the list of version 1 has it.
+#[derive(Debug)]
+pub(super) struct FileEntry<'a> {
+    pub(super) length: u64,
     path: List<'a>,
-    attr: Attr,
+    pub(super) attr: Attr,
     symlink: List<'a>,
 }
 
 /// BEP 47 `attr`; `h` (hidden) means nothing here, and unknown letters are to be ignored.
 #[derive(Clone, Copy, Default, Debug)]
-struct Attr {
-    pad: bool,
-    executable: bool,
-    symlink: bool,
+pub(super) struct Attr {
+    pub(super) pad: bool,
+    pub(super) executable: bool,
+    pub(super) symlink: bool,
 }
 
 /// Reads `info`. Errors name keys below `info`.
@@ -62,15 +71,39 @@ pub(super) fn parse(info: Value<'_>, notes: &mut ParseNotes) -> Result<Info, Met
             b"meta version",
         ],
     );
-    if pieces.is_none() && (file_tree.is_some() || meta_version.is_some()) {
-        return Err(MetainfoError::at(
-            "info",
-            "a v2-only torrent (BEP 52), which btget cannot read; get the hybrid or v1 torrent",
-        ));
-    }
     let below = |error: MetainfoError| error.inside(|| "info".to_owned());
+    // BEP 52: before anything else is looked at.
+    let has_tree = has_tree(meta_version, file_tree, pieces.is_some()).map_err(below)?;
     let name = self::name(name, name_utf8).map_err(below)?;
-    let piece_length = self::piece_length(piece_length).map_err(below)?;
+    let piece_length = self::piece_length(piece_length, has_tree).map_err(below)?;
+    let private = private.is_some_and(|private| private.as_int() != Some(0));
+    if has_tree {
+        let listed = match (pieces, length, files) {
+            (None, ..) => ListedFiles::None,
+            (Some(_), Some(_), Some(_)) => {
+                return Err(MetainfoError::at("info", "both length and files: a contradiction"));
+            }
+            (Some(_), None, None) => return Err(MetainfoError::at("info", "neither length nor files")),
+            (Some(_), Some(length), None) => ListedFiles::One(self::length("info.length", length)?),
+            (Some(_), None, Some(files)) => ListedFiles::Several(files),
+        };
+        let hashes = pieces.map(|pieces| piece_hashes(Some(pieces))).transpose().map_err(below)?;
+        let tree = file_tree.ok_or_else(|| MetainfoError::missing("file tree")).map_err(below)?;
+        let Tree { files, roots, layout } =
+            tree::parse(tree, listed, name, piece_length, notes).map_err(below)?;
+        if layout.num_pieces() as usize > MAX_PIECES {
+            let problem = format!("{} pieces; up to {MAX_PIECES} can be handled", layout.num_pieces());
+            return Err(MetainfoError::at("info.file tree", problem));
+        }
+        let hashes = match hashes {
+            None => Hashes::V2(roots),
+            Some(hashes) => {
+                check_count(&layout, hashes.len()).map_err(below)?;
+                Hashes::Hybrid(hashes, roots)
+            }
+        };
+        return Ok(Info { name: shown_name(name), layout: Arc::new(layout), hashes, files, private });
+    }
     let hashes = piece_hashes(pieces).map_err(below)?;
     let mut mapper = Mapper::new(name, notes);
     let files = match (length, files) {
@@ -88,13 +121,36 @@ pub(super) fn parse(info: Value<'_>, notes: &mut ParseNotes) -> Result<Info, Met
         (None, Some(files)) => self::files(files, &mut mapper, notes).map_err(below)?,
     };
     let layout = lay_out(piece_length, &files, hashes.len()).map_err(below)?;
-    Ok(Info {
-        name: String::from_utf8_lossy(&name[..name.len().min(MAX_NAME_SHOWN)]).into_owned(),
-        layout: Arc::new(layout),
-        piece_hashes: hashes,
-        files,
-        private: private.is_some_and(|private| private.as_int() != Some(0)),
-    })
+    Ok(Info { name: shown_name(name), layout: Arc::new(layout), hashes: Hashes::V1(hashes), files, private })
+}
+
+fn shown_name(name: &[u8]) -> String {
+    String::from_utf8_lossy(&name[..name.len().min(MAX_NAME_SHOWN)]).into_owned()
+}
+
+/// Whether the torrent is of version 2, be it of version 1 as well. Numbers that are not assigned say nothing in a
+/// torrent that can be read as version 1.
+fn has_tree(
+    version: Option<Value<'_>>,
+    tree: Option<Value<'_>>,
+    has_pieces: bool,
+) -> Result<bool, MetainfoError> {
+    const KEY: &str = "meta version";
+    let Some(version) = version else {
+        return match tree.is_some() && !has_pieces {
+            true => Err(MetainfoError::missing(KEY)),
+            false => Ok(false),
+        };
+    };
+    match integer(KEY, version)? {
+        2 => Ok(true),
+        newer @ 3.. => Err(MetainfoError::at(
+            KEY,
+            format!("{newer}; torrents of version 1 and 2 can be read; get one of these, or a newer btget"),
+        )),
+        _ if has_pieces => Ok(false),
+        unassigned => Err(MetainfoError::at(KEY, format!("{unassigned}, should be 2"))),
+    }
 }
 
 /// The name; `name.utf-8`, where it is what it says, over a `name` in some older encoding.
@@ -108,11 +164,16 @@ pub(super) fn name<'a>(
     }
 }
 
-fn piece_length(value: Option<Value<'_>>) -> Result<u32, MetainfoError> {
+/// In version 2 a power of two that is a block at least (BEP 52).
+fn piece_length(value: Option<Value<'_>>, has_tree: bool) -> Result<u32, MetainfoError> {
     const KEY: &str = "piece length";
     let value = length(KEY, value.ok_or_else(|| MetainfoError::missing(KEY))?)?;
     match u32::try_from(value) {
         Ok(0) => Err(MetainfoError::at(KEY, "0")),
+        Ok(length) if has_tree && (length < BLOCK_LENGTH || !length.is_power_of_two()) => {
+            let problem = format!("{length}; in version 2 it is a power of two, and {BLOCK_LENGTH} at least");
+            Err(MetainfoError::at(KEY, problem))
+        }
         Ok(length) if length <= MAX_PIECE_LENGTH => Ok(length),
         _ => Err(MetainfoError::at(KEY, format!("{value} bytes; up to {MAX_PIECE_LENGTH} can be handled"))),
     }
@@ -134,10 +195,16 @@ fn piece_hashes(pieces: Option<Value<'_>>) -> Result<Arc<[Sha1]>, MetainfoError>
 fn lay_out(piece_length: u32, files: &[File], hashes: usize) -> Result<Layout, MetainfoError> {
     let layout = Layout::new(piece_length, files.iter().map(|file| (file.length, file.pad)))
         .ok_or_else(|| MetainfoError::at("files", "their sizes are too large to be true"))?;
-    if layout.num_pieces() as usize == hashes {
-        return Ok(layout);
+    check_count(&layout, hashes)?;
+    Ok(layout)
+}
+
+/// Whether there is a hash for each piece.
+fn check_count(layout: &Layout, hashes: usize) -> Result<(), MetainfoError> {
+    let (total, piece_length, need) = (layout.end(), layout.piece_length(), layout.num_pieces());
+    if need as usize == hashes {
+        return Ok(());
     }
-    let (total, need) = (layout.total(), layout.num_pieces());
     let problem = format!(
         "{hashes} hashes, but {total} bytes in pieces of {piece_length} bytes need {need}: a contradiction"
     );
@@ -188,7 +255,10 @@ fn files<'a>(
 }
 
 /// One item of the list of files, and the components of its path.
-fn entry<'a>(file: Dict<'a>, components: &mut Vec<&'a [u8]>) -> Result<FileEntry<'a>, MetainfoError> {
+pub(super) fn entry<'a>(
+    file: Dict<'a>,
+    components: &mut Vec<&'a [u8]>,
+) -> Result<FileEntry<'a>, MetainfoError> {
     let [length, path, path_utf8, attr, symlink] =
         pick(file, [b"length", b"path", b"path.utf-8", b"attr", b"symlink path"]);
     let attr = self::attr(attr);
@@ -219,7 +289,7 @@ pub(super) fn path_value<'a>(path: Option<Value<'a>>, path_utf8: Option<Value<'a
     path_utf8.filter(|path| path.as_list().is_some_and(is_utf8)).or(path)
 }
 
-fn attr(value: Option<Value<'_>>) -> Attr {
+pub(super) fn attr(value: Option<Value<'_>>) -> Attr {
     let letters = value.and_then(|value| value.as_bytes()).unwrap_or_default();
     let has = |letter: u8| letters.contains(&letter);
     Attr { pad: has(b'p'), executable: has(b'x'), symlink: has(b'l') }
@@ -227,7 +297,12 @@ fn attr(value: Option<Value<'_>>) -> Attr {
 
 /// Sets the target of each symbolic link that leads to a file or folder of this torrent. The rest
 /// are left out, with a note: what they point at was not named by these rules and is not ours.
-fn link(files: &mut [File], links: &[(usize, List<'_>)], mapper: &mut Mapper<'_>, notes: &mut ParseNotes) {
+pub(super) fn link(
+    files: &mut [File],
+    links: &[(usize, List<'_>)],
+    mapper: &mut Mapper<'_>,
+    notes: &mut ParseNotes,
+) {
     if links.is_empty() {
         return;
     }

@@ -15,7 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use super::announce::{MAX_TRACKERS, MAX_URLS, is_host, tracker_url, web_seed_url};
 use super::notes::{ParseNotes, quote};
 use super::{MAX_FILES, Metainfo};
-use crate::hash::{Sha1, read_hex};
+use crate::hash::{Sha1, Sha256, read_hex};
 use crate::ids::InfoHashes;
 use crate::text::without_credentials;
 
@@ -29,7 +29,7 @@ const MAX_MAGNET_PEERS: usize = 100;
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~');
 
 /// What `xt` must be; for people.
-const XT_ALLOWED: &str = "give xt=urn:btih: and 40 hexadecimal digits or 32 characters of base32 (A-Z, 2-7)";
+const XT_ALLOWED: &str = "give xt=urn:btih: and 40 hexadecimal digits or 32 characters of base32 (A-Z, 2-7), or xt=urn:btmh:1220 and 64 hexadecimal digits";
 
 /// What `so` must be; for people.
 const SO_ALLOWED: &str = "give files counted from 0, and ranges of them, e.g. so=0,2,4-8";
@@ -209,7 +209,7 @@ impl Magnet {
                 _ => {}
             }
         }
-        kept.info_hash = InfoHashes::V1(torrent(&topics)?);
+        kept.info_hash = torrent(&topics)?;
         kept.select_only = (!ranges.is_empty()).then(|| merged(ranges));
         lists.move_into(&mut kept);
         Ok(kept)
@@ -351,33 +351,30 @@ fn decoded(value: &str) -> String {
 /// What one `xt` says.
 enum Topic {
     V1(Sha1),
-    V2,
+    V2(Sha256),
 }
 
-/// The one torrent of version 1 that the `xt` name.
-fn torrent(topics: &[String]) -> Result<Sha1, MagnetError> {
-    let mut found: Option<Sha1> = None;
-    let mut of_version_2 = false;
-    let mut problem = None;
+/// The one torrent that the `xt` name, by its hash of either version or of both.
+fn torrent(topics: &[String]) -> Result<InfoHashes, MagnetError> {
+    let (mut v1, mut v2, mut problem) = (None, None, None);
+    let two = || MagnetError::at("xt", "names two different torrents; give one link for each");
     for topic in topics {
         match read_topic(topic) {
-            Ok(Topic::V1(hash)) if found.is_some_and(|known| known != hash) => {
-                return Err(MagnetError::at("xt", "names two different torrents; give one link for each"));
-            }
-            Ok(Topic::V1(hash)) => found = Some(hash),
-            Ok(Topic::V2) => of_version_2 = true,
+            Ok(Topic::V1(hash)) if v1.is_some_and(|known| known != hash) => return Err(two()),
+            Ok(Topic::V2(hash)) if v2.is_some_and(|known| known != hash) => return Err(two()),
+            Ok(Topic::V1(hash)) => v1 = Some(hash),
+            Ok(Topic::V2(hash)) => v2 = Some(hash),
             Err(error) => problem = problem.or(Some(error)),
         }
     }
-    let fallback = || match (of_version_2, problem) {
-        (true, _) => MagnetError::at(
-            "xt",
-            "names a torrent of version 2 alone (urn:btmh:), which is not supported yet; one that has urn:btih: too is",
-        ),
-        (false, Some(problem)) => MagnetError::at("xt", problem),
-        (false, None) => MagnetError::at("xt", format!("missing; {XT_ALLOWED}")),
-    };
-    found.ok_or_else(fallback)
+    match (v1, v2) {
+        (Some(v1), Some(v2)) => Ok(InfoHashes::Hybrid(v1, v2)),
+        (Some(v1), None) => Ok(InfoHashes::V1(v1)),
+        (None, Some(v2)) => Ok(InfoHashes::V2(v2)),
+        (None, None) => {
+            Err(MagnetError::at("xt", problem.unwrap_or_else(|| format!("missing; {XT_ALLOWED}"))))
+        }
+    }
 }
 
 /// Reads `urn:btih:..` or `urn:btmh:..`; the error is for people.
@@ -397,8 +394,9 @@ fn read_topic(topic: &str) -> Result<Topic, String> {
         "btmh" => {
             // A multihash: 0x12 is SHA-256, 0x20 its length.
             let digits = hash.strip_prefix("1220");
-            let read = digits.and_then(|digits| read_hex(digits, &mut [0; 32]));
-            read.map_or_else(|| refused("has no valid SHA-256 multihash"), |()| Ok(Topic::V2))
+            let mut v2 = Sha256::ZERO;
+            let read = digits.and_then(|digits| read_hex(digits, &mut v2.0));
+            read.map_or_else(|| refused("has no valid SHA-256 multihash"), |()| Ok(Topic::V2(v2)))
         }
         _ => refused("is no BitTorrent info hash"),
     }
@@ -491,7 +489,6 @@ mod tests {
             format!("magnet:?xt.1=urn:btih:{HEX}"),
             format!("magnet:?xt.1=urn:sha1:{BASE32}&xt.2=urn:btih:{HEX}"),
             format!("magnet:?xt=urn:btih:abc&xt=urn:btih:{HEX}&xt=urn:btih:{BASE32}"),
-            format!("magnet:?xt=urn:btmh:1220{}&xt=urn:btih:{HEX}", "ab".repeat(32)),
             format!("magnet:?&&x&=&=y&unknown=%zz&xt=urn:btih:{HEX}&"),
         ] {
             let magnet = Magnet::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -523,8 +520,34 @@ mod tests {
         }
         let two = format!("magnet:?xt=urn:btih:{HEX}&xt.1=urn:btih:{}", "00".repeat(20));
         assert_eq!(refusal(&two), "xt: names two different torrents; give one link for each");
-        let v2 = format!("magnet:?xt=urn:btmh:1220{}", "ab".repeat(32));
-        assert!(refusal(&v2).contains("version 2 alone (urn:btmh:), which is not supported yet"));
+        let two = format!("magnet:?xt=urn:btmh:1220{}&xt=urn:btmh:1220{}", "ab".repeat(32), "cd".repeat(32));
+        assert_eq!(refusal(&two), "xt: names two different torrents; give one link for each");
+    }
+
+    #[test]
+    fn a_link_names_a_torrent_by_its_hash_of_version_2_or_by_both() {
+        let (v1, v2) = (Sha1([0xcd; 20]), Sha256([0xab; 32]));
+        let of_v2 = format!("xt=urn:btmh:1220{}", "ab".repeat(32));
+        let of_v1 = format!("xt=urn:btih:{}", "cd".repeat(20));
+        for (text, expected) in [
+            (of_v2.clone(), InfoHashes::V2(v2)),
+            (of_v2.replace("ab", "AB").replace("btmh", "BTMH"), InfoHashes::V2(v2)),
+            (format!("xt=urn:btih:abc&{of_v2}"), InfoHashes::V2(v2)),
+            (format!("{of_v2}&{of_v1}"), InfoHashes::Hybrid(v1, v2)),
+            (format!("{of_v1}&xt.2={}&{of_v1}", &of_v2[3..]), InfoHashes::Hybrid(v1, v2)),
+        ] {
+            let magnet = Magnet::parse(&format!("magnet:?{text}")).unwrap();
+            assert_eq!(magnet.info_hash, expected, "{text}");
+            assert_eq!(Magnet::parse(&magnet.to_uri()).unwrap().info_hash, expected);
+        }
+        for wrong in [
+            "1220ab",
+            &"ab".repeat(34),
+            &format!("1114{}", "ab".repeat(20)),
+            &format!("1220{}", "xy".repeat(32)),
+        ] {
+            assert!(refusal(&format!("magnet:?xt=urn:btmh:{wrong}")).contains("no valid SHA-256 multihash"));
+        }
     }
 
     #[test]
@@ -654,9 +677,9 @@ mod tests {
             torrent.info_hash
         );
         assert_eq!(Magnet::from(&torrent).to_uri(), expected);
-        let v2 = InfoHashes::Hybrid(Sha1([1; 20]), Sha256([2; 32]));
-        let hybrid = Magnet::new(v2).to_uri();
-        assert_eq!(Magnet::parse(&hybrid).unwrap().info_hash, InfoHashes::V1(Sha1([1; 20])));
+        let both = InfoHashes::Hybrid(Sha1([1; 20]), Sha256([2; 32]));
+        let hybrid = Magnet::new(both).to_uri();
+        assert_eq!(Magnet::parse(&hybrid).unwrap().info_hash, both);
         assert!(hybrid.contains("&xt=urn:btmh:12200202"));
     }
 

@@ -1,4 +1,4 @@
-//! What a .torrent file says (BEP 3, 12, 27, 47), or a magnet link (BEP 9, 53), parsed and checked.
+//! What a .torrent file says (BEP 3, 12, 27, 47, 52), or a magnet link (BEP 9, 53), parsed and checked.
 //!
 //! Owns the way from foreign bytes to a [`Metainfo`] that the rest may trust, and back for torrents
 //! of our own (`create`). Never touches a file system, and never prints: what people should know
@@ -11,21 +11,30 @@ pub mod draft;
 mod error;
 mod fetched;
 mod info;
+mod layers;
 mod magnet;
 mod names;
 mod notes;
 mod path;
 #[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
 mod tests;
+mod tree;
+#[cfg(test)]
+mod v2_tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use announce::{tracker_url, web_seed_url};
 pub use error::MetainfoError;
+pub(crate) use layers::PieceHash;
+pub use layers::{PieceHashes, PieceLayers};
 pub use magnet::{InvalidPeerAddress, MAX_MAGNET_LENGTH, Magnet, MagnetError, PeerAddress, is_magnet};
 pub use names::RawNames;
 // What the types of this room are made of.
+use crate::hash::sha256;
 pub use crate::hash::{Sha1, Sha256, sha1};
 pub use crate::ids::{InfoHashes, WireHash};
 pub use crate::layout::{Block, Extent, FileIndex, Layout, PieceIndex, Span};
@@ -75,8 +84,8 @@ pub struct Metainfo {
     pub name: String,
     /// Sizes and places; `layout.files()` and `files` have the same order and length.
     pub layout: Arc<Layout>,
-    /// SHA-1 of each piece.
-    pub piece_hashes: Arc<[Sha1]>,
+    /// What each piece must hash to.
+    pub piece_hashes: PieceHashes,
     /// The files, in order.
     pub files: Vec<File>,
     /// BEP 27: use the torrent's own trackers alone.
@@ -104,7 +113,7 @@ pub struct Metainfo {
 impl Metainfo {
     /// Reads a .torrent.
     ///
-    /// Refuses what is not one whole, consistent v1 torrent within the bounds above; the error says
+    /// Refuses what is not one whole, consistent torrent of version 1, 2 or both within the bounds above; the error says
     /// which key is wrong and why. Mends names, leaves out unusable trackers and links, and says so in
     /// `notes`. Takes time and memory in proportion to `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<Metainfo, MetainfoError> {
@@ -127,6 +136,7 @@ impl Metainfo {
             comment_utf8,
             created_by,
             creation_date,
+            piece_layers,
         ] = pick(
             top,
             [
@@ -140,6 +150,7 @@ impl Metainfo {
                 b"comment.utf-8",
                 b"created by",
                 b"creation date",
+                b"piece layers",
             ],
         );
         let info = info.ok_or_else(|| MetainfoError::missing("info"))?;
@@ -150,11 +161,24 @@ impl Metainfo {
             notes.add(|| format!("{} {bytes} behind the end of the torrent; ignored", behind.len()));
         }
         let parsed = info::parse(info, &mut notes)?;
+        let (v1, v2) = (|| sha1(info.span()), || sha256(info.span()));
+        let layers = |roots| {
+            let mut layers = PieceLayers::new(roots, &parsed.layout);
+            let read = piece_layers.map_or(Ok(()), |value| layers.read(value, &parsed.layout));
+            read.map(|()| Arc::new(layers))
+        };
+        let (info_hash, piece_hashes) = match parsed.hashes {
+            info::Hashes::V1(hashes) => (InfoHashes::V1(v1()), PieceHashes::V1(hashes)),
+            info::Hashes::V2(roots) => (InfoHashes::V2(v2()), PieceHashes::V2(layers(roots)?)),
+            info::Hashes::Hybrid(hashes, roots) => {
+                (InfoHashes::Hybrid(v1(), v2()), PieceHashes::Hybrid(hashes, layers(roots)?))
+            }
+        };
         Ok(Metainfo {
-            info_hash: InfoHashes::V1(sha1(info.span())),
+            info_hash,
             name: parsed.name,
             layout: parsed.layout,
-            piece_hashes: parsed.piece_hashes,
+            piece_hashes,
             files: parsed.files,
             private: parsed.private,
             trackers: announce::trackers(announce, announce_list, &mut notes),
@@ -175,9 +199,9 @@ impl Metainfo {
         basedir.join(first.split('/').next().unwrap_or_default())
     }
 
-    /// The hash that `piece` must have.
-    pub fn piece_hash(&self, piece: PieceIndex) -> Sha1 {
-        self.piece_hashes[piece.0 as usize]
+    /// The hash that `piece` must have, if it is known: of version 2, where there is one.
+    pub(crate) fn piece_hash(&self, piece: PieceIndex) -> Option<PieceHash> {
+        self.piece_hashes.of_piece(&self.layout, piece)
     }
 }
 

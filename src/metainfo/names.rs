@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::info::{name, path_value};
+use super::tree::TreeWalk;
 use super::{Metainfo, pick};
 use crate::bencode;
 use crate::layout::FileIndex;
@@ -12,8 +13,17 @@ use crate::layout::FileIndex;
 pub struct RawNames {
     info: Arc<[u8]>,
     name: Vec<u8>,
-    /// Where the path of each file begins in `info`; `None`: there is one file, and the name is its.
-    paths: Option<Vec<u32>>,
+    paths: RawPaths,
+}
+
+#[derive(Clone, Debug)]
+enum RawPaths {
+    /// There is one file, and the name is its.
+    Single,
+    /// Where the path of each file begins in `info`: a list of strings.
+    Listed(Vec<u32>),
+    /// The components of each file's path.
+    Tree(Vec<Box<[Box<[u8]>]>>),
 }
 
 impl Metainfo {
@@ -21,20 +31,37 @@ impl Metainfo {
     pub fn raw_names(&self) -> RawNames {
         let info = self.info_bytes.clone();
         let dict = bencode::decode(&info).ok().and_then(|info| info.as_dict());
-        let [name, name_utf8, files] = match dict {
-            Some(dict) => pick(dict, [b"name", b"name.utf-8", b"files"]),
-            None => [None; 3],
+        let [name, name_utf8, files, tree] = match dict {
+            Some(dict) => pick(dict, [b"name", b"name.utf-8", b"files", b"file tree"]),
+            None => [None; 4],
         };
         let name = self::name(name, name_utf8).unwrap_or_default().to_vec();
+        if let Some(tree) = tree.filter(|_| self.piece_hashes.layers().is_some()) {
+            return RawNames { paths: paths_of_tree(tree, &name, files.is_some()), name, info };
+        }
         let start = |file: bencode::Value<'_>| {
             let [path, path_utf8] = pick(file.as_dict()?, [b"path", b"path.utf-8"]);
             let span = path_value(path, path_utf8)?.span();
             u32::try_from(span.as_ptr() as usize - info.as_ptr() as usize).ok()
         };
-        let paths = files
-            .and_then(|files| files.as_list())
-            .map(|files| files.map(|file| start(file).unwrap_or(u32::MAX)).collect());
+        let paths = match files.and_then(|files| files.as_list()) {
+            Some(files) => RawPaths::Listed(files.map(|file| start(file).unwrap_or(u32::MAX)).collect()),
+            None => RawPaths::Single,
+        };
         RawNames { name, paths, info }
+    }
+}
+
+/// The paths in a file tree. One file that has the torrent's name is that name.
+fn paths_of_tree(tree: bencode::Value<'_>, name: &[u8], is_listed: bool) -> RawPaths {
+    let mut walk = TreeWalk::of(tree);
+    let mut paths: Vec<Box<[Box<[u8]>]>> = Vec::new();
+    while let Ok(Some(_)) = walk.next_file() {
+        paths.push(walk.components().iter().map(|&component| component.into()).collect());
+    }
+    match paths.as_slice() {
+        [only] if !is_listed && matches!(&**only, [file] if **file == *name) => RawPaths::Single,
+        _ => RawPaths::Tree(paths),
     }
 }
 
@@ -46,12 +73,19 @@ impl RawNames {
 
     /// Whether it is a torrent of one file, which has the torrent's name.
     pub fn is_single(&self) -> bool {
-        self.paths.is_none()
+        matches!(self.paths, RawPaths::Single)
     }
 
     /// The components of a file's path below the folder of the torrent's name; none of a single file, or of one that does not exist.
     pub fn path(&self, file: FileIndex) -> Vec<&[u8]> {
-        let start = self.paths.as_ref().and_then(|paths| paths.get(file.0 as usize));
+        let start = match &self.paths {
+            RawPaths::Single => None,
+            RawPaths::Listed(starts) => starts.get(file.0 as usize),
+            RawPaths::Tree(paths) => {
+                let path = paths.get(file.0 as usize);
+                return path.into_iter().flatten().map(|component| &**component).collect();
+            }
+        };
         let bytes = start.and_then(|&start| self.info.get(start as usize..)).unwrap_or_default();
         let Ok((path, _)) = bencode::decode_prefix(bytes) else { return Vec::new() };
         path.as_list().into_iter().flatten().filter_map(|component| component.as_bytes()).collect()

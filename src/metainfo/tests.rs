@@ -53,8 +53,9 @@ fn what_we_make_we_read() {
     assert_eq!(single.files.len(), 1);
     assert_eq!(&*single.files[0].path, "name");
     assert_eq!(single.layout.total(), 150);
-    assert_eq!(single.piece_hashes[..], [Sha1([1; 20]), Sha1([2; 20])]);
-    assert_eq!(single.piece_hash(PieceIndex(1)), Sha1([2; 20]));
+    assert_eq!(single.piece_hashes.v1().unwrap(), [Sha1([1; 20]), Sha1([2; 20])]);
+    let hash = PieceHash::V1 { hash: Sha1([2; 20]), zeros: 0 };
+    assert_eq!(single.piece_hash(PieceIndex(1)), Some(hash));
     assert_eq!(single.trackers, [["http://a.example/announce", "udp://b.example:80"]]);
     assert!(single.private);
     assert!(single.notes.is_empty());
@@ -190,7 +191,7 @@ fn a_wrong_info_is_refused_with_the_key() {
         (&[b"12:piece lengthi10e", &pieces, b"5:filesde"], "info.files: a dictionary, should be a list"),
         (
             &[b"9:file treede12:meta versioni2e12:piece lengthi16384e"],
-            "info: a v2-only torrent (BEP 52), which btget cannot read; get the hybrid or v1 torrent",
+            "info.file tree: empty: a torrent of nothing",
         ),
     ];
     for (entries, message) in table {
@@ -415,17 +416,20 @@ fn a_link_that_has_data_is_a_file() {
 }
 
 #[test]
-fn a_hybrid_torrent_is_read_as_v1() {
+fn a_file_tree_without_its_version_means_nothing_where_version_1_is_whole() {
     let torrent = Metainfo::parse(&with_info(
-        b"9:file treed1:nd0:d6:lengthi1eeee6:lengthi1e12:meta versioni2e4:name1:n12:piece lengthi16384e\
+        b"9:file treed1:nd0:d6:lengthi1eeee6:lengthi1e4:name1:n12:piece lengthi16384e\
         6:pieces20:aaaaaaaaaaaaaaaaaaaa",
-    ));
-    assert_eq!(torrent.unwrap().layout.total(), 1);
+    ))
+    .unwrap();
+    assert_eq!((torrent.layout.total(), torrent.info_hash.v2()), (1, None));
 }
 
 /// What the rest of the program relies on, whatever was read.
 fn check(torrent: &Metainfo) {
-    assert_eq!(torrent.piece_hashes.len(), torrent.layout.num_pieces() as usize);
+    if let Some(hashes) = torrent.piece_hashes.v1() {
+        assert_eq!(hashes.len(), torrent.layout.num_pieces() as usize);
+    }
     assert_eq!(torrent.files.len(), torrent.layout.files().len());
     assert!(!torrent.files.is_empty());
     let lengths = torrent.layout.files().iter().map(|extent| extent.length);
@@ -462,10 +466,15 @@ proptest! {
 
     #[test]
     fn a_mutated_torrent_never_panics_and_what_is_accepted_is_sound(
-        single in any::<bool>(),
+        kind in 0usize..4,
         changes in prop::collection::vec((any::<prop::sample::Index>(), 0usize..3, any::<u8>()), 1..6),
     ) {
-        let mut bytes = if single { torrent(Content::File(150)) } else { rich() };
+        let sample = |hybrid| samples::Sample::new(&[("a", 40_000), ("b/c", 5), ("b/empty", 0)], hybrid).torrent();
+        let mut bytes = match kind {
+            0 => torrent(Content::File(150)),
+            1 => rich(),
+            _ => sample(kind == 3),
+        };
         prop_assert!(Metainfo::parse(&bytes).is_ok());
         for (at, how, byte) in changes {
             // Half of the new bytes are ones that bencode knows, so that some mutants still parse.

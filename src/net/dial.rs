@@ -12,6 +12,7 @@ use super::egress::Egress;
 use super::link::Link;
 use super::secure::{self, CallFailed, Secrecy, Secured};
 use crate::event::Encryption;
+use crate::ids::WireHash;
 use crate::mse::{Ciphers, MseError, Way};
 use crate::proxy::ProxyError;
 use crate::wire::{HANDSHAKE_LENGTH, Handshake, ProtocolError};
@@ -82,6 +83,17 @@ impl DialError {
         }
     }
 
+    /// Whether the peer took the call and closed without a word.
+    fn is_closed(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        match self {
+            DialError::Io(error) => {
+                matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the peer may do better if it is called in another way: it took the call, and then closed, was silent, or was not understood.
     fn may_want_another_way(&self) -> bool {
         match self {
@@ -92,6 +104,22 @@ impl DialError {
             | DialError::Unwanted(_)
             | DialError::TooMany => false,
         }
+    }
+}
+
+/// What a peer that is called is told of a torrent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Greeting {
+    /// What is said first.
+    pub first: Handshake,
+    /// Of a hybrid: the handshake of version 2 (BEP 52). A peer may answer the first by its hash, and one that closes at the first is called
+    /// again with it.
+    pub second: Option<Handshake>,
+}
+
+impl Greeting {
+    fn is_answered_by(&self, hash: WireHash) -> bool {
+        [Some(self.first), self.second].into_iter().flatten().any(|ours| ours.info_hash == hash)
     }
 }
 
@@ -112,7 +140,7 @@ impl Dialer {
         &self,
         address: SocketAddr,
         patience: Duration,
-        ours: Handshake,
+        ours: Greeting,
         is_wanted: &Cell<bool>,
     ) -> Result<Established, DialError> {
         let patience = self.egress.patience(patience.min(MAX_CALL));
@@ -120,18 +148,27 @@ impl Dialer {
         let (first, second) = self.secrecy.ways(address);
         let link = self.connect(address, patience, is_wanted).await?;
         let limit = if second.is_some() { patience } else { 2 * patience };
-        let mut attempt = self.shake_hands(link, first, limit, ours).await;
+        let mut attempt = self.shake_hands(link, first, limit, &ours).await;
         let mut way = first;
         if let (Err(failed), Some(second)) = (&attempt, second)
             && failed.error.may_want_another_way()
         {
             let link = self.connect(address, patience, is_wanted).await?;
-            attempt = self.shake_hands(link, second, patience, ours).await;
+            attempt = self.shake_hands(link, second, patience, &ours).await;
             way = second;
         }
         if let Err(CallFailed { again: true, .. }) = &attempt {
             let link = self.connect(address, patience, is_wanted).await?;
-            attempt = self.shake_hands(link, way, patience, ours).await;
+            attempt = self.shake_hands(link, way, patience, &ours).await;
+        }
+        // Who does not know a hybrid by its hash of version 1 closes, as it does to strangers.
+        if let (Err(failed), Some(handshake)) = (&attempt, ours.second)
+            && failed.error.is_closed()
+        {
+            let link = self.connect(address, patience, is_wanted).await?;
+            way = first;
+            attempt =
+                self.shake_hands(link, way, patience, &Greeting { first: handshake, second: None }).await;
         }
         let established = attempt.map_err(|failed| failed.error)?;
         self.secrecy.has_worked(address, way);
@@ -152,9 +189,9 @@ impl Dialer {
         link: Link,
         way: Way,
         limit: Duration,
-        ours: Handshake,
+        greeting: &Greeting,
     ) -> Result<Established, CallFailed> {
-        let mut again = false;
+        let (ours, mut again) = (greeting.first, false);
         let shaken = within(limit.min(HANDSHAKE), async {
             let secured = match way {
                 Way::Plain => {
@@ -173,7 +210,7 @@ impl Dialer {
                 }
             };
             let read = read_handshake(&link, secured).await?;
-            if read.handshake.info_hash != ours.info_hash {
+            if !greeting.is_answered_by(read.handshake.info_hash) {
                 return Err(DialError::OtherTorrent);
             }
             Ok(read)
@@ -309,7 +346,12 @@ mod tests {
             egress: Rc::new(Egress::new(Local::default(), None, |_| ())),
             secrecy: Rc::new(Secrecy::new(EncryptionPolicy::Off, 1)),
         }
-        .dial(silent.local_addr().unwrap(), patience, ours, &Cell::new(true))
+        .dial(
+            silent.local_addr().unwrap(),
+            patience,
+            Greeting { first: ours, second: None },
+            &Cell::new(true),
+        )
         .await;
         assert!(matches!(end, Err(DialError::Io(error)) if error.kind() == io::ErrorKind::TimedOut));
         assert!(began.elapsed() < HANDSHAKE / 2);

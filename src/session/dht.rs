@@ -136,7 +136,10 @@ impl DhtNetwork {
 
     /// What is wanted for a torrent may have changed.
     pub(super) fn update(&mut self, now: Instant, torrent: &Torrent) {
-        let name = torrent.info_hash().wire();
+        torrent.info_hash().wire_hashes().for_each(|name| self.update_name(now, torrent, name));
+    }
+
+    fn update_name(&mut self, now: Instant, torrent: &Torrent, name: WireHash) {
         let Some(need) = torrent.dht_need() else { return self.forget(now, name) };
         if self.followed.get(&name) == Some(&need) {
             return;

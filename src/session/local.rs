@@ -37,11 +37,12 @@ impl LocalNetwork {
 
     /// A torrent may be announced now, or not any more.
     pub(super) fn update(&mut self, now: Instant, torrent: &Torrent) {
-        let name = torrent.info_hash().wire();
-        match torrent.is_told_of_openly() {
-            _ if torrent.is_private() => self.discovery.set_private(now, name),
-            true => self.discovery.add(now, name),
-            false => self.discovery.remove(now, name),
+        for name in torrent.info_hash().wire_hashes() {
+            match torrent.is_told_of_openly() {
+                _ if torrent.is_private() => self.discovery.set_private(now, name),
+                true => self.discovery.add(now, name),
+                false => self.discovery.remove(now, name),
+            }
         }
     }
 

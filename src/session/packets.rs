@@ -1,7 +1,7 @@
 //! Handshakes and messages as the keys of an event.
 
 use crate::wire::extended::HANDSHAKE_ID;
-use crate::wire::{ExtensionHandshake, Handshake, Message};
+use crate::wire::{ExtensionHandshake, Handshake, HashRange, Message};
 
 /// A handshake as the keys of an event.
 pub(super) fn handshake_packet(handshake: &Handshake) -> serde_json::Value {
@@ -35,8 +35,22 @@ pub(super) fn packet(message: &Message) -> serde_json::Value {
         }
         Message::Port(port) => json!({ "type": kind, "port": port }),
         Message::Extended { id, payload } => extended(kind, *id, payload),
+        Message::HashRequest(range) | Message::HashReject(range) => of_hashes(kind, range, None),
+        Message::Hashes(range, hashes) => of_hashes(kind, range, Some(hashes.len())),
         Message::Unknown { id, length } => json!({ "type": kind, "id": id, "length": length }),
     }
+}
+
+/// Which hashes, and how many came; never the hashes.
+fn of_hashes(kind: &str, range: &HashRange, hashes: Option<usize>) -> serde_json::Value {
+    let mut packet = serde_json::json!({
+        "type": kind, "root": range.root.to_string(), "base": range.base, "index": range.index,
+        "length": range.length, "proof_layers": range.proof_layers,
+    });
+    if let Some(hashes) = hashes {
+        packet["hashes"] = hashes.into();
+    }
+    packet
 }
 
 /// Of the extension handshake (BEP 10), what it says. Not by BEP 10's names: every event has a `v`.
@@ -56,6 +70,7 @@ fn extended(kind: &str, id: u8, payload: &[u8]) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::Sha256;
     use crate::ids::WireHash;
     use crate::layout::{Block, PieceIndex};
     use crate::wire::{PeerId, Reserved};
@@ -76,6 +91,13 @@ mod tests {
             ..ExtensionHandshake::default()
         };
         let payload = hello.encode();
+        let root = Sha256([7; 32]);
+        let range = Box::new(HashRange { root, base: 1, index: 4, length: 2, proof_layers: 3 });
+        let of_hashes = json!({ "type": "hash_request", "root": "07".repeat(32), "base": 1, "index": 4,
+            "length": 2, "proof_layers": 3 });
+        let mut hashes = of_hashes.clone();
+        hashes["type"] = "hashes".into();
+        hashes["hashes"] = 7.into();
         let extended = json!({ "type": "extended", "id": 0, "length": payload.len(),
             "extensions": { "ut_pex": 1 }, "client": "x", "port": 6881, "request_queue": 250 });
         for (message, expected) in [
@@ -100,6 +122,8 @@ mod tests {
                 Message::Extended { id: 3, payload: vec![1, 2] },
                 json!({ "type": "extended", "id": 3, "length": 2 }),
             ),
+            (Message::HashRequest(range.clone()), of_hashes.clone()),
+            (Message::Hashes(range, vec![Sha256([1; 32]); 7]), hashes),
             (Message::Unknown { id: 99, length: 5 }, json!({ "type": "unknown", "id": 99, "length": 5 })),
         ] {
             assert_eq!(packet(&message), expected);

@@ -103,6 +103,9 @@ impl Engine {
             Notice::FoundEarly(id, round, token, peers) => {
                 self.with(id, |torrent, _| torrent.on_found_early(now, round, token, peers));
             }
+            Notice::FoundBeside(id, round, peers) => {
+                self.with(id, |torrent, _| torrent.on_found_beside(now, round, peers));
+            }
             Notice::Metadata(id, read) => {
                 self.with(id, |torrent, context| torrent.on_metadata(now, read, context));
                 self.fit_budget();
@@ -227,8 +230,12 @@ impl Engine {
         let (mut refusal, mut nothing_chosen) = (None, None);
         let torrent = match known {
             Known::Metainfo(metainfo, claim) => {
-                let claim = claim.map_err(|error| refusal = Some(error)).ok();
-                Torrent::new(now, id, metainfo, options, claim, &mut self.context)
+                if !metainfo.piece_hashes.are_known() {
+                    Torrent::without_layers(now, id, metainfo, options, claim, &mut self.context)
+                } else {
+                    let claim = claim.map_err(|error| refusal = Some(error)).ok();
+                    Torrent::new(now, id, metainfo, options, claim, &mut self.context)
+                }
             }
             Known::NothingChosen(metainfo, reason) => {
                 nothing_chosen = Some(reason);
@@ -257,10 +264,10 @@ impl Engine {
         self.by_hash.retain(|_, named| *named != id);
         torrent.info_hash().wire_hashes().for_each(|name| self.context.dialer.secrecy.remove(name));
         if let Some(local) = &mut self.local {
-            local.forget(now, torrent.info_hash().wire());
+            torrent.info_hash().wire_hashes().for_each(|name| local.forget(now, name));
         }
         if let Some(dht) = &mut self.context.dht {
-            dht.forget(now, torrent.info_hash().wire());
+            torrent.info_hash().wire_hashes().for_each(|name| dht.forget(now, name));
         }
         self.unschedule(id);
         torrent.on_removed(now, &mut self.context);

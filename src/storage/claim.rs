@@ -239,13 +239,18 @@ impl Wanted<'_> {
 
 fn content_of(metainfo: &Metainfo, layout: &Layout, file: FileIndex) -> ContentId {
     let extent = layout.file(file);
+    // In version 2 a file's root says what is in it, whatever the length of the pieces.
+    if let Some(root) = metainfo.piece_hashes.layers().and_then(|layers| layers.root(file)) {
+        return id_of(&[&extent.length.to_ne_bytes()[..], &root.0].concat());
+    }
     let within = extent.offset % u64::from(layout.piece_length());
     let mut facts: Vec<u8> = Vec::new();
     facts.extend(extent.length.to_ne_bytes());
     facts.extend(layout.piece_length().to_ne_bytes());
     facts.extend(within.to_ne_bytes());
+    let hashes = metainfo.piece_hashes.v1().unwrap_or_default();
     for piece in layout.pieces_of_file(file) {
-        facts.extend(metainfo.piece_hash(crate::layout::PieceIndex(piece)).0);
+        facts.extend(hashes[piece as usize].0);
     }
     id_of(&facts)
 }

@@ -32,9 +32,9 @@ pub fn read_part_file(
     let bytes = part::file_of(info_hash, layout, records, behind);
     std::fs::write(folder.join(PartFile::name(info_hash)), bytes)?;
     let part = PartFile::load(&Root::open(folder)?, info_hash, layout)?;
-    let kept = part.kept(0..layout.total());
+    let kept = part.kept(0..layout.end());
     for range in &kept {
-        assert!(range.start < range.end && range.end <= layout.total(), "{range:?}");
+        assert!(range.start < range.end && range.end <= layout.end(), "{range:?}");
         part.read(range.start, &mut vec![0; (range.end - range.start) as usize])?;
     }
     Ok(kept)

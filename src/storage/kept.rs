@@ -25,7 +25,7 @@ pub(crate) fn keep(state_dir: &Path, metainfo: &Metainfo) -> io::Result<()> {
 /// What was kept of the torrent with this hash; `None` if nothing was, or something else than was written. Blocks.
 pub(crate) fn load(state_dir: &Path, info_hash: InfoHashes) -> Option<Metainfo> {
     let bytes = whole::read_bounded(&path(state_dir, info_hash), MAX_LENGTH as u64)?;
-    Metainfo::parse(&bytes).ok().filter(|metainfo| metainfo.info_hash == info_hash)
+    Metainfo::parse(&bytes).ok().filter(|metainfo| metainfo.info_hash.include(info_hash))
 }
 
 #[cfg(test)]

@@ -303,7 +303,7 @@ impl Storage {
     /// they are needed. After an error some of the bytes may have been written.
     pub fn write_at(&self, offset: u64, data: &[IoSlice<'_>]) -> Result<(), StorageError> {
         let length = data.iter().map(|slice| slice.len() as u64).sum();
-        debug_assert!(offset + length <= self.layout.total(), "bytes past the end of the torrent");
+        debug_assert!(offset + length <= self.layout.end(), "bytes past the end of the torrent");
         let mut source = vectored::ByteSource::new(data);
         let (mut at, mut root) = (offset, None);
         for span in self.layout.spans(offset, length) {
@@ -350,14 +350,18 @@ impl Storage {
         written.map_err(|error| self.io_error(Operation::Write, span.file, error))
     }
 
-    /// Reads bytes of the stream, from `offset` on; pad files read as zeros. The bytes must lie
-    /// inside the torrent. A file that is not there or too short is an error, never zeros.
+    /// Reads bytes of the stream, from `offset` on; pad files, and gaps behind files, read as zeros. The bytes must lie
+    /// in pieces of the torrent. A file that is not there or too short is an error, never zeros.
     pub fn read_at(&self, offset: u64, places: &mut [IoSliceMut<'_>]) -> Result<(), StorageError> {
         let length = places.iter().map(|slice| slice.len() as u64).sum();
-        debug_assert!(offset + length <= self.layout.total(), "bytes past the end of the torrent");
+        let limit = self.layout.end().next_multiple_of(u64::from(self.layout.piece_length()));
+        debug_assert!(offset + length <= limit, "bytes past the end of the torrent");
         let mut sink = vectored::ByteSink::new(places);
         let mut at = offset;
         for span in self.layout.spans(offset, length) {
+            let start = self.layout.file(span.file).offset + span.offset;
+            sink.take(start - at).iter_mut().for_each(|place| place.fill(0));
+            at = start;
             let mut places = sink.take(span.length);
             match self.slot(span.file).place() {
                 Place::File => self.read_span(span, &mut places)?,
@@ -372,6 +376,7 @@ impl Storage {
             }
             at += span.length;
         }
+        sink.take(offset + length - at).iter_mut().for_each(|place| place.fill(0));
         Ok(())
     }
 

@@ -75,9 +75,9 @@ impl PartFile {
         let mut header = [0; HEADER as usize];
         header[..8].copy_from_slice(&MAGIC);
         header[8..28].copy_from_slice(&info_hash.0);
-        header[28..36].copy_from_slice(&layout.total().to_be_bytes());
+        header[28..36].copy_from_slice(&layout.end().to_be_bytes());
         header[36..].copy_from_slice(&layout.piece_length().to_be_bytes());
-        let total = layout.total();
+        let total = layout.end();
         PartFile {
             name,
             header,

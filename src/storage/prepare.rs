@@ -237,14 +237,13 @@ impl Storage {
         place_of: impl Fn(FileIndex) -> Place,
     ) -> Result<Vec<Range<u64>>, StorageError> {
         let kept =
-            self.part(Operation::Read)?.as_ref().map_or(Vec::new(), |part| part.kept(0..self.layout.total()));
+            self.part(Operation::Read)?.as_ref().map_or(Vec::new(), |part| part.kept(0..self.layout.end()));
         let mut moved = Vec::new();
         let mut buffer = Vec::new();
         for range in kept {
-            let mut at = range.start;
             for span in self.layout.spans(range.start, range.end - range.start) {
-                let here = at..at + span.length;
-                at = here.end;
+                let start = self.layout.file(span.file).offset + span.offset;
+                let here = start..start + span.length;
                 match place_of(span.file) {
                     Place::Absent => continue,
                     Place::Pad | Place::Link => {}

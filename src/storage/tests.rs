@@ -2,6 +2,8 @@ use super::*;
 use crate::hash;
 use crate::hash::Sha1;
 use crate::ids::InfoHashes;
+use crate::layout::PieceIndex;
+use crate::metainfo::samples::Sample;
 use proptest::prelude::*;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -498,4 +500,35 @@ fn a_file_of_an_earlier_run_is_read_but_not_written_once_it_is_unwanted() {
     assert_eq!(fs::read(dir.path().join("b")).unwrap(), &data[100..]);
     assert_eq!(read(&storage, 90, 20).unwrap(), [5; 20]);
     assert_eq!(read(&storage, 110, 90).unwrap(), &data[110..]);
+}
+
+#[test]
+fn behind_the_end_of_a_file_there_are_zeros_to_be_read_and_nothing_is_written() {
+    let sample = Sample::new(&[("a", 40_000), ("b", 20_000), ("c", 0), ("d", 5)], true);
+    let metainfo = Metainfo::parse(&sample.torrent()).unwrap();
+    let layout = &metainfo.layout;
+    // All in files, and one of them unwanted, so that its bytes are in the part file.
+    for priorities in [vec![], vec![1, 0, 1, 1]] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StorageOptions { priorities: priorities.clone(), ..StorageOptions::default() };
+        let storage = Storage::new(&metainfo, dir.path(), options);
+        storage.prepare().unwrap();
+        for piece in (0..layout.num_pieces()).map(PieceIndex) {
+            let file = layout.file_of_piece(piece).unwrap();
+            let begin = (layout.piece_offset(piece) - layout.file(file).offset) as usize;
+            let data = &sample.files[file.0 as usize].1[begin..][..layout.piece_size(piece) as usize];
+            storage.write_at(layout.piece_offset(piece), &[IoSlice::new(data)]).unwrap();
+            let mut read = vec![7; layout.piece_length() as usize];
+            let (one, other) = read.split_at_mut(16384);
+            let places = &mut [IoSliceMut::new(one), IoSliceMut::new(other)];
+            storage.read_at(layout.piece_offset(piece), places).unwrap();
+            let mut expected = data.to_vec();
+            expected.resize(layout.piece_length() as usize, 0);
+            assert!(read == expected, "{piece:?} {priorities:?}");
+        }
+        for (file, (_, data)) in metainfo.files.iter().zip(&sample.files) {
+            let found = fs::read(dir.path().join(&*file.path)).unwrap_or_default();
+            assert!(found == *data || file.path.ends_with("/b") && !priorities.is_empty(), "{}", file.path);
+        }
+    }
 }

@@ -251,6 +251,7 @@ impl Swarm {
     pub(super) fn on_closed(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.remove(&key) else { return };
         self.server.gone(key);
+        self.hash_server.gone(key);
         for &(block, _) in &peer.in_flight {
             self.pieces.give_back(&self.config.layout, block, key);
         }

@@ -41,6 +41,7 @@ use crate::finder::Parting;
 use crate::hash::Sha1;
 use crate::ids::{PeerKey, WireHash};
 use crate::layout::{Block, Layout, PieceIndex};
+use crate::proofs::HashServer;
 use crate::wire::extended::PexMessage;
 use crate::wire::{Message, PeerId, Reserved};
 use begun::BegunPieces;
@@ -254,6 +255,8 @@ pub struct Swarm {
     listens_since: Option<Instant>,
     /// Gives the metadata to peers.
     server: MetadataServer,
+    /// Gives hashes of merkle trees to peers.
+    hash_server: HashServer,
     outputs: VecDeque<Output>,
     /// See [`Swarm::take_reports`].
     reports: Vec<PeerReport>,
@@ -311,6 +314,7 @@ impl Swarm {
             may_have_room: BTreeSet::new(),
             listens_since: Some(now),
             server: MetadataServer::new(Some(config.metadata.clone()).filter(|bytes| !bytes.is_empty())),
+            hash_server: HashServer::default(),
             outputs: VecDeque::new(),
             reports: Vec::new(),
             wanted_events: WantedEvents::default(),

@@ -107,6 +107,10 @@ pub(super) struct Peer {
     pub fast: bool,
     /// Both sides speak the extension protocol (BEP 10).
     pub extended: bool,
+    /// It speaks version 2 (BEP 52): of hashes too.
+    pub v2: bool,
+    /// It may have been asked for hashes before it came here, of which an answer may be under way.
+    pub may_owe_hashes: bool,
     /// How it numbers its extensions.
     pub extensions: PeerExtensions,
     /// We choke it.
@@ -204,6 +208,8 @@ impl Peer {
             client: hello.peer_id.client_name(),
             fast: hello.reserved.has(Reserved::FAST),
             extended: hello.reserved.has(Reserved::EXTENSION),
+            v2: hello.reserved.has(Reserved::V2),
+            may_owe_hashes: hello.was_greeted,
             extensions: PeerExtensions::default(),
             am_choking: true,
             am_interested: false,

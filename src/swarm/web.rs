@@ -188,6 +188,10 @@ impl Swarm {
             if !self.web_seeds.get(&key).is_some_and(|seed| seed.pieces.contains(piece)) {
                 return run;
             }
+            // Behind the end of a file there may be a gap.
+            if run.last().is_some_and(|last| end_of(last) != layout.piece_offset(piece)) {
+                return run;
+            }
             if self.picker.contains(piece) {
                 if !(run.is_empty() || self.picker.is_due(piece)) || !self.take_memory(piece) {
                     return run;

@@ -304,7 +304,7 @@ impl WebSeeds {
         };
         let seed = &mut self.seeds[index];
         let end = self.layout.block_offset(last) + u64::from(last.length);
-        seed.cursor = end % self.layout.total().max(1);
+        seed.cursor = end % self.layout.end().max(1);
         let Some(parts) = seed.plan(&blocks, self.info_hash, &self.layout, &self.names) else {
             // It was taken to have what it does not have.
             seed.mark(Item::Piece(first.piece), None);

@@ -4,7 +4,9 @@
 use std::ops::RangeInclusive;
 
 use super::ProtocolError;
+use super::hashes::{HASH_RANGE_LENGTH, HashRange, MAX_HASHES_LENGTH};
 use super::message::{Message, PIECE_HEADER_LENGTH, id};
+use crate::hash::Sha256;
 use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
 
 /// The longest extension message taken, its two ids included. The greatest that a peer has reason
@@ -101,6 +103,9 @@ pub fn frame_needs(bytes: &[u8]) -> usize {
     }
 }
 
+/// Bytes of a message about hashes before the hashes, the byte of the type included.
+const HASHES_BEGIN: u32 = 1 + HASH_RANGE_LENGTH as u32;
+
 /// Whether a message of this type may have this length (the byte of the type included).
 fn check_length(id: u8, length: u32, limits: &Limits) -> Result<(), ProtocolError> {
     let (message, allowed) = match id {
@@ -120,9 +125,13 @@ fn check_length(id: u8, length: u32, limits: &Limits) -> Result<(), ProtocolErro
         id::REJECT => ("reject request", 13..=13),
         id::ALLOWED_FAST => ("allowed fast", 5..=5),
         id::EXTENDED => ("extended", 2..=MAX_EXTENDED),
+        id::HASH_REQUEST => ("hash request", HASHES_BEGIN..=HASHES_BEGIN),
+        id::HASHES => ("hashes", HASHES_BEGIN..=MAX_HASHES_LENGTH),
+        id::HASH_REJECT => ("hash reject", HASHES_BEGIN..=HASHES_BEGIN),
         _ => ("unknown", 1..=MAX_UNKNOWN),
     };
-    if allowed.contains(&length) {
+    let is_whole = id != id::HASHES || length.wrapping_sub(HASHES_BEGIN).is_multiple_of(32);
+    if allowed.contains(&length) && is_whole {
         return Ok(());
     }
     let (least, most) = allowed.into_inner();
@@ -156,7 +165,23 @@ fn message(id: u8, payload: &[u8]) -> Message {
         id::REJECT => Message::Reject(block()),
         id::ALLOWED_FAST => Message::AllowedFast(piece()),
         id::EXTENDED => Message::Extended { id: payload[0], payload: payload[1..].to_vec() },
+        id::HASH_REQUEST | id::HASHES | id::HASH_REJECT => about_hashes(id, payload),
         id => Message::Unknown { id, length: payload.len() as u32 },
+    }
+}
+
+/// A message about hashes whose length has been checked.
+fn about_hashes(id: u8, payload: &[u8]) -> Message {
+    let Some(range) = HashRange::decode(payload).map(Box::new) else {
+        return Message::Unknown { id, length: payload.len() as u32 };
+    };
+    match id {
+        id::HASH_REQUEST => Message::HashRequest(range),
+        id::HASH_REJECT => Message::HashReject(range),
+        _ => {
+            let hashes = payload[HASH_RANGE_LENGTH..].chunks(32).filter_map(Sha256::of_bytes).collect();
+            Message::Hashes(range, hashes)
+        }
     }
 }
 
@@ -182,12 +207,19 @@ mod tests {
         })
     }
 
+    fn ranges() -> impl Strategy<Value = Box<HashRange>> {
+        (any::<[u8; 32]>(), any::<[u32; 4]>()).prop_map(|(root, [base, index, length, proof_layers])| {
+            Box::new(HashRange { root: Sha256(root), base, index, length, proof_layers })
+        })
+    }
+
     fn messages() -> impl Strategy<Value = Message> {
         let pieces = || any::<u32>().prop_map(PieceIndex);
         let delivered = (blocks(), 1..=BLOCK_LENGTH).prop_map(|(block, length)| Block { length, ..block });
         let bits = prop::collection::vec(any::<u8>(), NUM_PIECES.div_ceil(8) as usize);
         let payload = prop::collection::vec(any::<u8>(), 0..300);
-        let unknown = prop_oneof![10u8..=12, 18u8..=19, 21u8..=255];
+        let unknown = prop_oneof![10u8..=12, 18u8..=19, 24u8..=255];
+        let hashes = prop::collection::vec(any::<[u8; 32]>().prop_map(Sha256), 0..20);
         prop_oneof![
             Just(Message::KeepAlive),
             Just(Message::Choke),
@@ -206,6 +238,9 @@ mod tests {
             blocks().prop_map(Message::Reject),
             pieces().prop_map(Message::AllowedFast),
             (any::<u8>(), payload).prop_map(|(id, payload)| Message::Extended { id, payload }),
+            ranges().prop_map(Message::HashRequest),
+            (ranges(), hashes).prop_map(|(range, hashes)| Message::Hashes(range, hashes)),
+            ranges().prop_map(Message::HashReject),
             (unknown, 0u32..300).prop_map(|(id, length)| Message::Unknown { id, length }),
         ]
     }
@@ -303,6 +338,8 @@ mod tests {
                 7 => length > 9 && length <= 9 + 16384,
                 9 => length == 3,
                 20 => length >= 2,
+                21 | 23 => length == 49,
+                22 => length >= 49 && length <= 49 + 32 * 562 && (length - 49) % 32 == 0,
                 _ => true,
             };
             prop_assert_eq!(next_frame(&bytes, &LIMITS).is_ok(), right);

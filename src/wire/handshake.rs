@@ -20,6 +20,8 @@ impl Reserved {
     pub const FAST: Reserved = Reserved([0, 0, 0, 0, 0, 0, 0, 0x04]);
     /// DHT (BEP 5): the last bit.
     pub const DHT: Reserved = Reserved([0, 0, 0, 0, 0, 0, 0, 0x01]);
+    /// Version 2 (BEP 52), said beside the hash of version 1 of a hybrid: the fourth most significant bit of the last byte.
+    pub const V2: Reserved = Reserved([0, 0, 0, 0, 0, 0, 0, 0x10]);
 
     /// These bits and those.
     #[must_use]
@@ -31,6 +33,12 @@ impl Reserved {
     #[must_use]
     pub const fn shared_with(self, other: Reserved) -> Reserved {
         Reserved((u64::from_be_bytes(self.0) & u64::from_be_bytes(other.0)).to_be_bytes())
+    }
+
+    /// These bits without those.
+    #[must_use]
+    pub const fn without(self, other: Reserved) -> Reserved {
+        Reserved((u64::from_be_bytes(self.0) & !u64::from_be_bytes(other.0)).to_be_bytes())
     }
 
     /// Whether all of these bits are set.

@@ -1,5 +1,7 @@
-//! The messages and how they are written (BEP 3, BEP 6, BEP 10). Reading them is in `decode`.
+//! The messages and how they are written (BEP 3, BEP 6, BEP 10, BEP 52). Reading them is in `decode`.
 
+use super::hashes::{HASH_RANGE_LENGTH, HashRange};
+use crate::hash::Sha256;
 use crate::layout::{Block, PieceIndex};
 
 /// Bytes that stand before the data of a block: length prefix, id, index, begin.
@@ -47,6 +49,12 @@ pub enum Message {
         /// What stands after the id.
         payload: Vec<u8>,
     },
+    /// The sender asks for hashes of a merkle tree (BEP 52). In a box: it is rare, and longer than most.
+    HashRequest(Box<HashRange>),
+    /// The hashes that were asked for, and behind them those that prove them (BEP 52).
+    Hashes(Box<HashRange>, Vec<Sha256>),
+    /// The hashes will not be sent (BEP 52).
+    HashReject(Box<HashRange>),
     /// A message of a type that we do not know; its payload was skipped.
     Unknown {
         /// The type.
@@ -74,6 +82,9 @@ pub(crate) mod id {
     pub(crate) const REJECT: u8 = 16;
     pub(crate) const ALLOWED_FAST: u8 = 17;
     pub(crate) const EXTENDED: u8 = 20;
+    pub(crate) const HASH_REQUEST: u8 = 21;
+    pub(crate) const HASHES: u8 = 22;
+    pub(crate) const HASH_REJECT: u8 = 23;
 }
 
 impl Message {
@@ -99,6 +110,9 @@ impl Message {
             Message::Reject(block) => with_block(out, id::REJECT, *block),
             Message::AllowedFast(piece) => with_piece(out, id::ALLOWED_FAST, *piece),
             Message::Extended { id, payload } => with_payload(out, &[id::EXTENDED, *id], payload),
+            Message::HashRequest(range) => with_hashes(out, id::HASH_REQUEST, range, &[]),
+            Message::Hashes(range, hashes) => with_hashes(out, id::HASHES, range, hashes),
+            Message::HashReject(range) => with_hashes(out, id::HASH_REJECT, range, &[]),
             Message::Unknown { id, length } => with_payload(out, &[*id], &vec![0; *length as usize]),
         }
     }
@@ -123,6 +137,9 @@ impl Message {
             Message::Reject(_) => "reject",
             Message::AllowedFast(_) => "allowed_fast",
             Message::Extended { .. } => "extended",
+            Message::HashRequest(_) => "hash_request",
+            Message::Hashes(..) => "hashes",
+            Message::HashReject(_) => "hash_reject",
             Message::Unknown { .. } => "unknown",
         }
     }
@@ -143,6 +160,8 @@ impl Message {
             Message::Bitfield(bits) => 5 + bits.len(),
             Message::Piece(block) => PIECE_HEADER_LENGTH + block.length as usize,
             Message::Extended { payload, .. } => 6 + payload.len(),
+            Message::HashRequest(_) | Message::HashReject(_) => 5 + HASH_RANGE_LENGTH,
+            Message::Hashes(_, hashes) => 5 + HASH_RANGE_LENGTH + 32 * hashes.len(),
             Message::Unknown { length, .. } => 5 + *length as usize,
         }
     }
@@ -173,6 +192,14 @@ fn with_block(out: &mut Vec<u8>, id: u8, block: Block) {
     }
 }
 
+fn with_hashes(out: &mut Vec<u8>, id: u8, range: &HashRange, hashes: &[Sha256]) {
+    let length = 1 + HASH_RANGE_LENGTH + 32 * hashes.len();
+    out.extend(u32::try_from(length).expect("what we send is far below 4 GiB").to_be_bytes());
+    out.push(id);
+    range.encode_into(out);
+    hashes.iter().for_each(|hash| out.extend(hash.0));
+}
+
 fn with_payload(out: &mut Vec<u8>, ids: &[u8], payload: &[u8]) {
     let length = u32::try_from(ids.len() + payload.len()).expect("what we send is far below 4 GiB");
     out.extend(length.to_be_bytes());
@@ -196,6 +223,9 @@ mod tests {
         let block_bytes = [1, 2, 3, 4, 0, 0, 0x40, 0, 0, 0, 0x10, 0];
         let numbered = |id: u8| [&[0, 0, 0, 13, id][..], &block_bytes].concat();
         let piece = PieceIndex(7);
+        let range = HashRange { root: Sha256([9; 32]), base: 3, index: 0x200, length: 4, proof_layers: 5 };
+        let numbers = [0, 0, 0, 3, 0, 0, 2, 0, 0, 0, 0, 4, 0, 0, 0, 5];
+        let (range, range_bytes) = (Box::new(range), [&[9; 32][..], &numbers].concat());
         for (message, bytes) in [
             (Message::KeepAlive, vec![0, 0, 0, 0]),
             (Message::Choke, vec![0, 0, 0, 1, 0]),
@@ -214,6 +244,12 @@ mod tests {
             (Message::Reject(block), numbered(0x10)),
             (Message::AllowedFast(piece), vec![0, 0, 0, 5, 0x11, 0, 0, 0, 7]),
             (Message::Extended { id: 3, payload: vec![9] }, vec![0, 0, 0, 3, 20, 3, 9]),
+            (Message::HashRequest(range.clone()), [&[0, 0, 0, 49, 21][..], &range_bytes].concat()),
+            (Message::HashReject(range.clone()), [&[0, 0, 0, 49, 23][..], &range_bytes].concat()),
+            (
+                Message::Hashes(range, vec![Sha256([8; 32])]),
+                [&[0, 0, 0, 81, 22][..], &range_bytes, &[8; 32]].concat(),
+            ),
         ] {
             assert_eq!(encoded(&message), bytes, "{message:?}");
         }

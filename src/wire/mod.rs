@@ -1,4 +1,4 @@
-//! The peer wire protocol as bytes: handshake, messages, framing (BEP 3, 6, 10); and the packets of local discovery (BEP 14).
+//! The peer wire protocol as bytes: handshake, messages, framing (BEP 3, 6, 10, 52); and the packets of local discovery (BEP 14).
 //!
 //! Owns the shape of what goes over a connection and every check that needs no knowledge of the
 //! swarm: exact lengths, bounds. Never reads or writes a socket, and never judges whether a
@@ -7,6 +7,7 @@
 pub mod decode;
 pub mod extended;
 pub mod handshake;
+pub mod hashes;
 pub mod lsd;
 pub mod message;
 pub mod peer_id;
@@ -14,6 +15,7 @@ pub mod peer_id;
 pub use decode::{Frame, Limits, frame_needs, next_frame};
 pub use extended::{Extended, ExtensionHandshake};
 pub use handshake::{HANDSHAKE_LENGTH, Handshake, Reserved};
+pub use hashes::{HashRange, MAX_HASHES};
 pub use message::{Message, PIECE_HEADER_LENGTH, piece_header};
 pub use peer_id::PeerId;
 

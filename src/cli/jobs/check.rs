@@ -187,6 +187,12 @@ fn check_one(
     stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<(Exit, Kind)> {
     let metainfo = &job.torrent.metainfo;
+    if !metainfo.piece_hashes.are_known() {
+        bail!(
+            "cannot check {}: the .torrent lacks the hashes of its pieces (piece layers); get one that has them",
+            job.torrent.from
+        );
+    }
     let started = Instant::now();
     let bytes = job.pieces.bytes(&metainfo.layout);
     sink.event(metainfo, Kind::HashcheckStarted { pieces: job.pieces.count(), bytes })?;

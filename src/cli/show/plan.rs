@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::json::write_json;
-use super::torrent::{BUFFER, exact, field};
+use super::torrent::{BUFFER, exact, field, hashes};
 use crate::cli::Exit;
 use crate::client::Plan;
 use crate::event::Pieces;
@@ -25,7 +25,7 @@ pub(crate) fn exit_of(plan: &Plan) -> Exit {
 pub(crate) fn show_plan(torrent: &Metainfo, plan: &Plan, out: &mut impl Write) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(BUFFER, out);
     field(&mut out, "name", escape(&torrent.name))?;
-    field(&mut out, "info hash", torrent.info_hash)?;
+    hashes(&mut out, torrent.info_hash)?;
     let made = if plan.makes_basedir { " (the base folder is made)" } else { "" };
     field(&mut out, "path", format_args!("{}{made}", path(&plan.path)))?;
     let there = exact(plan.wanted_bytes - plan.missing_bytes);
@@ -128,6 +128,7 @@ pub(crate) fn show_plan_json(torrent: &Metainfo, plan: &Plan, out: &mut impl Wri
     let shown = Shown {
         name: &torrent.name,
         info_hash: torrent.info_hash.to_string(),
+        info_hash_v2: torrent.info_hash.v2().map(|hash| hash.to_string()),
         path: plan.path.to_string_lossy(),
         makes_basedir: plan.makes_basedir,
         total_size: torrent.layout.total(),
@@ -161,6 +162,8 @@ pub(crate) fn show_plan_json(torrent: &Metainfo, plan: &Plan, out: &mut impl Wri
 struct Shown<'a> {
     name: &'a str,
     info_hash: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info_hash_v2: Option<String>,
     path: Cow<'a, str>,
     makes_basedir: bool,
     total_size: u64,

@@ -11,7 +11,7 @@ use crate::cli::jobs::load::cause;
 use crate::cli::options::config::Verbosity;
 use crate::event::Verdict;
 use crate::event::{FileStatus, Kind, PeersFound, Pieces};
-use crate::metainfo::Metainfo;
+use crate::metainfo::{Metainfo, PieceIndex};
 use crate::text::escape;
 use crate::text::{Size, count, percent};
 use anyhow::anyhow;
@@ -150,9 +150,8 @@ impl Report {
     fn bytes(&self, metainfo: &Metainfo) -> (u64, u64) {
         let layout = &metainfo.layout;
         let length = |range: &Range<u32>| -> u64 {
-            let piece_length = u64::from(layout.piece_length());
-            let end = |index: u32| (u64::from(index) * piece_length).min(layout.total());
-            end(range.end) - end(range.start)
+            let pieces = range.clone().map(PieceIndex);
+            pieces.map(|piece| u64::from(layout.piece_size(piece))).sum()
         };
         match &self.finished {
             None => (0, layout.total()),

@@ -11,7 +11,7 @@ use std::io::{self, BufWriter, Write};
 use serde::{Serialize, Serializer};
 
 use super::json::write_json;
-use crate::metainfo::{File, Metainfo};
+use crate::metainfo::{File, InfoHashes, Metainfo};
 use crate::text::{Moment, Size, escape, without_credentials};
 
 /// Bytes gathered before they are written: one system call for some thousand files.
@@ -23,7 +23,7 @@ pub fn show(torrent: &Metainfo, out: &mut impl Write) -> io::Result<()> {
     let layout = &torrent.layout;
     let piece_length = u64::from(layout.piece_length());
     field(&mut out, "name", escape(&torrent.name))?;
-    field(&mut out, "info hash", torrent.info_hash)?;
+    hashes(&mut out, torrent.info_hash)?;
     field(&mut out, "size", exact(layout.total()))?;
     field(&mut out, "pieces", format_args!("{} of {}", layout.num_pieces(), exact(piece_length)))?;
     field(&mut out, "private", if torrent.private { "yes: its own trackers alone" } else { "no" })?;
@@ -58,6 +58,18 @@ pub fn show(torrent: &Metainfo, out: &mut impl Write) -> io::Result<()> {
     }
     files(&torrent.files, &mut out)?;
     out.flush()
+}
+
+/// The info hashes, each with its version where that is not 1 alone.
+pub(super) fn hashes(out: &mut impl Write, hashes: InfoHashes) -> io::Result<()> {
+    match (hashes.v1(), hashes.v2()) {
+        (v1, None) => v1.map_or(Ok(()), |v1| field(out, "info hash", v1)),
+        (None, Some(v2)) => field(out, "info hash", format_args!("v2: {v2}")),
+        (Some(v1), Some(v2)) => {
+            field(out, "info hash", format_args!("v1: {v1}"))?;
+            field(out, "", format_args!("v2: {v2}"))
+        }
+    }
 }
 
 pub(super) fn field(out: &mut impl Write, name: &str, value: impl fmt::Display) -> io::Result<()> {
@@ -99,6 +111,7 @@ pub fn show_json(torrent: &Metainfo, out: &mut impl Write) -> io::Result<()> {
     let shown = Shown {
         name: &torrent.name,
         info_hash: torrent.info_hash.to_string(),
+        info_hash_v2: torrent.info_hash.v2().map(|hash| hash.to_string()),
         total_size: torrent.layout.total(),
         piece_length: torrent.layout.piece_length(),
         num_pieces: torrent.layout.num_pieces(),
@@ -125,7 +138,10 @@ pub fn show_json(torrent: &Metainfo, out: &mut impl Write) -> io::Result<()> {
 #[derive(Serialize)]
 struct Shown<'a> {
     name: &'a str,
+    /// Of version 1, where there is one.
     info_hash: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info_hash_v2: Option<String>,
     total_size: u64,
     piece_length: u32,
     num_pieces: u32,

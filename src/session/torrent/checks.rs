@@ -17,6 +17,7 @@ use crate::finder::{Finder, Origin, Rules};
 use crate::ids::{Round, TorrentId};
 use crate::layout::{FileIndex, Layout, PieceIndex};
 use crate::lobby::{Guest, Lobby};
+use crate::proofs::HashServer;
 use crate::session::Notice;
 use crate::session::check_queue::{Lane, Turn};
 use crate::session::checking::{self, Checked, MuchToRead, Plan};
@@ -414,7 +415,11 @@ impl Torrent {
         };
         let lobby = self.take_lobby().map(|lobby| lobby.into_parts());
         let (finder, guests) = lobby.unwrap_or_else(|| (self.new_finder(context), Vec::new()));
-        let mut transfer = Transfer::new(Swarm::new(now, config), finder);
+        let mut swarm = Swarm::new(now, config);
+        if let Some(layers) = self.on_disk.metainfo.piece_hashes.layers() {
+            swarm.serve_hashes(HashServer::new(layers.clone(), self.layout()));
+        }
+        let mut transfer = Transfer::new(swarm, finder);
         if let Some(seeds) = self.new_web_seeds(context) {
             transfer.set_web_seeds(seeds);
         }

@@ -14,9 +14,11 @@ use crate::bitfield::Bitfield;
 use crate::disk::OnDisk;
 use crate::event::{Kind, Severity, Verdict};
 use crate::fetch::Ticket;
-use crate::ids::{InfoHashes, Round, TorrentId};
+use crate::hash::{Sha256, sha256};
+use crate::ids::{Round, TorrentId};
 use crate::lobby::{Lobby, LobbyConfig};
 use crate::metainfo::{Magnet, Metainfo, sha1};
+use crate::proofs::HashFetch;
 use crate::session::Notice;
 use crate::session::context::Context;
 use crate::session::options::TorrentOptions;
@@ -36,6 +38,8 @@ pub(super) struct Fetching {
     magnet: Magnet,
     /// Where the torrent's paths are claimed once they are known.
     claims: Claims,
+    /// What it is, while peers are asked for its piece layers (BEP 52).
+    described: Option<Box<Described>>,
 }
 
 /// What became of metadata that peers gave.
@@ -55,6 +59,7 @@ enum Read {
 }
 
 /// What a torrent turned out to be.
+#[derive(Debug)]
 pub(crate) struct Described {
     metainfo: Metainfo,
     /// The weights of its files, or why there are none to choose.
@@ -76,17 +81,51 @@ impl Torrent {
         let name = magnet.name_or_hash();
         let (trackers, web_seeds) = (magnet.trackers.clone(), magnet.web_seeds.clone());
         let unknown = Metainfo::unknown(magnet.info_hash, name, trackers, web_seeds);
+        Torrent::in_lobby(now, id, unknown, magnet, options, claims, context)
+    }
+
+    /// A torrent of version 2 that lacks piece layers (BEP 52): peers are asked for them before anything else.
+    pub(crate) fn without_layers(
+        now: Instant,
+        id: TorrentId,
+        metainfo: Metainfo,
+        options: TorrentOptions,
+        claim: Result<Arc<Claim>, StorageError>,
+        context: &mut Context,
+    ) -> Torrent {
+        let (name, trackers) = (metainfo.name.clone(), metainfo.trackers.clone());
+        let unknown = Metainfo::unknown(metainfo.info_hash, name, trackers, metainfo.url_list.clone());
+        let unknown = Metainfo { private: metainfo.private, ..unknown };
+        let (magnet, priorities) = (Magnet::from(&metainfo), options.priorities.clone());
+        let options = TorrentOptions { priorities: Vec::new(), ..options };
+        let mut torrent = Torrent::in_lobby(now, id, unknown, magnet, options, Claims::default(), context);
+        let described = Described { metainfo, priorities: Ok(priorities), claim: Some(claim) };
+        torrent.ask_for_layers(now, described);
+        torrent
+    }
+
+    fn in_lobby(
+        now: Instant,
+        id: TorrentId,
+        unknown: Metainfo,
+        magnet: Magnet,
+        options: TorrentOptions,
+        claims: Claims,
+        context: &mut Context,
+    ) -> Torrent {
+        let peer_exchange = context.options.peer_exchange && !unknown.private;
         let mut torrent = Torrent::new(now, id, unknown, options, None, context);
         let config = LobbyConfig {
             peer_id: context.identity.peer_id,
             port: context.identity.port,
-            peer_exchange: context.options.peer_exchange,
+            peer_exchange,
             max_peers: context.options.max_peers,
         };
         let mut lobby = Lobby::new(now, config, torrent.new_finder(context));
         lobby.want_events(context.subscribers.least());
         let round = context.counter.round();
-        torrent.activity = Activity::Fetching(Fetching { round, lobby: Box::new(lobby), magnet, claims });
+        torrent.activity =
+            Activity::Fetching(Fetching { round, lobby: Box::new(lobby), magnet, claims, described: None });
         torrent
     }
 
@@ -112,7 +151,10 @@ impl Torrent {
         let options = self.options.clone();
         let work = move || {
             let read = read(&bytes, &magnet, &options, &claims);
-            let kept = to_keep(&read, &options);
+            let kept = match &read {
+                Read::Right(described) => to_keep(described, &options),
+                Read::Wrong | Read::Unusable(_) => None,
+            };
             let _ = notify.send(Notice::Metadata(id, ReadMetadata { round, ticket, read }));
             if let Some((state_dir, metainfo)) = kept {
                 // If that fails, the next start fetches them again.
@@ -137,8 +179,44 @@ impl Torrent {
         match read.read {
             Read::Wrong => {}
             Read::Unusable(reason) => self.end_with(now, Verdict::NotATorrent, reason, context),
-            Read::Right(described) => self.on_described(now, *described, context),
+            Read::Right(described) if described.metainfo.piece_hashes.are_known() => {
+                self.on_described(now, *described, context);
+            }
+            Read::Right(described) => self.ask_for_layers(now, *described),
         }
+    }
+
+    /// It is known what the torrent is, and not what its pieces hash to: peers that speak version 2 know.
+    fn ask_for_layers(&mut self, now: Instant, described: Described) {
+        let Activity::Fetching(fetching) = &mut self.activity else { return };
+        let metainfo = &described.metainfo;
+        if let Some(layers) = metainfo.piece_hashes.layers() {
+            let hashes = HashFetch::new(layers, &metainfo.layout);
+            fetching.lobby.ask_for_hashes(now, hashes, metainfo.info_bytes.clone());
+        }
+        fetching.described = Some(Box::new(described));
+        self.has_input = true;
+    }
+
+    /// The piece layers have come.
+    pub(super) fn on_layers(
+        &mut self,
+        now: Instant,
+        layers: Vec<(Sha256, Vec<Sha256>)>,
+        context: &mut Context,
+    ) {
+        let Activity::Fetching(fetching) = &mut self.activity else { return };
+        let Some(mut described) = fetching.described.take() else { return };
+        let metainfo = &mut described.metainfo;
+        metainfo.piece_hashes.fill(layers, &metainfo.layout);
+        if !self.goes_on() {
+            return;
+        }
+        if let Some((state_dir, metainfo)) = to_keep(&described, &self.options) {
+            let work = move || drop(kept::keep(&state_dir, &metainfo));
+            context.disk.sync_queue().push(Box::new(work));
+        }
+        self.on_described(now, *described, context);
     }
 
     /// It is known what the torrent is.
@@ -220,15 +298,19 @@ impl Torrent {
 }
 
 /// Where which metadata are to be kept for the next start.
-fn to_keep(read: &Read, options: &TorrentOptions) -> Option<(PathBuf, Metainfo)> {
-    let Read::Right(described) = read else { return None };
+fn to_keep(described: &Described, options: &TorrentOptions) -> Option<(PathBuf, Metainfo)> {
+    if !described.metainfo.piece_hashes.are_known() {
+        return None;
+    }
     let state_dir = options.state_dir.clone().filter(|_| !options.metadata_only)?;
     Some((state_dir, described.metainfo.clone()))
 }
 
 /// Hashes and reads metadata, and claims the paths that they name. Blocks.
 fn read(bytes: &[u8], magnet: &Magnet, options: &TorrentOptions, claims: &Claims) -> Read {
-    if InfoHashes::V1(sha1(bytes)) != magnet.info_hash {
+    let is_v1 = magnet.info_hash.v1().is_none_or(|hash| hash == sha1(bytes));
+    let is_v2 = magnet.info_hash.v2().is_none_or(|hash| hash == sha256(bytes));
+    if !is_v1 || !is_v2 {
         return Read::Wrong;
     }
     let metainfo = match Metainfo::of_info(bytes) {
@@ -246,9 +328,15 @@ fn read(bytes: &[u8], magnet: &Magnet, options: &TorrentOptions, claims: &Claims
     Read::Right(Box::new(Described { metainfo, priorities, claim }))
 }
 
-/// The torrent with the trackers and web seeds of its link.
+/// The torrent with the trackers and web seeds of its link. It stays in the swarms that the link names, though its metadata may tell of
+/// another one.
 pub(crate) fn with_link(metainfo: Metainfo, magnet: &Magnet) -> Metainfo {
-    Metainfo { trackers: magnet.trackers.clone(), url_list: magnet.web_seeds.clone(), ..metainfo }
+    Metainfo {
+        info_hash: magnet.info_hash,
+        trackers: magnet.trackers.clone(),
+        url_list: magnet.web_seeds.clone(),
+        ..metainfo
+    }
 }
 
 /// The weights of the files: as the user has it, else as the link selects.

@@ -6,10 +6,10 @@ use std::time::Instant;
 use super::{Activity, Torrent};
 use crate::event::{Direction, Kind, Severity, State};
 use crate::finder::{DialEnd, Finder, Origin};
-use crate::ids::PeerKey;
+use crate::ids::{InfoHashes, PeerKey, WireHash};
 use crate::lobby::Lobby;
 use crate::metainfo::PeerAddress;
-use crate::net::dial::{DialError, Established, MAX_CALL};
+use crate::net::dial::{DialError, Established, Greeting, MAX_CALL};
 use crate::net::driver::{FromPeer, Incoming, Outgoing};
 use crate::session::context::Context;
 use crate::session::dht::DhtNetwork;
@@ -35,9 +35,30 @@ impl Torrent {
         }
     }
 
-    fn handshake(&self, context: &Context) -> Handshake {
-        let (info_hash, peer_id) = (self.info_hash().wire(), context.identity.peer_id);
-        Handshake { reserved: self.offer(context), info_hash, peer_id }
+    /// What peers are greeted with: a hybrid's hash of version 1 and the bit that offers version 2, and else its own hash.
+    fn greeting(&self, context: &Context) -> Greeting {
+        let (peer_id, reserved) = (context.identity.peer_id, self.offer(context));
+        let mut handshakes =
+            self.info_hash().wire_hashes().map(|info_hash| Handshake { reserved, info_hash, peer_id });
+        let first = handshakes.next().expect("a torrent has a hash");
+        let second = handshakes.next();
+        let offered = if second.is_some() { Reserved::V2 } else { Reserved::default() };
+        Greeting { first: Handshake { reserved: reserved.with(offered), ..first }, second }
+    }
+
+    /// The answer to a peer that calls: by the hash that it has said, and of a hybrid by that of version 2 where it offers that (BEP 52).
+    fn answer(&self, theirs: &Handshake, context: &Context) -> Handshake {
+        let Greeting { first, second } = self.greeting(context);
+        let is_upgraded =
+            |second: &Handshake| theirs.info_hash == second.info_hash || theirs.reserved.has(Reserved::V2);
+        second.filter(is_upgraded).unwrap_or(first)
+    }
+
+    /// What both sides speak on a connection of this hash: the extensions that both have offered, and version 2 by its hash.
+    fn spoken(&self, theirs: Reserved, agreed: WireHash, context: &Context) -> Reserved {
+        let is_v2 = self.info_hash().v2().is_some_and(|hash| InfoHashes::V2(hash).wire() == agreed);
+        let shared = theirs.shared_with(self.offer(context));
+        if is_v2 { shared.with(Reserved::V2) } else { shared }
     }
 
     /// Calls a peer.
@@ -49,7 +70,7 @@ impl Torrent {
         });
         context.connections.dialing += 1;
         let (id, notify, dialer) = (self.id, context.notify.clone(), context.dialer.clone());
-        let ours = self.handshake(context);
+        let ours = self.greeting(context);
         let patience = self.finder().map_or(MAX_CALL, |finder| finder.patience(address));
         let is_wanted = self.calls_wanted.clone();
         tokio::task::spawn_local(async move {
@@ -115,7 +136,7 @@ impl Torrent {
         if let Ok(established) = &end
             && context.subscribers.want(Severity::Debug)
         {
-            let (ours, theirs) = (self.handshake(context), &established.handshake);
+            let (ours, theirs) = (self.greeting(context).first, &established.handshake);
             self.tell(context, Kind::PeerPacketOut { address, packet: handshake_packet(&ours) });
             self.tell(context, Kind::PeerPacketIn { address, packet: handshake_packet(theirs) });
         }
@@ -149,7 +170,7 @@ impl Torrent {
         established: Established,
         context: &mut Context,
     ) {
-        let ours = self.handshake(context);
+        let ours = self.answer(&established.handshake, context);
         self.tell_if(context, Severity::Debug, || Kind::PeerPacketIn {
             address,
             packet: handshake_packet(&established.handshake),
@@ -158,6 +179,11 @@ impl Torrent {
             address,
             packet: handshake_packet(&ours),
         });
+        let agreed = ours.info_hash;
+        let established = Established {
+            handshake: Handshake { info_hash: agreed, ..established.handshake },
+            ..established
+        };
         self.open(now, address, Direction::In, established, ours.encode().to_vec(), context);
     }
 
@@ -184,7 +210,7 @@ impl Torrent {
             peer_id: peer_id.to_string(),
             client: peer_id.client_name(),
         });
-        let reserved = theirs.reserved.shared_with(self.offer(context));
+        let reserved = self.spoken(theirs.reserved, theirs.info_hash, context);
         let was_greeted = false;
         let hello = Hello { peer, address, direction, reserved, peer_id, encryption, was_greeted };
         self.input(now, Input::Connected(hello));

@@ -91,6 +91,7 @@ impl Torrent {
                 }
                 LobbyOutput::Close(peer, reason) => self.close(peer, reason, context),
                 LobbyOutput::Verify(ticket, bytes) => self.read_metadata(ticket, bytes, context),
+                LobbyOutput::Layers(layers) => self.on_layers(now, layers, context),
                 LobbyOutput::Event(kind) => self.tell(context, kind),
             }
         }

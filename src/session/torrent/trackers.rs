@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Torrent;
 use crate::event::{Kind, Severity};
+use crate::finder::Origin;
 use crate::finder::announce::{Announce, AnnounceFailure, Answer, MAX_TRACKERS, Token};
 use crate::ids::Round;
 use crate::session::Notice;
@@ -61,6 +62,9 @@ impl Torrent {
             key: context.identity.key,
             tracker_id,
         };
+        if let Some(info_hash) = self.info_hash().wire_hashes().nth(1) {
+            self.announce_beside(tracker::Request { info_hash, ..request.clone() }, context);
+        }
         let (id, round, notify) = (self.id, self.round(), context.notify.clone());
         let to_loop = notify.clone();
         let early = Early::new(move |peers| {
@@ -71,6 +75,25 @@ impl Torrent {
             // The session may have ended; then nobody needs to know.
             let _ = notify.send(Notice::Announced(id, round, token, result));
         });
+    }
+
+    /// Asks a tracker for the peers of a hybrid's version 2 too (BEP 52). It is the announce of version 1 that is told of, and by which
+    /// trackers are judged: not all of them know both.
+    fn announce_beside(&self, request: tracker::Request, context: &Context) {
+        let (id, round, notify) = (self.id, self.round(), context.notify.clone());
+        context.announces.push(request, (*context.tracker_options).clone(), move |result| {
+            if let Ok(answer) = result {
+                // The session may have ended; then nobody needs to know.
+                let _ = notify.send(Notice::FoundBeside(id, round, answer.peers));
+            }
+        });
+    }
+
+    /// A tracker has named peers of a hybrid's version 2. What an earlier round asked is void.
+    pub(crate) fn on_found_beside(&mut self, now: Instant, asked_in: Round, peers: Vec<SocketAddr>) {
+        if self.round() == asked_in {
+            self.with_finder(|finder| finder.found(now, peers, Origin::Tracker));
+        }
     }
 
     /// Watches an announce, if somebody wants to know.

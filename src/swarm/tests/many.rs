@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::Input;
 use super::sim::{Faults, Sim, Spec, address_of};
 use crate::event::State;
 use crate::finder::announce::AnnounceEvent;
+use crate::layout::Layout;
 
 const MIB: f64 = 1024.0 * 1024.0;
 const PIECE: u32 = 256 << 10;
@@ -268,4 +270,23 @@ fn behind_a_slow_seed_the_last_is_done_soon_after_the_seed_has_given_all_once() 
     for (seed, seed_up, up, leechers) in [(80, 1.0, 1.0, 50), (81, 2.0, 2.0, 20), (82, 0.5, 2.0, 60)] {
         assert_near_the_bound(seed, 48 << 20, seed_up * MIB, &vec![up * MIB; leechers]);
     }
+}
+
+#[test]
+fn a_torrent_whose_files_have_pieces_of_their_own_reaches_everybody_near_the_fluid_bound() {
+    // As in version 2: most pieces are short, and behind each file is a gap.
+    let mut rng = fastrand::Rng::with_seed(52);
+    let lengths: Vec<u64> = (0..300).map(|_| rng.u64(0..3 * u64::from(PIECE) / 2)).collect();
+    let layout = Arc::new(Layout::aligned(PIECE, lengths, true).unwrap());
+    let (size, ups) = (layout.total(), [MIB; 30]);
+    let mut sim = Sim::new(52, PIECE, size);
+    sim.layout = layout;
+    sim.add(Spec::seed(4.0 * MIB));
+    for up in ups {
+        sim.add(Spec::leecher(up));
+    }
+    let bound = fluid_bound(size, 4.0 * MIB, &ups);
+    let last = sim.run_to_the_end(Duration::from_secs_f64(bound * 4.0)).as_secs_f64();
+    assert!(last <= 1.5 * bound, "{last:.1} s, the bound is {bound:.1} s");
+    assert!(wasted(&sim) < 0.04, "{:.3} wasted", wasted(&sim));
 }
