@@ -43,14 +43,19 @@ pub(crate) fn may_name(source: IpAddr, ip: IpAddr) -> bool {
     if ip.is_loopback() { source.is_loopback() } else { !is_inner(ip) || is_inner(source) }
 }
 
-/// The address that stands for the machine of this number, of which only the name is known here: of a prefix that is routed nowhere (RFC 6666).
+/// What the addresses begin with that stand for names.
+const STAND_INS: [u16; 2] = [0x3fff, 0xf00];
+
+/// The address that stands for the machine of this number, of which only the name is known here, each in a network of its own: of a prefix
+/// that is for documents alone (RFC 9637).
 pub(crate) fn stand_in(number: u16, port: u16) -> SocketAddr {
-    SocketAddr::new(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, number).into(), port)
+    let [a, b] = STAND_INS;
+    SocketAddr::new(Ipv6Addr::new(a, b, number, 0, 0, 0, 0, 1).into(), port)
 }
 
 /// Whether it is an address of [`stand_in`], which means nothing to anybody else.
 pub(crate) fn is_stand_in(address: SocketAddr) -> bool {
-    matches!(address.ip(), IpAddr::V6(v6) if v6.segments()[..7] == [0x100, 0, 0, 0, 0, 0, 0])
+    matches!(address.ip(), IpAddr::V6(v6) if v6.segments()[..2] == STAND_INS)
 }
 
 /// Whether a client can be called there: a port of one machine.
@@ -112,6 +117,17 @@ mod tests {
         assert_ne!(at("[::1]:1"), at("[::1]:2"));
         assert_ne!(at("[fe80::1]:1"), at("[fe80::2]:1"));
         assert_eq!(at("[fe80::1]:1"), at("[fe80::1]:2"));
+    }
+
+    #[test]
+    fn what_stands_for_a_name_is_a_machine_of_its_own_and_nobody_elses_address() {
+        let (first, second) = (stand_in(1, 7), stand_in(2, 7));
+        assert!(is_stand_in(first) && is_stand_in(second) && is_callable(first));
+        assert_ne!((Machine::at(first), Subnet::at(first)), (Machine::at(second), Subnet::at(second)));
+        assert_ne!(Machine::at(first), Machine::at(second));
+        assert!(
+            !is_stand_in("[2001:db8::1]:7".parse().unwrap()) && !is_stand_in("192.0.2.1:7".parse().unwrap())
+        );
     }
 
     #[test]

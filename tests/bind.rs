@@ -19,6 +19,7 @@ use libtest_mimic::Arguments;
 use support::clients::{Btget, is_in_path};
 use support::fixture::Fixture;
 use support::process::{Process, wait_until};
+use support::proxy::{ProxyManners, TestProxy};
 use support::system::{can_mount, trial};
 use support::tls::{CERTIFICATE, server_config};
 use support::tracker::{Manners, Tracker};
@@ -81,6 +82,7 @@ fn can_have_networks() -> bool {
 const OUTSIDE: &str = "
     ip link set lo up
     ip addr add 10.9.0.9/32 dev lo
+    ip addr add 10.9.0.8/32 dev lo
     ip -6 addr add fd09::9/128 dev lo nodad
     for n in 1 2; do
         ip link set o$n up
@@ -199,6 +201,8 @@ impl World {
             }));
         }
         self.an_interface_goes_and_comes_back();
+        self.another_interface_of_the_same_name_is_taken();
+        self.nothing_goes_past_a_proxy();
         // So that it is known that it would have been seen.
         self.transfer(None, "10.9.0.9".parse().unwrap());
         assert!(!self.left_by("i1").is_empty());
@@ -254,6 +258,94 @@ impl World {
         btget.terminate();
         btget.wait_for_success();
         assert_eq!(self.left_by("i1"), Vec::<String>::new(), "by another way");
+    }
+
+    /// An interface that is made anew, as that of a VPN is, is another one: what listened on the former is of no use.
+    fn another_interface_of_the_same_name_is_taken(&self) {
+        let sh = |script: &str| {
+            let output = inside(&self.holder).args(["sh", "-ec", script]).output().unwrap();
+            assert!(output.status.success(), "{script}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let make = "ip tuntap add w0 mode tun; ip addr add 10.5.0.1/24 dev w0; ip link set w0 up";
+        sh(make);
+        let fixture = Fixture::single(300_000, "http://127.0.0.1:1/announce", 11);
+        let mut command = inside(&self.holder);
+        command.arg(Btget::program()).arg("--no-dht").arg(fixture.torrent());
+        command.arg("--basedir").arg(fixture.empty_folder("w0"));
+        command.args(["--state-dir", "", "--json", "--bind", "w0"]);
+        let mut btget = Process::start("btget", &mut command);
+        let told = btget.wait_for_event("its port", |event| event["event"] == "listen_success");
+        let place = format!(":{:04X} 00000000:0000 0A", told["port"].as_u64().unwrap());
+        let listens = || sh("cat /proc/net/tcp").contains(&place);
+        assert!(listens());
+        let network = |usable: bool| {
+            move |event: &serde_json::Value| event["event"] == "network" && event["usable"] == usable
+        };
+        sh("ip link del w0");
+        btget.wait_for_event("that it is gone", network(false));
+        wait_until("nobody to listen", || btget.story(), || (!listens()).then_some(()));
+        sh(make);
+        btget.wait_for_event("that it is back", network(true));
+        wait_until("somebody to listen", || btget.story(), || listens().then_some(()));
+        btget.terminate();
+        btget.wait_for_code();
+        sh("ip link del w0");
+    }
+
+    /// With all that finds peers, every packet goes to the proxy: none to a tracker, a peer, a node of the DHT, a name server or a group.
+    fn nothing_goes_past_a_proxy(&self) {
+        let outside: IpAddr = "10.9.0.9".parse().unwrap();
+        let manners = ProxyManners { udp: true, names: Some(outside), ..ProxyManners::default() };
+        let proxy = TestProxy::start_at("10.9.0.8:0".parse().unwrap(), manners);
+        let tracker = Tracker::start_on(outside).unwrap();
+        let udp = udp_tracker(outside);
+        let fixture = Fixture::single(300_000, &udp, 10);
+        let mut command = Btget::command();
+        command.arg(fixture.torrent()).arg("--basedir").arg(fixture.full_folder("seeder"));
+        command.args(["--state-dir", "", "--json", "--bind", "10.9.0.9", "--tracker", &tracker.url()]);
+        let seeder = Process::start("peer", &mut command);
+        wait_until(
+            "the seeder to announce",
+            || seeder.story(),
+            || (!tracker.announces().is_empty()).then_some(()),
+        );
+        let before = self.cables.lines().len();
+        let folder = fixture.empty_folder("inside");
+        let mut command = inside(&self.holder);
+        command.arg(Btget::program()).arg(fixture.torrent()).arg("--basedir").arg(&folder);
+        command.args(["--state-dir", "", "--json", "--proxy", &format!("socks5://{}", proxy.address())]);
+        let by_name = format!("http://tracker.invalid:{}/announce", tracker.address().port());
+        command.args([
+            "--tracker",
+            &by_name,
+            "--dht-bootstrap",
+            "node.invalid:6881",
+            "--peer",
+            "peer.invalid:9",
+        ]);
+        let mut btget = Process::start("btget", &mut command);
+        btget.wait_for_event("the end of the download", |event| event["event"] == "complete");
+        fixture.assert_complete(&folder);
+        let asked_for = |what: &str| proxy.asked().iter().any(|asked| asked.starts_with(what));
+        let all = [
+            "connect tracker.invalid:",
+            "connect peer.invalid:9",
+            "connect 10.9.0.9:",
+            "packet world:",
+            "packet node.invalid:6881",
+        ];
+        wait_until(
+            "all to be asked for",
+            || format!("{:?}\n{}", proxy.asked(), btget.story()),
+            || all.iter().all(|what| asked_for(what)).then_some(()),
+        );
+        btget.terminate();
+        btget.wait_for_success();
+        let packets = self.cables.lines().split_off(before);
+        assert!(packets.len() > 10);
+        let past: Vec<&String> = packets.iter().filter(|line| !line.ends_with(" 10.9.0.8")).collect();
+        assert!(past.is_empty(), "past the proxy: {past:?}");
     }
 
     /// A tracker that has addresses of both families hears of us from an address of each (BEP 7), to the end; of a family to which there is no way

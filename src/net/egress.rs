@@ -27,6 +27,9 @@ const PROXY_PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 
+/// How often a proxy may be silent, or close, when it is asked to carry packets.
+const MAX_REFUSALS: u32 = 3;
+
 /// How long a call waits before it looks again whether it is still wanted.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -55,7 +58,7 @@ pub(crate) struct Egress {
     /// What is bound to is gone.
     is_absent: Cell<bool>,
     health: RefCell<Health>,
-    /// It has worked once.
+    /// It has answered since it failed last.
     has_answered: Cell<bool>,
     /// Something has changed for which calls wait.
     changed: Notify,
@@ -157,7 +160,7 @@ impl Egress {
         self.changed.notify_waiters();
     }
 
-    /// An address that stands for a peer whose name the proxy looks up: one of a prefix that is routed nowhere (RFC 6666). `None` if there is no
+    /// An address that stands for a peer whose name the proxy looks up: one of a prefix for documents (RFC 9637). `None` if there is no
     /// proxy, or too many such peers, or the name is none.
     pub(crate) fn stand_in(&self, host: &str, port: u16) -> Option<SocketAddr> {
         self.proxy.as_ref()?;
@@ -188,8 +191,8 @@ impl Egress {
         loop {
             let generation = self.wait_until_open(is_wanted).await?;
             let Some(proxy) = &self.proxy else {
-                let connected = within(patience, self.connect_to(address)).await?;
-                match connected {
+                let connected = within(patience, self.connect_to(address)).await;
+                match connected.and_then(|connected| connected) {
                     // It has gone this moment, which is no fault of the peer.
                     Err(_) if self.is_gone() => sleep(LOOK).await,
                     connected => return Ok(connected?),
@@ -243,6 +246,7 @@ impl Egress {
     /// Why it carries none, for people.
     pub(super) async fn associate(&self) -> Result<(TcpStream, SocketAddr), String> {
         let Some(proxy) = &self.proxy else { return Err("there is no proxy".to_owned()) };
+        let mut refusals = 0;
         loop {
             let dialogue = ProxyDialogue::associate(proxy).map_err(|error| error.to_string())?;
             let Ok(generation) = self.wait_until_open(&Cell::new(true)).await else { continue };
@@ -252,7 +256,15 @@ impl Egress {
                     Err(error) => error.to_string(),
                 },
                 Err(Failure::WithoutPackets(error)) => return Err(error.to_string()),
-                Err(Failure::Target(error)) => error.to_string(),
+                // There is no target: it does not like the request.
+                Err(Failure::Target(error)) => {
+                    refusals += 1;
+                    if refusals == MAX_REFUSALS {
+                        return Err(format!("it does not carry {UDP}: {error}"));
+                    }
+                    sleep(FIRST_BACK_OFF * refusals).await;
+                    continue;
+                }
                 Err(Failure::Proxy(reason)) => reason,
             };
             self.failed(generation, failed).await;
@@ -278,6 +290,7 @@ impl Egress {
         if self.is_gone() {
             sleep(LOOK).await;
         } else if self.health.borrow_mut().failed(Instant::now(), generation) {
+            self.has_answered.set(false);
             (self.tell)(ProxyNews::Failed(reason));
         }
     }
@@ -294,10 +307,6 @@ impl Egress {
                     ProxyStep::Send(message) => {
                         stream.write_all(&message).await?;
                         bytes.clear();
-                        // It has taken us; of an HTTP proxy that is not known before its answer.
-                        if proxy.kind() == ProxyKind::Socks5 && dialogue.waits_for_target() {
-                            self.works();
-                        }
                     }
                     ProxyStep::Need(most) => {
                         bytes.resize(most, 0);
@@ -327,11 +336,21 @@ impl Egress {
                 Err(Failure::Target(DialError::NotReached(error)))
             }
             Err(TalkError::Proxy(error)) => Err(Failure::Proxy(error.to_string())),
-            // What it is silent about, or closes for, after it has taken us, is the target.
-            Err(TalkError::Io(error)) if dialogue.waits_for_target() && self.has_answered.get() => {
-                Err(Failure::Target(error.into()))
+            Err(TalkError::Io(error)) => {
+                // What it is silent about, or closes for, after it has taken us, is the target. Whether an HTTP proxy has is not known before its
+                // answer.
+                let has_taken_us = match proxy.kind() {
+                    ProxyKind::Socks5 => true,
+                    ProxyKind::Http => self.has_answered.get(),
+                };
+                match dialogue.waits_for_target() && has_taken_us {
+                    true => {
+                        self.works();
+                        Err(Failure::Target(error.into()))
+                    }
+                    false => Err(Failure::Proxy(io_reason(&error))),
+                }
             }
-            Err(TalkError::Io(error)) => Err(Failure::Proxy(io_reason(&error))),
         }
     }
 
@@ -445,6 +464,38 @@ mod tests {
         }
         is_wanted.set(false);
         assert!(matches!(call.await, Err(DialError::Unwanted(_))));
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_carries_no_connections_is_told_once_however_often_it_is_tried() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = format!("socks5://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let (third, mut tried) = tokio::sync::mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            for mut call in listener.incoming().flatten() {
+                call.read_exact(&mut [0; 3]).unwrap();
+                call.write_all(&[5, 0]).unwrap();
+                call.read_exact(&mut [0; 10]).unwrap();
+                call.write_all(&[5, 7, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap();
+                third.send(()).unwrap();
+            }
+        });
+        let (tell, told) = std::sync::mpsc::channel();
+        let egress = Egress::new(Local::default(), Some(proxy), move |news| drop(tell.send(news)));
+        let is_wanted = Cell::new(true);
+        let thrice = async {
+            for _ in 0..3 {
+                tried.recv().await.unwrap();
+            }
+        };
+        tokio::select! {
+            ended = egress.connect("192.0.2.1:1".parse().unwrap(), LOOK, &is_wanted) => panic!("{ended:?}"),
+            () = thrice => {}
+        }
+        let told: Vec<ProxyNews> = told.try_iter().collect();
+        let reason = "it does not carry connections; choose another proxy".to_owned();
+        assert_eq!(told, [ProxyNews::Failed(reason)]);
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn listen_at(port: u16, local: &Local) -> io::Result<Vec<TcpListener>> {
     let open = |ip: IpAddr, port| open(SocketAddr::new(ip, port), local);
     let (v4, v6) = match local.listening_ips()?[..] {
         [v4, v6] => (open(v4, port), v6),
-        [ref only @ ..] => return only.iter().map(|&ip| open(ip, port)).collect(),
+        ref only => return only.iter().map(|&ip| open(ip, port)).collect(),
     };
     let port = match &v4 {
         Ok(socket) => socket.local_addr()?.port(),

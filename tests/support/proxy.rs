@@ -1,4 +1,4 @@
-//! A proxy of the test's own: SOCKS5 or HTTP, on loopback. It knows every name, which is that of this machine, and keeps what it is asked for.
+//! A proxy of the test's own: SOCKS5 or HTTP. It knows every name, which is that of this machine, and keeps what it is asked for.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -18,6 +18,8 @@ pub struct ProxyManners {
     pub udp: bool,
     /// Answers each connection that it is asked for with this code: of SOCKS5, or a status.
     pub refusal: Option<u16>,
+    /// Where every name leads; `None`: to loopback.
+    pub names: Option<IpAddr>,
     /// Says everything byte by byte.
     pub drips: bool,
 }
@@ -162,7 +164,11 @@ impl Caller {
             _ => return Err(nonsense()),
         };
         let port = u16::from_be_bytes(self.read()?);
-        Ok(found(&host, port))
+        Ok(self.found(&host, port))
+    }
+
+    fn found(&self, host: &str, port: u16) -> (String, SocketAddr) {
+        found(host, port, self.manners.names)
     }
 
     fn serve_http(&mut self) -> io::Result<()> {
@@ -174,7 +180,8 @@ impl Caller {
         let place =
             head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).ok_or_else(nonsense)?;
         let (host, port) = place.rsplit_once(':').ok_or_else(nonsense)?;
-        let (shown, target) = found(host.trim_matches(['[', ']']), port.parse().map_err(|_| nonsense())?);
+        let (shown, target) =
+            self.found(host.trim_matches(['[', ']']), port.parse().map_err(|_| nonsense())?);
         self.note("connect", &shown);
         if let Some(("user", "pass:word")) = self.manners.login
             && !head.contains("\r\nProxy-Authorization: Basic dXNlcjpwYXNzOndvcmQ=\r\n")
@@ -206,8 +213,8 @@ impl Caller {
 
     /// Carries packets as long as the connection stands.
     fn carry(&mut self) -> io::Result<()> {
-        let inside = UdpSocket::bind("127.0.0.1:0")?;
-        let outside = UdpSocket::bind("127.0.0.1:0")?;
+        let inside = UdpSocket::bind((self.stream.local_addr()?.ip(), 0))?;
+        let outside = UdpSocket::bind("0.0.0.0:0")?;
         let port = inside.local_addr()?.port();
         let is_over = Arc::new(AtomicBool::new(false));
         let client = Arc::new(Mutex::new(None::<SocketAddr>));
@@ -233,13 +240,13 @@ impl Caller {
                 let _ = to_client.send_to(&wrapped, client);
             }
         });
-        let (over, asked) = (is_over.clone(), self.asked.clone());
+        let (over, asked, names) = (is_over.clone(), self.asked.clone(), self.manners.names);
         thread::spawn(move || {
             let mut packet = [0; 4096];
             while !over.load(Ordering::Relaxed) {
                 let Ok((length, from)) = inside.recv_from(&mut packet) else { continue };
                 *client.lock().unwrap() = Some(from);
-                let Some(((shown, to), data)) = unwrap(&packet[..length]) else { continue };
+                let Some(((shown, to), data)) = unwrap(&packet[..length], names) else { continue };
                 asked.lock().unwrap().push(format!("packet {shown}"));
                 let _ = outside.send_to(data, to);
             }
@@ -253,7 +260,7 @@ impl Caller {
     }
 }
 
-fn unwrap(packet: &[u8]) -> Option<((String, SocketAddr), &[u8])> {
+fn unwrap(packet: &[u8], names: Option<IpAddr>) -> Option<((String, SocketAddr), &[u8])> {
     let (head, rest) = packet.split_at_checked(4)?;
     let (host, rest) = match head {
         [0, 0, 0, 1] => {
@@ -268,15 +275,16 @@ fn unwrap(packet: &[u8]) -> Option<((String, SocketAddr), &[u8])> {
         _ => return None,
     };
     let (port, data) = rest.split_first_chunk::<2>()?;
-    Some((found(&host, u16::from_be_bytes(*port)), data))
+    Some((found(&host, u16::from_be_bytes(*port), names), data))
 }
 
-/// How a target is noted, and where it is: every name is this machine.
-fn found(host: &str, port: u16) -> (String, SocketAddr) {
+/// How a target is noted, and where it is.
+fn found(host: &str, port: u16, names: Option<IpAddr>) -> (String, SocketAddr) {
     let ip = host.parse::<IpAddr>();
     let shown = match &ip {
         Ok(ip) => SocketAddr::new(*ip, port).to_string(),
         Err(_) => format!("{host}:{port}"),
     };
-    (shown, SocketAddr::new(ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), port))
+    let by_name = names.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    (shown, SocketAddr::new(ip.unwrap_or(by_name), port))
 }

@@ -403,6 +403,7 @@ impl Torrent {
 
     /// The user takes it out of the session: the last that it does.
     pub(crate) fn on_removed(mut self, now: Instant, context: &mut Context) {
+        self.calls_wanted.set(false);
         let (verdict, reason) = self.verdict();
         self.begin_end(now, verdict, reason.clone(), context);
         self.begin_last_save(now, context);
