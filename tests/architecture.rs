@@ -110,7 +110,7 @@ const ROOMS: &[Room] = &[
     // Of the swarm they know the words for what happens to a peer, which are the same.
     Room {
         name: "lobby",
-            "address", "event", "fetch", "finder", "hash", "ids", "layout", "proofs", "swarm", "wire",
+        knows: &["address", "event", "fetch", "finder", "hash", "ids", "layout", "proofs", "swarm", "wire"],
         may: &[],
     },
     // Of the swarm it knows how runs are wished for.
@@ -185,7 +185,10 @@ const ROOMS: &[Room] = &[
     Room {
         name: "session",
         knows: &[
-            "address", "bind", "bitfield", "blocks", "budget", "check", "client", "dht", "disk", "event", "fetch", "filter", "finder", "hash", "ids", "layout", "lobby", "metainfo", "mse", "net", "portmap", "proofs", "proxy", "storage", "swarm", "text", "tracker", "transfer", "webseed", "wire",
+            "address", "bind", "bitfield", "blocks", "budget", "check", "client", "dht", "disk", "event",
+            "fetch", "filter", "finder", "hash", "ids", "layout", "lobby", "metainfo", "mse", "net",
+            "portmap", "proofs", "proxy", "storage", "swarm", "text", "tracker", "transfer", "webseed",
+            "wire",
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],
     },
