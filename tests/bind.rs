@@ -51,9 +51,15 @@ fn main() -> ExitCode {
 
 fn not_there() {
     let fixture = Fixture::single(1000, "http://127.0.0.1:1/announce", 9);
-    for (absent, thing) in [("nosuch0", "interface"), ("203.0.113.77", "address")] {
+    let by_url = Path::new("http://127.0.0.1:1/a.torrent");
+    let cases = [
+        ("nosuch0", "interface", fixture.torrent()),
+        ("203.0.113.77", "address", fixture.torrent()),
+        ("nosuch1", "interface", by_url.to_owned()),
+    ];
+    for (absent, thing, torrent) in cases {
         let mut command = Btget::command();
-        command.arg(fixture.torrent()).arg("--basedir").arg(fixture.empty_folder(absent));
+        command.arg(torrent).arg("--basedir").arg(fixture.empty_folder(absent));
         let mut btget = Process::start("btget", command.args(["--state-dir", "", "--bind", absent]));
         assert_eq!(btget.wait_for_code(), Some(1), "{}", btget.story());
         let told = btget.lines().join("\n");

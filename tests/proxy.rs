@@ -22,10 +22,10 @@ use support::process::{Process, wait_until};
 use support::proxy::{ProxyManners, TestProxy};
 use support::system::trial;
 use support::tls::{CERTIFICATE, server_config};
-use support::tracker::Tracker;
+use support::tracker::{Manners, Tracker};
 
 fn main() -> ExitCode {
-    let tests: [(&str, bool, fn()); 14] = [
+    let tests: [(&str, bool, fn()); 16] = [
         ("a_download_goes_through_a_socks5_proxy", true, a_download_goes_through_a_socks5_proxy),
         (
             "a_download_goes_through_a_socks5_proxy_that_drips_and_encrypted",
@@ -39,9 +39,19 @@ fn main() -> ExitCode {
             peers_of_the_user_are_told_to_the_proxy_by_their_names,
         ),
         (
+            "peers_that_a_tracker_names_are_told_to_the_proxy_by_their_names",
+            true,
+            peers_that_a_tracker_names_are_told_to_the_proxy_by_their_names,
+        ),
+        (
             "while_there_is_no_proxy_everything_waits_and_nobody_is_called_directly",
             true,
             while_there_is_no_proxy_everything_waits_and_nobody_is_called_directly,
+        ),
+        (
+            "a_proxy_that_dies_in_the_middle_is_waited_for",
+            true,
+            a_proxy_that_dies_in_the_middle_is_waited_for,
         ),
         (
             "a_proxy_that_refuses_the_login_is_told_once_and_gone_past_by_nobody",
@@ -176,6 +186,21 @@ fn peers_of_the_user_are_told_to_the_proxy_by_their_names() {
     assert!(proxy.has_been_asked(&format!("connect {peer}")), "{:?}", proxy.asked());
 }
 
+fn peers_that_a_tracker_names_are_told_to_the_proxy_by_their_names() {
+    let proxy = TestProxy::start(ProxyManners::default());
+    let (fixture, tracker) = (Fixture::single(300_000, NOBODY, 44), Tracker::start());
+    let (_seeder, seed) = seeder(&fixture, &tracker);
+    let naming = Tracker::start();
+    let answer = format!("d8:intervali1800e5:peersld2:ip12:seed.invalid4:porti{}eeee", seed.port());
+    naming.set_manners(Manners::Body(answer.into_bytes()));
+    let folder = fixture.empty_folder("leech");
+    let (through, name) = (format!("socks5://{}", proxy.address()), by_name(&naming));
+    Btget::tell(&fixture, &folder, &["--proxy", &through, "--tracker", &name, "--no-seed"])
+        .wait_for_success();
+    fixture.assert_complete(&folder);
+    assert!(proxy.has_been_asked(&format!("connect seed.invalid:{}", seed.port())), "{:?}", proxy.asked());
+}
+
 fn while_there_is_no_proxy_everything_waits_and_nobody_is_called_directly() {
     let (fixture, tracker) = (Fixture::single(300_000, NOBODY, 33), Tracker::start());
     let (_seeder, seed) = seeder(&fixture, &tracker);
@@ -208,6 +233,25 @@ fn while_there_is_no_proxy_everything_waits_and_nobody_is_called_directly() {
     let mut before_data = events.iter().take_while(|event| !is(event, "piece_hash_passed"));
     assert!(!before_data.any(|event| is(event, "peer_disconnect")), "{}", leech.story());
     assert_nothing_is_heard_of_the_password(&leech);
+}
+
+fn a_proxy_that_dies_in_the_middle_is_waited_for() {
+    let (fixture, tracker) = (Fixture::single(1_000_000, NOBODY, 43), Tracker::start());
+    let (_seeder, seed) = seeder(&fixture, &tracker);
+    let proxy = TestProxy::start(ProxyManners { login: Some(LOGIN), ..ProxyManners::default() });
+    let folder = fixture.empty_folder("leech");
+    let (address, through, peer) = (proxy.address(), url("socks5", &proxy), seed.to_string());
+    let line = ["--proxy", &through, "--peer", &peer, "--no-seed", "--max-download-rate", "200K"];
+    let mut leech = Btget::tell(&fixture, &folder, &line);
+    leech.wait_for_event("a piece", |event| is(event, "piece_hash_passed"));
+    let before = tracker.connections();
+    proxy.end();
+    leech.wait_for_event("that it does not work", network(false));
+    assert!(!leech.events().iter().any(|event| is(event, "complete")), "it was too quick");
+    assert_eq!(tracker.connections(), before, "a call past the proxy");
+    let _proxy = TestProxy::start_at(address, ProxyManners { login: Some(LOGIN), ..ProxyManners::default() });
+    leech.wait_for_success();
+    fixture.assert_complete(&folder);
 }
 
 fn a_proxy_that_refuses_the_login_is_told_once_and_gone_past_by_nobody() {

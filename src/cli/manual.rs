@@ -234,6 +234,11 @@ interfaces but loopback, or from that of
 .B \-\-no\-lsd
 neither sends nor hears them.
 .PP
+With
+.B \-\-proxy
+trackers, peers, web seeds and nodes of the DHT learn the address of the proxy in place of this machine's, and the proxy learns whom btget speaks to.
+There is no local discovery then; the DHT is asked where the proxy carries UDP, but neither answered nor told anything.
+.PP
 A magnet link does not say whether its torrent is private. Until peers have said what it is, all three are used; if it
 turns out to be private, none is from that moment, and peers found by them are called no more. For a torrent that may be private, give the three
 options, or the .torrent.

@@ -75,7 +75,7 @@ pub struct ProxyUrlError(&'static str);
 
 impl Proxy {
     /// What it speaks.
-    pub fn kind(&self) -> ProxyKind {
+    pub(crate) fn kind(&self) -> ProxyKind {
         self.kind
     }
 

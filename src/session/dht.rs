@@ -353,10 +353,10 @@ impl DhtNetwork {
         }
     }
 
-    /// A ping (BEP 5) in the name of nobody, whose answer is known by its transaction id.
+    /// A ping (BEP 5) in the name of nobody, who answers none (BEP 43), whose answer is known by its transaction id.
     fn ping(&self) -> Vec<u8> {
         let id = self.mark.repeat(3);
-        [b"d1:ad2:id20:", &id[..20], b"e1:q4:ping1:t8:", &self.mark, b"1:y1:qe"].concat()
+        [b"d1:ad2:id20:", &id[..20], b"e1:q4:ping2:roi1e1:t8:", &self.mark, b"1:y1:qe"].concat()
     }
 
     /// Whether a packet answers a ping of ours to a node that we know by its name.

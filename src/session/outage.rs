@@ -60,6 +60,13 @@ pub(super) fn watch_presence(local: Local, notify: UnboundedSender<Notice>) {
 }
 
 impl Context {
+    /// Gives the peers that a tracker names, and the proxy looks up, addresses that stand for them.
+    pub(super) fn stand_in_for_names(&self, answer: &mut Answer) {
+        let egress = &self.dialer.egress;
+        let named = answer.named.drain(..).filter_map(|(host, port)| egress.stand_in(&host, port));
+        answer.peers.extend(named);
+    }
+
     /// Has an announce made, as [`AnnouncePool::push`] says; if nothing can be sent now, as soon as it can.
     pub(super) fn announce(
         &mut self,

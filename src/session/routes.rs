@@ -97,7 +97,10 @@ impl Engine {
                     self.with(id, |torrent, context| torrent.on_local_peer(now, address, context));
                 }
             }
-            Notice::Announced(id, round, token, result) => {
+            Notice::Announced(id, round, token, mut result) => {
+                if let Ok(answer) = &mut result {
+                    self.context.stand_in_for_names(answer);
+                }
                 self.with(id, |torrent, _| torrent.on_announced(now, round, token, result));
             }
             Notice::FoundEarly(id, round, token, peers) => {

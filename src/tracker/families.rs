@@ -139,6 +139,7 @@ fn add(first: &mut Answer, other: Answer) {
     first.downloaded = first.downloaded.max(other.downloaded);
     first.tracker_id = first.tracker_id.take().or(other.tracker_id);
     first.warning = first.warning.take().or(other.warning);
+    first.named.extend(other.named);
     // Where there are too many, each family has its half.
     first.peers.truncate(MAX_PEERS.saturating_sub(other.peers.len()).max(MAX_PEERS / 2));
     let known: HashSet<SocketAddr> = first.peers.iter().copied().collect();

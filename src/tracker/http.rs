@@ -178,9 +178,10 @@ fn judge(
         return Ok(Answer::default());
     }
     let (mut answer, names) = result?;
-    // Nothing is looked up past the user's proxy.
-    if options.proxies.chosen.is_none() {
-        names::look_up_peers(&names, deadline, &mut answer.peers);
+    match options.proxies.chosen {
+        None => names::look_up_peers(&names, deadline, &mut answer.peers),
+        // Nothing is looked up past the user's proxy.
+        Some(_) => answer.named = names.into_iter().map(|peer| (peer.host, peer.port)).collect(),
     }
     Ok(answer)
 }

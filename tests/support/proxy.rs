@@ -28,8 +28,10 @@ pub struct ProxyManners {
 pub struct TestProxy {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
-    /// While set, all is taken, and nothing answered.
-    hangs: Arc<AtomicBool>,
+    /// It has been ended.
+    is_over: Arc<AtomicBool>,
+    /// Connections to it.
+    streams: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl TestProxy {
@@ -39,16 +41,22 @@ impl TestProxy {
 
     pub fn start_at(address: SocketAddr, manners: ProxyManners) -> TestProxy {
         let listener = TcpListener::bind(address).unwrap();
-        let (asked, hangs) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let proxy =
-            TestProxy { address: listener.local_addr().unwrap(), asked: asked.clone(), hangs: hangs.clone() };
+        let (asked, is_over) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let streams = Arc::new(Mutex::new(Vec::new()));
+        let proxy = TestProxy {
+            address: listener.local_addr().unwrap(),
+            asked: asked.clone(),
+            is_over: is_over.clone(),
+            streams: streams.clone(),
+        };
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (manners, asked, hangs) = (manners.clone(), asked.clone(), hangs.clone());
+                if is_over.load(Ordering::SeqCst) {
+                    return;
+                }
+                streams.lock().unwrap().push(stream.try_clone().unwrap());
+                let (manners, asked) = (manners.clone(), asked.clone());
                 thread::spawn(move || {
-                    while hangs.load(Ordering::Relaxed) {
-                        thread::park_timeout(Duration::from_millis(50));
-                    }
                     // Who goes while it is spoken to is gone.
                     let _ = Caller { stream, manners, asked }.serve();
                 });
@@ -70,8 +78,16 @@ impl TestProxy {
         self.asked().iter().any(|asked| asked == what)
     }
 
-    pub fn set_hanging(&self, hangs: bool) {
-        self.hangs.store(hangs, Ordering::Relaxed);
+    /// Closes all connections, and takes none any more.
+    pub fn end(self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        // The first one wakes it up; then its listener is closed.
+        while TcpStream::connect(self.address).is_ok() {
+            thread::yield_now();
+        }
+        for stream in self.streams.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 }
 

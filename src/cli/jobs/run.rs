@@ -25,7 +25,7 @@ use crate::cli::show::say::Mark;
 use crate::cli::show::screen::{message, message_if_read};
 use crate::cli::show::torrent::{show, show_json};
 use crate::cli::signals;
-use crate::client::{FileChoice, IpFilterFiles, Session, TorrentOptions};
+use crate::client::{Bind, FileChoice, IpFilterFiles, Session, TorrentOptions};
 use crate::event::{Event, Kind, PeersFound, Pieces, Verdict};
 use crate::metainfo::{Magnet, Metainfo};
 use crate::text::escape;
@@ -45,6 +45,14 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
     let is_magnet = |source: &TorrentSource| matches!(source, TorrentSource::Magnet(_));
     if !matches!(config.mode, Mode::Show) || config.sources.iter().any(is_magnet) {
         signals::hold().map_err(no_signals)?;
+    }
+    let is_url = |source: &TorrentSource| matches!(source, TorrentSource::Url(_));
+    // Before anything is opened; a session looks at it itself.
+    if let (true, Some(Err(reason))) =
+        (config.sources.iter().any(is_url), config.session.bind.as_ref().map(Bind::check))
+    {
+        let text = format!("{reason}; {}", config.session.remedies.change_address);
+        return Err(not_started(config, std::iter::empty(), None, &text));
     }
     // Before anything is fetched. A check, and a look at what is known, call nobody.
     let lists = match config.mode {

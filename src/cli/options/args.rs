@@ -182,7 +182,7 @@ pub struct Args {
     #[arg(short, long, value_name = "LIST", value_parser = values::ports, help_heading = "Network")]
     pub port: Option<Ports>,
 
-    /// The one local address or interface to use [default: any]
+    /// Local address or interface [default: any]
     ///
     /// It holds for all connections and packets: peers, HTTP and UDP trackers, web seeds, proxies, redirects, the DHT
     /// and local discovery, and where peers reach btget. With an interface, e.g. --bind tun0, nothing leaves by

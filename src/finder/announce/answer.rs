@@ -43,6 +43,8 @@ pub struct Answer {
     pub downloaded: Option<u32>,
     /// Addresses, each once, none of port 0; bounded by whoever parsed them.
     pub peers: Vec<SocketAddr>,
+    /// Peers by host name and port, of which a proxy knows the addresses; bounded likewise, and none where names are looked up here.
+    pub named: Vec<(String, u16)>,
     /// To be given back in later announces.
     pub tracker_id: Option<Vec<u8>>,
     /// A word to the user that is no failure.
