@@ -153,7 +153,7 @@ const ROOMS: &[Room] = &[
         name: "net",
         knows: &[
             "address", "bind", "bitfield", "blocks", "event", "hash", "http", "ids", "layout", "metainfo",
-            "mse", "portmap", "proxy", "text", "webseed", "wire",
+            "mse", "portmap", "proxy", "text", "utp", "webseed", "wire",
         ],
         may: &[Tokio, Files, Sockets, SocketTypes, Clock, Threads],
     },
@@ -187,8 +187,8 @@ const ROOMS: &[Room] = &[
         knows: &[
             "address", "bind", "bitfield", "blocks", "budget", "check", "client", "dht", "disk", "event",
             "fetch", "filter", "finder", "hash", "ids", "layout", "lobby", "metainfo", "mse", "net",
-            "portmap", "proofs", "proxy", "storage", "swarm", "text", "tracker", "transfer", "webseed",
-            "wire",
+            "portmap", "proofs", "proxy", "storage", "swarm", "text", "tracker", "transfer", "utp",
+            "webseed", "wire",
         ],
         may: &[Tokio, Sockets, Clock, Threads, Chance],
     },
@@ -287,6 +287,7 @@ const NEEDS: &[(&str, Need)] = &[
     ("nix::net::*", Sockets),
     ("nix::sys::socket::*", Sockets),
     ("socket2::*", Sockets),
+    ("quinn_udp::*", Sockets),
     ("tokio::signal::*", Signals),
     ("*::TcpStream", SocketTypes),
     ("*::TcpListener", SocketTypes),

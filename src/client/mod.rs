@@ -28,7 +28,7 @@ pub use crate::http::DownloadError;
 pub use crate::proxy::{Proxy, ProxyUrlError};
 pub use crate::session::options::{
     CachedPiece, DhtOptions, EncryptionPolicy, FileChoice, FileErrorAction, FileInfo, NextAsk, Phase,
-    SessionOptions, Status, Tier, TorrentOptions, TrackerInfo, Which,
+    SessionOptions, Status, Tier, TorrentOptions, TrackerInfo, TransportPolicy, Which,
 };
 pub use crate::session::subscribers::Subscription;
 pub use crate::session::{PeerFlags, PeerStatus};

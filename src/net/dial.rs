@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::egress::Egress;
 use super::link::Link;
 use super::secure::{self, CallFailed, Secrecy, Secured};
+use super::transport::Transports;
 use crate::event::Encryption;
 use crate::ids::WireHash;
 use crate::mse::{Ciphers, MseError, Way};
@@ -128,6 +129,8 @@ impl Greeting {
 pub(crate) struct Dialer {
     /// The way of calls out of this machine.
     pub egress: Rc<Egress>,
+    /// What carries a connection, and where calls come from.
+    pub transports: Rc<Transports>,
     /// Whether calls are encrypted.
     pub secrecy: Rc<Secrecy>,
 }
@@ -146,7 +149,7 @@ impl Dialer {
         let patience = self.egress.patience(patience.min(MAX_CALL));
         // Who takes calls and is silent holds a place hardly longer than who does not take them.
         let (first, second) = self.secrecy.ways(address);
-        let link = self.connect(address, patience, is_wanted).await?;
+        let link = self.transports.connect(address, patience, is_wanted).await?;
         let limit = if second.is_some() { patience } else { 2 * patience };
         let mut attempt = self.shake_hands(link, first, limit, &ours).await;
         let mut way = first;
@@ -172,6 +175,7 @@ impl Dialer {
         }
         let established = attempt.map_err(|failed| failed.error)?;
         self.secrecy.has_worked(address, way);
+        self.transports.has_worked(address, established.link.transport());
         Ok(established)
     }
 
@@ -181,7 +185,7 @@ impl Dialer {
         patience: Duration,
         is_wanted: &Cell<bool>,
     ) -> Result<Link, DialError> {
-        self.egress.connect(address, patience, is_wanted).await.map(Link::Tcp)
+        self.transports.connect(address, patience, is_wanted).await
     }
 
     async fn shake_hands(
@@ -332,6 +336,7 @@ mod tests {
     use crate::bind::Local;
     use crate::ids::{PeerId, WireHash};
     use crate::mse::EncryptionPolicy;
+    use crate::utp::TransportPolicy;
     use crate::wire::Reserved;
     use std::time::Instant;
 
@@ -342,17 +347,17 @@ mod tests {
             Handshake { reserved: Reserved::FAST, info_hash: WireHash([1; 20]), peer_id: PeerId([2; 20]) };
         let began = Instant::now();
         let patience = Duration::from_millis(50);
-        let end = Dialer {
-            egress: Rc::new(Egress::new(Local::default(), None, |_| ())),
-            secrecy: Rc::new(Secrecy::new(EncryptionPolicy::Off, 1)),
-        }
-        .dial(
-            silent.local_addr().unwrap(),
-            patience,
-            Greeting { first: ours, second: None },
-            &Cell::new(true),
-        )
-        .await;
+        let egress = Rc::new(Egress::new(Local::default(), None, |_| ()));
+        let transports = Rc::new(Transports::new(TransportPolicy::Tcp, egress.clone(), None));
+        let secrecy = Rc::new(Secrecy::new(EncryptionPolicy::Off, 1));
+        let end = Dialer { egress, transports, secrecy }
+            .dial(
+                silent.local_addr().unwrap(),
+                patience,
+                Greeting { first: ours, second: None },
+                &Cell::new(true),
+            )
+            .await;
         assert!(matches!(end, Err(DialError::Io(error)) if error.kind() == io::ErrorKind::TimedOut));
         assert!(began.elapsed() < HANDSHAKE / 2);
     }

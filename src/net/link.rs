@@ -4,19 +4,33 @@ use std::io::{self, IoSlice, IoSliceMut};
 
 use tokio::net::TcpStream;
 
+use super::utp::UtpStream;
+use crate::utp::Transport;
+
 /// A connection to a peer, whatever carries its bytes. Reads and writes never wait: they fail with `WouldBlock`, and
 /// [`Link::readable`] and [`Link::writable`] say when to try again.
 #[derive(Debug)]
 pub(crate) enum Link {
     /// TCP.
     Tcp(TcpStream),
+    /// uTP (BEP 29).
+    Utp(UtpStream),
 }
 
 impl Link {
+    /// What carries it.
+    pub(crate) fn transport(&self) -> Transport {
+        match self {
+            Link::Tcp(_) => Transport::Tcp,
+            Link::Utp(_) => Transport::Utp,
+        }
+    }
+
     /// Small messages go out at once.
     pub(crate) fn set_nodelay(&self) -> io::Result<()> {
         match self {
             Link::Tcp(stream) => stream.set_nodelay(true),
+            Link::Utp(_) => Ok(()),
         }
     }
 
@@ -24,6 +38,10 @@ impl Link {
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
             Link::Tcp(stream) => stream.readable().await,
+            Link::Utp(stream) => {
+                stream.readable().await;
+                Ok(())
+            }
         }
     }
 
@@ -31,6 +49,10 @@ impl Link {
     pub(crate) async fn writable(&self) -> io::Result<()> {
         match self {
             Link::Tcp(stream) => stream.writable().await,
+            Link::Utp(stream) => {
+                stream.writable().await;
+                Ok(())
+            }
         }
     }
 
@@ -38,6 +60,7 @@ impl Link {
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Link::Tcp(stream) => stream.try_read(buffer),
+            Link::Utp(stream) => stream.try_read_vectored(&mut [IoSliceMut::new(buffer)]),
         }
     }
 
@@ -45,6 +68,7 @@ impl Link {
     pub(crate) fn try_read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
             Link::Tcp(stream) => stream.try_read_vectored(buffers),
+            Link::Utp(stream) => stream.try_read_vectored(buffers),
         }
     }
 
@@ -52,6 +76,7 @@ impl Link {
     pub(crate) fn try_write_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Link::Tcp(stream) => stream.try_write_vectored(buffers),
+            Link::Utp(stream) => stream.try_write_vectored(buffers),
         }
     }
 

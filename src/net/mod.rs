@@ -12,7 +12,9 @@ pub(crate) mod listen;
 mod reader;
 pub(crate) mod relay;
 pub(crate) mod secure;
+pub(crate) mod transport;
 pub(crate) mod udp;
+pub(crate) mod utp;
 pub(crate) mod web;
 mod writer;
 

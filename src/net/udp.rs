@@ -1,31 +1,54 @@
-//! The UDP sockets of the process: one for each family, at the port on which connections are accepted.
+//! The UDP sockets of the process: one for each family, at the port on which connections are accepted. The DHT and uTP share them: packets are
+//! told apart by their first byte.
 //!
-//! Nothing is queued for sending: a packet that the system has no room for is lost, as any packet may be. What comes is queued for one
-//! reader, and lost beyond that in the system's own buffer.
+//! Packets of the DHT are not queued for sending: one that the system has no room for is lost, as any packet may be. What comes for it is queued
+//! for one reader, and lost beyond that.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::net::sockopt::set_ipv6_v6only;
+use nix::sys::socket::{setsockopt, sockopt};
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use rustix::net::sockopt::{
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover, set_ipv6_v6only,
+};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::utp::UtpPort;
 use crate::bind::Local;
 use crate::proxy::{Target, wrap_datagram};
+use crate::utp::is_utp;
 
-/// Bytes of a packet that are read: more than any of a path with Ethernet's limit. What is longer is cut, and then no message.
+/// Bytes of a packet of the DHT that are read: more than any of a path with Ethernet's limit. What is longer is no message.
 pub(super) const MAX_PACKET: usize = 2048;
 
-/// Packets that wait for their reader.
-pub(crate) const MAX_QUEUED_PACKETS: usize = 64;
+/// Packets that wait for their reader, each of at most [`MAX_PACKET`] bytes.
+pub(crate) const MAX_QUEUED_PACKETS: usize = 256;
 
 /// How long to wait before packets are received again after that has failed.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// Buffers that one call fills at the most, each with packets of one sender that came together.
+const BUFFERS: usize = 8;
+
+/// Bytes of one of them: as many as packets that came together have at the most.
+const BUFFER: usize = 64 << 10;
+
+/// Calls before others have their turn.
+const TURN: usize = 4;
+
+/// Bytes that the system keeps for us until they are received, if it lets us choose: what comes by uTP in a few milliseconds.
+const SYSTEM_BUFFER: usize = 4 << 20;
+
+/// Bytes of packets that are handed to the system in one call, each but the last of one length.
+pub(super) const MAX_BATCH: usize = 60_000;
 
 /// A packet that has come.
 #[derive(Debug)]
@@ -36,15 +59,31 @@ pub(crate) struct Packet {
     pub data: Vec<u8>,
 }
 
+/// Who reads what comes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UdpReaders {
+    /// Packets of the DHT.
+    pub dht: Option<mpsc::Sender<Packet>>,
+    /// Packets of uTP.
+    pub utp: Option<Rc<UtpPort>>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    address: SocketAddr,
+}
+
 /// The sockets, one or two, all at one port.
 #[derive(Clone, Debug)]
 pub(crate) struct UdpPort(Rc<RefCell<Sockets>>);
 
 #[derive(Debug, Default)]
 struct Sockets {
-    all: Vec<Rc<UdpSocket>>,
+    all: Vec<Rc<Bound>>,
     /// Who gets what comes.
-    reader: Option<mpsc::Sender<Packet>>,
+    readers: UdpReaders,
     /// One for each socket that is read.
     tasks: Vec<AbortHandle>,
     /// Packets go by the user's proxy alone.
@@ -87,31 +126,15 @@ impl UdpPort {
         if self.is_relayed() {
             return vec![SocketAddr::from(([0; 4], 0))];
         }
-        self.0.borrow().all.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+        self.0.borrow().all.iter().map(|bound| bound.address).collect()
     }
 
-    /// Gives what comes to `reader`, in tasks of this thread, for as long as it is there.
-    pub(crate) fn receive(&self, reader: &mpsc::Sender<Packet>) {
+    /// Gives what comes to its readers, in tasks of this thread, for as long as they are there.
+    pub(crate) fn receive(&self, readers: &UdpReaders) {
         let mut sockets = self.0.borrow_mut();
-        sockets.reader = Some(reader.clone());
-        let begin = |socket: &Rc<UdpSocket>| {
-            let (socket, reader) = (socket.clone(), reader.clone());
-            let task = tokio::task::spawn_local(async move {
-                let mut buffer = vec![0; MAX_PACKET];
-                loop {
-                    match socket.recv_from(&mut buffer).await {
-                        Ok((length, from)) => {
-                            let packet = Packet { from, data: buffer[..length].to_vec() };
-                            if reader.send(packet).await.is_err() {
-                                return;
-                            }
-                        }
-                        // What is wrong with a packet that was sent is told here too.
-                        Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
-                    }
-                }
-            });
-            task.abort_handle()
+        sockets.readers = readers.clone();
+        let begin = |bound: &Rc<Bound>| {
+            tokio::task::spawn_local(receive(bound.clone(), readers.clone())).abort_handle()
         };
         sockets.tasks = sockets.all.iter().map(begin).collect();
     }
@@ -127,10 +150,8 @@ impl UdpPort {
     pub(crate) fn replace(&self, other: &UdpPort) {
         self.close();
         self.0.borrow_mut().all = std::mem::take(&mut other.0.borrow_mut().all);
-        let reader = self.0.borrow().reader.clone();
-        if let Some(reader) = reader {
-            self.receive(&reader);
-        }
+        let readers = self.0.borrow().readers.clone();
+        self.receive(&readers);
     }
 
     /// Sends a packet by the user's proxy, if it carries packets now.
@@ -145,23 +166,148 @@ impl UdpPort {
         if self.is_relayed() {
             return self.send_through(&Target::Address(to), data);
         }
-        let is_of_family =
-            |socket: &&Rc<UdpSocket>| socket.local_addr().is_ok_and(|local| local.is_ipv4() == to.is_ipv4());
-        if let Some(socket) = self.0.borrow().all.iter().find(is_of_family) {
+        if let Some(bound) = self.bound(to) {
             // Past the runtime, which does not know before its first turn that a new socket has room.
-            let _ = SockRef::from(&**socket).send_to(data, &to.into());
+            let _ = SockRef::from(&bound.socket).send_to(data, &to.into());
+        }
+    }
+
+    fn bound(&self, to: SocketAddr) -> Option<Rc<Bound>> {
+        let sockets = self.0.borrow();
+        sockets.all.iter().find(|bound| bound.address.is_ipv4() == to.is_ipv4()).cloned()
+    }
+
+    /// Packets to this address that one call takes; `None`: there is no socket of its family.
+    pub(super) fn max_segments(&self, to: SocketAddr) -> Option<usize> {
+        Some(self.bound(to)?.state.max_gso_segments())
+    }
+
+    /// Sends packets of `segment` bytes, the last of which may be shorter, in one call. `is_probe`: they must not be cut on their way.
+    pub(super) fn try_send_batch(
+        &self,
+        to: SocketAddr,
+        contents: &[u8],
+        segment: usize,
+        is_probe: bool,
+    ) -> io::Result<()> {
+        let Some(bound) = self.bound(to) else { return Err(io::ErrorKind::AddrNotAvailable.into()) };
+        let transmit = Transmit {
+            destination: to,
+            ecn: None,
+            contents,
+            segment_size: (segment < contents.len()).then_some(segment),
+            src_ip: None,
+        };
+        if is_probe {
+            bound.forbid_fragments(true)?;
+        }
+        let attempt = || bound.state.try_send(UdpSockRef::from(&bound.socket), &transmit);
+        // Past the runtime at first, for the same reason; it learns that there is no room when it is asked.
+        let sent = match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                bound.socket.try_io(Interest::WRITABLE, attempt)
+            }
+            done => done,
+        };
+        if is_probe {
+            bound.forbid_fragments(false)?;
+        }
+        sent
+    }
+
+    /// Waits until the system is likely to take packets to this address.
+    pub(super) async fn writable(&self, to: SocketAddr) {
+        if let Some(bound) = self.bound(to)
+            && bound.socket.writable().await.is_err()
+        {
+            tokio::time::sleep(AFTER_FAILURE).await;
         }
     }
 }
 
-fn open(address: SocketAddr, local: &Local) -> io::Result<UdpSocket> {
+impl Bound {
+    fn forbid_fragments(&self, forbid: bool) -> io::Result<()> {
+        if self.address.is_ipv4() {
+            let mode = if forbid { Ipv4PathMtuDiscovery::PROBE } else { Ipv4PathMtuDiscovery::DONT };
+            set_ip_mtu_discover(&self.socket, mode)?;
+        } else {
+            let mode = if forbid { Ipv6PathMtuDiscovery::PROBE } else { Ipv6PathMtuDiscovery::DONT };
+            set_ipv6_mtu_discover(&self.socket, mode)?;
+            setsockopt(&self.socket, sockopt::Ipv6DontFrag, &forbid)?;
+        }
+        Ok(())
+    }
+}
+
+async fn receive(bound: Rc<Bound>, readers: UdpReaders) {
+    let mut memory = vec![0; BUFFERS * BUFFER];
+    loop {
+        if bound.socket.readable().await.is_err() {
+            tokio::time::sleep(AFTER_FAILURE).await;
+        }
+        for _ in 0..TURN {
+            let mut metas = [RecvMeta::default(); BUFFERS];
+            let received = {
+                let mut parts = memory.chunks_exact_mut(BUFFER);
+                let mut buffers: [IoSliceMut<'_>; BUFFERS] =
+                    std::array::from_fn(|_| IoSliceMut::new(parts.next().unwrap_or_default()));
+                bound.socket.try_io(Interest::READABLE, || {
+                    bound.state.recv(UdpSockRef::from(&bound.socket), &mut buffers, &mut metas)
+                })
+            };
+            match received {
+                Ok(count) => {
+                    let filled = memory.chunks_exact(BUFFER).zip(&metas).take(count);
+                    for (buffer, meta) in filled {
+                        readers.take(meta.addr, &buffer[..meta.len], meta.stride);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // What is wrong with a packet that was sent is told here too.
+                Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
+            }
+        }
+        if let Some(utp) = &readers.utp {
+            utp.tell();
+        }
+        if readers.dht.as_ref().is_some_and(mpsc::Sender::is_closed) {
+            return;
+        }
+    }
+}
+
+impl UdpReaders {
+    /// Packets of one sender have come together, each but the last of `stride` bytes.
+    fn take(&self, from: SocketAddr, bytes: &[u8], stride: usize) {
+        for datagram in bytes.chunks(stride.max(1)) {
+            if is_utp(datagram) {
+                if let Some(utp) = &self.utp {
+                    utp.on_datagram(from, datagram);
+                }
+            } else if datagram.len() <= MAX_PACKET
+                && let Some(dht) = &self.dht
+            {
+                let _ = dht.try_send(Packet { from, data: datagram.to_vec() });
+            }
+        }
+    }
+}
+
+fn open(address: SocketAddr, local: &Local) -> io::Result<Bound> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
         set_ipv6_v6only(&socket, true)?;
     }
     local.bind_at(&socket, address)?;
-    UdpSocket::from_std(socket.into())
+    let socket = UdpSocket::from_std(socket.into())?;
+    let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+    // Where the system allows less, it gives that.
+    let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SYSTEM_BUFFER);
+    let address = socket.local_addr()?;
+    let bound = Bound { socket, state, address };
+    bound.forbid_fragments(false)?;
+    Ok(bound)
 }
 
 #[cfg(test)]
@@ -175,10 +321,9 @@ mod tests {
             .run_until(async {
                 let (to_a, mut at_a) = mpsc::channel(1);
                 let loopback: SocketAddr = "127.0.0.1:0".parse().unwrap();
-                let local = Local::default();
-                let open = |addresses: &[SocketAddr]| UdpPort::open(addresses, &local);
+                let open = |addresses: &[SocketAddr]| UdpPort::open(addresses, &Local::default());
                 let (a, b) = (open(&[loopback]).unwrap(), open(&[loopback]).unwrap());
-                a.receive(&to_a);
+                a.receive(&UdpReaders { dht: Some(to_a), utp: None });
                 b.send(a.addresses()[0], b"first");
                 let packet = at_a.recv().await.unwrap();
                 assert_eq!((packet.from, &packet.data[..]), (b.addresses()[0], &b"first"[..]));
@@ -186,6 +331,32 @@ mod tests {
                 b.send("[::1]:9".parse().unwrap(), b"lost");
                 let taken = open(&a.addresses()).unwrap_err();
                 assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn many_packets_go_in_one_call_and_a_probe_beside_them() {
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                for loopback in ["127.0.0.1:0", "[::1]:0"] {
+                    let open = || UdpPort::open(&[loopback.parse().unwrap()], &Local::default());
+                    let Ok(a) = open() else { continue };
+                    let b = open().unwrap();
+                    let (to_a, mut at_a) = mpsc::channel(16);
+                    a.receive(&UdpReaders { dht: Some(to_a), utp: None });
+                    let to = a.addresses()[0];
+                    let segments = b.max_segments(to).unwrap().min(5);
+                    let contents: Vec<u8> =
+                        (0..segments).flat_map(|number| [b'd' + number as u8; 700]).collect();
+                    b.try_send_batch(to, &contents, 700, false).unwrap();
+                    for number in 0..segments {
+                        assert_eq!(at_a.recv().await.unwrap().data, [b'd' + number as u8; 700]);
+                    }
+                    b.try_send_batch(to, &[b'd'; 1400], 1400, true).unwrap();
+                    assert_eq!(at_a.recv().await.unwrap().data.len(), 1400);
+                }
             })
             .await;
     }

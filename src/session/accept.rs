@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::task::AbortHandle;
 
 use super::packets::handshake_packet;
-use super::{Engine, Notice, tell_not_established};
+use super::{Engine, LinkNotice, tell_not_established};
 use crate::address::Machine;
 use crate::event::{Direction, Kind, Severity};
 use crate::ids::PeerKey;
@@ -61,13 +61,13 @@ impl Engine {
         context.tell_if(Severity::Debug, || Kind::PeerConnect {
             address,
             direction: Direction::In,
-            transport: "tcp",
+            transport: link.transport().name(),
         });
-        let (call, notify) = (context.counter.peer(), context.notify.clone());
+        let (call, notify) = (context.counter.peer(), context.notify_link.clone());
         let secrecy = context.dialer.secrecy.clone();
         let task = tokio::task::spawn_local(async move {
             let end = dial::answer(link, address, &secrecy).await;
-            let _ = notify.send(Notice::Answered(call, address, end));
+            let _ = notify.send(LinkNotice::Answered(call, address, end));
         });
         let closed = context.connections.pending.add(call, address, Some(task.abort_handle()));
         if let Some(address) = closed {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::Notice;
 use super::check_queue::{CheckQueue, CheckThreads};
 use super::connections::Connections;
 use super::dht::DhtNetwork;
@@ -13,6 +12,7 @@ use super::options::SessionOptions;
 use super::outage::KeptAnnounce;
 use super::subscribers::Subscribers;
 use super::web::WebConnections;
+use super::{LinkNotice, Notice};
 use crate::budget::Budget;
 use crate::disk::Disk;
 use crate::event::{Kind, Severity};
@@ -44,6 +44,8 @@ pub(crate) struct Context {
     /// The way back to the loop for tasks and threads. Bounded by what is under way: calls, handshakes, announces and
     /// checks each end in one notice.
     pub notify: mpsc::UnboundedSender<Notice>,
+    /// For what tasks of this thread tell the loop of links; there are never more than calls and callers.
+    pub notify_link: mpsc::UnboundedSender<LinkNotice>,
     /// The subscribers, who are told of events.
     pub subscribers: Subscribers,
     /// The connections of all torrents.

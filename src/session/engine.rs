@@ -23,7 +23,7 @@ use super::schedule::Schedule;
 use super::subscribers::Subscribers;
 use super::thread::no_thread;
 use super::web::WebConnections;
-use super::{Command, Notice, Torrent};
+use super::{Command, LinkNotice, Notice, Torrent};
 use crate::bind::{Bind, Local};
 use crate::budget::Budget;
 use crate::disk::{Disk, Done};
@@ -35,9 +35,12 @@ use crate::net::driver::FromPeer;
 use crate::net::egress::Egress;
 use crate::net::listen::{ListenError, Listeners, listen};
 use crate::net::secure::Secrecy;
-use crate::net::udp::{MAX_QUEUED_PACKETS, Packet, UdpPort};
+use crate::net::transport::Transports;
+use crate::net::udp::{MAX_QUEUED_PACKETS, Packet, UdpPort, UdpReaders};
+use crate::net::utp::UtpPort;
 use crate::net::web::FromWeb;
 use crate::tracker::{self, AnnouncePool};
+use crate::utp::{Transport, TransportPolicy};
 use crate::wire::PeerId;
 
 /// Inputs of one kind that are taken before the torrents are asked what to do about them.
@@ -84,6 +87,7 @@ pub(crate) struct Engine {
     from_web: mpsc::Receiver<FromWeb>,
     pub(super) done: mpsc::UnboundedReceiver<Done>,
     pub(super) notices: mpsc::UnboundedReceiver<Notice>,
+    link_notices: mpsc::UnboundedReceiver<LinkNotice>,
     pub(super) shutting_down: bool,
 }
 
@@ -95,14 +99,18 @@ impl Engine {
     ) -> Result<Engine, NotStarted> {
         let local = Local::from(options.bind.clone());
         options.bind.as_ref().map_or(Ok(()), Bind::check).map_err(|error| not_bound(&options, &error))?;
+        // A proxy carries packets of the DHT alone.
+        let transport = if options.proxy.is_some() { TransportPolicy::Tcp } else { options.transport };
+        let options = SessionOptions { transport, ..options };
         let listeners = match options.proxy {
             // A socket that listens would be a way past it.
             Some(_) => Ok(Listeners::none()),
-            None => listen(&options.ports, &local, options.dht.is_some()),
+            None => listen(&options.ports, &local, options.dht.is_some() || transport.takes(Transport::Utp)),
         };
         let listeners = listeners.map_err(|error| not_listening(&options, &error))?;
         let mut rng = fastrand::Rng::new();
         let (notify, notices) = mpsc::unbounded_channel();
+        let (notify_link, link_notices) = mpsc::unbounded_channel();
         let (to_done, done) = mpsc::unbounded_channel();
         let disk = Disk::start(to_done).map_err(|error| no_thread(&error))?;
         let check_threads = CheckThreads::start().map_err(|error| no_thread(&error))?;
@@ -119,22 +127,32 @@ impl Engine {
             LocalNetwork::open(now, local.clone(), identity.port, rng.u64(..), notify.clone())
         });
         let (to_loop, packets) = mpsc::channel(MAX_QUEUED_PACKETS);
+        let utp = listeners.udp.clone().filter(|_| transport.takes(Transport::Utp)).map(|udp| {
+            let notify = notify_link.clone();
+            UtpPort::start(udp, rng.u64(..), move |link, address| {
+                // The session may have ended.
+                let _ = notify.send(LinkNotice::Accepted(link, address));
+            })
+        });
         let dht = options.dht.clone().zip(listeners.udp.clone()).map(|(dht_options, udp)| {
-            udp.receive(&to_loop);
             let mut dht = DhtNetwork::new(dht_options, udp, identity.port, rng.u64(..), notify.clone());
             dht.set_filter(Instant::now(), options.ip_filter.as_ref());
             dht
         });
+        if let Some(udp) = &listeners.udp {
+            udp.receive(&UdpReaders { dht: dht.is_some().then(|| to_loop.clone()), utp: utp.clone() });
+        }
         let relayed = options.dht.is_some() && options.proxy.is_some();
         watch_presence(local.clone(), notify.clone());
         let tell = notify.clone();
-        let egress = Egress::new(local, options.proxy.clone(), move |news| {
+        let egress = Rc::new(Egress::new(local, options.proxy.clone(), move |news| {
             // The session may be over.
             let _ = tell.send(Notice::Proxy(news));
-        });
+        }));
         let context = Context {
             dialer: Dialer {
-                egress: Rc::new(egress),
+                transports: Rc::new(Transports::new(transport, egress.clone(), utp)),
+                egress,
                 secrecy: Rc::new(Secrecy::new(options.encryption, rng.u64(..))),
             },
             options,
@@ -144,6 +162,7 @@ impl Engine {
             check_queue: CheckQueue::default(),
             check_threads,
             notify,
+            notify_link,
             subscribers: Subscribers::default(),
             connections,
             web,
@@ -177,14 +196,13 @@ impl Engine {
             from_web,
             done,
             notices,
+            link_notices,
             shutting_down: false,
         };
         if relayed {
             engine.relay_packets(to_loop);
         }
-        let notify = engine.context.notify.clone();
-        engine.accepting =
-            listeners.accept(move |link, address| notify.send(Notice::Accepted(link, address)).is_ok());
+        engine.accept_from(listeners);
         Ok(engine)
     }
 
@@ -244,6 +262,10 @@ impl Engine {
                 Some(notice) = self.notices.recv() => {
                     let now = self.awake();
                     self.on_notice(now, notice);
+                }
+                Some(notice) = self.link_notices.recv() => {
+                    let now = self.awake();
+                    self.on_link_notice(now, notice);
                 }
                 command = self.commands.recv(), if !self.shutting_down => {
                     let now = self.awake();
@@ -328,7 +350,7 @@ impl Engine {
         }
     }
 
-    /// Of what comes by UDP, the DHT's packets are dictionaries (BEP 5); nothing else is taken yet.
+    /// The DHT's packets are dictionaries (BEP 5); what else comes by UDP and is no packet of uTP is nothing to us.
     fn on_packet(&mut self, now: Instant, packet: &Packet) {
         if let Some(dht) = self.context.dht.as_mut().filter(|_| packet.data.first() == Some(&b'd')) {
             dht.on_packet(now, packet);
@@ -376,7 +398,8 @@ impl Engine {
             |address: SocketAddr, protocol| Kind::ListenSuccess { address, port: address.port(), protocol };
         let listening = self.listening.iter().flat_map(|&address| {
             let udp = self.udp.is_some().then(|| tell(address, udp_protocol(address)));
-            [tell(address, protocol(address))].into_iter().chain(udp)
+            let tcp = self.context.options.transport.takes(Transport::Tcp);
+            tcp.then(|| tell(address, protocol(address))).into_iter().chain(udp)
         });
         let listening = listening.map(|kind| Event { torrent: None, kind });
         listening.chain(self.network_news()).collect()

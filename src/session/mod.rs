@@ -52,6 +52,7 @@ use crate::net::link::Link;
 use crate::storage::StorageError;
 use crate::storage::claim::{Claim, Claims};
 use crate::swarm::Order;
+use crate::utp::Transport;
 use check_queue::Lane;
 use checking::Checked;
 use options::TorrentOptions;
@@ -129,14 +130,18 @@ impl Known {
     }
 }
 
-/// What tasks and threads of the session tell the loop, beside the connections and the disk.
-pub(crate) enum Notice {
+/// What tasks of the session's thread tell the loop of links, which do not leave it.
+pub(crate) enum LinkNotice {
     /// A peer calls us.
     Accepted(Link, SocketAddr),
     /// A peer that called us has said its handshake, or not.
     Answered(PeerKey, SocketAddr, Result<Established, DialError>),
-    /// A peer that we called has said its handshake, or not.
-    Dialed(TorrentId, SocketAddr, Result<Established, DialError>),
+    /// A peer that we called, by this transport first, has said its handshake, or not.
+    Dialed(TorrentId, (SocketAddr, Transport), Result<Established, DialError>),
+}
+
+/// What tasks and threads of the session tell the loop, beside the connections and the disk.
+pub(crate) enum Notice {
     /// A peer that the user or a magnet link names has this address.
     Named(TorrentId, SocketAddr),
     /// Nodes of the DHT have these addresses, as their names say.

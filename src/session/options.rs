@@ -19,6 +19,7 @@ use crate::proxy::Proxy;
 use crate::storage::Preallocate;
 use crate::swarm::Order;
 use crate::text::Remedies;
+pub use crate::utp::TransportPolicy;
 
 /// Options that all torrents of a session share.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct SessionOptions {
     pub local_discovery: bool,
     /// When connections with peers are encrypted.
     pub encryption: EncryptionPolicy,
+    /// By which transports peers are reached.
+    pub transport: TransportPolicy,
     /// Peers are looked for in the distributed hash table (BEP 5), but not those of private torrents. `None`, unlike on the command line,
     /// for the same reason.
     pub dht: Option<DhtOptions>,
@@ -326,6 +329,7 @@ impl Default for SessionOptions {
             peer_exchange: true,
             local_discovery: false,
             encryption: EncryptionPolicy::default(),
+            transport: TransportPolicy::default(),
             dht: None,
             max_download_rate: None,
             max_upload_rate: None,

@@ -10,17 +10,18 @@ use tokio::time::sleep;
 
 use super::context::Context;
 use super::dht::{DhtNetwork, DhtOptions};
-use super::{Engine, Notice};
+use super::{Engine, LinkNotice, Notice};
 use crate::bind::{Bind, Local};
 use crate::event::{Event, Kind, Severity};
 use crate::finder::announce::{AnnounceFailure, Answer};
 use crate::net::driver::FromPeer;
 use crate::net::egress::ProxyNews;
-use crate::net::listen::listen;
+use crate::net::listen::{Listeners, listen};
 use crate::net::relay::relay;
 use crate::net::udp::{Packet, UdpPort};
 use crate::proxy::Proxy;
 use crate::tracker::{self, AnnouncePool, Request};
+use crate::utp::Transport;
 
 /// Between two looks at whether what is bound to is there.
 const LOOK: Duration = Duration::from_secs(2);
@@ -180,9 +181,7 @@ impl Engine {
                 if let (Some(udp), Some(new)) = (&self.udp, listeners.udp.take()) {
                     udp.replace(&new);
                 }
-                let notify = self.context.notify.clone();
-                self.accepting = listeners
-                    .accept(move |link, address| notify.send(Notice::Accepted(link, address)).is_ok());
+                self.accept_from(listeners);
             }
             // It is gone again.
             Err(_) if self.context.dialer.egress.is_absent() => {}
@@ -194,6 +193,15 @@ impl Engine {
                     let _ = notify.send(Notice::ListenAgain);
                 });
             }
+        }
+    }
+
+    /// Hears those who call.
+    pub(super) fn accept_from(&mut self, listeners: Listeners) {
+        let notify = self.context.notify_link.clone();
+        if self.context.options.transport.takes(Transport::Tcp) {
+            self.accepting = listeners
+                .accept(move |link, address| notify.send(LinkNotice::Accepted(link, address)).is_ok());
         }
     }
 

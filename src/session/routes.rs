@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::dht::DhtNews;
 use super::thread::thread_gone;
-use super::{Addition, Command, Engine, Known, Notice, Torrent};
+use super::{Addition, Command, Engine, Known, LinkNotice, Notice, Torrent};
 use crate::disk::Done;
 use crate::event::Severity;
 use crate::ids::TorrentId;
@@ -74,14 +74,19 @@ impl Engine {
         }
     }
 
+    pub(super) fn on_link_notice(&mut self, now: Instant, notice: LinkNotice) {
+        match notice {
+            LinkNotice::Accepted(link, address) => self.on_accepted(link, address),
+            LinkNotice::Answered(call, address, end) => self.on_answered(now, call, address, end),
+            LinkNotice::Dialed(id, called, end) => {
+                self.context.connections.dialing -= 1;
+                self.with(id, |torrent, context| torrent.on_dialed(now, called, end, context));
+            }
+        }
+    }
+
     pub(super) fn on_notice(&mut self, now: Instant, notice: Notice) {
         match notice {
-            Notice::Accepted(link, address) => self.on_accepted(link, address),
-            Notice::Answered(call, address, end) => self.on_answered(now, call, address, end),
-            Notice::Dialed(id, address, end) => {
-                self.context.connections.dialing -= 1;
-                self.with(id, |torrent, context| torrent.on_dialed(now, address, end, context));
-            }
             Notice::Named(id, address) => {
                 self.with(id, |torrent, context| torrent.add_peer(now, address, context));
             }

@@ -411,6 +411,11 @@ impl UtpEndpoint {
         }
     }
 
+    /// Whether [`UtpEndpoint::poll_packet`] may have something to send now.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty() || !self.answers.is_empty()
+    }
+
     /// When [`UtpEndpoint::poll_packet`] has something to do though nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
         self.timers.first().map(|(due, _)| *due)

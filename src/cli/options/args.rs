@@ -11,7 +11,7 @@ use clap::{ArgAction, Parser, ValueHint};
 
 use crate::cli::options::brief::{AFTER_HELP, AFTER_LONG_HELP};
 pub use crate::cli::options::choices::{
-    EncryptionArg, FileErrorArg, Level, Prealloc, ProgressArg, StateArg, When,
+    EncryptionArg, FileErrorArg, Level, Prealloc, ProgressArg, StateArg, TransportArg, When,
 };
 use crate::cli::options::making::CreateArgs;
 use crate::cli::options::select::Selector;
@@ -265,6 +265,14 @@ pub struct Args {
     /// this are passed over, and counted. At SIGUSR2 a file that has changed is read again, and peers that it refuses are closed.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Network")]
     pub ip_filter: Vec<PathBuf>,
+
+    /// How peers are reached: tcp, utp or both [default: both]
+    ///
+    /// uTP (BEP 29) goes by UDP at the port of --port, gives way to whatever else is on the line, and reaches peers behind
+    /// address translation that TCP does not reach. With `both`, a peer is called by TCP, and by uTP as well if it has not answered
+    /// in half a second; whichever answers first is used.
+    #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true, help_heading = "Network")]
+    pub transport: Option<TransportArg>,
 
     /// No DHT: peers are not looked for in the distributed hash table
     ///

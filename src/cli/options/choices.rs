@@ -29,6 +29,15 @@ pub enum EncryptionArg {
     Require,
 }
 
+/// `--transport`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[allow(missing_docs)]
+pub enum TransportArg {
+    Tcp,
+    Utp,
+    Both,
+}
+
 /// `--state`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 #[allow(missing_docs)]

@@ -8,13 +8,14 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::cli::options::args::{
-    Args, EncryptionArg, FileErrorArg, Level, Prealloc, ProgressArg, StateArg, When,
+    Args, EncryptionArg, FileErrorArg, Level, Prealloc, ProgressArg, StateArg, TransportArg, When,
 };
 use crate::cli::options::making::CreateOptions;
 use crate::cli::options::select::Selector;
 use crate::cli::options::values::{Program, Weighted};
 use crate::client::{
     Bind, DhtOptions, EncryptionPolicy, FileErrorAction, Order, Proxy, SessionOptions, TorrentOptions,
+    TransportPolicy,
 };
 use crate::event::{Severity, State};
 use crate::metainfo::{PeerAddress, is_magnet, tracker_url, web_seed_url};
@@ -361,6 +362,11 @@ fn session_options(args: &Args, mode: &Mode, around: &Surroundings, proxy: Optio
             Some(EncryptionArg::Off) => EncryptionPolicy::Off,
             Some(EncryptionArg::Prefer) => EncryptionPolicy::Prefer,
             Some(EncryptionArg::Require) => EncryptionPolicy::Require,
+        },
+        transport: match args.transport {
+            Some(TransportArg::Tcp) => TransportPolicy::Tcp,
+            Some(TransportArg::Utp) => TransportPolicy::Utp,
+            None | Some(TransportArg::Both) => TransportPolicy::Both,
         },
         dht: dht_options(args, mode, around),
         max_download_rate: args.max_download_rate.map(|rate| rate.0),

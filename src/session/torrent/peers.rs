@@ -15,8 +15,9 @@ use crate::session::context::Context;
 use crate::session::dht::DhtNetwork;
 use crate::session::names::addresses_of;
 use crate::session::packets::{handshake_packet, packet};
-use crate::session::{Notice, tell_not_established};
+use crate::session::{LinkNotice, Notice, tell_not_established};
 use crate::swarm::{Hello, Input, Occupant, Swarm};
+use crate::utp::Transport;
 use crate::wire::{Handshake, Limits, Message, Reserved};
 
 /// Peers that the user names while a torrent is checked; further ones are forgotten.
@@ -61,21 +62,23 @@ impl Torrent {
         if is_v2 { shared.with(Reserved::V2) } else { shared }
     }
 
+    fn tell_call(&self, address: SocketAddr, transport: Transport, context: &mut Context) {
+        let (direction, transport) = (Direction::Out, transport.name());
+        self.tell_if(context, Severity::Debug, || Kind::PeerConnect { address, direction, transport });
+    }
+
     /// Calls a peer.
     pub(super) fn dial(&mut self, address: SocketAddr, context: &mut Context) {
-        self.tell_if(context, Severity::Debug, || Kind::PeerConnect {
-            address,
-            direction: Direction::Out,
-            transport: "tcp",
-        });
+        let first = context.dialer.transports.first(address);
+        self.tell_call(address, first, context);
         context.connections.dialing += 1;
-        let (id, notify, dialer) = (self.id, context.notify.clone(), context.dialer.clone());
+        let (id, notify, dialer) = (self.id, context.notify_link.clone(), context.dialer.clone());
         let ours = self.greeting(context);
         let patience = self.finder().map_or(MAX_CALL, |finder| finder.patience(address));
         let is_wanted = self.calls_wanted.clone();
         tokio::task::spawn_local(async move {
             let end = dialer.dial(address, patience, ours, &is_wanted).await;
-            let _ = notify.send(Notice::Dialed(id, address, end));
+            let _ = notify.send(LinkNotice::Dialed(id, (address, first), end));
         });
     }
 
@@ -125,14 +128,19 @@ impl Torrent {
         self.perform_swarm(now, context);
     }
 
-    /// A call has been answered, or not.
+    /// A call has been answered, or not; it was by this transport first.
     pub(crate) fn on_dialed(
         &mut self,
         now: Instant,
-        address: SocketAddr,
+        (address, first): (SocketAddr, Transport),
         end: Result<Established, DialError>,
         context: &mut Context,
     ) {
+        if let Ok(established) = &end
+            && established.link.transport() != first
+        {
+            self.tell_call(address, first.other(), context);
+        }
         if let Ok(established) = &end
             && context.subscribers.want(Severity::Debug)
         {

@@ -1,0 +1,241 @@
+//! How a link to a peer comes to be: by TCP, by uTP, or by whichever answers first.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::dial::{DialError, within};
+use super::egress::Egress;
+use super::link::Link;
+use super::utp::UtpPort;
+use crate::utp::{Transport, TransportPolicy};
+
+/// How long the first transport has for an answer before the other one is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(500);
+
+/// How long the other one has for an answer where the first was refused: somebody is there, and does not listen.
+const AFTER_REFUSAL: Duration = Duration::from_secs(1);
+
+/// Addresses of which it is remembered what they speak; of more, those that were met last.
+const MAX_REMEMBERED: usize = 2000;
+
+/// The transports that the user allows.
+#[derive(Debug)]
+pub(crate) struct Transports {
+    policy: TransportPolicy,
+    /// The way of calls by TCP out of this machine.
+    egress: Rc<Egress>,
+    /// Its port, unless it is not used.
+    utp: Option<Rc<UtpPort>>,
+    spoken: RefCell<Spoken>,
+}
+
+/// What addresses speak, as far as is known.
+#[derive(Debug, Default)]
+struct Spoken {
+    known: HashMap<SocketAddr, Transport>,
+    /// The same addresses, in the order in which they were met first.
+    order: VecDeque<SocketAddr>,
+}
+
+impl Spoken {
+    fn remember(&mut self, address: SocketAddr, transport: Transport) {
+        if self.known.insert(address, transport).is_none() {
+            self.order.push_back(address);
+            if self.order.len() > MAX_REMEMBERED
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+}
+
+impl Transports {
+    /// Calls by TCP go by `egress`, those by uTP from `utp`.
+    pub(crate) fn new(policy: TransportPolicy, egress: Rc<Egress>, utp: Option<Rc<UtpPort>>) -> Transports {
+        Transports { policy, egress, utp, spoken: RefCell::default() }
+    }
+
+    /// By which transport a peer is called first.
+    pub(crate) fn first(&self, address: SocketAddr) -> Transport {
+        self.order(address).0
+    }
+
+    fn order(&self, address: SocketAddr) -> (Transport, Option<Transport>) {
+        self.policy.order(self.spoken.borrow().known.get(&address).copied())
+    }
+
+    /// A handshake with this peer has come to its end by this transport.
+    pub(super) fn has_worked(&self, address: SocketAddr, transport: Transport) {
+        self.spoken.borrow_mut().remember(address, transport);
+    }
+
+    /// Calls a peer, which has so much time to answer, if `is_wanted` holds.
+    pub(super) async fn connect(
+        &self,
+        address: SocketAddr,
+        patience: Duration,
+        is_wanted: &Cell<bool>,
+    ) -> Result<Link, DialError> {
+        let (first, second) = self.order(address);
+        match second {
+            // Nothing can be sent: there is no race.
+            Some(second) if !self.egress.is_absent() => {
+                self.race(address, [first, second], patience, is_wanted).await
+            }
+            _ => self.connect_by(first, address, patience, is_wanted).await,
+        }
+    }
+
+    /// Whichever answers first; the call by the other one is dropped.
+    async fn race(
+        &self,
+        address: SocketAddr,
+        [first, second]: [Transport; 2],
+        patience: Duration,
+        is_wanted: &Cell<bool>,
+    ) -> Result<Link, DialError> {
+        let head_start = HEAD_START.min(patience / 2);
+        let one = self.connect_by(first, address, patience, is_wanted);
+        tokio::pin!(one);
+        match timeout(head_start, &mut one).await {
+            Ok(Ok(link)) => return Ok(link),
+            Ok(Err(error)) => {
+                let patience = patience.min(AFTER_REFUSAL);
+                let other = self.connect_by(second, address, patience, is_wanted).await;
+                return other.map_err(|_| error);
+            }
+            Err(_) => {}
+        }
+        let other = self.connect_by(second, address, patience - head_start, is_wanted);
+        tokio::pin!(other);
+        tokio::select! {
+            done = &mut one => match done {
+                Ok(link) => Ok(link),
+                Err(error) => other.await.map_err(|_| error),
+            },
+            done = &mut other => match done {
+                Ok(link) => Ok(link),
+                Err(_) => one.await,
+            },
+        }
+    }
+
+    async fn connect_by(
+        &self,
+        transport: Transport,
+        address: SocketAddr,
+        patience: Duration,
+        is_wanted: &Cell<bool>,
+    ) -> Result<Link, DialError> {
+        if !is_wanted.get() {
+            return Err(DialError::Unwanted("not to be called any more"));
+        }
+        match transport {
+            Transport::Tcp => self.egress.connect(address, patience, is_wanted).await.map(Link::Tcp),
+            Transport::Utp => {
+                let Some(utp) = &self.utp else {
+                    return Err(io::Error::from(io::ErrorKind::Unsupported).into());
+                };
+                Ok(Link::Utp(within(patience, utp.connect(address)).await??))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bind::Local;
+    use crate::net::udp::{UdpPort, UdpReaders};
+    use std::time::Instant;
+    use tokio::net::TcpListener;
+    use tokio::task::LocalSet;
+
+    /// A port of uTP on loopback, and how many callers it has had.
+    fn utp_port() -> (Rc<UtpPort>, SocketAddr, Rc<Cell<usize>>) {
+        let udp = UdpPort::open(&["127.0.0.1:0".parse().unwrap()], &Local::default()).unwrap();
+        let (address, callers) = (udp.addresses()[0], Rc::new(Cell::new(0)));
+        let counted = callers.clone();
+        let port = UtpPort::start(udp.clone(), 7, move |link, _| {
+            counted.set(counted.get() + 1);
+            tokio::task::spawn_local(async move {
+                let mut buffer = [0; 64];
+                while let Ok(1..) = link.read(&mut buffer).await {}
+            });
+        });
+        udp.receive(&UdpReaders { dht: None, utp: Some(port.clone()) });
+        (port, address, callers)
+    }
+
+    fn transports(policy: TransportPolicy, utp: Option<Rc<UtpPort>>) -> Transports {
+        Transports::new(policy, Rc::new(Egress::new(Local::default(), None, |_| ())), utp)
+    }
+
+    async fn on_local<T>(work: impl Future<Output = T>) -> T {
+        LocalSet::new().run_until(work).await
+    }
+
+    #[tokio::test]
+    async fn where_tcp_is_refused_or_silent_utp_is_tried_and_remembered() {
+        on_local(async {
+            let ((port, _, _), (_, address, callers)) = (utp_port(), utp_port());
+            let transports = transports(TransportPolicy::Both, Some(port));
+            let patience = Duration::from_secs(10);
+            let link = transports.connect(address, patience, &Cell::new(true)).await.unwrap();
+            assert_eq!((link.transport(), transports.first(address)), (Transport::Utp, Transport::Tcp));
+            link.write_all(b"hello").await.unwrap();
+            transports.has_worked(address, Transport::Utp);
+            assert_eq!(transports.first(address), Transport::Utp);
+            while callers.get() == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn tcp_is_first_where_both_would_answer() {
+        on_local(async {
+            let ((port, _, _), (_, address, callers)) = (utp_port(), utp_port());
+            let _listener = TcpListener::bind(address).await.unwrap();
+            let transports = transports(TransportPolicy::Both, Some(port));
+            let link = transports.connect(address, Duration::from_secs(10), &Cell::new(true)).await.unwrap();
+            assert_eq!((link.transport(), callers.get()), (Transport::Tcp, 0));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn one_alone_is_used_where_the_user_wants_it() {
+        on_local(async {
+            let ((port, _, _), (_, address, callers)) = (utp_port(), utp_port());
+            let patience = Duration::from_millis(200);
+            let tcp = transports(TransportPolicy::Tcp, Some(port.clone()));
+            assert!(matches!(tcp.connect(address, patience, &Cell::new(true)).await, Err(DialError::Io(_))));
+            assert_eq!(callers.get(), 0);
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let utp = transports(TransportPolicy::Utp, Some(port));
+            let began = Instant::now();
+            assert!(utp.connect(listener.local_addr().unwrap(), patience, &Cell::new(true)).await.is_err());
+            assert!(began.elapsed() < patience * 50 && listener.accept().is_err());
+        })
+        .await;
+    }
+
+    #[test]
+    fn what_is_spoken_is_remembered_of_so_many() {
+        let mut spoken = Spoken::default();
+        let at = |number: usize| SocketAddr::from(([10, 0, (number / 256) as u8, number as u8], 1));
+        (0..=MAX_REMEMBERED).for_each(|number| spoken.remember(at(number), Transport::Utp));
+        assert_eq!((spoken.known.len(), spoken.order.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
+        assert!(!spoken.known.contains_key(&at(0)));
+    }
+}
