@@ -224,7 +224,7 @@ that it listens on, as long as it has a torrent that is not private and not stop
 the eight closest ones to its hash every 25 minutes that it takes part; nodes that it asks learn the info hash and the address of this machine. It answers
 other nodes within bounds, and keeps for them what they have to tell.
 .B \-\-no\-dht
-ends all of that, and opens no UDP port.
+ends all of that.
 .TP
 .B Local discovery
 (BEP 14) Everybody on the local network can hear the info hash of each torrent that is not stopped, and the port: by packets to

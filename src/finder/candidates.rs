@@ -43,6 +43,8 @@ struct Candidate {
     /// Decides among those that are ready alike: the order of addresses would send everybody to the
     /// same few.
     ticket: u32,
+    /// Others say that it speaks uTP (BEP 11).
+    speaks_utp: bool,
     /// Not before this; `None` while connected or being called.
     ready: Option<Instant>,
 }
@@ -91,7 +93,9 @@ impl Candidates {
             return false;
         }
         let ticket = self.rng.u32(..);
-        self.all.insert(address, Candidate { origin, failures: 0, breaches: 0, ticket, ready: Some(now) });
+        let candidate =
+            Candidate { origin, failures: 0, breaches: 0, ticket, speaks_utp: false, ready: Some(now) };
+        self.all.insert(address, candidate);
         self.waiting.insert((now, ticket, address));
         self.counts[origin as usize] += 1;
         true
@@ -100,6 +104,18 @@ impl Candidates {
     /// Whether it is one of them.
     pub(super) fn knows(&self, address: SocketAddr) -> bool {
         self.all.contains_key(&address)
+    }
+
+    /// Others say that it speaks uTP.
+    pub(super) fn set_speaks_utp(&mut self, address: SocketAddr) {
+        if let Some(candidate) = self.all.get_mut(&address) {
+            candidate.speaks_utp = true;
+        }
+    }
+
+    /// Whether others say that it speaks uTP.
+    pub(super) fn speaks_utp(&self, address: SocketAddr) -> bool {
+        self.all.get(&address).is_some_and(|candidate| candidate.speaks_utp)
     }
 
     /// The next address to call, which then counts as being called.

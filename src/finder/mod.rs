@@ -289,6 +289,16 @@ impl Finder {
         self.pex.set_flags(peer, PexFlags::default().with(PexFlags::SEED, is_seed));
     }
 
+    /// A peer is connected by uTP; others are told so.
+    pub fn speaks_utp(&mut self, peer: PeerKey) {
+        self.pex.set_flags(peer, PexFlags::UTP);
+    }
+
+    /// Whether the peer at this address speaks uTP, as others say.
+    pub fn is_said_to_speak_utp(&self, address: SocketAddr) -> bool {
+        self.candidates.speaks_utp(address)
+    }
+
     /// A peer says that it can be reached at this address of the other family, too (BEP 10 `ipv4`, `ipv6`). That it is the peer's own
     /// nobody knows, so it counts as one that a peer has told us of; it is not called while there is the connection.
     pub fn also_at(&mut self, now: Instant, peer: PeerKey, ip: IpAddr) {
@@ -314,6 +324,8 @@ impl Finder {
         match self.pex.on_message(now, peer, message) {
             PexNews::Found { added, dropped } => {
                 let added = self.found(now, added, Origin::PeerExchange);
+                let speakers = message.added.iter().filter(|(_, flags)| flags.contains(PexFlags::UTP));
+                speakers.for_each(|&(address, _)| self.candidates.set_speaks_utp(address));
                 self.tell(Severity::Info, || Kind::PexPeers { address, added, dropped });
                 true
             }

@@ -155,10 +155,11 @@ impl Pex {
         link.also_at
     }
 
-    /// What is known of the peer, for others; [`PexFlags::OUTGOING`] stays once it is set.
+    /// What is known of the peer, for others; [`PexFlags::OUTGOING`] and [`PexFlags::UTP`] stay once they are set.
     pub fn set_flags(&mut self, peer: PeerKey, flags: PexFlags) {
         if let Some(link) = self.links.get_mut(&peer) {
-            link.flags = flags.with(PexFlags::OUTGOING, link.flags.contains(PexFlags::OUTGOING));
+            let stays = [PexFlags::OUTGOING, PexFlags::UTP];
+            link.flags = stays.iter().fold(flags, |flags, &flag| flags.with(flag, link.flags.contains(flag)));
         }
     }
 
@@ -447,6 +448,7 @@ mod tests {
         let now = Instant::now();
         let mut pex = with_peers(now, [1, 2]);
         pex.set_flags(PeerKey(2), PexFlags::UTP);
+        pex.set_flags(PeerKey(2), PexFlags::default());
         pex.wants(now, PeerKey(1), true);
         let messages = run(&mut pex, now, now + seconds(9));
         assert_eq!(messages[0].2.added, [(at(2), PexFlags(0x14))]);

@@ -344,3 +344,22 @@ fn few_that_live_among_many_that_do_not_are_found_within_5_s() {
         assert!(called <= MAX_HALF_OPEN);
     }
 }
+
+#[test]
+fn who_is_said_to_speak_utp_is_known_for_it_and_told_on_as_such() {
+    let now = Instant::now();
+    let mut finder = Finder::new(Vec::new(), Rules::default(), 1);
+    let at = |port: u16| SocketAddr::from(([203, 0, 113, port as u8], port));
+    finder.connected(now, PeerKey(1), at(1000), Direction::Out);
+    let added = vec![(at(1001), PexFlags::UTP), (at(1002), PexFlags::SEED)];
+    assert!(finder.exchanged(now, PeerKey(1), at(1000), &PexMessage { added, dropped: Vec::new() }));
+    let said = [1001, 1002, 1003].map(|port| finder.is_said_to_speak_utp(at(port)));
+    assert_eq!(said, [true, false, false]);
+    finder.connected(now, PeerKey(2), at(1004), Direction::Out);
+    finder.speaks_utp(PeerKey(2));
+    finder.set_seed(PeerKey(2), true);
+    finder.wants_exchange(now, PeerKey(1), true);
+    let (_, message) = finder.poll_exchange(now + Duration::from_secs(10)).unwrap();
+    let flags = PexFlags::UTP.with(PexFlags::SEED, true).with(PexFlags::OUTGOING, true);
+    assert_eq!(message.added, [(at(1004), flags)]);
+}

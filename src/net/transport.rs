@@ -71,6 +71,14 @@ impl Transports {
         self.policy.order(self.spoken.borrow().known.get(&address).copied())
     }
 
+    /// Others say that a peer speaks uTP: it is called so first, unless it is known what has worked.
+    pub(crate) fn speaks_utp(&self, address: SocketAddr) {
+        let mut spoken = self.spoken.borrow_mut();
+        if !spoken.known.contains_key(&address) {
+            spoken.remember(address, Transport::Utp);
+        }
+    }
+
     /// A handshake with this peer has come to its end by this transport.
     pub(super) fn has_worked(&self, address: SocketAddr, transport: Transport) {
         self.spoken.borrow_mut().remember(address, transport);

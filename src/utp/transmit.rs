@@ -23,6 +23,9 @@ const MAX_WINDOW_REPETITION: Duration = Duration::from_secs(5);
 /// Timeouts in a row after which longer datagrams count as swallowed.
 const BLACK_HOLE: u32 = 2;
 
+/// Timeouts in a row before a peer counts as gone.
+const MIN_TIMEOUTS: u32 = 3;
+
 /// How a packet is to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outbound {
@@ -214,7 +217,8 @@ impl Connection {
 
     fn on_timeout(&mut self, now: Instant) {
         let patience = if self.peer_window == 0 { MAX_SILENCE_CLOSED } else { MAX_SILENCE };
-        if now >= self.last_heard + patience {
+        // Not at once: where this process was stopped, what the peer has said meanwhile is still to be read.
+        if self.timeouts >= MIN_TIMEOUTS && now >= self.last_heard + patience {
             self.stage = Stage::Ended(UtpEnd::TimedOut);
             return;
         }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A libtorrent client on loopback for the interop tests.
 
-    ltnode.py TORRENT SAVE_PATH ADDRESS [--lsd] [--log-pex] [--dht HOST:PORT] [--encrypted] [--rc4] [--plain] [--peer IP PORT]...
+    ltnode.py TORRENT SAVE_PATH ADDRESS [--lsd] [--log-pex] [--dht HOST:PORT] [--encrypted] [--rc4] [--plain] [--utp] [--peer IP PORT]...
 
 Seeds or downloads TORRENT, a file or a magnet link, in SAVE_PATH, listening on ADDRESS (a port of the system's choice). Says
 on standard output, a line each: `listening PORT`, `progress PERCENT`, `pieces COUNT of COUNT`, `complete` once every piece is
@@ -44,8 +44,11 @@ def settings(address, options):
         "enable_lsd": "--lsd" in options,
         "enable_upnp": False,
         "enable_natpmp": False,
-        "enable_incoming_utp": False,
-        "enable_outgoing_utp": False,
+        # --utp: nothing else, in either direction.
+        "enable_incoming_utp": "--utp" in options,
+        "enable_outgoing_utp": "--utp" in options,
+        "enable_incoming_tcp": "--utp" not in options,
+        "enable_outgoing_tcp": "--utp" not in options,
         # Everyone in these tests has the same address, and the tracker is on loopback.
         "allow_multiple_connections_per_ip": True,
         "ssrf_mitigation": False,

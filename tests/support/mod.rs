@@ -11,6 +11,7 @@ pub mod hub;
 pub mod networks;
 pub mod process;
 pub mod proxy;
+pub mod relay;
 pub mod system;
 pub mod terminal;
 pub mod tls;

@@ -85,7 +85,7 @@ impl Machine {
     pub fn btget(&self, torrent: impl AsRef<OsStr>, folder: &Path, options: &[&str]) -> Btget {
         let mut command = self.command(Btget::program());
         command.arg(torrent).arg("--basedir").arg(folder);
-        command.args(["--state-dir", "", "--port", "0", "--json"]).args(options);
+        command.args(["--state-dir", "", "--port", "0", "--json", "--transport", "tcp"]).args(options);
         Btget::run(&mut command)
     }
 }

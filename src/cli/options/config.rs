@@ -384,6 +384,11 @@ const PROXY_VARIABLES: [&str; 6] =
 fn proxy(args: &Args, around: &Surroundings) -> anyhow::Result<Option<Proxy>> {
     const ALLOWED: &str = "give socks5:// or http://, host and port, e.g. socks5://127.0.0.1:1080 or http://user:password@proxy.example:3128, or env";
     let Some(given) = &args.proxy else { return Ok(None) };
+    if matches!(args.transport, Some(TransportArg::Utp)) {
+        bail!(
+            "'--transport utp' cannot be used with '--proxy <URL>': no proxy carries uTP; give --transport tcp"
+        );
+    }
     let shown = |url: &str| escape(&without_credentials(url)).into_owned();
     if given != "env" {
         let read = given.parse::<Proxy>();

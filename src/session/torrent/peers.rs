@@ -69,6 +69,9 @@ impl Torrent {
 
     /// Calls a peer.
     pub(super) fn dial(&mut self, address: SocketAddr, context: &mut Context) {
+        if self.finder().is_some_and(|finder| finder.is_said_to_speak_utp(address)) {
+            context.dialer.transports.speaks_utp(address);
+        }
         let first = context.dialer.transports.first(address);
         self.tell_call(address, first, context);
         context.connections.dialing += 1;
@@ -211,6 +214,7 @@ impl Torrent {
         let limits = Limits { num_pieces: (!self.is_fetching()).then_some(self.wanted.len()) };
         let (peer, theirs, encryption) =
             (context.counter.peer(), established.handshake, established.encryption);
+        let transport = established.link.transport();
         context.connections.open(peer, self.id, address, established, first, limits);
         let peer_id = theirs.peer_id;
         self.tell_if(context, Severity::Debug, || Kind::PeerId {
@@ -222,6 +226,9 @@ impl Torrent {
         let was_greeted = false;
         let hello = Hello { peer, address, direction, reserved, peer_id, encryption, was_greeted };
         self.input(now, Input::Connected(hello));
+        if transport == Transport::Utp {
+            self.with_finder(|finder| finder.speaks_utp(peer));
+        }
     }
 
     /// Whether peers may be connected, to be asked for data or for metadata, or to wait for either.

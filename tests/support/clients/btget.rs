@@ -64,8 +64,15 @@ impl Btget {
         Btget { process: Process::start("btget", command) }
     }
 
-    /// To be given arguments. Those who have the same torrent in other tests are not found.
+    /// To be given arguments. Those who have the same torrent in other tests are not found, and peers are called by TCP.
     pub fn command() -> Command {
+        let mut command = Btget::command_with_utp();
+        command.args(["--transport", "tcp"]);
+        command
+    }
+
+    /// The same, by which transports is left to be said.
+    pub fn command_with_utp() -> Command {
         let mut command = Command::new(Btget::program());
         command.args(["--no-lsd", "--no-dht"]);
         command

@@ -64,6 +64,11 @@ impl Transmission {
         Transmission::start_with(by, torrent, address, folder, &[("dht-enabled", json!(true))])
     }
 
+    /// The same with uTP, instead of peer exchange.
+    pub fn start_with_utp(by: Command, torrent: &Path, address: &str, folder: &Path) -> Process {
+        Transmission::start_with(by, torrent, address, folder, &[("utp-enabled", json!(true))])
+    }
+
     fn start_with(
         mut by: Command,
         torrent: &Path,
