@@ -70,7 +70,7 @@ fn fixture() -> Fixture {
 
 /// Starts a btget by these transports, with all events.
 fn btget(fixture: &Fixture, family: Family, folder: &FilePath, transport: &str, options: &[&str]) -> Btget {
-    let options = [&["--json", "--transport", transport], options].concat();
+    let options = [&["--json", "--events", "debug", "--transport", transport], options].concat();
     Btget::start_by(Btget::command_with_utp(), fixture, family, folder, &options)
 }
 
@@ -147,8 +147,8 @@ fn encrypted() {
 }
 
 fn ports() {
-    let fixture = fixture();
     for (transport, tcp, udp) in [("tcp", true, false), ("utp", false, true), ("both", true, true)] {
+        let fixture = fixture();
         let (seed, address) = seed(&fixture, Family::V4, transport, &[]);
         let events = seed.events();
         let told = |protocol: &str| events.iter().any(|event| event["protocol"] == protocol);
