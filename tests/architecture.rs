@@ -230,7 +230,7 @@ const ROOMS: &[Room] = &[
         knows: &[
             "address", "bencode", "bind", "bitfield", "blocks", "budget", "cli", "client", "dht", "event",
             "fetch", "filter", "finder", "hash", "http", "ids", "layout", "metainfo", "mse", "portmap",
-            "proxy", "storage", "swarm", "text", "tracker", "utp", "wire",
+            "proofs", "proxy", "storage", "swarm", "text", "tracker", "utp", "wire",
         ],
         may: &[],
     },

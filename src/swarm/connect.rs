@@ -248,6 +248,31 @@ impl Swarm {
         }
     }
 
+    /// A connection will have ended in this way, whatever came and went on it.
+    pub(super) fn note_parting(&mut self, peer: PeerKey, how: Parting) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.parting = Some(how);
+        }
+    }
+
+    pub(super) fn part(&mut self, now: Instant, peer: PeerKey, how: Parting, reason: impl Into<String>) {
+        self.note_parting(peer, how);
+        self.close(now, peer, reason);
+    }
+
+    /// Closes a connection because the peer broke the protocol: it is called again less and less often.
+    pub(super) fn close_unruly(&mut self, now: Instant, peer: PeerKey, reason: impl Into<String>) {
+        self.part(now, peer, Parting::Unruly, reason);
+    }
+
+    /// Closes a connection of ours and forgets the peer.
+    pub(super) fn close(&mut self, now: Instant, peer: PeerKey, reason: impl Into<String>) {
+        if self.peers.contains_key(&peer) {
+            self.outputs.push_back(Output::Close(peer, reason.into()));
+            self.on_closed(now, peer);
+        }
+    }
+
     pub(super) fn on_closed(&mut self, now: Instant, key: PeerKey) {
         let Some(peer) = self.peers.remove(&key) else { return };
         self.server.gone(key);

@@ -473,29 +473,4 @@ impl Swarm {
         }
         self.outputs.push_back(Output::Send(peer, message));
     }
-
-    /// A connection will have ended in this way, whatever came and went on it.
-    fn note_parting(&mut self, peer: PeerKey, how: Parting) {
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.parting = Some(how);
-        }
-    }
-
-    fn part(&mut self, now: Instant, peer: PeerKey, how: Parting, reason: impl Into<String>) {
-        self.note_parting(peer, how);
-        self.close(now, peer, reason);
-    }
-
-    /// Closes a connection because the peer broke the protocol: it is called again less and less often.
-    fn close_unruly(&mut self, now: Instant, peer: PeerKey, reason: impl Into<String>) {
-        self.part(now, peer, Parting::Unruly, reason);
-    }
-
-    /// Closes a connection of ours and forgets the peer.
-    fn close(&mut self, now: Instant, peer: PeerKey, reason: impl Into<String>) {
-        if self.peers.contains_key(&peer) {
-            self.outputs.push_back(Output::Close(peer, reason.into()));
-            self.on_closed(now, peer);
-        }
-    }
 }
