@@ -124,44 +124,47 @@ impl Driver {
     /// Ends with `Ok` when the session has dropped the outbox.
     async fn drive(&mut self) -> Result<(), ReadError> {
         let shared = self.shared.clone();
-        // Whether it is this connection's turn under the limits; always, without them.
-        let (mut may_read, mut may_write) = (!shared.download.is_set(), !shared.upload.is_set());
+        let (limits_reads, limits_writes) = (shared.download.is_set(), shared.upload.is_set());
+        // It stands in the row for its turn under a limit: only when there is something to read, and room to write. A turn that
+        // is taken and not used would be used later, with those of others.
+        let (mut waits_to_read, mut waits_to_write) = (false, false);
         // Kept from round to round: whoever waits for its turn must not lose its place to a message.
         let (read_turn, write_turn) = (shared.download.wait(), shared.upload.wait());
         tokio::pin!(read_turn, write_turn);
         loop {
             let open = !shared.gate.is_closed();
-            let waits = !self.writer.is_empty();
             // Requests and the like are charged, and not held up: a download needs them.
             let control_goes = self.writer.has_control_to_go();
-            let needs_turn = self.writer.has_chunks();
-            if !needs_turn && shared.upload.is_set() {
-                // It gives up its place in the row: one that nobody takes would hold all who come behind it.
-                write_turn.set(shared.upload.wait());
-            }
+            let wants_to_write = !self.writer.is_empty() && !waits_to_write;
             tokio::select! {
                 outgoing = self.outbox.recv() => match outgoing {
                     Some(outgoing) => self.queue(outgoing)?,
                     None => return self.write_what_waits(),
                 },
-                ready = self.link.readable(), if may_read && open => {
+                ready = self.link.readable(), if !waits_to_read && open => {
                     ready?;
-                    self.read().await?;
-                    may_read = !shared.download.is_set();
+                    match limits_reads {
+                        true => waits_to_read = true,
+                        false => self.read().await?,
+                    }
                 }
-                ready = self.link.writable(), if (may_write && waits) || control_goes => {
+                ready = self.link.writable(), if wants_to_write || control_goes => {
                     ready?;
-                    self.write().await?;
-                    may_write = !shared.upload.is_set() || (control_goes && may_write);
+                    match limits_writes && !control_goes {
+                        true => waits_to_write = true,
+                        false => self.write().await?,
+                    }
                 }
                 () = shared.gate.wait_open(), if !open => {}
-                () = &mut read_turn, if !may_read && open => {
-                    may_read = true;
+                () = &mut read_turn, if waits_to_read && open => {
+                    waits_to_read = false;
                     read_turn.set(shared.download.wait());
+                    self.read().await?;
                 }
-                () = &mut write_turn, if !may_write && needs_turn => {
-                    may_write = true;
+                () = &mut write_turn, if waits_to_write => {
+                    waits_to_write = false;
                     write_turn.set(shared.upload.wait());
+                    self.write().await?;
                 }
             }
         }
@@ -240,8 +243,9 @@ impl Driver {
 mod tests {
     use super::*;
     use crate::layout::{Block, PieceIndex};
+    use std::cell::Cell;
     use std::time::Duration;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::mpsc::channel;
     use tokio::task::{LocalSet, spawn_local};
@@ -250,8 +254,8 @@ mod tests {
     /// Far longer than any of this takes.
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// A connection that is driven: what to send by it, and its other end.
-    async fn connection(peer: u64, shared: &Rc<NetShared>) -> (Sender<Outgoing>, TcpStream) {
+    /// A connection that is driven: what to send by it, its other end, and how many messages came from there.
+    async fn connection(peer: u64, shared: &Rc<NetShared>) -> (Sender<Outgoing>, TcpStream, Rc<Cell<usize>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (theirs, _) = listener.accept().await.unwrap();
@@ -266,8 +270,16 @@ mod tests {
             limits: Limits { num_pieces: None },
         };
         spawn_local(drive(opening, to_send, events, shared.clone()));
-        spawn_local(async move { while told.recv().await.is_some() {} });
-        (outbox, theirs)
+        let heard = Rc::new(Cell::new(0));
+        let counter = heard.clone();
+        spawn_local(async move {
+            while let Some(event) = told.recv().await {
+                if let FromPeer::Received(_, batch) = event {
+                    counter.set(counter.get() + batch.len());
+                }
+            }
+        });
+        (outbox, theirs, heard)
     }
 
     #[test]
@@ -277,7 +289,7 @@ mod tests {
             // A turn that is waited for: 60 ms of 1 MB/s are spent in advance.
             let shared = NetShared::new(None, Some(1_000_000));
             shared.upload.spend(60_000);
-            let (talks, mut hears) = connection(1, &shared).await;
+            let (talks, mut hears, _) = connection(1, &shared).await;
             // In which order a driver looks at its socket and at the row is left to chance.
             for _ in 0..30 {
                 talks.send(Outgoing::Message(Message::Interested)).await.unwrap();
@@ -285,13 +297,42 @@ mod tests {
                 timeout(PATIENCE, hears.read_exact(&mut message)).await.unwrap().unwrap();
                 assert_eq!(message, [0, 0, 0, 1, 2]);
             }
-            let (gives, mut takes) = connection(2, &shared).await;
+            let (gives, mut takes, _) = connection(2, &shared).await;
             let mut run = Run::default();
             lay_out(&[Block { piece: PieceIndex(0), begin: 0, length: 100 }], &mut run);
             let length = run.bytes.len();
             gives.send(Outgoing::Blocks(run)).await.unwrap();
             let mut block = vec![0; length];
             timeout(PATIENCE, takes.read_exact(&mut block)).await.expect("it has its turn").unwrap();
+        });
+    }
+
+    #[test]
+    fn who_has_nothing_to_read_keeps_no_turn_for_later() {
+        const RATE: u64 = 100_000;
+        const CONNECTIONS: u64 = 20;
+        const MESSAGES: usize = 2000;
+        let clock = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        LocalSet::new().block_on(&clock.unwrap(), async {
+            let shared = NetShared::new(Some(RATE), None);
+            let mut others = Vec::new();
+            for number in 0..CONNECTIONS {
+                others.push(connection(number, &shared).await);
+            }
+            // Time enough for everybody to have had a turn.
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let begin = tokio::time::Instant::now();
+            let mut message = Vec::new();
+            Message::Have(PieceIndex(3)).encode_into(&mut message);
+            for (_, other, _) in &mut others {
+                other.write_all(&message.repeat(MESSAGES)).await.unwrap();
+            }
+            while others.iter().any(|(.., heard)| heard.get() < MESSAGES) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let bytes = CONNECTIONS * (MESSAGES * message.len()) as u64;
+            let least = Duration::from_secs_f64(bytes as f64 / RATE as f64).mul_f64(0.9);
+            assert!(begin.elapsed() >= least, "{:?} instead of {least:?}", begin.elapsed());
         });
     }
 }

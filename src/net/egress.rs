@@ -66,6 +66,8 @@ pub(crate) struct Egress {
     found: RefCell<Option<(Instant, Vec<SocketAddr>)>>,
     /// Peers that the proxy is told by name, by the addresses that stand for them here. At most [`MAX_NAMES`].
     names: RefCell<HashMap<SocketAddr, Target>>,
+    /// Bytes of each connection's receive buffer; `None`: as the kernel sees fit.
+    receive_buffer: Cell<Option<u32>>,
     tell: Box<dyn Fn(ProxyNews)>,
 }
 
@@ -145,6 +147,7 @@ impl Egress {
             changed: Notify::new(),
             found: RefCell::default(),
             names: RefCell::default(),
+            receive_buffer: Cell::new(None),
             tell: Box::new(tell),
         }
     }
@@ -158,6 +161,11 @@ impl Egress {
     pub(crate) fn set_absent(&self, is_absent: bool) {
         self.is_absent.set(is_absent);
         self.changed.notify_waiters();
+    }
+
+    /// Connections have receive buffers of so many bytes from now on; `None`: as the kernel sees fit.
+    pub(crate) fn set_receive_buffer(&self, bytes: Option<u32>) {
+        self.receive_buffer.set(bytes);
     }
 
     /// An address that stands for a peer whose name the proxy looks up: one of a prefix for documents (RFC 9637). `None` if there is no
@@ -227,6 +235,10 @@ impl Egress {
     async fn connect_to(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         self.local.bind_to_reach(&socket, address.ip())?;
+        // Before it connects: what the other side has been offered is not taken back.
+        if let Some(bytes) = self.receive_buffer.get() {
+            socket.set_recv_buffer_size(bytes)?;
+        }
         let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(stream)

@@ -9,15 +9,29 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-/// What the bucket holds at the most, in seconds of its rate: short, so that the limit holds over
-/// any second.
-const DEPTH: f64 = 0.1;
+/// What the bucket holds at the most, in seconds of its rate: a loop that is late by less loses nothing, and with a turn
+/// that is taken at its end any second has at most 1.3 times the rate.
+const DEPTH: f64 = 0.15;
 
-/// Bytes of one turn: small enough to share a slow limit, large enough not to wake for little.
-const TURN: f64 = 64.0 * 1024.0;
+/// A turn, in seconds of the rate: short enough that many share a slow limit.
+const TURN_SECONDS: f64 = 0.02;
 
-/// Bytes of one turn at the least.
-const LEAST_TURN: f64 = 1024.0;
+/// Bytes of one turn at the most and at the least: not to wake up for little.
+const MAX_TURN: f64 = 512.0 * 1024.0;
+const MIN_TURN: f64 = 1024.0;
+
+/// What the kernel may take in of the first connection before its turn, in seconds of the rate: a peer so far away can still use all of it.
+const RECEIVE_SECONDS: f64 = 0.125;
+
+/// The second connection gets half of that, the third a third, and so on, so that all together do not take in several seconds' bytes; but each this
+/// much, in seconds of the rate, for it may be the last that is left.
+const LEAST_RECEIVE_SECONDS: f64 = RECEIVE_SECONDS / 4.0;
+
+/// Bytes of a receive buffer at the least: with less, TCP falls back on timers.
+const MIN_RECEIVE_BUFFER: f64 = 2048.0;
+
+/// From so many bytes on it is left to the kernel, which begins with about as much, and does not grant much more to those who ask.
+const FREE_RECEIVE_BUFFER: f64 = 192.0 * 1024.0;
 
 /// A limit on bytes a second.
 #[derive(Debug)]
@@ -48,7 +62,15 @@ impl Limit {
 
     /// Bytes that go in one turn.
     pub(crate) fn turn(&self) -> usize {
-        self.rate.map_or(usize::MAX, |rate| (rate * DEPTH).clamp(LEAST_TURN, TURN) as usize)
+        self.rate.map_or(usize::MAX, |rate| (rate * TURN_SECONDS).clamp(MIN_TURN, MAX_TURN) as usize)
+    }
+
+    /// Bytes that the receive buffer of a connection should have, beside so many others, so that what is not due stays with its sender; `None`: as
+    /// many as there would be without a limit. The kernel doubles it, and offers about half.
+    pub(crate) fn receive_buffer(&self, others: usize) -> Option<u32> {
+        let seconds = (RECEIVE_SECONDS / (others + 1) as f64).max(LEAST_RECEIVE_SECONDS);
+        let bytes = (self.rate? * seconds).max(MIN_RECEIVE_BUFFER);
+        (bytes < FREE_RECEIVE_BUFFER).then_some(bytes as u32)
     }
 
     /// So many bytes went.
@@ -70,7 +92,7 @@ impl Limit {
         let Some(rate) = self.rate else { return };
         let _turn = self.queue.lock().await;
         self.fill(rate);
-        if self.tokens.get() <= 0.0 {
+        while self.tokens.get() <= 0.0 {
             let missing = self.turn() as f64 - self.tokens.get();
             sleep(Duration::from_secs_f64((missing / rate).clamp(0.001, 60.0))).await;
             self.fill(rate);
@@ -80,7 +102,7 @@ impl Limit {
     fn fill(&self, rate: f64) {
         let now = Instant::now();
         let passed = self.filled.replace(Some(now)).map_or(0.0, |at| (now - at).as_secs_f64());
-        let depth = (rate * DEPTH).max(LEAST_TURN);
+        let depth = (rate * DEPTH).max(MIN_TURN);
         self.tokens.set((self.tokens.get() + rate * passed).min(depth));
     }
 }
@@ -88,13 +110,17 @@ impl Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::RefCell;
     use std::rc::Rc;
+
+    fn in_virtual_time(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        tokio::task::LocalSet::new().block_on(&runtime.unwrap(), test);
+    }
 
     #[test]
     fn the_rate_holds_and_everybody_gets_a_share() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime.unwrap(), async {
+        in_virtual_time(async {
             let limit = Rc::new(Limit::new(Some(1_000_000)));
             let shares = Rc::new([const { Cell::new(0usize) }; 5]);
             for number in 0..5 {
@@ -114,5 +140,78 @@ mod tests {
             assert!((19_000_000..21_000_000).contains(&sum), "{sum} bytes in 20 s");
             assert!(shares.iter().all(|share| share.get() > sum / 8), "{shares:?}");
         });
+    }
+
+    /// What goes by when `peers` take turns at `rate`, each after a pause of up to so long: when, and how many bytes.
+    fn flow(rate: u64, peers: u64, pause: Duration) -> Vec<(Duration, usize)> {
+        let gone = Rc::new(RefCell::new(Vec::new()));
+        let result = gone.clone();
+        in_virtual_time(async move {
+            let (limit, begin) = (Rc::new(Limit::new(Some(rate))), Instant::now());
+            for number in 0..peers {
+                let (limit, gone) = (limit.clone(), gone.clone());
+                tokio::task::spawn_local(async move {
+                    let mut rng = fastrand::Rng::with_seed(number);
+                    loop {
+                        sleep(pause.mul_f64(rng.f64())).await;
+                        limit.wait().await;
+                        // Now and then there is less than a turn.
+                        let bytes = if rng.bool() { limit.turn() } else { rng.usize(1..=limit.turn()) };
+                        limit.spend(bytes);
+                        gone.borrow_mut().push((begin.elapsed(), bytes));
+                    }
+                });
+            }
+            sleep(Duration::from_secs(13)).await;
+        });
+        result.take()
+    }
+
+    #[test]
+    fn over_ten_seconds_it_is_the_rate_and_in_no_second_a_third_more() {
+        let second = Duration::from_secs(1);
+        for rate in [10 << 10, 100 << 10, 1 << 20, 10 << 20, 50 << 20] {
+            for peers in [1, 10, 50] {
+                // One alone must not be slower by itself.
+                let gone = flow(rate, peers, Duration::from_millis(if peers == 1 { 5 } else { 50 }));
+                let between = |from: Duration, to: Duration| -> f64 {
+                    let inside = gone.iter().filter(|(at, _)| (from..to).contains(at));
+                    inside.map(|&(_, bytes)| bytes).sum::<usize>() as f64
+                };
+                let ratio = between(2 * second, 12 * second) / (10 * rate) as f64;
+                assert!((0.95..=1.05).contains(&ratio), "{ratio} of {rate} with {peers} peers");
+                for &(from, _) in gone.iter().step_by(1 + gone.len() / 500) {
+                    let ratio = between(from, from + second) / rate as f64;
+                    assert!(ratio <= 1.3, "{ratio} of {rate} in the second from {from:?} with {peers} peers");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_pause_is_not_made_up_for() {
+        in_virtual_time(async {
+            let (limit, begin) = (Limit::new(Some(100_000)), Instant::now());
+            sleep(Duration::from_secs(60)).await;
+            let mut bytes = 0;
+            while begin.elapsed() < Duration::from_secs(61) {
+                limit.wait().await;
+                limit.spend(limit.turn());
+                bytes += limit.turn();
+            }
+            assert!((95_000..=125_000).contains(&bytes), "{bytes} bytes in a second after a pause");
+        });
+    }
+
+    #[test]
+    fn receive_buffers_are_small_while_the_limit_is_low() {
+        let buffer = |rate, others| Limit::new(rate).receive_buffer(others);
+        assert_eq!(
+            (buffer(None, 0), buffer(Some(50 << 20), 50), buffer(Some(2 << 20), 0)),
+            (None, None, None)
+        );
+        let of_100_k = [0, 1, 3, 50].map(|others| buffer(Some(100 << 10), others));
+        assert_eq!(of_100_k, [Some(12_800), Some(6400), Some(3200), Some(3200)]);
+        assert_eq!(buffer(Some(1024), 0), Some(2048));
     }
 }

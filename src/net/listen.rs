@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use rustix::net::sockopt::set_ipv6_v6only;
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_recv_buffer_size};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::AbortHandle;
 
@@ -55,6 +55,14 @@ impl Listeners {
     /// None: nobody can call.
     pub(crate) fn none() -> Listeners {
         Listeners { sockets: Vec::new(), udp: None, port: 0 }
+    }
+
+    /// Those who call from now on meet receive buffers of so many bytes.
+    pub(crate) fn set_receive_buffer(&self, bytes: u32) {
+        // One that cannot be set is as large as the kernel sees fit.
+        for socket in &self.sockets {
+            let _ = set_socket_recv_buffer_size(socket, bytes as usize);
+        }
     }
 
     /// Accepts connections in tasks of this thread, until `on_accepted` says false or they are aborted.

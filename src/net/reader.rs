@@ -139,7 +139,7 @@ impl MessageReader {
         self.expected.iter().position(|&other| other == block)
     }
 
-    /// One read of at most about `most` bytes. Says how many came; `WouldBlock` if none.
+    /// One read of at most `most` bytes. Says how many came; `WouldBlock` if none.
     pub(super) fn read(
         &mut self,
         link: &Link,
@@ -198,12 +198,13 @@ impl MessageReader {
         let mut data: Vec<BlockData> =
             self.expected.iter().take(blocks).map(|block| shared.pool.take(block.length)).collect();
         let mut slices: Vec<IoSliceMut<'_>> = Vec::with_capacity(2 * blocks + 1);
+        let mut room = most.max(1);
         if let Some(partial) = &mut self.partial {
-            slices.push(IoSliceMut::new(&mut partial.data.as_mut_slice()[partial.filled..]));
+            push_part(&mut slices, &mut partial.data.as_mut_slice()[partial.filled..], &mut room);
         }
         for (header, data) in headers.iter_mut().zip(&mut data) {
-            slices.push(IoSliceMut::new(header));
-            slices.push(IoSliceMut::new(data.as_mut_slice()));
+            push_part(&mut slices, header, &mut room);
+            push_part(&mut slices, data.as_mut_slice(), &mut room);
         }
         let result = link.try_read_vectored(&mut slices);
         let count = match result {
@@ -353,6 +354,15 @@ impl MessageReader {
         if let Some(block) = self.expected.pop_front() {
             self.is_expected.remove(&block);
         }
+    }
+}
+
+/// Adds a slice to read into, as far as there is room for so many bytes.
+fn push_part<'a>(slices: &mut Vec<IoSliceMut<'a>>, bytes: &'a mut [u8], room: &mut usize) {
+    let part = bytes.len().min(*room);
+    *room -= part;
+    if part > 0 {
+        slices.push(IoSliceMut::new(&mut bytes[..part]));
     }
 }
 

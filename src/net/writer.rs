@@ -80,11 +80,6 @@ impl MessageWriter {
         self.chunks.is_empty() && self.ahead.is_empty()
     }
 
-    /// Whether anything waits that has to wait for its turn under a limit.
-    pub(super) fn has_chunks(&self) -> bool {
-        !self.chunks.is_empty()
-    }
-
     /// Whether control messages wait that may go now: no block is half written.
     pub(super) fn has_control_to_go(&self) -> bool {
         !self.ahead.is_empty() && self.sealed == 0 && self.rest_of_block() == 0

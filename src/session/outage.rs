@@ -199,6 +199,9 @@ impl Engine {
     /// Hears those who call.
     pub(super) fn accept_from(&mut self, listeners: Listeners) {
         let notify = self.context.notify_link.clone();
+        // Who calls us is one of several.
+        let receive_buffer = self.context.connections.shared.download.receive_buffer(1);
+        receive_buffer.into_iter().for_each(|bytes| listeners.set_receive_buffer(bytes));
         if self.context.options.transport.takes(Transport::Tcp) {
             self.accepting = listeners
                 .accept(move |link, address| notify.send(LinkNotice::Accepted(link, address)).is_ok());

@@ -74,6 +74,8 @@ impl Torrent {
         }
         let first = context.dialer.transports.first(address);
         self.tell_call(address, first, context);
+        let download = &context.connections.shared.download;
+        context.dialer.egress.set_receive_buffer(download.receive_buffer(context.connections.count()));
         context.connections.dialing += 1;
         let (id, notify, dialer) = (self.id, context.notify_link.clone(), context.dialer.clone());
         let ours = self.greeting(context);
