@@ -245,6 +245,12 @@ impl Layout {
         self.piece_offset(block.piece) + u64::from(block.begin)
     }
 
+    /// How many bytes of a block are zeros of pad files.
+    pub fn pad_bytes(&self, block: Block) -> u64 {
+        let spans = self.spans(self.block_offset(block), u64::from(block.length));
+        spans.filter(|span| self.file(span.file).pad).map(|span| span.length).sum()
+    }
+
     /// Pieces that overlap `file`; empty for an empty file.
     pub fn pieces_of_file(&self, file: FileIndex) -> Range<u32> {
         let extent = self.file(file);

@@ -74,6 +74,19 @@ impl Transfer {
     pub(crate) fn handle(&mut self, now: Instant, input: Input) {
         // BEP 3: only the whole torrent is a completed download, and only a piece that passes completes it.
         let may_complete = matches!(input, Input::Passed { .. }) && !self.swarm.have().is_full();
+        // Room for more, pieces to be fetched again, blocks that somebody owed.
+        let gives_work = match input {
+            Input::Passed { .. }
+            | Input::Failed { .. }
+            | Input::Lost(_)
+            | Input::Memory
+            | Input::Closed(_)
+            | Input::Enter(_)
+            | Input::Want { .. }
+            | Input::Order(_)
+            | Input::Unruly(_) => true,
+            Input::Connected(_) | Input::Message(..) | Input::Sent(..) => false,
+        };
         match input {
             Input::Enter(state) if state != self.swarm.state() => {
                 self.swarm.handle(now, input);
@@ -88,6 +101,9 @@ impl Transfer {
                 self.swarm.on_connected(now, hello, is_banned);
             }
             _ => self.swarm.handle(now, input),
+        }
+        if gives_work {
+            self.web_seeds.iter_mut().for_each(WebSeeds::wake);
         }
         self.pass_on(now);
         if may_complete && self.swarm.have().is_full() {

@@ -73,6 +73,11 @@ impl Limit {
         (bytes < FREE_RECEIVE_BUFFER).then_some(bytes as u32)
     }
 
+    /// How long so many bytes take by the limit; no time without one.
+    pub(crate) fn time_of(&self, bytes: usize) -> Duration {
+        self.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(bytes as f64 / rate))
+    }
+
     /// So many bytes went.
     pub(crate) fn spend(&self, bytes: usize) {
         if self.rate.is_some() {

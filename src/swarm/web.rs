@@ -279,7 +279,8 @@ impl Swarm {
         block: Block,
         data: BlockData,
     ) -> Option<BlockData> {
-        let length = u64::from(block.length);
+        // Nobody sends the zeros of pad files.
+        let length = u64::from(block.length) - self.config.layout.pad_bytes(block);
         let Some(seed) = self.web_seeds.get_mut(&key) else { return Some(data) };
         if let Some(sent) = seed.in_flight.remove(&block) {
             seed.waiting_since = now;

@@ -13,7 +13,9 @@ use crate::ids::{PeerKey, WireHash};
 use crate::layout::{Block, Layout, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::swarm::{Hello, Input, Order, Output, Swarm, SwarmConfig};
-use crate::webseed::{Fault, Get, Item, Job, JobEnd, Manner, Part, SeedKind, SeedUrl, WebKey, WebSeeds};
+use crate::webseed::{
+    CONNECTIONS, Fault, Get, Item, Job, JobEnd, Manner, Part, SeedKind, SeedUrl, WebKey, WebSeeds,
+};
 use crate::wire::{Message, PeerId, Reserved};
 
 const MIB: u64 = 1 << 20;
@@ -584,4 +586,100 @@ fn a_host_without_a_place_keeps_no_other_from_being_asked() {
     }
     opened.sort();
     assert_eq!(opened, ["a", "b"]);
+}
+
+#[test]
+fn a_server_that_sends_next_to_nothing_loses_its_run_to_another_and_is_asked_less_and_less_often() {
+    let torrent = torrent(&[16 * MIB], 256 << 10);
+    let urls = [("http://slow/f", FILES), ("http://good/f", FILES)];
+    let mut bench = Bench::new(&torrent, &urls, |_, _| Reply::Good);
+    bench.perform();
+    let slow = |bench: &Bench| bench.running.keys().copied().find(|key| key.seed == PeerKey(1000));
+    let mut runs = Vec::new();
+    for _ in 0..4 {
+        let key = slow(&bench).expect("it is asked");
+        let mut job = bench.running.remove(&key).unwrap().job;
+        // It begins well each time.
+        let first = job.blocks.remove(0);
+        bench.transfer.on_web_block(bench.now, key, first, BlockData::new(first.length));
+        runs.extend(job.blocks);
+        bench.now += Duration::from_secs(60);
+        bench.transfer.on_web_lull(bench.now, key);
+        bench.perform();
+        assert!(!bench.open.contains(&key) && slow(&bench).is_none());
+        bench.now += Duration::from_secs(9);
+        bench.perform();
+    }
+    let reasons = bench.told.iter().filter(|(url, _)| url.contains("slow")).map(|(_, reason)| &reason[..]);
+    let pauses = [1, 2, 4, 8].map(|pause| format!("sends next to nothing: asked again in {pause} s"));
+    assert!(reasons.eq(pauses.iter().map(|pause| &pause[..])), "{:?}", bench.told);
+    // What it never sent comes from the other.
+    bench.running.retain(|key, _| key.seed != PeerKey(1000));
+    bench.run_for(Duration::from_secs(60));
+    assert!(bench.is_complete());
+}
+
+#[test]
+fn a_server_that_has_once_refused_a_connection_is_tried_with_more_after_a_while() {
+    let torrent = torrent(&[512 * MIB], 1 << 20);
+    let mut asked = 0;
+    let server = move |_: Instant, _: &Get| {
+        asked += 1;
+        // While the three others bring something.
+        if asked == 9 { refused(500) } else { Reply::Good }
+    };
+    let mut bench = Bench::new(&torrent, &[("http://h/f", FILES)], server);
+    let (mut soon, mut later) = (0, 0);
+    while !bench.is_complete() {
+        bench.step();
+        match bench.log.len() {
+            10..=13 => soon = soon.max(bench.running.len()),
+            100.. => later = later.max(bench.running.len()),
+            _ => {}
+        }
+    }
+    assert!((1..CONNECTIONS).contains(&soon), "{soon} connections: it was spared for a while");
+    assert_eq!(later, CONNECTIONS);
+}
+
+#[test]
+fn the_zeros_of_pad_files_are_not_counted_as_received() {
+    let bytes = b"d4:infod5:filesld6:lengthi100e4:pathl1:aeed4:attr1:p6:lengthi16284e4:pathl4:.pad5:16284eed6:lengthi100e4:pathl1:beee4:name1:n12:piece lengthi16384e6:pieces40:";
+    let bytes = [&bytes[..], &[7; 40], b"ee"].concat();
+    let torrent = Metainfo::parse(&bytes).unwrap();
+    assert_eq!(torrent.layout.total(), 16384 + 100);
+    let mut bench = Bench::new(&torrent, &[("http://h/", FILES)], |_, _| Reply::Good);
+    bench.run_for(Duration::from_secs(60));
+    assert!(bench.is_complete());
+    assert_eq!(bench.transfer.swarm().totals(bench.now).downloaded, 200);
+}
+
+#[test]
+fn in_order_a_web_seed_takes_over_the_urgent_piece_of_a_peer_that_is_slow() {
+    let torrent = torrent(&[64 * MIB], 1 << 20);
+    let mut bench = Bench::new(&torrent, &[("http://h/f", FILES)], |_, _| Reply::Good);
+    bench.transfer.handle(bench.now, Input::Order(Order::Sequential));
+    bench.transfer.handle(bench.now, Input::Enter(State::Paused));
+    let peer = connect_seed(&mut bench);
+    bench.transfer.handle(bench.now, Input::Enter(State::Started));
+    let mut asked = Vec::new();
+    while let Some(output) = bench.transfer.poll(bench.now) {
+        if let Output::Send(_, Message::Request(block)) = output {
+            asked.push(block);
+        }
+    }
+    assert!(asked.iter().any(|block| block.piece == PieceIndex(0)));
+    // It goes on sending, a block in five seconds, and not those of the first piece.
+    let mut others: Vec<Block> = asked.into_iter().filter(|block| block.piece != PieceIndex(0)).collect();
+    let begin = bench.now;
+    while !bench.transfer.swarm().have().contains(PieceIndex(0)) {
+        assert!(bench.now - begin < Duration::from_secs(60), "the first piece is held up");
+        let next = bench.now + Duration::from_secs(5);
+        while bench.now < next && !bench.transfer.swarm().have().contains(PieceIndex(0)) {
+            bench.step();
+        }
+        if let Some(block) = others.pop() {
+            bench.transfer.on_block(bench.now, peer, block, BlockData::new(block.length));
+        }
+    }
 }

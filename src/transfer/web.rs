@@ -57,9 +57,9 @@ impl Transfer {
         }
     }
 
-    /// What web seeds may be asked for may have changed: [`Transfer::poll_web`] looks anew.
+    /// Something has happened, after which web seeds may be asked for more: [`Transfer::poll_web`] looks anew, at once or soon.
     pub(crate) fn wake_web_seeds(&mut self) {
-        self.web_seeds.iter_mut().for_each(WebSeeds::wake);
+        self.web_seeds.iter_mut().for_each(WebSeeds::wake_soon);
     }
 
     /// The data of `block` have come over a connection to a web seed. Gives them back if they are of no use.
@@ -98,6 +98,11 @@ impl Transfer {
     /// A connection to a web seed brings nothing any more, by a defect of this program.
     pub(crate) fn on_web_died(&mut self, now: Instant, key: WebKey) {
         self.web_seeds.iter_mut().for_each(|seeds| seeds.on_died(now, key));
+    }
+
+    /// The server of a connection sends next to nothing.
+    pub(crate) fn on_web_lull(&mut self, now: Instant, key: WebKey) {
+        self.web_seeds.iter_mut().for_each(|seeds| seeds.on_lull(now, key));
     }
 
     /// A connection to a web seed could not be opened.

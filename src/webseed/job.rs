@@ -81,6 +81,8 @@ pub(crate) enum Fault {
     Denied(String),
     /// Not now: 429 or 503, and after how many seconds, if that was said.
     Busy(Option<u64>, String),
+    /// It answers, and sends next to nothing.
+    Slow(String),
     /// Another answer that brings no bytes.
     Refused(String),
     /// No answer, or one that ends too early: the connection is gone.

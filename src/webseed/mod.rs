@@ -4,6 +4,7 @@
 //! is to be fetched over which, and what the swarm is to know. Which pieces are wanted, and whether data are right, is the swarm's to say.
 
 mod answer;
+mod api;
 mod job;
 mod seed;
 mod urls;
@@ -14,9 +15,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use answer::{Accepted, Head, MAX_RETRY_BODY, judge};
+pub(crate) use api::{Opening, SeedKind, SeedUrl, WebKey, WebOutput};
 pub(crate) use job::{Fault, Get, Item, Job, JobEnd, Manner, Part};
 
-use crate::bitfield::Bitfield;
 use crate::event::{Kind, Severity, WantedEvents};
 use crate::ids::{PeerKey, WireHash};
 use crate::layout::{Block, FileIndex, Layout, PieceIndex};
@@ -41,69 +42,11 @@ const SHORT_FILE: u64 = 512 << 10;
 /// A connection that has had nothing to do for so long is closed.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// Between two looks for something to fetch, for a seed for which there was nothing, unless it is known that there may be something now.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// When it is tried again to open a connection for which there was no place.
 const NO_PLACE: Duration = Duration::from_secs(1);
-
-/// How a web seed is asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum SeedKind {
-    /// For files (BEP 19).
-    Files,
-    /// For pieces (BEP 17).
-    Pieces,
-}
-
-/// A web seed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct SeedUrl {
-    /// Its URL.
-    pub url: String,
-    /// How it is asked.
-    pub kind: SeedKind,
-    /// The user has given it, so it may lead anywhere.
-    pub is_users: bool,
-}
-
-/// The name of a connection to a web seed; never used again.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct WebKey {
-    /// The web seed.
-    pub seed: PeerKey,
-    /// Which of its connections.
-    pub number: u32,
-}
-
-/// Something to be done.
-#[derive(Debug)]
-pub(crate) enum WebOutput {
-    /// For the swarm: this web seed, of this number, may be asked for these pieces.
-    Has(PeerKey, u16, Bitfield),
-    /// For the swarm: this web seed is not in use any more.
-    Leave(PeerKey),
-    /// For the swarm: a connection of this web seed could fetch a run. [`WebSeeds::on_run`] takes it.
-    Want(WebKey, RunWish),
-    /// For the swarm: this web seed will not send these blocks.
-    GiveBack(PeerKey, Vec<Block>),
-    /// A connection is to be opened, to this host, for this kind of URL. It gets its first job next.
-    Open(WebKey, Opening),
-    /// A connection is to do this.
-    Fetch(WebKey, Job),
-    /// A connection is to be closed; what it still brings is of no use.
-    Close(WebKey),
-    /// In a box, for it is rare.
-    Event(Box<Kind>),
-}
-
-/// What there is to know about a connection before its first job.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Opening {
-    /// Host and port, by which connections are counted.
-    pub host: String,
-    /// The user has given the URL, so it may lead anywhere.
-    pub is_users: bool,
-    /// The URL has a query that is not ours.
-    pub has_query: bool,
-}
 
 /// A connection.
 #[derive(Debug)]
@@ -148,6 +91,10 @@ pub(crate) struct WebSeeds {
     last: usize,
     /// When there may be a place for a further connection, if there was none.
     no_place_until: Option<Instant>,
+    /// When seeds without anything to fetch were last looked at anew.
+    looked_at: Option<Instant>,
+    /// Something has happened since.
+    may_have_more: bool,
     outputs: VecDeque<WebOutput>,
     wanted_events: WantedEvents,
 }
@@ -179,6 +126,8 @@ impl WebSeeds {
             per_seed: if is_short { MAX_CONNECTIONS } else { CONNECTIONS },
             last: 0,
             no_place_until: None,
+            looked_at: None,
+            may_have_more: false,
             outputs: VecDeque::new(),
             wanted_events: WantedEvents::default(),
         }
@@ -215,14 +164,28 @@ impl WebSeeds {
         }
     }
 
-    /// There may be something to fetch that there was not before.
+    /// There may be something to fetch that there was not before: it is looked for at once.
     pub(crate) fn wake(&mut self) {
         self.seeds.iter_mut().for_each(|seed| seed.is_starved = false);
+    }
+
+    /// Something has happened, after which there may be more to fetch, or not: that is looked at after [`LOOK`] at the latest, and no more often.
+    pub(crate) fn wake_soon(&mut self) {
+        self.may_have_more |= self.seeds.iter().any(|seed| seed.is_starved);
+    }
+
+    /// When seeds without anything to fetch are looked at anew.
+    fn next_look(&self) -> Option<Instant> {
+        self.looked_at.map(|at| at + LOOK).filter(|_| self.may_have_more)
     }
 
     /// The next thing to do; `None`: nothing before [`WebSeeds::deadline`], or the next news. `has_place` says whether a connection to a host may
     /// be opened.
     pub(crate) fn poll(&mut self, now: Instant, has_place: impl Fn(&str) -> bool) -> Option<WebOutput> {
+        if self.may_have_more && self.looked_at.is_none_or(|at| at + LOOK <= now) {
+            (self.looked_at, self.may_have_more) = (Some(now), false);
+            self.wake();
+        }
         if self.outputs.is_empty() {
             self.run_due(now);
         }
@@ -236,7 +199,7 @@ impl WebSeeds {
             Doing::Job { .. } => None,
         });
         let seeds = self.seeds.iter().filter(|_| self.active).filter_map(Seed::deadline);
-        idle.chain(seeds).chain(self.no_place_until).min()
+        idle.chain(seeds).chain(self.no_place_until).chain(self.next_look()).min()
     }
 
     fn run_due(&mut self, now: Instant) {
@@ -339,6 +302,13 @@ impl WebSeeds {
         self.close(key);
     }
 
+    /// The server at the other end of a connection sends next to nothing: others may have what it was asked for.
+    pub(crate) fn on_lull(&mut self, now: Instant, key: WebKey) {
+        let fault = Some((None, Fault::Slow("sends next to nothing".to_owned())));
+        self.on_ended(now, key, &JobEnd { fault, ignores_ranges: false, goes_on_at: None });
+        self.close(key);
+    }
+
     /// A block has come over this connection. False if it is not the next that was to come, so that something is wrong with this program.
     pub(crate) fn on_block(&mut self, key: WebKey, block: Block) -> bool {
         let Some(connection) = self.connections.get_mut(&key) else { return false };
@@ -391,11 +361,12 @@ impl WebSeeds {
             working.filter(|other| matches!(other.doing, Doing::Job { has_brought: true, .. })).count();
         let seed = &mut self.seeds[index];
         seed.ignores_ranges |= end.ignores_ranges;
-        let Some((item, fault)) = &end.fault else { return seed.on_good_answer() };
+        let Some((item, fault)) = &end.fault else { return seed.on_job_done() };
         let Sentence { reason, pieces_change, is_final } =
             seed.on_fault(now, *item, fault, has_brought, working);
         if let Some(reason) = reason {
-            let is_of_server = matches!(fault, Fault::Denied(_) | Fault::Busy(..) | Fault::Broken(_));
+            let is_of_server =
+                matches!(fault, Fault::Denied(_) | Fault::Busy(..) | Fault::Slow(_) | Fault::Broken(_));
             let item = item.filter(|_| !is_of_server);
             let url = item.and_then(|item| self.seeds[index].url_of(item, &self.names));
             self.tell(index, url, reason);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::job::{Fault, Get, Item, Manner, Part};
 use super::urls::{get_of_piece, has_query, host_of, url_of_file};
-use super::{Opening, SeedUrl};
+use super::{MAX_CONNECTIONS, Opening, SeedUrl};
 use crate::bitfield::Bitfield;
 use crate::ids::{PeerKey, WireHash};
 use crate::layout::{Block, FileIndex, Layout, PieceIndex};
@@ -24,6 +24,10 @@ const LEAST_BUSY: Duration = Duration::from_secs(30);
 /// From the second file in a row on that is not there, or not to be had, the seed is left alone for so long each time: one that has nothing at all is not
 /// asked for ten thousand files as fast as it can say no.
 const MISS_PAUSE: Duration = Duration::from_millis(1500);
+
+/// After so many jobs that ended well, a seed that has refused to bear so many connections is tried with one more. Doubled each time that it refuses.
+const FIRST_TRIAL: u32 = 8;
+const MAX_TRIAL: u32 = 512;
 
 /// Corrupt files, or pieces that are of several, after which a seed is not asked for anything any more.
 const MAX_CORRUPT: u32 = 3;
@@ -96,6 +100,11 @@ pub(super) struct Seed {
     has_answered: bool,
     /// Connections that it has been seen to bear, if that are fewer than we would have.
     bears: usize,
+    /// Jobs that have ended well since it was last found what it bears, and with how many of them it is tried with more.
+    done: u32,
+    trial: u32,
+    /// Times that it sent next to nothing, since a job last ended well.
+    lulls: u32,
 }
 
 impl Seed {
@@ -119,6 +128,9 @@ impl Seed {
             astray: 0,
             has_answered: false,
             bears: usize::MAX,
+            done: 0,
+            trial: FIRST_TRIAL / 2,
+            lulls: 0,
             url,
         }
     }
@@ -204,9 +216,19 @@ impl Seed {
         self.marks.get(&item).is_some_and(|mark| mark.ends == End::Never)
     }
 
-    /// Blocks have come, by which it is known what ranges mean to it; or a job has ended well.
+    /// Blocks have come, by which it is known what ranges mean to it.
     pub(super) fn on_good_answer(&mut self) {
         (self.failures, self.misses, self.has_answered) = (0, 0, true);
+    }
+
+    /// A job has ended well.
+    pub(super) fn on_job_done(&mut self) {
+        self.on_good_answer();
+        self.lulls = 0;
+        self.done += 1;
+        if self.bears < MAX_CONNECTIONS && self.done >= self.trial {
+            (self.bears, self.done) = (self.bears + 1, 0);
+        }
     }
 
     /// A job came to nothing, or not to its end. `has_brought`: but to some blocks; `working`: connections of the seed that work at this
@@ -255,6 +277,14 @@ impl Seed {
                 self.pause(now, pause);
                 nothing((!is_known).then(|| format!("{reason}: asked again in {} s", pause.as_secs())))
             }
+            // It may begin well each time.
+            (Fault::Slow(reason), _) => {
+                self.lulls = self.lulls.saturating_add(1);
+                self.note_failure(working);
+                let pause = pause(self.lulls);
+                self.pause(now, pause);
+                nothing((!is_known).then(|| format!("{reason}: asked again in {} s", pause.as_secs())))
+            }
             (Fault::Refused(reason), Some(item)) => {
                 if self.is_marked(item) {
                     return nothing(None);
@@ -294,6 +324,7 @@ impl Seed {
         self.has_answered = working > 0;
         if working > 0 {
             self.bears = self.bears.min(working);
+            (self.done, self.trial) = (0, (self.trial * 2).min(MAX_TRIAL));
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Sender;
@@ -118,7 +119,12 @@ pub(super) struct Fetcher {
     spare: VecDeque<BlockData>,
     whole_file: Option<WholeFile>,
     ignores_ranges: bool,
+    /// Under a limit of which a block takes long: blocks are read bit by bit.
+    pace: Option<Pace>,
 }
+
+/// Bytes that are read at once, and the time that they take by the limit.
+pub(super) type Pace = (usize, Duration);
 
 /// The blocks of a job, as they are filled.
 struct Filling {
@@ -133,6 +139,7 @@ impl Fetcher {
         interrupt: Interrupt,
         orders: Receiver<ToThread>,
         outbox: Outbox,
+        pace: Option<Pace>,
     ) -> Fetcher {
         Fetcher {
             requests: Requests::new(access, interrupt.clone()),
@@ -142,6 +149,7 @@ impl Fetcher {
             spare: VecDeque::new(),
             whole_file: None,
             ignores_ranges: false,
+            pace,
         }
     }
 
@@ -230,7 +238,18 @@ impl Fetcher {
         count: u64,
         body: &mut OpenBody,
     ) -> Result<(), Stop> {
-        self.fill(filling, count, |into| body.read(into).map_err(|fault| Stop::Fault(Some(get.item), fault)))
+        let pace = self.pace;
+        self.fill(filling, count, |into| {
+            let into = match pace {
+                Some((most, time)) => {
+                    thread::sleep(time);
+                    let most = into.len().min(most);
+                    &mut into[..most]
+                }
+                None => into,
+            };
+            body.read(into).map_err(|fault| Stop::Fault(Some(get.item), fault))
+        })
     }
 
     /// Reads bytes that nobody has asked for.

@@ -11,10 +11,11 @@ mod request;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::time::{Instant, sleep};
 
 use super::NetShared;
 use crate::blocks::BlockData;
@@ -29,6 +30,15 @@ const CREDIT: usize = 48;
 
 /// The same under a limit, until the first block of a job has come: what is paid for in advance is not lost to a server that never answers.
 const FIRST_CREDIT: usize = 2;
+
+/// A server that has been asked and lets so long go by without a whole block is given up. (One that sends nothing at all is so earlier.) Looked at
+/// step by step: while the process is stopped one step passes, and not the whole time.
+const MAX_LULL: Duration = Duration::from_secs(60);
+const LULL_STEP: Duration = Duration::from_secs(5);
+
+/// Where a turn under the limit is shorter than this, a thread reads no faster than the limit is: a block at a time would take a good part of a second's
+/// bytes at once.
+const SLOW_TURN: usize = 2048;
 
 /// Reports of a thread that may wait for its driver.
 const REPORTS: usize = 4;
@@ -45,6 +55,8 @@ pub(crate) enum FromWeb {
     Waste(WebKey, u64),
     /// Its job has ended.
     Ended(WebKey, JobEnd),
+    /// Its server sends next to nothing: it is given up.
+    Lull(WebKey),
     /// Its thread has panicked: it brings nothing any more.
     Died(WebKey),
 }
@@ -56,6 +68,7 @@ impl FromWeb {
             FromWeb::Blocks(key, _)
             | FromWeb::Waste(key, _)
             | FromWeb::Ended(key, _)
+            | FromWeb::Lull(key)
             | FromWeb::Died(key) => key,
         }
     }
@@ -108,7 +121,9 @@ impl WebLink {
             untold.flush_old(Instant::now());
             is_closed.load(Ordering::Relaxed)
         });
-        let fetcher = Fetcher::new(access, interrupt, orders, outbox);
+        let turn = shared.download.turn();
+        let pace = (turn < SLOW_TURN).then(|| (turn, shared.download.time_of(turn)));
+        let fetcher = Fetcher::new(access, interrupt, orders, outbox, pace);
         thread::Builder::new().name("btget-web".to_owned()).spawn(move || fetcher.run())?;
         let driver = WebDriver::new(key, to_thread, shared);
         tokio::task::spawn_local(driver.drive(from_loop, from_thread, to_loop));
@@ -165,7 +180,9 @@ impl WebDriver {
         let mut may_read = !shared.download.is_set();
         // Kept from round to round: whoever waits for its turn must not lose its place to a report.
         let turn = shared.download.wait();
-        tokio::pin!(turn);
+        // How long the thread has had buffers and brought nothing.
+        let (step, mut lull) = (sleep(LULL_STEP), Duration::ZERO);
+        tokio::pin!(turn, step);
         loop {
             let is_open = !shared.gate.is_closed();
             while is_open && may_read && self.needs_turn() {
@@ -182,6 +199,8 @@ impl WebDriver {
                     // The session has closed it: the thread ends when it sees that.
                     let Some(job) = job else { return self.refund() };
                     (self.wanted, self.has_brought) = (job.blocks.len(), false);
+                    lull = Duration::ZERO;
+                    step.as_mut().reset(Instant::now() + LULL_STEP);
                     let _ = self.to_thread.send(ToThread::Job(job));
                 }
                 report = reports.recv() => {
@@ -191,8 +210,19 @@ impl WebDriver {
                         return;
                     };
                     let said = self.on_report(report);
+                    lull = Duration::ZERO;
+                    step.as_mut().reset(Instant::now() + LULL_STEP);
                     // The session may have ended; then nobody needs to know.
                     let _ = to_loop.send(said).await;
+                }
+                () = &mut step, if self.outstanding > 0 => {
+                    lull += LULL_STEP;
+                    if lull >= MAX_LULL {
+                        self.refund();
+                        let _ = to_loop.send(FromWeb::Lull(self.key)).await;
+                        return;
+                    }
+                    step.as_mut().reset(Instant::now() + LULL_STEP);
                 }
                 () = shared.gate.wait_open(), if !is_open && needs => {}
                 () = &mut turn, if !may_read && is_open && needs => {
@@ -266,9 +296,7 @@ impl WebDriver {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::time::{sleep, timeout};
+    use tokio::time::timeout;
 
     use super::*;
     use crate::ids::PeerKey;
@@ -361,6 +389,38 @@ mod tests {
                 others += bench.shared.download.turn();
             }
             assert!(others > RATE as usize * 9, "{others} bytes in the last 10 s");
+        });
+    }
+
+    #[test]
+    fn a_server_that_sends_less_than_a_block_in_a_minute_is_given_up() {
+        run(async {
+            let mut bench = Bench::start();
+            bench.fetch(20);
+            let begin = Instant::now();
+            for number in 0..3 {
+                // As slow as is borne.
+                sleep(MAX_LULL - LULL_STEP).await;
+                let block =
+                    Block { piece: PieceIndex(0), begin: number * BLOCK_LENGTH, length: BLOCK_LENGTH };
+                let data = bench.buffers().pop().unwrap_or_else(|| BlockData::new(BLOCK_LENGTH));
+                assert!(bench.reports.send(FromThread::Blocks(vec![(block, data)])).await.is_ok());
+                assert!(matches!(bench.from_web.recv().await, Some(FromWeb::Blocks(..))));
+            }
+            let last = Instant::now();
+            assert!(matches!(bench.from_web.recv().await, Some(FromWeb::Lull(KEY))));
+            assert!(last.elapsed() >= MAX_LULL && begin.elapsed() < 5 * MAX_LULL);
+        });
+    }
+
+    #[test]
+    fn who_waits_for_a_turn_is_not_given_up_for_it() {
+        run(async {
+            let mut bench = Bench::start();
+            // Far more than the limit allows for minutes.
+            bench.shared.download.spend(RATE as usize * 300);
+            bench.fetch(20);
+            assert!(timeout(4 * MAX_LULL, bench.from_web.recv()).await.is_err());
         });
     }
 

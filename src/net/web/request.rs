@@ -255,3 +255,58 @@ pub(super) fn fault(error: ureq::Error) -> Fault {
         None => Fault::Broken("no answer in time".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::layout::FileIndex;
+    use crate::webseed::Item;
+
+    #[test]
+    fn a_web_seed_outside_leads_nobody_inside_and_its_password_stays_there() {
+        let inside = TcpListener::bind("127.0.0.1:0").unwrap();
+        inside.set_nonblocking(true).unwrap();
+        let url = format!("http://{}/f", inside.local_addr().unwrap());
+        let access = Access {
+            bind: None,
+            proxies: Proxies::default(),
+            ca_file: None,
+            is_users: false,
+            has_query: false,
+        };
+        let mut requests = Requests::new(access, Interrupt::default());
+        // It has been asked, and is not on this machine or its network.
+        let outside = Hop {
+            url: "http://mirror.example/f".to_owned(),
+            reach: Reach::Anywhere,
+            credentials: Some("Basic eDp5".to_owned()),
+        };
+        let uri = parse(&outside.url).unwrap();
+        let server = requests.take_server(&uri, outside.reach).unwrap();
+        requests.servers.push_back(server);
+        let get = Get {
+            url: outside.url.clone(),
+            item: Item::File(FileIndex(0)),
+            range: 0..10,
+            size: 10,
+            manner: Manner::Whole,
+        };
+        for location in [
+            url.clone(),
+            url.replace("127.0.0.1", "[::ffff:127.0.0.1]"),
+            url.replace("127.0.0.1", "localhost"),
+        ] {
+            let hop = requests.redirected_to(&outside, &location).unwrap();
+            assert_eq!((hop.reach, &hop.credentials), (Reach::Outside, &None), "{location}");
+            let refused = requests.ask(&hop, &get);
+            assert!(matches!(refused, Err(Fault::Astray(_))), "{location}: {refused:?}");
+        }
+        assert_eq!(inside.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "it has been called");
+        // To itself it may redirect, with its password.
+        let same = requests.redirected_to(&outside, "/g").unwrap();
+        assert_eq!((same.reach, same.credentials), (outside.reach, outside.credentials));
+    }
+}
