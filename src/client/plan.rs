@@ -131,6 +131,11 @@ impl Planner {
     /// What a transfer with these options would do. Reads what its hash check would read, and so takes as long: what resume data
     /// vouch for is not read again, unless `full_check` is set. Writes nothing, makes nothing, opens no socket; blocks.
     pub fn plan(&mut self, metainfo: &Metainfo, options: &TorrentOptions) -> Plan {
+        self.plan_by(metainfo, options, &HashCheck::new(Instant::now(), metainfo.layout.num_pieces()))
+    }
+
+    /// The same by this check, a new one: another thread that has it sees how far it is ([`HashCheck::progress`]).
+    pub fn plan_by(&mut self, metainfo: &Metainfo, options: &TorrentOptions, check: &HashCheck) -> Plan {
         let wanted = wanted_pieces(&metainfo.layout, &options.priorities);
         let storage_options = StorageOptions {
             preallocate: options.preallocate,
@@ -154,7 +159,6 @@ impl Planner {
             Storage::new(metainfo, &options.basedir, StorageOptions { priorities, ..storage_options })
         });
         let checked = absent.as_ref().unwrap_or(&storage);
-        let check = HashCheck::new(Instant::now(), metainfo.layout.num_pieces());
         check.plan(metainfo, &vouched.have, &vouched.to_check);
         let outcome = check.run(checked, metainfo, &vouched.to_check, 0, true, &|_, _| {});
         let have = check.have();

@@ -37,7 +37,7 @@ use anyhow::{anyhow, bail};
 const MAX_WAITING: usize = 1024;
 
 /// How long to wait for a verdict while nothing is drawn.
-const FAR: Duration = Duration::from_secs(3600);
+pub(super) const FAR: Duration = Duration::from_secs(3600);
 
 /// One torrent to check.
 pub(crate) struct Job {
@@ -269,7 +269,9 @@ impl Watcher<'_> {
         let metainfo = &self.job.torrent.metainfo;
         loop {
             let now = Instant::now();
-            screen.draw(now, |other| (other == self.number).then(|| self.status(now)));
+            screen.draw(now, |other| {
+                (other == self.number).then(|| check_status(metainfo, &self.job.pieces, self.check, now))
+            });
             let wait = screen.deadline().map_or(FAR, |next| next.saturating_duration_since(now));
             match verdicts.recv_timeout(wait) {
                 Ok((piece, result)) => {
@@ -281,42 +283,46 @@ impl Watcher<'_> {
             }
         }
     }
+}
 
-    /// The picture of a torrent that is only checked.
-    fn status(&self, now: Instant) -> Status {
-        let metainfo = &self.job.torrent.metainfo;
-        let have = self.check.have();
-        Status {
-            info_hash: metainfo.info_hash,
-            name: metainfo.name.clone(),
-            state: State::Stopped,
-            phase: Phase::Checking,
-            total: metainfo.layout.total(),
-            wanted_bytes: self.job.pieces.bytes(&metainfo.layout),
-            left: self.job.pieces.difference(&have).bytes(&metainfo.layout),
-            downloaded: 0,
-            uploaded: 0,
-            total_downloaded: 0,
-            total_uploaded: 0,
-            wasted: 0,
-            down_rate: 0,
-            up_rate: 0,
-            peers: 0,
-            seeds: 0,
-            eta: None,
-            dht_nodes: None,
-            peers_found: PeersFound::default(),
-            web_seeds: 0,
-            next_ask: None,
-            in_flight: Bitfield::new(have.len()),
-            have,
-            wanted: self.job.pieces.clone(),
-            check: Some(self.check.progress(now)),
-            metadata: None,
-            error: None,
-            ended: None,
-            verdict: Verdict::Incomplete,
-        }
+/// The picture of a torrent that is only checked, as far as these pieces go.
+pub(super) fn check_status(
+    metainfo: &Metainfo,
+    pieces: &Bitfield,
+    check: &HashCheck,
+    now: Instant,
+) -> Status {
+    let have = check.have();
+    Status {
+        info_hash: metainfo.info_hash,
+        name: metainfo.name.clone(),
+        state: State::Stopped,
+        phase: Phase::Checking,
+        total: metainfo.layout.total(),
+        wanted_bytes: pieces.bytes(&metainfo.layout),
+        left: pieces.difference(&have).bytes(&metainfo.layout),
+        downloaded: 0,
+        uploaded: 0,
+        total_downloaded: 0,
+        total_uploaded: 0,
+        wasted: 0,
+        down_rate: 0,
+        up_rate: 0,
+        peers: 0,
+        seeds: 0,
+        eta: None,
+        dht_nodes: None,
+        peers_found: PeersFound::default(),
+        web_seeds: 0,
+        next_ask: None,
+        in_flight: Bitfield::new(have.len()),
+        have,
+        wanted: pieces.clone(),
+        check: Some(check.progress(now)),
+        metadata: None,
+        error: None,
+        ended: None,
+        verdict: Verdict::Incomplete,
     }
 }
 
