@@ -17,7 +17,7 @@ use btget::internals::mse::{AnswerStep, Answerer, CallStep, Caller, Method, Meth
 use btget::internals::wire::{Handshake, PeerId, Reserved};
 use btget::metainfo::{Metainfo, WireHash};
 
-use support::clients::{Btget, Client, Libtorrent, Node, is_in_path};
+use support::clients::{Btget, Client, Libtorrent, Node, Transmission, is_in_path};
 use support::events::is;
 use support::fixture::{Family, Fixture, Shape};
 use support::process::{PATIENCE, Process};
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     }
     trials.extend(with_libtorrent());
     trials.extend(with_aria2());
+    trials.extend(with_transmission());
     let tests: [(&str, fn()); 5] = [
         ("who_hangs_up_on_plaintext_is_called_encrypted_at_once", hangs_up_on_plaintext),
         ("who_hangs_up_on_encryption_is_called_in_plaintext_at_once", hangs_up_on_encryption),
@@ -188,6 +189,56 @@ fn with_aria2() -> Vec<Trial> {
                 assert!(protection(&leech).unwrap() != "none" || !is_needed);
             }));
         }
+    }
+    trials
+}
+
+/// How much transmission wants encryption and its option for that, our policy, and how they are connected (empty: either way will do). It never calls an
+/// address of loopback, so it is always we who call.
+const WITH_TRANSMISSION: [(u8, &str, &str, &str); 10] = [
+    (2, "er", "allow", "rc4"),
+    (2, "er", "prefer", "rc4"),
+    (2, "er", "require", "rc4"),
+    (1, "ep", "allow", "none"),
+    (1, "ep", "prefer", "rc4"),
+    (1, "ep", "require", "rc4"),
+    (0, "et", "allow", "none"),
+    (0, "et", "prefer", ""),
+    (0, "et", "require", "rc4"),
+    (0, "et", "off", "none"),
+];
+
+fn with_transmission() -> Vec<Trial> {
+    let is_there = Client::Transmission.is_installed();
+    let mut trials = Vec::new();
+    for (level, option, ours, expected) in WITH_TRANSMISSION {
+        let check = move |btget: &Btget| {
+            let protection = protection(btget).unwrap();
+            assert!(expected.is_empty() || protection == expected, "{protection}\n{}", btget.story());
+        };
+        let name = format!("btget_{ours}_downloads_from_transmission_{option}");
+        trials.push(trial(&name, is_there, move || {
+            let fixture = fixture();
+            let (torrent, folder) = (fixture.torrent(), fixture.full_folder("seed"));
+            let seed = Transmission::start_encrypting(torrent.to_str().unwrap(), &folder, level);
+            let target = fixture.empty_folder("target");
+            let address = ([127, 0, 0, 1], seed.peer_port()).into();
+            let mut leech = leech(&fixture, &target, address, &["--encryption", ours]);
+            leech.wait_for_success();
+            fixture.assert_complete(&target);
+            check(&leech);
+        }));
+        let name = format!("btget_{ours}_seeds_to_transmission_{option}");
+        trials.push(trial(&name, is_there, move || {
+            let fixture = fixture();
+            let (torrent, target) = (fixture.torrent(), fixture.empty_folder("target"));
+            let mut leech = Transmission::start_encrypting(torrent.to_str().unwrap(), &target, level);
+            let address = format!("127.0.0.1:{}", leech.peer_port());
+            let (seed, _) = seed(&fixture, &["--encryption", ours, "--peer", &address]);
+            leech.wait_until_complete();
+            fixture.assert_data_complete(&target);
+            check(&seed);
+        }));
     }
     trials
 }

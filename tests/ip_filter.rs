@@ -69,6 +69,8 @@ fn a_list_that_has_changed_holds_from_sigusr2_on_for_those_who_are_connected_too
     });
     assert!(seed.events().iter().any(|event| is_refused(event, OTHER)), "{}", seed.story());
     leech.wait_for_event("the other end of it", |event| is(event, "peer_disconnect"));
+    // It has pieces, and would give them to those who are refused.
+    drop(leech);
     // Who calls now is refused as well, and who is somewhere else is not.
     let mut refused = Btget::tell(&fixture, &fixture.empty_folder("refused"), &["--bind", OTHER]);
     refused.wait_for_event("a call in vain", |event| is(event, "peer_disconnect"));
@@ -95,13 +97,16 @@ fn lists_that_cannot_be_read_are_refused_before_anything_is_done() {
     fs::write(&page, "<!doctype html>\n<p>no list</p>\n").unwrap();
     let cut = folder.join("cut.gz");
     fs::write(&cut, [0x1f, 0x8b, 8, 0]).unwrap();
-    for (list, why) in [
+    for (number, (list, why)) in [
         (folder.join("none.p2p"), "no such file"),
         (folder.clone(), "is a directory"),
         (page, "none of its lines names addresses"),
         (cut, "cannot read the block list"),
-    ] {
-        let data = fixture.empty_folder("data");
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let data = fixture.empty_folder(&format!("data-{number}"));
         let mut btget = Btget::tell(&fixture, &data, &option(&list));
         assert_eq!(btget.wait_for_code(), Some(2), "{}", btget.story());
         btget.wait_for_line(&["error", "cannot read the block list", why]);

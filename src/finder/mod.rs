@@ -117,6 +117,8 @@ pub enum FinderOutput {
     Announce(Announce),
     /// The user's filter refuses this address, for this reason.
     Filtered(SocketAddr, String),
+    /// The peer at this address is said to prefer encrypted connections (BEP 11).
+    PrefersEncryption(SocketAddr),
     /// Tell whoever wants to know.
     Event(Kind),
 }
@@ -291,12 +293,17 @@ impl Finder {
 
     /// A peer is connected by uTP; others are told so.
     pub fn speaks_utp(&mut self, peer: PeerKey) {
-        self.pex.set_flags(peer, PexFlags::UTP);
+        self.pex.add_flag(peer, PexFlags::UTP);
     }
 
     /// Whether the peer at this address speaks uTP, as others say.
     pub fn is_said_to_speak_utp(&self, address: SocketAddr) -> bool {
         self.candidates.speaks_utp(address)
+    }
+
+    /// A peer prefers encrypted connections; others are told so (BEP 11).
+    pub fn prefers_encryption(&mut self, peer: PeerKey) {
+        self.pex.add_flag(peer, PexFlags::ENCRYPTION);
     }
 
     /// A peer says that it can be reached at this address of the other family, too (BEP 10 `ipv4`, `ipv6`). That it is the peer's own
@@ -322,7 +329,8 @@ impl Finder {
         message: &PexMessage,
     ) -> bool {
         match self.pex.on_message(now, peer, message) {
-            PexNews::Found { added, dropped } => {
+            PexNews::Found { added, encrypting, dropped } => {
+                self.outputs.extend(encrypting.into_iter().map(FinderOutput::PrefersEncryption));
                 let added = self.found(now, added, Origin::PeerExchange);
                 let speakers = message.added.iter().filter(|(_, flags)| flags.contains(PexFlags::UTP));
                 speakers.for_each(|&(address, _)| self.candidates.set_speaks_utp(address));

@@ -35,6 +35,8 @@ pub enum PexNews {
     Found {
         /// No inner addresses from peers outside, no more than one of a machine.
         added: Vec<SocketAddr>,
+        /// Those of them that are said to prefer encrypted connections.
+        encrypting: Vec<SocketAddr>,
         /// Peers that the sender is not connected to any more.
         dropped: usize,
     },
@@ -155,11 +157,19 @@ impl Pex {
         link.also_at
     }
 
-    /// What is known of the peer, for others; [`PexFlags::OUTGOING`] and [`PexFlags::UTP`] stay once they are set.
+    /// What is known of the peer, for others; [`PexFlags::OUTGOING`], [`PexFlags::UTP`] and [`PexFlags::ENCRYPTION`] stay once they are set.
     pub fn set_flags(&mut self, peer: PeerKey, flags: PexFlags) {
         if let Some(link) = self.links.get_mut(&peer) {
-            let stays = [PexFlags::OUTGOING, PexFlags::UTP];
-            link.flags = stays.iter().fold(flags, |flags, &flag| flags.with(flag, link.flags.contains(flag)));
+            let stays = [PexFlags::OUTGOING, PexFlags::UTP, PexFlags::ENCRYPTION];
+            link.flags =
+                stays.into_iter().fold(flags, |flags, stays| flags.with(stays, link.flags.contains(stays)));
+        }
+    }
+
+    /// This is known of the peer besides.
+    pub fn add_flag(&mut self, peer: PeerKey, flag: PexFlags) {
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.flags = link.flags.with(flag, true);
         }
     }
 
@@ -350,16 +360,21 @@ impl Pex {
         link.believed_again = Some(link.believed_again.unwrap_or(now).max(now) + INTERVAL);
         let (source, callable) = (link.address, link.callable);
         let mut machines = BTreeSet::new();
-        let usable = |address: &SocketAddr| {
+        let mut is_usable = |address: &SocketAddr| {
             let itself = *address == source || Some(*address) == callable;
             may_tell(source.ip(), *address)
                 && !itself
                 && !self.own.contains(address)
                 && (address.ip().is_loopback() || machines.insert(address.ip()))
         };
-        let added: Vec<SocketAddr> =
-            message.added.iter().map(|(address, _)| *address).filter(usable).collect();
-        PexNews::Found { added, dropped: message.dropped.len() }
+        let usable = |(address, _): &&(SocketAddr, PexFlags)| is_usable(address);
+        let believed: Vec<(SocketAddr, PexFlags)> = message.added.iter().filter(usable).copied().collect();
+        let encrypting = believed.iter().filter(|(_, flags)| flags.contains(PexFlags::ENCRYPTION));
+        PexNews::Found {
+            added: believed.iter().map(|(address, _)| *address).collect(),
+            encrypting: encrypting.map(|(address, _)| *address).collect(),
+            dropped: message.dropped.len(),
+        }
     }
 }
 
@@ -455,6 +470,24 @@ mod tests {
     }
 
     #[test]
+    fn who_prefers_encryption_is_told_as_such_and_believed() {
+        let now = Instant::now();
+        let mut pex = with_peers(now, [1, 2]);
+        pex.add_flag(PeerKey(2), PexFlags::ENCRYPTION);
+        pex.set_flags(PeerKey(2), PexFlags::SEED);
+        pex.wants(now, PeerKey(1), true);
+        let messages = run(&mut pex, now, now + seconds(9));
+        assert_eq!(messages[0].2.added, [(at(2), PexFlags(0x13))]);
+        let added = vec![
+            (at(7), PexFlags(0x13)),
+            (at(8), PexFlags::SEED),
+            ("127.0.0.1:9".parse().unwrap(), PexFlags(1)),
+        ];
+        let news = pex.on_message(now, PeerKey(1), &PexMessage { added, dropped: vec![] });
+        assert_eq!(news, PexNews::Found { added: vec![at(7), at(8)], encrypting: vec![at(7)], dropped: 0 });
+    }
+
+    #[test]
     fn fifty_go_into_a_message_and_the_rest_into_the_next() {
         let now = Instant::now();
         let mut pex = with_peers(now, 1..=121);
@@ -512,7 +545,7 @@ mod tests {
         };
         assert_eq!(
             pex.on_message(now, PeerKey(1), &message),
-            PexNews::Found { added: vec![at(5)], dropped: 1 }
+            PexNews::Found { added: vec![at(5)], encrypting: vec![], dropped: 1 }
         );
     }
 
@@ -574,7 +607,8 @@ mod tests {
             let (now, mut pex) = (Instant::now(), Pex::new());
             pex.connected(now, PeerKey(1), source.parse().unwrap(), None);
             let message = PexMessage { added: vec![(told.parse().unwrap(), PexFlags(0))], dropped: vec![] };
-            pex.on_message(now, PeerKey(1), &message) != PexNews::Found { added: vec![], dropped: 0 }
+            pex.on_message(now, PeerKey(1), &message)
+                != PexNews::Found { added: vec![], encrypting: vec![], dropped: 0 }
         };
         let (outside, inside, here) = ("203.0.113.5:1", "192.168.0.5:1", "127.0.0.1:1");
         assert!(taken(outside, "198.51.100.1:5") && taken(outside, "[2001:db8::1]:5"));

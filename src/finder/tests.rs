@@ -267,7 +267,9 @@ impl Bench {
                     FinderOutput::Dial(address) => {
                         self.finder.dial_ended(self.now, address, DialEnd::Failed, false);
                     }
-                    FinderOutput::Filtered(..) | FinderOutput::Event(_) => {}
+                    FinderOutput::Filtered(..)
+                    | FinderOutput::PrefersEncryption(_)
+                    | FinderOutput::Event(_) => {}
                 }
             }
             self.drain();

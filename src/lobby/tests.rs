@@ -126,7 +126,7 @@ impl House {
                     self.tokens.push(announce.token);
                 }
                 FinderOutput::Event(kind) => self.events.push(kind),
-                FinderOutput::Filtered(..) => {}
+                FinderOutput::Filtered(..) | FinderOutput::PrefersEncryption(_) => {}
             }
         }
         let deadline = self.lobby.deadline();

@@ -78,6 +78,14 @@ impl Secrecy {
         self.ways.borrow_mut().remember(address, way);
     }
 
+    /// Others say that this peer prefers encryption: it is called so first, unless it is known what works with it.
+    pub(crate) fn prefers(&self, address: SocketAddr) {
+        let mut ways = self.ways.borrow_mut();
+        if !ways.worked.contains_key(&address) {
+            ways.remember(address, Way::Encrypted);
+        }
+    }
+
     /// Whether one more encrypted call may be answered now.
     fn may_answer(&self, now: Instant, address: SocketAddr) -> bool {
         self.answers.borrow_mut().take(now, Machine::at(address))
@@ -233,6 +241,19 @@ mod tests {
         assert_eq!(answers.all, MAX_ANSWERS);
         assert!(answers.by_machine.len() <= MAX_ANSWERS as usize);
         assert!(answers.take(now + Duration::from_secs(1), machine(1)));
+    }
+
+    #[test]
+    fn who_is_said_to_prefer_encryption_is_called_so_unless_something_else_has_worked() {
+        let secrecy = Secrecy::new(EncryptionPolicy::Allow, 1);
+        let [one, other] = [1, 2].map(|port| SocketAddr::from(([10, 0, 0, 1], port)));
+        secrecy.has_worked(other, Way::Plain);
+        [one, other].into_iter().for_each(|address| secrecy.prefers(address));
+        assert_eq!(secrecy.ways(one), (Way::Encrypted, Some(Way::Plain)));
+        assert_eq!(secrecy.ways(other), (Way::Plain, Some(Way::Encrypted)));
+        let never = Secrecy::new(EncryptionPolicy::Off, 1);
+        never.prefers(one);
+        assert_eq!(never.ways(one), (Way::Plain, None));
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod request;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{io, thread};
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -118,7 +118,7 @@ impl WebLink {
         let outbox = Outbox::new(reports);
         let untold = outbox.clone();
         let interrupt = Interrupt::new(move || {
-            untold.flush_old(Instant::now());
+            untold.flush_old(Instant::now().into_std());
             is_closed.load(Ordering::Relaxed)
         });
         let turn = shared.download.turn();

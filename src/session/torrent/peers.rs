@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::{Activity, Torrent};
-use crate::event::{Direction, Kind, Severity, State};
+use crate::event::{Direction, Encryption, Kind, Severity, State};
 use crate::finder::{DialEnd, Finder, Origin};
 use crate::ids::{InfoHashes, PeerKey, WireHash};
 use crate::lobby::Lobby;
 use crate::metainfo::PeerAddress;
+use crate::mse::EncryptionPolicy;
 use crate::net::dial::{DialError, Established, Greeting, MAX_CALL};
 use crate::net::driver::{FromPeer, Incoming, Outgoing};
 use crate::session::context::Context;
@@ -230,6 +231,11 @@ impl Torrent {
         self.input(now, Input::Connected(hello));
         if transport == Transport::Utp {
             self.with_finder(|finder| finder.speaks_utp(peer));
+        }
+        // Who calls encrypted prefers it; and where we begin in plaintext, who is met encrypted does not take that, or is said to prefer it.
+        let begins_plain = context.options.encryption == EncryptionPolicy::Allow;
+        if encryption != Encryption::None && (direction == Direction::In || begins_plain) {
+            self.with_finder(|finder| finder.prefers_encryption(peer));
         }
     }
 

@@ -68,6 +68,7 @@ impl Torrent {
                 FinderOutput::Dial(address) => self.dial(address, context),
                 FinderOutput::Announce(announce) => self.announce(announce, context),
                 FinderOutput::Filtered(address, rule) => context.tell_filtered(address, rule),
+                FinderOutput::PrefersEncryption(address) => context.dialer.secrecy.prefers(address),
                 FinderOutput::Event(kind) => self.tell(context, kind),
             }
         }

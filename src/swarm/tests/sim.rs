@@ -564,7 +564,7 @@ impl Sim {
                 };
                 self.push(self.now + 50_000_000, Happening::Answer { node, token: announce.token });
             }
-            FinderOutput::Filtered(..) | FinderOutput::Event(_) => {}
+            FinderOutput::Filtered(..) | FinderOutput::PrefersEncryption(_) | FinderOutput::Event(_) => {}
         }
     }
 

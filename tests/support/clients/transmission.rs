@@ -25,15 +25,34 @@ pub struct Transmission {
     process: Process,
     agent: ureq::Agent,
     url: String,
+    peer_port: u16,
     /// Outlives the process.
     _config: TempDir,
 }
 
 impl Transmission {
     pub fn start(torrent: &str, family: Family, folder: &Path) -> Transmission {
+        Transmission::start_wishing(torrent, family, folder, &[])
+    }
+
+    /// With encryption tolerated, preferred or required (0, 1, 2: its options -et, -ep and -er).
+    pub fn start_encrypting(torrent: &str, folder: &Path, level: u8) -> Transmission {
+        Transmission::start_wishing(torrent, Family::V4, folder, &[("encryption", json!(level))])
+    }
+
+    /// Where it listens for peers.
+    pub fn peer_port(&self) -> u16 {
+        self.peer_port
+    }
+
+    fn start_wishing(torrent: &str, family: Family, folder: &Path, wishes: &[(&str, Value)]) -> Transmission {
         let config = TempDir::new().unwrap();
         let rpc_port = free_port();
-        let settings = settings(family, rpc_port, free_port(), folder);
+        let peer_port = free_port();
+        let mut settings = settings(family, rpc_port, peer_port, folder);
+        for (key, value) in wishes {
+            settings[*key] = value.clone();
+        }
         fs::write(config.path().join("settings.json"), settings.to_string()).unwrap();
         let mut command = Command::new("transmission-daemon");
         command.args(["--foreground", "--log-info", "--config-dir"]).arg(config.path());
@@ -45,7 +64,7 @@ impl Transmission {
             .build()
             .into();
         let url = format!("http://127.0.0.1:{rpc_port}/transmission/rpc");
-        let mut transmission = Transmission { process, agent, url, _config: config };
+        let mut transmission = Transmission { process, agent, url, peer_port, _config: config };
         transmission.add(torrent, folder);
         transmission
     }
