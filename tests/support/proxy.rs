@@ -81,13 +81,17 @@ impl TestProxy {
     /// Closes all connections, and takes none any more.
     pub fn end(self) {
         self.is_over.store(true, Ordering::SeqCst);
+        let close = || {
+            for stream in self.streams.lock().unwrap().drain(..) {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        };
+        close();
         // The first one wakes it up; then its listener is closed.
         while TcpStream::connect(self.address).is_ok() {
             thread::yield_now();
         }
-        for stream in self.streams.lock().unwrap().drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        close();
     }
 }
 
