@@ -317,9 +317,11 @@ fn wrong_options() {
     for option in
         ["--format=v1", "--piece-length=1M", "--node=h:1", "--private", "--comment=c", "--source=s", "--date"]
     {
-        let output = btget(dir.path(), &["x.torrent", option]);
-        let said = text(&output.stderr);
-        assert!(output.status.code() == Some(2) && said.contains("--create"), "{option}: {said}");
+        for mode in ["--show", "--hashcheck-only", "--plan", "--no-seed"] {
+            let output = btget(dir.path(), &["x.torrent", mode, option]);
+            let said = text(&output.stderr);
+            assert!(output.status.code() == Some(2) && said.contains("--create"), "{mode} {option}: {said}");
+        }
     }
     let (said, code) = fails(dir.path(), &["nothing"]);
     assert_eq!(code, Some(17), "{said}");

@@ -177,14 +177,12 @@ impl Config {
     pub(crate) fn new(args: Args, around: &Surroundings) -> anyhow::Result<Config> {
         let trackers = tracker_tiers(&args.tracker)?;
         let web_seeds = args.webseed.iter().map(|url| web_seed(url)).collect::<anyhow::Result<Vec<_>>>()?;
+        let create = CreateOptions::new(&args, &trackers, &web_seeds)?;
         let mode = match (args.show, args.hashcheck_only) {
             (true, _) => Mode::Show,
             _ if args.plan => Mode::Plan,
             (_, true) => Mode::Check(args.pieces.as_ref().map(|pieces| pieces.0.clone()).unwrap_or_default()),
-            _ => match CreateOptions::new(&args, &trackers, &web_seeds)? {
-                Some(options) => Mode::Create(Box::new(options)),
-                None => Mode::Transfer,
-            },
+            _ => create.map_or(Mode::Transfer, |options| Mode::Create(Box::new(options))),
         };
         // A plan is about what the other options say.
         match mode {
