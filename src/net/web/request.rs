@@ -271,7 +271,7 @@ mod tests {
         inside.set_nonblocking(true).unwrap();
         let url = format!("http://{}/f", inside.local_addr().unwrap());
         let access = Access {
-            bind: None,
+            local: Default::default(),
             proxies: Proxies::default(),
             ca_file: None,
             is_users: false,
