@@ -42,7 +42,7 @@ pub struct CreateArgs {
     /// Versions of BitTorrent that can read it: v1, v2 or hybrid [default: hybrid]
     ///
     /// Every client reads v1. v2 has a hash tree for each file, so that bad data are found in blocks of 16 KiB, and files of the
-    /// same content are seen to be so; libtorrent, and what is made of it, reads that. hybrid is both, with padding between
+    /// same content are seen to be so; libtorrent and the clients built on it read that. hybrid is both, with padding between
     /// the files.
     #[arg(long, value_name = "V", value_enum, hide_possible_values = true, help_heading = "Making torrents")]
     pub format: Option<FormatArg>,
