@@ -11,14 +11,14 @@ use tokio::time::{Instant, sleep};
 
 /// What the bucket holds at the most, in seconds of its rate: a loop that is late by less loses nothing, and with a turn
 /// that is taken at its end any second has at most 1.3 times the rate.
-const DEPTH: f64 = 0.15;
+const DEPTH: f64 = 0.2;
 
 /// A turn, in seconds of the rate: short enough that many share a slow limit.
 const TURN_SECONDS: f64 = 0.02;
 
 /// Bytes of one turn at the most and at the least: not to wake up for little.
 const MAX_TURN: f64 = 512.0 * 1024.0;
-const MIN_TURN: f64 = 1024.0;
+const MIN_TURN: f64 = 512.0;
 
 /// What the kernel may take in of the first connection before its turn, in seconds of the rate: a peer so far away can still use all of it.
 const RECEIVE_SECONDS: f64 = 0.125;

@@ -169,7 +169,7 @@ proptest! {
         asked in 0..40usize,
         between in prop::collection::vec((0..40usize, 0..3u8), 0..6),
         parts in prop::collection::vec(prop_oneof![1..20usize, 1..20_000usize, 10_000..200_000usize], 1..12),
-        most in prop_oneof![1..40usize, 1024..40_000usize],
+        most in prop_oneof![500..3000usize, 1024..40_000usize],
     ) {
         // Partly in order, partly not; partly asked for, partly not.
         let mut order = order;
