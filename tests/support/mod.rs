@@ -16,3 +16,4 @@ pub mod system;
 pub mod terminal;
 pub mod tls;
 pub mod tracker;
+pub mod version2;

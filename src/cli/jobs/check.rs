@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::bitfield::Bitfield;
+use crate::check::with_layers_of_files;
 use crate::cli::Exit;
 use crate::cli::jobs::folder::about_folder;
 use crate::cli::jobs::hooks::{About, Hooks, Occasion};
@@ -187,12 +188,6 @@ fn check_one(
     stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<(Exit, Kind)> {
     let metainfo = &job.torrent.metainfo;
-    if !metainfo.piece_hashes.are_known() {
-        bail!(
-            "cannot check {}: the .torrent lacks the hashes of its pieces (piece layers); get one that has them",
-            job.torrent.from
-        );
-    }
     let started = Instant::now();
     let bytes = job.pieces.bytes(&metainfo.layout);
     sink.event(metainfo, Kind::HashcheckStarted { pieces: job.pieces.count(), bytes })?;
@@ -246,8 +241,14 @@ impl Watcher<'_> {
         let Watcher { job, storage, check, .. } = *self;
         thread::scope(|scope| {
             let run = move || {
+                // A .torrent may lack the hashes of its pieces (BEP 52), but not those of its files.
+                let metainfo = &job.torrent.metainfo;
+                let lacks = !metainfo.piece_hashes.are_known();
+                let whole =
+                    lacks.then(|| with_layers_of_files(storage, metainfo, &|| !check.is_broken_off()));
+                let metainfo = whole.as_ref().unwrap_or(metainfo);
                 // Nobody listens any more only if the report could not be written; the check ends soon then.
-                check.run(storage, &job.torrent.metainfo, &job.pieces, 0, true, &|piece, result| {
+                check.run(storage, metainfo, &job.pieces, 0, true, &|piece, result| {
                     let _ = verdicts.send((piece, result));
                 })
             };

@@ -1,0 +1,330 @@
+//! Torrents of version 2 and hybrids (BEP 52) as a user has them: shown, checked, downloaded and seeded, between btgets and with libtorrent.
+//!
+//! Who downloads is told by `--peer` whom to call, so no tracker is needed.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use btget::metainfo::{Magnet, Metainfo};
+use support::clients::{Btget, Client, Libtorrent, Node};
+use support::events::{is, summary};
+use support::fixture::Family;
+use support::process::{PATIENCE, Process};
+use support::system::trial;
+use support::tracker::Tracker;
+use support::version2::{Album, NAME, PIECE};
+
+/// How a torrent is given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    V2,
+    /// A .torrent of version 2 without piece layers.
+    V2Bare,
+    V2Link,
+    Hybrid,
+    /// A link to a hybrid by both hashes, by that of version 1, by that of version 2.
+    HybridLink,
+    HybridLinkV1,
+    HybridLinkV2,
+}
+
+impl Kind {
+    const ALL: [Kind; 7] = [
+        Kind::V2,
+        Kind::V2Bare,
+        Kind::V2Link,
+        Kind::Hybrid,
+        Kind::HybridLink,
+        Kind::HybridLinkV1,
+        Kind::HybridLinkV2,
+    ];
+
+    fn is_hybrid(self) -> bool {
+        !matches!(self, Kind::V2 | Kind::V2Bare | Kind::V2Link)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::V2 => "version_2",
+            Kind::V2Bare => "version_2_without_layers",
+            Kind::V2Link => "a_link_of_version_2",
+            Kind::Hybrid => "a_hybrid",
+            Kind::HybridLink => "a_link_by_both_hashes",
+            Kind::HybridLinkV1 => "a_link_to_a_hybrid_by_version_1",
+            Kind::HybridLinkV2 => "a_link_to_a_hybrid_by_version_2",
+        }
+    }
+
+    /// What is given to a client.
+    fn source(self, album: &Album) -> String {
+        let link = |keep: &[&str]| {
+            let torrent = Metainfo::parse(&fs::read(album.torrent(self.is_hybrid(), true)).unwrap()).unwrap();
+            let link = Magnet::from(&torrent).to_uri();
+            let (begin, parameters) = link.split_once('?').unwrap();
+            let kept =
+                parameters.split('&').filter(|parameter| keep.iter().any(|key| parameter.contains(key)));
+            format!("{begin}?{}", kept.collect::<Vec<_>>().join("&"))
+        };
+        match self {
+            Kind::V2 | Kind::Hybrid => path(&album.torrent(self.is_hybrid(), true)),
+            Kind::V2Bare => path(&album.torrent(false, false)),
+            Kind::V2Link | Kind::HybridLinkV2 => link(&["btmh"]),
+            Kind::HybridLink => link(&["btih", "btmh"]),
+            Kind::HybridLinkV1 => link(&["btih"]),
+        }
+    }
+}
+
+fn path(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+fn main() -> ExitCode {
+    let has_libtorrent = Client::Libtorrent.is_installed();
+    let mut trials: Vec<Trial> = [
+        ("torrents_of_version_2_are_shown_with_both_hashes_and_without_pads", shown as fn()),
+        ("a_check_finds_the_piece_of_a_flipped_bit", checked),
+        ("a_check_without_piece_layers_goes_by_the_roots_of_the_files", checked_without_layers),
+        ("a_download_of_version_2_goes_on_where_it_was_killed", resumed),
+        ("a_plan_counts_no_pads", planned),
+        ("a_hybrid_is_announced_by_both_hashes_and_finds_peers_of_either", announced),
+    ]
+    .into_iter()
+    .map(|(name, run)| trial(name, true, run))
+    .collect();
+    for kind in Kind::ALL {
+        let name = format!("btget_downloads_{}_from_btget", kind.name());
+        trials.push(trial(&name, true, move || between_btgets(kind)));
+        let name = format!("btget_downloads_{}_from_libtorrent", kind.name());
+        trials.push(trial(&name, has_libtorrent, move || from_libtorrent(kind)));
+        // libtorrent takes no .torrent that lacks its layers for whole.
+        if kind != Kind::V2Bare {
+            let name = format!("libtorrent_downloads_{}_from_btget", kind.name());
+            trials.push(trial(&name, has_libtorrent, move || to_libtorrent(kind)));
+        }
+    }
+    let name = "libtorrent_that_calls_a_hybrid_is_answered_by_version_2";
+    trials.push(trial(name, has_libtorrent, upgraded));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn start(source: &str, folder: &Path, options: &[&str]) -> Btget {
+    let mut command = Btget::command();
+    command.arg(source);
+    Btget::run(
+        Btget::on_loopback(&mut command, Family::V4, folder)
+            .args(["--json", "--events", "debug"])
+            .args(options),
+    )
+}
+
+fn seed(album: &Album, hybrid: bool, options: &[&str]) -> (Btget, String) {
+    let torrent = album.torrent(hybrid, true);
+    let mut seed = start(&path(&torrent), &album.full_folder("seed"), options);
+    let listening = seed.wait_for_event("where it listens", |event| is(event, "listen_success"));
+    seed.wait_for_event("its check", |event| is(event, "hashcheck_finished"));
+    let address = listening["address"].as_str().unwrap().to_owned();
+    (seed, address)
+}
+
+fn between_btgets(kind: Kind) {
+    let album = Album::new();
+    let (mut seed, address) = seed(&album, kind.is_hybrid(), &[]);
+    let folder = album.empty_folder("leech");
+    let mut leech = start(&kind.source(&album), &folder, &["--no-seed", "--peer", &address]);
+    leech.wait_for_success();
+    album.assert_complete(&folder);
+    assert_eq!(summary(&leech)["downloaded"], album.size(), "no pad is fetched");
+    seed.terminate();
+    seed.wait_for_success();
+}
+
+fn from_libtorrent(kind: Kind) {
+    let album = Album::new();
+    let torrent = path(&album.torrent(kind.is_hybrid(), true));
+    let full = album.full_folder("seed");
+    let mut node = Libtorrent::start_by(None, &torrent, "127.0.0.1", &full, &[]);
+    node.wait_until_complete();
+    let folder = album.empty_folder("leech");
+    let peer = format!("127.0.0.1:{}", node.port());
+    let mut leech = start(&kind.source(&album), &folder, &["--no-seed", "--peer", &peer]);
+    leech.wait_for_success();
+    album.assert_complete(&folder);
+}
+
+fn to_libtorrent(kind: Kind) {
+    let album = Album::new();
+    let (mut seed, address) = seed(&album, kind.is_hybrid(), &[]);
+    let (host, port) = address.rsplit_once(':').unwrap();
+    let folder = album.empty_folder("leech");
+    let peer = ["--peer", host, port];
+    let mut node = Libtorrent::start_by(None, &kind.source(&album), "127.0.0.1", &folder, &peer);
+    node.wait_until_complete();
+    album.assert_complete(&folder);
+    seed.terminate();
+    seed.wait_for_success();
+}
+
+fn handshakes(process: &Process, event: &str) -> Vec<Value> {
+    process.events().into_iter().filter(|found| is(found, event) && found["type"] == "handshake").collect()
+}
+
+fn upgraded() {
+    let album = Album::new();
+    let torrent = Metainfo::parse(&fs::read(album.torrent(true, true)).unwrap()).unwrap();
+    let hashes: Vec<String> = torrent.info_hash.wire_hashes().map(|hash| hash.to_string()).collect();
+    let (seed, address) = seed(&album, true, &[]);
+    let (host, port) = address.rsplit_once(':').unwrap();
+    let folder = album.empty_folder("leech");
+    let source = path(&album.torrent(true, true));
+    let mut node = Libtorrent::start_by(None, &source, "127.0.0.1", &folder, &["--peer", host, port]);
+    node.wait_until_complete();
+    let (theirs, ours) = (handshakes(&seed, "peer_packet_in"), handshakes(&seed, "peer_packet_out"));
+    assert_eq!(theirs[0]["info_hash"], *hashes[0], "{}", seed.story());
+    assert_eq!(ours[0]["info_hash"], *hashes[1], "{}", seed.story());
+}
+
+fn resumed() {
+    let album = Album::new();
+    let (_seed, address) = seed(&album, false, &["--max-upload-rate", "400k"]);
+    let folder = album.empty_folder("leech");
+    let source = Kind::V2Link.source(&album);
+    let mut leech = start(&source, &folder, &["--no-seed", "--peer", &address]);
+    leech.wait_for_event("a piece", |event| is(event, "piece_hash_passed"));
+    leech.signal(Signal::KILL);
+    leech.wait();
+    // What it is, is known by now: nobody has to be asked.
+    let mut again = start(&source, &folder, &["--no-seed", "--peer", &address]);
+    again.wait_for_success();
+    assert!(!again.events().iter().any(|event| is(event, "metadata_requested")), "{}", again.story());
+    album.assert_complete(&folder);
+}
+
+fn announced() {
+    let album = Album::new();
+    let tracker = Tracker::start_on(Family::V4.loopback()).unwrap();
+    let info = Metainfo::parse(&fs::read(album.torrent(true, true)).unwrap()).unwrap();
+    let mut hashes: Vec<Vec<u8>> = info.info_hash.wire_hashes().map(|hash| hash.0.to_vec()).collect();
+    let url = tracker.url();
+    let (_seed, _) = seed(&album, true, &["--tracker", &url]);
+    let known = tracker.wait_for(PATIENCE, |announces| {
+        hashes.iter().all(|hash| announces.iter().any(|announce| announce.info_hash == *hash))
+    });
+    assert!(known, "{:#?}", tracker.announces());
+    // Whoever knows but one of the hashes finds it.
+    for kind in [Kind::HybridLinkV1, Kind::HybridLinkV2] {
+        let folder = album.empty_folder(kind.name());
+        let mut leech = start(&kind.source(&album), &folder, &["--no-seed", "--tracker", &url]);
+        leech.wait_for_success();
+        album.assert_complete(&folder);
+    }
+    let mut announced: Vec<Vec<u8>> =
+        tracker.announces().into_iter().map(|announce| announce.info_hash).collect();
+    announced.sort();
+    announced.dedup();
+    hashes.sort();
+    assert_eq!(announced, hashes);
+}
+
+fn output(arguments: &[&str]) -> Value {
+    let mut command = Btget::command();
+    let output = command.args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn shown() {
+    let album = Album::new();
+    for hybrid in [false, true] {
+        let torrent = path(&album.torrent(hybrid, true));
+        let shown = output(&["--show", "--json", &torrent]);
+        assert_eq!(shown["total_size"], album.size());
+        assert_eq!(shown["num_pieces"], album.pieces());
+        assert_eq!(shown["num_files"], album.items.len());
+        assert_eq!(shown["info_hash"].as_str().unwrap().len(), if hybrid { 40 } else { 64 });
+        assert_eq!(shown["info_hash_v2"].as_str().unwrap().len(), 64);
+        let paths: Vec<&str> =
+            shown["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).collect();
+        assert_eq!(
+            paths,
+            ["album/a.bin", "album/b/c", "album/b/empty", "album/b.e", "album/z/same", "album/z/short"]
+        );
+    }
+}
+
+fn planned() {
+    let album = Album::new();
+    let folder = path(&album.empty_folder("nothing"));
+    for hybrid in [false, true] {
+        let torrent = path(&album.torrent(hybrid, true));
+        let plan = output(&["--plan", "--json", "--basedir", &folder, &torrent]);
+        assert_eq!(
+            (&plan["total_size"], &plan["bytes_to_fetch"]),
+            (&album.size().into(), &album.size().into())
+        );
+    }
+}
+
+fn check(torrent: &str, folder: &Path) -> Btget {
+    let mut command = Btget::command();
+    Btget::run(command.args(["--hashcheck-only", "--json", torrent, "--basedir"]).arg(folder))
+}
+
+fn checked() {
+    let album = Album::new();
+    let folder = album.full_folder("full");
+    let file = folder.join(NAME).join("z/same");
+    for hybrid in [false, true] {
+        let torrent = path(&album.torrent(hybrid, true));
+        let mut whole = check(&torrent, &folder);
+        whole.wait_for_success();
+        let mut data = fs::read(&file).unwrap();
+        data[PIECE] ^= 1;
+        fs::write(&file, &data).unwrap();
+        let mut harmed = check(&torrent, &folder);
+        assert_eq!(harmed.wait_for_code(), Some(32), "{}", harmed.story());
+        let events = harmed.events();
+        let bad: Vec<&Value> =
+            events.iter().filter(|event| is(event, "file_report") && event["status"] != "ok").collect();
+        // The first file has the same root, and is right.
+        let [report] = bad[..] else { panic!("{}", harmed.story()) };
+        assert_eq!((&report["status"], &report["path"]), (&"corrupt".into(), &"album/z/same".into()));
+        data[PIECE] ^= 1;
+        fs::write(&file, &data).unwrap();
+    }
+}
+
+fn checked_without_layers() {
+    let album = Album::new();
+    let (torrent, folder) = (path(&album.torrent(false, false)), album.full_folder("full"));
+    check(&torrent, &folder).wait_for_success();
+    let flip = |name: &str| {
+        let file = folder.join(NAME).join(name);
+        let mut data = fs::read(&file).unwrap();
+        data[PIECE] ^= 1;
+        fs::write(&file, &data).unwrap();
+    };
+    let bad = || {
+        let mut harmed = check(&torrent, &folder);
+        assert_eq!(harmed.wait_for_code(), Some(32), "{}", harmed.story());
+        let events = harmed.events();
+        let bad = events.iter().filter(|event| is(event, "file_report") && event["status"] != "ok");
+        bad.map(|event| (event["path"].clone(), event["pieces"].clone())).collect::<Vec<_>>()
+    };
+    // There is another file of the same content, by which the hashes of its pieces are known.
+    flip("z/same");
+    assert_eq!(bad(), [("album/z/same".into(), serde_json::json!(["34"]))]);
+    flip("a.bin");
+    let all = [
+        ("album/a.bin".into(), serde_json::json!(["0-30"])),
+        ("album/z/same".into(), serde_json::json!(["33-63"])),
+    ];
+    assert_eq!(bad(), all);
+}
