@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::blocks::{BlockData, Run};
-use crate::hash::{LANES, Sha1, sha1, sha1_many, sha256_many};
+use crate::hash::{LANES, Sha1, Sha256, sha1, sha1_many, sha256_many};
 use crate::ids::{PeerKey, TorrentId};
 use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
 use crate::metainfo::{Metainfo, PieceHash};
@@ -90,13 +90,25 @@ pub(crate) struct Read {
     pub run: Run,
 }
 
+/// What the threads that read have to do.
+enum ReadJob {
+    Blocks(Read),
+    Then(Work),
+}
+
 /// The result of a job.
 #[derive(Debug)]
 pub(crate) enum Done {
     /// The piece matches its hash and is written.
     Passed { torrent: TorrentId, piece: PieceIndex, digests: Vec<Sha1>, buffers: Vec<BlockData> },
-    /// The piece does not match its hash; nothing was written.
-    Failed { torrent: TorrentId, piece: PieceIndex, digests: Vec<Sha1>, buffers: Vec<BlockData> },
+    /// The piece does not match its hash; nothing was written. In version 2 with the hashes of its blocks.
+    Failed {
+        torrent: TorrentId,
+        piece: PieceIndex,
+        digests: Vec<Sha1>,
+        hashes: Vec<Sha256>,
+        buffers: Vec<BlockData>,
+    },
     /// The piece matches its hash and could not be written.
     NotWritten { torrent: TorrentId, piece: PieceIndex, error: StorageError, buffers: Vec<BlockData> },
     /// Ready to be sent.
@@ -157,7 +169,7 @@ impl SyncQueue {
 pub(crate) struct Disk {
     write: SyncSender<WriteJob>,
     sync: SyncSender<Work>,
-    read: SyncSender<Read>,
+    read: SyncSender<ReadJob>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -166,7 +178,7 @@ impl Disk {
     pub(crate) fn start(done: UnboundedSender<Done>) -> std::io::Result<Disk> {
         let (write, writes) = sync_channel(MAX_JOBS);
         let (sync, syncs) = sync_channel::<Work>(MAX_JOBS);
-        let (read, reads) = sync_channel::<Read>(MAX_JOBS);
+        let (read, reads) = sync_channel::<ReadJob>(MAX_JOBS);
         // The lock is held while one reader waits for the next job, never while it works.
         let reads = Arc::new(Mutex::new(reads));
         let mut threads = vec![
@@ -198,7 +210,12 @@ impl Disk {
 
     /// Queues a read. False as in [`Disk::write`].
     pub(crate) fn read(&self, job: Read) -> bool {
-        self.read.try_send(job).is_ok()
+        self.read.try_send(ReadJob::Blocks(job)).is_ok()
+    }
+
+    /// Queues work among the reads, which is to read. False as in [`Disk::write`].
+    pub(crate) fn among_reads(&self, work: Work) -> bool {
+        self.read.try_send(ReadJob::Then(work)).is_ok()
     }
 
     /// Waits until all jobs are done and the threads have ended.
@@ -282,7 +299,7 @@ fn hash_and_write(batch: &mut Vec<Verify>, done: &UnboundedSender<Done>) {
     // Neighbours stand side by side, to be written together.
     batch.sort_by_key(|job| (job.torrent.torrent, job.piece));
     let right = right_ones(batch);
-    let checked = batch.drain(..).zip(right).map(|(job, passed)| Checked { job, passed });
+    let checked = batch.drain(..).zip(right).map(|(job, found)| Checked { job, found });
     let mut checked = checked.peekable();
     let (mut untold, mut bytes) = (Vec::new(), 0);
     while let Some(first) = checked.next() {
@@ -300,11 +317,13 @@ fn hash_and_write(batch: &mut Vec<Verify>, done: &UnboundedSender<Done>) {
     tell(&mut untold, done);
 }
 
+/// Of a piece that has the hash that it must have, nothing; of one of version 2 that has not, the hashes of its blocks.
+type Found = Result<(), Vec<Sha256>>;
+
 /// A piece that has been hashed.
 struct Checked {
     job: Verify,
-    /// It matches its hash.
-    passed: bool,
+    found: Found,
 }
 
 impl Checked {
@@ -320,20 +339,20 @@ impl Checked {
         let layout = &this.torrent.metainfo.layout;
         let end = layout.piece_offset(this.piece) + u64::from(layout.piece_size(this.piece));
         let follows = this.piece.0 + 1 == that.piece.0 && end == layout.piece_offset(that.piece);
-        self.passed && next.passed && is_short && is_same_place && follows
+        self.found.is_ok() && next.found.is_ok() && is_short && is_same_place && follows
     }
 
     /// What is told of it: it is written, or not right.
     fn done(self) -> Done {
-        let Checked { job: Verify { torrent, piece, blocks: buffers, digests }, passed } = self;
+        let Checked { job: Verify { torrent, piece, blocks: buffers, digests }, found } = self;
         let torrent = torrent.torrent;
-        let digests = match digests || !passed {
+        let digests = match digests || found.is_err() {
             true => buffers.iter().map(|block| sha1(block.as_slice())).collect(),
             false => Vec::new(),
         };
-        match passed {
-            true => Done::Passed { torrent, piece, digests, buffers },
-            false => Done::Failed { torrent, piece, digests, buffers },
+        match found {
+            Ok(()) => Done::Passed { torrent, piece, digests, buffers },
+            Err(hashes) => Done::Failed { torrent, piece, digests, hashes, buffers },
         }
     }
 
@@ -345,9 +364,9 @@ impl Checked {
 
 /// Which of the pieces have the hash that they must have: those of version 1 are hashed side by side, and the
 /// blocks of those of version 2.
-fn right_ones(batch: &[Verify]) -> Vec<bool> {
+fn right_ones(batch: &[Verify]) -> Vec<Found> {
     const ZEROS: &[u8] = &[0; BLOCK_LENGTH as usize];
-    let mut right = vec![false; batch.len()];
+    let mut right = vec![Err(Vec::new()); batch.len()];
     let (mut whole, mut in_blocks) = (Vec::new(), Vec::new());
     for (index, job) in batch.iter().enumerate() {
         match job.torrent.metainfo.piece_hash(job.piece) {
@@ -364,7 +383,9 @@ fn right_ones(batch: &[Verify]) -> Vec<bool> {
     }
     let messages: Vec<&[&[u8]]> = whole.iter().map(|(_, _, segments)| segments.as_slice()).collect();
     for ((index, expected, _), found) in whole.iter().zip(sha1_many(&messages)) {
-        right[*index] = *expected == found;
+        if *expected == found {
+            right[*index] = Ok(());
+        }
     }
     let blocks = in_blocks.iter().flat_map(|(index, _)| &batch[*index].blocks);
     let blocks: Vec<[&[u8]; 1]> = blocks.map(|block| [block.as_slice()]).collect();
@@ -372,7 +393,7 @@ fn right_ones(batch: &[Verify]) -> Vec<bool> {
     let mut leaves = &sha256_many(&messages)[..];
     for (index, hash) in in_blocks {
         let (of_piece, rest) = leaves.split_at(batch[index].blocks.len());
-        right[index] = hash.is_over(of_piece);
+        right[index] = if hash.is_over(of_piece) { Ok(()) } else { Err(of_piece.to_vec()) };
         leaves = rest;
     }
     right
@@ -387,7 +408,7 @@ fn tell(results: &mut Vec<Done>, done: &UnboundedSender<Done>) {
 
 /// Writes a piece if it is right, or several that are and follow one another.
 fn write_if_right(mut row: Vec<Checked>, results: &mut Vec<Done>) {
-    let is_right = row.iter().all(|piece| piece.passed);
+    let is_right = row.iter().all(|piece| piece.found.is_ok());
     match if is_right { write(&row) } else { Ok(()) } {
         Ok(()) => results.extend(row.into_iter().map(Checked::done)),
         // Each by itself: some may be written all the same.
@@ -406,14 +427,17 @@ fn write(row: &[Checked]) -> Result<(), StorageError> {
     storage.write_at(metainfo.layout.piece_offset(row[0].job.piece), &slices)
 }
 
-fn read_loop(jobs: &Mutex<Receiver<Read>>, done: &UnboundedSender<Done>) {
+fn read_loop(jobs: &Mutex<Receiver<ReadJob>>, done: &UnboundedSender<Done>) {
     loop {
         let job = match jobs.lock() {
             Ok(jobs) => jobs.recv(),
             Err(_) => return,
         };
         let Ok(job) = job else { return };
-        let _ = done.send(read(job));
+        match job {
+            ReadJob::Blocks(job) => drop(done.send(read(job))),
+            ReadJob::Then(work) => work(),
+        }
     }
 }
 

@@ -101,7 +101,7 @@ const ROOMS: &[Room] = &[
             "hash",
             "ids",
             "layout",
-            "proofs::HashServer",
+            "proofs",
             "text",
             "wire",
         ],

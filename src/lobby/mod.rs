@@ -211,6 +211,7 @@ impl Lobby {
             | Input::Sent(..)
             | Input::Passed { .. }
             | Input::Failed { .. }
+            | Input::BadBlocks { .. }
             | Input::Lost(_)
             | Input::Memory => {}
         }

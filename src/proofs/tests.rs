@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::hash::Sha256;
-use crate::ids::PeerKey;
-use crate::layout::FileIndex;
+use crate::hash::{Sha256, sha256};
+use crate::ids::{PeerKey, Source};
+use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::samples::Sample;
 use crate::metainfo::{Metainfo, PieceLayers};
 use crate::wire::{HashRange, Message};
@@ -37,6 +37,9 @@ fn fetch(bare: &Metainfo) -> HashFetch {
     HashFetch::new(&layers(bare), &bare.layout)
 }
 
+/// Roots, and the hashes of the pieces below each.
+type Layers = Vec<(Sha256, Vec<Sha256>)>;
+
 /// How a peer answers hash requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Manner {
@@ -57,7 +60,7 @@ fn talk(
     whole: &Metainfo,
     manners: &[Manner],
     limit: Duration,
-) -> (Option<Vec<(Sha256, Vec<Sha256>)>>, Vec<usize>) {
+) -> (Option<Layers>, Vec<usize>) {
     let start = Instant::now();
     let (mut now, mut server, mut closed) = (start, server(whole), Vec::new());
     for peer in 0..manners.len() {
@@ -97,7 +100,7 @@ fn talk(
     (None, closed)
 }
 
-fn expected(whole: &Metainfo) -> Vec<(Sha256, Vec<Sha256>)> {
+fn expected(whole: &Metainfo) -> Layers {
     let layers = layers(whole);
     let files = (0..whole.files.len() as u32).map(FileIndex);
     files.filter_map(|file| Some((layers.root(file)?, layers.layer(file)?.to_vec()))).collect()
@@ -194,6 +197,128 @@ fn a_flood_of_hash_requests_gets_16_answers_and_64_refusals_a_second() {
         assert_eq!((given, answers.len()), (16, 16 + 64));
     }
     assert!(matches!(server.on_request(start, PeerKey(2), Box::new(range)), Some(Message::Hashes(..))));
+}
+
+/// A torrent of pieces of four blocks, and the data of its files.
+fn of_blocks(lengths: &[usize]) -> (Metainfo, Vec<Vec<u8>>) {
+    let names: Vec<String> = (0..lengths.len()).map(|number| format!("f{number}")).collect();
+    let files: Vec<(&str, usize)> =
+        names.iter().zip(lengths).map(|(name, &length)| (name.as_str(), length)).collect();
+    let sample = Sample { piece_length: 4 * 16384, ..Sample::new(&files, false) };
+    let data = sample.files.iter().map(|(_, data)| data.clone()).collect();
+    (Metainfo::parse(&sample.torrent()).unwrap(), data)
+}
+
+/// What whoever has the data answers.
+fn read_blocks(whole: &Metainfo, data: &[Vec<u8>], wanted: &WantedBlocks) -> Vec<Sha256> {
+    let layout = &whole.layout;
+    let file = layout.file_of_piece(wanted.piece).unwrap();
+    let begin = (layout.piece_offset(wanted.piece) - layout.file(file).offset) as usize;
+    let bytes = &data[file.0 as usize][begin..][..layout.piece_size(wanted.piece) as usize];
+    let mut hashes: Vec<Sha256> = bytes.chunks(16384).map(sha256).collect();
+    hashes.resize(wanted.range.length as usize, Sha256::ZERO);
+    [hashes, wanted.uncles.clone()].concat()
+}
+
+fn sender(number: usize) -> Source {
+    Source::Peer(([10, 0, 0, number as u8], 6881).into())
+}
+
+#[test]
+fn of_each_piece_exactly_those_who_sent_bad_blocks_are_found_by_hashes_that_are_proved() {
+    let (whole, data) = of_blocks(&[300_000, 65_536, 40_000, 20_000, 16_384, 70_000]);
+    let (mut server, now) = (server(&whole), Instant::now());
+    for piece in (0..whole.layout.num_pieces()).map(PieceIndex) {
+        server.gone(PeerKey(1));
+        let blocks = whole.layout.num_blocks(piece) as usize;
+        if blocks == 1 {
+            continue;
+        }
+        for bad in 0..blocks {
+            let mut trials = BlockTrials::new(layers(&whole), whole.layout.clone());
+            let senders: Vec<Source> = (0..blocks).map(sender).collect();
+            let mut asked = None;
+            // A piece of a file whose last piece has one block has four leaves all the same.
+            let mut good: Vec<Sha256> = Vec::new();
+            for round in 0..2 {
+                if round == 1 {
+                    let mut hashes = good[..blocks].to_vec();
+                    hashes[bad].0[0] ^= 1;
+                    trials.on_failed(piece, &senders, hashes);
+                    asked = trials.next_request(now, |of, tried| {
+                        (of == piece && tried.is_empty()).then_some(PeerKey(1))
+                    });
+                } else {
+                    server.gone(PeerKey(1));
+                    let mut probe = BlockTrials::new(layers(&whole), whole.layout.clone());
+                    probe.on_failed(piece, &senders, vec![Sha256::ZERO; blocks]);
+                    let (_, range) =
+                        probe.next_request(now, |_, _| Some(PeerKey(1))).expect("somebody is asked");
+                    let wanted = server.on_block_request(now, PeerKey(1), &range).expect("it can be read");
+                    good = read_blocks(&whole, &data, &wanted);
+                }
+            }
+            let (_, range) = asked.expect("somebody is asked");
+            let mut lie = good.clone();
+            lie[0].0[9] ^= 1;
+            assert_eq!(trials.on_hashes(PeerKey(1), &range, &lie), TrialEnd::Unproved);
+            assert_eq!(trials.on_hashes(PeerKey(2), &range, &good), TrialEnd::Nothing, "it was not asked");
+            let expected = TrialEnd::Culprits(piece, vec![sender(bad)]);
+            assert_eq!(trials.on_hashes(PeerKey(1), &range, &good), expected, "{piece:?} {bad}");
+            assert_eq!(trials.on_hashes(PeerKey(1), &range, &good), TrialEnd::Nothing, "it is over");
+        }
+    }
+}
+
+#[test]
+fn a_trial_asks_four_peers_one_after_the_other_and_ends_when_the_piece_passes() {
+    let (whole, _) = of_blocks(&[65_536]);
+    let mut now = Instant::now();
+    let mut trials = BlockTrials::new(layers(&whole), whole.layout.clone());
+    let piece = PieceIndex(0);
+    trials.on_failed(piece, &[sender(1); 4], vec![Sha256::ZERO; 4]);
+    assert_eq!(trials.next_request(now, |_, _| Some(PeerKey(1))), None, "one sent all of it");
+    trials.on_failed(piece, &[1, 1, 2, 2].map(sender), vec![Sha256::ZERO; 4]);
+    let next = |trials: &mut BlockTrials, now| {
+        let asked = trials.next_request(now, |_, tried| (1..9).map(PeerKey).find(|key| !tried.contains(key)));
+        asked.map(|(key, range)| (key.0, range))
+    };
+    let (first, range) = next(&mut trials, now).unwrap();
+    assert_eq!((first, next(&mut trials, now)), (1, None));
+    trials.on_reject(PeerKey(1), &range);
+    assert_eq!(next(&mut trials, now), Some((2, range)));
+    trials.gone(PeerKey(2));
+    assert_eq!(next(&mut trials, now), Some((3, range)));
+    now += Duration::from_secs(20);
+    assert_eq!(next(&mut trials, now), Some((4, range)), "who is silent is not waited for");
+    trials.on_reject(PeerKey(4), &range);
+    assert_eq!(next(&mut trials, now), None);
+    trials.on_failed(piece, &[1, 1, 2, 2].map(sender), vec![Sha256::ZERO; 4]);
+    trials.on_passed(piece);
+    assert_eq!(next(&mut trials, now), None);
+}
+
+#[test]
+fn the_blocks_of_two_pieces_a_second_are_read_for_a_peer() {
+    let (whole, _) = of_blocks(&[300_000]);
+    let (mut server, start) = (server(&whole), Instant::now());
+    let root = layers(&whole).root(FileIndex(0)).unwrap();
+    let range = HashRange { root, base: 0, index: 4, length: 4, proof_layers: 4 };
+    for second in 0..3 {
+        let now = start + Duration::from_secs(second);
+        let read = (0..100).filter(|_| server.on_block_request(now, PeerKey(1), &range).is_some()).count();
+        assert_eq!(read, 2);
+    }
+    for other in [
+        HashRange { length: 2, ..range },
+        HashRange { length: 8, index: 8, ..range },
+        HashRange { index: 20, ..range },
+        HashRange { index: u32::MAX - 3, ..range },
+        HashRange { base: 1, ..range },
+        HashRange { root: Sha256([1; 32]), ..range },
+    ] {
+        assert_eq!(server.on_block_request(start, PeerKey(2), &other), None, "{other:?}");
+    }
 }
 
 proptest! {

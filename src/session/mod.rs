@@ -53,6 +53,7 @@ use crate::storage::StorageError;
 use crate::storage::claim::{Claim, Claims};
 use crate::swarm::Order;
 use crate::utp::Transport;
+use crate::wire::Message;
 use check_queue::Lane;
 use checking::Checked;
 use options::TorrentOptions;
@@ -184,6 +185,8 @@ pub(crate) enum Notice {
     Relayed(Result<(), String>),
     /// The proxy has stopped working, or works again.
     Proxy(ProxyNews),
+    /// The answer to a peer that asked for hashes of blocks.
+    Hashed(TorrentId, PeerKey, Message),
     /// Something happened beside the loop that subscribers want to know.
     Told(TorrentId, Kind),
 }

@@ -114,6 +114,9 @@ impl Engine {
             Notice::FoundBeside(id, round, peers) => {
                 self.with(id, |torrent, _| torrent.on_found_beside(now, round, peers));
             }
+            Notice::Hashed(id, peer, answer) => {
+                self.with(id, |torrent, context| torrent.on_hashed(now, peer, answer, context));
+            }
             Notice::Metadata(id, read) => {
                 self.with(id, |torrent, context| torrent.on_metadata(now, read, context));
                 self.fit_budget();

@@ -277,6 +277,7 @@ impl Swarm {
         let Some(peer) = self.peers.remove(&key) else { return };
         self.server.gone(key);
         self.hash_server.gone(key);
+        self.trials.iter_mut().for_each(|trials| trials.gone(key));
         for &(block, _) in &peer.in_flight {
             self.pieces.give_back(&self.config.layout, block, key);
         }

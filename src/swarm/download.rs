@@ -79,16 +79,9 @@ impl Swarm {
             }
             Message::Extended { id, payload } if peer.extended => self.on_extended(now, key, id, &payload),
             Message::Extended { .. } => {}
-            Message::HashRequest(range) if peer.v2 => {
-                let answer = self.hash_server.on_request(now, key, range);
-                answer.into_iter().for_each(|answer| self.send(now, key, answer));
-            }
-            // Nothing is asked here.
-            Message::HashReject(_) if peer.v2 => {}
-            Message::Hashes(..) if peer.v2 && peer.may_owe_hashes => {}
-            Message::Hashes(..) if peer.v2 => {
-                self.close_unruly(now, key, "sent hashes that nobody asked for")
-            }
+            Message::HashRequest(range) if peer.v2 => self.on_hash_request(now, key, range),
+            Message::HashReject(range) if peer.v2 => self.on_hash_reject(now, key, &range),
+            Message::Hashes(range, hashes) if peer.v2 => self.on_hashes(now, key, &range, &hashes),
             Message::HashRequest(_) | Message::Hashes(..) | Message::HashReject(_) => {
                 self.close_unruly(now, key, "speaks of hashes without version 2");
             }

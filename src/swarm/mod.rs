@@ -10,6 +10,7 @@ mod begun;
 mod choker;
 mod connect;
 mod download;
+mod hashes;
 mod order;
 mod peer;
 mod picker;
@@ -38,10 +39,10 @@ use crate::budget::{Share, charge};
 use crate::event::{Direction, Encryption, Kind, Severity, State, WantedEvents};
 use crate::fetch::MetadataServer;
 use crate::finder::Parting;
-use crate::hash::Sha1;
+use crate::hash::{Sha1, Sha256};
 use crate::ids::{PeerKey, WireHash};
 use crate::layout::{Block, Layout, PieceIndex};
-use crate::proofs::HashServer;
+use crate::proofs::{BlockTrials, HashServer, WantedBlocks};
 use crate::wire::extended::PexMessage;
 use crate::wire::{Message, PeerId, Reserved};
 use begun::BegunPieces;
@@ -160,6 +161,11 @@ pub enum Input {
     },
     /// The piece could not be written, its data are gone.
     Lost(PieceIndex),
+    /// The hashes of the blocks of a piece of version 2 that does not match (BEP 52); `Failed` follows.
+    BadBlocks {
+        piece: PieceIndex,
+        hashes: Vec<Sha256>,
+    },
     /// There is room in memory for a further piece.
     Memory,
 }
@@ -171,6 +177,8 @@ pub enum Output {
     Send(PeerKey, Message),
     /// Read this block and send it.
     Serve(PeerKey, Block),
+    /// Read this piece, and send the hashes of its blocks.
+    ServeHashes(PeerKey, WantedBlocks),
     Close(PeerKey, String),
     /// All blocks of the piece are here, in order: hash and write them. With `digests`, tell the digests of
     /// the blocks even if it passes.
@@ -257,6 +265,10 @@ pub struct Swarm {
     server: MetadataServer,
     /// Gives hashes of merkle trees to peers.
     hash_server: HashServer,
+    /// Finds out who sent bad blocks, in version 2.
+    trials: Option<BlockTrials>,
+    /// See [`Input::BadBlocks`].
+    bad_blocks: Option<(PieceIndex, Vec<Sha256>)>,
     outputs: VecDeque<Output>,
     /// See [`Swarm::take_reports`].
     reports: Vec<PeerReport>,
@@ -315,6 +327,8 @@ impl Swarm {
             listens_since: Some(now),
             server: MetadataServer::new(Some(config.metadata.clone()).filter(|bytes| !bytes.is_empty())),
             hash_server: HashServer::default(),
+            trials: None,
+            bad_blocks: None,
             outputs: VecDeque::new(),
             reports: Vec::new(),
             wanted_events: WantedEvents::default(),
@@ -344,6 +358,7 @@ impl Swarm {
             Input::Message(peer, message) => self.on_message(now, peer, message),
             Input::Sent(peer, bytes) => self.on_sent(now, peer, bytes),
             Input::Passed { piece, digests } => self.on_passed(now, piece, &digests),
+            Input::BadBlocks { piece, hashes } => self.bad_blocks = Some((piece, hashes)),
             Input::Failed { piece, digests } => self.on_failed(now, piece, digests),
             Input::Lost(piece) => self.on_lost(now, piece),
             Input::Memory => self.wake_idle(),

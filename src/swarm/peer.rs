@@ -111,6 +111,8 @@ pub(super) struct Peer {
     pub v2: bool,
     /// It may have been asked for hashes before it came here, of which an answer may be under way.
     pub may_owe_hashes: bool,
+    /// Hash requests of ours that it has not answered.
+    pub owed_hashes: u32,
     /// How it numbers its extensions.
     pub extensions: PeerExtensions,
     /// We choke it.
@@ -210,6 +212,7 @@ impl Peer {
             extended: hello.reserved.has(Reserved::EXTENSION),
             v2: hello.reserved.has(Reserved::V2),
             may_owe_hashes: hello.was_greeted,
+            owed_hashes: 0,
             extensions: PeerExtensions::default(),
             am_choking: true,
             am_interested: false,

@@ -78,6 +78,7 @@ impl Swarm {
         if self.next_patrol <= now && !self.peers.is_empty() {
             self.next_patrol = now + if busy { PATROL } else { PATROL_IDLE };
             self.patrol(now);
+            self.ask_for_hashes(now);
         }
         // After the look, for this may be what the next one is for.
         if !in_flight {

@@ -9,7 +9,6 @@ use super::{Output, Swarm};
 use crate::event::{Kind, Severity, State};
 use crate::ids::PeerKey;
 use crate::layout::Block;
-use crate::proofs::HashServer;
 use crate::wire::Message;
 
 /// The longest block that we fill; BEP 3's clients ask for 16 KiB, a few old ones for more.
@@ -106,11 +105,6 @@ impl Swarm {
                 self.send(now, key, Message::Reject(block));
             }
         }
-    }
-
-    /// Peers that speak version 2 get hashes from here on (BEP 52).
-    pub fn serve_hashes(&mut self, server: HashServer) {
-        self.hash_server = server;
     }
 
     pub(super) fn on_request(&mut self, now: Instant, key: PeerKey, block: Block) {

@@ -91,6 +91,7 @@ impl Swarm {
         self.have.insert(piece);
         self.missing -= u32::from(self.wanted.contains(piece));
         self.window.follow(&self.wanted, &self.have);
+        self.trials.iter_mut().for_each(|trials| trials.on_passed(piece));
         let culprits = self.suspects.on_passed(piece, &senders, digests);
         culprits.into_iter().for_each(|culprit| self.convict(now, culprit, piece));
         self.tell(Severity::Info, || Kind::PieceHashPassed { index: piece.0, peers: peers_of(&senders) });
@@ -119,6 +120,10 @@ impl Swarm {
         self.free_memory(piece);
         self.down_rate.take_back(now, &rate);
         self.wasted += u64::from(self.config.layout.piece_size(piece));
+        let hashes = self.bad_blocks.take().filter(|(bad, _)| *bad == piece);
+        if let (Some(trials), Some((_, hashes))) = (&mut self.trials, hashes) {
+            trials.on_failed(piece, &senders, hashes);
+        }
         let culprit = self.suspects.on_failed(piece, &senders, digests);
         self.tell(Severity::Warning, || Kind::PieceHashFailed { index: piece.0, peers: peers_of(&senders) });
         if self.wanted.contains(piece) {
@@ -127,6 +132,7 @@ impl Swarm {
         if let Some(culprit) = culprit {
             self.convict(now, culprit, piece);
         }
+        self.ask_for_hashes(now);
         self.wake_idle();
     }
 
@@ -143,7 +149,7 @@ impl Swarm {
     }
 
     /// It is known who has sent corrupt data of a piece.
-    fn convict(&mut self, now: Instant, culprit: Source, piece: PieceIndex) {
+    pub(super) fn convict(&mut self, now: Instant, culprit: Source, piece: PieceIndex) {
         match culprit {
             Source::Peer(address) => self.ban(now, address, piece),
             Source::Web(seed) => self.reports.push(PeerReport::CorruptWebSeed(seed, piece)),

@@ -17,7 +17,7 @@ use crate::finder::{Finder, Origin, Rules};
 use crate::ids::{Round, TorrentId};
 use crate::layout::{FileIndex, Layout, PieceIndex};
 use crate::lobby::{Guest, Lobby};
-use crate::proofs::HashServer;
+use crate::proofs::{BlockTrials, HashServer};
 use crate::session::Notice;
 use crate::session::check_queue::{Lane, Turn};
 use crate::session::checking::{self, Checked, MuchToRead, Plan};
@@ -417,7 +417,9 @@ impl Torrent {
         let (finder, guests) = lobby.unwrap_or_else(|| (self.new_finder(context), Vec::new()));
         let mut swarm = Swarm::new(now, config);
         if let Some(layers) = self.on_disk.metainfo.piece_hashes.layers() {
-            swarm.serve_hashes(HashServer::new(layers.clone(), self.layout()));
+            let layout = &self.on_disk.metainfo.layout;
+            let trials = BlockTrials::new(layers.clone(), layout.clone());
+            swarm.use_trees(HashServer::new(layers.clone(), layout), trials);
         }
         let mut transfer = Transfer::new(swarm, finder);
         if let Some(seeds) = self.new_web_seeds(context) {

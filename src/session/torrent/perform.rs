@@ -123,6 +123,7 @@ impl Torrent {
                     let job = Verify { torrent: self.on_disk.clone(), piece, blocks, digests };
                     self.hand_to_disk(now, job, context);
                 }
+                Output::ServeHashes(peer, blocks) => self.serve_hashes(now, peer, blocks, context),
                 Output::Event(kind) => self.tell(context, *kind),
                 Output::Serve(..) => {}
             }
@@ -203,9 +204,12 @@ impl Torrent {
                 self.input(now, Input::Passed { piece, digests });
                 self.on_new_piece(now, piece, context);
             }
-            Done::Failed { piece, digests, buffers, .. } => {
+            Done::Failed { piece, digests, hashes, buffers, .. } => {
                 context.connections.shared.pool.put(buffers);
                 self.end_write(piece, context);
+                if !hashes.is_empty() {
+                    self.input(now, Input::BadBlocks { piece, hashes });
+                }
                 self.input(now, Input::Failed { piece, digests });
             }
             Done::NotWritten { piece, error, buffers, .. } => {

@@ -502,6 +502,7 @@ impl Sim {
             }
             Output::Close(peer, reason) => (4, peer.0, reason.len() as u64),
             Output::Verify { piece, digests, .. } => (5, u64::from(piece.0), u64::from(*digests)),
+            Output::ServeHashes(peer, blocks) => (8, peer.0, u64::from(blocks.piece.0)),
             Output::Event(_) => (7, 0, 0),
         };
         self.trace_words(node, kind, a, b);
@@ -530,6 +531,8 @@ impl Sim {
                     self.send(node, peer, Item::Block(self.layout.block(piece, 0), 0));
                 }
             }
+            // Nobody here speaks version 2.
+            Output::ServeHashes(..) => {}
             Output::Close(peer, reason) => {
                 *self.nodes[node].closes.entry(reason).or_default() += 1;
                 let (conn, side) = self.nodes[node].conns[peer.0 as usize];
