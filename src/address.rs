@@ -2,6 +2,52 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+/// By which ports this client can be called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListenPorts {
+    /// The port that is listened on; 0: none.
+    pub local: u16,
+    /// The port outside, by IPv4, that a gateway maps to it for connections.
+    pub tcp: Option<u16>,
+    /// The same for packets.
+    pub udp: Option<u16>,
+    /// The network on our side of that gateway: an address of it, and its mask.
+    pub near: Option<(Ipv4Addr, Ipv4Addr)>,
+}
+
+impl ListenPorts {
+    /// Those of a client for which no gateway maps anything.
+    pub fn unmapped(local: u16) -> ListenPorts {
+        ListenPorts { local, tcp: None, udp: None, near: None }
+    }
+
+    /// The port for connections, as it is told to somebody who may be anywhere.
+    pub(crate) fn outside(self) -> u16 {
+        self.tcp.unwrap_or(self.local)
+    }
+
+    /// The port at which somebody at this address can connect to us.
+    pub(crate) fn tcp_for(self, ip: IpAddr) -> u16 {
+        self.tcp.filter(|_| self.is_outside(ip)).unwrap_or(self.local)
+    }
+
+    /// The port to which somebody at this address can send packets.
+    pub(crate) fn udp_for(self, ip: IpAddr) -> u16 {
+        self.udp.filter(|_| self.is_outside(ip)).unwrap_or(self.local)
+    }
+
+    /// Whether somebody at this address reaches us by way of the gateway.
+    fn is_outside(self, ip: IpAddr) -> bool {
+        match ip.to_canonical() {
+            IpAddr::V4(v4) => {
+                let is_near = self.near.is_some_and(|(ours, mask)| ours & mask == v4 & mask);
+                !is_near && !v4.is_loopback() && !v4.is_link_local()
+            }
+            IpAddr::V6(_) => false,
+        }
+    }
+}
+
 /// A machine, as far as its address tells: the address without its port, but on loopback, where many clients share one
 /// address, with it. An IPv4 address counts as such also behind an IPv6 socket; of an IPv6 address the first half does, for
 /// whoever has one has all of the other half.
@@ -106,6 +152,20 @@ fn is_inner6(address: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_is_on_our_side_of_the_gateway_calls_the_port_here() {
+        let near = Some(([10, 1, 0, 7].into(), [255, 255, 255, 0].into()));
+        let ports = ListenPorts { local: 6881, tcp: Some(7001), udp: Some(7002), near };
+        let told = |ip: &str| (ports.tcp_for(ip.parse().unwrap()), ports.udp_for(ip.parse().unwrap()));
+        for outside in ["203.0.113.9", "10.2.0.1", "::ffff:203.0.113.9"] {
+            assert_eq!(told(outside), (7001, 7002), "{outside}");
+        }
+        for near in ["10.1.0.9", "127.0.0.1", "169.254.1.1", "::1", "2001:db8::9", "::ffff:10.1.0.9"] {
+            assert_eq!(told(near), (6881, 6881), "{near}");
+        }
+        assert_eq!(ListenPorts::unmapped(6881).tcp_for([203, 0, 113, 9].into()), 6881);
+    }
 
     #[test]
     fn a_machine_with_ipv6_is_all_of_its_network() {

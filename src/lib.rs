@@ -67,6 +67,9 @@ pub use cli::main as command_line;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {
+    pub mod address {
+        pub use crate::address::ListenPorts;
+    }
     pub mod bencode {
         pub use crate::bencode::*;
     }

@@ -15,7 +15,7 @@ const PIECE: u32 = 16384;
 fn btget(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_btget"));
     // Other tests seed the same torrent.
-    command.args(["--no-lsd", "--no-dht"]);
+    command.args(["--no-lsd", "--no-dht", "--no-port-map"]);
     command.current_dir(dir).args(args).env("XDG_STATE_HOME", dir.join("state")).env("NO_COLOR", "1");
     command.env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
     command

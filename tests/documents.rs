@@ -156,9 +156,9 @@ fn programs() -> TempDir {
     // What the command says itself comes last and wins. A list option would add up. The seeds of other tests have the same
     // torrents, and must not be found on the local network.
     let btget = format!(
-        "case \" $* \" in *' --show '* | *' --create '*) exec '{program}' --bind 127.0.0.1 --no-lsd \"$@\" ;; esac\n\
+        "case \" $* \" in *' --show '* | *' --create '*) exec '{program}' --bind 127.0.0.1 --no-lsd --no-port-map \"$@\" ;; esac\n\
          echo $$ > \"$FOLDER/pid\"\n\
-         exec '{program}' --bind 127.0.0.1 --no-lsd --on-complete 'sh -c \"echo >> $FOLDER/complete\"' \"$@\"",
+         exec '{program}' --bind 127.0.0.1 --no-lsd --no-port-map --on-complete 'sh -c \"echo >> $FOLDER/complete\"' \"$@\"",
         program = Btget::program()
     );
     program("btget", &btget);

@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 const PIECE: u32 = 16384;
 
+/// There are no gateways on loopback: tests/portmap.rs has these happen, on networks of its own.
+const OF_GATEWAYS: [&str; 2] = ["port_map_success", "port_map_failure"];
+
 /// A folder with `set.torrent` and, below `data`, what it describes.
 struct Fixture {
     dir: TempDir,
@@ -581,7 +584,9 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
     assert_eq!((&last["left"], &last["done"]), (&json!(0), &json!(450_000)), "before complete, all is there");
     assert_eq!((&last["down_rate"], &last["eta"]), (&json!(0), &json!(null)), "nothing comes any more");
     let named: Vec<&str> = rows.iter().map(|(name, ..)| *name).collect();
-    assert_eq!(named, TABLE.iter().map(|row| row.event).collect::<Vec<_>>(), "one row for each event");
+    let here = TABLE.iter().map(|row| row.event).filter(|event| !OF_GATEWAYS.contains(event));
+    assert_eq!(named, here.collect::<Vec<_>>(), "one row for each event");
+    assert!(OF_GATEWAYS.iter().all(|event| include_str!("portmap.rs").contains(event)));
     for (name, events, is_right) in rows {
         let mut found = events.iter().filter(|event| event["event"] == *name).peekable();
         assert!(found.peek().is_some(), "{name} does not occur");

@@ -237,7 +237,20 @@ neither sends nor hears them.
 With
 .B \-\-proxy
 trackers, peers, web seeds and nodes of the DHT learn the address of the proxy in place of this machine's, and the proxy learns whom btget speaks to.
-There is no local discovery then; the DHT is asked where the proxy carries UDP, but neither answered nor told anything.
+There is no local discovery and no port mapping then; the DHT is asked where the proxy carries UDP, but neither answered nor told anything.
+.PP
+As long as a torrent is not stopped, be it private or not, the routers of this machine's networks are asked to let in peers that call: each router
+by PCP or NAT\-PMP (UDP port 5351), and gateways of UPnP, which are searched by packets to 239.255.255.250, port 1900, on the networks by which the
+world is reached, or on that of
+.BR \-\-bind .
+They hear the port and the word btget, and nothing of torrents. A mapping lasts for an hour unless it is renewed, and is removed at the end. Of those that answer a search, only the host that
+has answered is contacted, whatever it says.
+.B \-\-no\-port\-map
+asks none; nor is any asked for
+.BR \-\-show ,
+and with a
+.B \-\-bind
+to a loopback address.
 .PP
 A magnet link does not say whether its torrent is private. Until peers have said what it is, all three are used; if it
 turns out to be private, none is from that moment, and peers found by them are called no more. For a torrent that may be private, give the three

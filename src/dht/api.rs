@@ -100,7 +100,7 @@ pub struct DhtConfig {
     pub family: Family,
     /// Others are told not to count on this node (BEP 43): it answers nothing and announces nothing.
     pub read_only: bool,
-    /// The port on which this node listens, by TCP and by UDP; told in `announce_peer`.
+    /// The port on which this node listens, by TCP and by UDP; told in `announce_peer` unless [`DhtAnnounce`] says another.
     pub port: u16,
     /// Whether [`DhtOutput::Bootstrap`] may be asked for.
     pub bootstrap_wanted: bool,
@@ -126,6 +126,8 @@ pub struct DhtAnnounce {
     pub seed: bool,
     /// The port by which the others see our packets is the one to call: that of [`DhtConfig`] may be another outside.
     pub implied_port: bool,
+    /// The port outside for connections, where it is another than that of [`DhtConfig`].
+    pub port: Option<u16>,
 }
 
 /// What is wanted for a torrent.

@@ -281,7 +281,7 @@ impl Dht {
         while let Some(pending) = self.pending_announces.pop_front() {
             let ask = Ask::AnnouncePeer {
                 hash: pending.hash,
-                port: self.config.port,
+                port: pending.announce.port.unwrap_or(self.config.port),
                 implied_port: pending.announce.implied_port,
                 seed: pending.announce.seed,
                 token: &pending.token,

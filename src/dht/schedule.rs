@@ -156,6 +156,12 @@ impl Schedule {
             torrent.in_row = torrent.in_row.min(1);
         }
         let is_announced_anew = torrent.need.announce.is_none() && need.announce.is_some();
+        if let (Some(before), Some(announce)) = (torrent.need.announce, need.announce)
+            && before.port != announce.port
+        {
+            // What was announced leads nowhere any more.
+            torrent.announce_again = torrent.announced.map(|_| now);
+        }
         torrent.need = need;
         let is_to_be_repeated = (torrent.unanswered > 0 || torrent.thin > 0) && !is_announced_anew;
         let due = match before.filter(|_| is_to_be_repeated) {
@@ -267,7 +273,7 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    const ANNOUNCE: Option<DhtAnnounce> = Some(DhtAnnounce { seed: false, implied_port: false });
+    const ANNOUNCE: Option<DhtAnnounce> = Some(DhtAnnounce { seed: false, implied_port: false, port: None });
 
     fn hash(number: u16) -> WireHash {
         let mut hash = WireHash([0; 20]);
@@ -309,6 +315,27 @@ mod tests {
         assert_eq!(none, [(0, true), (25, true), (50, true)]);
         let both = minutes(need(DhtHurry::Some, ANNOUNCE), 5);
         assert_eq!(both, [(0, true), (5, false), (15, false), (25, true), (40, false)]);
+    }
+
+    #[test]
+    fn a_port_that_has_changed_is_announced_at_once_and_how_it_is_told_is_not() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(now);
+        let need = |port, implied_port| {
+            let announce = Some(DhtAnnounce { seed: false, implied_port, port });
+            DhtNeed { peers: DhtHurry::None, announce }
+        };
+        schedule.follow(now, hash(1), need(None, false));
+        schedule.start(now).unwrap();
+        assert!(schedule.looked_up(now, hash(1), found()).is_some());
+        let later = now + Duration::from_secs(60);
+        schedule.follow(later, hash(1), need(None, true));
+        assert!(schedule.next_due() > Some(later));
+        schedule.follow(later, hash(1), need(Some(7001), true));
+        assert_eq!(schedule.next_due(), Some(later));
+        schedule.start(later).unwrap();
+        let announce = schedule.looked_up(later, hash(1), found()).unwrap();
+        assert_eq!(announce.port, Some(7001));
     }
 
     trait Minutes {

@@ -11,12 +11,14 @@ use serde::{Serialize, Serializer};
 
 use crate::ids::InfoHashes;
 
+mod row;
 mod table;
 mod verdict;
 mod wanted;
 mod words;
 
-pub use table::{Kind, Row, TABLE};
+pub use row::Row;
+pub use table::{Kind, TABLE};
 pub use verdict::{Unfetched, Verdict};
 pub use wanted::WantedEvents;
 

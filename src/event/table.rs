@@ -3,89 +3,15 @@
 //! Names, URLs and reasons come from strangers: every one of them is escaped where it is put into a message, so that a message can
 //! go to a terminal as it is.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::row::{Row, events};
 use super::words::{packet_type, seconds};
 use super::{Direction, Encryption, FileStatus, PeersFound, Pieces, Severity, State, Verdict};
 use crate::text::{self, Rate, Size, Time, count, escape, percent};
-
-/// One event of the stream, as documentation: shown by the man page.
-#[derive(Clone, Copy, Debug)]
-pub struct Row {
-    /// Value of the key `event`.
-    pub event: &'static str,
-    /// Value of the key `severity`.
-    pub severity: &'static str,
-    /// When it happens.
-    pub meaning: &'static str,
-    /// Its further keys, in the order in which they stand, separated by `, `.
-    pub keys: &'static str,
-}
-
-/// Makes of each entry a variant of [`Kind`], its severity, its message, and its row of [`TABLE`]. An entry is
-///
-/// ```text
-/// /// What it means.
-/// ("its_name", ItsSeverity) Variant { key: Type, … }
-/// => its message, made of the keys
-/// ```
-///
-/// After the severity may stand a condition without which it is another one, and the keys as people are told of them where these
-/// are not the names of the fields.
-macro_rules! events {
-    ($(
-        $(#[doc = $meaning:literal])+
-        ($event:literal, $severity:ident $(if $usual:expr, else $unusual:ident)? $(, keys $told:literal)?)
-        $name:ident { $($(#[$attribute:meta])* $key:ident: $type:ty),+ $(,)? }
-        => $message:expr
-    ),+ $(,)?) => {
-        /// The events. Units of the fields: bytes, bytes a second, seconds; indices count from 0.
-        #[derive(Clone, Debug, Serialize)]
-        #[serde(tag = "event")]
-        #[non_exhaustive]
-        #[allow(missing_docs, reason = "the fields are the keys, which the entry of each event explains")]
-        pub enum Kind {
-            $($(#[doc = $meaning])+ #[serde(rename = $event)] $name { $($(#[$attribute])* $key: $type),+ },)+
-        }
-
-        impl Kind {
-            /// How much this event matters. It follows from the kind alone, but for `file_report`, where a
-            /// file that is not as it should be is a warning.
-            #[allow(unused_variables, reason = "few entries look at their fields")]
-            pub fn severity(&self) -> Severity {
-                match self {
-                    $(Kind::$name { $($key),+ } => {
-                        $(if !($usual) {
-                            return Severity::$unusual;
-                        })?
-                        Severity::$severity
-                    })+
-                }
-            }
-
-            /// What happened, in plain English, safe to print.
-            #[allow(unused_variables, reason = "few messages say everything")]
-            pub fn message(&self) -> String {
-                match self {
-                    $(Kind::$name { $($key),+ } => $message,)+
-                }
-            }
-        }
-
-        /// Every event, in the order of [`Kind`].
-        pub const TABLE: &[Row] = &[$(Row {
-            event: $event,
-            severity: Severity::$severity.as_str(),
-            meaning: concat!($($meaning),+).trim_ascii_start(),
-            keys: events!(@keys $($told)? [$($key),+]),
-        }),+];
-    };
-    (@keys $told:literal [$($key:ident),+]) => { $told };
-    (@keys [$first:ident $(, $key:ident)*]) => { concat!(stringify!($first) $(, ", ", stringify!($key))*) };
-}
 
 events! {
     /// A port is open.
@@ -129,6 +55,34 @@ events! {
     /// So many nodes of the DHT have taken note that we have this torrent.
     ("dht_announce", Info) DhtAnnounce { nodes: usize }
     => format!("announced to {} of the DHT", count(*nodes as u64, "node")),
+
+    /// A gateway lets in those who call: by port of its own address (null: it does not say which), connections or packets as
+    /// protocol says, asked by pcp, nat-pmp or upnp. lifetime: seconds until that has to be renewed, null if it does not end.
+    ("port_map_success", Info) PortMapSuccess {
+        protocol: &'static str,
+        method: &'static str,
+        address: Option<IpAddr>,
+        port: u16,
+        gateway: IpAddr,
+        lifetime: Option<u64>,
+    }
+    => match address {
+        Some(address) => format!("{gateway} lets in who calls {address} port {port} ({protocol}, {method})"),
+        None => format!("{gateway} lets in who calls its port {port} ({protocol}, {method})"),
+    },
+
+    /// A gateway does not let in those who call, or no gateway answers (gateway is null), by this method; protocol is null if it is not about
+    /// connections or packets alone. It is asked again later.
+    ("port_map_failure", Info) PortMapFailure {
+        protocol: Option<&'static str>,
+        method: &'static str,
+        gateway: Option<IpAddr>,
+        reason: String,
+    }
+    => match gateway {
+        Some(gateway) => format!("{gateway} maps no port ({method}): {}", escape(reason)),
+        None => format!("no port is mapped ({method}): {}", escape(reason)),
+    },
 
     /// A torrent joined the session. Of a magnet link, size, pieces and files are 0
     /// if it is not known yet what it is; metadata_received tells them.
@@ -518,6 +472,20 @@ mod tests {
             DhtStarted { address, nodes: 8 },
             DhtPeers { peers: 3, nodes: 40, seconds: 0.5 },
             DhtAnnounce { nodes: 8 },
+            PortMapSuccess {
+                protocol: "tcp4",
+                method: "upnp",
+                address: Some(address.ip()),
+                port: 6881,
+                gateway: address.ip(),
+                lifetime: Some(3600),
+            },
+            PortMapFailure {
+                protocol: None,
+                method: "nat-pmp",
+                gateway: Some(address.ip()),
+                reason: reason(),
+            },
             TorrentAdded { name: name(), size: 1, pieces: 1, files: 1 },
             MetadataRequested { address, size: Some(1) },
             MetadataReceived { name: name(), size: 1, pieces: 1, files: 1, private: true },

@@ -178,6 +178,11 @@ impl Finder {
         self.announcer.complete(now);
     }
 
+    /// The trackers are told that we can be called elsewhere; see [`Announcer::announce_again`].
+    pub fn announce_again(&mut self, now: Instant) {
+        self.announcer.announce_again(now);
+    }
+
     /// Somebody told us of addresses. Returns how many of them the filter lets through.
     pub fn found(
         &mut self,

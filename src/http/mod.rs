@@ -5,6 +5,7 @@
 
 mod agent;
 mod connect;
+mod device;
 mod download;
 mod family;
 mod proxy;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 pub(crate) use agent::{Route, agent, explain, location_of};
 pub(crate) use connect::{FIRST_SLICE, is_to_be_repeated};
+pub(crate) use device::ask_device;
 pub use download::{DownloadError, DownloadOptions, download};
 pub(crate) use family::Family;
 pub(crate) use proxy::Detour;

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::address::ListenPorts;
 use crate::event::{Direction, Kind, Severity, State, WantedEvents};
 use crate::fetch::{Fetch, FetchInput, FetchOutput, MetadataServer, Ticket};
 use crate::finder::{DialEnd, Finder, FinderOutput, Need, Parting};
@@ -39,8 +40,8 @@ const MAX_SAID: usize = 16 << 20;
 pub(crate) struct LobbyConfig {
     /// Our peer id.
     pub peer_id: PeerId,
-    /// Where we listen; told to peers (BEP 10 `p`).
-    pub port: u16,
+    /// Where we can be called; told to peers (BEP 10 `p`).
+    pub ports: ListenPorts,
     /// Peers may tell us of others (BEP 11), and are told, until it is known that they must not.
     pub peer_exchange: bool,
     /// Connections at the most.
@@ -206,6 +207,8 @@ impl Lobby {
                 }
             }
             Input::Message(peer, message) => self.on_message(now, peer, message),
+            // Whoever is here is told again once it is known what there is to transfer.
+            Input::Ports(ports) => self.config.ports = ports,
             Input::Want { .. }
             | Input::Order(_)
             | Input::Sent(..)
@@ -272,13 +275,13 @@ impl Lobby {
             self.send(now, peer, Message::HaveNone);
         }
         if reserved.has(Reserved::DHT) {
-            self.send(now, peer, Message::Port(self.config.port));
+            self.send(now, peer, Message::Port(self.config.ports.udp_for(address.ip())));
         }
         if reserved.has(Reserved::EXTENSION) {
             let ours = ExtensionHandshake {
                 extensions: self.offer().extensions(),
                 client: Some(extended::OUR_CLIENT.into()),
-                port: Some(self.config.port).filter(|&port| port != 0),
+                port: Some(self.config.ports.tcp_for(address.ip())).filter(|&port| port != 0),
                 your_ip: Some(address.ip()),
                 ..ExtensionHandshake::default()
             };

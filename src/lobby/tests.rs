@@ -79,7 +79,12 @@ impl House {
     /// With these trackers, each in a tier of its own.
     fn of(max_peers: usize, trackers: &[&str]) -> House {
         let now = Instant::now();
-        let config = LobbyConfig { peer_id: PeerId([b'm'; 20]), port: 7000, peer_exchange: true, max_peers };
+        let config = LobbyConfig {
+            peer_id: PeerId([b'm'; 20]),
+            ports: ListenPorts::unmapped(7000),
+            peer_exchange: true,
+            max_peers,
+        };
         let trackers = trackers.iter().map(|&url| vec![url.to_owned()]).collect();
         let finder = Finder::new(trackers, Rules::default(), 3);
         let mut lobby = Lobby::new(now, config, finder);
@@ -218,6 +223,15 @@ impl House {
 fn their_handshake(message: &Message) -> ExtensionHandshake {
     let Message::Extended { id: 0, payload } = message else { panic!("{message:?}") };
     ExtensionHandshake::decode(payload).unwrap()
+}
+
+#[test]
+fn a_port_that_a_gateway_maps_is_told_to_whoever_comes_later() {
+    let mut house = House::new();
+    let mapped = ListenPorts { tcp: Some(7001), udp: Some(7002), ..ListenPorts::unmapped(7000) };
+    house.lobby.handle(house.now, Input::Ports(mapped));
+    let outside = house.connect();
+    assert_eq!(their_handshake(&house.said_to(outside)[1]).port, Some(7001));
 }
 
 #[test]
@@ -612,7 +626,7 @@ fn transfer_of(
     let config = SwarmConfig {
         metadata: metadata.into(),
         peer_exchange: true,
-        port: 7000,
+        ports: ListenPorts::unmapped(7000),
         have: there,
         ..SwarmConfig::for_tests(Arc::new(layout))
     };

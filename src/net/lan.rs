@@ -25,16 +25,16 @@ const MAX_ADDRESSES: usize = 32;
 
 /// An address of ours, and the network that it is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct LocalAddress {
-    ip: IpAddr,
-    mask: IpAddr,
+pub(super) struct LocalAddress {
+    pub(super) ip: IpAddr,
+    pub(super) mask: IpAddr,
     /// Its interface, by number.
-    interface: u32,
-    loopback: bool,
+    pub(super) interface: u32,
+    pub(super) loopback: bool,
 }
 
 impl LocalAddress {
-    fn has(&self, other: IpAddr) -> bool {
+    pub(super) fn has(&self, other: IpAddr) -> bool {
         match (self.ip, self.mask, other) {
             (IpAddr::V4(ip), IpAddr::V4(mask), IpAddr::V4(other)) => ip & mask == other & mask,
             (IpAddr::V6(ip), IpAddr::V6(mask), IpAddr::V6(other)) => ip & mask == other & mask,
@@ -139,7 +139,7 @@ impl Lan {
 }
 
 /// All addresses at which packets to a group may be sent or heard.
-fn addresses() -> Vec<LocalAddress> {
+pub(super) fn addresses() -> Vec<LocalAddress> {
     let local = |entry: InterfaceAddress| {
         let loopback = entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);
         let usable = entry.flags.contains(InterfaceFlags::IFF_UP)

@@ -5,12 +5,14 @@
 pub(crate) mod dial;
 pub(crate) mod driver;
 pub(crate) mod egress;
+pub(crate) mod gateway;
 pub(crate) mod lan;
 pub(crate) mod limit;
 pub(crate) mod link;
 pub(crate) mod listen;
 mod reader;
 pub(crate) mod relay;
+mod routes;
 pub(crate) mod secure;
 pub(crate) mod transport;
 pub(crate) mod udp;

@@ -11,8 +11,8 @@ pub(super) const LEASE: Duration = Duration::from_secs(3600);
 /// What a gateway grants beyond this is not believed.
 const MAX_LEASE: Duration = Duration::from_secs(24 * 3600);
 
-/// The least time between two renewals, whatever the gateway grants.
-pub(super) const LEAST_RENEWAL: Duration = Duration::from_secs(60);
+/// The least time between two renewals, whatever the gateway grants. Some VPN services grant a minute.
+pub(super) const LEAST_RENEWAL: Duration = Duration::from_secs(30);
 
 /// After a refusal or silence, the gateway is asked again so much later.
 pub(super) const AGAIN: Duration = Duration::from_secs(15 * 60);

@@ -13,6 +13,7 @@ use super::outage::KeptAnnounce;
 use super::subscribers::Subscribers;
 use super::web::WebConnections;
 use super::{LinkNotice, Notice};
+use crate::address::ListenPorts;
 use crate::budget::Budget;
 use crate::disk::Disk;
 use crate::event::{Kind, Severity};
@@ -79,8 +80,8 @@ pub(crate) struct Context {
 pub(crate) struct Identity {
     /// Our peer id (BEP 20).
     pub peer_id: PeerId,
-    /// The port that is listened on.
-    pub port: u16,
+    /// By which ports we can be called.
+    pub ports: ListenPorts,
     /// What trackers recognise us by after our address has changed (BEP 7).
     pub key: u32,
 }

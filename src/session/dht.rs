@@ -13,7 +13,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::names::addresses_of;
 use super::{Notice, Torrent};
-use crate::dht::{Dht, DhtConfig, DhtInput, DhtNeed, DhtOutput, Family, SavedTable};
+use crate::address::ListenPorts;
+use crate::dht::{Dht, DhtAnnounce, DhtConfig, DhtInput, DhtNeed, DhtOutput, Family, SavedTable};
 use crate::event::Kind;
 use crate::filter::IpFilter;
 use crate::ids::WireHash;
@@ -56,7 +57,7 @@ pub(super) enum DhtNews {
 pub(super) struct DhtNetwork {
     options: DhtOptions,
     udp: UdpPort,
-    port: u16,
+    ports: ListenPorts,
     /// The transaction id of pings to nodes whose names the proxy looks up.
     mark: [u8; 8],
     /// Of which each machine gets a seed of its own, so that no two lives share a secret.
@@ -81,6 +82,18 @@ struct Machine {
     file: Option<Arc<NodesFile>>,
 }
 
+/// What is wanted of a machine for a torrent, with how we can be called: gateways map ports of IPv4.
+fn with_ports(need: DhtNeed, machine: SocketAddr, ports: ListenPorts) -> DhtNeed {
+    let (tcp, udp) = if machine.is_ipv4() { (ports.tcp, ports.udp) } else { (None, None) };
+    let announce = need.announce.map(|announce| DhtAnnounce {
+        // Our packets come from the port outside that is mapped to theirs.
+        implied_port: tcp.is_some() && tcp == udp,
+        port: tcp.filter(|&port| port != ports.local),
+        ..announce
+    });
+    DhtNeed { announce, ..need }
+}
+
 /// What a machine begins with.
 #[derive(Debug)]
 struct Known {
@@ -95,11 +108,11 @@ fn family(address: SocketAddr) -> Family {
 }
 
 impl DhtNetwork {
-    /// At these sockets, which have this port. `seed` decides all random choices.
+    /// At these sockets, which have the local one of these ports. `seed` decides all random choices.
     pub(super) fn new(
         options: DhtOptions,
         udp: UdpPort,
-        port: u16,
+        ports: ListenPorts,
         seed: u64,
         notify: UnboundedSender<Notice>,
     ) -> DhtNetwork {
@@ -110,7 +123,7 @@ impl DhtNetwork {
             options,
             mark,
             udp,
-            port,
+            ports,
             rng,
             notify,
             machines,
@@ -149,7 +162,19 @@ impl DhtNetwork {
             self.ask_named_nodes(torrent);
         }
         for machine in &mut self.machines {
+            let need = with_ports(need, machine.address, self.ports);
             machine.dht.handle(now, DhtInput::Follow { hash: name, need });
+        }
+    }
+
+    /// We can be called by these ports from now on.
+    pub(super) fn set_ports(&mut self, now: Instant, ports: ListenPorts) {
+        self.ports = ports;
+        for machine in &mut self.machines {
+            for (&hash, &need) in &self.followed {
+                let need = with_ports(need, machine.address, ports);
+                machine.dht.handle(now, DhtInput::Follow { hash, need });
+            }
         }
     }
 
@@ -246,10 +271,10 @@ impl DhtNetwork {
         others.for_each(|(_, other)| other.dht.handle(now, DhtInput::OtherFamilyNodes(&nodes)));
     }
 
-    /// A peer says which address we have outside.
-    pub(super) fn on_external_address(&mut self, now: Instant, ip: IpAddr, from: SocketAddr) {
+    /// A peer says which address we have outside, or without `from` somebody who has to know it: the router.
+    pub(super) fn on_external_address(&mut self, now: Instant, ip: IpAddr, from: Option<SocketAddr>) {
         if let Some(machine) = self.machine(SocketAddr::new(ip, 0)) {
-            machine.dht.handle(now, DhtInput::ExternalAddress { ip, from: Some(from) });
+            machine.dht.handle(now, DhtInput::ExternalAddress { ip, from });
         }
     }
 
@@ -295,7 +320,7 @@ impl DhtNetwork {
             let config = DhtConfig {
                 family,
                 read_only: self.options.read_only,
-                port: self.port,
+                port: self.ports.local,
                 bootstrap_wanted: !self.options.bootstrap.is_empty(),
                 seed: self.rng.u64(..),
             };
@@ -385,5 +410,31 @@ fn look_up(named: Vec<PeerAddress>, notify: &UnboundedSender<Notice>) {
             // The session may be over.
             let _ = notify.send(Notice::Nodes(addresses));
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dht::DhtHurry;
+
+    #[test]
+    fn nodes_are_told_the_port_outside_where_there_is_one() {
+        let announce = DhtAnnounce { seed: true, implied_port: false, port: None };
+        let need = DhtNeed { peers: DhtHurry::Some, announce: Some(announce) };
+        let at = |machine: &str, tcp, udp| {
+            let ports = ListenPorts { tcp, udp, ..ListenPorts::unmapped(6881) };
+            let announce = with_ports(need, machine.parse().unwrap(), ports).announce.unwrap();
+            assert!(announce.seed);
+            (announce.implied_port, announce.port)
+        };
+        assert_eq!(at("0.0.0.0:6881", None, None), (false, None));
+        assert_eq!(at("0.0.0.0:6881", Some(6881), Some(6881)), (true, None));
+        assert_eq!(at("0.0.0.0:6881", Some(7001), Some(7001)), (true, Some(7001)));
+        assert_eq!(at("0.0.0.0:6881", Some(7001), Some(7002)), (false, Some(7001)));
+        assert_eq!(at("0.0.0.0:6881", Some(7001), None), (false, Some(7001)));
+        assert_eq!(at("[::]:6881", Some(7001), Some(7001)), (false, None));
+        let silent = DhtNeed { announce: None, ..need };
+        assert_eq!(with_ports(silent, "0.0.0.0:1".parse().unwrap(), ListenPorts::unmapped(1)), silent);
     }
 }

@@ -18,12 +18,14 @@ use super::dht::DhtNetwork;
 use super::local::LocalNetwork;
 use super::options::SessionOptions;
 use super::outage::watch_presence;
+use super::portmap::PortMapping;
 use super::room::Crowded;
 use super::schedule::Schedule;
 use super::subscribers::Subscribers;
 use super::thread::no_thread;
 use super::web::WebConnections;
 use super::{Command, LinkNotice, Notice, Torrent};
+use crate::address::ListenPorts;
 use crate::bind::{Bind, Local};
 use crate::budget::Budget;
 use crate::disk::{Disk, Done};
@@ -69,6 +71,8 @@ pub(crate) struct Engine {
     pub(super) touched: BTreeSet<TorrentId>,
     /// Local discovery, if the user wants it.
     pub(super) local: Option<LocalNetwork>,
+    /// Port mapping, if the user wants it.
+    pub(super) mapping: Option<PortMapping>,
     /// What all torrents share.
     pub(super) context: Context,
     /// Local addresses at which connections are accepted.
@@ -117,14 +121,17 @@ impl Engine {
         let shared = NetShared::new(options.max_download_rate, options.max_upload_rate);
         let (web, from_web) = WebConnections::new(shared.clone());
         let (connections, from_peers) = Connections::new(shared);
-        let identity =
-            Identity { peer_id: PeerId::generate(&mut rng), port: listeners.port, key: rng.u32(..) };
+        let identity = Identity {
+            peer_id: PeerId::generate(&mut rng),
+            ports: ListenPorts::unmapped(listeners.port),
+            key: rng.u32(..),
+        };
         let mut tracker_options = tracker::Options { local: local.clone(), ..tracker::Options::from_env() };
         tracker_options.proxies.chosen = options.proxy.clone();
         let tracker_options = Arc::new(tracker_options);
         let local_network = (options.local_discovery && options.proxy.is_none()).then(|| {
             let now = Instant::now();
-            LocalNetwork::open(now, local.clone(), identity.port, rng.u64(..), notify.clone())
+            LocalNetwork::open(now, local.clone(), listeners.port, rng.u64(..), notify.clone())
         });
         let (to_loop, packets) = mpsc::channel(MAX_QUEUED_PACKETS);
         let utp = listeners.udp.clone().filter(|_| transport.takes(Transport::Utp)).map(|udp| {
@@ -135,7 +142,7 @@ impl Engine {
             })
         });
         let dht = options.dht.clone().zip(listeners.udp.clone()).map(|(dht_options, udp)| {
-            let mut dht = DhtNetwork::new(dht_options, udp, identity.port, rng.u64(..), notify.clone());
+            let mut dht = DhtNetwork::new(dht_options, udp, identity.ports, rng.u64(..), notify.clone());
             dht.set_filter(Instant::now(), options.ip_filter.as_ref());
             dht
         });
@@ -149,6 +156,7 @@ impl Engine {
             // The session may be over.
             let _ = tell.send(Notice::Proxy(news));
         }));
+        let mapping = PortMapping::of(&options, &listeners, rng.u64(..), notify.clone());
         let context = Context {
             dialer: Dialer {
                 transports: Rc::new(Transports::new(transport, egress.clone(), utp)),
@@ -184,6 +192,7 @@ impl Engine {
             crowded: Crowded::default(),
             touched: BTreeSet::new(),
             local: local_network,
+            mapping,
             context,
             listening: listeners.addresses(),
             udp: listeners.udp.clone(),
@@ -221,7 +230,7 @@ impl Engine {
     pub(crate) async fn run(mut self) {
         let timer = sleep_until((Instant::now() + FAR).into());
         tokio::pin!(timer);
-        while !(self.shutting_down && self.torrents.values().all(Torrent::has_ended)) {
+        while !(self.shutting_down && self.has_ended()) {
             let deadline = self.sleep();
             if timer.deadline() != deadline.into() {
                 timer.as_mut().reset(deadline.into());
@@ -291,6 +300,12 @@ impl Engine {
         }
     }
 
+    /// Whether all torrents have ended, and nothing is mapped any more.
+    fn has_ended(&self) -> bool {
+        self.torrents.values().all(Torrent::has_ended)
+            && self.mapping.as_ref().is_none_or(PortMapping::has_ended)
+    }
+
     /// The loop goes to sleep: until when, by the system's time, if nothing happens.
     fn sleep(&mut self) -> Instant {
         let mut wait = FAR;
@@ -300,7 +315,9 @@ impl Engine {
         let latest = self.clock.now() + wait;
         let local = self.local.as_ref().and_then(LocalNetwork::deadline);
         let dht = self.context.dht.as_ref().and_then(DhtNetwork::deadline);
-        let due = self.schedule.next().into_iter().chain(self.crowded.deadline()).chain(local).chain(dht);
+        let mapping = self.mapping.as_ref().and_then(PortMapping::deadline);
+        let due = self.schedule.next().into_iter().chain(self.crowded.deadline());
+        let due = due.chain(local).chain(dht).chain(mapping);
         let deadline = self.clock.to_system(due.fold(latest, Instant::min));
         self.clock.sleep(deadline);
         deadline
@@ -331,8 +348,12 @@ impl Engine {
                 if let Some(dht) = &mut self.context.dht {
                     dht.update(now, torrent);
                 }
+                if let Some(mapping) = &mut self.mapping {
+                    mapping.update(now, id, torrent.takes_callers());
+                }
                 self.start_checks(now);
             }
+            self.advance_mapping(now);
             self.advance_dht(now);
             self.touched.extend(self.context.memory.asked_to_give_up());
             if let Some(id) = self.context.memory.next_turn() {

@@ -23,6 +23,7 @@ mod names;
 mod outage;
 mod packets;
 mod places;
+mod portmap;
 mod room;
 mod routes;
 mod schedule;
@@ -48,6 +49,7 @@ use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::{Magnet, Metainfo};
 use crate::net::dial::{DialError, Established};
 use crate::net::egress::ProxyNews;
+use crate::net::gateway::FromGateway;
 use crate::net::link::Link;
 use crate::storage::StorageError;
 use crate::storage::claim::{Claim, Claims};
@@ -149,6 +151,8 @@ pub(crate) enum Notice {
     Nodes(Vec<SocketAddr>),
     /// A packet of local discovery has come.
     Heard(Vec<u8>, SocketAddr),
+    /// A gateway has said something.
+    Gateway(FromGateway),
     /// A tracker has answered, or not, what was asked in a round.
     Announced(TorrentId, Round, Token, Result<Answer, AnnounceFailure>),
     /// A tracker has named these peers in a round, and more may come.

@@ -38,6 +38,9 @@ pub struct SessionOptions {
     /// Torrents are announced on the local network (BEP 14), but private ones. Off unless asked for, unlike on the command line: not every program
     /// that embeds this may speak to a whole network.
     pub local_discovery: bool,
+    /// Gateways are asked to let in those who call (UPnP, NAT-PMP, PCP), as long as a torrent is not stopped; not when bound to a loopback address.
+    /// Off unless asked for, for the same reason.
+    pub port_mapping: bool,
     /// When connections with peers are encrypted.
     pub encryption: EncryptionPolicy,
     /// By which transports peers are reached.
@@ -328,6 +331,7 @@ impl Default for SessionOptions {
             max_peers: 200,
             peer_exchange: true,
             local_discovery: false,
+            port_mapping: false,
             encryption: EncryptionPolicy::default(),
             transport: TransportPolicy::default(),
             dht: None,

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::context::Context;
 use super::dht::{DhtNetwork, DhtOptions};
 use super::{Engine, LinkNotice, Notice};
+use crate::address::ListenPorts;
 use crate::bind::{Bind, Local};
 use crate::event::{Event, Kind, Severity};
 use crate::finder::announce::{AnnounceFailure, Answer};
@@ -124,7 +125,7 @@ impl Engine {
                     self.context.options.dht.clone().map(|dht| DhtOptions { read_only: true, ..dht });
                 let Some(options) = options else { return };
                 let (seed, notify) = (self.context.rng.u64(..), self.context.notify.clone());
-                let mut dht = DhtNetwork::new(options, port, 0, seed, notify);
+                let mut dht = DhtNetwork::new(options, port, ListenPorts::unmapped(0), seed, notify);
                 self.torrents.values().for_each(|torrent| dht.update(now, torrent));
                 self.context.dht = Some(dht);
             }
@@ -174,7 +175,8 @@ impl Engine {
         if self.context.options.proxy.is_some() || !self.accepting.is_empty() {
             return;
         }
-        let (local, port) = (Local::from(self.context.options.bind.clone()), self.context.identity.port);
+        let (local, port) =
+            (Local::from(self.context.options.bind.clone()), self.context.identity.ports.local);
         match listen(&[port], &local, self.udp.is_some()) {
             Ok(mut listeners) => {
                 self.listening = listeners.addresses();

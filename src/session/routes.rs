@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::dht::DhtNews;
+use super::portmap::MappingNews;
 use super::thread::thread_gone;
 use super::{Addition, Command, Engine, Known, LinkNotice, Notice, Torrent};
 use crate::disk::Done;
@@ -100,6 +101,11 @@ impl Engine {
                 for (name, address) in found.into_iter().flatten() {
                     let Some(&id) = self.by_hash.get(&name) else { continue };
                     self.with(id, |torrent, context| torrent.on_local_peer(now, address, context));
+                }
+            }
+            Notice::Gateway(news) => {
+                if let Some(mapping) = &mut self.mapping {
+                    mapping.on_news(now, news);
                 }
             }
             Notice::Announced(id, round, token, mut result) => {
@@ -206,6 +212,30 @@ impl Engine {
         }
     }
 
+    /// Does what is due at gateways, and passes on what they have mapped.
+    pub(super) fn advance_mapping(&mut self, now: Instant) {
+        while let Some(news) = self.mapping.as_mut().and_then(|mapping| mapping.poll(now)) {
+            match news {
+                MappingNews::Event(kind) => self.context.tell_if(Severity::Info, || *kind),
+                MappingNews::ExternalAddress(ip, from) => {
+                    if let Some(dht) = &mut self.context.dht {
+                        dht.on_external_address(now, ip, from);
+                    }
+                }
+                MappingNews::Ports(ports) => {
+                    let before = std::mem::replace(&mut self.context.identity.ports, ports);
+                    if let Some(dht) = &mut self.context.dht {
+                        dht.set_ports(now, ports);
+                    }
+                    for (&id, torrent) in &mut self.torrents {
+                        torrent.set_ports(now, before, ports);
+                        self.touched.insert(id);
+                    }
+                }
+            }
+        }
+    }
+
     /// Does what is due in the DHT, and passes on what it has found.
     pub(super) fn advance_dht(&mut self, now: Instant) {
         while let Some(news) = self.context.dht.as_mut().and_then(|dht| dht.poll(now)) {
@@ -279,6 +309,9 @@ impl Engine {
         }
         if let Some(dht) = &mut self.context.dht {
             torrent.info_hash().wire_hashes().for_each(|name| dht.forget(now, name));
+        }
+        if let Some(mapping) = &mut self.mapping {
+            mapping.update(now, id, false);
         }
         self.unschedule(id);
         torrent.on_removed(now, &mut self.context);

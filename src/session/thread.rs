@@ -111,7 +111,7 @@ fn run_session(options: SessionOptions, commands: UnboundedReceiver<Command>, re
             Ok(engine) => {
                 let _ = ready.send(Ok(Started {
                     peer_id: engine.identity().peer_id,
-                    port: engine.identity().port,
+                    port: engine.identity().ports.local,
                     listening: engine.listening().to_vec(),
                 }));
                 engine.run().await;

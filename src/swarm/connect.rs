@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::allowed_fast::{SET_SIZE, allowed_fast_set};
 use super::peer::{Occupant, Peer, REQQ};
 use super::{Hello, Output, PeerReport, Swarm};
+use crate::address::ListenPorts;
 use crate::event::{Direction, Kind, Severity, State};
 use crate::finder::Parting;
 use crate::ids::PeerKey;
@@ -99,7 +100,7 @@ impl Swarm {
         }
         self.greet(now, peer, hello.was_greeted);
         if hello.reserved.has(Reserved::DHT) && !hello.was_greeted {
-            self.send(now, hello.peer, Message::Port(self.config.port));
+            self.send(now, hello.peer, Message::Port(self.config.ports.udp_for(hello.address.ip())));
         }
     }
 
@@ -157,7 +158,7 @@ impl Swarm {
                 extensions: self.offer().extensions(),
                 metadata_size: self.server.size(),
                 client: Some(extended::OUR_CLIENT.into()),
-                port: Some(self.config.port).filter(|&port| port != 0),
+                port: Some(self.config.ports.tcp_for(ip)).filter(|&port| port != 0),
                 request_queue: Some(REQQ as u32),
                 upload_only: upload_only.then_some(true),
                 your_ip: Some(ip),
@@ -217,6 +218,25 @@ impl Swarm {
             told.push(peer.key);
         }
         told.into_iter().for_each(|key| self.send(now, key, Message::from(&ours)));
+    }
+
+    /// We can be called by these ports from now on: peers are told to whom another one was told before.
+    pub(super) fn set_ports(&mut self, now: Instant, ports: ListenPorts) {
+        let before = std::mem::replace(&mut self.config.ports, ports);
+        let news = |peer: &&Peer| {
+            let ip = peer.address.ip();
+            peer.extended && before.tcp_for(ip) != ports.tcp_for(ip)
+        };
+        let told: Vec<(PeerKey, u16)> = self
+            .peers
+            .values()
+            .filter(news)
+            .map(|peer| (peer.key, ports.tcp_for(peer.address.ip())))
+            .collect();
+        for (key, port) in told {
+            let ours = ExtensionHandshake { port: Some(port), ..ExtensionHandshake::default() };
+            self.send(now, key, Message::from(&ours));
+        }
     }
 
     /// The peer's extension handshake (BEP 10).

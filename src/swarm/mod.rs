@@ -33,6 +33,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::address::ListenPorts;
 use crate::bitfield::Bitfield;
 use crate::blocks::BlockData;
 use crate::budget::{Share, charge};
@@ -80,8 +81,8 @@ pub struct SwarmConfig {
     pub metadata: Arc<[u8]>,
     /// Our peer id.
     pub peer_id: PeerId,
-    /// Where we listen; told to peers (BEP 10 `p`).
-    pub port: u16,
+    /// Where we can be called; told to peers (BEP 10 `p`).
+    pub ports: ListenPorts,
     /// Pieces that are verified and on the disk.
     pub have: Bitfield,
     /// Pieces that the user wants.
@@ -168,6 +169,8 @@ pub enum Input {
     },
     /// There is room in memory for a further piece.
     Memory,
+    /// We can be called by these ports from now on.
+    Ports(ListenPorts),
 }
 
 /// Something to be done.
@@ -345,8 +348,7 @@ impl Swarm {
         }
     }
 
-    /// Takes what happened. Call [`Swarm::poll`] until it gives `None` afterwards; several inputs
-    /// may be handled before.
+    /// Takes what happened. Call [`Swarm::poll`] until it gives `None` afterwards; several inputs may be handled before.
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Enter(state) => self.enter(now, state),
@@ -362,6 +364,7 @@ impl Swarm {
             Input::Failed { piece, digests } => self.on_failed(now, piece, digests),
             Input::Lost(piece) => self.on_lost(now, piece),
             Input::Memory => self.wake_idle(),
+            Input::Ports(ports) => self.set_ports(now, ports),
         }
     }
 

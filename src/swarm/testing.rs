@@ -18,7 +18,7 @@ impl SwarmConfig {
             layout,
             metadata: Arc::default(),
             peer_id: PeerId([b'm'; 20]),
-            port: 6881,
+            ports: crate::address::ListenPorts::unmapped(6881),
             have: Bitfield::new(pieces),
             wanted: Bitfield::full(pieces),
             weights: Vec::new(),

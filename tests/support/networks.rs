@@ -23,7 +23,8 @@ pub fn can_have_networks() -> bool {
 }
 
 /// Its arguments are the machines' devices: process of its namespace, name, network. Tells of each UDP packet from which device it
-/// comes, from and to which address; and its TTL if it is to the port of local discovery, else to which port it is.
+/// comes, from and to which address; and its TTL if it is to the port of local discovery, else to which port it is. Of connections it tells as much
+/// when they are asked for.
 const CABLES: &str = r"
 import ctypes, fcntl, os, select, socket, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -51,6 +52,10 @@ while True:
             port = struct.unpack('>H', packet[start + 2:start + 4])[0]
             if port == 6771: print('packet %s %s %s %d' % (names[tun], *ends, packet[7 if six else 8]), flush=True)
             else: print('other %s %s %s %d' % (names[tun], *ends, port), flush=True)
+        if packet[6 if six else 9] == 6 and packet[start + 13] & 18 == 2:
+            ends = [socket.inet_ntop(family, packet[at:at + length]) for at in (place, place + length)]
+            port = struct.unpack('>H', packet[start + 2:start + 4])[0]
+            print('connection %s %s %s %d' % (names[tun], *ends, port), flush=True)
 ";
 
 /// A machine: it is there as long as its namespace is held.
@@ -140,6 +145,15 @@ impl World {
     pub fn other_packets_by(&self, device: &str) -> Vec<String> {
         let start = format!("other {device} ");
         self.cables.lines().iter().filter_map(|line| line.strip_prefix(&start)).map(str::to_owned).collect()
+    }
+
+    /// Connections that this device has asked for to an address: from, to, port.
+    pub fn connections_by(&self, device: &str, to: &str) -> Vec<String> {
+        let (start, to) = (format!("connection {device} "), format!(" {to} "));
+        let lines = self.cables.lines();
+        let asked =
+            lines.iter().filter_map(|line| line.strip_prefix(&start)).filter(|line| line.contains(&to));
+        asked.map(str::to_owned).collect()
     }
 
     /// Waits until the device has sent so many.

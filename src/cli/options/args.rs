@@ -248,6 +248,13 @@ pub struct Args {
     #[arg(long, help_heading = "Network")]
     pub no_lsd: bool,
 
+    /// No port mapping: routers are not asked to let in peers that call
+    ///
+    /// Without it, as long as a torrent is not stopped, the routers of this machine's networks are asked to (UPnP, NAT-PMP,
+    /// PCP), and asked to forget it at the end; not with a --bind to a loopback address. See PRIVACY in the man page.
+    #[arg(long, help_heading = "Network")]
+    pub no_port_map: bool,
+
     /// Encrypted connections with peers: off, allow, prefer or require [default: allow]
     ///
     /// `allow` calls in plaintext, which is quickest, and encrypted if a peer closes or is silent then; `prefer` calls

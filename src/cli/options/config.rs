@@ -355,6 +355,7 @@ fn session_options(args: &Args, mode: &Mode, around: &Surroundings, proxy: Optio
         max_peers: args.max_peers,
         peer_exchange: !args.no_pex,
         local_discovery: !args.no_lsd,
+        port_mapping: !args.no_port_map,
         encryption: match args.encryption {
             None | Some(EncryptionArg::Allow) => EncryptionPolicy::Allow,
             Some(EncryptionArg::Off) => EncryptionPolicy::Off,

@@ -119,6 +119,10 @@ const HABITS: &[(&[&str], &str)] = &[
         "name nodes with --dht-bootstrap HOST:PORT",
     ),
     (&["--bt-enable-lpd", "--disable-lpd", "--disable-lsd"], "end local discovery with --no-lsd"),
+    (
+        &["--portmap", "--no-portmap", "--enable-upnp", "--disable-upnp", "--upnp", "--no-upnp"],
+        "end port mapping with --no-port-map",
+    ),
     (&["--initial-peers", "--peers", "--add-peer"], "name peers to call with --peer HOST:PORT"),
     (&["--silent", "--no-verbose", "-s"], "hear of errors alone with -q"),
     (

@@ -108,7 +108,7 @@ fn a_torrent_is_announced_only_when_its_metadata_are_known_and_then_at_once() {
     // It is the only one, and is asked once more whether it knows others.
     let looked_up = DhtOutput::LookedUp { hash: hash(1), peers: 1, nodes_asked: 2, took: Duration::ZERO };
     assert!(others.contains(&looked_up));
-    let announce = Some(DhtAnnounce { seed: true, implied_port: true });
+    let announce = Some(DhtAnnounce { seed: true, implied_port: true, port: None });
     asking.now += SECOND;
     let next = asking.tell(DhtInput::Follow { hash: hash(1), need: DhtNeed { announce, ..FOR_PEERS } });
     let (others, sent) = asking.answer_all(next, &[]);

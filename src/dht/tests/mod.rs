@@ -28,8 +28,10 @@ fn hash(number: u64) -> WireHash {
 }
 
 const FOR_PEERS: DhtNeed = DhtNeed { peers: DhtHurry::Urgent, announce: None };
-const ANNOUNCED: DhtNeed =
-    DhtNeed { peers: DhtHurry::Some, announce: Some(DhtAnnounce { seed: false, implied_port: false }) };
+const ANNOUNCED: DhtNeed = DhtNeed {
+    peers: DhtHurry::Some,
+    announce: Some(DhtAnnounce { seed: false, implied_port: false, port: None }),
+};
 
 /// All that a node has to say now.
 fn outputs(dht: &mut Dht, now: Instant) -> Vec<DhtOutput> {

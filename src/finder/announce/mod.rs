@@ -12,6 +12,7 @@
 
 mod answer;
 mod dismissed;
+mod outdated;
 #[cfg(test)]
 mod tests;
 mod tracker;
@@ -296,6 +297,7 @@ impl Announcer {
         // BEP 21 has a partial seed say so with every announce that has no other event.
         let event = event.or(self.need.is_partial_seed.then_some(AnnounceEvent::Paused));
         let tracker = &mut self.trackers[index];
+        tracker.outdated = false;
         tracker.outstanding = Some(Outstanding { serial: self.serial, event, in_round, wanted_peers });
         Announce {
             url: tracker.url.clone(),

@@ -136,6 +136,23 @@ fn no_peers_are_asked_for_when_none_are_wanted() {
 }
 
 #[test]
+fn what_has_changed_is_told_as_soon_as_the_tracker_allows_and_once() {
+    let mut world = World::started(&[&["http://a/"]]);
+    world.wants_peers = false;
+    let first = world.due();
+    world.ok(&first);
+    world.announcer.announce_again(world.now);
+    let again = world.due_after(5 * MINUTE);
+    assert_eq!(again.event, None);
+    // While it is being told, it changes again.
+    world.announcer.announce_again(world.now);
+    world.ok(&again);
+    let again = world.due_after(5 * MINUTE);
+    world.ok(&again);
+    world.due_after(30 * MINUTE);
+}
+
+#[test]
 fn a_lie_about_intervals_is_clamped() {
     for (said, kept) in [
         (Some(Duration::ZERO), MINUTE),

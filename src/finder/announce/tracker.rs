@@ -40,6 +40,8 @@ pub(super) struct Tracker {
     pub owes_stopped: bool,
     /// It is none of the torrent's any more: asked for nothing, and not believed. It stands in no tier.
     pub dismissed: bool,
+    /// What it knows of us is not so any more: it is told as soon as it may be asked.
+    pub outdated: bool,
     /// It has ever named a peer.
     pub has_named: bool,
     /// Never asked: for its scheme, or by its own word (BEP 31).
@@ -75,6 +77,7 @@ impl Tracker {
             owes_completed: false,
             owes_stopped: false,
             dismissed: false,
+            outdated: false,
             has_named: false,
             barred: last_error.is_some(),
             min_interval_ends: None,
@@ -115,7 +118,7 @@ impl Tracker {
 
     /// When it may be asked for a regular announce, which is earlier if peers are needed `soon`; `None`: at any time.
     pub(super) fn regular_at(&self, soon: bool) -> Option<Instant> {
-        let interval_ends = if soon { self.min_interval_ends } else { self.interval_ends };
+        let interval_ends = if soon || self.outdated { self.min_interval_ends } else { self.interval_ends };
         interval_ends.max(self.back_off_ends)
     }
 

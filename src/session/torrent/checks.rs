@@ -399,7 +399,7 @@ impl Torrent {
             layout: metainfo.layout.clone(),
             metadata: metainfo.info_bytes.clone(),
             peer_id: context.identity.peer_id,
-            port: context.identity.port,
+            ports: context.identity.ports,
             have,
             wanted: self.wanted.clone(),
             weights: piece_weights(&metainfo.layout, &self.options.priorities),

@@ -117,7 +117,7 @@ impl Torrent {
         let mut torrent = Torrent::new(now, id, unknown, options, None, context);
         let config = LobbyConfig {
             peer_id: context.identity.peer_id,
-            port: context.identity.port,
+            ports: context.identity.ports,
             peer_exchange,
             max_peers: context.options.max_peers,
         };

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::{Activity, Torrent};
+use crate::address::ListenPorts;
 use crate::event::{Direction, Encryption, Kind, Severity, State};
 use crate::finder::{DialEnd, Finder, Origin};
 use crate::ids::{InfoHashes, PeerKey, WireHash};
@@ -270,6 +271,20 @@ impl Torrent {
     pub(crate) fn is_told_of_openly(&self) -> bool {
         let state = self.lobby().map(Lobby::state).or_else(|| self.swarm().map(Swarm::state));
         self.goes_on() && !self.is_private() && state.is_some_and(|state| state != State::Stopped)
+    }
+
+    /// Whether others may call us for its data: it is not stopped, and wants more than to know what it is.
+    pub(crate) fn takes_callers(&self) -> bool {
+        let state = self.lobby().map(Lobby::state).or_else(|| self.swarm().map(Swarm::state));
+        self.goes_on() && !self.options.metadata_only && state.is_some_and(|state| state != State::Stopped)
+    }
+
+    /// We can be called by these ports from now on.
+    pub(crate) fn set_ports(&mut self, now: Instant, before: ListenPorts, ports: ListenPorts) {
+        self.input(now, Input::Ports(ports));
+        if before.outside() != ports.outside() {
+            self.with_finder(|finder| finder.announce_again(now));
+        }
     }
 
     /// Whether it is known to be private (BEP 27).

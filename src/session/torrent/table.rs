@@ -14,7 +14,8 @@ use crate::wire::Message;
 use crate::wire::extended::{ExtensionHandshake, HANDSHAKE_ID};
 
 impl Torrent {
-    /// What is wanted of the table; `None`: nothing, because the torrent is private (BEP 27), stopped, or being checked without peers.
+    /// What is wanted of the table; `None`: nothing, because the torrent is private (BEP 27), stopped, or being checked without peers. By which
+    /// port we can be called [`DhtNetwork`](crate::session::dht::DhtNetwork) adds.
     pub(crate) fn dht_need(&self) -> Option<DhtNeed> {
         if !self.is_told_of_openly() {
             return None;
@@ -23,7 +24,7 @@ impl Torrent {
         let is_announced = !self.options.metadata_only && !self.is_fetching();
         let is_seed =
             matches!(&self.activity, Activity::Running { transfer, .. } if transfer.swarm().have().is_full());
-        let announce = is_announced.then_some(DhtAnnounce { seed: is_seed, implied_port: false });
+        let announce = is_announced.then_some(DhtAnnounce { seed: is_seed, implied_port: false, port: None });
         let need = self.lobby().map(Lobby::need).or_else(|| self.transfer().map(Transfer::need));
         let peers = match need {
             Some(Need { urgent: true, .. }) => DhtHurry::Urgent,
@@ -63,7 +64,7 @@ impl Torrent {
                 let theirs = ExtensionHandshake::decode(payload).ok();
                 let sees = theirs.and_then(|handshake| handshake.your_ip);
                 if let (Some(ip), Some(connection)) = (sees, connections.get(peer)) {
-                    dht.on_external_address(now, ip, connection.address);
+                    dht.on_external_address(now, ip, Some(connection.address));
                 }
             }
             _ => {}

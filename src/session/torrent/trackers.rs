@@ -53,7 +53,7 @@ impl Torrent {
             info_hash: self.info_hash().wire(),
             peer_id: context.identity.peer_id,
             // Some trackers refuse 0; where nobody can call us anyway, this is a port at which nobody of our address is.
-            port: context.identity.port.max(1),
+            port: context.identity.ports.outside().max(1),
             uploaded,
             downloaded,
             left: self.lacks(),

@@ -8,6 +8,7 @@ mod lost;
 mod many;
 mod memory;
 mod order;
+mod ports;
 mod rates;
 mod sim;
 mod storm;

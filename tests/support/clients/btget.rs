@@ -74,14 +74,14 @@ impl Btget {
     /// The same, by which transports is left to be said.
     pub fn command_with_utp() -> Command {
         let mut command = Command::new(Btget::program());
-        command.args(["--no-lsd", "--no-dht"]);
+        command.args(["--no-lsd", "--no-dht", "--no-port-map"]);
         command
     }
 
     /// The same, as a node of a DHT: which nodes it begins with has to be said.
     pub fn command_with_dht() -> Command {
         let mut command = Command::new(Btget::program());
-        command.arg("--no-lsd");
+        command.args(["--no-lsd", "--no-port-map"]);
         command
     }
 
