@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         with_transmission,
         by_transmission,
     ));
+    trials.push(trial("btget_finds_transmission", with_transmission, finds_transmission));
     trials.push(trial("garbage_does_no_harm", true, garbage));
     trials.push(trial("nodes_of_the_torrent_are_asked", true, nodes_of_the_torrent));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -211,6 +212,32 @@ fn by_transmission() {
     wait_for_announce(&mut seed);
     let target = fixture.empty_folder("target");
     let options = ["--no-lsd", "--no-seed", "--dht-bootstrap", &node];
+    let mut leech = world.machine(3).btget(link(&fixture), &target, &options);
+    leech.wait_for_success();
+    fixture.assert_complete(&target);
+}
+
+/// It announces itself in a network of ten btgets, and is found by another.
+fn finds_transmission() {
+    let (world, fixture) = (World::new(), fixture());
+    let other = Fixture::single(20_000, NOBODY, 26);
+    let nodes: Vec<SocketAddrV4> =
+        (7001..=7010).map(|port| SocketAddrV4::new([10, 1, 0, 1].into(), port)).collect();
+    let first = nodes[0].to_string();
+    let start = |node: &SocketAddrV4| {
+        let port = node.port().to_string();
+        let options = ["--no-lsd", "--no-port-map", "--port", &port, "--dht-bootstrap", &first];
+        world.machine(1).btget(other.torrent(), &other.empty_folder(&port), &options)
+    };
+    let _nodes: Vec<Btget> = nodes.iter().map(start).collect();
+    let mut by = std::process::Command::new("nsenter");
+    by.arg(world.machine(2).option());
+    let folder = fixture.full_folder("transmission");
+    let mut transmission =
+        Transmission::start_with_table(by, &fixture.torrent(), "10.1.0.2", &folder, &nodes);
+    transmission.wait_for_line(&["Got reply to announce_peer"]);
+    let target = fixture.empty_folder("target");
+    let options = ["--no-lsd", "--no-port-map", "--no-seed", "--dht-bootstrap", &first];
     let mut leech = world.machine(3).btget(link(&fixture), &target, &options);
     leech.wait_for_success();
     fixture.assert_complete(&target);
