@@ -73,7 +73,11 @@ fn plan_one(
         let planning = planning.map_err(|error| (Exit::Failure, anyhow!("{}", no_thread(&error))))?;
         loop {
             let now = Instant::now();
-            screen.draw(now, |other| (other == number).then(|| check_status(metainfo, &pieces, check, now)));
+            // Until it is known how much there is to read, nothing of it would look like all.
+            let (_, to_read, _) = check.progress(now);
+            screen.draw(now, |other| {
+                (other == number && to_read > 0).then(|| check_status(metainfo, &pieces, check, now))
+            });
             let wait = screen.deadline().map_or(FAR, |next| next.saturating_duration_since(now));
             if ended.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
                 break;
