@@ -19,7 +19,7 @@ impl Swarm {
     pub(super) fn on_hash_request(&mut self, now: Instant, key: PeerKey, range: Box<HashRange>) {
         let blocks = self.hash_server.on_block_request(now, key, &range);
         match blocks.filter(|blocks| self.have.contains(blocks.piece)) {
-            Some(blocks) => self.outputs.push_back(Output::ServeHashes(key, blocks)),
+            Some(blocks) => self.outputs.push_back(Output::ServeHashes(key, Box::new(blocks))),
             None => {
                 let answer = self.hash_server.on_request(now, key, range);
                 answer.into_iter().for_each(|answer| self.send(now, key, answer));

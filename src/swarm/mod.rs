@@ -180,8 +180,8 @@ pub enum Output {
     Send(PeerKey, Message),
     /// Read this block and send it.
     Serve(PeerKey, Block),
-    /// Read this piece, and send the hashes of its blocks.
-    ServeHashes(PeerKey, WantedBlocks),
+    /// Read this piece, and send the hashes of its blocks. In a box, as an event.
+    ServeHashes(PeerKey, Box<WantedBlocks>),
     Close(PeerKey, String),
     /// All blocks of the piece are here, in order: hash and write them. With `digests`, tell the digests of
     /// the blocks even if it passes.

@@ -20,13 +20,13 @@ impl Torrent {
         &mut self,
         now: Instant,
         peer: PeerKey,
-        blocks: WantedBlocks,
+        blocks: Box<WantedBlocks>,
         context: &mut Context,
     ) {
         self.durability.use_files(now);
         let (id, notify, on_disk) = (self.id, context.notify.clone(), self.on_disk.clone());
         // The session may have ended; then nobody needs to know.
-        let work = move || drop(notify.send(Notice::Hashed(id, peer, answer(&on_disk, blocks))));
+        let work = move || drop(notify.send(Notice::Hashed(id, peer, answer(&on_disk, *blocks))));
         if !context.disk.among_reads(Box::new(work)) {
             self.on_closed(now, peer, "the disk cannot keep up".into(), context);
         }
