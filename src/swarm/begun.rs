@@ -137,7 +137,7 @@ impl BegunPieces {
         self.begun.keys().copied()
     }
 
-    #[cfg(test)]
+    /// Whether `piece` is begun.
     pub(super) fn contains(&self, piece: PieceIndex) -> bool {
         self.begun.contains_key(&piece)
     }

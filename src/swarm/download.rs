@@ -154,6 +154,7 @@ impl Swarm {
         if self.wanted.contains(piece) && !self.have.contains(piece) {
             peer.interesting += 1;
             self.may_have_room.insert(key);
+            self.take_back_for(now, key, piece);
         }
         self.update_interest(now, key);
     }
@@ -244,6 +245,9 @@ impl Swarm {
         if peer.take_in_flight(block).is_none() {
             peer.take_late(block);
             self.pieces.end_lateness(&self.config.layout, block, key, false);
+            if !peer.snubbed {
+                return; // it was taken back
+            }
             // No block, but an answer: it is not silent.
             self.end_snub(now, key);
         }
@@ -385,6 +389,7 @@ impl Swarm {
 
     /// Asks a peer for as much as its window has room for.
     pub(super) fn fill_window(&mut self, now: Instant, key: PeerKey) {
+        self.take_back_excess(now, key);
         let limit = MAX_UNWRITTEN.max(2 * u64::from(self.config.layout.piece_length()));
         if self.state != State::Started || self.unwritten() >= limit {
             return;

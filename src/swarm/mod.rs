@@ -15,6 +15,7 @@ mod order;
 mod peer;
 mod picker;
 mod rate;
+mod reassign;
 mod requests;
 mod suspects;
 #[cfg(any(test, feature = "internals"))]

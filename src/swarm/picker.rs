@@ -147,6 +147,11 @@ impl Picker {
         self.availability[piece.0 as usize] == 0
     }
 
+    /// Whether there is a piece that may be picked and that seeds alone have.
+    pub(super) fn has_scarce(&self) -> bool {
+        self.seeds > 0 && self.buckets.iter().filter_map(|class| class.first()).any(|level| !level.is_empty())
+    }
+
     /// Whether `piece` may be picked and none that may weighs more.
     pub(super) fn weighs_most(&self, piece: PieceIndex) -> bool {
         let heavier = &self.open_in[..usize::from(self.class[piece.0 as usize])];
@@ -253,6 +258,21 @@ impl Picker {
             let candidates = levels.flatten().map(|&index| PieceIndex(index));
             candidates.inspect(|_| self.looked.add(1)).find(|&piece| pieces.contains(piece))
         })
+    }
+
+    /// A piece that nobody but the counted seeds has, of a class drawn as in [`Picker::rarest`]: of the first `most` the one of the lowest `rank`.
+    pub(super) fn scarcest(
+        &mut self,
+        pieces: &Bitfield,
+        most: usize,
+        rank: impl Fn(PieceIndex) -> usize,
+    ) -> Option<PieceIndex> {
+        if self.open == 0 {
+            return None;
+        }
+        let class = self.draw_class();
+        let scarce = self.buckets[class].first()?.iter().map(|&index| PieceIndex(index));
+        scarce.filter(|&piece| pieces.contains(piece)).take(most).min_by_key(|&piece| rank(piece))
     }
 
     /// The first of the pieces that may be picked, of `pieces`, each the next of the one before: of `most` of them, or the most that there are in

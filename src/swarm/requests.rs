@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::reassign::MAX_SHARES_LOOKED_AT;
 use super::{MAX_UNWRITTEN, Swarm};
 use crate::ids::PeerKey;
 use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
@@ -125,13 +126,22 @@ impl Swarm {
         if let Some(piece) = suggested.filter(|&piece| self.picker.weighs_most(piece)) {
             return Some(piece);
         }
+        let length = self.config.layout.piece_length();
+        let row = if length < SHORT_PIECE { ROW / length } else { 1 };
+        let shares = self.shares();
+        let scarce = match peer.counted_as_seed {
+            true => {
+                self.picker.scarcest(&peer.pieces, MAX_SHARES_LOOKED_AT, |piece| shares.rank(piece.0 / row))
+            }
+            false => None,
+        };
         let picked = match self.have.count() < RANDOM_FIRST {
+            _ if scarce.is_some() => scarce,
             true => self.picker.random(&peer.pieces),
             false => self.picker.rarest(&peer.pieces, peer.interesting),
         }?;
-        let length = self.config.layout.piece_length();
-        Some(match length < SHORT_PIECE {
-            true => self.picker.beside(&peer.pieces, picked, peer.current, ROW / length),
+        Some(match row > 1 {
+            true => self.picker.beside(&peer.pieces, picked, peer.current, row),
             false => picked,
         })
     }

@@ -5,6 +5,9 @@
 //! rate x (T + slack) grows by (T + slack)/T each round trip as long as it is the window that
 //! limits, and stands still when it is the path or the peer. The largest sample of the last
 //! seconds counts, so noise does not shrink it. (The idea of a delivery-rate sample is BBR's.)
+//!
+//! A peer whose rate limiter lets go twice a second what is due until the next time looks very fast meanwhile. So
+//! no sample is taken over less than two of its silences: what counts is what it gives in the long run.
 
 use std::time::{Duration, Instant};
 
@@ -49,6 +52,10 @@ const UNKNOWN_RATE: f64 = 256.0 * 1024.0;
 /// For how long the largest sample counts, at least.
 const MEMORY: Duration = Duration::from_secs(3);
 
+/// A sample is taken over so long at the least, and over so long at the most for the sake of a peer that serves in pulses.
+const LEAST_SAMPLE: Duration = Duration::from_millis(50);
+const MAX_PULSE: Duration = Duration::from_secs(1);
+
 /// What has to be kept with a request to sample the rate when its block arrives.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
@@ -75,6 +82,10 @@ pub(super) struct Window {
     silence: Duration,
     silence_before: Duration,
     period_began: Instant,
+    /// For how long something was asked for and not here, all in all.
+    busy: Duration,
+    /// `busy` and `delivered` at two moments that lie as far apart as a sample is long.
+    marks: [(Duration, u64); 2],
     reqq: u32,
     /// `delivered` and the best rate when the current round trip began, until the rate stops growing.
     opening: Option<(u64, f64)>,
@@ -92,6 +103,8 @@ impl Window {
             silence: Duration::ZERO,
             silence_before: Duration::ZERO,
             period_began: now,
+            busy: Duration::ZERO,
+            marks: [(Duration::ZERO, 0); 2],
             reqq: DEFAULT_REQQ,
             opening: Some((0, 0.0)),
         }
@@ -112,23 +125,45 @@ impl Window {
         self.delivered += u64::from(bytes);
         let delay = now.saturating_duration_since(sent.at);
         self.least_delay = Some(self.least_delay.map_or(delay, |least| least.min(delay)));
-        if now.saturating_duration_since(self.period_began) > MEMORY.max(delay * 4) {
+        let path = self.least_delay.unwrap_or(delay);
+        if now.saturating_duration_since(self.period_began) > MEMORY.max(path * 4) {
             self.best_before = std::mem::replace(&mut self.best, 0.0);
             self.silence_before = std::mem::take(&mut self.silence);
             self.period_began = now;
         }
         let since = self.last_block.map_or(sent.at, |last| last.max(sent.at));
-        self.silence = self.silence.max(now.saturating_duration_since(since));
+        let silence = now.saturating_duration_since(since);
         self.last_block = Some(now);
-        // A millisecond at the least: on loopback whole batches arrive in no time at all.
-        let seconds = delay.as_secs_f64().max(1e-3);
-        self.best = self.best.max((self.delivered - sent.delivered) as f64 / seconds);
+        self.busy += silence;
+        if silence > self.longest_silence() && silence * 2 > LEAST_SAMPLE {
+            // What was sampled until now was sampled between two pulses.
+            (self.best, self.best_before) = (0.0, 0.0);
+        }
+        self.silence = self.silence.max(silence);
+        self.best = self.best.max(self.sample(delay, sent));
         // A round trip is over when what was asked for after its beginning arrives.
         if let Some((began, rate)) = self.opening
             && sent.delivered > began
         {
             self.opening = (self.best > rate * STILL_GROWING).then_some((self.delivered, self.best));
         }
+    }
+
+    /// Bytes a second: since the block that has come was asked for, or over a longer time.
+    fn sample(&mut self, delay: Duration, sent: Sent) -> f64 {
+        let length = (self.longest_silence() * 2).clamp(LEAST_SAMPLE, MAX_PULSE);
+        if self.busy - self.marks[1].0 >= length {
+            self.marks = [self.marks[1], (self.busy, self.delivered)];
+        }
+        let [(busy, delivered), _] = self.marks;
+        match delay >= length {
+            true => (self.delivered - sent.delivered) as f64 / delay.as_secs_f64(),
+            false => (self.delivered - delivered) as f64 / (self.busy - busy).max(length).as_secs_f64(),
+        }
+    }
+
+    fn longest_silence(&self) -> Duration {
+        self.silence.max(self.silence_before)
     }
 
     /// How long a block may take before something is wrong: several times what this peer needs for
@@ -155,8 +190,7 @@ impl Window {
     }
 
     fn slack(&self, delay: Duration) -> Duration {
-        let silence = self.silence.max(self.silence_before) * 2;
-        silence.max(delay / 2).clamp(LEAST_SLACK, MAX_SLACK)
+        (self.longest_silence() * 2).max(delay / 2).clamp(LEAST_SLACK, MAX_SLACK)
     }
 
     /// Bytes a second that may be expected of this peer: what it has shown lately.

@@ -10,6 +10,7 @@ mod memory;
 mod order;
 mod ports;
 mod rates;
+mod reassign;
 mod sim;
 mod storm;
 mod table;

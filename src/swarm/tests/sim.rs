@@ -56,6 +56,8 @@ pub(super) struct Spec {
     pub leaves: Option<Duration>,
     /// It speaks BEP 6 and BEP 10.
     pub modern: bool,
+    /// Its rate limiter lets go, so often, at once what is due for this time (libtorrent: 500 ms).
+    pub quantum: Option<Duration>,
 }
 
 impl Spec {
@@ -71,6 +73,7 @@ impl Spec {
             joins: Duration::ZERO,
             leaves: None,
             modern: true,
+            quantum: None,
         }
     }
 
@@ -97,6 +100,7 @@ enum Happening {
     Deliver { conn: usize, to: usize, item: Item },
     Gone { conn: usize, to: usize },
     UplinkFree(usize),
+    Quantum(usize),
     Verified { node: usize, piece: PieceIndex, digests: bool },
     Answer { node: usize, token: Token },
 }
@@ -151,6 +155,8 @@ pub(super) struct Node {
     pub announces: Vec<Option<AnnounceEvent>>,
     /// Blocks that it has sent.
     sent: u32,
+    /// Bytes that its rate limiter lets go now, if it has one.
+    allowance: f64,
     conns: Vec<(usize, usize)>,
     wake_at: u64,
     turn: VecDeque<(usize, usize)>,
@@ -187,6 +193,9 @@ pub(super) struct Sim {
 }
 
 const SECOND: f64 = 1e9;
+
+/// Bytes a second of an uplink that nothing but its rate limiter slows.
+const UNLIMITED: f64 = 1e9;
 
 pub(super) fn address_of(node: usize) -> SocketAddr {
     SocketAddr::from(([10, (node >> 8) as u8, node as u8, 1], 6881))
@@ -253,6 +262,7 @@ impl Sim {
             passed: Vec::new(),
             announces: Vec::new(),
             sent: 0,
+            allowance: 0.0,
             conns: Vec::new(),
             wake_at: u64::MAX,
             turn: VecDeque::new(),
@@ -337,6 +347,7 @@ impl Sim {
         match happening {
             Happening::Join(node) => {
                 self.nodes[node].alive = true;
+                self.begin_quantum(node);
                 if self.nodes[node].swarm().is_complete() {
                     self.nodes[node].done_at = Some(self.now());
                 }
@@ -362,6 +373,7 @@ impl Sim {
                 }
             }
             Happening::UplinkFree(node) => self.uplink_free(node),
+            Happening::Quantum(node) => self.begin_quantum(node),
             Happening::Verified { node, piece, digests } => self.verified(node, piece, digests),
             Happening::Answer { node, token } => self.answer(node, token),
         }
@@ -607,7 +619,15 @@ impl Sim {
         }
     }
 
-    /// Lets the next connection send: messages at once, a block as fast as the uplink is.
+    /// The rate limiter lets go what is due until the next time. Nothing is saved up.
+    fn begin_quantum(&mut self, node: usize) {
+        let Some(quantum) = self.nodes[node].spec.quantum else { return };
+        self.nodes[node].allowance = self.nodes[node].spec.up * quantum.as_secs_f64();
+        self.push(self.now + quantum.as_nanos() as u64, Happening::Quantum(node));
+        self.pump(node);
+    }
+
+    /// Lets the next connection send: messages at once, a block as fast as the uplink is, or as its rate limiter lets it go.
     fn pump(&mut self, node: usize) {
         while self.nodes[node].sending.is_none()
             && let Some((conn, side)) = self.nodes[node].turn.pop_front()
@@ -620,8 +640,16 @@ impl Sim {
                         line.waiting = false;
                         break;
                     }
+                    Some(Item::Block(..))
+                        if self.nodes[node].spec.quantum.is_some() && self.nodes[node].allowance <= 0.0 =>
+                    {
+                        return self.nodes[node].turn.push_front((conn, side));
+                    }
                     Some(Item::Block(block, _)) => {
-                        let time = f64::from(block.length) / self.nodes[node].spec.up * SECOND;
+                        let limited = self.nodes[node].spec.quantum.is_some();
+                        let rate = if limited { UNLIMITED } else { self.nodes[node].spec.up };
+                        self.nodes[node].allowance -= f64::from(block.length);
+                        let time = f64::from(block.length) / rate * SECOND;
                         self.nodes[node].sending = Some((conn, side));
                         self.push(self.now + time as u64, Happening::UplinkFree(node));
                         break;
