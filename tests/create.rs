@@ -119,13 +119,17 @@ fn shown(folder: &Path, torrent: &str) -> Value {
 
 fn made_and_checked() {
     let (dir, _set) = odd_tree();
-    for format in ["v1", "hybrid"] {
+    for format in ["v1", "v2", "hybrid"] {
         let file = format!("{format}.torrent");
         let link = create(dir.path(), &["set", "-o", &file, "--format", format, "--piece-length", "16K"]);
         let torrent = shown(dir.path(), &file);
-        let hash = torrent["info_hash"].as_str().unwrap();
-        assert!(link.starts_with(&format!("magnet:?xt=urn:btih:{hash}")), "{link}");
-        assert_eq!(link.contains("&xt=urn:btmh:1220"), format == "hybrid", "{link}");
+        let first = torrent["info_hash"].as_str().filter(|_| format != "v2");
+        let second = torrent["info_hash_v2"].as_str().filter(|_| format != "v1");
+        let hashes =
+            [first.map(|hash| format!("btih:{hash}")), second.map(|hash| format!("btmh:1220{hash}"))];
+        let topics: Vec<String> = hashes.iter().flatten().map(|hash| format!("xt=urn:{hash}")).collect();
+        assert_eq!(topics.len(), 1 + usize::from(format == "hybrid"), "{torrent}");
+        assert!(link.starts_with(&format!("magnet:?{}&", topics.join("&"))), "{link}");
         assert_eq!(link.lines().count(), 1);
         let check = btget(dir.path(), &["--hashcheck-only", &file]);
         assert!(check.status.success(), "{format}: {}{}", text(&check.stdout), text(&check.stderr));
