@@ -16,7 +16,8 @@ complete -c btget -l seed-ratio -d 'Leave at this ratio of uploaded / wanted siz
 complete -c btget -l seed-time -d 'Leave after seeding for so long, e.g. 90s, 10m, 2h, 1d' -r
 complete -c btget -l stall-timeout -d 'Give up when nothing came for so long (exit 5)' -r
 complete -c btget -s p -l port -d 'Ports to listen on, in order [default: any]' -r
-complete -c btget -l bind -d 'The one local address to use [default: any]' -r
+complete -c btget -l bind -d 'Local address or interface [default: any]' -r
+complete -c btget -l proxy -d 'A proxy for everything: socks5://[user:pass@]host:port, http://..., or env' -r -f
 complete -c btget -l tracker -d 'A further tracker for every torrent; repeatable' -r -f
 complete -c btget -l webseed -d 'A further web seed for every torrent; repeatable' -r -f
 complete -c btget -l peer -d 'A peer to call, for every torrent; repeatable' -r
@@ -24,6 +25,10 @@ complete -c btget -l encryption -d 'Encrypted connections with peers: off, allow
 allow\t''
 prefer\t''
 require\t''"
+complete -c btget -l ip-filter -d 'A block list: peers and DHT nodes at these addresses are refused; repeatable' -r -F
+complete -c btget -l transport -d 'How peers are reached: tcp, utp or both [default: both]' -r -f -a "tcp\t''
+utp\t''
+both\t''"
 complete -c btget -l dht-bootstrap -d 'A node to begin with in the DHT, or none; repeatable [default: some well-known ones]' -r
 complete -c btget -l max-peers -d 'Connections, all torrents together' -r
 complete -c btget -l upload-slots -d 'Peers of a torrent that are sent data at the same time' -r
@@ -31,6 +36,16 @@ complete -c btget -l max-download-rate -d 'Bytes a second: 500K, 2M [default: no
 complete -c btget -l max-upload-rate -d 'Bytes a second: 500K, 2M [default: no limit]' -r
 complete -c btget -l on-complete -d 'Run CMD when everything wanted is there and verified' -r -f -a "(__fish_complete_command)"
 complete -c btget -l on-error -d 'Run CMD when a torrent fails' -r -f -a "(__fish_complete_command)"
+complete -c btget -l create -d 'Make a .torrent of a file or folder; prints its magnet link' -r -F
+complete -c btget -s o -l output -d 'Where the .torrent is written [default: NAME.torrent in this folder]' -r -F
+complete -c btget -l format -d 'Versions of BitTorrent that can read it: v1, v2 or hybrid [default: hybrid]' -r -f -a "v1\t''
+v2\t''
+hybrid\t''"
+complete -c btget -l piece-length -d 'Bytes in a piece, 16K to 256M [default: for 1,000 to 2,000 pieces]' -r
+complete -c btget -l node -d 'A node of the DHT in the torrent; repeatable' -r
+complete -c btget -l comment -d 'A comment for people' -r
+complete -c btget -l source -d 'A word that makes the info hash another one, as some trackers ask for' -r
+complete -c btget -l date -d 'Say when it was made, and by which program' -r
 complete -c btget -l save-torrent -d 'Write the .torrent to FILE, that of a magnet link once peers have said what it is' -r -F
 complete -c btget -l events -d 'Least severity for --json: debug, info, warning, critical, fatal [default: info]' -r -f -a "debug\t''
 info\t''
@@ -52,7 +67,10 @@ complete -c btget -l no-seed -d 'Leave as soon as everything wanted is there'
 complete -c btget -l no-webseeds -d 'No data from web seeds, only from peers'
 complete -c btget -l no-pex -d 'No peer exchange: peers are told of no others, and not heard about others'
 complete -c btget -l no-lsd -d 'No search for peers on the local network'
+complete -c btget -l no-port-map -d 'No port mapping: routers are not asked to let in peers that call'
 complete -c btget -l no-dht -d 'No DHT: peers are not looked for in the distributed hash table'
+complete -c btget -l private -d 'A private torrent: peers are found by its trackers alone'
+complete -c btget -l magnet -d 'With --show, print the magnet link and nothing else'
 complete -c btget -l show -d 'Print what the torrent holds, and exit'
 complete -c btget -l plan -d 'Say what would be done, and do nothing of it'
 complete -c btget -l json -d 'Write events to stdout, a JSON object a line'
