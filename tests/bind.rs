@@ -123,7 +123,8 @@ const COME: &str = "
     ip -6 route replace default dev i2 metric 9000";
 
 /// The cables, with the process of the other namespace as argument. Tells of each packet that comes out of there: interface, protocol, and to
-/// whom. What the system says for itself is left out: ICMPv6 (routers and groups), which may stand behind hop-by-hop options.
+/// whom. What the system says for itself is left out: ICMPv6 (routers and groups), which may stand behind hop-by-hop options, and resets, which it
+/// sends by its own routes to whoever goes on with a connection that nobody has any more.
 const CABLES: &str = r"
 import ctypes, fcntl, os, select, socket, struct, sys
 def device(name):
@@ -147,6 +148,9 @@ while True:
         six = packet[0] >> 4 == 6
         protocol = packet[6] if six else packet[9]
         if six and protocol in (0, 58): continue
+        head = 40 if six else 4 * (packet[0] & 15)
+        # A reset for a connection that is no more.
+        if protocol == 6 and packet[head + 13] & 4: continue
         to = socket.inet_ntop(socket.AF_INET6, packet[24:40]) if six else socket.inet_ntop(socket.AF_INET, packet[16:20])
         print('i%d %d %s' % (into.index(tun) + 1, protocol, to), flush=True)
 ";

@@ -1,7 +1,9 @@
 //! A finder alone, in virtual time.
 
 use super::*;
+use crate::event::Direction;
 use crate::filter::IpFilter;
+use crate::wire::extended::{PexFlags, PexMessage};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;

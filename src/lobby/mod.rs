@@ -4,6 +4,7 @@
 //! has the same face. What peers say meanwhile of their pieces is kept, so that they move into the swarm as they are, without a new
 //! call. Pure.
 
+mod patrol;
 mod said;
 mod talk;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use crate::finder::{DialEnd, Finder, FinderOutput, Need, Parting};
 use crate::hash::Sha256;
 use crate::ids::PeerKey;
 use crate::proofs::{HashFetch, HashFetchInput};
-use crate::swarm::{Hello, Input, KEEP_ALIVE, Occupant, SILENCE, first_stays};
+use crate::swarm::{Hello, Input, Occupant, first_stays};
 use crate::wire::extended::{self, ExtensionHandshake, Offer, PeerExtensions, UT_METADATA, UT_PEX};
 use crate::wire::{Message, PeerId, Reserved};
 use said::Said;
@@ -436,25 +437,6 @@ impl Lobby {
             }
         }
         self.outputs.pop_front()
-    }
-
-    fn patrol(&mut self, now: Instant) {
-        let since = |then: Instant| now.saturating_duration_since(then);
-        let silent = self.waiting.iter().filter(|(_, waiting)| since(waiting.last_received) > SILENCE);
-        let silent: Vec<PeerKey> = silent.map(|(&peer, _)| peer).collect();
-        silent.into_iter().for_each(|peer| self.close(now, peer, "sent nothing for too long"));
-        let quiet = self.waiting.iter().filter(|(_, waiting)| since(waiting.last_sent) > KEEP_ALIVE);
-        let quiet: Vec<PeerKey> = quiet.map(|(&peer, _)| peer).collect();
-        quiet.into_iter().for_each(|peer| self.send(now, peer, Message::KeepAlive));
-        if self.waiting.len() >= self.config.max_peers {
-            let hopeless = |(peer, waiting): &(&PeerKey, &Waiting)| {
-                since(waiting.connected) > GRACE && self.is_hopeless(**peer)
-            };
-            let longest = self.waiting.iter().filter(hopeless).min_by_key(|(_, waiting)| waiting.connected);
-            if let Some((&peer, _)) = longest {
-                self.close(now, peer, "does not give the metadata, and others may");
-            }
-        }
     }
 
     /// The next thing to do about finding more; `None`: nothing before [`Lobby::deadline`] or the next input.

@@ -156,7 +156,9 @@ impl Window {
             self.marks = [self.marks[1], (self.busy, self.delivered)];
         }
         let [(busy, delivered), _] = self.marks;
-        match delay >= length {
+        // The first block after the longest silence has waited for as long: what comes behind it may be one pulse too many, not this one.
+        let is_first = self.best == 0.0 && self.best_before == 0.0 && delay >= LEAST_SAMPLE;
+        match delay >= length || is_first {
             true => (self.delivered - sent.delivered) as f64 / delay.as_secs_f64(),
             false => (self.delivered - delivered) as f64 / (self.busy - busy).max(length).as_secs_f64(),
         }

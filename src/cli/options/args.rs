@@ -34,6 +34,7 @@ use crate::metainfo::PeerAddress;
     args_override_self = true,
     disable_help_flag = true,
     disable_version_flag = true,
+    override_usage = "btget [OPTIONS] <TORRENT>...\n       btget --create <PATH> [-o <FILE>] [OPTIONS]",
     after_help = AFTER_HELP,
     after_long_help = AFTER_LONG_HELP
 )]
@@ -277,7 +278,7 @@ pub struct Args {
     ///
     /// uTP (BEP 29) goes by UDP at the port of --port, gives way to whatever else is on the line, and reaches peers behind
     /// address translation that TCP does not reach. With `both`, a peer is called by TCP, and by uTP as well if it has not answered
-    /// in half a second; whichever answers first is used.
+    /// in half a second; whichever answers first is used. With --proxy it is TCP.
     #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true, help_heading = "Network")]
     pub transport: Option<TransportArg>,
 

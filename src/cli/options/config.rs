@@ -12,13 +12,14 @@ use crate::cli::options::args::{
 };
 use crate::cli::options::making::CreateOptions;
 use crate::cli::options::select::Selector;
+use crate::cli::options::urls::{PROXY_VARIABLES, proxy, tracker_tiers, web_seed};
 use crate::cli::options::values::{Program, Weighted};
 use crate::client::{
     Bind, DhtOptions, EncryptionPolicy, FileErrorAction, Order, Proxy, SessionOptions, TorrentOptions,
     TransportPolicy,
 };
 use crate::event::{Severity, State};
-use crate::metainfo::{PeerAddress, is_magnet, tracker_url, web_seed_url};
+use crate::metainfo::{PeerAddress, is_magnet};
 use crate::storage::Preallocate;
 use crate::text::{Remedies, escape, without_credentials};
 use anyhow::{anyhow, bail};
@@ -373,69 +374,6 @@ fn session_options(args: &Args, mode: &Mode, around: &Surroundings, proxy: Optio
         ip_filter: None,
         remedies: remedies(file_error(args)),
     }
-}
-
-/// Where `--proxy env` looks, in this order.
-const PROXY_VARIABLES: [&str; 6] =
-    ["all_proxy", "ALL_PROXY", "https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"];
-
-/// `--proxy`. The error quotes no password.
-fn proxy(args: &Args, around: &Surroundings) -> anyhow::Result<Option<Proxy>> {
-    const ALLOWED: &str = "give socks5:// or http://, host and port, e.g. socks5://127.0.0.1:1080 or http://user:password@proxy.example:3128, or env";
-    let Some(given) = &args.proxy else { return Ok(None) };
-    if matches!(args.transport, Some(TransportArg::Utp)) {
-        bail!(
-            "'--transport utp' cannot be used with '--proxy <URL>': no proxy carries uTP; give --transport tcp"
-        );
-    }
-    let shown = |url: &str| escape(&without_credentials(url)).into_owned();
-    if given != "env" {
-        let read = given.parse::<Proxy>();
-        return read.map(Some).map_err(|error| {
-            anyhow!("invalid value '{}' for '--proxy <URL>': {error}; {ALLOWED}", shown(given))
-        });
-    }
-    let Some(set) = &around.proxy else {
-        bail!(
-            "invalid value 'env' for '--proxy <URL>': the environment names no proxy; set all_proxy, e.g. all_proxy=socks5://127.0.0.1:1080"
-        );
-    };
-    // Without a scheme it is HTTP, as curl has it.
-    let url = if set.contains("://") { set.clone() } else { format!("http://{set}") };
-    let read = url.parse::<Proxy>();
-    read.map(Some).map_err(|error| {
-        anyhow!(
-            "invalid value 'env' for '--proxy <URL>': the environment says '{}', and {error}; {ALLOWED}",
-            shown(&url)
-        )
-    })
-}
-
-/// Tiers of `--tracker`. The error quotes no password.
-fn tracker_tiers(given: &[String]) -> anyhow::Result<Vec<Vec<String>>> {
-    let tier = |urls: &String| urls.split(',').map(tracker).collect();
-    given.iter().map(tier).collect()
-}
-
-fn tracker(url: &str) -> anyhow::Result<String> {
-    tracker_url(url).ok_or_else(|| {
-        anyhow!(
-            "invalid value '{}' for '--tracker <URL>': not the URL of a tracker; give http, https or udp URLs, one with a port if it is udp, with \
-             commas between those of one tier, e.g. https://tracker.example/announce,udp://tracker.example:6969",
-            escape(&without_credentials(url))
-        )
-    })
-}
-
-/// A value of `--webseed`. The error quotes no password.
-fn web_seed(url: &str) -> anyhow::Result<String> {
-    web_seed_url(url).ok_or_else(|| {
-        anyhow!(
-            "invalid value '{}' for '--webseed <URL>': not the URL of a web seed; give an http or https URL without spaces and control characters, \
-             e.g. https://mirror.example/pub/",
-            escape(&without_credentials(url))
-        )
-    })
 }
 
 /// What somebody at a shell can do about errors.

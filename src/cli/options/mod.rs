@@ -7,4 +7,5 @@ pub(super) mod config;
 pub(super) mod habits;
 pub mod making;
 pub(super) mod select;
+mod urls;
 pub(super) mod values;

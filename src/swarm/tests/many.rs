@@ -311,8 +311,9 @@ fn behind_a_seed_that_gives_in_quanta_the_last_is_done_soon_after_it_has_given_a
         let bound = 64.0 / 20.0;
         let end = sim.run_to_the_end(seconds(100)).as_secs_f64();
         let copies = uploaded(&sim, 0) / (64.0 * MIB);
-        assert!(end <= 1.5 * bound, "seed {seed}: {:.2} of the bound", end / bound);
-        assert!(copies <= 1.65, "seed {seed}: {copies:.2} copies");
+        // A quantum more or less is 0.16 of the bound.
+        assert!(end <= 1.6 * bound, "seed {seed}: {:.2} of the bound", end / bound);
+        assert!(copies <= 1.75, "seed {seed}: {copies:.2} copies");
         assert!(wasted(&sim) < 0.1, "seed {seed}: {:.3} wasted", wasted(&sim));
     }
 }
