@@ -48,8 +48,8 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
     }
     let is_url = |source: &TorrentSource| matches!(source, TorrentSource::Url(_));
     // Before anything is opened; a session looks at it itself.
-    if let (true, Some(Err(reason))) =
-        (config.sources.iter().any(is_url), config.session.bind.as_ref().map(Bind::check))
+    if config.sources.iter().any(is_url)
+        && let Some(Err(reason)) = config.session.bind.as_ref().map(Bind::check)
     {
         let text = format!("{reason}; {}", config.session.remedies.change_address);
         return Err(not_started(config, std::iter::empty(), None, &text));
