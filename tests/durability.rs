@@ -467,25 +467,16 @@ fn changed_seed() {
     }
 }
 
-/// Whether nothing comes any more after the pause: a piece that gets whole is written all the same.
-fn is_quiet(leech: &Btget) -> bool {
-    let events = leech.events();
-    let after = events.iter().skip_while(|event| event["to"] != "paused");
-    let counts: Vec<Option<u64>> =
-        after.filter(|event| is(event, "progress")).map(|event| event["downloaded"].as_u64()).collect();
-    counts.windows(2).any(|pair| pair[0] == pair[1])
-}
-
 fn changed_while_paused() {
     let tracker = Tracker::start();
-    let fixture = Fixture::single(2 * 1024 * 1024, &tracker.url(), 68);
-    let _seed = seed(&tracker, &fixture, "1M");
+    let fixture = Fixture::single(512 * 1024, &tracker.url(), 68);
+    // A third of a second for a piece: none gets whole, and is written, between the pause and the change.
+    let _seed = seed(&tracker, &fixture, "200K");
     for (what, change) in changes() {
         let folder = fixture.empty_folder(what);
         let mut leech = leech_at_work(&fixture, &folder);
         leech.signal(Signal::USR1);
         leech.wait_for_event("the pause", |event| event["to"] == "paused");
-        wait_until("what was under way to come", || leech.story(), || is_quiet(&leech).then_some(()));
         change(&folder.join("large.bin"));
         leech.terminate();
         assert_eq!(leech.wait_for_code(), Some(7), "{what}: {}", leech.story());
