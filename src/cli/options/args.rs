@@ -34,7 +34,6 @@ use crate::metainfo::PeerAddress;
     args_override_self = true,
     disable_help_flag = true,
     disable_version_flag = true,
-    override_usage = "btget [OPTIONS] <TORRENT>...\n       btget --create <PATH> [-o <FILE>] [OPTIONS]",
     after_help = AFTER_HELP,
     after_long_help = AFTER_LONG_HELP
 )]

@@ -22,13 +22,17 @@ const BRIEF: [&str; 14] = [
     "help",
 ];
 
+/// The two uses.
+const USAGE: &str = "btget [OPTIONS] <TORRENT>...\n       btget --create <PATH> [-o <FILE>] [OPTIONS]";
+
 /// What `-h` prints.
 pub(crate) fn brief_help() -> clap::builder::StyledStr {
     let only_brief = |arg: clap::Arg| match BRIEF.contains(&arg.get_id().as_str()) {
         true => arg.help_heading(None::<&str>),
         false => arg.hide(true),
     };
-    Args::command().mut_args(only_brief).render_help()
+    // clap leaves out what is hidden, the torrents too.
+    Args::command().mut_args(only_brief).override_usage(USAGE).render_help()
 }
 
 /// The end of `-h`.
