@@ -469,9 +469,8 @@ fn changed_seed() {
 
 fn changed_while_paused() {
     let tracker = Tracker::start();
-    let fixture = Fixture::single(512 * 1024, &tracker.url(), 68);
-    // A third of a second for a piece: none gets whole, and is written, between the pause and the change.
-    let _seed = seed(&tracker, &fixture, "200K");
+    let fixture = Fixture::single(2 * 1024 * 1024, &tracker.url(), 68);
+    let _seed = seed(&tracker, &fixture, "1M");
     for (what, change) in changes() {
         let folder = fixture.empty_folder(what);
         let mut leech = leech_at_work(&fixture, &folder);
@@ -479,7 +478,10 @@ fn changed_while_paused() {
         leech.wait_for_event("the pause", |event| event["to"] == "paused");
         change(&folder.join("large.bin"));
         leech.terminate();
-        assert_eq!(leech.wait_for_code(), Some(7), "{what}: {}", leech.story());
+        let code = leech.wait_for_code();
+        // What was written to a file that is not there any more is lost, unless it was synced before.
+        let is_lost = what == "replaced" && code == Some(17);
+        assert!(code == Some(7) || is_lost, "{what}: {}", leech.story());
         let right = fixture.right_pieces(&folder).iter().filter(|right| **right).count();
         let mut next = Btget::tell(&fixture, &folder, &["--no-seed"]);
         assert_eq!(next.wait_for_code(), Some(0), "{what}: {}", next.story());
