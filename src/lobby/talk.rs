@@ -119,7 +119,10 @@ impl Lobby {
                 self.send(now, peer, Message::HashRequest(Box::new(range)))
             }
             HashFetchOutput::Close { peer, why } => self.close_unruly(now, peer, why),
-            HashFetchOutput::Done(layers) => self.outputs.push_back(LobbyOutput::Layers(layers)),
+            HashFetchOutput::Done(layers) => {
+                self.hash_fetch = None;
+                self.outputs.push_back(LobbyOutput::Layers(layers));
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Asking peers for the piece layers that are missing.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -81,6 +82,8 @@ struct HashPeer {
 #[derive(Debug)]
 pub struct HashFetch {
     layers: Vec<MissingLayer>,
+    /// The number of the layer of each root.
+    numbers: HashMap<Sha256, usize>,
     /// The height of the piece layers.
     base: u32,
     /// Parts that nobody has been asked for.
@@ -101,7 +104,8 @@ impl HashFetch {
         for file in layers.missing(layout) {
             let Some(root) = layers.root(file) else { continue };
             // Files of the same content share a layer.
-            if numbers.insert(root, missing.len()).is_none() {
+            if let Entry::Vacant(entry) = numbers.entry(root) {
+                entry.insert(missing.len());
                 let pieces = layout.pieces_of_file(file).len();
                 missing.push(MissingLayer { root, hashes: vec![Sha256::ZERO; pieces] });
             }
@@ -113,6 +117,7 @@ impl HashFetch {
         HashFetch {
             total: missing.iter().map(|layer| layer.hashes.len() as u64).sum(),
             layers: missing,
+            numbers,
             base: piece_height(layout.piece_length()),
             missing: open.clone(),
             open,
@@ -187,7 +192,7 @@ impl HashFetch {
     }
 
     fn part(&self, range: &HashRange) -> Option<Part> {
-        let number = self.layers.iter().position(|layer| layer.root == range.root)?;
+        let number = *self.numbers.get(&range.root)?;
         let part = (number, range.index);
         let exists = (range.index as usize) < self.layers[number].hashes.len()
             && range.index.is_multiple_of(MAX_HASHES)

@@ -158,7 +158,7 @@ pub(crate) enum Notice {
     /// A tracker has named these peers in a round, and more may come.
     FoundEarly(TorrentId, Round, Token, Vec<SocketAddr>),
     /// A tracker has named these peers of a hybrid's version 2 in a round.
-    FoundBeside(TorrentId, Round, Vec<SocketAddr>),
+    FoundBeside(TorrentId, Round, String, Answer),
     /// It is known whether the metadata that peers gave are right, and what they say.
     Metadata(TorrentId, ReadMetadata),
     /// A check has come to a verdict on a piece.

@@ -117,8 +117,9 @@ impl Engine {
             Notice::FoundEarly(id, round, token, peers) => {
                 self.with(id, |torrent, _| torrent.on_found_early(now, round, token, peers));
             }
-            Notice::FoundBeside(id, round, peers) => {
-                self.with(id, |torrent, _| torrent.on_found_beside(now, round, peers));
+            Notice::FoundBeside(id, round, url, mut answer) => {
+                self.context.stand_in_for_names(&mut answer);
+                self.with(id, |torrent, _| torrent.on_found_beside(now, round, &url, answer.peers));
             }
             Notice::Hashed(id, peer, answer) => {
                 self.with(id, |torrent, context| torrent.on_hashed(now, peer, answer, context));

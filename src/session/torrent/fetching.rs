@@ -188,7 +188,14 @@ impl Torrent {
 
     /// It is known what the torrent is, and not what its pieces hash to: peers that speak version 2 know.
     fn ask_for_layers(&mut self, now: Instant, described: Described) {
+        if described.metainfo.private && !self.is_private() {
+            self.become_private_early(now, &described.metainfo);
+        }
         let Activity::Fetching(fetching) = &mut self.activity else { return };
+        // Two peers may have given the same metadata.
+        if fetching.described.is_some() {
+            return;
+        }
         let metainfo = &described.metainfo;
         if let Some(layers) = metainfo.piece_hashes.layers() {
             let hashes = HashFetch::new(layers, &metainfo.layout);
@@ -196,6 +203,20 @@ impl Torrent {
         }
         fetching.described = Some(Box::new(described));
         self.has_input = true;
+    }
+
+    /// A link turns out to be private before all is known of it: from this moment on nobody is told of it but its own trackers, and nobody
+    /// called whom others have named (BEP 27).
+    fn become_private_early(&mut self, now: Instant, known: &Metainfo) {
+        let trackers = known.trackers.clone();
+        let private = Metainfo { private: true, trackers, ..(*self.on_disk.metainfo).clone() };
+        self.on_disk.metainfo = Arc::new(private);
+        self.calls_wanted.replace(false);
+        self.calls_wanted = Rc::new(Cell::new(true));
+        let own_trackers = self.tracker_tiers();
+        if let Activity::Fetching(fetching) = &mut self.activity {
+            fetching.lobby.become_private(now, &own_trackers);
+        }
     }
 
     /// The piece layers have come.
@@ -209,8 +230,13 @@ impl Torrent {
         let Some(mut described) = fetching.described.take() else { return };
         let metainfo = &mut described.metainfo;
         metainfo.piece_hashes.fill(layers, &metainfo.layout);
+        let are_known = metainfo.piece_hashes.are_known();
         if !self.goes_on() {
             return;
+        }
+        if !are_known {
+            let reason = "two of its files have one hash and different lengths".to_owned();
+            return self.end_with(now, Verdict::NotATorrent, reason, context);
         }
         if let Some((state_dir, metainfo)) = to_keep(&described, &self.options) {
             let work = move || drop(kept::keep(&state_dir, &metainfo));

@@ -79,19 +79,28 @@ impl Torrent {
 
     /// Asks a tracker for the peers of a hybrid's version 2 too (BEP 52). It is the announce of version 1 that is told of, and by which
     /// trackers are judged: not all of them know both.
-    fn announce_beside(&self, request: tracker::Request, context: &Context) {
+    fn announce_beside(&self, request: tracker::Request, context: &mut Context) {
         let (id, round, notify) = (self.id, self.round(), context.notify.clone());
-        context.announces.push(request, (*context.tracker_options).clone(), move |result| {
+        let (options, url) = ((*context.tracker_options).clone(), request.url.clone());
+        context.announce(request, options, move |result| {
             if let Ok(answer) = result {
                 // The session may have ended; then nobody needs to know.
-                let _ = notify.send(Notice::FoundBeside(id, round, answer.peers));
+                let _ = notify.send(Notice::FoundBeside(id, round, url, answer));
             }
         });
     }
 
-    /// A tracker has named peers of a hybrid's version 2. What an earlier round asked is void.
-    pub(crate) fn on_found_beside(&mut self, now: Instant, asked_in: Round, peers: Vec<SocketAddr>) {
-        if self.round() == asked_in {
+    /// A tracker has named peers of a hybrid's version 2. What an earlier round asked is void, and of a torrent that has turned out to be private
+    /// since, what others than its own trackers say (BEP 27).
+    pub(crate) fn on_found_beside(
+        &mut self,
+        now: Instant,
+        asked_in: Round,
+        url: &str,
+        peers: Vec<SocketAddr>,
+    ) {
+        let is_asked = || self.tracker_tiers().iter().flatten().any(|asked| asked == url);
+        if self.round() == asked_in && (!self.is_private() || is_asked()) {
             self.with_finder(|finder| finder.found(now, peers, Origin::Tracker));
         }
     }
