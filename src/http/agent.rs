@@ -1,5 +1,6 @@
 //! The agent for a server: its proxy, its certificates, its connections; and what went wrong, in a user's words.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,7 +58,10 @@ pub(crate) fn agent(route: Route<'_>) -> Result<ureq::Agent, String> {
     let is_proxied = detour.is_proxy();
     let reach = if is_proxied { Reach::Anywhere } else { route.reach };
     let target = route.uri.path_and_query().map_or("/", |target| target.as_str());
-    if let Some(address) = Some(host).filter(|_| is_proxied).and_then(resolve::literal) {
+    // Where the proxy stands on this machine, its `localhost` is ours.
+    let own = |host| super::proxy::is_loopback(host).then_some(IpAddr::from([127, 0, 0, 1]));
+    let named = |host| resolve::literal(host).or_else(|| own(host));
+    if let Some(address) = Some(host).filter(|_| is_proxied).and_then(named) {
         if !route.reach.allows(address, target) {
             return Err(route.reach.refusal(address));
         }

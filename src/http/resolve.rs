@@ -67,9 +67,13 @@ pub(crate) fn port_of(uri: &Uri) -> u16 {
 /// system's look-up takes for addresses.
 pub(crate) fn literal(host: &str) -> Option<IpAddr> {
     let host = proxy::bare(host);
-    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
-    let is_number = last.starts_with(|first: char| first.is_ascii_digit());
-    // The last part of a name begins with a letter, so this never asks anybody.
+    let is_part = |part: &str| match part.strip_prefix("0x").or_else(|| part.strip_prefix("0X")) {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()),
+    };
+    let parts: Vec<&str> = host.trim_end_matches('.').split('.').collect();
+    let is_number = parts.len() <= 4 && parts.iter().all(|part| is_part(part));
+    // Of nothing but numbers, so this never asks anybody.
     let by_system =
         || Some(host).filter(|_| is_number).and_then(|host| (host, 0).to_socket_addrs().ok()?.next());
     host.parse().ok().or_else(|| by_system().map(|address| address.ip()))

@@ -216,7 +216,8 @@ impl Egress {
         }
     }
 
-    async fn wait_until_open(&self, is_wanted: &Cell<bool>) -> Result<u64, DialError> {
+    /// Waits until calls may go; while the proxy does not work, for its turn to try it.
+    pub(super) async fn wait_until_open(&self, is_wanted: &Cell<bool>) -> Result<u64, DialError> {
         loop {
             if !is_wanted.get() {
                 return Err(DialError::Unwanted("not to be called any more"));
@@ -283,6 +284,13 @@ impl Egress {
         }
     }
 
+    /// Waits until what is bound to is gone.
+    pub(super) async fn until_absent(&self) {
+        while !self.is_absent.get() {
+            self.changed.notified().await;
+        }
+    }
+
     /// A socket for packets to the proxy, which hears nobody else.
     pub(super) async fn packet_socket(&self, relay: SocketAddr) -> io::Result<UdpSocket> {
         let socket = Socket::new(Domain::for_address(relay), Type::DGRAM, None)?;
@@ -293,7 +301,7 @@ impl Egress {
     }
 
     /// Whether what is bound to is gone, be it that nobody has noticed yet.
-    fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         self.is_absent.get() || (self.local.bind().is_some() && self.local.presence().is_none())
     }
 

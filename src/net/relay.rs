@@ -44,6 +44,8 @@ pub(crate) async fn relay(
                 () = receive(&socket, &reader) => {}
                 () = until_closed(control) => {}
                 () = reader.closed() => {}
+                // The association went by it, and nobody would say so.
+                () = egress.until_absent() => {}
             }
             port.set_relay(None);
         }

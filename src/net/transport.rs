@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::dial::{DialError, within};
 use super::egress::Egress;
@@ -115,7 +115,8 @@ impl Transports {
         match timeout(head_start, &mut one).await {
             Ok(Ok(link)) => return Ok(link),
             Ok(Err(error)) => {
-                let patience = patience.min(AFTER_REFUSAL);
+                let is_refused = matches!(&error, DialError::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused);
+                let patience = if is_refused { patience.min(AFTER_REFUSAL) } else { patience };
                 let other = self.connect_by(second, address, patience, is_wanted).await;
                 return other.map_err(|_| error);
             }
@@ -151,7 +152,15 @@ impl Transports {
                 let Some(utp) = &self.utp else {
                     return Err(io::Error::from(io::ErrorKind::Unsupported).into());
                 };
-                Ok(Link::Utp(within(patience, utp.connect(address)).await??))
+                loop {
+                    self.egress.wait_until_open(is_wanted).await?;
+                    match within(patience, utp.connect(address)).await.and_then(|stream| stream) {
+                        Ok(stream) => return Ok(Link::Utp(stream)),
+                        // It has gone this moment, which is no fault of the peer.
+                        Err(_) if self.egress.is_gone() => sleep(HEAD_START).await,
+                        Err(error) => return Err(error.into()),
+                    }
+                }
             }
         }
     }

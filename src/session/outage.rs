@@ -126,6 +126,7 @@ impl Engine {
                 let Some(options) = options else { return };
                 let (seed, notify) = (self.context.rng.u64(..), self.context.notify.clone());
                 let mut dht = DhtNetwork::new(options, port, ListenPorts::unmapped(0), seed, notify);
+                dht.set_filter(now, self.context.options.ip_filter.as_ref());
                 self.torrents.values().for_each(|torrent| dht.update(now, torrent));
                 self.context.dht = Some(dht);
             }
@@ -172,7 +173,8 @@ impl Engine {
     /// Opens the sockets anew at which we are reached, at the same port. What cannot be opened yet is tried again.
     pub(super) fn listen_again(&mut self) {
         // It has been done, or there is nothing to do.
-        if self.context.options.proxy.is_some() || !self.accepting.is_empty() {
+        let has_udp = self.udp.as_ref().is_some_and(|udp| !udp.addresses().is_empty());
+        if self.context.options.proxy.is_some() || !self.accepting.is_empty() || has_udp {
             return;
         }
         let (local, port) =

@@ -242,12 +242,14 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key).filter(|_| is_owed) else {
             return; // cancelled a moment ago
         };
+        if !peer.snubbed && peer.take_late(block) {
+            // It was taken back, and may have been asked for anew since.
+            self.pieces.end_lateness(&self.config.layout, block, key, false);
+            return;
+        }
         if peer.take_in_flight(block).is_none() {
             peer.take_late(block);
             self.pieces.end_lateness(&self.config.layout, block, key, false);
-            if !peer.snubbed {
-                return; // it was taken back
-            }
             // No block, but an answer: it is not silent.
             self.end_snub(now, key);
         }

@@ -83,7 +83,7 @@ impl Swarm {
     /// How what seeds alone have is shared out at this moment.
     pub(super) fn shares(&self) -> Shares {
         let sharers = self.peers.values().filter(|peer| !peer.wants_nothing()).take(MAX_SHARERS);
-        Shares { own: self.config.peer_id, others: sharers.map(|peer| peer.peer_id).collect() }
+        Shares { own: fold(self.config.peer_id), others: sharers.map(|peer| fold(peer.peer_id)).collect() }
     }
 }
 
@@ -91,8 +91,8 @@ impl Swarm {
 /// highest number, then those for which one other draws a higher one, and so on; all draw alike from the peer ids. So those who do
 /// not know of one another's choices fetch different pieces, and then have something to give to one another. Who does not play along does no harm.
 pub(super) struct Shares {
-    own: PeerId,
-    others: Vec<PeerId>,
+    own: u64,
+    others: Vec<u64>,
 }
 
 impl Shares {
@@ -105,11 +105,15 @@ impl Shares {
 
 /// A number that is as good as random, the same for everybody: the last bytes of a peer id are, and the finaliser of MurmurHash3 mixes them
 /// with the piece.
-fn draw(id: PeerId, number: u32) -> u64 {
-    let id = id.0.iter().fold(0, |sum: u64, &byte| sum.rotate_left(7) ^ u64::from(byte));
+fn draw(id: u64, number: u32) -> u64 {
     let mut bits = id ^ u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
         bits = (bits ^ (bits >> 33)).wrapping_mul(factor);
     }
     bits ^ (bits >> 33)
+}
+
+/// A peer id as one number.
+fn fold(id: PeerId) -> u64 {
+    id.0.iter().fold(0, |sum: u64, &byte| sum.rotate_left(7) ^ u64::from(byte))
 }

@@ -43,9 +43,10 @@ impl Torrent {
     pub(super) fn perform_web(&mut self, now: Instant, context: &mut Context) {
         let Activity::Running { transfer, .. } = &mut self.activity else { return };
         transfer.wake_web_seeds();
+        let may_call = !context.dialer.egress.is_absent();
         while let Some(task) = self
             .transfer_mut()
-            .and_then(|transfer| transfer.poll_web(now, |host| context.web.has_place(host)))
+            .and_then(|transfer| transfer.poll_web(now, |host| may_call && context.web.has_place(host)))
         {
             match task {
                 WebTask::Open(key, opening) => {
