@@ -449,8 +449,6 @@ impl Announcer {
         let jitter = 0.75 + 0.5 * self.rng.f64();
         let tracker = &mut self.trackers[index];
         tracker.on_failure(outstanding.event, &failure, now, jitter);
-        // What it was to be told it may not have heard.
-        tracker.outdated |= tracker.knows_us;
         let outcome = Outcome::Failure {
             url: tracker.url.clone(),
             tier: tracker.tier,

@@ -175,6 +175,8 @@ impl Tracker {
             Some(AnnounceEvent::Stopped) => self.forget(),
             Some(AnnounceEvent::Completed | AnnounceEvent::Paused) | None => {}
         }
+        // What it was to be told it may not have heard.
+        self.outdated |= self.knows_us;
         let doublings = self.failures_in_row.min(16);
         self.failures_in_row = self.failures_in_row.saturating_add(1);
         let back_off = BACK_OFF.saturating_mul(1 << doublings).min(MAX_BACK_OFF).mul_f64(jitter);
