@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::bitfield::Bitfield;
 use crate::client::{Phase, Status};
-use crate::event::{PeersFound, State};
+use crate::event::State;
 use crate::hash::Sha1;
 use crate::ids::InfoHashes;
 use crate::layout::Layout;
@@ -41,36 +40,7 @@ pub(super) fn metainfo(name: &str, paths: &[&str]) -> Metainfo {
 
 /// A torrent of so many pieces of 1 MiB, downloading, with nothing there yet.
 pub(super) fn status(name: &str, pieces: u32) -> Status {
-    let bytes = u64::from(pieces) << 20;
-    Status {
-        info_hash: InfoHashes::V1(Sha1([7; 20])),
-        name: name.to_owned(),
-        state: State::Started,
-        phase: Phase::Downloading,
-        total: bytes,
-        wanted_bytes: bytes,
-        left: bytes,
-        downloaded: 0,
-        uploaded: 0,
-        total_downloaded: 0,
-        total_uploaded: 0,
-        wasted: 0,
-        down_rate: 0,
-        up_rate: 0,
-        peers: 0,
-        seeds: 0,
-        eta: None,
-        dht_nodes: None,
-        peers_found: PeersFound::default(),
-        web_seeds: 0,
-        next_ask: None,
-        have: Bitfield::new(pieces),
-        wanted: Bitfield::full(pieces),
-        in_flight: Bitfield::new(pieces),
-        check: None,
-        metadata: None,
-        error: None,
-        ended: None,
-        verdict: crate::event::Verdict::Incomplete,
-    }
+    let (hash, bytes) = (InfoHashes::V1(Sha1([7; 20])), u64::from(pieces) << 20);
+    let nothing = Status::with_nothing(hash, name.to_owned(), Phase::Downloading, bytes, pieces);
+    Status { state: State::Started, ..nothing }
 }

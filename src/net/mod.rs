@@ -12,6 +12,7 @@ pub(crate) mod link;
 pub(crate) mod listen;
 mod reader;
 pub(crate) mod relay;
+mod remembered;
 mod routes;
 pub(crate) mod secure;
 pub(crate) mod transport;

@@ -1,21 +1,19 @@
 //! The encrypted handshake (MSE) on a socket, and what is remembered of it: who takes which way, and how much work strangers have caused.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::dial::{DialError, read_some};
 use super::link::Link;
+use super::remembered::Remembered;
 use crate::address::Machine;
 use crate::hash::Sha1;
 use crate::ids::WireHash;
 use crate::mse::{
     AnswerStep, Answerer, CallStep, Caller, Ciphers, EncryptionPolicy, Methods, MseError, Way, obscured,
 };
-
-/// Addresses of which it is remembered which way worked; of more, the ones that were met last.
-const MAX_REMEMBERED: usize = 2000;
 
 /// Encrypted calls of one machine that are answered in a second: each costs two powers of 768 bits, 0.12 ms.
 const MAX_ANSWERS_OF_ONE: u32 = 10;
@@ -32,7 +30,8 @@ pub(crate) struct Secrecy {
     policy: EncryptionPolicy,
     /// The torrents that may be asked for, by what stands for them in an encrypted handshake.
     torrents: RefCell<HashMap<Sha1, WireHash>>,
-    ways: RefCell<Ways>,
+    /// Which way has worked with whom.
+    ways: RefCell<Remembered<Way>>,
     answers: RefCell<Answers>,
     rng: RefCell<fastrand::Rng>,
 }
@@ -70,45 +69,22 @@ impl Secrecy {
 
     /// How to call a peer: first, and if that fails.
     pub(super) fn ways(&self, address: SocketAddr) -> (Way, Option<Way>) {
-        self.policy.ways(self.ways.borrow().worked.get(&address).copied())
+        self.policy.ways(self.ways.borrow().get(address))
     }
 
     /// A call has become a connection in this way.
     pub(super) fn has_worked(&self, address: SocketAddr, way: Way) {
-        self.ways.borrow_mut().remember(address, way);
+        self.ways.borrow_mut().set(address, way);
     }
 
     /// Others say that this peer prefers encryption: it is called so first, unless it is known what works with it.
     pub(crate) fn prefers(&self, address: SocketAddr) {
-        let mut ways = self.ways.borrow_mut();
-        if !ways.worked.contains_key(&address) {
-            ways.remember(address, Way::Encrypted);
-        }
+        self.ways.borrow_mut().set_if_unknown(address, Way::Encrypted);
     }
 
     /// Whether one more encrypted call may be answered now.
     fn may_answer(&self, now: Instant, address: SocketAddr) -> bool {
         self.answers.borrow_mut().take(now, Machine::at(address))
-    }
-}
-
-#[derive(Debug, Default)]
-struct Ways {
-    worked: HashMap<SocketAddr, Way>,
-    /// The same addresses, in the order in which they were met first.
-    order: VecDeque<SocketAddr>,
-}
-
-impl Ways {
-    fn remember(&mut self, address: SocketAddr, way: Way) {
-        if self.worked.insert(address, way).is_none() {
-            self.order.push_back(address);
-            if self.order.len() > MAX_REMEMBERED
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.worked.remove(&oldest);
-            }
-        }
     }
 }
 
@@ -254,15 +230,5 @@ mod tests {
         let never = Secrecy::new(EncryptionPolicy::Off, 1);
         never.prefers(one);
         assert_eq!(never.ways(one), (Way::Plain, None));
-    }
-
-    #[test]
-    fn what_worked_is_remembered_of_so_many() {
-        let mut ways = Ways::default();
-        let at = |number: usize| SocketAddr::from(([10, 0, (number / 256) as u8, number as u8], 1));
-        (0..=MAX_REMEMBERED).for_each(|number| ways.remember(at(number), Way::Encrypted));
-        ways.remember(at(1), Way::Plain);
-        assert_eq!((ways.worked.len(), ways.order.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
-        assert_eq!((ways.worked.get(&at(0)), ways.worked.get(&at(1))), (None, Some(&Way::Plain)));
     }
 }

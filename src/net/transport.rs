@@ -1,7 +1,6 @@
 //! How a link to a peer comes to be: by TCP, by uTP, or by whichever answers first.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -12,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::dial::{DialError, within};
 use super::egress::Egress;
 use super::link::Link;
+use super::remembered::Remembered;
 use super::utp::UtpPort;
 use crate::utp::{Transport, TransportPolicy};
 
@@ -21,9 +21,6 @@ const HEAD_START: Duration = Duration::from_millis(500);
 /// How long the other one has for an answer where the first was refused: somebody is there, and does not listen.
 const AFTER_REFUSAL: Duration = Duration::from_secs(1);
 
-/// Addresses of which it is remembered what they speak; of more, those that were met last.
-const MAX_REMEMBERED: usize = 2000;
-
 /// The transports that the user allows.
 #[derive(Debug)]
 pub(crate) struct Transports {
@@ -32,28 +29,8 @@ pub(crate) struct Transports {
     egress: Rc<Egress>,
     /// Its port, unless it is not used.
     utp: Option<Rc<UtpPort>>,
-    spoken: RefCell<Spoken>,
-}
-
-/// What addresses speak, as far as is known.
-#[derive(Debug, Default)]
-struct Spoken {
-    known: HashMap<SocketAddr, Transport>,
-    /// The same addresses, in the order in which they were met first.
-    order: VecDeque<SocketAddr>,
-}
-
-impl Spoken {
-    fn remember(&mut self, address: SocketAddr, transport: Transport) {
-        if self.known.insert(address, transport).is_none() {
-            self.order.push_back(address);
-            if self.order.len() > MAX_REMEMBERED
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.known.remove(&oldest);
-            }
-        }
-    }
+    /// What addresses speak, as far as is known.
+    spoken: RefCell<Remembered<Transport>>,
 }
 
 impl Transports {
@@ -68,20 +45,17 @@ impl Transports {
     }
 
     fn order(&self, address: SocketAddr) -> (Transport, Option<Transport>) {
-        self.policy.order(self.spoken.borrow().known.get(&address).copied())
+        self.policy.order(self.spoken.borrow().get(address))
     }
 
     /// Others say that a peer speaks uTP: it is called so first, unless it is known what has worked.
     pub(crate) fn speaks_utp(&self, address: SocketAddr) {
-        let mut spoken = self.spoken.borrow_mut();
-        if !spoken.known.contains_key(&address) {
-            spoken.remember(address, Transport::Utp);
-        }
+        self.spoken.borrow_mut().set_if_unknown(address, Transport::Utp);
     }
 
     /// A handshake with this peer has come to its end by this transport.
     pub(super) fn has_worked(&self, address: SocketAddr, transport: Transport) {
-        self.spoken.borrow_mut().remember(address, transport);
+        self.spoken.borrow_mut().set(address, transport);
     }
 
     /// Calls a peer, which has so much time to answer, if `is_wanted` holds.
@@ -245,14 +219,5 @@ mod tests {
             assert!(began.elapsed() < patience * 50 && listener.accept().is_err());
         })
         .await;
-    }
-
-    #[test]
-    fn what_is_spoken_is_remembered_of_so_many() {
-        let mut spoken = Spoken::default();
-        let at = |number: usize| SocketAddr::from(([10, 0, (number / 256) as u8, number as u8], 1));
-        (0..=MAX_REMEMBERED).for_each(|number| spoken.remember(at(number), Transport::Utp));
-        assert_eq!((spoken.known.len(), spoken.order.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
-        assert!(!spoken.known.contains_key(&at(0)));
     }
 }

@@ -297,6 +297,47 @@ pub struct Status {
 }
 
 impl Status {
+    /// Of a torrent of `total` bytes in so many pieces, all wanted, of which nothing is there and nobody known.
+    pub(crate) fn with_nothing(
+        info_hash: InfoHashes,
+        name: String,
+        phase: Phase,
+        total: u64,
+        pieces: u32,
+    ) -> Status {
+        Status {
+            info_hash,
+            name,
+            state: State::Stopped,
+            phase,
+            total,
+            wanted_bytes: total,
+            left: total,
+            downloaded: 0,
+            uploaded: 0,
+            total_downloaded: 0,
+            total_uploaded: 0,
+            wasted: 0,
+            down_rate: 0,
+            up_rate: 0,
+            peers: 0,
+            seeds: 0,
+            web_seeds: 0,
+            eta: None,
+            peers_found: PeersFound::default(),
+            dht_nodes: None,
+            next_ask: None,
+            have: Bitfield::new(pieces),
+            wanted: Bitfield::full(pieces),
+            in_flight: Bitfield::new(pieces),
+            check: None,
+            metadata: None,
+            error: None,
+            ended: None,
+            verdict: Verdict::Incomplete,
+        }
+    }
+
     /// The summary event of a torrent that ends like this, or did; `elapsed` in seconds.
     pub fn summary(&self, verdict: Verdict, reason: String, elapsed: f64) -> Kind {
         // Before that, its sizes are guesses.

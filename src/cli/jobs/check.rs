@@ -25,7 +25,7 @@ use crate::cli::show::screen::Screen;
 use crate::client::{CheckOutcome, HashCheck, PieceResult};
 use crate::client::{Phase, Status};
 use crate::event::Verdict;
-use crate::event::{Event, Kind, PeersFound, Severity, State};
+use crate::event::{Event, Kind, Severity};
 use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::storage::{Storage, StorageOptions};
@@ -293,37 +293,21 @@ pub(super) fn check_status(
     check: &HashCheck,
     now: Instant,
 ) -> Status {
-    let have = check.have();
+    let (have, layout) = (check.have(), &metainfo.layout);
+    let nothing = Status::with_nothing(
+        metainfo.info_hash,
+        metainfo.name.clone(),
+        Phase::Checking,
+        layout.total(),
+        layout.num_pieces(),
+    );
     Status {
-        info_hash: metainfo.info_hash,
-        name: metainfo.name.clone(),
-        state: State::Stopped,
-        phase: Phase::Checking,
-        total: metainfo.layout.total(),
-        wanted_bytes: pieces.bytes(&metainfo.layout),
-        left: pieces.difference(&have).bytes(&metainfo.layout),
-        downloaded: 0,
-        uploaded: 0,
-        total_downloaded: 0,
-        total_uploaded: 0,
-        wasted: 0,
-        down_rate: 0,
-        up_rate: 0,
-        peers: 0,
-        seeds: 0,
-        eta: None,
-        dht_nodes: None,
-        peers_found: PeersFound::default(),
-        web_seeds: 0,
-        next_ask: None,
-        in_flight: Bitfield::new(have.len()),
+        wanted_bytes: pieces.bytes(layout),
+        left: pieces.difference(&have).bytes(layout),
         have,
         wanted: pieces.clone(),
         check: Some(check.progress(now)),
-        metadata: None,
-        error: None,
-        ended: None,
-        verdict: Verdict::Incomplete,
+        ..nothing
     }
 }
 

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use rustix::io::Errno;
 
-use crate::bitfield::Bitfield;
 use crate::cli::Exit;
 use crate::cli::jobs::load::cause;
 use crate::cli::jobs::run::{Refusal, at_once, no_signals, no_stdout, no_thread};
@@ -24,7 +23,6 @@ use crate::cli::show::screen::Screen;
 use crate::cli::signals;
 use crate::client::{Phase, Status};
 use crate::create::{Change, HashedTree, Hashing, Obstacle, ObstacleKind, Obstacles, SourceTree, walk};
-use crate::event::{PeersFound, State, Verdict};
 use crate::ids::InfoHashes;
 use crate::metainfo::draft::{Draft, DraftError, DraftFile, DraftHashes, MadeTorrent, default_piece_length};
 use crate::metainfo::{Magnet, Metainfo, Sha1};
@@ -299,40 +297,11 @@ impl CreateJob<'_> {
 
 /// The picture of a torrent that is being made.
 fn status(draft: &Draft, hashing: &Hashing, now: Instant) -> Status {
-    let have = hashing.hashed();
-    let progress = hashing.progress(now);
-    Status {
-        // It has none yet.
-        info_hash: InfoHashes::V1(Sha1([0; 20])),
-        name: draft.name().to_owned(),
-        state: State::Stopped,
-        phase: Phase::Hashing,
-        total: progress.1,
-        wanted_bytes: progress.1,
-        left: progress.1.saturating_sub(progress.0),
-        downloaded: 0,
-        uploaded: 0,
-        total_downloaded: 0,
-        total_uploaded: 0,
-        wasted: 0,
-        down_rate: 0,
-        up_rate: 0,
-        peers: 0,
-        seeds: 0,
-        eta: None,
-        dht_nodes: None,
-        peers_found: PeersFound::default(),
-        web_seeds: 0,
-        next_ask: None,
-        in_flight: Bitfield::new(have.len()),
-        wanted: Bitfield::full(have.len()),
-        have,
-        check: Some(progress),
-        metadata: None,
-        error: None,
-        ended: None,
-        verdict: Verdict::Incomplete,
-    }
+    let (have, progress) = (hashing.hashed(), hashing.progress(now));
+    // It has none yet.
+    let hash = InfoHashes::V1(Sha1([0; 20]));
+    let nothing = Status::with_nothing(hash, draft.name().to_owned(), Phase::Hashing, progress.1, have.len());
+    Status { left: progress.1.saturating_sub(progress.0), have, check: Some(progress), ..nothing }
 }
 
 fn shown(path: &Path) -> String {
