@@ -27,12 +27,12 @@ impl Finder {
 
     /// Whether a peer wants nothing more; others are told so.
     pub fn set_seed(&mut self, peer: PeerKey, is_seed: bool) {
-        self.pex.set_flags(peer, PexFlags::default().with(PexFlags::SEED, is_seed));
+        self.pex.set_flag(peer, PexFlags::SEED, is_seed);
     }
 
     /// A peer is connected by uTP; others are told so.
     pub fn speaks_utp(&mut self, peer: PeerKey) {
-        self.pex.add_flag(peer, PexFlags::UTP);
+        self.pex.set_flag(peer, PexFlags::UTP, true);
     }
 
     /// Whether the peer at this address speaks uTP, as others say.
@@ -42,7 +42,7 @@ impl Finder {
 
     /// A peer prefers encrypted connections; others are told so (BEP 11).
     pub fn prefers_encryption(&mut self, peer: PeerKey) {
-        self.pex.add_flag(peer, PexFlags::ENCRYPTION);
+        self.pex.set_flag(peer, PexFlags::ENCRYPTION, true);
     }
 
     /// A peer says that it can be reached at this address of the other family, too (BEP 10 `ipv4`, `ipv6`). That it is the peer's own

@@ -133,7 +133,7 @@ impl Pex {
         self.links.entry(peer).or_insert(link);
         if let Some(callable) = callable {
             self.listens(now, peer, callable);
-            self.set_flags(peer, PexFlags::OUTGOING);
+            self.set_flag(peer, PexFlags::OUTGOING, true);
         }
     }
 
@@ -157,19 +157,10 @@ impl Pex {
         link.also_at
     }
 
-    /// What is known of the peer, for others; [`PexFlags::OUTGOING`], [`PexFlags::UTP`] and [`PexFlags::ENCRYPTION`] stay once they are set.
-    pub fn set_flags(&mut self, peer: PeerKey, flags: PexFlags) {
+    /// Whether this holds of the peer, for others.
+    pub fn set_flag(&mut self, peer: PeerKey, flag: PexFlags, is_set: bool) {
         if let Some(link) = self.links.get_mut(&peer) {
-            let stays = [PexFlags::OUTGOING, PexFlags::UTP, PexFlags::ENCRYPTION];
-            link.flags =
-                stays.into_iter().fold(flags, |flags, stays| flags.with(stays, link.flags.contains(stays)));
-        }
-    }
-
-    /// This is known of the peer besides.
-    pub fn add_flag(&mut self, peer: PeerKey, flag: PexFlags) {
-        if let Some(link) = self.links.get_mut(&peer) {
-            link.flags = link.flags.with(flag, true);
+            link.flags = link.flags.with(flag, is_set);
         }
     }
 
@@ -452,7 +443,7 @@ mod tests {
         pex.listens(now + seconds(100), PeerKey(2), SocketAddr::new(at(2).ip(), 0));
         pex.listens(now + seconds(100), PeerKey(2), listening);
         pex.listens(now + seconds(100), PeerKey(2), at(9));
-        pex.set_flags(PeerKey(2), PexFlags::SEED);
+        pex.set_flag(PeerKey(2), PexFlags::SEED, true);
         let messages = run(&mut pex, now, now + seconds(200));
         assert_eq!(messages.len(), 1);
         assert_eq!(messages[0].2.added, [(listening, PexFlags::SEED)]);
@@ -462,8 +453,8 @@ mod tests {
     fn flags_say_whom_we_have_called() {
         let now = Instant::now();
         let mut pex = with_peers(now, [1, 2]);
-        pex.set_flags(PeerKey(2), PexFlags::UTP);
-        pex.set_flags(PeerKey(2), PexFlags::default());
+        pex.set_flag(PeerKey(2), PexFlags::UTP, true);
+        pex.set_flag(PeerKey(2), PexFlags::SEED, false);
         pex.wants(now, PeerKey(1), true);
         let messages = run(&mut pex, now, now + seconds(9));
         assert_eq!(messages[0].2.added, [(at(2), PexFlags(0x14))]);
@@ -473,8 +464,8 @@ mod tests {
     fn who_prefers_encryption_is_told_as_such_and_believed() {
         let now = Instant::now();
         let mut pex = with_peers(now, [1, 2]);
-        pex.add_flag(PeerKey(2), PexFlags::ENCRYPTION);
-        pex.set_flags(PeerKey(2), PexFlags::SEED);
+        pex.set_flag(PeerKey(2), PexFlags::ENCRYPTION, true);
+        pex.set_flag(PeerKey(2), PexFlags::SEED, true);
         pex.wants(now, PeerKey(1), true);
         let messages = run(&mut pex, now, now + seconds(9));
         assert_eq!(messages[0].2.added, [(at(2), PexFlags(0x13))]);

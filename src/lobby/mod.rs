@@ -215,7 +215,6 @@ impl Lobby {
             | Input::Sent(..)
             | Input::Passed { .. }
             | Input::Failed { .. }
-            | Input::BadBlocks { .. }
             | Input::Lost(_)
             | Input::Memory => {}
         }

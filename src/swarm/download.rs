@@ -363,15 +363,21 @@ impl Swarm {
         peer.probe_at = now + FIRST_PROBE * 2u32.pow(peer.snubs.min(4));
         peer.snubs += 1;
         for (block, _) in std::mem::take(&mut peer.in_flight) {
-            if peer.late.contains(&block) {
-                self.pieces.give_back(&self.config.layout, block, key); // the probe of a peer that is late
-            } else {
-                peer.late.push_back(block);
-                self.pieces.give_up_waiting(&self.config.layout, block, key);
-            }
+            self.make_late(key, block);
         }
         self.pieces.release_exclusive(key);
         self.wake_idle();
+    }
+
+    /// Others may send a block that is not in flight with a peer any more; if it comes from that all the same it is taken.
+    pub(super) fn make_late(&mut self, key: PeerKey, block: Block) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        // It was asked for again after it had become late.
+        if peer.late.contains(&block) {
+            return self.pieces.give_back(&self.config.layout, block, key);
+        }
+        peer.late.push_back(block);
+        self.pieces.give_up_waiting(&self.config.layout, block, key);
     }
 
     /// It sends after all: what nobody else was asked for is left to it, the rest is cancelled.

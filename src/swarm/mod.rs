@@ -156,18 +156,14 @@ pub enum Input {
         piece: PieceIndex,
         digests: Vec<Sha1>,
     },
-    /// The piece does not match its hash. `digests` of its blocks.
+    /// The piece does not match its hash. `digests` of its blocks, and, of one of version 2 (BEP 52), their `hashes`.
     Failed {
         piece: PieceIndex,
         digests: Vec<Sha1>,
+        hashes: Vec<Sha256>,
     },
     /// The piece could not be written, its data are gone.
     Lost(PieceIndex),
-    /// The hashes of the blocks of a piece of version 2 that does not match (BEP 52); `Failed` follows.
-    BadBlocks {
-        piece: PieceIndex,
-        hashes: Vec<Sha256>,
-    },
     /// There is room in memory for a further piece.
     Memory,
     /// We can be called by these ports from now on.
@@ -271,8 +267,6 @@ pub struct Swarm {
     hash_server: HashServer,
     /// Finds out who sent bad blocks, in version 2.
     trials: Option<BlockTrials>,
-    /// See [`Input::BadBlocks`].
-    bad_blocks: Option<(PieceIndex, Vec<Sha256>)>,
     outputs: VecDeque<Output>,
     /// See [`Swarm::take_reports`].
     reports: Vec<PeerReport>,
@@ -332,7 +326,6 @@ impl Swarm {
             server: MetadataServer::new(Some(config.metadata.clone()).filter(|bytes| !bytes.is_empty())),
             hash_server: HashServer::default(),
             trials: None,
-            bad_blocks: None,
             outputs: VecDeque::new(),
             reports: Vec::new(),
             wanted_events: WantedEvents::default(),
@@ -361,8 +354,7 @@ impl Swarm {
             Input::Message(peer, message) => self.on_message(now, peer, message),
             Input::Sent(peer, bytes) => self.on_sent(now, peer, bytes),
             Input::Passed { piece, digests } => self.on_passed(now, piece, &digests),
-            Input::BadBlocks { piece, hashes } => self.bad_blocks = Some((piece, hashes)),
-            Input::Failed { piece, digests } => self.on_failed(now, piece, digests),
+            Input::Failed { piece, digests, hashes } => self.on_failed(now, piece, digests, hashes),
             Input::Lost(piece) => self.on_lost(now, piece),
             Input::Memory => self.wake_idle(),
             Input::Ports(ports) => self.set_ports(now, ports),

@@ -30,11 +30,11 @@ impl Swarm {
     /// Takes back the last of what a peer was asked for, if its window has turned out to be far smaller: some give what is due for half
     /// a second at once, and nothing in between.
     pub(super) fn take_back_excess(&mut self, now: Instant, key: PeerKey) {
-        let Some(peer) = self.peers.get(&key).filter(|peer| peer.fast && !peer.snubbed) else { return };
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.fast && !peer.snubbed) else { return };
         let room = peer.window.blocks() as usize;
         if peer.in_flight.len() > 2 * room + TOLERANCE {
-            let excess = peer.in_flight.range(room..).map(|&(block, _)| block).collect();
-            self.take_back(now, key, excess);
+            let excess = peer.in_flight.split_off(room).into_iter().map(|(block, _)| block).collect();
+            self.cancel_late(now, key, excess);
         }
     }
 
@@ -52,29 +52,26 @@ impl Swarm {
         let seeds = self.peers.values().filter(|seed| {
             seed.counted_as_seed && seed.fast && !seed.snubbed && seed.queue_seconds(now) > least
         });
-        let owed = seeds.filter_map(|seed| {
-            let mut owed = seed.in_flight.iter().map(|&(block, _)| block).enumerate();
-            let (before, first) = owed.find(|(_, block)| block.piece == piece)?;
+        let slow = seeds.filter_map(|seed| {
+            let before = seed.in_flight.iter().position(|(block, _)| block.piece == piece)?;
             // One that is being sent already is not interrupted.
             let is_late = before as f64 * f64::from(BLOCK_LENGTH) / seed.window.expected_rate() > least;
-            let rest = owed.map(|(_, block)| block).filter(|block| block.piece == piece);
-            is_late.then(|| (seed.key, std::iter::once(first).chain(rest).collect::<Vec<Block>>()))
+            is_late.then_some(seed.key)
         });
-        for (seed, owed) in owed.collect::<Vec<_>>() {
-            self.take_back(now, seed, owed);
-            if let Some(seed) = self.peers.get_mut(&seed) {
-                seed.current = seed.current.filter(|&current| current != piece);
-            }
+        for key in slow.collect::<Vec<_>>() {
+            let Some(seed) = self.peers.get_mut(&key) else { continue };
+            let owed = seed.in_flight.iter().map(|&(block, _)| block).filter(|block| block.piece == piece);
+            let owed = owed.collect();
+            seed.in_flight.retain(|(block, _)| block.piece != piece);
+            seed.current = seed.current.filter(|&current| current != piece);
+            self.cancel_late(now, key, owed);
         }
     }
 
-    fn take_back(&mut self, now: Instant, key: PeerKey, blocks: Vec<Block>) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
-        // They lie close together, mostly at the end.
-        peer.in_flight.retain(|(block, _)| !blocks.contains(block));
-        peer.late.extend(&blocks);
+    /// These are not in flight with a peer any more.
+    fn cancel_late(&mut self, now: Instant, key: PeerKey, blocks: Vec<Block>) {
         for block in blocks {
-            self.pieces.give_up_waiting(&self.config.layout, block, key);
+            self.make_late(key, block);
             self.send(now, key, Message::Cancel(block));
         }
         self.wake_idle();

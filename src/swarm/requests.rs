@@ -128,7 +128,7 @@ impl Swarm {
         }
         let length = self.config.layout.piece_length();
         let row = if length < SHORT_PIECE { ROW / length } else { 1 };
-        let scarce = match peer.counted_as_seed {
+        let scarce = match peer.counted_as_seed && self.picker.has_scarce() {
             true => {
                 let shares = self.shares();
                 self.picker.scarcest(&peer.pieces, MAX_SHARES_LOOKED_AT, |piece| shares.rank(piece.0 / row))

@@ -10,7 +10,7 @@ use super::{Output, PeerReport, Swarm};
 use crate::address::Machine;
 use crate::blocks::BlockData;
 use crate::event::{Kind, Severity, State};
-use crate::hash::Sha1;
+use crate::hash::{Sha1, Sha256};
 use crate::ids::{PeerKey, Source};
 use crate::layout::PieceIndex;
 use crate::wire::Message;
@@ -115,13 +115,18 @@ impl Swarm {
         }
     }
 
-    pub(super) fn on_failed(&mut self, now: Instant, piece: PieceIndex, digests: Vec<Sha1>) {
+    pub(super) fn on_failed(
+        &mut self,
+        now: Instant,
+        piece: PieceIndex,
+        digests: Vec<Sha1>,
+        hashes: Vec<Sha256>,
+    ) {
         let Some(UnwrittenPiece { senders, rate, .. }) = self.verifying.remove(&piece) else { return };
         self.free_memory(piece);
         self.down_rate.take_back(now, &rate);
         self.wasted += u64::from(self.config.layout.piece_size(piece));
-        let hashes = self.bad_blocks.take().filter(|(bad, _)| *bad == piece);
-        if let (Some(trials), Some((_, hashes))) = (&mut self.trials, hashes) {
+        if let Some(trials) = &mut self.trials {
             trials.on_failed(piece, &senders, hashes);
         }
         let culprit = self.suspects.on_failed(piece, &senders, digests);

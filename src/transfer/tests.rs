@@ -147,7 +147,7 @@ impl Bench {
                         self.failed += u32::from(!is_good);
                         let input = match is_good {
                             true => Input::Passed { piece, digests },
-                            false => Input::Failed { piece, digests },
+                            false => Input::Failed { piece, digests, hashes: Vec::new() },
                         };
                         self.transfer.handle(self.now, input);
                     }

@@ -207,10 +207,7 @@ impl Torrent {
             Done::Failed { piece, digests, hashes, buffers, .. } => {
                 context.connections.shared.pool.put(buffers);
                 self.end_write(piece, context);
-                if !hashes.is_empty() {
-                    self.input(now, Input::BadBlocks { piece, hashes });
-                }
-                self.input(now, Input::Failed { piece, digests });
+                self.input(now, Input::Failed { piece, digests, hashes });
             }
             Done::NotWritten { piece, error, buffers, .. } => {
                 self.end_write(piece, context);

@@ -401,6 +401,7 @@ fn a_piece_that_failed_is_not_held_by_a_peer_that_chokes() {
     table.input(Input::Failed {
         piece: PieceIndex(0),
         digests: vec![Sha1([1; 20]), Sha1([2; 20]), Sha1([3; 20]), Sha1([4; 20])],
+        hashes: Vec::new(),
     });
     let (mine, yours) = (table.requests_to(one), table.requests_to(two));
     assert!(mine.is_empty() != yours.is_empty(), "one of them fills it alone");
@@ -679,7 +680,7 @@ fn a_liar_that_left_is_still_banned_when_the_hash_is_known() {
         table.block(liar, block);
     }
     table.input(Input::Closed(liar));
-    table.input(Input::Failed { piece: PieceIndex(0), digests: vec![Sha1([0; 20]); 4] });
+    table.input(Input::Failed { piece: PieceIndex(0), digests: vec![Sha1([0; 20]); 4], hashes: Vec::new() });
     let banned = table.out.iter().any(
         |output| matches!(output, Output::Event(kind) if matches!(&**kind, Kind::PeerBan { address, .. } if *address == Table::address(0))),
     );
@@ -695,7 +696,11 @@ fn a_liar_is_told_of_once_however_much_of_what_it_sent_turns_out_bad() {
         table.block(liar, block);
     }
     for piece in 0..6 {
-        table.input(Input::Failed { piece: PieceIndex(piece), digests: vec![Sha1([0; 20]); 4] });
+        table.input(Input::Failed {
+            piece: PieceIndex(piece),
+            digests: vec![Sha1([0; 20]); 4],
+            hashes: Vec::new(),
+        });
     }
     let is_ban =
         |output: &&Output| matches!(output, Output::Event(kind) if matches!(**kind, Kind::PeerBan { .. }));

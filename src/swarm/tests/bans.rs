@@ -74,7 +74,7 @@ fn a_bad_block_of_an_earlier_run_is_nobody_s_fault() {
     }
     // What was left on the disk is bad.
     let digests = |bad: u8| [1, bad, 3, 4].map(|number| Sha1([number; 20])).to_vec();
-    table.input(Input::Failed { piece: PieceIndex(0), digests: digests(99) });
+    table.input(Input::Failed { piece: PieceIndex(0), digests: digests(99), hashes: Vec::new() });
     assert!(!table.out.iter().any(is_ban) && table.closed().is_empty());
     for &block in &all {
         assert!(table.block(one, block) || table.block(two, block));

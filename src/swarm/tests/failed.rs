@@ -24,7 +24,11 @@ fn given_by_two() -> (Table, PeerKey, PeerKey, Vec<Block>) {
 }
 
 fn fails(table: &mut Table) {
-    table.input(Input::Failed { piece: PIECE, digests: (1..5).map(|number| Sha1([number; 20])).collect() });
+    table.input(Input::Failed {
+        piece: PIECE,
+        digests: (1..5).map(|number| Sha1([number; 20])).collect(),
+        hashes: Vec::new(),
+    });
 }
 
 #[test]

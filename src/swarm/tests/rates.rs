@@ -38,7 +38,7 @@ fn what_fails_its_hash_is_taken_out_of_the_rate_and_nothing_else_is() {
     }
     assert!(totals(&table).down_rate > before, "blocks count as they come");
     if table.swarm().verifying.contains_key(&piece) {
-        table.input(Input::Failed { piece, digests: vec![Sha1([1; 20]); 8] });
+        table.input(Input::Failed { piece, digests: vec![Sha1([1; 20]); 8], hashes: Vec::new() });
     }
     assert!(totals(&table).down_rate.abs_diff(before) < 2, "{} {before}", totals(&table).down_rate);
 }

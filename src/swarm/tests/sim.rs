@@ -461,7 +461,7 @@ impl Sim {
             self.nodes[node].passed.push(piece);
             self.input(node, Input::Passed { piece, digests: if digests { all } else { Vec::new() } });
         } else {
-            self.input(node, Input::Failed { piece, digests: all });
+            self.input(node, Input::Failed { piece, digests: all, hashes: Vec::new() });
         }
         if self.nodes[node].done_at.is_none() && self.nodes[node].swarm().is_complete() {
             self.nodes[node].done_at = Some(self.now());
