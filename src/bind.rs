@@ -160,12 +160,10 @@ impl Local {
             None => Ok(all.to_vec()),
             Some(Bind::Address(ip)) => Ok(vec![*ip]),
             Some(Bind::Interface(name)) => {
-                let probe = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-                if bind_device(&probe, name)? {
+                if binds_by_name(name)? {
                     return Ok(all.to_vec());
                 }
-                let ips: Vec<IpAddr> =
-                    [true, false].into_iter().filter_map(|is_ipv4| address_of(name, is_ipv4)).collect();
+                let ips = interfaces().remove(name).map_or_else(Vec::new, |interface| interface.far_ips());
                 if ips.is_empty() { Err(gone(name)) } else { Ok(ips) }
             }
         }
@@ -174,16 +172,10 @@ impl Local {
     /// Binds a socket to one of the addresses of [`Local::listening_ips`] and a port, or to any address that the socket needs for itself (of a
     /// multicast group), on the interface alone.
     pub fn bind_at(&self, socket: &impl AsFd, address: SocketAddr) -> io::Result<()> {
-        self.bind_interface(socket)?;
-        SockRef::from(socket).bind(&address.into())
-    }
-
-    /// Binds a socket to the interface, if one is bound to and the system allows it.
-    pub fn bind_interface(&self, socket: &impl AsFd) -> io::Result<()> {
-        match &self.0 {
-            Some(Bind::Interface(name)) => bind_device(socket, name).map(drop),
-            None | Some(Bind::Address(_)) => Ok(()),
+        if let Some(Bind::Interface(name)) = &self.0 {
+            bind_device(socket, name)?;
         }
+        SockRef::from(socket).bind(&address.into())
     }
 
     /// Whether what is bound to is there, and which. What binds nothing is always there.
@@ -196,14 +188,12 @@ impl Local {
                 is_there.then(|| Presence { index: 0, ips: vec![*ip] })
             }
             Some(Bind::Interface(name)) => {
-                let is_up = interfaces().get(name).is_some_and(|interface| interface.up);
-                let index = if_nametoindex(name.as_str()).ok().filter(|_| is_up)?;
+                let interface = interfaces().remove(name).filter(|interface| interface.up)?;
+                let index = if_nametoindex(name.as_str()).ok()?;
                 // Without an address nothing can be sent: a VPN gets its own a moment after its interface.
-                let ips: Vec<IpAddr> =
-                    [true, false].into_iter().filter_map(|is_ipv4| address_of(name, is_ipv4)).collect();
-                let probe = Socket::new(Domain::IPV4, Type::DGRAM, None).ok()?;
-                let by_name = bind_device(&probe, name).ok()?;
-                (!ips.is_empty()).then(|| Presence { index, ips: if by_name { Vec::new() } else { ips } })
+                let ips = Some(interface.far_ips()).filter(|ips| !ips.is_empty())?;
+                let by_name = binds_by_name(name).ok()?;
+                Some(Presence { index, ips: if by_name { Vec::new() } else { ips } })
             }
         }
     }
@@ -216,6 +206,20 @@ struct Interface {
     loopback: bool,
     /// In order.
     ips: Vec<IpAddr>,
+}
+
+impl Interface {
+    /// An address of each family, IPv4 first, from which it can be reached beyond the link.
+    fn far_ips(&self) -> Vec<IpAddr> {
+        let is_far = |ip: &&IpAddr| !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let of_family = |is_ipv4| self.ips.iter().filter(is_far).find(|ip| ip.is_ipv4() == is_ipv4).copied();
+        [true, false].into_iter().filter_map(of_family).collect()
+    }
+}
+
+/// Whether the system lets us bind to an interface by its name.
+fn binds_by_name(name: &str) -> io::Result<bool> {
+    bind_device(&Socket::new(Domain::IPV4, Type::DGRAM, None)?, name)
 }
 
 fn interfaces() -> BTreeMap<String, Interface> {
@@ -231,16 +235,15 @@ fn interfaces() -> BTreeMap<String, Interface> {
     found
 }
 
-fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
+/// The IP address of an interface's address.
+pub(crate) fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
 }
 
 /// An address of an interface from which the family can be reached, beyond the link.
 fn address_of(name: &str, is_ipv4: bool) -> Option<IpAddr> {
-    let is_link_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    let ips = interfaces().remove(name)?.ips;
-    ips.into_iter().find(|ip| ip.is_ipv4() == is_ipv4 && !is_link_local(ip))
+    interfaces().remove(name)?.far_ips().into_iter().find(|ip| ip.is_ipv4() == is_ipv4)
 }
 
 /// What can be bound to, for people.

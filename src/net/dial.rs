@@ -156,19 +156,19 @@ impl Dialer {
         if let (Err(failed), Some(second)) = (&attempt, second)
             && failed.error.may_want_another_way()
         {
-            let link = self.connect(address, patience, is_wanted).await?;
+            let link = self.transports.connect(address, patience, is_wanted).await?;
             attempt = self.shake_hands(link, second, patience, &ours).await;
             way = second;
         }
         if let Err(CallFailed { again: true, .. }) = &attempt {
-            let link = self.connect(address, patience, is_wanted).await?;
+            let link = self.transports.connect(address, patience, is_wanted).await?;
             attempt = self.shake_hands(link, way, patience, &ours).await;
         }
         // Who does not know a hybrid by its hash of version 1 closes, as it does to strangers.
         if let (Err(failed), Some(handshake)) = (&attempt, ours.second)
             && failed.error.is_closed()
         {
-            let link = self.connect(address, patience, is_wanted).await?;
+            let link = self.transports.connect(address, patience, is_wanted).await?;
             way = first;
             attempt =
                 self.shake_hands(link, way, patience, &Greeting { first: handshake, second: None }).await;
@@ -177,15 +177,6 @@ impl Dialer {
         self.secrecy.has_worked(address, way);
         self.transports.has_worked(address, established.link.transport());
         Ok(established)
-    }
-
-    async fn connect(
-        &self,
-        address: SocketAddr,
-        patience: Duration,
-        is_wanted: &Cell<bool>,
-    ) -> Result<Link, DialError> {
-        self.transports.connect(address, patience, is_wanted).await
     }
 
     async fn shake_hands(

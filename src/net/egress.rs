@@ -196,17 +196,11 @@ impl Egress {
         patience: Duration,
         is_wanted: &Cell<bool>,
     ) -> Result<TcpStream, DialError> {
+        let Some(proxy) = &self.proxy else {
+            return self.call(patience, is_wanted, async || self.connect_to(address).await).await;
+        };
         loop {
             let generation = self.wait_until_open(is_wanted).await?;
-            let Some(proxy) = &self.proxy else {
-                let connected = within(patience, self.connect_to(address)).await;
-                match connected.and_then(|connected| connected) {
-                    // It has gone this moment, which is no fault of the peer.
-                    Err(_) if self.is_gone() => sleep(LOOK).await,
-                    connected => return Ok(connected?),
-                }
-                continue;
-            };
             match self.connect_through(proxy, address).await {
                 Ok(stream) => return Ok(stream),
                 Err(Failure::Target(error)) => return Err(error),
@@ -216,8 +210,25 @@ impl Egress {
         }
     }
 
+    /// Calls a peer, which has so much time to take the call, without a proxy; waits for as long as what is bound to is gone.
+    pub(super) async fn call<T>(
+        &self,
+        patience: Duration,
+        is_wanted: &Cell<bool>,
+        attempt: impl AsyncFn() -> io::Result<T>,
+    ) -> Result<T, DialError> {
+        loop {
+            self.wait_until_open(is_wanted).await?;
+            match within(patience, attempt()).await.and_then(|done| done) {
+                // It has gone this moment, which is no fault of the peer.
+                Err(_) if self.is_gone() => sleep(LOOK).await,
+                done => return Ok(done?),
+            }
+        }
+    }
+
     /// Waits until calls may go; while the proxy does not work, for its turn to try it.
-    pub(super) async fn wait_until_open(&self, is_wanted: &Cell<bool>) -> Result<u64, DialError> {
+    async fn wait_until_open(&self, is_wanted: &Cell<bool>) -> Result<u64, DialError> {
         loop {
             if !is_wanted.get() {
                 return Err(DialError::Unwanted("not to be called any more"));
@@ -301,7 +312,7 @@ impl Egress {
     }
 
     /// Whether what is bound to is gone, be it that nobody has noticed yet.
-    pub(super) fn is_gone(&self) -> bool {
+    fn is_gone(&self) -> bool {
         self.is_absent.get() || (self.local.bind().is_some() && self.local.presence().is_none())
     }
 

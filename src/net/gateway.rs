@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 
-use super::lan::{LocalAddress, addresses};
+use super::lan::{LocalAddress, address_or_interface, addresses};
 use super::routes::routers;
 use crate::address::is_inner;
 use crate::bind::{Bind, Local};
@@ -251,12 +250,7 @@ fn open(ip: IpAddr, bind: &Local) -> io::Result<Socket> {
 /// it is the addresses of this machine that are let through, and the system tells from which of them it speaks.
 fn networks(all: &[LocalAddress], local: &Local) -> Vec<(Network, LocalAddress)> {
     let mut found = Vec::new();
-    let (bind, only) = match local.bind() {
-        None => (None, None),
-        Some(Bind::Address(ip)) => (Some(*ip), None),
-        // One that is gone has no number.
-        Some(Bind::Interface(name)) => (None, Some(if_nametoindex(name.as_str()).unwrap_or(0))),
-    };
+    let (bind, only) = address_or_interface(local.bind());
     let is_bound = |local: &LocalAddress| only.is_none_or(|only| local.interface == only);
     let usable: Vec<LocalAddress> =
         all.iter().filter(|local| !local.loopback && is_bound(local)).copied().collect();

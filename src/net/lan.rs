@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
-use nix::sys::socket::SockaddrStorage;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use crate::bind::{Bind, Local};
+use crate::bind::{Bind, Local, ip_of};
 use crate::wire::lsd::{LSD_GROUPS, LSD_PORT, LsdAnnounce, MAX_LSD_READ};
 
 /// Between two looks at which interfaces there are.
@@ -155,16 +154,20 @@ pub(super) fn addresses() -> Vec<LocalAddress> {
     getifaddrs().into_iter().flatten().filter_map(local).collect()
 }
 
+/// The address that is bound to, or the number of the interface; one that is gone has none, which is 0.
+pub(super) fn address_or_interface(bind: Option<&Bind>) -> (Option<IpAddr>, Option<u32>) {
+    match bind {
+        None => (None, None),
+        Some(Bind::Address(ip)) => (Some(*ip), None),
+        Some(Bind::Interface(name)) => (None, Some(if_nametoindex(name.as_str()).unwrap_or(0))),
+    }
+}
+
 /// Those of them to send from: the one that is bound to, or its likes on loopback; else of each interface but loopback, or of the one that is bound
 /// to, one of each family.
 fn to_send_from(all: &[LocalAddress], bind: Option<&Bind>) -> Vec<LocalAddress> {
     let mut found: Vec<LocalAddress> = Vec::new();
-    let number_of = |name: &String| if_nametoindex(name.as_str()).unwrap_or(0);
-    let (bind, only) = match bind {
-        None => (None, None),
-        Some(Bind::Address(ip)) => (Some(*ip), None),
-        Some(Bind::Interface(name)) => (None, Some(number_of(name))),
-    };
+    let (bind, only) = address_or_interface(bind);
     for &local in all {
         let is_same_family = |other: IpAddr| other.is_ipv4() == local.ip.is_ipv4();
         let wanted = match bind {
@@ -186,11 +189,6 @@ fn to_send_from(all: &[LocalAddress], bind: Option<&Bind>) -> Vec<LocalAddress> 
         }
     }
     found
-}
-
-fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
-    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
 }
 
 /// A socket that hears what is sent to the group, and shares its port with the other clients of this machine.

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::dial::{DialError, within};
+use super::dial::DialError;
 use super::egress::Egress;
 use super::link::Link;
 use super::remembered::Remembered;
@@ -117,24 +117,14 @@ impl Transports {
         patience: Duration,
         is_wanted: &Cell<bool>,
     ) -> Result<Link, DialError> {
-        if !is_wanted.get() {
-            return Err(DialError::Unwanted("not to be called any more"));
-        }
         match transport {
             Transport::Tcp => self.egress.connect(address, patience, is_wanted).await.map(Link::Tcp),
             Transport::Utp => {
                 let Some(utp) = &self.utp else {
                     return Err(io::Error::from(io::ErrorKind::Unsupported).into());
                 };
-                loop {
-                    self.egress.wait_until_open(is_wanted).await?;
-                    match within(patience, utp.connect(address)).await.and_then(|stream| stream) {
-                        Ok(stream) => return Ok(Link::Utp(stream)),
-                        // It has gone this moment, which is no fault of the peer.
-                        Err(_) if self.egress.is_gone() => sleep(HEAD_START).await,
-                        Err(error) => return Err(error.into()),
-                    }
-                }
+                let call = async || utp.connect(address).await;
+                self.egress.call(patience, is_wanted, call).await.map(Link::Utp)
             }
         }
     }

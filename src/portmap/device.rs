@@ -223,17 +223,9 @@ impl Device {
             (Ask::Map(index, action), Ok(answer)) => {
                 self.on_mapping(now, index, action, answer, rng, out);
             }
-            (Ask::Map(index, _), Err(reason)) => {
-                // It may have done it.
-                let to_remove = self.leases[index].lease.to_remove;
-                let reason = reason.clone();
-                if self.wanted {
-                    self.give_up(now, reason, out);
-                } else {
-                    self.leases[index].lease.lose(now);
-                    self.leases[index].lease.to_remove = to_remove;
-                }
-            }
+            (Ask::Map(..), Err(reason)) if self.wanted => self.give_up(now, reason.clone(), out),
+            // It may have done it: that is still to be removed.
+            (Ask::Map(index, _), Err(_)) => self.leases[index].lease.lose(now),
             // It is removed, was not there, or stays until its lease is over.
             (Ask::Remove(index), _) => self.leases[index].lease.removed(now),
         }

@@ -108,11 +108,12 @@ fn family(address: SocketAddr) -> Family {
 }
 
 impl DhtNetwork {
-    /// At these sockets, which have the local one of these ports. `seed` decides all random choices.
+    /// At these sockets, which have the local one of these ports. What `filter` refuses is neither asked nor answered. `seed` decides all random choices.
     pub(super) fn new(
         options: DhtOptions,
         udp: UdpPort,
         ports: ListenPorts,
+        filter: Option<IpFilter>,
         seed: u64,
         notify: UnboundedSender<Notice>,
     ) -> DhtNetwork {
@@ -129,7 +130,7 @@ impl DhtNetwork {
             machines,
             ended,
             followed,
-            filter: None,
+            filter,
             next_save: None,
         }
     }
@@ -386,8 +387,11 @@ impl DhtNetwork {
 
     /// Whether a packet answers a ping of ours to a node that we know by its name.
     fn answers_ping(&self, packet: &Packet) -> bool {
+        if !self.udp.is_relayed() {
+            return false;
+        }
         let field = [b"1:t8:", &self.mark[..]].concat();
-        self.udp.is_relayed() && packet.data.windows(field.len()).any(|window| window == field)
+        packet.data.windows(field.len()).any(|window| window == field)
     }
 }
 

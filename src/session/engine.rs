@@ -142,9 +142,8 @@ impl Engine {
             })
         });
         let dht = options.dht.clone().zip(listeners.udp.clone()).map(|(dht_options, udp)| {
-            let mut dht = DhtNetwork::new(dht_options, udp, identity.ports, rng.u64(..), notify.clone());
-            dht.set_filter(Instant::now(), options.ip_filter.as_ref());
-            dht
+            let (ports, filter) = (identity.ports, options.ip_filter.clone());
+            DhtNetwork::new(dht_options, udp, ports, filter, rng.u64(..), notify.clone())
         });
         if let Some(udp) = &listeners.udp {
             udp.receive(&UdpReaders { dht: dht.is_some().then(|| to_loop.clone()), utp: utp.clone() });

@@ -125,8 +125,8 @@ impl Engine {
                     self.context.options.dht.clone().map(|dht| DhtOptions { read_only: true, ..dht });
                 let Some(options) = options else { return };
                 let (seed, notify) = (self.context.rng.u64(..), self.context.notify.clone());
-                let mut dht = DhtNetwork::new(options, port, ListenPorts::unmapped(0), seed, notify);
-                dht.set_filter(now, self.context.options.ip_filter.as_ref());
+                let (ports, filter) = (ListenPorts::unmapped(0), self.context.options.ip_filter.clone());
+                let mut dht = DhtNetwork::new(options, port, ports, filter, seed, notify);
                 self.torrents.values().for_each(|torrent| dht.update(now, torrent));
                 self.context.dht = Some(dht);
             }

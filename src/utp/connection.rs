@@ -110,8 +110,6 @@ pub struct Connection {
     pub(super) progress: Instant,
     /// The last packet was sent again since, to learn what is lost.
     pub(super) has_repeated: bool,
-    /// Timeouts since anything was acknowledged.
-    pub(super) timeouts: u32,
     /// The window of the peer is closed, and is tried then; and how long after that once more.
     pub(super) window_probe: Option<(Instant, Duration)>,
     /// The number of our SYN; of a connection that the peer has begun that of its SYN.
@@ -179,7 +177,6 @@ impl Connection {
             last_sent: now,
             progress: now,
             has_repeated: false,
-            timeouts: 0,
             window_probe: None,
             syn,
         }
@@ -378,7 +375,7 @@ impl Connection {
         }
         if result.is_progress {
             self.round_trip.on_progress();
-            (self.progress, self.has_repeated, self.timeouts) = (now, false, 0);
+            (self.progress, self.has_repeated) = (now, false);
         }
         if result.was_late {
             self.congestion.undo_loss();
@@ -397,10 +394,5 @@ impl Connection {
     /// Bytes of data in a full packet.
     pub(super) fn packet_length(&self) -> usize {
         self.mtu.passes() - HEADER_LENGTH
-    }
-
-    /// How long packets of ours wait in queues now, as far as is known.
-    pub fn queuing(&self) -> Option<Duration> {
-        self.ours.queuing()
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct RoundTrip {
     variation: Duration,
     least: Option<Duration>,
     /// Timeouts since anything was acknowledged.
-    backoff: u32,
+    timeouts: u32,
 }
 
 impl RoundTrip {
@@ -36,12 +36,17 @@ impl RoundTrip {
 
     /// Something new was acknowledged.
     pub(super) fn on_progress(&mut self) {
-        self.backoff = 0;
+        self.timeouts = 0;
     }
 
     /// Nothing was acknowledged for as long as [`RoundTrip::timeout`].
     pub(super) fn on_timeout(&mut self) {
-        self.backoff += 1;
+        self.timeouts += 1;
+    }
+
+    /// Timeouts since anything was acknowledged.
+    pub(super) fn timeouts(&self) -> u32 {
+        self.timeouts
     }
 
     /// The mean of late, or what is assumed of it.
@@ -57,13 +62,13 @@ impl RoundTrip {
     /// After how long without an acknowledgement all that is under way counts as lost.
     pub(super) fn timeout(&self) -> Duration {
         let measured = self.smoothed.map_or(FIRST_TIMEOUT, |smoothed| smoothed + self.variation * 4);
-        (measured.max(MIN_TIMEOUT) * 2u32.pow(self.backoff.min(6))).min(MAX_TIMEOUT)
+        (measured.max(MIN_TIMEOUT) * 2u32.pow(self.timeouts.min(6))).min(MAX_TIMEOUT)
     }
 
     /// After how long without an acknowledgement the last packet is sent again, for its acknowledgement says what else is lost (RFC 8985,
     /// tail loss probe). `None`: not before the timeout.
     pub(super) fn probe_timeout(&self) -> Option<Duration> {
-        let smoothed = self.smoothed.filter(|_| self.backoff == 0)?;
+        let smoothed = self.smoothed.filter(|_| self.timeouts == 0)?;
         let probe = smoothed * 2 + Duration::from_millis(10);
         (probe < self.timeout()).then_some(probe)
     }

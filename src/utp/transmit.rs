@@ -218,18 +218,17 @@ impl Connection {
     fn on_timeout(&mut self, now: Instant) {
         let patience = if self.peer_window == 0 { MAX_SILENCE_CLOSED } else { MAX_SILENCE };
         // Not at once: where this process was stopped, what the peer has said meanwhile is still to be read.
-        if self.timeouts >= MIN_TIMEOUTS && now >= self.last_heard + patience {
+        if self.round_trip.timeouts() >= MIN_TIMEOUTS && now >= self.last_heard + patience {
             self.stage = Stage::Ended(UtpEnd::TimedOut);
             return;
         }
         (self.progress, self.has_repeated) = (now, true);
         self.round_trip.on_timeout();
-        self.timeouts += 1;
         let under_way = self.sending.under_way();
         if self.sending.lose_all() {
             self.mtu.on_probe_lost(false);
         }
-        if self.timeouts == BLACK_HOLE {
+        if self.round_trip.timeouts() == BLACK_HOLE {
             self.mtu.on_black_hole();
         }
         if self.peer_window > 0 {

@@ -189,7 +189,7 @@ impl Torrent {
     /// It is known what the torrent is, and not what its pieces hash to: peers that speak version 2 know.
     fn ask_for_layers(&mut self, now: Instant, described: Described) {
         if described.metainfo.private && !self.is_private() {
-            self.become_private_early(now, &described.metainfo);
+            self.become_private(now, &described.metainfo);
         }
         let Activity::Fetching(fetching) = &mut self.activity else { return };
         // Two peers may have given the same metadata.
@@ -205,9 +205,9 @@ impl Torrent {
         self.has_input = true;
     }
 
-    /// A link turns out to be private before all is known of it: from this moment on nobody is told of it but its own trackers, and nobody
-    /// called whom others have named (BEP 27).
-    fn become_private_early(&mut self, now: Instant, known: &Metainfo) {
+    /// A link turns out to be private: from this moment on nobody is told of it but its own trackers, and nobody called whom others
+    /// have named (BEP 27).
+    fn become_private(&mut self, now: Instant, known: &Metainfo) {
         let trackers = known.trackers.clone();
         let private = Metainfo { private: true, trackers, ..(*self.on_disk.metainfo).clone() };
         self.on_disk.metainfo = Arc::new(private);
@@ -249,6 +249,9 @@ impl Torrent {
     fn on_described(&mut self, now: Instant, described: Described, context: &mut Context) {
         let Described { metainfo, priorities, claim } = described;
         self.last_new = now;
+        if metainfo.private && !self.is_private() {
+            self.become_private(now, &metainfo);
+        }
         let round = self.round();
         let pieces = metainfo.layout.num_pieces();
         let nothing = Check::new(now, round, Bitfield::new(pieces));
@@ -275,17 +278,8 @@ impl Torrent {
             files: metainfo.files.len(),
             private: metainfo.private,
         };
-        let is_private = metainfo.private;
         self.tell(context, told);
-        let own_trackers = is_private.then(|| self.tracker_tiers());
-        if is_private {
-            self.calls_wanted.replace(false);
-            self.calls_wanted = Rc::new(Cell::new(true));
-        }
-        if let (Some(mut lobby), Some(check)) = (lobby, self.check_mut()) {
-            if let Some(own_trackers) = own_trackers {
-                lobby.become_private(now, &own_trackers);
-            }
+        if let (Some(lobby), Some(check)) = (lobby, self.check_mut()) {
             check.lobby = Some(lobby);
         }
         match priorities {

@@ -120,9 +120,7 @@ impl Torrent {
 
     /// Whether a peer that calls us may be let in if there is a place for it.
     pub(crate) fn may_let_in(&self, now: Instant, address: SocketAddr) -> bool {
-        let state = self.lobby().map(Lobby::state).or_else(|| self.swarm().map(Swarm::state));
-        let is_open = state.is_some_and(|state| state != State::Stopped);
-        is_open && self.finder().is_some_and(|finder| !finder.is_banned(now, address))
+        self.is_entered() && self.finder().is_some_and(|finder| !finder.is_banned(now, address))
     }
 
     /// Somebody else gets the place of this connection, which is free at once.
@@ -269,14 +267,18 @@ impl Torrent {
 
     /// Whether others than its trackers may be told of it, if that is wanted at all: it is neither private (BEP 27) nor stopped.
     pub(crate) fn is_told_of_openly(&self) -> bool {
-        let state = self.lobby().map(Lobby::state).or_else(|| self.swarm().map(Swarm::state));
-        self.goes_on() && !self.is_private() && state.is_some_and(|state| state != State::Stopped)
+        self.goes_on() && !self.is_private() && self.is_entered()
     }
 
     /// Whether others may call us for its data: it is not stopped, and wants more than to know what it is.
     pub(crate) fn takes_callers(&self) -> bool {
+        self.goes_on() && !self.options.metadata_only && self.is_entered()
+    }
+
+    /// Whether it deals with peers: it is neither stopped nor only checked.
+    fn is_entered(&self) -> bool {
         let state = self.lobby().map(Lobby::state).or_else(|| self.swarm().map(Swarm::state));
-        self.goes_on() && !self.options.metadata_only && state.is_some_and(|state| state != State::Stopped)
+        state.is_some_and(|state| state != State::Stopped)
     }
 
     /// We can be called by these ports from now on.
