@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::blocks::{BlockData, Run};
-use crate::hash::{LANES, Sha1, Sha256, sha1, sha1_many, sha256_many};
+use crate::hash::merkle::hash_each;
+use crate::hash::{LANES, Sha1, Sha256, sha1, sha1_many};
 use crate::ids::{PeerKey, TorrentId};
 use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
 use crate::metainfo::{Metainfo, PieceHash};
@@ -388,9 +389,7 @@ fn right_ones(batch: &[Verify]) -> Vec<Found> {
         }
     }
     let blocks = in_blocks.iter().flat_map(|(index, _)| &batch[*index].blocks);
-    let blocks: Vec<[&[u8]; 1]> = blocks.map(|block| [block.as_slice()]).collect();
-    let messages: Vec<&[&[u8]]> = blocks.iter().map(|block| &block[..]).collect();
-    let mut leaves = &sha256_many(&messages)[..];
+    let mut leaves = &hash_each(blocks.map(BlockData::as_slice))[..];
     for (index, hash) in in_blocks {
         let (of_piece, rest) = leaves.split_at(batch[index].blocks.len());
         right[index] = if hash.is_over(of_piece) { Ok(()) } else { Err(of_piece.to_vec()) };

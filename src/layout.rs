@@ -235,8 +235,7 @@ impl Layout {
         if !self.contains(block.piece) || block.length == 0 {
             return false;
         }
-        let size = self.piece_size(block.piece);
-        let limit = if self.gaps.is_some() { self.piece_length } else { size };
+        let limit = if self.gaps.is_some() { self.piece_length } else { self.piece_size(block.piece) };
         block.begin.checked_add(block.length).is_some_and(|end| end <= limit)
     }
 

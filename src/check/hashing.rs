@@ -3,6 +3,7 @@
 
 use std::sync::OnceLock;
 
+use crate::hash::merkle::hash_each;
 use crate::hash::{MultiSha1, Sha1, Sha256, sha1_many, sha256_many};
 use crate::layout::{BLOCK_LENGTH, PieceIndex};
 use crate::metainfo::{Metainfo, PieceHash};
@@ -62,10 +63,7 @@ impl LaneHashes {
             LaneHashes::Sha1(hashes) => return hashes.update(chunks),
             LaneHashes::Leaves(lanes) => lanes,
         };
-        let blocks: Vec<[&[u8]; 1]> =
-            chunks.iter().flat_map(|chunk| chunk.chunks(BLOCK)).map(|block| [block]).collect();
-        let messages: Vec<&[&[u8]]> = blocks.iter().map(|block| &block[..]).collect();
-        let mut digests = sha256_many(&messages).into_iter();
+        let mut digests = hash_each(chunks.iter().flat_map(|chunk| chunk.chunks(BLOCK))).into_iter();
         for (lane, chunk) in lanes.iter_mut().zip(chunks) {
             lane.extend(digests.by_ref().take(chunk.len().div_ceil(BLOCK)));
         }

@@ -28,7 +28,6 @@ pub(crate) use reader::must_wait;
 use reader::{Got, PieceReader};
 pub use report::FileReport;
 pub use run::HashCheck;
-pub(crate) use unknown::with_layers_of_files;
 
 /// Bytes in the buffers of all threads together: leaves room for the rest of a process that is to
 /// stay under 24 MiB.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use super::unknown::with_layers_of_files;
 use super::{CheckOptions, CheckOutcome, PieceResult, check};
 use crate::bitfield::Bitfield;
 use crate::event::{Kind, Pieces};
@@ -87,6 +88,10 @@ impl HashCheck {
         on_piece: &(dyn Fn(PieceIndex, PieceResult) + Sync),
     ) -> CheckOutcome {
         let keep_going = || goes_on && !self.is_broken_off();
+        // A torrent may lack the hashes of its pieces (BEP 52), but not those of its files.
+        let lacks = !metainfo.piece_hashes.are_known();
+        let whole = lacks.then(|| with_layers_of_files(storage, metainfo, &keep_going));
+        let metainfo = whole.as_ref().unwrap_or(metainfo);
         let options = CheckOptions { pieces, threads, keep_going: &keep_going };
         check(storage, metainfo, options, &|piece, result| {
             self.done.fetch_add(u64::from(metainfo.layout.piece_size(piece)), Ordering::Relaxed);

@@ -15,7 +15,7 @@ use crate::storage::Storage;
 /// does, no piece can be known to be right; it gets a layer that no data have.
 ///
 /// Reads files from the front until one is missing or ends too early, on this thread; ends soon once `keep_going` says no.
-pub(crate) fn with_layers_of_files(
+pub(super) fn with_layers_of_files(
     storage: &Storage,
     metainfo: &Metainfo,
     keep_going: &(dyn Fn() -> bool + Sync),

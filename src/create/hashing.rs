@@ -11,8 +11,8 @@ use std::time::Instant;
 use super::{Change, ObstacleKind, Obstacles, SourceTree};
 use crate::bitfield::Bitfield;
 use crate::check::{MAX_BUFFERS, MAX_CHUNK, STAGGER, group_for, must_wait, threads_for};
-use crate::hash::merkle::{MERKLE_BLOCK, RootBuilder};
-use crate::hash::{LANES, MultiSha1, Sha1, Sha256, sha256_many};
+use crate::hash::merkle::{MERKLE_BLOCK, RootBuilder, hash_each};
+use crate::hash::{LANES, MultiSha1, Sha1, Sha256};
 use crate::layout::{PieceIndex, Span};
 use crate::metainfo::draft::{Draft, DraftHashes};
 use crate::storage::{allowed_files, read_full};
@@ -282,16 +282,15 @@ impl HashingShared<'_> {
 
 /// Hashes the blocks that lie in these bytes of each lane, side by side across the lanes: they lie at different places of a page.
 fn hash_blocks(lanes: &mut [HashingLane<'_>], from: usize, to: usize) {
-    let mut blocks: Vec<[&[u8]; 1]> = Vec::new();
+    let mut blocks: Vec<&[u8]> = Vec::new();
     let mut of_lane = Vec::new();
     for at in (from..to).step_by(MERKLE_BLOCK) {
         for (number, lane) in lanes.iter().enumerate().filter(|(_, lane)| lane.data > at) {
-            blocks.push([&lane.buffer[at..lane.data.min(at + MERKLE_BLOCK)]]);
+            blocks.push(&lane.buffer[at..lane.data.min(at + MERKLE_BLOCK)]);
             of_lane.push(number);
         }
     }
-    let messages: Vec<&[&[u8]]> = blocks.iter().map(|block| &block[..]).collect();
-    for (number, leaf) in of_lane.into_iter().zip(sha256_many(&messages)) {
+    for (number, leaf) in of_lane.into_iter().zip(hash_each(blocks.into_iter())) {
         lanes[number].leaves.push(leaf);
     }
 }

@@ -28,12 +28,39 @@ pub(super) trait Digest: Copy {
     /// The digest of a message that led to this state, padding included.
     fn from_state(state: &Self::State) -> Self;
 
+    /// With up to so many messages SHA-NI is sooner done than AVX-512. A wide kernel takes as long for one message as for all of its
+    /// lanes, so with few it loses to SHA-NI, which takes what it is given.
+    const FEW: usize;
+
+    /// Messages that SHA-NI takes through its units at a time.
+    const INTERLEAVED: usize;
+
     /// The kernel that gets through `messages` messages in the least time.
-    fn best_for(kernels: Kernels, messages: usize) -> Kernel;
+    fn best_for(kernels: Kernels, messages: usize) -> Kernel {
+        if kernels.has(Kernel::Plain) && messages == 1 {
+            Kernel::Plain
+        } else if kernels.has(Kernel::Avx512) && (messages > Self::FEW || !kernels.has(Kernel::ShaNi)) {
+            Kernel::Avx512
+        } else if kernels.has(Kernel::ShaNi) {
+            Kernel::ShaNi
+        } else if kernels.has(Kernel::Avx2) {
+            Kernel::Avx2
+        } else {
+            Kernel::Plain
+        }
+    }
 
     /// How many of `messages` messages (at least 1) to give to [`Digest::compress`] together; at most
     /// [`super::LANES`].
-    fn group(kernels: Kernels, messages: usize) -> usize;
+    fn group(kernels: Kernels, messages: usize) -> usize {
+        match Self::best_for(kernels, messages) {
+            // 8 and then up to 4 others are sooner done than 16 lanes that are not filled.
+            Kernel::Avx512 => messages.min(if messages > 12 { 16 } else { 8 }),
+            Kernel::Avx2 => messages.min(8),
+            Kernel::ShaNi => even_group(messages, Self::INTERLEAVED),
+            Kernel::Plain => 1,
+        }
+    }
 
     /// Takes each state through as many blocks as the shortest run has, and returns how many these
     /// were. There is a run for each state, and no more of them than [`Digest::group`] gives.
@@ -50,22 +77,9 @@ impl Digest for Sha1 {
         Sha1(bytes_of(state))
     }
 
-    /// The bounds are from `benches/hash.rs` on Zen 4 and Zen 5 (for 256-bit registers on Zen 4 alone): a
-    /// wide kernel takes as long for one message as for all of its lanes, so with few it loses to SHA-NI,
-    /// which takes what it is given.
-    fn best_for(kernels: Kernels, messages: usize) -> Kernel {
-        best_for(kernels, messages, 5)
-    }
-
-    fn group(kernels: Kernels, messages: usize) -> usize {
-        match Self::best_for(kernels, messages) {
-            // 8 and then up to 4 others are sooner done than 16 lanes that are not filled.
-            Kernel::Avx512 => messages.min(if messages > 12 { 16 } else { 8 }),
-            Kernel::Avx2 => messages.min(8),
-            Kernel::ShaNi => even_group(messages, 4),
-            Kernel::Plain => 1,
-        }
-    }
+    // From `benches/hash.rs` on Zen 4 and Zen 5 (for 256-bit registers on Zen 4 alone).
+    const FEW: usize = 5;
+    const INTERLEAVED: usize = 4;
 
     fn compress(kernels: Kernels, states: &mut [Sha1State], runs: &[&[MessageBlock]]) -> usize {
         #[cfg(target_arch = "x86_64")]
@@ -101,19 +115,9 @@ impl Digest for Sha256 {
         Sha256(bytes_of(state))
     }
 
-    /// The bounds are from `benches/hash.rs` on Zen 4, where 8 lanes and 16 do as much a second, a quarter more than SHA-NI.
-    fn best_for(kernels: Kernels, messages: usize) -> Kernel {
-        best_for(kernels, messages, 6)
-    }
-
-    fn group(kernels: Kernels, messages: usize) -> usize {
-        match Self::best_for(kernels, messages) {
-            Kernel::Avx512 => messages.min(if messages > 12 { 16 } else { 8 }),
-            Kernel::Avx2 => messages.min(8),
-            Kernel::ShaNi => even_group(messages, 3),
-            Kernel::Plain => 1,
-        }
-    }
+    // From `benches/hash.rs` on Zen 4, where 8 lanes and 16 do as much a second, a quarter more than SHA-NI.
+    const FEW: usize = 6;
+    const INTERLEAVED: usize = 3;
 
     fn compress(kernels: Kernels, states: &mut [Sha256State], runs: &[&[MessageBlock]]) -> usize {
         #[cfg(target_arch = "x86_64")]
@@ -135,21 +139,6 @@ impl Digest for Sha256 {
             sha2::block_api::compress256(state, &run[..blocks]);
         }
         blocks
-    }
-}
-
-/// The best kernel for `messages` messages, if up to `narrow` of them are sooner done by SHA-NI than by AVX-512.
-fn best_for(kernels: Kernels, messages: usize, narrow: usize) -> Kernel {
-    if kernels.has(Kernel::Plain) && messages == 1 {
-        Kernel::Plain
-    } else if kernels.has(Kernel::Avx512) && (messages > narrow || !kernels.has(Kernel::ShaNi)) {
-        Kernel::Avx512
-    } else if kernels.has(Kernel::ShaNi) {
-        Kernel::ShaNi
-    } else if kernels.has(Kernel::Avx2) {
-        Kernel::Avx2
-    } else {
-        Kernel::Plain
     }
 }
 

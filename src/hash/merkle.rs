@@ -47,7 +47,12 @@ pub fn pad_hash(height: u32) -> Sha256 {
 
 /// The hash of each block of `data`, which begins with a block; the last may be short.
 pub fn block_hashes(data: &[u8]) -> Vec<Sha256> {
-    let blocks: Vec<[&[u8]; 1]> = data.chunks(MERKLE_BLOCK).map(|block| [block]).collect();
+    hash_each(data.chunks(MERKLE_BLOCK))
+}
+
+/// The hash of each of these blocks, side by side.
+pub fn hash_each<'a>(blocks: impl Iterator<Item = &'a [u8]>) -> Vec<Sha256> {
+    let blocks: Vec<[&[u8]; 1]> = blocks.map(|block| [block]).collect();
     let messages: Vec<&[&[u8]]> = blocks.iter().map(|block| &block[..]).collect();
     sha256_many(&messages)
 }

@@ -268,8 +268,8 @@ impl Lobby {
                 unruly: false,
             },
         );
-        if let Some(hashes) = self.hash_fetch.as_mut().filter(|_| reserved.has(Reserved::V2)) {
-            hashes.handle(now, HashFetchInput::Joined(peer));
+        if reserved.has(Reserved::V2) {
+            self.tell_hash_fetch(now, HashFetchInput::Joined(peer));
         }
         if reserved.has(Reserved::FAST) {
             self.send(now, peer, Message::HaveNone);
@@ -330,9 +330,7 @@ impl Lobby {
         self.said -= waiting.said.size();
         self.server.gone(peer);
         self.tell_fetch(now, FetchInput::Gone(peer));
-        if let Some(hashes) = &mut self.hash_fetch {
-            hashes.handle(now, HashFetchInput::Gone(peer));
-        }
+        self.tell_hash_fetch(now, HashFetchInput::Gone(peer));
         let how = match waiting.unruly {
             true => Parting::Unruly,
             false if waiting.extensions.id_of(UT_METADATA).is_some() => Parting::Useful,

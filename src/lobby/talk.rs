@@ -107,7 +107,7 @@ impl Lobby {
         }
     }
 
-    fn tell_hash_fetch(&mut self, now: Instant, input: HashFetchInput) {
+    pub(super) fn tell_hash_fetch(&mut self, now: Instant, input: HashFetchInput) {
         if let Some(hashes) = &mut self.hash_fetch {
             hashes.handle(now, input);
         }

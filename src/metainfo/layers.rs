@@ -208,15 +208,7 @@ impl PieceLayers {
     /// Writes what is known of `piece layers`, in the order of the roots.
     pub(super) fn encode(&self, bytes: &mut Vec<u8>) {
         let known = self.files.iter().filter_map(|file| Some((file.root?, file.layer.as_ref()?)));
-        let sorted: BTreeMap<Sha256, &Arc<[Sha256]>> = known.collect();
-        bytes.push(b'd');
-        for (root, layer) in sorted {
-            bytes.extend(b"32:");
-            bytes.extend(root.0);
-            bytes.extend(format!("{}:", 32 * layer.len()).bytes());
-            layer.iter().for_each(|hash| bytes.extend(hash.0));
-        }
-        bytes.push(b'e');
+        encode_layers(bytes, known.map(|(root, layer)| (root, &layer[..])));
     }
 
     /// The root of a file's merkle tree; `None` of an empty one.
@@ -253,4 +245,17 @@ impl PieceLayers {
 /// Whether a file has more than one piece, so that the root alone does not tell them apart.
 fn has_layer(layout: &Layout, file: FileIndex) -> bool {
     layout.file(file).length > u64::from(layout.piece_length())
+}
+
+/// Writes `piece layers` (BEP 52), by root: files of the same content share one.
+pub(super) fn encode_layers<'a>(bytes: &mut Vec<u8>, layers: impl Iterator<Item = (Sha256, &'a [Sha256])>) {
+    let sorted: BTreeMap<Sha256, &[Sha256]> = layers.collect();
+    bytes.push(b'd');
+    for (root, layer) in sorted {
+        bytes.extend(b"32:");
+        bytes.extend(root.0);
+        bytes.extend(format!("{}:", 32 * layer.len()).bytes());
+        layer.iter().for_each(|hash| bytes.extend(hash.0));
+    }
+    bytes.push(b'e');
 }

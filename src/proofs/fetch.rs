@@ -4,8 +4,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::proved;
 use crate::hash::Sha256;
-use crate::hash::merkle::{piece_height, root_of_proof, tree_height, uncles_to};
+use crate::hash::merkle::{piece_height, tree_height};
 use crate::ids::PeerKey;
 use crate::layout::Layout;
 use crate::metainfo::PieceLayers;
@@ -211,15 +212,11 @@ impl HashFetch {
         if !self.missing.contains(&part) {
             return; // late, and somebody else has given them
         }
-        let layer = &mut self.layers[part.0];
-        let height = tree_height(layer.hashes.len() as u64);
-        let (of_layer, uncles) = hashes.split_at_checked(range.length as usize).unwrap_or((&[], &[]));
-        let is_whole = uncles_to(0, u64::from(range.length), height) == Some(uncles.len() as u32);
-        if !is_whole || root_of_proof(of_layer, u64::from(range.index), uncles) != Some(layer.root) {
+        let Some(of_layer) = proved(range, hashes) else {
             self.reopen(part);
             return self.convict(key, "sent hashes that do not lead to their root");
-        }
-        let places = layer.hashes[part.1 as usize..].iter_mut();
+        };
+        let places = self.layers[part.0].hashes[part.1 as usize..].iter_mut();
         places.zip(of_layer).for_each(|(place, hash)| *place = *hash);
         self.missing.remove(&part);
         self.open.remove(&part);

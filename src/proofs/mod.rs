@@ -10,6 +10,16 @@ mod serve;
 mod tests;
 mod trials;
 
+use crate::hash::Sha256;
+use crate::hash::merkle::{root_of_proof, uncles_to};
+use crate::wire::HashRange;
 pub use fetch::{HashFetch, HashFetchInput, HashFetchOutput};
 pub use serve::{HashServer, WantedBlocks};
 pub use trials::{BlockTrials, TrialEnd};
+
+/// Of an answer, the hashes that were asked for, if the uncles behind them prove them by the root. The range reaches up to the root.
+fn proved<'a>(range: &HashRange, hashes: &'a [Sha256]) -> Option<&'a [Sha256]> {
+    let (asked, uncles) = hashes.split_at_checked(range.length as usize)?;
+    let is_whole = uncles_to(0, range.length.into(), range.proof_layers + 1) == Some(uncles.len() as u32);
+    (is_whole && root_of_proof(asked, range.index.into(), uncles) == Some(range.root)).then_some(asked)
+}

@@ -41,11 +41,9 @@ pub struct WantedBlocks {
 pub struct HashServer {
     layers: Option<Arc<PieceLayers>>,
     layout: Option<Arc<Layout>>,
-    /// A file of each root, whether it has a piece layer or not.
-    all_files: HashMap<Sha256, FileIndex>,
     /// The height of the piece layers.
     base: u32,
-    /// A file of each root that has a piece layer. Files of the same content share it.
+    /// A file of each root; files of the same content share it.
     files: HashMap<Sha256, FileIndex>,
     /// Those that have been asked for. Together they take twice the memory of the piece layers, which were loaded before.
     trees: HashMap<FileIndex, MerkleTree>,
@@ -69,16 +67,15 @@ impl HashServer {
     /// Gives what is known of these layers.
     pub fn new(layers: Arc<PieceLayers>, layout: &Arc<Layout>) -> HashServer {
         let files = (0..layout.files().len() as u32).map(FileIndex);
-        let all_files = files.clone().filter_map(|file| Some((layers.root(file)?, file))).collect();
-        let of_root = |file| layers.layer(file).and_then(|_| Some((layers.root(file)?, file)));
-        let files: HashMap<Sha256, FileIndex> = files.filter_map(of_root).collect();
+        let files: HashMap<Sha256, FileIndex> =
+            files.filter_map(|file| Some((layers.root(file)?, file))).collect();
         let answers = |file: &FileIndex| {
             layers.layer(*file).map_or(0, |layer| (layer.len() as u32).div_ceil(MAX_HASHES))
         };
         let all = files.values().map(answers).sum();
         let base = piece_height(layout.piece_length());
         let layout = Some(layout.clone());
-        HashServer { layers: Some(layers), layout, all_files, base, files, all, ..HashServer::default() }
+        HashServer { layers: Some(layers), layout, base, files, all, ..HashServer::default() }
     }
 
     /// The connection has ended.
@@ -112,7 +109,7 @@ impl HashServer {
         range: &HashRange,
     ) -> Option<WantedBlocks> {
         let (layers, layout) = (self.layers.clone()?, self.layout.clone()?);
-        let file = *self.all_files.get(&range.root).filter(|_| range.base == 0 && range.is_valid())?;
+        let file = *self.files.get(&range.root).filter(|_| range.base == 0 && range.is_valid())?;
         let pieces = layout.pieces_of_file(file);
         let piece = PieceIndex(pieces.start.checked_add(range.index / range.length)?);
         let whole = blocks_of(&layers, &layout, piece).filter(|_| pieces.contains(&piece.0))?;

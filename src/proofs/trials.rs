@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::proved;
 use crate::hash::Sha256;
-use crate::hash::merkle::{piece_height, root_of_proof, tree_height, uncles_to};
+use crate::hash::merkle::{piece_height, tree_height};
 use crate::ids::{PeerKey, Source};
 use crate::layout::{Layout, PieceIndex};
 use crate::metainfo::PieceLayers;
@@ -109,13 +110,10 @@ impl BlockTrials {
     pub fn on_hashes(&mut self, peer: PeerKey, range: &HashRange, hashes: &[Sha256]) -> TrialEnd {
         let found = self.open.iter().find(|(_, trial)| trial.range == *range && trial.tried.contains(&peer));
         let Some((&piece, _)) = found else { return TrialEnd::Nothing };
-        let (leaves, uncles) = hashes.split_at_checked(range.length as usize).unwrap_or((&[], &[]));
-        let is_whole =
-            uncles_to(0, u64::from(range.length), range.proof_layers + 1) == Some(uncles.len() as u32);
-        if !is_whole || root_of_proof(leaves, u64::from(range.index), uncles) != Some(range.root) {
+        let Some(leaves) = proved(range, hashes) else {
             self.reopen(peer, range);
             return TrialEnd::Unproved;
-        }
+        };
         let Some(trial) = self.open.remove(&piece) else { return TrialEnd::Nothing };
         let bad = trial.blocks.iter().zip(leaves).filter(|((hash, _), leaf)| hash != *leaf);
         let mut culprits: Vec<Source> = bad.map(|((_, sender), _)| *sender).collect();

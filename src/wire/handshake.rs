@@ -35,12 +35,6 @@ impl Reserved {
         Reserved((u64::from_be_bytes(self.0) & u64::from_be_bytes(other.0)).to_be_bytes())
     }
 
-    /// These bits without those.
-    #[must_use]
-    pub const fn without(self, other: Reserved) -> Reserved {
-        Reserved((u64::from_be_bytes(self.0) & !u64::from_be_bytes(other.0)).to_be_bytes())
-    }
-
     /// Whether all of these bits are set.
     pub fn has(self, bits: Reserved) -> bool {
         u64::from_be_bytes(self.0) & u64::from_be_bytes(bits.0) == u64::from_be_bytes(bits.0)

@@ -11,7 +11,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::bitfield::Bitfield;
-use crate::check::with_layers_of_files;
 use crate::cli::Exit;
 use crate::cli::jobs::folder::about_folder;
 use crate::cli::jobs::hooks::{About, Hooks, Occasion};
@@ -241,12 +240,7 @@ impl Watcher<'_> {
         let Watcher { job, storage, check, .. } = *self;
         thread::scope(|scope| {
             let run = move || {
-                // A .torrent may lack the hashes of its pieces (BEP 52), but not those of its files.
                 let metainfo = &job.torrent.metainfo;
-                let lacks = !metainfo.piece_hashes.are_known();
-                let whole =
-                    lacks.then(|| with_layers_of_files(storage, metainfo, &|| !check.is_broken_off()));
-                let metainfo = whole.as_ref().unwrap_or(metainfo);
                 // Nobody listens any more only if the report could not be written; the check ends soon then.
                 check.run(storage, metainfo, &job.pieces, 0, true, &|piece, result| {
                     let _ = verdicts.send((piece, result));

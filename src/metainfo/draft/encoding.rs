@@ -1,11 +1,10 @@
 //! The `info` dictionary of a draft, and its piece layers, as bytes.
 
-use std::collections::BTreeMap;
-
 use super::super::fetched::{list, text};
 use super::{Draft, DraftDetails, DraftFile, DraftHashes};
 use crate::hash::Sha256;
 use crate::hash::merkle;
+use crate::metainfo::layers;
 
 impl Draft {
     /// The tree of each file that has data, in the order of the files; none if there is no version 2.
@@ -154,16 +153,10 @@ pub(super) struct FileTree<'a> {
     layer: &'a [Sha256],
 }
 
-/// `piece layers`, by root; files of the same content share one.
+/// `piece layers`.
 pub(super) fn encode_layers(bytes: &mut Vec<u8>, trees: &[FileTree<'_>]) {
-    let layers: BTreeMap<Sha256, &[Sha256]> =
-        trees.iter().filter(|tree| !tree.layer.is_empty()).map(|tree| (tree.root, tree.layer)).collect();
-    bytes.push(b'd');
-    for (root, layer) in layers {
-        string(bytes, [root.as_ref()].into_iter());
-        string(bytes, layer.iter().map(AsRef::as_ref));
-    }
-    bytes.push(b'e');
+    let layers = trees.iter().filter(|tree| !tree.layer.is_empty());
+    layers::encode_layers(bytes, layers.map(|tree| (tree.root, tree.layer)));
 }
 
 fn encode_attr(bytes: &mut Vec<u8>, file: &DraftFile) {
