@@ -270,6 +270,13 @@ fn planned() {
             (&album.size().into(), &album.size().into())
         );
     }
+    // Without piece layers it is the roots of the files that say what is right.
+    let full = path(&album.full_folder("full"));
+    for layers in [true, false] {
+        let torrent = path(&album.torrent(false, layers));
+        let plan = output(&["--plan", "--json", "--basedir", &full, &torrent]);
+        assert_eq!(plan["bytes_to_fetch"], 0, "{plan}");
+    }
 }
 
 fn check(torrent: &str, folder: &Path) -> Btget {
