@@ -33,10 +33,10 @@ impl PexFlags {
         self.0 & other.0 == other.0
     }
 
-    /// With the bits of `other`, if `set`.
+    /// With the bits of `other` set or not.
     #[must_use]
     pub fn with(self, other: PexFlags, set: bool) -> PexFlags {
-        if set { PexFlags(self.0 | other.0) } else { self }
+        PexFlags(if set { self.0 | other.0 } else { self.0 & !other.0 })
     }
 }
 
