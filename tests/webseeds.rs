@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use flate2::{Compression, write::GzEncoder};
 use libtest_mimic::{Arguments, Trial};
@@ -25,7 +26,7 @@ const PIECE: usize = 64 * 1024;
 
 fn main() -> ExitCode {
     let (nginx, python) = (is_in_path("nginx"), is_in_path("python3"));
-    let tests: [(&str, bool, fn()); 17] = [
+    let tests: [(&str, bool, fn()); 18] = [
         ("a_file_comes_whatever_way_it_is_sent", true, ways_of_sending),
         ("what_is_not_the_file_is_never_taken_for_it", true, odd_answers),
         ("a_connection_may_be_closed_at_any_point", true, closed),
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         ("pieces_are_fetched_by_bep_17", true, by_piece),
         ("without_web_seeds_nobody_is_asked", true, none),
         ("a_silent_server_does_not_keep_a_download_from_giving_up", true, silent),
+        ("a_server_that_trickles_does_not_either", true, trickling),
         ("the_download_rate_holds", true, rate),
         ("a_kill_in_the_middle_costs_no_verified_piece", true, killed),
         ("nginx_serves_files_in_folders", nginx, from_nginx),
@@ -541,6 +543,36 @@ fn silent() {
     let (code, events) = torrent.run(&["--stall-timeout", "2s"]);
     assert_eq!(code, 5);
     assert!(summary(&events)["done"].as_u64().unwrap() >= PIECE as u64, "what came before counts");
+}
+
+/// A byte now and then is no new data: no block will be whole for an hour.
+fn trickling() {
+    let data = random(300_000);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/f", listener.local_addr().unwrap());
+    let served = data.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let served = served.clone();
+            thread::spawn(move || trickle(&stream.unwrap(), &served));
+        }
+    });
+    let torrent = Torrent::of(&data, &url);
+    let (code, events) = torrent.run(&["--stall-timeout", "3s"]);
+    assert_eq!(code, 5);
+    assert_eq!(summary(&events)["done"].as_u64(), Some(0));
+}
+
+/// Answers whatever is asked with the whole file, of which a byte comes each 50 ms, for as long as anybody listens.
+fn trickle(mut stream: &TcpStream, data: &[u8]) -> Option<()> {
+    let mut lines = BufReader::new(stream.try_clone().ok()?).lines().map_while(Result::ok);
+    lines.by_ref().find(String::is_empty)?;
+    stream.write_all(&with_head(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}", data.len()), b"")).ok()?;
+    for byte in data {
+        stream.write_all(&[*byte]).ok()?;
+        thread::sleep(Duration::from_millis(50));
+    }
+    Some(())
 }
 
 fn rate() {

@@ -479,6 +479,7 @@ impl Swarm {
     }
 
     fn send(&mut self, now: Instant, peer: PeerKey, message: Message) {
+        self.tell_haves(now, peer);
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.last_sent = now;
         }

@@ -29,6 +29,9 @@ pub(super) const MAX_HINTS: usize = 32;
 /// Suggested pieces that are remembered of one peer: the latest.
 pub(super) const MAX_SUGGESTED: usize = 8;
 
+/// Pieces that we have of which a peer that has them, too, was not told yet: 1 KiB of messages.
+pub(super) const MAX_UNTOLD: usize = 128;
+
 /// A picture of one peer.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -129,6 +132,8 @@ pub(super) struct Peer {
     pub told_upload_only: bool,
     /// Pieces that it has.
     pub pieces: Bitfield,
+    /// Pieces that we have now, as it has had before: it is told with whatever it is told next. At most [`MAX_UNTOLD`].
+    pub untold: Vec<PieceIndex>,
     /// The picker counts it as one that has everything.
     pub counted_as_seed: bool,
     /// It has had pieces that it had no more later.
@@ -219,6 +224,7 @@ impl Peer {
             peer_choking: true,
             peer_interested: false,
             pieces: Bitfield::new(num_pieces),
+            untold: Vec::new(),
             counted_as_seed: false,
             has_lost: false,
             may_send_bitfield: true,

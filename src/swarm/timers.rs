@@ -112,6 +112,8 @@ impl Swarm {
             } else if silence(peer.last_useful) > USELESS && peer.interesting == 0 && !peer.peer_interested {
                 self.close(now, key, "neither side wanted anything for too long");
             } else {
+                self.tell_haves(now, key);
+                let Some(peer) = self.peers.get(&key) else { continue };
                 if since(peer.last_sent) > KEEP_ALIVE {
                     self.send(now, key, Message::KeepAlive);
                 }

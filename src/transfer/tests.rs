@@ -182,7 +182,7 @@ impl Bench {
         let Some(running) = self.running.get_mut(&key) else { return };
         let Some(part) = running.job.parts.get(running.next).cloned() else {
             self.running.remove(&key);
-            let end = JobEnd { fault: None, ignores_ranges: false, goes_on_at: None };
+            let end = JobEnd::with(None);
             return self.transfer.on_web_ended(self.now, key, &end);
         };
         running.next += 1;
@@ -223,7 +223,7 @@ impl Bench {
         }
         if fault.is_some() {
             self.running.remove(&key);
-            let end = JobEnd { fault, ignores_ranges: false, goes_on_at: None };
+            let end = JobEnd::with(fault);
             self.transfer.on_web_ended(self.now, key, &end);
         }
     }

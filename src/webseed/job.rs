@@ -68,6 +68,13 @@ pub(crate) struct JobEnd {
     pub goes_on_at: Option<(FileIndex, u64)>,
 }
 
+impl JobEnd {
+    /// The end of a job of which nothing is known besides its fault, if there was one.
+    pub(crate) fn with(fault: Option<(Option<Item>, Fault)>) -> JobEnd {
+        JobEnd { fault, ignores_ranges: false, goes_on_at: None }
+    }
+}
+
 /// Why there are no bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {

@@ -291,21 +291,21 @@ impl WebSeeds {
     /// A connection that was to be opened could not be.
     pub(crate) fn on_not_opened(&mut self, now: Instant, key: WebKey, reason: &str) {
         let fault = Some((None, Fault::Broken(reason.to_owned())));
-        self.on_ended(now, key, &JobEnd { fault, ignores_ranges: false, goes_on_at: None });
+        self.on_ended(now, key, &JobEnd::with(fault));
         self.connections.remove(&key);
     }
 
     /// A connection brings nothing any more, by a defect of this program.
     pub(crate) fn on_died(&mut self, now: Instant, key: WebKey) {
         let fault = Some((None, Fault::Broken("its thread has panicked".to_owned())));
-        self.on_ended(now, key, &JobEnd { fault, ignores_ranges: false, goes_on_at: None });
+        self.on_ended(now, key, &JobEnd::with(fault));
         self.close(key);
     }
 
     /// The server at the other end of a connection sends next to nothing: others may have what it was asked for.
     pub(crate) fn on_lull(&mut self, now: Instant, key: WebKey) {
         let fault = Some((None, Fault::Slow("sends next to nothing".to_owned())));
-        self.on_ended(now, key, &JobEnd { fault, ignores_ranges: false, goes_on_at: None });
+        self.on_ended(now, key, &JobEnd::with(fault));
         self.close(key);
     }
 

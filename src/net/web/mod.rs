@@ -346,7 +346,7 @@ mod tests {
 
         async fn end(&self, fault: Option<Fault>, spare: Vec<BlockData>) {
             let fault = fault.map(|fault| (None, fault));
-            let end = JobEnd { fault, ignores_ranges: false, goes_on_at: None };
+            let end = JobEnd::with(fault);
             assert!(self.reports.send(FromThread::Ended(end, spare)).await.is_ok());
         }
     }

@@ -40,17 +40,24 @@ fn a_free_slot_is_given_away_at_once_and_so_is_one_that_becomes_free() {
 }
 
 #[test]
-fn have_goes_to_those_who_lack_the_piece_and_to_nobody_else() {
+fn have_goes_at_once_to_those_who_lack_the_piece_and_with_something_else_to_the_others() {
     let mut table = Table::new(4, 1);
-    let (giver, other) = (table.giver(), table.peer_with([0]));
-    let lacking = table.peer_with([]);
-    for block in table.requests_to(giver) {
-        table.block(giver, block);
-    }
-    let haves = |said: Vec<Message>| said.iter().filter(|m| matches!(m, Message::Have(_))).count();
-    assert_eq!(haves(table.said_to(giver)), 0);
-    assert_eq!(haves(table.said_to(other)), 3);
-    assert_eq!(haves(table.said_to(lacking)), 4);
+    let (giver, lacking) = (table.giver(), table.peer_with([]));
+    let blocks = table.requests_to(giver);
+    let (&last, first) = blocks.split_last().unwrap();
+    let haves = |said: Vec<Message>| {
+        let piece = |message| if let Message::Have(piece) = message { Some(piece) } else { None };
+        said.into_iter().filter_map(piece).collect::<Vec<PieceIndex>>()
+    };
+    first.iter().for_each(|&block| _ = table.block(giver, block));
+    let pieces: Vec<PieceIndex> = first.iter().map(|block| block.piece).collect();
+    assert_eq!(haves(table.said_to(lacking)), pieces);
+    assert_eq!(haves(table.said_to(giver)), []);
+    table.wait(SECOND);
+    assert_eq!(haves(table.said_to(giver)), pieces);
+    // A seed is to know at once that we are one, too.
+    table.block(giver, last);
+    assert_eq!(haves(table.said_to(giver)), [last.piece]);
 }
 
 #[test]
