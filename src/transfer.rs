@@ -92,7 +92,7 @@ impl Transfer {
                 self.swarm.handle(now, input);
                 match state {
                     State::Started | State::Paused => self.finder.start(now),
-                    State::Stopped => self.finder.stop(now),
+                    State::Stopped | State::Waiting => self.finder.stop(now),
                 }
             }
             Input::Connected(hello) => {
@@ -197,7 +197,7 @@ impl Transfer {
     /// How many more peers would help.
     pub(crate) fn need(&self) -> Need {
         match self.swarm.state() {
-            State::Stopped => Need::default(),
+            State::Stopped | State::Waiting => Need::default(),
             state => {
                 let (addresses, is_complete) = (self.swarm.wants_addresses(), self.swarm.is_complete());
                 Need {

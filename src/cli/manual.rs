@@ -41,7 +41,12 @@ const SIGNALS: &str = r"A torrent is
 .B paused
 (keeps its peers, makes and fills none) or
 .B stopped
-(no peers; the tracker has been told).
+(no peers; the tracker has been told). Of many torrents no more download at the same time than
+.B \-\-max\-downloads
+says; the others are
+.B waiting
+(no peers, no announces; what is there of them is not sent to anybody either) and begin in the order given. One that is paused while it waits
+keeps doing without peers until it is started and its turn comes.
 .TP
 .B SIGUSR1
 Pause:

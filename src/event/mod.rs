@@ -140,6 +140,9 @@ pub enum State {
     Paused,
     /// No peers; the tracker has been told.
     Stopped,
+    /// Started, but it is not its turn to download: nothing of the torrent goes out or comes in until others have ended, or stand still. Nobody
+    /// asks for it; where a state is asked for it is taken as `Started`.
+    Waiting,
 }
 
 impl fmt::Display for FileStatus {
@@ -161,6 +164,7 @@ impl fmt::Display for State {
             State::Started => "started",
             State::Paused => "paused",
             State::Stopped => "stopped",
+            State::Waiting => "waiting",
         })
     }
 }

@@ -130,7 +130,7 @@ events! {
     ("torrent_removed", Info) TorrentRemoved { name: String }
     => format!("removed {}", escape(name)),
 
-    /// Started, paused or stopped.
+    /// Started, paused, stopped, or waiting: it is started and not its turn to download (--max-downloads).
     ("state_changed", Info) StateChanged { from: State, to: State, reason: String }
     => format!("{to}: {}", escape(reason)),
 

@@ -226,7 +226,7 @@ impl Lobby {
         }
         match state {
             State::Started | State::Paused => self.finder.start(now),
-            State::Stopped => {
+            State::Stopped | State::Waiting => {
                 self.finder.stop(now);
                 let all: Vec<PeerKey> = self.waiting.keys().copied().collect();
                 all.into_iter().for_each(|peer| self.close(now, peer, "stopped"));

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use super::check_queue::{CheckQueue, CheckThreads};
 use super::connections::Connections;
 use super::dht::DhtNetwork;
+use super::downloads::DownloadQueue;
 use super::options::SessionOptions;
 use super::outage::KeptAnnounce;
 use super::subscribers::Subscribers;
@@ -42,6 +43,8 @@ pub(crate) struct Context {
     pub(super) check_queue: CheckQueue,
     /// The threads that check.
     pub(super) check_threads: CheckThreads,
+    /// Whose turn it is to download.
+    pub(super) downloads: DownloadQueue,
     /// The way back to the loop for tasks and threads. Bounded by what is under way: calls, handshakes, announces and
     /// checks each end in one notice.
     pub notify: mpsc::UnboundedSender<Notice>,

@@ -15,6 +15,7 @@ use super::clock::{Clock, used_by_thread};
 use super::connections::Connections;
 use super::context::{Context, Identity, WriteBudget, protocol, udp_protocol};
 use super::dht::DhtNetwork;
+use super::downloads::DownloadQueue;
 use super::local::LocalNetwork;
 use super::options::SessionOptions;
 use super::outage::watch_presence;
@@ -162,6 +163,7 @@ impl Engine {
                 egress,
                 secrecy: Rc::new(Secrecy::new(options.encryption, rng.u64(..))),
             },
+            downloads: DownloadQueue::new(options.max_downloads),
             options,
             identity,
             disk,
@@ -316,7 +318,7 @@ impl Engine {
         let dht = self.context.dht.as_ref().and_then(DhtNetwork::deadline);
         let mapping = self.mapping.as_ref().and_then(PortMapping::deadline);
         let due = self.schedule.next().into_iter().chain(self.crowded.deadline());
-        let due = due.chain(local).chain(dht).chain(mapping);
+        let due = due.chain(local).chain(dht).chain(mapping).chain(self.context.downloads.deadline());
         let deadline = self.clock.to_system(due.fold(latest, Instant::min));
         self.clock.sleep(deadline);
         deadline
@@ -340,6 +342,7 @@ impl Engine {
             while let Some(id) = self.touched.pop_first() {
                 let Some(torrent) = self.torrents.get_mut(&id) else { continue };
                 torrent.advance(now, &mut self.context);
+                self.context.downloads.set(now, id, torrent.counts_until());
                 self.schedule.set(id, torrent.deadline());
                 if let Some(local) = &mut self.local {
                     local.update(now, torrent);
@@ -354,6 +357,9 @@ impl Engine {
             }
             self.advance_mapping(now);
             self.advance_dht(now);
+            if let Some(id) = self.context.downloads.next(now) {
+                self.with(id, |torrent, context| torrent.begin_turn(now, context));
+            }
             self.touched.extend(self.context.memory.asked_to_give_up());
             if let Some(id) = self.context.memory.next_turn() {
                 self.with(id, |torrent, _| torrent.on_memory(now));

@@ -16,6 +16,7 @@ mod clock;
 mod connections;
 mod context;
 mod dht;
+mod downloads;
 mod engine;
 mod filtering;
 mod local;

@@ -33,6 +33,9 @@ pub struct SessionOptions {
     pub proxy: Option<Proxy>,
     /// Connections, all torrents together.
     pub max_peers: usize,
+    /// Torrents that download at the same time, 1 at least; the others wait ([`Phase::Waiting`]), and begin in the order in which they were added. One
+    /// that gets no data for a minute goes on, but does not count. Hash checks and seeds do not count; a magnet link that is asked about does.
+    pub max_downloads: usize,
     /// Peers tell one another of further peers (BEP 11), but those of private torrents.
     pub peer_exchange: bool,
     /// Torrents are announced on the local network (BEP 14), but private ones. Off unless asked for, unlike on the command line: not every program
@@ -221,6 +224,8 @@ pub enum Phase {
     Checking,
     /// Reading what a new torrent is made of.
     Hashing,
+    /// Waiting until it is its turn to download.
+    Waiting,
     /// Something wanted is missing.
     Downloading,
     /// Everything wanted is there.
@@ -370,6 +375,7 @@ impl Default for SessionOptions {
             bind: None,
             proxy: None,
             max_peers: 200,
+            max_downloads: 8,
             peer_exchange: true,
             local_discovery: false,
             port_mapping: false,

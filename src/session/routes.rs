@@ -315,6 +315,7 @@ impl Engine {
             mapping.update(now, id, false);
         }
         self.unschedule(id);
+        self.context.downloads.forget(id);
         torrent.on_removed(now, &mut self.context);
         self.fit_budget();
     }

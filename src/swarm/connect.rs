@@ -69,7 +69,7 @@ impl Swarm {
                     self.update_interest(now, peer);
                 }
             }
-            State::Stopped => {
+            State::Stopped | State::Waiting => {
                 let peers: Vec<PeerKey> = self.peers.keys().copied().collect();
                 peers.into_iter().for_each(|peer| self.close(now, peer, "stopped"));
                 self.give_up_unwritten(now, now);

@@ -56,7 +56,7 @@ impl Swarm {
         match self.state {
             State::Started => self.hand_over(piece, blocks),
             State::Paused => unwritten.waiting = Some((now, blocks)),
-            State::Stopped => {
+            State::Stopped | State::Waiting => {
                 self.on_lost(now, piece);
                 return Some(blocks);
             }

@@ -176,6 +176,14 @@ pub struct Args {
     #[arg(long, value_name = "DUR", value_parser = values::duration, help_heading = "Transfer")]
     pub stall_timeout: Option<Dur>,
 
+    /// Torrents that download at the same time
+    ///
+    /// The others wait, in the order given: they call nobody, announce nothing and send nothing of what they have. One
+    /// that gets no data for a minute goes on, but does not count, so that the next begins. Hash checks and seeds do not count, and
+    /// time spent waiting is none for --stall-timeout.
+    #[arg(long, value_name = "N", default_value = "8", value_parser = values::max_downloads, help_heading = "Transfer")]
+    pub max_downloads: usize,
+
     /// Ports to listen on, in order [default: any]
     ///
     /// The first that is free is taken, e.g. of 6952,6881-6889,0. 0 is whichever the system picks.

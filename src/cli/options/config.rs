@@ -354,6 +354,7 @@ fn session_options(args: &Args, mode: &Mode, around: &Surroundings, proxy: Optio
         bind: args.bind.clone(),
         proxy,
         max_peers: args.max_peers,
+        max_downloads: args.max_downloads,
         peer_exchange: !args.no_pex,
         local_discovery: !args.no_lsd,
         port_mapping: !args.no_port_map,

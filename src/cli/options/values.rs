@@ -205,6 +205,14 @@ pub(crate) fn max_peers(text: &str) -> anyhow::Result<usize> {
         .context("give a whole number from 1 to 65535, e.g. 200")
 }
 
+/// `--max-downloads`.
+pub(crate) fn max_downloads(text: &str) -> anyhow::Result<usize> {
+    range(text, 1, 65535)
+        .filter(|(first, last)| first == last)
+        .map(|(number, _)| number as usize)
+        .context("give a whole number from 1 to 65535, e.g. 8")
+}
+
 /// `--upload-slots`.
 pub(crate) fn upload_slots(text: &str) -> anyhow::Result<usize> {
     range(text, 1, 1000)
@@ -319,6 +327,8 @@ mod tests {
         assert!(["inf", "nan", "-1", "", "1e3"].iter().all(|wrong| ratio(wrong).is_err()));
         assert_eq!(max_peers("200").unwrap(), 200);
         assert!(["0", "65536", "1-2", "x"].iter().all(|wrong| max_peers(wrong).is_err()));
+        assert_eq!((max_downloads("1").unwrap(), max_downloads("65535").unwrap()), (1, 65535));
+        assert!(["0", "65536", "1-2", "-1", ""].iter().all(|wrong| max_downloads(wrong).is_err()));
         assert!(["0", "1001", ""].iter().all(|wrong| upload_slots(wrong).is_err()));
         assert_eq!(bind("[::1]").unwrap(), Bind::from(std::net::Ipv6Addr::LOCALHOST));
         assert_eq!(bind("tun0").unwrap(), Bind::Interface("tun0".to_owned()));

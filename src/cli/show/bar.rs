@@ -96,6 +96,7 @@ pub(crate) fn state(status: &Status) -> (&'static str, &'static str) {
         _ if status.error.is_some() => ("error", RED),
         Phase::Fetching => ("metadata", CYAN),
         Phase::Queued => ("queued", DIM),
+        Phase::Waiting => ("waiting", DIM),
         Phase::Checking => ("checking", BLUE),
         Phase::Hashing => ("hashing", BLUE),
         Phase::Downloading => ("downloading", CYAN),

@@ -65,7 +65,7 @@ fn idleness(status: &Status) -> u8 {
         Phase::Seeding if status.up_rate > 0 => 3,
         Phase::Paused => 4,
         Phase::Queued => 5,
-        Phase::Seeding => 6,
+        Phase::Seeding | Phase::Waiting => 6,
     }
 }
 

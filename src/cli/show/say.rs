@@ -41,6 +41,9 @@ pub(crate) fn mark(kind: &Kind, verbosity: Verbosity) -> Option<Mark> {
         Kind::FileTooLong { .. } => Verbosity::Quiet,
         // The bar shows it, and at the end the last line says it, with the reason.
         Kind::StateChanged { to: State::Stopped, .. } => Verbosity::Verbose,
+        // Of hundreds of torrents that were given, each tells of its turn.
+        Kind::StateChanged { to: State::Waiting, .. }
+        | Kind::StateChanged { from: State::Waiting, to: State::Started, .. } => Verbosity::Verbose,
         Kind::StateChanged { .. } | Kind::Complete { .. } => Verbosity::Normal,
         other => match other.severity() {
             Severity::Debug => Verbosity::Debug,
@@ -63,6 +66,13 @@ pub(crate) fn plain_line(status: &Status) -> String {
     if status.phase == Phase::Queued {
         return format!("{name}: waiting to be checked");
     }
+    if status.phase == Phase::Waiting {
+        let of = match status.metadata {
+            Some(_) => String::new(),
+            None => format!(", {:.1}% of {}", done_percent(status), Size(status.wanted_bytes)),
+        };
+        return format!("{name}: waiting for its turn to download{of}");
+    }
     if status.metadata.is_some() {
         let paused = if status.phase == Phase::Paused { "paused, " } else { "" };
         return format!("{name}: {paused}{}{}", metadata(status), wait(status).unwrap_or_default());
@@ -80,6 +90,7 @@ pub(crate) fn plain_line(status: &Status) -> String {
     let word = match status.phase {
         Phase::Fetching => "metadata",
         Phase::Queued => "queued",
+        Phase::Waiting => "waiting",
         Phase::Checking => "checking",
         Phase::Hashing => "hashing",
         Phase::Downloading => "downloading",

@@ -243,7 +243,10 @@ impl LastLine {
     /// Prints what a torrent does: if that is news, or for a sign of life. A seed nobody asks anything of says the same for days.
     fn print_if_new(&mut self, now: Instant, status: &Status, style: Style) {
         let text = plain_line(status);
-        let is_due = self.printed.is_none_or(|at| now.saturating_duration_since(at) >= STILL);
+        // Hundreds may wait behind a few: nothing is to be told of them.
+        let is_sign_of_life = status.phase != Phase::Waiting;
+        let is_due =
+            self.printed.is_none_or(|at| is_sign_of_life && now.saturating_duration_since(at) >= STILL);
         if text != self.text || is_due {
             write_line(&style.shown(&text));
             (self.text, self.printed) = (text, Some(now));

@@ -1,5 +1,6 @@
 //! The session's state, with its clock and its threads in the hands of the test: what the loop would receive is passed on by hand.
 
+mod downloads;
 mod room;
 
 use std::collections::VecDeque;

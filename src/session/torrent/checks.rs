@@ -443,8 +443,8 @@ impl Torrent {
     /// Goes into the state that the user asked for.
     fn go_on(&mut self, now: Instant, named: Vec<SocketAddr>, prepared: bool, context: &mut Context) {
         self.with_finder(|finder| finder.found(now, named, Origin::User));
-        self.input(now, Input::Enter(self.state));
-        if self.state != State::Started {
+        self.enter_asked_state(now, context);
+        if self.state != State::Started || self.waits_for_turn() {
             return;
         }
         if !prepared {

@@ -248,7 +248,7 @@ impl Torrent {
     /// It is known what the torrent is.
     fn on_described(&mut self, now: Instant, described: Described, context: &mut Context) {
         let Described { metainfo, priorities, claim } = described;
-        self.last_new = now;
+        (self.last_new, self.last_data) = (now, now);
         if metainfo.private && !self.is_private() {
             self.become_private(now, &metainfo);
         }

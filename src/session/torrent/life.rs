@@ -80,17 +80,26 @@ impl Torrent {
         if self.state == state || !self.goes_on() {
             return;
         }
-        let from = std::mem::replace(&mut self.state, state);
+        let (from, waited) = (self.shown_state(), self.waits_for_turn());
+        self.state = state;
         if state == State::Started {
             self.obstacle = None;
             self.last_new = now;
             self.errors.on_start(&self.durability.writing);
+        } else {
+            self.leave_turn(context);
         }
         self.tell(context, Kind::StateChanged { from, to: state, reason: reason.to_owned() });
         if state == State::Started && self.durability.renew && self.is_running() {
             return self.check_renewed(now, context);
         }
-        self.input(now, Input::Enter(state));
+        // Who has waited has no peers, and finds none in a pause.
+        if !(waited && state == State::Paused) {
+            self.enter_asked_state(now, context);
+        }
+        if self.waits_for_turn() {
+            return;
+        }
         if state == State::Started && !self.durability.prepared && self.is_running() {
             self.prepare(context);
         }
@@ -133,8 +142,14 @@ impl Torrent {
         let (wanted, order) = (self.wanted.clone(), self.order());
         self.with_transfer(|transfer| transfer.handle(now, Input::Want { wanted, weights, order }));
         match self.is_complete() {
-            true => self.complete_if_all_is_there(now, context),
+            true => {
+                self.complete_if_all_is_there(now, context);
+                if self.waits_for_turn() {
+                    self.begin_turn(now, context);
+                }
+            }
             false => {
+                self.last_data = now;
                 self.completing_until = None;
                 self.was_incomplete = true;
                 if self.completed.take().is_some() {
@@ -240,7 +255,9 @@ impl Torrent {
         if waits_for_check {
             self.leave_check_queue(now, context);
         }
-        let from = std::mem::replace(&mut self.state, State::Stopped);
+        let from = self.shown_state();
+        self.state = State::Stopped;
+        self.leave_turn(context);
         if from != State::Stopped {
             self.tell(context, Kind::StateChanged { from, to: State::Stopped, reason });
         }
@@ -317,7 +334,8 @@ impl Torrent {
 
     /// Whether time without new data counts: not while the user has paused, but after an error that did.
     fn may_stall(&self) -> bool {
-        self.state == State::Started || (self.state == State::Paused && self.obstacle.is_some())
+        let is_started = self.state == State::Started && !self.waits_for_turn();
+        is_started || (self.state == State::Paused && self.obstacle.is_some())
     }
 
     /// Begins the last save, unless it has begun.

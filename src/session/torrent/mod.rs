@@ -18,6 +18,7 @@ mod saving;
 mod status;
 mod table;
 mod trackers;
+mod turn;
 mod webseeds;
 
 use std::cell::Cell;
@@ -38,7 +39,7 @@ use crate::lobby::Lobby;
 use crate::metainfo::Metainfo;
 use crate::storage::claim::Claim;
 use crate::storage::{Storage, StorageError, StorageErrorKind, StorageOptions};
-use crate::swarm::{Input, Swarm};
+use crate::swarm::Swarm;
 use crate::transfer::Transfer;
 use checks::Check;
 use durability::{Durability, storage_options};
@@ -47,6 +48,7 @@ use life::Life;
 use obstacles::ErrorState;
 use progress::{ProgressReports, RunCounters};
 use readers::Readers;
+use turn::Turn;
 
 pub(super) use fetching::ReadMetadata;
 pub(crate) use fetching::{choose, with_link};
@@ -68,6 +70,8 @@ pub(crate) struct Torrent {
     options: TorrentOptions,
     /// The state that the user asked for; entered once the check is done.
     state: State,
+    /// Whether it is its turn to download.
+    turn: Turn,
     /// Whether it is being checked or transferred.
     activity: Activity,
     /// Whether it goes on, ends, or has ended.
@@ -90,6 +94,8 @@ pub(crate) struct Torrent {
     completing_until: Option<Instant>,
     /// When something new was last verified, or the wait for it began.
     last_new: Instant,
+    /// When data last came, or the torrent began to download.
+    last_data: Instant,
     /// How safe its pieces are on the disk.
     durability: Durability,
     /// Its `progress` events.
@@ -143,7 +149,8 @@ impl Torrent {
             id,
             on_disk: OnDisk { torrent: id, metainfo: Arc::new(metainfo), storage },
             claim,
-            state: options.state,
+            state: if options.state == State::Waiting { State::Started } else { options.state },
+            turn: Turn::default(),
             activity: Activity::Checking(Check::new(now, context.counter.round(), nothing)),
             life: Life::Going,
             wanted: wanted_pieces(&layout, &options.priorities),
@@ -155,6 +162,7 @@ impl Torrent {
             was_incomplete: false,
             completing_until: None,
             last_new: now,
+            last_data: now,
             durability: Durability::new(layout.num_pieces()),
             progress: ProgressReports::default(),
             run: RunCounters::default(),
@@ -171,7 +179,7 @@ impl Torrent {
         self.tell_added(context);
         self.call_named_peers(now, context);
         match self.is_fetching() {
-            true => self.input(now, Input::Enter(self.state)),
+            true => self.enter_asked_state(now, context),
             false => self.begin_with_data(now, refusal, context),
         }
     }

@@ -382,6 +382,9 @@ impl Torrent {
             match (incoming, &mut self.activity) {
                 (Incoming::Block(block, data), Activity::Running { transfer, .. }) => {
                     let unneeded = transfer.on_block(now, peer, block, data);
+                    if unneeded.is_none() {
+                        self.last_data = now;
+                    }
                     context.connections.shared.pool.put(unneeded);
                     self.progress.moved = true;
                 }

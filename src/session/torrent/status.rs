@@ -24,14 +24,19 @@ impl Torrent {
     fn phase(&self) -> Phase {
         match (&self.life, &self.activity) {
             (Life::Ending(_) | Life::Ended { .. }, _) => Phase::Stopped,
+            (Life::Going, Activity::Fetching(_) | Activity::Running { .. }) if self.waits_for_turn() => {
+                Phase::Waiting
+            }
             (Life::Going, Activity::Fetching(_)) if self.state == State::Started => Phase::Fetching,
             (Life::Going, Activity::Fetching(_)) if self.state == State::Paused => Phase::Paused,
             (Life::Going, Activity::Fetching(_)) => Phase::Stopped,
             (Life::Going, Activity::Checking(check)) if check.stage == CheckStage::Reading => Phase::Checking,
             (Life::Going, Activity::Checking(_)) => Phase::Queued,
             (Life::Going, Activity::Running { transfer, .. }) => match transfer.swarm().state() {
-                State::Stopped => Phase::Stopped,
                 State::Paused => Phase::Paused,
+                // It had not begun to download when it was paused.
+                State::Stopped | State::Waiting if self.state == State::Paused => Phase::Paused,
+                State::Stopped | State::Waiting => Phase::Stopped,
                 State::Started if self.is_complete() => Phase::Seeding,
                 State::Started => Phase::Downloading,
             },

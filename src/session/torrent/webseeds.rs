@@ -79,6 +79,9 @@ impl Torrent {
                 self.progress.moved = true;
                 for (block, data) in blocks {
                     let unneeded = transfer.on_web_block(now, key, block, data);
+                    if unneeded.is_none() {
+                        self.last_data = now;
+                    }
                     context.connections.shared.pool.put(unneeded);
                 }
             }

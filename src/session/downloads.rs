@@ -1,0 +1,145 @@
+//! Whose turn it is to download. Pure.
+//!
+//! So many torrents download at the same time; the others wait, and begin in the order in which they were added. A torrent that gets
+//! nothing for some time keeps its turn, for somebody may come who has its data, but it does not count, so that the next begins. Nobody
+//! who has begun is sent back: if such a torrent gets data again, there are more than so many for a while.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::ids::TorrentId;
+
+/// A torrent that has got no data for so long does not count.
+pub(super) const QUIET: Duration = Duration::from_secs(60);
+
+/// The torrents that download, and those that wait for it. Holds at most one entry for each torrent of the session.
+#[derive(Debug)]
+pub(super) struct DownloadQueue {
+    /// Torrents that may count at the same time.
+    max: usize,
+    /// Those that wait: the first added comes first.
+    waiting: BTreeSet<TorrentId>,
+    /// Those that count, and until when if no data come.
+    counting: BTreeMap<TorrentId, Instant>,
+}
+
+impl DownloadQueue {
+    /// Nobody downloads or waits; `max` may download at the same time, one at least.
+    pub(super) fn new(max: usize) -> DownloadQueue {
+        DownloadQueue { max: max.max(1), waiting: BTreeSet::new(), counting: BTreeMap::new() }
+    }
+
+    /// A torrent wants to download. True if it is its turn at once; else it waits, and [`DownloadQueue::next`] names it.
+    pub(super) fn ask(&mut self, now: Instant, torrent: TorrentId) -> bool {
+        self.waiting.insert(torrent);
+        if self.waiting.first() != Some(&torrent) || !self.has_room(now) {
+            return false;
+        }
+        self.begin(now, torrent);
+        true
+    }
+
+    /// The next whose turn it is; it counts from now on.
+    pub(super) fn next(&mut self, now: Instant) -> Option<TorrentId> {
+        let &torrent = self.waiting.first()?;
+        if !self.has_room(now) {
+            return None;
+        }
+        self.begin(now, torrent);
+        Some(torrent)
+    }
+
+    /// A torrent counts until then, unless this is called again; `None`: it does not count.
+    pub(super) fn set(&mut self, now: Instant, torrent: TorrentId, until: Option<Instant>) {
+        match until.filter(|&until| until > now) {
+            Some(until) => drop(self.counting.insert(torrent, until)),
+            None => drop(self.counting.remove(&torrent)),
+        }
+    }
+
+    /// A torrent does not wait any more.
+    pub(super) fn leave(&mut self, torrent: TorrentId) {
+        self.waiting.remove(&torrent);
+    }
+
+    /// A torrent is not there any more.
+    pub(super) fn forget(&mut self, torrent: TorrentId) {
+        self.leave(torrent);
+        self.counting.remove(&torrent);
+    }
+
+    /// When it may be the turn of the next though nothing happens.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.waiting.first()?;
+        self.counting.values().copied().min()
+    }
+
+    fn begin(&mut self, now: Instant, torrent: TorrentId) {
+        self.waiting.remove(&torrent);
+        self.counting.insert(torrent, now + QUIET);
+    }
+
+    fn has_room(&mut self, now: Instant) -> bool {
+        if self.counting.len() >= self.max {
+            self.counting.retain(|_, until| *until > now);
+        }
+        self.counting.len() < self.max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Counter;
+
+    fn torrents<const N: usize>() -> [TorrentId; N] {
+        let mut counter = Counter::default();
+        [(); N].map(|()| counter.torrent())
+    }
+
+    #[test]
+    fn so_many_download_and_the_others_begin_in_the_order_in_which_they_were_added() {
+        let (mut queue, now, all) = (DownloadQueue::new(2), Instant::now(), torrents::<5>());
+        let [a, b, c, d, e] = all;
+        assert_eq!([a, b, e, d, c].map(|torrent| queue.ask(now, torrent)), [true, true, false, false, false]);
+        assert_eq!(queue.next(now), None);
+        queue.set(now, b, None);
+        assert_eq!(queue.next(now), Some(c));
+        assert_eq!(queue.next(now), None);
+        queue.set(now, a, None);
+        queue.set(now, c, None);
+        assert_eq!([queue.next(now), queue.next(now), queue.next(now)], [Some(d), Some(e), None]);
+        assert_eq!(queue.deadline(), None, "nobody waits");
+    }
+
+    #[test]
+    fn who_gets_no_data_for_a_minute_does_not_count_and_who_gets_some_does() {
+        let (mut queue, start, [a, b, c]) = (DownloadQueue::new(1), Instant::now(), torrents());
+        assert_eq!([a, b, c].map(|torrent| queue.ask(start, torrent)), [true, false, false]);
+        let data = start + Duration::from_secs(40);
+        queue.set(data, a, Some(data + QUIET));
+        assert_eq!(queue.deadline(), Some(data + QUIET));
+        assert_eq!(queue.next(data + QUIET - Duration::from_millis(1)), None);
+        assert_eq!(queue.next(data + QUIET), Some(b));
+        // It has got some again: nobody is sent back, but the next has to wait for both.
+        let later = data + QUIET + Duration::from_secs(1);
+        queue.set(later, a, Some(later + QUIET));
+        queue.set(later, b, None);
+        assert_eq!(queue.next(later), None);
+        queue.forget(a);
+        assert_eq!(queue.next(later), Some(c));
+    }
+
+    #[test]
+    fn who_was_added_earlier_and_waits_comes_before_who_asks_now() {
+        let (mut queue, now, [a, b, c]) = (DownloadQueue::new(1), Instant::now(), torrents());
+        assert!(queue.ask(now, b));
+        assert!(!queue.ask(now, a));
+        queue.set(now, b, None);
+        assert!(!queue.ask(now, c), "another waits");
+        assert_eq!(queue.next(now), Some(a));
+        queue.leave(c);
+        queue.set(now, a, None);
+        assert_eq!(queue.next(now), None);
+    }
+}
