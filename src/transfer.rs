@@ -150,7 +150,7 @@ impl Transfer {
         while output.is_none()
             && let Some((peer, message)) = self.finder.poll_exchange(now)
         {
-            self.swarm.send_exchange(now, peer, &message);
+            self.swarm.send_exchange(now, peer, message.extension(), message.encode());
             output = self.swarm.poll(now);
         }
         self.pass_on(now);
@@ -226,6 +226,8 @@ impl Transfer {
                         self.swarm.close_flooding(now, peer);
                     }
                 }
+                PeerReport::Punches(peer, punches) => self.finder.set_punches(peer, punches),
+                PeerReport::Holepunch(peer, message) => self.finder.on_holepunch(now, peer, message),
                 PeerReport::Seed(peer, is_seed) => self.finder.set_seed(peer, is_seed),
                 PeerReport::AlsoAt(peer, ip) => self.finder.also_at(now, peer, ip),
                 PeerReport::Parted(peer, callable, how) => self.finder.parted(now, peer, callable, how),

@@ -23,8 +23,8 @@ use btget::internals::text::escape;
 use btget::internals::tracker;
 use btget::internals::utp::{Packet, UtpEndpoint};
 use btget::internals::wire::extended::{
-    MAX_METADATA_PIECES, MAX_METADATA_SIZE, MAX_PEX_PEERS, MetadataMessage, Offer, PexMessage,
-    usable_metadata_size,
+    HolepunchMessage, MAX_METADATA_PIECES, MAX_METADATA_SIZE, MAX_PEX_PEERS, MetadataMessage, Offer,
+    PexMessage, usable_metadata_size,
 };
 use btget::internals::wire::lsd::{LSD_GROUPS, LsdAnnounce, MAX_LSD_HASHES, MAX_LSD_PACKET, MAX_LSD_READ};
 use btget::internals::wire::{
@@ -43,6 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("extension", extension),
     ("gateway", gateway),
     ("hashes", hashes),
+    ("holepunch", holepunch),
     ("ip_filter", ip_filter),
     ("lsd", lsd),
     ("magnet", magnet),
@@ -274,7 +275,7 @@ pub fn wire(bytes: &[u8]) {
                 }
                 if let Message::Extended { id, payload } = message {
                     extension(payload);
-                    let offer = Offer { metadata: true, pex: true, dont_have: true };
+                    let offer = Offer { metadata: true, pex: true, dont_have: true, holepunch: true };
                     let _ = offer.decode(*id, payload);
                 }
                 *consumed
@@ -361,6 +362,20 @@ pub fn ut_pex(payload: &[u8]) {
         // IPv4 addresses in the clothes of IPv6 change their list, and may find it full.
         let again = PexMessage::decode(&message.encode()).expect("what we write can be read");
         assert!(again.added.iter().all(|peer| message.added.contains(peer)));
+    }
+}
+
+/// The payload of a message of holepunching (BEP 55): what is read is what was written, but for what may be missing at its end or follow.
+pub fn holepunch(payload: &[u8]) {
+    if let Ok(Some(message)) = HolepunchMessage::decode(payload) {
+        let again = message.encode();
+        let common = again.len().min(payload.len());
+        assert!(again.len() <= 24 && again.len() - common <= 4);
+        if let HolepunchMessage::Error(..) = message {
+            assert_eq!(again[..], payload[..again.len()]);
+        }
+        assert_eq!(again[..again.len() - 4], payload[..again.len() - 4]);
+        assert_eq!(HolepunchMessage::decode(&again), Ok(Some(message)));
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Origin;
 use crate::address::Machine;
+use crate::ids::PeerKey;
 
 /// Addresses kept; further ones are not taken.
 pub(super) const MAX_CANDIDATES: usize = 2000;
@@ -32,6 +33,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
 /// After a connection that worked has ended.
 const AFTER_CONNECTION: Duration = Duration::from_secs(30);
 
+/// Peers that are remembered to have told of an address.
+const MAX_INTRODUCERS: usize = 4;
+
 #[derive(Clone, Debug)]
 struct Candidate {
     /// Who told us of it first.
@@ -45,6 +49,9 @@ struct Candidate {
     ticket: u32,
     /// Others say that it speaks uTP (BEP 11).
     speaks_utp: bool,
+    /// Connections whose peers have told of it, first those that say it can be met by a hole in its firewall (BEP 55); they may have ended. At
+    /// most [`MAX_INTRODUCERS`].
+    introducers: Vec<PeerKey>,
     /// Not before this; `None` while connected or being called.
     ready: Option<Instant>,
 }
@@ -93,8 +100,15 @@ impl Candidates {
             return false;
         }
         let ticket = self.rng.u32(..);
-        let candidate =
-            Candidate { origin, failures: 0, breaches: 0, ticket, speaks_utp: false, ready: Some(now) };
+        let candidate = Candidate {
+            origin,
+            failures: 0,
+            breaches: 0,
+            ticket,
+            speaks_utp: false,
+            introducers: Vec::new(),
+            ready: Some(now),
+        };
         self.all.insert(address, candidate);
         self.waiting.insert((now, ticket, address));
         self.counts[origin as usize] += 1;
@@ -116,6 +130,32 @@ impl Candidates {
     /// Whether others say that it speaks uTP.
     pub(super) fn speaks_utp(&self, address: SocketAddr) -> bool {
         self.all.get(&address).is_some_and(|candidate| candidate.speaks_utp)
+    }
+
+    /// A peer has told of it, and says whether it can be met by a hole in its firewall.
+    pub(super) fn introduce(&mut self, address: SocketAddr, peer: PeerKey, punches: bool) {
+        let Some(candidate) = self.all.get_mut(&address) else { return };
+        candidate.introducers.retain(|&other| other != peer);
+        candidate.introducers.truncate(MAX_INTRODUCERS - 1);
+        let place = if punches { 0 } else { candidate.introducers.len() };
+        candidate.introducers.insert(place, peer);
+    }
+
+    /// A peer is not connected to it any more.
+    pub(super) fn forget_introducer(&mut self, address: SocketAddr, peer: PeerKey) {
+        if let Some(candidate) = self.all.get_mut(&address) {
+            candidate.introducers.retain(|&other| other != peer);
+        }
+    }
+
+    /// Those who have told of it, the best first.
+    pub(super) fn introducers(&self, address: SocketAddr) -> &[PeerKey] {
+        self.all.get(&address).map_or(&[], |candidate| &candidate.introducers)
+    }
+
+    /// Whether it turned out to be our own.
+    pub(super) fn is_ours(&self, address: SocketAddr) -> bool {
+        self.own.contains(&address)
     }
 
     /// The next address to call, which then counts as being called.

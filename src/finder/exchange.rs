@@ -1,13 +1,41 @@
-//! What connected peers say of themselves and of others, and what others are told of them (BEP 10, 11).
+//! What connected peers say of themselves and of others, and what others are told of them (BEP 10, 11, 55).
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::pex::PexNews;
+use super::rules::Admission;
 use super::{Finder, FinderOutput, Origin};
 use crate::event::{Direction, Kind, Severity};
 use crate::ids::PeerKey;
-use crate::wire::extended::{PexFlags, PexMessage};
+use crate::wire::extended::{HolepunchMessage, PexFlags, PexMessage, UT_HOLEPUNCH, UT_PEX};
+
+/// What a peer is told of others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Exchange {
+    /// Whom we are connected to (BEP 11).
+    Peers(PexMessage),
+    /// How to meet one of them (BEP 55).
+    Holepunch(HolepunchMessage),
+}
+
+impl Exchange {
+    /// The extension whose message it is.
+    pub fn extension(&self) -> &'static str {
+        match self {
+            Exchange::Peers(_) => UT_PEX,
+            Exchange::Holepunch(_) => UT_HOLEPUNCH,
+        }
+    }
+
+    /// The payload of that message.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Exchange::Peers(message) => message.encode(),
+            Exchange::Holepunch(message) => message.encode(),
+        }
+    }
+}
 
 impl Finder {
     /// There is a connection with the peer at this address, so it need not be called.
@@ -71,8 +99,13 @@ impl Finder {
             PexNews::Found { added, encrypting, dropped } => {
                 self.outputs.extend(encrypting.into_iter().map(FinderOutput::PrefersEncryption));
                 let added = self.found(now, added, Origin::PeerExchange);
-                let speakers = message.added.iter().filter(|(_, flags)| flags.contains(PexFlags::UTP));
-                speakers.for_each(|&(address, _)| self.candidates.set_speaks_utp(address));
+                for &(address, flags) in &message.added {
+                    if flags.contains(PexFlags::UTP) {
+                        self.candidates.set_speaks_utp(address);
+                    }
+                    self.candidates.introduce(address, peer, flags.contains(PexFlags::HOLEPUNCH));
+                }
+                message.dropped.iter().for_each(|&gone| self.candidates.forget_introducer(gone, peer));
                 self.tell(Severity::Info, || Kind::PexPeers { address, added, dropped });
                 true
             }
@@ -81,8 +114,58 @@ impl Finder {
         }
     }
 
+    /// Whether a peer speaks `ut_holepunch` (BEP 55); others are told so.
+    pub fn set_punches(&mut self, peer: PeerKey, punches: bool) {
+        self.pex.set_flag(peer, PexFlags::HOLEPUNCH, punches);
+    }
+
+    /// A peer asks to be introduced to another one, or introduces us, or says why it does not (BEP 55).
+    pub fn on_holepunch(&mut self, now: Instant, peer: PeerKey, message: HolepunchMessage) {
+        match message {
+            HolepunchMessage::Rendezvous(target) => {
+                self.holepunch.introduce(now, peer, target, &self.pex);
+            }
+            HolepunchMessage::Connect(address) => self.on_introduced(now, peer, address),
+            HolepunchMessage::Error(address, error) => {
+                if self.holepunch.on_error(now, peer, address, error) {
+                    self.candidates.forget_introducer(address, peer);
+                    self.ask_for(now, address);
+                }
+            }
+        }
+    }
+
+    /// A peer tells us to call an address, at which somebody calls us at the same time. It passes the gate as one that a peer has told us of, but
+    /// is not kept: without the peer's word nobody can be reached there.
+    fn on_introduced(&mut self, now: Instant, peer: PeerKey, address: SocketAddr) {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        if !self.holepunch.is_told(now, peer, address, &self.pex)
+            || self.pex.is_ours(address)
+            || self.candidates.is_ours(address)
+            || self.candidates.is_banned(now, address)
+        {
+            return;
+        }
+        match self.rules.admit(address, Origin::PeerExchange) {
+            Admission::Admitted => self.holepunch.call(now, address),
+            Admission::Ignored => {}
+            Admission::Filtered(reason) => self.outputs.push_back(FinderOutput::Filtered(address, reason)),
+        }
+    }
+
+    /// Nobody could be reached at this address: a peer that has told of it is asked to introduce us (BEP 55).
+    pub(super) fn ask_for(&mut self, now: Instant, address: SocketAddr) {
+        self.holepunch.ask(now, address, self.candidates.introducers(address), &self.pex);
+    }
+
+    /// A call of [`FinderOutput::Punch`] has come to its end, by a connection or without.
+    pub fn punch_ended(&mut self, address: SocketAddr) {
+        self.holepunch.call_ended(address);
+    }
+
     /// Whom to tell now of which others; `None`: nobody before [`Finder::deadline`].
-    pub fn poll_exchange(&mut self, now: Instant) -> Option<(PeerKey, PexMessage)> {
-        self.pex.poll(now)
+    pub fn poll_exchange(&mut self, now: Instant) -> Option<(PeerKey, Exchange)> {
+        let punch = self.holepunch.poll().map(|(peer, message)| (peer, Exchange::Holepunch(message)));
+        punch.or_else(|| self.pex.poll(now).map(|(peer, message)| (peer, Exchange::Peers(message))))
     }
 }

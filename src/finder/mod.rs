@@ -8,6 +8,7 @@ pub mod announce;
 
 mod candidates;
 mod exchange;
+mod holepunch;
 mod lsd;
 mod pex;
 mod rules;
@@ -24,8 +25,11 @@ use crate::ids::PeerKey;
 use crate::text::without_credentials;
 use announce::{Announce, AnnounceFailure, AnnounceNeed, Announcer, Answer, Outcome, Token};
 use candidates::Candidates;
+use holepunch::Holepunch;
 use rules::Admission;
 
+pub use exchange::Exchange;
+pub use holepunch::PUNCH_PATIENCE;
 pub use lsd::LocalDiscovery;
 pub use pex::{Pex, PexNews};
 pub use rules::Rules;
@@ -87,7 +91,9 @@ pub struct Need {
 /// How a call of ours ended that did not become a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DialEnd {
-    /// Nobody answered, or not a peer of this torrent.
+    /// Nobody answered at all.
+    Unanswered,
+    /// Who answered is not a peer of this torrent, or closed.
     Failed,
     /// We reached ourselves.
     Own,
@@ -113,6 +119,8 @@ pub enum Parting {
 pub enum FinderOutput {
     /// Call this address.
     Dial(SocketAddr),
+    /// Call this address by uTP and nothing else, from the port at which we listen: the peer there is calling us (BEP 55).
+    Punch(SocketAddr),
     /// Ask a tracker.
     Announce(Announce),
     /// The user's filter refuses this address, for this reason.
@@ -132,6 +140,7 @@ pub struct Finder {
     half_open: BTreeSet<SocketAddr>,
     announcer: Announcer,
     pex: Pex,
+    holepunch: Holepunch,
     outputs: VecDeque<FinderOutput>,
     wanted_events: WantedEvents,
     /// How many peers who has told us of first.
@@ -143,12 +152,15 @@ impl Finder {
     pub fn new(trackers: Vec<Vec<String>>, rules: Rules, seed: u64) -> Finder {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut pex = Pex::new();
-        if rules.private || rules.no_peer_exchange {
+        let is_silent = rules.private || rules.no_peer_exchange;
+        if is_silent {
             pex.silence();
         }
+        let holepunch = Holepunch::new(is_silent || rules.no_holepunch);
         Finder {
             rules,
             pex,
+            holepunch,
             candidates: Candidates::new(rng.u64(..)),
             half_open: BTreeSet::new(),
             announcer: Announcer::new(trackers, rng.u64(..)),
@@ -231,6 +243,7 @@ impl Finder {
         self.rules.filter = filter;
         let rules = &self.rules;
         self.candidates.retain(|address, origin| rules.admit(address, origin) == Admission::Admitted);
+        self.holepunch.retain(|address| rules.admit(address, Origin::PeerExchange) == Admission::Admitted);
     }
 
     /// The torrent turns out to be private (BEP 27), and `trackers` to be its own: from now on they alone are asked, the others are told that
@@ -239,6 +252,7 @@ impl Finder {
     pub fn become_private(&mut self, now: Instant, trackers: &[Vec<String>]) {
         self.rules.private = true;
         self.pex.silence();
+        self.holepunch.silence();
         let others_named = self.announcer.keep_only(now, trackers);
         let rules = &self.rules;
         // Which of the trackers has named an address is not known.
@@ -265,7 +279,11 @@ impl Finder {
     pub fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd, is_connected: bool) {
         self.half_open.remove(&address);
         match how {
-            DialEnd::Failed if is_connected => {}
+            DialEnd::Unanswered | DialEnd::Failed if is_connected => {}
+            DialEnd::Unanswered => {
+                self.candidates.on_failure(now, address);
+                self.ask_for(now, address);
+            }
             DialEnd::Failed => self.candidates.on_failure(now, address),
             DialEnd::Own => self.is_own(now, address),
         }
@@ -290,6 +308,7 @@ impl Finder {
     /// A connection has ended, with a peer that can be called at this address, if that is known.
     pub fn parted(&mut self, now: Instant, peer: PeerKey, callable: Option<SocketAddr>, how: Parting) {
         let also_at = self.pex.gone(now, peer);
+        self.holepunch.gone(peer);
         for address in callable.into_iter().chain(also_at) {
             match how {
                 Parting::Useful => self.candidates.on_disconnect(now, address, false),
@@ -359,7 +378,11 @@ impl Finder {
     /// The next thing to do; `None`: nothing before [`Finder::deadline`], the next call, or another need.
     pub fn poll(&mut self, now: Instant, need: Need) -> Option<FinderOutput> {
         self.outputs.pop_front().or_else(|| {
-            let dial = self.next_dial(now, need).map(FinderOutput::Dial);
+            // Nobody who has us call others keeps us from calling whom we want.
+            let may_punch = self.has_room(need) && self.holepunch.calls() < need.connections.div_ceil(2);
+            let punch = if may_punch { self.holepunch.take_call(now, &self.pex) } else { None };
+            let dial = punch.map(FinderOutput::Punch);
+            let dial = dial.or_else(|| self.next_dial(now, need).map(FinderOutput::Dial));
             dial.or_else(|| self.next_announce(now, need))
         })
     }
@@ -377,16 +400,16 @@ impl Finder {
 
     /// Calls under way.
     pub fn calls(&self) -> usize {
-        self.half_open.len()
+        self.half_open.len() + self.holepunch.calls()
     }
 
     /// The address that would be called now if there were a place for it.
     pub fn would_call(&self, now: Instant) -> Option<SocketAddr> {
-        self.candidates.first_ready(now).filter(|_| self.half_open.len() < MAX_HALF_OPEN)
+        self.candidates.first_ready(now).filter(|_| self.calls() < MAX_HALF_OPEN)
     }
 
     fn has_room(&self, need: Need) -> bool {
-        self.half_open.len() < need.connections.min(MAX_HALF_OPEN)
+        self.calls() < need.connections.min(MAX_HALF_OPEN)
     }
 
     fn next_dial(&mut self, now: Instant, need: Need) -> Option<SocketAddr> {

@@ -208,6 +208,52 @@ impl Pex {
         }
     }
 
+    /// Whether this address is our own, as far as is known.
+    pub(super) fn is_ours(&self, address: SocketAddr) -> bool {
+        self.own.contains(&canonical(address))
+    }
+
+    /// The other end of a connection.
+    pub(super) fn address_of(&self, peer: PeerKey) -> Option<SocketAddr> {
+        self.links.get(&peer).map(|link| link.address)
+    }
+
+    /// Who is connected from this address, or can be called there.
+    pub(super) fn peer_at(&self, address: SocketAddr) -> Option<PeerKey> {
+        let address = Some(canonical(address));
+        let is_there = |link: &Link| [Some(link.address), link.callable, link.also_at].contains(&address);
+        self.links.iter().find(|(_, link)| is_there(link)).map(|(&peer, _)| peer)
+    }
+
+    /// Whether a peer wants to be told of others, and speaks `ut_holepunch` (BEP 55).
+    pub(super) fn punches(&self, peer: PeerKey) -> bool {
+        let link = self.links.get(&peer);
+        link.is_some_and(|link| link.wants && link.flags.contains(PexFlags::HOLEPUNCH))
+    }
+
+    /// Whether a peer can know of somebody at this address whom we could call.
+    pub(super) fn may_name(&self, peer: PeerKey, address: SocketAddr) -> bool {
+        self.address_of(peer).is_some_and(|source| may_tell(source.ip(), address))
+    }
+
+    /// Where two peers can call one another by uTP, the address of the first one first. One that is connected by uTP is called where it comes from,
+    /// for that is what its address is translated to; one by TCP where it listens. `None`: there are no such addresses of one family.
+    pub(super) fn meeting(&self, one: PeerKey, other: PeerKey) -> Option<(SocketAddr, SocketAddr)> {
+        let ends = |link: &Link| {
+            let is_utp = link.flags.contains(PexFlags::UTP);
+            [if is_utp { Some(link.address) } else { link.callable }, link.also_at].into_iter().flatten()
+        };
+        let (one, other) = (self.links.get(&one)?, self.links.get(&other)?);
+        ends(other).find_map(|theirs| {
+            let fits = |ours: &SocketAddr| {
+                ours.is_ipv4() == theirs.is_ipv4()
+                    && may_tell(ours.ip(), theirs)
+                    && may_tell(theirs.ip(), *ours)
+            };
+            ends(one).find(fits).map(|ours| (ours, theirs))
+        })
+    }
+
     /// The torrent is private (BEP 27), or the user wants no peer exchange: nothing is sent or believed any more.
     pub fn silence(&mut self) {
         *self = Pex { silent: true, ..Pex::default() };
@@ -367,6 +413,11 @@ impl Pex {
             dropped: message.dropped.len(),
         }
     }
+}
+
+/// The address in the clothes of its own family.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Whether a peer at `source` can know of a peer at `address` that we could call.

@@ -13,6 +13,8 @@ pub struct Rules {
     pub private: bool,
     /// The user wants no peer exchange (BEP 11).
     pub no_peer_exchange: bool,
+    /// Peers are not met by holes in firewalls (BEP 55): they are not called by uTP.
+    pub no_holepunch: bool,
     /// The addresses that the user does not want to deal with.
     pub filter: Option<IpFilter>,
 }

@@ -269,7 +269,8 @@ impl Bench {
                     FinderOutput::Dial(address) => {
                         self.finder.dial_ended(self.now, address, DialEnd::Failed, false);
                     }
-                    FinderOutput::Filtered(..)
+                    FinderOutput::Punch(_)
+                    | FinderOutput::Filtered(..)
                     | FinderOutput::PrefersEncryption(_)
                     | FinderOutput::Event(_) => {}
                 }
@@ -363,7 +364,9 @@ fn who_is_said_to_speak_utp_is_known_for_it_and_told_on_as_such() {
     finder.speaks_utp(PeerKey(2));
     finder.set_seed(PeerKey(2), true);
     finder.wants_exchange(now, PeerKey(1), true);
-    let (_, message) = finder.poll_exchange(now + Duration::from_secs(10)).unwrap();
+    let Some((_, Exchange::Peers(message))) = finder.poll_exchange(now + Duration::from_secs(10)) else {
+        panic!("it is told of the other one")
+    };
     let flags = PexFlags::UTP.with(PexFlags::SEED, true).with(PexFlags::OUTGOING, true);
     assert_eq!(message.added, [(at(1004), flags)]);
 }

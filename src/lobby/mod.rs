@@ -23,7 +23,7 @@ use crate::hash::Sha256;
 use crate::ids::PeerKey;
 use crate::proofs::{HashFetch, HashFetchInput};
 use crate::swarm::{Hello, Input, Occupant, first_stays};
-use crate::wire::extended::{self, ExtensionHandshake, Offer, PeerExtensions, UT_METADATA, UT_PEX};
+use crate::wire::extended::{self, ExtensionHandshake, Offer, PeerExtensions, UT_METADATA};
 use crate::wire::{Message, PeerId, Reserved};
 use said::Said;
 
@@ -45,6 +45,8 @@ pub(crate) struct LobbyConfig {
     pub ports: ListenPorts,
     /// Peers may tell us of others (BEP 11), and are told, until it is known that they must not.
     pub peer_exchange: bool,
+    /// Peers may introduce us to others, and are introduced (BEP 55); only with peer exchange, and where peers are called by uTP.
+    pub holepunch: bool,
     /// Connections at the most.
     pub max_peers: usize,
 }
@@ -290,7 +292,8 @@ impl Lobby {
     }
 
     fn offer(&self) -> Offer {
-        Offer { metadata: true, pex: self.config.peer_exchange, dont_have: true }
+        let (pex, holepunch) = (self.config.peer_exchange, self.config.holepunch);
+        Offer { metadata: true, pex, dont_have: true, holepunch }
     }
 
     /// Why a connection is not wanted.
@@ -390,7 +393,7 @@ impl Lobby {
     pub(crate) fn become_private(&mut self, now: Instant, trackers: &[Vec<String>]) {
         self.finder.become_private(now, trackers);
         let before = self.offer();
-        self.config.peer_exchange = false;
+        (self.config.peer_exchange, self.config.holepunch) = (false, false);
         let extensions = self.offer().changes_since(before);
         if extensions.is_empty() {
             return;
@@ -428,7 +431,8 @@ impl Lobby {
         while self.outputs.is_empty()
             && let Some((peer, message)) = self.finder.poll_exchange(now)
         {
-            let id = self.waiting.get(&peer).and_then(|waiting| waiting.extensions.id_of(UT_PEX));
+            let id =
+                self.waiting.get(&peer).and_then(|waiting| waiting.extensions.id_of(message.extension()));
             if let Some(id) = id {
                 self.send(now, peer, Message::Extended { id, payload: message.encode() });
             }

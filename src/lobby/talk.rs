@@ -8,7 +8,9 @@ use crate::event::{Direction, Kind};
 use crate::fetch::{FetchInput, FetchOutput, PeerMetadata};
 use crate::ids::PeerKey;
 use crate::proofs::{HashFetchInput, HashFetchOutput};
-use crate::wire::extended::{Extended, ExtensionHandshake, MetadataMessage, UT_METADATA, UT_PEX};
+use crate::wire::extended::{
+    Extended, ExtensionHandshake, MetadataMessage, UT_HOLEPUNCH, UT_METADATA, UT_PEX,
+};
 use crate::wire::{Message, Reserved};
 
 impl Lobby {
@@ -77,6 +79,7 @@ impl Lobby {
                     self.close_unruly(now, peer, "far too many messages of peer exchange");
                 }
             }
+            Ok(Extended::Holepunch(message)) => self.finder.on_holepunch(now, peer, message),
             Ok(Extended::DontHave(_)) => self.keep(now, peer, Message::Extended { id, payload }),
             Ok(Extended::Unknown(_)) => {}
             Err(error) => self.close_unruly(now, peer, &error.to_string()),
@@ -96,6 +99,7 @@ impl Lobby {
             self.finder.also_at(now, peer, ip);
         }
         self.finder.wants_exchange(now, peer, waiting.extensions.id_of(UT_PEX).is_some());
+        self.finder.set_punches(peer, waiting.extensions.id_of(UT_HOLEPUNCH).is_some());
         let offered = waiting.extensions.id_of(UT_METADATA).is_some();
         let about = PeerMetadata { offered, size: theirs.metadata_size };
         self.tell_fetch(now, FetchInput::Handshake(peer, about));

@@ -10,16 +10,21 @@ use crate::metainfo::samples::Sample;
 use crate::proofs::HashServer;
 use crate::swarm::{Output, Swarm, SwarmConfig};
 use crate::transfer::Transfer;
-use crate::wire::extended::{LT_DONTHAVE, MetadataMessage, PexFlags, PexMessage, encode_dont_have};
+use crate::wire::extended::{
+    HolepunchMessage, LT_DONTHAVE, MetadataMessage, PexFlags, PexMessage, UT_HOLEPUNCH, UT_PEX,
+    encode_dont_have,
+};
 
 /// The id under which these peers want messages of `ut_metadata`, and of `ut_pex`.
 const THEIR_METADATA: u8 = 9;
 const THEIR_PEX: u8 = 8;
+const THEIR_HOLEPUNCH: u8 = 7;
 
 /// Ours, as our handshakes say.
 const OUR_METADATA: u8 = 1;
 const OUR_PEX: u8 = 2;
 const OUR_DONT_HAVE: u8 = 3;
+const OUR_HOLEPUNCH: u8 = 4;
 
 /// The torrent's own, and one of the user's.
 const TRACKER: &str = "http://t.example/a";
@@ -83,6 +88,7 @@ impl House {
             peer_id: PeerId([b'm'; 20]),
             ports: ListenPorts::unmapped(7000),
             peer_exchange: true,
+            holepunch: true,
             max_peers,
         };
         let trackers = trackers.iter().map(|&url| vec![url.to_owned()]).collect();
@@ -131,7 +137,7 @@ impl House {
                     self.tokens.push(announce.token);
                 }
                 FinderOutput::Event(kind) => self.events.push(kind),
-                FinderOutput::Filtered(..) | FinderOutput::PrefersEncryption(_) => {}
+                FinderOutput::Punch(_) | FinderOutput::Filtered(..) | FinderOutput::PrefersEncryption(_) => {}
             }
         }
         let deadline = self.lobby.deadline();
@@ -241,7 +247,7 @@ fn each_is_greeted_in_the_words_that_it_knows() {
     let said = house.said_to(all);
     assert_eq!((&said[0], said.len()), (&Message::HaveNone, 2));
     let ours = their_handshake(&said[1]);
-    assert_eq!(ours.extensions.len(), 3);
+    assert_eq!(ours.extensions.len(), 4);
     assert_eq!((ours.port, ours.your_ip), (Some(7000), Some(address(all.0).ip())));
     assert_eq!(ours.metadata_size, None);
     let fast = house.connect_as(Direction::In, Reserved::FAST);
@@ -484,6 +490,24 @@ fn what_is_found_is_asked_no_more_and_given_to_others() {
 }
 
 #[test]
+fn peers_are_introduced_to_one_another_while_it_is_not_known_what_it_is() {
+    let mut house = House::new();
+    let peers = [house.connect(), house.connect()];
+    for peer in peers {
+        let extensions = [(UT_PEX, THEIR_PEX), (UT_HOLEPUNCH, THEIR_HOLEPUNCH)];
+        house.say(peer, handshake(&extensions, None));
+        house.said_to(peer);
+    }
+    let [one, other] = peers.map(|peer| house.lobby.waiting[&peer].hello.address);
+    let payload = HolepunchMessage::Rendezvous(other).encode();
+    house.say(peers[0], Message::Extended { id: OUR_HOLEPUNCH, payload });
+    for (peer, told) in [(peers[0], other), (peers[1], one)] {
+        let payload = HolepunchMessage::Connect(told).encode();
+        assert_eq!(house.said_to(peer), [Message::Extended { id: THEIR_HOLEPUNCH, payload }]);
+    }
+}
+
+#[test]
 fn peers_are_told_of_one_another_until_it_is_private() {
     let mut house = House::new();
     let peers: Vec<PeerKey> = (0..3).map(|_| house.connect()).collect();
@@ -503,7 +527,7 @@ fn peers_are_told_of_one_another_until_it_is_private() {
     for &peer in &peers {
         let said = house.said_to(peer);
         let taken_back: Vec<_> = said.iter().flat_map(|it| their_handshake(it).extensions).collect();
-        assert_eq!(taken_back, [(UT_PEX.to_owned(), 0)]);
+        assert_eq!(taken_back, [(UT_HOLEPUNCH.to_owned(), 0), (UT_PEX.to_owned(), 0)]);
     }
     // What the user names counts on.
     house.lobby.dial_ended(house.now, address(600), DialEnd::Failed);

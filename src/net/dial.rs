@@ -16,6 +16,7 @@ use crate::event::Encryption;
 use crate::ids::WireHash;
 use crate::mse::{Ciphers, MseError, Way};
 use crate::proxy::ProxyError;
+use crate::utp::Transport;
 use crate::wire::{HANDSHAKE_LENGTH, Handshake, ProtocolError};
 
 /// Until a peer answers a call, at the most.
@@ -84,6 +85,11 @@ impl DialError {
         }
     }
 
+    /// Whether nobody has taken the call, as far as can be told: what keeps it out may let in who is called at the same time (BEP 55).
+    pub(crate) fn is_unanswered(&self) -> bool {
+        matches!(self, DialError::Io(_)) && !self.is_closed()
+    }
+
     /// Whether the peer took the call and closed without a word.
     fn is_closed(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
@@ -124,6 +130,17 @@ impl Greeting {
     }
 }
 
+/// A call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    /// Of whom.
+    pub address: SocketAddr,
+    /// How much time there is to answer.
+    pub patience: Duration,
+    /// The transport by which it goes; `None`: by whichever answers.
+    pub only: Option<Transport>,
+}
+
 /// How peers are called.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
@@ -136,39 +153,39 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Calls `address`, which has so much time to answer, 10 s at the most; says our handshake and takes the peer's, for as long again (twice
-    /// as long if there is one way only). A peer that takes the call and then closes or is silent is called once more, in another way, if the
+    /// Calls a peer, which has 10 s to answer at the most; says our handshake and takes the peer's, for as long again (twice as long if there
+    /// is one way only). A peer that takes the call and then closes or is silent is called once more, in another way, if the
     /// user allows both and `is_wanted` still holds.
     pub(crate) async fn dial(
         &self,
-        address: SocketAddr,
-        patience: Duration,
+        call: Call,
         ours: Greeting,
         is_wanted: &Cell<bool>,
     ) -> Result<Established, DialError> {
-        let patience = self.egress.patience(patience.min(MAX_CALL));
+        let call = Call { patience: self.egress.patience(call.patience.min(MAX_CALL)), ..call };
+        let Call { address, patience, .. } = call;
         // Who takes calls and is silent holds a place hardly longer than who does not take them.
         let (first, second) = self.secrecy.ways(address);
-        let link = self.transports.connect(address, patience, is_wanted).await?;
+        let link = self.transports.connect(call, is_wanted).await?;
         let limit = if second.is_some() { patience } else { 2 * patience };
         let mut attempt = self.shake_hands(link, first, limit, &ours).await;
         let mut way = first;
         if let (Err(failed), Some(second)) = (&attempt, second)
             && failed.error.may_want_another_way()
         {
-            let link = self.transports.connect(address, patience, is_wanted).await?;
+            let link = self.transports.connect(call, is_wanted).await?;
             attempt = self.shake_hands(link, second, patience, &ours).await;
             way = second;
         }
         if let Err(CallFailed { again: true, .. }) = &attempt {
-            let link = self.transports.connect(address, patience, is_wanted).await?;
+            let link = self.transports.connect(call, is_wanted).await?;
             attempt = self.shake_hands(link, way, patience, &ours).await;
         }
         // Who does not know a hybrid by its hash of version 1 closes, as it does to strangers.
         if let (Err(failed), Some(handshake)) = (&attempt, ours.second)
             && failed.error.is_closed()
         {
-            let link = self.transports.connect(address, patience, is_wanted).await?;
+            let link = self.transports.connect(call, is_wanted).await?;
             way = first;
             attempt =
                 self.shake_hands(link, way, patience, &Greeting { first: handshake, second: None }).await;
@@ -343,8 +360,7 @@ mod tests {
         let secrecy = Rc::new(Secrecy::new(EncryptionPolicy::Off, 1));
         let end = Dialer { egress, transports, secrecy }
             .dial(
-                silent.local_addr().unwrap(),
-                patience,
+                Call { address: silent.local_addr().unwrap(), patience, only: None },
                 Greeting { first: ours, second: None },
                 &Cell::new(true),
             )

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::dial::DialError;
+use super::dial::{Call, DialError};
 use super::egress::Egress;
 use super::link::Link;
 use super::remembered::Remembered;
@@ -39,6 +39,11 @@ impl Transports {
         Transports { policy, egress, utp, spoken: RefCell::default() }
     }
 
+    /// Whether peers are called by uTP.
+    pub(crate) fn has_utp(&self) -> bool {
+        self.utp.is_some() && self.policy.takes(Transport::Utp)
+    }
+
     /// By which transport a peer is called first.
     pub(crate) fn first(&self, address: SocketAddr) -> Transport {
         self.order(address).0
@@ -58,14 +63,10 @@ impl Transports {
         self.spoken.borrow_mut().set(address, transport);
     }
 
-    /// Calls a peer, which has so much time to answer, if `is_wanted` holds.
-    pub(super) async fn connect(
-        &self,
-        address: SocketAddr,
-        patience: Duration,
-        is_wanted: &Cell<bool>,
-    ) -> Result<Link, DialError> {
-        let (first, second) = self.order(address);
+    /// Calls a peer, if `is_wanted` holds.
+    pub(super) async fn connect(&self, call: Call, is_wanted: &Cell<bool>) -> Result<Link, DialError> {
+        let Call { address, patience, only } = call;
+        let (first, second) = only.map_or_else(|| self.order(address), |only| (only, None));
         match second {
             // Nothing can be sent: there is no race.
             Some(second) if !self.egress.is_absent() => {
@@ -159,6 +160,10 @@ mod tests {
         Transports::new(policy, Rc::new(Egress::new(Local::default(), None, |_| ())), utp)
     }
 
+    fn call(address: SocketAddr, patience: Duration) -> Call {
+        Call { address, patience, only: None }
+    }
+
     async fn on_local<T>(work: impl Future<Output = T>) -> T {
         LocalSet::new().run_until(work).await
     }
@@ -169,7 +174,7 @@ mod tests {
             let ((port, _, _), (_, address, callers)) = (utp_port(), utp_port());
             let transports = transports(TransportPolicy::Both, Some(port));
             let patience = Duration::from_secs(10);
-            let link = transports.connect(address, patience, &Cell::new(true)).await.unwrap();
+            let link = transports.connect(call(address, patience), &Cell::new(true)).await.unwrap();
             assert_eq!((link.transport(), transports.first(address)), (Transport::Utp, Transport::Tcp));
             link.write_all(b"hello").await.unwrap();
             transports.has_worked(address, Transport::Utp);
@@ -187,8 +192,23 @@ mod tests {
             let ((port, _, _), (_, address, callers)) = (utp_port(), utp_port());
             let _listener = TcpListener::bind(address).await.unwrap();
             let transports = transports(TransportPolicy::Both, Some(port));
-            let link = transports.connect(address, Duration::from_secs(10), &Cell::new(true)).await.unwrap();
+            let link =
+                transports.connect(call(address, Duration::from_secs(10)), &Cell::new(true)).await.unwrap();
             assert_eq!((link.transport(), callers.get()), (Transport::Tcp, 0));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_to_go_by_utp_goes_by_nothing_else() {
+        on_local(async {
+            let ((port, _, _), (_, address, _)) = (utp_port(), utp_port());
+            let listener = TcpListener::bind(address).await.unwrap();
+            let transports = transports(TransportPolicy::Both, Some(port));
+            let call = Call { only: Some(Transport::Utp), ..call(address, Duration::from_secs(10)) };
+            let link = transports.connect(call, &Cell::new(true)).await.unwrap();
+            let listener = listener.into_std().unwrap();
+            assert!(link.transport() == Transport::Utp && listener.accept().is_err());
         })
         .await;
     }
@@ -199,13 +219,18 @@ mod tests {
             let ((port, _, _), (_, address, callers)) = (utp_port(), utp_port());
             let patience = Duration::from_millis(200);
             let tcp = transports(TransportPolicy::Tcp, Some(port.clone()));
-            assert!(matches!(tcp.connect(address, patience, &Cell::new(true)).await, Err(DialError::Io(_))));
+            assert!(matches!(
+                tcp.connect(call(address, patience), &Cell::new(true)).await,
+                Err(DialError::Io(_))
+            ));
             assert_eq!(callers.get(), 0);
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             listener.set_nonblocking(true).unwrap();
             let utp = transports(TransportPolicy::Utp, Some(port));
             let began = Instant::now();
-            assert!(utp.connect(listener.local_addr().unwrap(), patience, &Cell::new(true)).await.is_err());
+            assert!(
+                utp.connect(call(listener.local_addr().unwrap(), patience), &Cell::new(true)).await.is_err()
+            );
             assert!(began.elapsed() < patience * 50 && listener.accept().is_err());
         })
         .await;

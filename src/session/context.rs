@@ -104,6 +104,11 @@ impl Context {
         self.options.max_peers.saturating_sub(self.connections.count())
     }
 
+    /// Whether peers are met by holes in firewalls (BEP 55): they tell one another of others, and are called by uTP.
+    pub(crate) fn punches_holes(&self) -> bool {
+        self.options.peer_exchange && self.dialer.transports.has_utp()
+    }
+
     /// Whether the filter refuses a peer that calls us; if so, that is told. (Those that we may call pass the gate of each
     /// torrent's finder.)
     pub(crate) fn is_filtered(&mut self, address: SocketAddr) -> bool {

@@ -140,8 +140,19 @@ pub(crate) enum LinkNotice {
     Accepted(Link, SocketAddr),
     /// A peer that called us has said its handshake, or not.
     Answered(PeerKey, SocketAddr, Result<Established, DialError>),
-    /// A peer that we called, by this transport first, has said its handshake, or not.
-    Dialed(TorrentId, (SocketAddr, Transport), Result<Established, DialError>),
+    /// A peer that we called has said its handshake, or not.
+    Dialed(TorrentId, Called, Result<Established, DialError>),
+}
+
+/// A call of ours.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Called {
+    /// Of whom.
+    pub address: SocketAddr,
+    /// The transport by which it began.
+    pub first: Transport,
+    /// The peer was told to call us at the same time (BEP 55).
+    pub is_punch: bool,
 }
 
 /// What tasks and threads of the session tell the loop, beside the connections and the disk.

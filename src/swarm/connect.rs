@@ -11,7 +11,7 @@ use crate::event::{Direction, Kind, Severity, State};
 use crate::finder::Parting;
 use crate::ids::PeerKey;
 use crate::layout::PieceIndex;
-use crate::wire::extended::{self, ExtensionHandshake, Offer, PexMessage, UT_PEX};
+use crate::wire::extended::{self, ExtensionHandshake, Offer, UT_HOLEPUNCH, UT_PEX};
 use crate::wire::{Message, PeerId, Reserved};
 
 /// Two clients that call each other at the same time know of both connections within this.
@@ -186,8 +186,8 @@ impl Swarm {
 
     /// The extensions that we want messages of.
     pub(super) fn offer(&self) -> Offer {
-        let pex = self.config.peer_exchange;
-        Offer { metadata: self.server.size().is_some(), pex, dont_have: true }
+        let (pex, holepunch) = (self.config.peer_exchange, self.config.holepunch);
+        Offer { metadata: self.server.size().is_some(), pex, dont_have: true, holepunch }
     }
 
     /// A peer tells us of others far too often.
@@ -195,10 +195,10 @@ impl Swarm {
         self.close_unruly(now, key, "far too many messages of peer exchange");
     }
 
-    /// Tells a peer of others (BEP 11).
-    pub fn send_exchange(&mut self, now: Instant, key: PeerKey, message: &PexMessage) {
-        if let Some(id) = self.peers.get(&key).and_then(|peer| peer.extensions.id_of(UT_PEX)) {
-            self.send(now, key, Message::Extended { id, payload: message.encode() });
+    /// Tells a peer of others, by a message of this extension (BEP 11, 55), if it wants that.
+    pub fn send_exchange(&mut self, now: Instant, key: PeerKey, extension: &str, payload: Vec<u8>) {
+        if let Some(id) = self.peers.get(&key).and_then(|peer| peer.extensions.id_of(extension)) {
+            self.send(now, key, Message::Extended { id, payload });
         }
     }
 
@@ -246,7 +246,9 @@ impl Swarm {
         let other_ip = theirs.ip_beside(peer.address.ip());
         let wants = peer.extensions.id_of(UT_PEX).is_some();
         self.reports.push(PeerReport::Wants(key, wants));
+        let punches = peer.extensions.id_of(UT_HOLEPUNCH).is_some();
         if let Some(reqq) = theirs.request_queue {
+        self.reports.push(PeerReport::Punches(key, punches));
             peer.window.set_reqq(reqq);
         }
         if let Some(client) = theirs.client.filter(|client| !client.is_empty()) {

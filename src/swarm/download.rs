@@ -110,6 +110,7 @@ impl Swarm {
                     self.reports.push(PeerReport::Tells(key, peer.address, message));
                 }
             }
+            Ok(Extended::Holepunch(message)) => self.reports.push(PeerReport::Holepunch(key, message)),
             Ok(Extended::DontHave(piece)) => self.on_dont_have(now, key, piece),
             // Nothing is asked of anybody, and nothing else is offered.
             Ok(Extended::Metadata(_) | Extended::Unknown(_)) => {}

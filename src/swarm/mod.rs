@@ -45,7 +45,7 @@ use crate::hash::{Sha1, Sha256};
 use crate::ids::{PeerKey, WireHash};
 use crate::layout::{Block, Layout, PieceIndex};
 use crate::proofs::{BlockTrials, HashServer, WantedBlocks};
-use crate::wire::extended::PexMessage;
+use crate::wire::extended::{HolepunchMessage, PexMessage};
 use crate::wire::{Message, PeerId, Reserved};
 use begun::BegunPieces;
 use choker::Choker;
@@ -102,6 +102,8 @@ pub struct SwarmConfig {
     pub uploaded: u64,
     /// Peers may tell us of others (BEP 11), and are told; never in a private torrent (BEP 27).
     pub peer_exchange: bool,
+    /// Peers may introduce us to others, and are introduced (BEP 55); only with peer exchange, and where peers are called by uTP.
+    pub holepunch: bool,
     /// Connections at the most.
     pub max_peers: usize,
     /// Unchoked peers at the most.
@@ -208,6 +210,10 @@ pub enum PeerReport {
     Tells(PeerKey, SocketAddr, PexMessage),
     /// Whether a peer wants nothing more: it has everything, or says so (BEP 21).
     Seed(PeerKey, bool),
+    /// Whether a peer speaks `ut_holepunch` (BEP 55).
+    Punches(PeerKey, bool),
+    /// A peer asks to be introduced to another one, or introduces us, or says why it does not.
+    Holepunch(PeerKey, HolepunchMessage),
     /// A peer says that it can be reached at this address of the other family, too (BEP 10 `ipv4`, `ipv6`).
     AlsoAt(PeerKey, IpAddr),
     /// A connection has ended, with a peer that can be called at this address, if that is known.

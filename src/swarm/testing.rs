@@ -28,6 +28,7 @@ impl SwarmConfig {
             downloaded: 0,
             uploaded: 0,
             peer_exchange: false,
+            holepunch: false,
             max_peers: 50,
             upload_slots: 4,
             seed: 1,

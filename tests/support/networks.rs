@@ -22,27 +22,57 @@ pub fn can_have_networks() -> bool {
             .is_ok_and(|status| status.success())
 }
 
-/// Its arguments are the machines' devices: process of its namespace, name, network. Tells of each UDP packet from which device it
+/// Its arguments are the machines' devices: process of its namespace, name, network, and the router before it if there is one: see [`Router`]. Tells of each UDP packet from which device it
 /// comes, from and to which address; and its TTL if it is to the port of local discovery, else to which port it is. Of connections it tells as much
 /// when they are asked for.
 const CABLES: &str = r"
 import ctypes, fcntl, os, select, socket, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
-networks, names = {}, {}
+class Router:
+    def __init__(self, translates, needed):
+        self.translates, self.needed, self.ports, self.ends = translates, needed, {}, {}
+    def ports_of(self, packet):
+        start = (packet[0] & 15) * 4
+        known = packet[0] >> 4 == 4 and packet[9] in (6, 17)
+        return (start, *struct.unpack('>HH', packet[start:start + 4])) if known else None
+    def changed(self, packet, start, ports):
+        # Without a checksum, which IPv4 allows.
+        rest = b'\0\0' + packet[start + 8:] if packet[9] == 17 else packet[start + 6:]
+        return packet[:start] + struct.pack('>HH', *ports) + packet[start + 4:start + 6] + rest
+    def outward(self, packet):
+        if not self.ports_of(packet): return None
+        start, here, there = self.ports_of(packet)
+        outer = self.ports.setdefault(here, 40000 + len(self.ports)) if self.translates and packet[9] == 17 else here
+        end = (packet[9], outer, packet[16:20], there)
+        self.ends[end] = self.ends.get(end, 0) + 1
+        return self.changed(packet, start, (outer, there)) if outer != here else packet
+    def inward(self, packet):
+        if not self.ports_of(packet): return None
+        start, there, outer = self.ports_of(packet)
+        end = (packet[9], outer, packet[12:16], there)
+        if self.ends.get(end, 0) < (1 if packet[15] == 3 else self.needed): return None
+        inner = [port for port in self.ports if self.ports[port] == outer and packet[9] == 17]
+        return self.changed(packet, start, (there, inner[0])) if inner else packet
+routers = {'translating': (True, 1), 'wary': (False, 2)}
+networks, names, before = {}, {}, {}
 for argument in sys.argv[1:]:
-    process, name, network = argument.split(':')
+    process, name, network, router = argument.split(':')
     if libc.setns(os.open('/proc/%s/ns/net' % process, os.O_RDONLY), 0): raise OSError(ctypes.get_errno(), 'setns')
     tun = os.open('/dev/net/tun', os.O_RDWR)
     fcntl.ioctl(tun, 0x400454ca, struct.pack('16sH22x', name.encode(), 0x1001))
     networks[tun], names[tun] = network, name
+    if router: before[tun] = Router(*routers[router])
 print('ready', flush=True)
 while True:
     for tun in select.select(list(networks), [], [])[0]:
         try: packet = os.read(tun, 65536)
         except OSError: continue
+        outside = before[tun].outward(packet) if tun in before else packet
         for other in networks:
-            if other != tun and networks[other] == networks[tun]:
-                try: os.write(other, packet)
+            if outside and other != tun and networks[other] == networks[tun]:
+                inside = before[other].inward(outside) if other in before else outside
+                if not inside: continue
+                try: os.write(other, inside)
                 except OSError: pass
         six = packet[0] >> 4 == 6
         family, start, place = (socket.AF_INET6, 40, 8) if six else (socket.AF_INET, (packet[0] & 15) * 4, 12)
@@ -102,6 +132,24 @@ impl Drop for Machine {
     }
 }
 
+/// What stands before a machine and lets in only who was sent to, by IPv4, TCP and UDP.
+#[derive(Clone, Copy)]
+pub enum Router {
+    /// Packets of UDP that go out bear another port, 40000 or one of the next, the same for all from one port of the machine.
+    Translating,
+    /// The port stays the same; who is not the third machine is let in once two packets were sent to it.
+    Wary,
+}
+
+impl Router {
+    fn name(self) -> &'static str {
+        match self {
+            Router::Translating => "translating",
+            Router::Wary => "wary",
+        }
+    }
+}
+
 /// Machines `1` to `3` on one network at 10.1.0.N and fe80::N by device `dN`; the first is also on another one, at 10.2.0.1 by `e1`, where
 /// there is the fourth at 10.2.0.4 by `e4`.
 pub struct World {
@@ -111,12 +159,18 @@ pub struct World {
 
 impl World {
     pub fn new() -> World {
+        World::behind(None)
+    }
+
+    /// Before the first and the second machine there is a router each.
+    pub fn behind(router: Option<Router>) -> World {
         let machines: Vec<Machine> = (0..4).map(|_| Machine::new()).collect();
         let pid = |number: usize| machines[number - 1].0.id();
         let mut command = Command::new("python3");
         command.args(["-c", CABLES]);
-        command.args((1..=3).map(|number| format!("{}:d{number}:d", pid(number))));
-        command.args([1, 4].map(|number| format!("{}:e{number}:e", pid(number))));
+        let before = |number: usize| router.filter(|_| number < 3).map_or("", Router::name);
+        command.args((1..=3).map(|number| format!("{}:d{number}:d:{}", pid(number), before(number))));
+        command.args([1, 4].map(|number| format!("{}:e{number}:e:", pid(number))));
         let mut cables = Process::start("the cables", &mut command);
         cables.wait_for_line(&["ready"]);
         let world = World { machines, cables };

@@ -245,7 +245,7 @@ pub struct Args {
     /// No peer exchange: peers are told of no others, and not heard about others
     ///
     /// Without it, the peers of a torrent that is not private tell one another whom they are connected to
-    /// (BEP 11).
+    /// (BEP 11), and have two of them meet that nobody can call (BEP 55), where peers are reached by uTP.
     #[arg(long, help_heading = "Network")]
     pub no_pex: bool,
 
@@ -284,7 +284,7 @@ pub struct Args {
     /// How peers are reached: tcp, utp or both [default: both]
     ///
     /// uTP (BEP 29) goes by UDP at the port of --port, gives way to whatever else is on the line, and reaches peers behind
-    /// address translation that TCP does not reach. With `both`, a peer is called by TCP, and by uTP as well if it has not answered
+    /// address translation that TCP does not reach, by way of a peer that knows both of us where it must (BEP 55; see --no-pex). With `both`, a peer is called by TCP, and by uTP as well if it has not answered
     /// in half a second; whichever answers first is used. With --proxy it is TCP.
     #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true, help_heading = "Network")]
     pub transport: Option<TransportArg>,

@@ -409,6 +409,7 @@ impl Torrent {
             downloaded,
             uploaded,
             peer_exchange: context.options.peer_exchange && !metainfo.private,
+            holepunch: context.punches_holes() && !metainfo.private,
             max_peers: context.options.max_peers,
             upload_slots: self.options.upload_slots,
             seed: context.rng.u64(..),
@@ -435,6 +436,7 @@ impl Torrent {
         let rules = Rules {
             private: self.on_disk.metainfo.private,
             no_peer_exchange: !context.options.peer_exchange,
+            no_holepunch: !context.punches_holes(),
             filter: context.options.ip_filter.clone(),
         };
         Finder::new(self.tracker_tiers(), rules, context.rng.u64(..))

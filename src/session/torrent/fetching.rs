@@ -114,11 +114,13 @@ impl Torrent {
         context: &mut Context,
     ) -> Torrent {
         let peer_exchange = context.options.peer_exchange && !unknown.private;
+        let holepunch = context.punches_holes() && !unknown.private;
         let mut torrent = Torrent::new(now, id, unknown, options, None, context);
         let config = LobbyConfig {
             peer_id: context.identity.peer_id,
             ports: context.identity.ports,
             peer_exchange,
+            holepunch,
             max_peers: context.options.max_peers,
         };
         let mut lobby = Lobby::new(now, config, torrent.new_finder(context));

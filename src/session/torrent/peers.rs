@@ -1,23 +1,23 @@
 //! A torrent's connections: calls, handshakes, what peers send and what they are sent.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Activity, Torrent};
 use crate::address::ListenPorts;
 use crate::event::{Direction, Encryption, Kind, Severity, State};
-use crate::finder::{DialEnd, Finder, Origin};
+use crate::finder::{DialEnd, Finder, Origin, PUNCH_PATIENCE};
 use crate::ids::{InfoHashes, PeerKey, WireHash};
 use crate::lobby::Lobby;
 use crate::metainfo::PeerAddress;
 use crate::mse::EncryptionPolicy;
-use crate::net::dial::{DialError, Established, Greeting, MAX_CALL};
+use crate::net::dial::{Call, DialError, Established, Greeting, MAX_CALL};
 use crate::net::driver::{FromPeer, Incoming, Outgoing};
 use crate::session::context::Context;
 use crate::session::dht::DhtNetwork;
 use crate::session::names::addresses_of;
 use crate::session::packets::{handshake_packet, packet};
-use crate::session::{LinkNotice, Notice, tell_not_established};
+use crate::session::{Called, LinkNotice, Notice, tell_not_established};
 use crate::swarm::{Hello, Input, Occupant, Swarm};
 use crate::utp::Transport;
 use crate::wire::{Handshake, Limits, Message, Reserved};
@@ -75,21 +75,36 @@ impl Torrent {
             context.dialer.transports.speaks_utp(address);
         }
         let first = context.dialer.transports.first(address);
-        self.tell_call(address, first, context);
+        let patience = self.finder().map_or(MAX_CALL, |finder| finder.patience(address));
+        self.call(Called { address, first, is_punch: false }, patience, context);
+    }
+
+    /// Calls a peer that was told to call us at the same time (BEP 55).
+    pub(super) fn punch(&mut self, address: SocketAddr, context: &mut Context) {
+        self.call(Called { address, first: Transport::Utp, is_punch: true }, PUNCH_PATIENCE, context);
+    }
+
+    fn call(&mut self, called: Called, patience: Duration, context: &mut Context) {
+        self.tell_call(called.address, called.first, context);
         let download = &context.connections.shared.download;
         context.dialer.egress.set_receive_buffer(download.receive_buffer(context.connections.count()));
         context.connections.dialing += 1;
         let (id, notify, dialer) = (self.id, context.notify_link.clone(), context.dialer.clone());
         let ours = self.greeting(context);
-        let patience = self.finder().map_or(MAX_CALL, |finder| finder.patience(address));
         let is_wanted = self.calls_wanted.clone();
+        let only = called.is_punch.then_some(called.first);
+        let call = Call { address: called.address, patience, only };
         tokio::task::spawn_local(async move {
-            let end = dialer.dial(address, patience, ours, &is_wanted).await;
-            let _ = notify.send(LinkNotice::Dialed(id, (address, first), end));
+            let end = dialer.dial(call, ours, &is_wanted).await;
+            let _ = notify.send(LinkNotice::Dialed(id, called, end));
         });
     }
 
-    fn dial_ended(&mut self, now: Instant, address: SocketAddr, how: DialEnd) {
+    fn dial_ended(&mut self, now: Instant, called: Called, how: DialEnd) {
+        let address = called.address;
+        if called.is_punch && how != DialEnd::Own {
+            return;
+        }
         match self.lobby_mut() {
             Some(lobby) => {
                 lobby.dial_ended(now, address, how);
@@ -133,18 +148,22 @@ impl Torrent {
         self.perform_swarm(now, context);
     }
 
-    /// A call has been answered, or not; it was by this transport first.
+    /// A call has been answered, or not.
     pub(crate) fn on_dialed(
         &mut self,
         now: Instant,
-        (address, first): (SocketAddr, Transport),
+        called: Called,
         end: Result<Established, DialError>,
         context: &mut Context,
     ) {
+        let address = called.address;
+        if called.is_punch {
+            self.with_finder(|finder| finder.punch_ended(address));
+        }
         if let Ok(established) = &end
-            && established.link.transport() != first
+            && established.link.transport() != called.first
         {
-            self.tell_call(address, first.other(), context);
+            self.tell_call(address, called.first.other(), context);
         }
         if let Ok(established) = &end
             && context.subscribers.want(Severity::Debug)
@@ -157,20 +176,21 @@ impl Torrent {
             Ok(established) if established.handshake.peer_id == context.identity.peer_id => {
                 let reason = "it is ourselves".to_owned();
                 self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, reason });
-                self.dial_ended(now, address, DialEnd::Own);
+                self.dial_ended(now, called, DialEnd::Own);
             }
             // It was being called when the torrent turned out to be private (BEP 27), and who has named it does not count any more.
             Ok(_) if self.is_private() && !self.finder().is_some_and(|finder| finder.knows(address)) => {
                 let reason = "known from nobody who counts in a private torrent".to_owned();
                 self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, reason });
-                self.dial_ended(now, address, DialEnd::Failed);
+                self.dial_ended(now, called, DialEnd::Failed);
             }
             // The filter has changed since it was called.
-            Ok(_) if context.is_filtered(address) => self.dial_ended(now, address, DialEnd::Failed),
+            Ok(_) if context.is_filtered(address) => self.dial_ended(now, called, DialEnd::Failed),
             Ok(established) => self.open(now, address, Direction::Out, established, Vec::new(), context),
             Err(error) => {
                 tell_not_established(&error, address, |kind| self.tell_if(context, Severity::Info, || kind));
-                self.dial_ended(now, address, DialEnd::Failed);
+                let how = if error.is_unanswered() { DialEnd::Unanswered } else { DialEnd::Failed };
+                self.dial_ended(now, called, how);
             }
         }
     }

@@ -66,6 +66,7 @@ impl Torrent {
         while let Some(output) = self.poll_finder(now, context.free_places()) {
             match output {
                 FinderOutput::Dial(address) => self.dial(address, context),
+                FinderOutput::Punch(address) => self.punch(address, context),
                 FinderOutput::Announce(announce) => self.announce(announce, context),
                 FinderOutput::Filtered(address, rule) => context.tell_filtered(address, rule),
                 FinderOutput::PrefersEncryption(address) => context.dialer.secrecy.prefers(address),

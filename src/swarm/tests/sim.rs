@@ -579,7 +579,10 @@ impl Sim {
                 };
                 self.push(self.now + 50_000_000, Happening::Answer { node, token: announce.token });
             }
-            FinderOutput::Filtered(..) | FinderOutput::PrefersEncryption(_) | FinderOutput::Event(_) => {}
+            FinderOutput::Punch(_)
+            | FinderOutput::Filtered(..)
+            | FinderOutput::PrefersEncryption(_)
+            | FinderOutput::Event(_) => {}
         }
     }
 

@@ -4,6 +4,7 @@
 //! of the peer's handshakes ([`PeerExtensions`]).
 
 mod handshake;
+mod holepunch;
 mod metadata;
 mod offer;
 mod pex;
@@ -16,11 +17,12 @@ pub use handshake::{
     DEFAULT_REQUEST_QUEUE, ExtensionHandshake, MAX_CLIENT_NAME, MAX_EXTENSION_NAME, MAX_EXTENSIONS,
     MAX_REQUEST_QUEUE, OUR_CLIENT,
 };
+pub use holepunch::{HolepunchError, HolepunchMessage};
 pub use metadata::{
     MAX_METADATA_PIECES, MAX_METADATA_SIZE, METADATA_PIECE_LENGTH, MetadataMessage, usable_metadata_size,
 };
 pub(crate) use offer::LT_DONTHAVE_ID;
-pub use offer::{LT_DONTHAVE, Offer, UT_METADATA, UT_PEX, encode_dont_have};
+pub use offer::{LT_DONTHAVE, Offer, UT_HOLEPUNCH, UT_METADATA, UT_PEX, encode_dont_have};
 pub use pex::{MAX_PEX_PEERS, PexFlags, PexMessage};
 
 /// The id of the extension handshake, the same for both sides.
@@ -35,6 +37,8 @@ pub enum Extended {
     Metadata(MetadataMessage),
     /// The peer says whom it is connected to (BEP 11).
     Pex(PexMessage),
+    /// The peer asks to be introduced to another one, or introduces us, or says why it does not (BEP 55).
+    Holepunch(HolepunchMessage),
     /// The peer has this piece no more (BEP 54). Any number; the torrent need not have such a piece.
     DontHave(PieceIndex),
     /// A message with an id that our handshake did not give, or of a type that we do not know: to be ignored.

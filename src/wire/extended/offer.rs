@@ -1,6 +1,6 @@
 //! Which extensions we want messages of: the `m` of our extension handshakes, and what comes in by it.
 
-use super::{Extended, ExtensionHandshake, HANDSHAKE_ID, MetadataMessage, PexMessage};
+use super::{Extended, ExtensionHandshake, HANDSHAKE_ID, HolepunchMessage, MetadataMessage, PexMessage};
 use crate::layout::PieceIndex;
 use crate::wire::ProtocolError;
 
@@ -13,10 +13,14 @@ pub const UT_PEX: &str = "ut_pex";
 /// BEP 54.
 pub const LT_DONTHAVE: &str = "lt_donthave";
 
+/// BEP 55.
+pub const UT_HOLEPUNCH: &str = "ut_holepunch";
+
 const UT_METADATA_ID: u8 = 1;
 const UT_PEX_ID: u8 = 2;
 /// The id under which we want messages of `lt_donthave`.
 pub(crate) const LT_DONTHAVE_ID: u8 = 3;
+const UT_HOLEPUNCH_ID: u8 = 4;
 
 /// The extensions that a connection of ours offers; by default none. Our ids for them are always the same.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -27,6 +31,9 @@ pub struct Offer {
     pub pex: bool,
     /// `lt_donthave` (BEP 54): we understand that a peer has lost a piece.
     pub dont_have: bool,
+    /// `ut_holepunch` (BEP 55): we are introduced to peers, and introduce them to one another. Only where peers are called by uTP, and never in
+    /// a private torrent.
+    pub holepunch: bool,
 }
 
 impl Offer {
@@ -47,6 +54,7 @@ impl Offer {
             (UT_METADATA, UT_METADATA_ID, self.metadata),
             (UT_PEX, UT_PEX_ID, self.pex),
             (LT_DONTHAVE, LT_DONTHAVE_ID, self.dont_have),
+            (UT_HOLEPUNCH, UT_HOLEPUNCH_ID, self.holepunch),
         ]
         .into_iter()
     }
@@ -64,6 +72,10 @@ impl Offer {
                 Ok(message.map_or(Extended::Unknown(id), Extended::Metadata))
             }
             UT_PEX_ID if self.pex => PexMessage::decode(payload).map(Extended::Pex),
+            UT_HOLEPUNCH_ID if self.holepunch => {
+                let message = HolepunchMessage::decode(payload)?;
+                Ok(message.map_or(Extended::Unknown(id), Extended::Holepunch))
+            }
             LT_DONTHAVE_ID if self.dont_have => {
                 let bytes = payload.try_into().map_err(|_| ProtocolError::Malformed {
                     message: LT_DONTHAVE,
@@ -86,21 +98,24 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: Offer = Offer { metadata: true, pex: true, dont_have: true };
+    const ALL: Offer = Offer { metadata: true, pex: true, dont_have: true, holepunch: true };
 
     #[test]
     fn what_is_offered_is_understood_and_nothing_else() {
         let piece = PieceIndex(0x0102_0304);
+        let punch = HolepunchMessage::Rendezvous(([10, 0, 0, 7], 6881).into());
         let messages = [
             (UT_METADATA_ID, MetadataMessage::Request { piece: 3 }.encode()),
             (UT_PEX_ID, PexMessage::default().encode()),
             (LT_DONTHAVE_ID, encode_dont_have(piece)),
+            (UT_HOLEPUNCH_ID, punch.encode()),
         ];
         let read = messages.each_ref().map(|(id, payload)| ALL.decode(*id, payload).unwrap());
         let expected = [
             Extended::Metadata(MetadataMessage::Request { piece: 3 }),
             Extended::Pex(PexMessage::default()),
             Extended::DontHave(piece),
+            Extended::Holepunch(punch),
         ];
         assert_eq!(read, expected);
         for (id, payload) in messages {
@@ -118,6 +133,7 @@ mod tests {
             (UT_PEX_ID, b"le"),
             (LT_DONTHAVE_ID, b"\0\0\0"),
             (LT_DONTHAVE_ID, b"\0\0\0\0\0"),
+            (UT_HOLEPUNCH_ID, b"\0\0\x01"),
         ] {
             assert!(ALL.decode(id, payload).is_err(), "{id}");
         }
@@ -129,16 +145,19 @@ mod tests {
             list.iter().map(|&(name, id)| (name.to_owned(), id)).collect()
         };
         assert_eq!(Offer::default().extensions(), named(&[]));
-        assert_eq!(ALL.extensions(), named(&[(UT_METADATA, 1), (UT_PEX, 2), (LT_DONTHAVE, 3)]));
-        let private = Offer { pex: false, ..ALL };
-        assert_eq!(private.changes_since(ALL), named(&[(UT_PEX, 0)]));
-        assert_eq!(ALL.changes_since(private), named(&[(UT_PEX, 2)]));
+        assert_eq!(
+            ALL.extensions(),
+            named(&[(UT_METADATA, 1), (UT_PEX, 2), (LT_DONTHAVE, 3), (UT_HOLEPUNCH, 4)])
+        );
+        let private = Offer { pex: false, holepunch: false, ..ALL };
+        assert_eq!(private.changes_since(ALL), named(&[(UT_PEX, 0), (UT_HOLEPUNCH, 0)]));
+        assert_eq!(ALL.changes_since(private), named(&[(UT_PEX, 2), (UT_HOLEPUNCH, 4)]));
         assert_eq!(ALL.changes_since(ALL), named(&[]));
     }
 
     proptest! {
         #[test]
-        fn random_payloads_never_panic(id in 0u8..5, payload in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn random_payloads_never_panic(id in 0u8..6, payload in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = ALL.decode(id, &payload);
         }
     }
