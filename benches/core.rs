@@ -98,6 +98,7 @@ fn join(swarm: &mut Swarm, now: Instant, peer: PeerKey, pieces: u32, half: Optio
             peer,
             address,
             direction: Direction::In,
+            transport: "tcp",
             reserved,
             peer_id,
             encryption: Default::default(),

@@ -547,11 +547,11 @@ fn each_event_of_the_table_occurs_where_it_should_with_the_right_keys() {
         ("tracker_failure", &leech, &|e| e["status_code"] == 503 && e["times_in_row"] == 1),
         ("tracker_warning", &leech, &|e| e["reason"] == "be kind"),
         ("peer_connect", &leech, &|e| here(e) && e["direction"] == "out" && e["transport"] == "tcp"),
-        ("peer_id", &seed, &|e| e["peer_id"].as_str().unwrap().starts_with("-bg")),
+        ("peer_id", &seed, &|e| e["peer_id"].as_str().unwrap().starts_with("-bg") && e["transport"] == "tcp"),
         ("peer_handshake_complete", &seed, &|e| {
-            e["direction"] == "in" && e["encryption"] == "none" && here(e)
+            e["direction"] == "in" && e["transport"] == "tcp" && e["encryption"] == "none" && here(e)
         }),
-        ("peer_disconnect", &seed, &|e| here(e) && e["reason"] != ""),
+        ("peer_disconnect", &seed, &|e| here(e) && e["transport"] == "tcp" && e["reason"] != ""),
         ("peer_data_in", &leech, &|e| here(e) && moves(e)),
         ("peer_data_out", &seed, &|e| here(e) && moves(e)),
         ("peer_packet_in", &leech, &|e| e["type"] == "piece" && e["length"] == PIECE && here(e)),

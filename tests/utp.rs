@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use libtest_mimic::Arguments;
+use serde_json::Value;
 
 use support::clients::{Btget, Client, Libtorrent, Node, Transmission};
 use support::events::is;
@@ -89,12 +90,19 @@ fn leech(fixture: &Fixture, folder: &FilePath, transport: &str, from: SocketAddr
     btget(fixture, family, folder, transport, &options)
 }
 
-/// By what its connections have come to be, as it has told: the last that was told before the first handshake was through.
+/// By what its first connection has come to be, as it has told with each event of it.
 fn transport(btget: &Btget) -> Option<String> {
     let events = btget.events();
     let complete = events.iter().position(|event| is(event, "peer_handshake_complete"))?;
-    let told = events[..complete].iter().rfind(|event| is(event, "peer_connect"))?;
-    Some(told["transport"].as_str().unwrap().to_owned())
+    let (address, transport) = (&events[complete]["address"], &events[complete]["transport"]);
+    let of = |event: &&Value, name: &str| is(event, name) && event["address"] == *address;
+    let call = events[..complete].iter().rfind(|event| of(event, "peer_connect"));
+    let id = events[..complete].iter().rfind(|event| of(event, "peer_id"));
+    let end = events[complete..].iter().find(|event| of(event, "peer_disconnect"));
+    for event in call.into_iter().chain(id).chain(end) {
+        assert_eq!(event["transport"], *transport, "{event}");
+    }
+    Some(transport.as_str().unwrap().to_owned())
 }
 
 fn two_btgets(seeds: &str, leeches: &str, expected: Option<&str>) {

@@ -261,13 +261,19 @@ events! {
     },
 
     /// A peer has said who it is.
-    ("peer_id", Debug) PeerId { address: SocketAddr, peer_id: String, client: String }
+    ("peer_id", Debug) PeerId {
+        address: SocketAddr,
+        transport: &'static str,
+        peer_id: String,
+        client: String,
+    }
     => format!("{address} is {}", escape(client)),
 
     /// Both handshakes are through. encryption: none, plaintext (only the handshake was encrypted) or rc4.
     ("peer_handshake_complete", Info) PeerHandshakeComplete {
         address: SocketAddr,
         direction: Direction,
+        transport: &'static str,
         peer_id: String,
         client: String,
         encryption: Encryption,
@@ -277,8 +283,12 @@ events! {
         _ => format!("connected to {address}, {}", escape(client)),
     },
 
-    /// A connection has ended, or a call has failed.
-    ("peer_disconnect", Info) PeerDisconnect { address: SocketAddr, reason: String }
+    /// A connection has ended, or a call has failed; transport is then the one that was tried first.
+    ("peer_disconnect", Info) PeerDisconnect {
+        address: SocketAddr,
+        transport: &'static str,
+        reason: String,
+    }
     => format!("disconnected from {address}: {}", escape(reason)),
 
     /// So many bytes of the torrent's data were received.
@@ -530,15 +540,16 @@ mod tests {
             TrackerFailure { url: url(), tier: 0, reason: reason(), times_in_row: 2, status_code: 0 },
             TrackerWarning { url: url(), tier: 0, reason: reason() },
             PeerConnect { address, direction: Direction::In, transport: "tcp" },
-            PeerId { address, peer_id: peer_id(), client: client() },
+            PeerId { address, transport: "utp", peer_id: peer_id(), client: client() },
             PeerHandshakeComplete {
                 address,
                 direction: Direction::Out,
+                transport: "tcp",
                 peer_id: peer_id(),
                 client: client(),
                 encryption: Encryption::Rc4,
             },
-            PeerDisconnect { address, reason: reason() },
+            PeerDisconnect { address, transport: "tcp", reason: reason() },
             PeerDataIn { address, length: 1 },
             PeerDataOut { address, length: 1 },
             PeerPacketIn { address, packet: json!({"type": "have"}) },

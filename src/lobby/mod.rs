@@ -250,6 +250,7 @@ impl Lobby {
         self.tell(|| Kind::PeerHandshakeComplete {
             address,
             direction,
+            transport: hello.transport,
             peer_id: hello.peer_id.to_string(),
             client: hello.peer_id.client_name(),
             encryption: hello.encryption,

@@ -168,6 +168,7 @@ impl House {
             peer,
             address,
             direction,
+            transport: "tcp",
             reserved,
             peer_id: PeerId(peer_id),
             encryption: Default::default(),

@@ -13,35 +13,39 @@ use crate::event::{Direction, Kind, Severity};
 use crate::ids::PeerKey;
 use crate::net::dial::{self, DialError, Established};
 use crate::net::link::Link;
+use crate::utp::Transport;
 
 /// Peers that called us and have not said their handshake yet. Of more, one goes: see [`PendingHandshakes::who_goes`].
 const MAX_PENDING_HANDSHAKES: usize = 64;
 
 /// Peers that called us and have not said their handshake yet, by the key that stands for the call: the oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct PendingHandshakes(BTreeMap<PeerKey, (SocketAddr, Option<AbortHandle>)>);
+pub(crate) struct PendingHandshakes(BTreeMap<PeerKey, PendingHandshake>);
+
+/// A peer that called us: from where, by what, and the task that waits for its handshake.
+type PendingHandshake = (SocketAddr, Transport, Option<AbortHandle>);
 
 impl PendingHandshakes {
     /// A peer has called. If there are too many, one that has said nothing yet is closed for it, and named.
-    fn add(&mut self, call: PeerKey, address: SocketAddr, task: Option<AbortHandle>) -> Option<SocketAddr> {
+    fn add(&mut self, call: PeerKey, pending: PendingHandshake) -> Option<(SocketAddr, Transport)> {
         let is_full = self.0.len() >= MAX_PENDING_HANDSHAKES;
         let goes = if is_full { self.who_goes() } else { None };
-        self.0.insert(call, (address, task));
-        let (address, task) = self.0.remove(&goes?)?;
+        self.0.insert(call, pending);
+        let (address, transport, task) = self.0.remove(&goes?)?;
         task.inspect(AbortHandle::abort);
-        Some(address)
+        Some((address, transport))
     }
 
-    /// It is known how the call has ended. False if it was closed before.
-    fn end(&mut self, call: PeerKey) -> bool {
-        self.0.remove(&call).is_some()
+    /// It is known how the call has ended: what it came by. `None` if it was closed before.
+    fn end(&mut self, call: PeerKey) -> Option<Transport> {
+        self.0.remove(&call).map(|(_, transport, _)| transport)
     }
 
     /// The oldest call of the machine that has most of them; among machines that have as many, the oldest call of all. So who
     /// opens connections and is silent takes the places of its own, and no place for longer than it takes others to come.
     fn who_goes(&self) -> Option<PeerKey> {
         let mut calls: BTreeMap<Machine, (usize, PeerKey)> = BTreeMap::new();
-        for (&call, &(address, _)) in &self.0 {
+        for (&call, &(address, ..)) in &self.0 {
             calls.entry(Machine::at(address)).or_insert((0, call)).0 += 1;
         }
         let first = |&(count, call): &(usize, PeerKey)| (count, std::cmp::Reverse(call));
@@ -58,10 +62,11 @@ impl Engine {
         if self.shutting_down {
             return; // dropped, and so closed
         }
+        let transport = link.transport();
         context.tell_if(Severity::Debug, || Kind::PeerConnect {
             address,
             direction: Direction::In,
-            transport: link.transport().name(),
+            transport: transport.name(),
         });
         let (call, notify) = (context.counter.peer(), context.notify_link.clone());
         let secrecy = context.dialer.secrecy.clone();
@@ -69,10 +74,10 @@ impl Engine {
             let end = dial::answer(link, address, &secrecy).await;
             let _ = notify.send(LinkNotice::Answered(call, address, end));
         });
-        let closed = context.connections.pending.add(call, address, Some(task.abort_handle()));
-        if let Some(address) = closed {
-            let reason = "said nothing while others called".to_owned();
-            context.tell_if(Severity::Info, || Kind::PeerDisconnect { address, reason });
+        let pending = (address, transport, Some(task.abort_handle()));
+        if let Some((address, transport)) = context.connections.pending.add(call, pending) {
+            let (transport, reason) = (transport.name(), "said nothing while others called".to_owned());
+            context.tell_if(Severity::Info, || Kind::PeerDisconnect { address, transport, reason });
         }
     }
 
@@ -83,14 +88,14 @@ impl Engine {
         address: SocketAddr,
         end: Result<Established, DialError>,
     ) {
-        if !self.context.connections.pending.end(call) {
+        let Some(transport) = self.context.connections.pending.end(call) else {
             return; // it was closed while this was on its way
-        }
+        };
         let established = match end {
             Ok(established) => established,
             Err(error) => {
                 let tell = |kind| self.context.tell_if(Severity::Info, || kind);
-                return tell_not_established(&error, address, tell);
+                return tell_not_established(&error, address, transport, tell);
             }
         };
         self.let_in(now, address, established);
@@ -114,8 +119,8 @@ impl Engine {
         };
         let packet = || handshake_packet(&established.handshake);
         self.context.tell_if(Severity::Debug, || Kind::PeerPacketIn { address, packet: packet() });
-        let reason = refused.to_owned();
-        self.context.tell_if(Severity::Info, || Kind::PeerDisconnect { address, reason });
+        let (transport, reason) = (established.link.transport().name(), refused.to_owned());
+        self.context.tell_if(Severity::Info, || Kind::PeerDisconnect { address, transport, reason });
     }
 }
 
@@ -127,21 +132,21 @@ mod tests {
     #[test]
     fn who_has_most_silent_calls_gives_way_and_else_the_oldest() {
         let (mut counter, mut pending) = (Counter::default(), PendingHandshakes::default());
-        let at = |address: &str| -> SocketAddr { address.parse().unwrap() };
+        let at = |address: &str| -> PendingHandshake { (address.parse().unwrap(), Transport::Tcp, None) };
         let honest = counter.peer();
-        pending.add(honest, at("192.0.2.1:1"), None);
+        pending.add(honest, at("192.0.2.1:1"));
         for port in 0..1000 {
-            pending.add(counter.peer(), at(&format!("198.51.100.7:{port}")), None);
+            pending.add(counter.peer(), at(&format!("198.51.100.7:{port}")));
         }
         assert_eq!(pending.0.len(), MAX_PENDING_HANDSHAKES);
-        assert!(pending.end(honest), "one machine took the places of another");
-        assert!(!pending.end(honest));
+        assert!(pending.end(honest).is_some(), "one machine took the places of another");
+        assert!(pending.end(honest).is_none());
         // On loopback each port is somebody else.
         let first = counter.peer();
         let mut pending = PendingHandshakes::default();
-        pending.add(first, at("127.0.0.1:1"), None);
+        pending.add(first, at("127.0.0.1:1"));
         for port in 2..=MAX_PENDING_HANDSHAKES {
-            pending.add(counter.peer(), at(&format!("127.0.0.1:{port}")), None);
+            pending.add(counter.peer(), at(&format!("127.0.0.1:{port}")));
         }
         assert_eq!(pending.who_goes(), Some(first));
     }

@@ -13,6 +13,7 @@ use crate::ids::{PeerKey, TorrentId};
 use crate::net::NetShared;
 use crate::net::dial::Established;
 use crate::net::driver::{self, FromPeer, Incoming, OUTBOX, Opening, Outgoing};
+use crate::utp::Transport;
 use crate::wire::{Limits, PeerId};
 
 /// Reads of all connections that may wait for the loop. Each is up to half a MiB of blocks, so this
@@ -31,6 +32,8 @@ pub(crate) struct Connection {
     outbox: mpsc::Sender<Outgoing>,
     /// The other end.
     pub address: SocketAddr,
+    /// What carries it.
+    pub transport: Transport,
     /// The peer's id, as its handshake says.
     pub peer_id: PeerId,
     /// It has said at which port its node of the DHT is (BEP 5).
@@ -80,7 +83,14 @@ impl Connections {
         let Established { link, handshake, ciphers, early, .. } = established;
         self.all.insert(
             peer,
-            Connection { torrent, outbox, address, peer_id: handshake.peer_id, has_named_node: false },
+            Connection {
+                torrent,
+                outbox,
+                address,
+                transport: link.transport(),
+                peer_id: handshake.peer_id,
+                has_named_node: false,
+            },
         );
         let opening = Opening { peer, link, early, ciphers, first, limits };
         let driver = driver::drive(opening, from_loop, self.to_loop.clone(), self.shared.clone());
@@ -163,9 +173,11 @@ mod tests {
         let (outbox, from_loop) = mpsc::channel(1);
         let torrent = Counter::default().torrent();
         let (address, peer_id) = (([127, 0, 0, 1], 1).into(), PeerId([0; 20]));
-        connections
-            .all
-            .insert(PeerKey(1), Connection { torrent, outbox, address, peer_id, has_named_node: false });
+        let transport = Transport::Tcp;
+        connections.all.insert(
+            PeerKey(1),
+            Connection { torrent, outbox, address, transport, peer_id, has_named_node: false },
+        );
         let send =
             |connections: &Connections| connections.send(PeerKey(1), Outgoing::Message(Message::KeepAlive));
         assert!(send(&connections));

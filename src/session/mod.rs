@@ -208,9 +208,14 @@ pub(crate) enum Notice {
 }
 
 /// Tells that a peer has not said its handshake, or not one that will do. Both events are of severity info.
-fn tell_not_established(error: &DialError, address: SocketAddr, mut tell: impl FnMut(Kind)) {
+fn tell_not_established(
+    error: &DialError,
+    address: SocketAddr,
+    transport: Transport,
+    mut tell: impl FnMut(Kind),
+) {
     if error.is_peers_fault() {
         tell(Kind::PeerError { address, peer_id: String::new(), reason: error.to_string() });
     }
-    tell(Kind::PeerDisconnect { address, reason: error.to_string() });
+    tell(Kind::PeerDisconnect { address, transport: transport.name(), reason: error.to_string() });
 }

@@ -93,6 +93,7 @@ impl Swarm {
             self.tell(Severity::Info, || Kind::PeerHandshakeComplete {
                 address: hello.address,
                 direction: hello.direction,
+                transport: hello.transport,
                 peer_id: hello.peer_id.to_string(),
                 client: peer.client.clone(),
                 encryption: hello.encryption,
@@ -245,10 +246,10 @@ impl Swarm {
         peer.extensions.update(&theirs);
         let other_ip = theirs.ip_beside(peer.address.ip());
         let wants = peer.extensions.id_of(UT_PEX).is_some();
-        self.reports.push(PeerReport::Wants(key, wants));
         let punches = peer.extensions.id_of(UT_HOLEPUNCH).is_some();
-        if let Some(reqq) = theirs.request_queue {
+        self.reports.push(PeerReport::Wants(key, wants));
         self.reports.push(PeerReport::Punches(key, punches));
+        if let Some(reqq) = theirs.request_queue {
             peer.window.set_reqq(reqq);
         }
         if let Some(client) = theirs.client.filter(|client| !client.is_empty()) {

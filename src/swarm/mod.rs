@@ -121,6 +121,8 @@ pub struct Hello {
     pub address: SocketAddr,
     /// Which side opened the connection.
     pub direction: Direction,
+    /// What carries it, for events: `tcp` or `utp`.
+    pub transport: &'static str,
     /// The extensions that both sides speak.
     pub reserved: Reserved,
     /// The peer's id, as its handshake says.
@@ -208,12 +210,12 @@ pub enum PeerReport {
     Wants(PeerKey, bool),
     /// A peer at this address tells of others.
     Tells(PeerKey, SocketAddr, PexMessage),
-    /// Whether a peer wants nothing more: it has everything, or says so (BEP 21).
-    Seed(PeerKey, bool),
     /// Whether a peer speaks `ut_holepunch` (BEP 55).
     Punches(PeerKey, bool),
     /// A peer asks to be introduced to another one, or introduces us, or says why it does not.
     Holepunch(PeerKey, HolepunchMessage),
+    /// Whether a peer wants nothing more: it has everything, or says so (BEP 21).
+    Seed(PeerKey, bool),
     /// A peer says that it can be reached at this address of the other family, too (BEP 10 `ipv4`, `ipv6`).
     AlsoAt(PeerKey, IpAddr),
     /// A connection has ended, with a peer that can be called at this address, if that is known.

@@ -485,6 +485,7 @@ fn connect_seed(bench: &mut Bench) -> PeerKey {
         peer,
         address: ([10, 0, 0, 1], 6881).into(),
         direction: Direction::Out,
+        transport: "tcp",
         reserved: Reserved::FAST,
         peer_id: PeerId([b'p'; 20]),
         encryption: Default::default(),

@@ -174,21 +174,26 @@ impl Torrent {
         }
         match end {
             Ok(established) if established.handshake.peer_id == context.identity.peer_id => {
-                let reason = "it is ourselves".to_owned();
-                self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, reason });
+                let (transport, reason) = (established.link.transport().name(), "it is ourselves".to_owned());
+                self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, transport, reason });
                 self.dial_ended(now, called, DialEnd::Own);
             }
             // It was being called when the torrent turned out to be private (BEP 27), and who has named it does not count any more.
-            Ok(_) if self.is_private() && !self.finder().is_some_and(|finder| finder.knows(address)) => {
+            Ok(established)
+                if self.is_private() && !self.finder().is_some_and(|finder| finder.knows(address)) =>
+            {
                 let reason = "known from nobody who counts in a private torrent".to_owned();
-                self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, reason });
+                let transport = established.link.transport().name();
+                self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, transport, reason });
                 self.dial_ended(now, called, DialEnd::Failed);
             }
             // The filter has changed since it was called.
             Ok(_) if context.is_filtered(address) => self.dial_ended(now, called, DialEnd::Failed),
             Ok(established) => self.open(now, address, Direction::Out, established, Vec::new(), context),
             Err(error) => {
-                tell_not_established(&error, address, |kind| self.tell_if(context, Severity::Info, || kind));
+                tell_not_established(&error, address, called.first, |kind| {
+                    self.tell_if(context, Severity::Info, || kind)
+                });
                 let how = if error.is_unanswered() { DialEnd::Unanswered } else { DialEnd::Failed };
                 self.dial_ended(now, called, how);
             }
@@ -241,12 +246,22 @@ impl Torrent {
         let peer_id = theirs.peer_id;
         self.tell_if(context, Severity::Debug, || Kind::PeerId {
             address,
+            transport: transport.name(),
             peer_id: peer_id.to_string(),
             client: peer_id.client_name(),
         });
         let reserved = self.spoken(theirs.reserved, theirs.info_hash, context);
         let was_greeted = false;
-        let hello = Hello { peer, address, direction, reserved, peer_id, encryption, was_greeted };
+        let hello = Hello {
+            peer,
+            address,
+            direction,
+            transport: transport.name(),
+            reserved,
+            peer_id,
+            encryption,
+            was_greeted,
+        };
         self.input(now, Input::Connected(hello));
         if transport == Transport::Utp {
             self.with_finder(|finder| finder.speaks_utp(peer));
@@ -386,8 +401,8 @@ impl Torrent {
     /// A connection has ended, or is ended here without the swarm having said so.
     pub(super) fn on_closed(&mut self, now: Instant, peer: PeerKey, reason: String, context: &mut Context) {
         if let Some(connection) = context.connections.close(peer) {
-            let address = connection.address;
-            self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, reason });
+            let (address, transport) = (connection.address, connection.transport.name());
+            self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, transport, reason });
             self.input(now, Input::Closed(peer));
         }
     }

@@ -134,8 +134,8 @@ impl Torrent {
 
     fn close(&self, peer: PeerKey, reason: String, context: &mut Context) {
         if let Some(connection) = context.connections.close(peer) {
-            let address = connection.address;
-            self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, reason });
+            let (address, transport) = (connection.address, connection.transport.name());
+            self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, transport, reason });
         }
     }
 

@@ -427,6 +427,7 @@ impl Sim {
             peer,
             address,
             direction,
+            transport: "tcp",
             reserved,
             peer_id: self.nodes[of].swarm().config.peer_id,
             encryption: Default::default(),

@@ -128,6 +128,7 @@ impl Table {
             peer,
             address,
             direction,
+            transport: "tcp",
             reserved,
             peer_id: PeerId(peer_id),
             encryption: Default::default(),
