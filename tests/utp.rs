@@ -53,6 +53,11 @@ fn main() -> ExitCode {
     }
     let has_transmission = Client::Transmission.is_installed();
     trials.push(trial("btget_seeds_to_transmission_by_utp", has_transmission, seeds_to_transmission));
+    trials.push(trial(
+        "btget_downloads_from_transmission_by_utp",
+        has_transmission,
+        downloads_from_transmission,
+    ));
     let tests: [(&str, bool, fn()); 6] = [
         ("ipv6_is_spoken_as_well", Family::V6.is_available(), over_ipv6),
         ("a_bad_path_between_two_btgets_costs_time_and_no_byte", true, bad_path),
@@ -221,6 +226,18 @@ fn seeds_to_libtorrent(way: Option<Path>, options: &[&str], policy: &str) {
     leech.wait_until_complete();
     fixture.assert_data_complete(&target);
     assert_eq!(transport(&seed).as_deref(), Some("utp"));
+}
+
+fn downloads_from_transmission() {
+    let fixture = fixture();
+    let (torrent, full) = (fixture.torrent(), fixture.full_folder("seed"));
+    let seed = Transmission::start_taking_utp(torrent.to_str().unwrap(), &full);
+    let address = SocketAddr::from(([127, 0, 0, 1], seed.peer_port()));
+    let target = fixture.empty_folder("target");
+    let mut leech = leech(&fixture, &target, "utp", address, &[]);
+    leech.wait_for_success();
+    fixture.assert_complete(&target);
+    assert_eq!(transport(&leech).as_deref(), Some("utp"));
 }
 
 /// It calls nobody on loopback, so it is called.

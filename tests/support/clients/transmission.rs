@@ -41,6 +41,11 @@ impl Transmission {
         Transmission::start_wishing(torrent, Family::V4, folder, &[("encryption", json!(level))])
     }
 
+    /// With uTP, which is taken at the same port.
+    pub fn start_taking_utp(torrent: &str, folder: &Path) -> Transmission {
+        Transmission::start_wishing(torrent, Family::V4, folder, &[("utp-enabled", json!(true))])
+    }
+
     /// Where it listens for peers.
     pub fn peer_port(&self) -> u16 {
         self.peer_port
