@@ -1,5 +1,6 @@
 //! uTP in virtual time: what holds on every path, and what on some. A failure prints its seed; `UTP_SEED` runs it alone.
 
+mod crossing;
 mod cubic;
 mod flow;
 mod hostile;
