@@ -1,36 +1,21 @@
 //! Who writes to which path: two torrents never write to one, be it in this process or in two.
 //!
-//! Paths are compared by the numbers that [`super::ways`] gives them.
-//!
-//! What a process claims stands in a file of its own in a folder of this user's, which is locked for as long as the process
-//! lives: what a killed one leaves is nobody's. Checks claim nothing.
+//! Paths are compared by the numbers that [`super::ways`] gives them. Other processes hear of them by [`super::registry`]. Checks claim nothing.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::time::Duration;
 
 use super::part::PartFile;
-use super::ways::{BY_ITSELF, PathId, Ways, id_by_itself, id_of};
+use super::registry::{Log, Met, Record, see_other_processes, tell_other_processes};
+use super::ways::{PathId, Ways, id_by_itself, id_of};
 use super::{Operation, StorageError, StorageErrorKind, lock};
 use crate::layout::{FileIndex, Layout};
 use crate::metainfo::Metainfo;
 
-/// Name and version of what is written. Another version is not read.
-const MAGIC: &[u8; 16] = b"btget claims 002";
-
-/// A claim file longer than this is none of ours: 16 keys for each of a million files.
-const MAX_LENGTH: u64 = 256 << 20;
-
-/// How often, and after how long, the turn to make a claim is asked for: 2 s in all.
-const MAX_TRIES: u32 = 400;
-const TRY_AGAIN: Duration = Duration::from_millis(5);
-
 /// Eight bytes that stand for what is to be in a file: its length and the hashes of all pieces that it is in.
-type ContentId = [u8; 8];
+pub(super) type ContentId = [u8; 8];
 
 /// Of what no other torrent can have: never equal to another's.
 const ITS_OWN: ContentId = [0; 8];
@@ -48,14 +33,18 @@ impl SharedFiles {
 
 /// By path, which file it is and what is to be in it. A file has several: one for each folder above it.
 #[derive(Debug, Default)]
-struct Paths {
+pub(super) struct Paths {
     all: Vec<(PathId, (FileIndex, ContentId))>,
     /// The same, made once somebody else may write to one of them.
     by_path: OnceLock<HashMap<PathId, (FileIndex, ContentId)>>,
 }
 
 impl Paths {
-    fn get(&self, path: &PathId) -> Option<(FileIndex, ContentId)> {
+    pub(super) fn of(all: Vec<(PathId, (FileIndex, ContentId))>) -> Paths {
+        Paths { all, by_path: OnceLock::new() }
+    }
+
+    pub(super) fn get(&self, path: &PathId) -> Option<(FileIndex, ContentId)> {
         self.by_path.get_or_init(|| self.all.iter().copied().collect()).get(path).copied()
     }
 }
@@ -65,14 +54,13 @@ impl Paths {
 pub(crate) struct Claim {
     /// Those of the whole session.
     all: Claims,
-    name: String,
+    /// Stands for it in the session; never used again.
+    number: u32,
+    name: Arc<str>,
     files: SharedFiles,
-    paths: Mutex<Paths>,
     /// The weights of the files that it was last made for.
     weights: Mutex<Vec<u32>>,
-    /// The file that tells other processes, locked; removed in the end.
-    told: Mutex<Option<(PathBuf, File)>>,
-    /// Nobody is told, for nothing will be written.
+    /// Other processes are not told, for nothing will be written.
     is_foreseen: bool,
 }
 
@@ -97,17 +85,87 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some((path, _)) = lock(&self.told).take() {
-            // If it cannot be removed, whoever claims next does it.
-            let _ = fs::remove_file(path);
+        lock(&self.all.0.released).push(self.number);
+        let mut log = lock(&self.all.0.log);
+        if log.as_mut().is_some_and(|log| !log.release(self.number)) {
+            *log = None;
         }
     }
 }
 
-/// What the torrents of one session write to. The lock is held while a claim is made, which may wait for other processes that
-/// make theirs; nothing else takes it.
+/// What the torrents of one session write to.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Claims(Arc<Mutex<Vec<Weak<Claim>>>>);
+pub(crate) struct Claims(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// The lock is held while a claim is made, which may wait for other processes that make theirs; nothing else takes it.
+    known: Mutex<Known>,
+    /// Claims that are gone, and still stand in `known`. The lock is held for a moment.
+    released: Mutex<Vec<u32>>,
+    /// What other processes are told; `None` while nothing is claimed. The lock is held while a record is written.
+    log: Mutex<Option<Log>>,
+}
+
+/// The claims of a session.
+#[derive(Debug, Default)]
+struct Known {
+    /// How many have been made.
+    made: u32,
+    claims: BTreeMap<u32, Entry>,
+    /// Who claims each path, and what is to be in it; empty as long as there is one claim alone.
+    by_path: BTreeMap<(PathId, u32), (FileIndex, ContentId)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    claim: Weak<Claim>,
+    name: Arc<str>,
+    paths: Paths,
+}
+
+impl Known {
+    /// Forgets a claim.
+    fn remove(&mut self, number: u32) {
+        let Some(entry) = self.claims.remove(&number) else { return };
+        for (path, _) in entry.paths.all {
+            self.by_path.remove(&(path, number));
+        }
+        if self.claims.len() < 2 {
+            self.by_path.clear();
+        }
+    }
+
+    fn insert(&mut self, claim: &Arc<Claim>, paths: Paths) {
+        self.remove(claim.number);
+        self.index();
+        if !self.claims.is_empty() {
+            self.by_path.extend(by_path(claim.number, &paths));
+        }
+        let entry = Entry { claim: Arc::downgrade(claim), name: claim.name.clone(), paths };
+        self.claims.insert(claim.number, entry);
+    }
+
+    /// From now on there are, or may be, two claims.
+    fn index(&mut self) {
+        if let (1, true) = (self.claims.len(), self.by_path.is_empty()) {
+            let first = self.claims.iter().flat_map(|(&number, entry)| by_path(number, &entry.paths));
+            self.by_path = first.collect();
+        }
+    }
+
+    /// The other claims of a path.
+    fn others(&self, path: PathId, than: u32) -> impl Iterator<Item = (&Weak<Claim>, FileIndex, ContentId)> {
+        let those = self.by_path.range((path, 0)..=(path, u32::MAX));
+        those.filter(move |((_, number), _)| *number != than).filter_map(|((_, number), &(file, content))| {
+            Some((&self.claims.get(number)?.claim, file, content))
+        })
+    }
+}
+
+fn by_path(number: u32, paths: &Paths) -> impl Iterator<Item = ((PathId, u32), (FileIndex, ContentId))> {
+    paths.all.iter().map(move |&(path, what)| ((path, number), what))
+}
 
 /// What is to be claimed.
 #[derive(Debug)]
@@ -142,23 +200,24 @@ impl Claims {
     }
 
     fn nothing(&self, wanted: &Wanted<'_>, is_foreseen: bool) -> Claim {
+        let mut known = lock(&self.0.known);
+        known.made += 1;
         Claim {
             all: self.clone(),
-            name: wanted.metainfo.name.clone(),
+            number: known.made,
+            name: wanted.metainfo.name.as_str().into(),
             files: SharedFiles::default(),
-            paths: Mutex::default(),
             weights: Mutex::default(),
-            told: Mutex::default(),
             is_foreseen,
         }
     }
 
     fn change(&self, claim: &Arc<Claim>, wanted: &Wanted<'_>) -> Result<(), StorageError> {
         let paths = wanted.paths();
-        let mut ours = lock(&self.0);
-        ours.retain(|other| other.strong_count() > 0);
-        let others: Vec<Arc<Claim>> = ours.iter().filter_map(Weak::upgrade).collect();
-        let others = || others.iter().filter(|other| !Arc::ptr_eq(other, claim));
+        let mut known = lock(&self.0.known);
+        let released = std::mem::take(&mut *lock(&self.0.released));
+        released.into_iter().for_each(|number| known.remove(number));
+        known.index();
         let taken = |file: FileIndex, other: String| {
             let path = wanted.path(file);
             let mut error = StorageError::new(StorageErrorKind::Taken, Operation::Write, path);
@@ -166,42 +225,38 @@ impl Claims {
             error
         };
         let mut shared = Vec::new();
-        for other in others() {
-            let theirs = lock(&other.paths);
-            for (path, (file, content)) in &paths.all {
-                let (file, content) = (*file, *content);
-                match theirs.get(path) {
-                    Some((their_file, same)) if same == content && content != ITS_OWN => {
-                        shared.push((file, other.clone(), their_file));
-                    }
-                    Some(_) => return Err(taken(file, format!("the torrent '{}'", other.name))),
-                    None => {}
+        for &(path, (file, content)) in &paths.all {
+            for (other, their_file, same) in known.others(path, claim.number) {
+                // Who is about to go claims nothing.
+                let Some(other) = other.upgrade() else { continue };
+                match same == content && content != ITS_OWN {
+                    true => shared.push((file, other, their_file)),
+                    false => return Err(taken(file, format!("the torrent '{}'", other.name))),
                 }
             }
         }
-        let is_ours = |path: &Path| {
-            others().any(|other| lock(&other.told).as_ref().is_some_and(|(told, _)| told == path))
-                || lock(&claim.told).as_ref().is_some_and(|(told, _)| told == path)
-        };
-        let told = match claim.is_foreseen {
-            true => see_other_processes(&paths).map(|()| None),
-            false => tell_other_processes(&claim.name, &paths, is_ours),
-        };
-        let told = told.map_err(|(file, other)| taken(file, other))?;
+        self.tell(claim, &paths, &known).map_err(|(file, other)| taken(file, other))?;
         for (file, other, their_file) in shared {
             lock(&claim.files.0).insert(file);
             lock(&other.files.0).insert(their_file);
         }
-        *lock(&claim.paths) = paths;
+        known.insert(claim, paths);
         *lock(&claim.weights) = wanted.priorities.to_vec();
-        let before = std::mem::replace(&mut *lock(&claim.told), told);
-        if let Some((path, _)) = before {
-            let _ = fs::remove_file(path);
-        }
-        if !ours.iter().any(|other| std::ptr::eq(other.as_ptr(), Arc::as_ptr(claim))) {
-            ours.push(Arc::downgrade(claim));
-        }
         Ok(())
+    }
+
+    /// Looks what other processes have claimed, and tells them, unless nothing is to be written.
+    fn tell(&self, claim: &Claim, paths: &Paths, known: &Known) -> Result<(), Met> {
+        if claim.is_foreseen {
+            return see_other_processes(&self.0.log, paths);
+        }
+        let records = known.claims.iter().map(|(&number, entry)| Record {
+            number,
+            name: &entry.name,
+            paths: &entry.paths.all,
+        });
+        let record = Record { number: claim.number, name: &claim.name, paths: &paths.all };
+        tell_other_processes(&self.0.log, &record, paths, records)
     }
 }
 
@@ -229,7 +284,7 @@ impl Wanted<'_> {
                 paths.push((id_by_itself(&found), (number, content)));
             }
         }
-        Paths { all: paths, by_path: OnceLock::new() }
+        Paths::of(paths)
     }
 
     fn path(&self, file: FileIndex) -> PathBuf {
@@ -253,167 +308,4 @@ fn content_of(metainfo: &Metainfo, layout: &Layout, file: FileIndex) -> ContentI
         facts.extend(hashes[piece as usize].0);
     }
     id_of(&facts)
-}
-
-/// Where this user's processes tell one another. The place is the same for all of them, whatever their environment says.
-fn registry() -> io::Result<PathBuf> {
-    let folder = place_of_registry();
-    match fs::DirBuilder::new().mode(0o700).create(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    check_registry(folder)
-}
-
-fn place_of_registry() -> PathBuf {
-    PathBuf::from(format!("/tmp/btget-{}", rustix::process::geteuid().as_raw()))
-}
-
-fn check_registry(folder: PathBuf) -> io::Result<PathBuf> {
-    let user = rustix::process::geteuid().as_raw();
-    let found = fs::symlink_metadata(&folder)?;
-    // Another user's folder in its place could keep us from working.
-    match found.is_dir() && found.uid() == user && found.mode() & 0o077 == 0 {
-        true => Ok(folder),
-        false => Err(io::ErrorKind::PermissionDenied.into()),
-    }
-}
-
-type Told = Option<(PathBuf, File)>;
-
-/// Looks whether another process has claimed any of these paths, and writes them down if not. `is_ours` is true of the files that
-/// this session has written. The error is the file, and whose it is. Without a place to do it, nothing is known of others.
-fn tell_other_processes(
-    name: &str,
-    paths: &Paths,
-    is_ours: impl Fn(&Path) -> bool,
-) -> Result<Told, (FileIndex, String)> {
-    let Ok(folder) = registry() else { return Ok(None) };
-    // One at a time: who looks first writes first.
-    let open = File::options().write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"));
-    let Ok(turn) = open else { return Ok(None) };
-    if !take_turn(&turn) {
-        return Ok(None);
-    }
-    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.extension().is_none_or(|extension| extension != "claim") || is_ours(&path) {
-            continue;
-        }
-        let Ok(mut file) = File::options().read(true).write(true).open(&path) else { continue };
-        match file.try_lock() {
-            // Who wrote it is not there any more.
-            Ok(()) => drop(fs::remove_file(&path)),
-            Err(TryLockError::WouldBlock) => {
-                if let Some((file, other)) = read_claim(&mut file).and_then(|theirs| theirs.meets(paths)) {
-                    return Err((file, other));
-                }
-            }
-            Err(TryLockError::Error(_)) => {}
-        }
-    }
-    Ok(write_claim(&folder, name, paths).ok())
-}
-
-/// Looks whether another process has claimed any of these paths, and writes nothing.
-fn see_other_processes(paths: &Paths) -> Result<(), (FileIndex, String)> {
-    let Ok(folder) = check_registry(place_of_registry()) else { return Ok(()) };
-    // While a claim that nobody holds is tried, nobody else may take it for one that is held.
-    let Ok(turn) = File::open(folder.join("lock")) else { return Ok(()) };
-    if !take_turn(&turn) {
-        return Ok(());
-    }
-    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.extension().is_none_or(|extension| extension != "claim") {
-            continue;
-        }
-        let Ok(mut file) = File::open(&path) else { continue };
-        if matches!(file.try_lock(), Err(TryLockError::WouldBlock))
-            && let Some(met) = read_claim(&mut file).and_then(|theirs| theirs.meets(paths))
-        {
-            return Err(met);
-        }
-    }
-    Ok(())
-}
-
-/// Waits for others to be done; not for one that is stopped in the middle.
-#[allow(clippy::disallowed_methods, reason = "the system's own way to wait for a lock has no end")]
-fn take_turn(turn: &File) -> bool {
-    (0..MAX_TRIES).any(|_| match turn.try_lock() {
-        Ok(()) => true,
-        Err(_) => {
-            std::thread::sleep(TRY_AGAIN);
-            false
-        }
-    })
-}
-
-fn write_claim(folder: &Path, name: &str, paths: &Paths) -> io::Result<(PathBuf, File)> {
-    let pid = std::process::id();
-    let mut number = 0;
-    let (path, mut file) = loop {
-        let path = folder.join(format!("{pid}-{number}.claim"));
-        match File::options().read(true).write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(file) => break (path, file),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
-            Err(error) => return Err(error),
-        }
-    };
-    let mut bytes = MAGIC.to_vec();
-    bytes.extend(pid.to_be_bytes());
-    bytes.extend((name.len() as u32).to_be_bytes());
-    bytes.extend(name.as_bytes());
-    for (path, (_, content)) in &paths.all {
-        bytes.extend(path);
-        bytes.extend(content);
-    }
-    let written = file.try_lock().map_err(io::Error::from).and_then(|()| file.write_all(&bytes));
-    match written {
-        Ok(()) => Ok((path, file)),
-        Err(error) => {
-            let _ = fs::remove_file(&path);
-            Err(error)
-        }
-    }
-}
-
-/// What another process has claimed.
-struct OtherClaim {
-    pid: u32,
-    name: String,
-    paths: Vec<(PathId, ContentId)>,
-}
-
-impl OtherClaim {
-    /// The file that both write to, and who the other is.
-    fn meets(&self, paths: &Paths) -> Option<(FileIndex, String)> {
-        let file = self.paths.iter().find_map(|(path, theirs)| {
-            let (file, content) = paths.get(path)?;
-            (path[0] != BY_ITSELF || *theirs != content).then_some(file)
-        });
-        Some((file?, format!("another btget (process {}, torrent '{}')", self.pid, self.name)))
-    }
-}
-
-/// `None` for anything but what [`write_claim`] writes.
-fn read_claim(file: &mut File) -> Option<OtherClaim> {
-    let mut bytes = Vec::new();
-    file.rewind().ok()?;
-    file.take(MAX_LENGTH).read_to_end(&mut bytes).ok()?;
-    let rest = bytes.strip_prefix(MAGIC)?;
-    let (pid, rest) = rest.split_first_chunk::<4>()?;
-    let (length, rest) = rest.split_first_chunk::<4>()?;
-    let (name, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-    let (entries, _) = rest.as_chunks::<16>();
-    let split = |entry: &[u8; 16]| {
-        let (path, content) = entry.split_at(8);
-        (path.try_into().expect("eight bytes"), content.try_into().expect("eight bytes"))
-    };
-    Some(OtherClaim {
-        pid: u32::from_be_bytes(*pid),
-        name: String::from_utf8_lossy(name).into_owned(),
-        paths: entries.iter().map(split).collect(),
-    })
 }

@@ -29,6 +29,7 @@ pub(crate) mod outlook;
 mod part;
 mod pool;
 mod prepare;
+mod registry;
 mod reserve;
 pub(crate) mod resume;
 mod root;
