@@ -12,7 +12,7 @@ use btget::internals::ids::{PeerKey, WireHash};
 use btget::internals::mse::{AnswerStep, Answerer, CallStep, Caller, Method, Methods};
 use btget::internals::portmap::{
     Action, DeviceAnswer, NatPmpAbout, NatPmpAnswer, Network, PcpAnswer, PortMapInput, PortMapOutput,
-    PortMapper, SoapAnswer, read_description, read_soap_answer, read_ssdp_answer,
+    PortMapper, Protocol, SoapAnswer, read_description, read_soap_answer, read_ssdp_answer,
 };
 use btget::internals::proofs::{HashFetch, HashFetchInput, HashFetchOutput, HashServer};
 use btget::internals::proxy::{
@@ -474,7 +474,7 @@ pub fn dht(bytes: &[u8]) {
 pub fn gateway(bytes: &[u8]) {
     let (start, local) = (Instant::now(), [192, 168, 1, 7]);
     let network = Network { local: local.into(), router: Some([192, 168, 1, 1].into()), interface: 1 };
-    let mut mapper = PortMapper::new(6881, true, 1);
+    let mut mapper = PortMapper::new(6881, &[Protocol::Tcp, Protocol::Udp], 1);
     mapper.handle(start, PortMapInput::Networks(&[network]));
     mapper.handle(start, PortMapInput::Want(true));
     let (mut outputs, mut nonce) = (0, None);

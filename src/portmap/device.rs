@@ -18,7 +18,10 @@ const DRAWN: std::ops::RangeInclusive<u16> = 10_000..=60_000;
 const WANT_NO_END: [u16; 2] = [725, 402];
 
 /// The port outside is taken (718); some call any failure an action that failed (501).
-const WANT_OTHER_PORT: [u16; 2] = [718, 501];
+const WANT_OTHER_PORT: [u16; 2] = [IS_ANOTHERS, 501];
+
+/// Error code of UPnP: the port outside is mapped to somebody else.
+const IS_ANOTHERS: u16 = 718;
 
 /// What is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +32,8 @@ enum Ask {
     /// The mapping of the lease of this index.
     Map(usize, Action),
     Remove(usize),
+    /// To take back the mapping of the lease of this index that the gateway does not renew.
+    RemoveLeft(usize),
 }
 
 /// How far it is known what the gateway can do.
@@ -72,6 +77,19 @@ struct Wish {
     refused: u32,
     /// The gateway takes leases without end alone.
     endless: bool,
+    /// The port outside that was mapped, and whose renewal the gateway has refused: what it maps still is removed, for nobody is told of it any
+    /// more, and it may have no end.
+    left: Option<u16>,
+}
+
+impl Wish {
+    /// The gateway has refused with this error to map a port; if it was mapped before, it may be so still.
+    fn leave(&mut self, code: u16) {
+        // In a conflict it is another's by now.
+        if code != IS_ANOTHERS {
+            self.left = self.lease.external.or(self.left);
+        }
+    }
 }
 
 impl Device {
@@ -89,6 +107,7 @@ impl Device {
             external: None,
             refused: 0,
             endless: false,
+            left: None,
         };
         Some(Device {
             network,
@@ -122,8 +141,8 @@ impl Device {
 
     /// Whether all that it may have mapped has been removed.
     pub(super) fn has_ended(&self) -> bool {
-        let may_map = matches!(self.under_way, Some((_, Ask::Map(..) | Ask::Remove(_))));
-        let holds = || self.leases.iter().any(|wish| wish.lease.to_remove.is_some());
+        let may_map = matches!(self.under_way, Some((_, Ask::Map(..) | Ask::Remove(_) | Ask::RemoveLeft(_))));
+        let holds = || self.leases.iter().any(|wish| wish.lease.to_remove.or(wish.left).is_some());
         !self.wanted && !may_map && (self.is_useless() || !holds())
     }
 
@@ -173,6 +192,11 @@ impl Device {
             }
             Stage::Choosing(service) if self.wanted => (Ask::Address(service), service, Action::Address),
             Stage::Unknown | Stage::Choosing(_) => return None,
+            Stage::Chosen(service) if self.leases.iter().any(|wish| wish.left.is_some()) => {
+                let index = self.leases.iter().position(|wish| wish.left.is_some())?;
+                let (protocol, external) = (self.leases[index].lease.protocol, self.leases[index].left?);
+                (Ask::RemoveLeft(index), service, Action::Remove { protocol, external })
+            }
             Stage::Chosen(service) if self.wanted => {
                 let suggested = self.mapped().next().map_or(self.port, |(_, external)| external);
                 let index = self.leases.iter().position(|wish| wish.lease.due <= now)?;
@@ -228,6 +252,7 @@ impl Device {
             (Ask::Map(index, _), Err(_)) => self.leases[index].lease.lose(now),
             // It is removed, was not there, or stays until its lease is over.
             (Ask::Remove(index), _) => self.leases[index].lease.removed(now),
+            (Ask::RemoveLeft(index), _) => self.leases[index].left = None,
         }
         true
     }
@@ -274,18 +299,22 @@ impl Device {
             }
             // What is there at this port is another's, and stays.
             SoapAnswer::Refused(code, _) if WANT_NO_END.contains(&code) && !wish.endless => {
-                (wish.endless, wish.lease.to_remove, wish.lease.due) = (true, None, now);
+                (wish.endless, wish.lease.to_remove, wish.lease.due) = (true, wish.lease.external, now);
                 None
             }
             SoapAnswer::Refused(code, _)
                 if WANT_OTHER_PORT.contains(&code) && wish.refused < MAX_PORTS - 1 =>
             {
+                wish.leave(code);
                 wish.refused += 1;
                 wish.external = Some(rng.u16(DRAWN));
                 (wish.lease.external, wish.lease.to_remove, wish.lease.due) = (None, None, now);
                 None
             }
             refused => {
+                if let SoapAnswer::Refused(code, _) = refused {
+                    wish.leave(code);
+                }
                 (wish.refused, wish.external, wish.endless) = (0, None, false);
                 let reason = match refused {
                     SoapAnswer::Refused(code, words) if words.is_empty() => {

@@ -59,9 +59,9 @@ const FAREWELL: Duration = Duration::from_secs(4);
 /// The ports by which this client can be called outside.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct MappedPorts {
-    /// For connections.
+    /// By TCP.
     pub tcp: Option<u16>,
-    /// For packets.
+    /// By UDP.
     pub udp: Option<u16>,
     /// The network of the gateway that maps them.
     pub network: Option<Network>,
@@ -91,11 +91,12 @@ pub struct PortMapper {
 }
 
 impl PortMapper {
-    /// For connections to this port of ours, and with `udp` for packets. `seed` decides all random choices; whoever knows it can forge answers.
-    pub fn new(port: u16, udp: bool, seed: u64) -> PortMapper {
+    /// For what comes by these protocols to this port of this machine; callers come by the first of them. `seed` decides all random choices;
+    /// whoever knows it can forge answers.
+    pub fn new(port: u16, protocols: &'static [Protocol], seed: u64) -> PortMapper {
         PortMapper {
             port,
-            protocols: if udp { &[Protocol::Tcp, Protocol::Udp] } else { &[Protocol::Tcp] },
+            protocols,
             rng: fastrand::Rng::with_seed(seed),
             wanted: false,
             farewell_ends: None,
@@ -245,7 +246,7 @@ impl PortMapper {
         !self.wanted && self.farewell_ends.is_none()
     }
 
-    /// By which ports this client can be called outside, by IPv4: those of the first gateway that lets in connections.
+    /// By which ports this client can be called outside, by IPv4: those of the first gateway that lets in callers.
     pub fn mapped_ports(&self) -> MappedPorts {
         if !self.wanted {
             return MappedPorts::default();
@@ -261,7 +262,11 @@ impl PortMapper {
                     Protocol::Udp => ports.udp = Some(port),
                 }
             }
-            if ports.tcp.is_some() {
+            let callers = match self.protocols.first() {
+                Some(Protocol::Udp) => ports.udp,
+                Some(Protocol::Tcp) | None => ports.tcp,
+            };
+            if callers.is_some() {
                 return ports;
             }
         }

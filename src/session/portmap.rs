@@ -15,6 +15,7 @@ use crate::ids::TorrentId;
 use crate::net::gateway::{FromGateway, Gateways};
 use crate::net::listen::Listeners;
 use crate::portmap::{MappedPorts, Mapping, PortMapInput, PortMapOutput, PortMapper, Protocol};
+use crate::utp::{Transport, TransportPolicy};
 
 /// Between two looks at which networks there are.
 const LOOK: Duration = Duration::from_secs(60);
@@ -35,6 +36,8 @@ pub(super) enum MappingNews {
 pub(super) struct PortMapping {
     mapper: PortMapper,
     gateways: Gateways,
+    /// Whether callers come by TCP; if not, by uTP.
+    takes_tcp: bool,
     /// What has been told of the ports.
     ports: ListenPorts,
     /// Torrents that take callers.
@@ -64,7 +67,12 @@ impl PortMapping {
         }
         let tell = move |news| notify.send(Notice::Gateway(news)).is_ok();
         Some(PortMapping {
-            mapper: PortMapper::new(listeners.port, listeners.udp.is_some(), seed),
+            mapper: PortMapper::new(
+                listeners.port,
+                protocols(options.transport, listeners.udp.is_some()),
+                seed,
+            ),
+            takes_tcp: options.transport.takes(Transport::Tcp),
             gateways: Gateways::new(Local::from(options.bind.clone()), tell),
             ports: ListenPorts::unmapped(listeners.port),
             torrents: HashSet::new(),
@@ -159,6 +167,8 @@ impl PortMapping {
     /// By which ports we can be called, if that has changed.
     fn changed_ports(&mut self) -> Option<MappingNews> {
         let MappedPorts { tcp, udp, network } = self.mapper.mapped_ports();
+        // Where nobody is listened to by TCP, peers call at the port for packets.
+        let tcp = if self.takes_tcp { tcp } else { udp };
         let near = network.and_then(|network| self.gateways.near(network));
         let ports = ListenPorts { tcp, udp, near, ..self.ports };
         let before = std::mem::replace(&mut self.ports, ports);
@@ -173,6 +183,15 @@ impl PortMapping {
     /// Whether nothing is mapped, as far as it can be known, nor wished for.
     pub(super) fn has_ended(&self) -> bool {
         self.mapper.has_ended()
+    }
+}
+
+/// By which protocols others are to come in, callers by the first of them.
+fn protocols(transport: TransportPolicy, has_udp: bool) -> &'static [Protocol] {
+    match (transport.takes(Transport::Tcp), has_udp) {
+        (true, true) => &[Protocol::Tcp, Protocol::Udp],
+        (true, false) => &[Protocol::Tcp],
+        (false, _) => &[Protocol::Udp],
     }
 }
 

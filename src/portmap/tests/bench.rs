@@ -236,7 +236,7 @@ const DELAY: Duration = Duration::from_millis(10);
 impl Bench {
     pub(super) fn new(gateways: Vec<Gateway>) -> Bench {
         let now = Instant::now();
-        let mapper = PortMapper::new(6881, true, 7);
+        let mapper = PortMapper::new(6881, &[Protocol::Tcp, Protocol::Udp], 7);
         let (outputs, coming) = (Vec::new(), Vec::new());
         Bench { mapper, gateways, start: now, now, outputs, coming, location: None }
     }

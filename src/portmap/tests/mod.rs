@@ -62,7 +62,7 @@ fn any_bytes_at_any_time_cost_a_bounded_number_of_outputs() {
     for seed in 0..200 {
         println!("seed {seed}");
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut mapper = PortMapper::new(6881, true, seed);
+        let mut mapper = PortMapper::new(6881, &[Protocol::Tcp, Protocol::Udp], seed);
         let (mut now, networks) = (Instant::now(), [network(1), network(2)]);
         mapper.handle(now, PortMapInput::Networks(&networks));
         mapper.handle(now, PortMapInput::Want(true));

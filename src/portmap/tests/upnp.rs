@@ -94,6 +94,37 @@ fn a_gateway_that_knows_no_leases_gets_mappings_without_end_and_they_are_removed
 }
 
 #[test]
+fn what_a_gateway_maps_still_and_does_not_renew_is_removed() {
+    for (code, gone) in [(606, true), (501, true), (718, false)] {
+        let mut bench = mapped_by(Gateway::upnp(ROUTER));
+        bench.gateways[0].refuses = Some(code);
+        bench.run(at(2_402_000));
+        assert_eq!(bench.ports(), (None, None));
+        // In a conflict it is another's by now.
+        assert_eq!(bench.gateways[0].mappings.is_empty(), gone, "error {code}");
+        assert_eq!(bench.gateways[0].removed.len(), if gone { 2 } else { 0 }, "error {code}");
+        // It is asked again later, and what it maps then is removed at the end.
+        bench.gateways[0].refuses = None;
+        bench.run(at(2_402_000 + 16 * 60_000));
+        assert_eq!(bench.mapped().len(), 4);
+        bench.want(false);
+        bench.run(at(2_403_000 + 16 * 60_000));
+        assert!(bench.mapper.has_ended() && bench.gateways[0].mappings.is_empty());
+    }
+}
+
+#[test]
+fn packets_alone_are_let_in_where_callers_come_by_them() {
+    let mut bench = Bench::new(vec![Gateway::upnp(ROUTER)]);
+    bench.mapper = PortMapper::new(6881, &[Protocol::Udp], 7);
+    bench.begin(&[lan()]);
+    bench.run(at(2_000));
+    assert_eq!(bench.mapped(), ["upnp udp 6881"]);
+    let MappedPorts { tcp, udp, network } = bench.mapper.mapped_ports();
+    assert_eq!((tcp, udp, network), (None, Some(6881), Some(lan())));
+}
+
+#[test]
 fn a_gateway_that_hangs_costs_an_event_and_is_searched_again_later() {
     let mut bench = mapped_by(Gateway::upnp(ROUTER));
     bench.gateways[0].silent = true;
