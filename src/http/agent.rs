@@ -156,3 +156,49 @@ pub(crate) fn explain(error: ureq::Error) -> Option<String> {
     };
     Some(reason)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_proxy_is_told_by_name_is_looked_at_for_our_own_network_too() {
+        let proxies = Proxies { chosen: Some("socks5://127.0.0.1:1".parse().unwrap()), ..Proxies::default() };
+        // Why there is no way there for a torrent, and whether it leads inside.
+        let way = |url: &str| {
+            let (uri, reached_inside) = (url.parse().unwrap(), Arc::default());
+            let route = Route {
+                uri: &uri,
+                reach: Reach::AnnouncePaths,
+                reached_inside: &reached_inside,
+                family: None,
+                local: &Local::default(),
+                proxies: &proxies,
+                ca_file: None,
+                watch: None,
+                interrupt: Interrupt::default(),
+                time: None,
+                max_head: 1000,
+                max_idle: 0,
+            };
+            agent(route).map(|_| reached_inside.load(Ordering::Relaxed))
+        };
+        for host in [
+            "localhost",
+            "LOCALHOST.",
+            "a.localhost",
+            "127.0.0.1",
+            "[::1]",
+            "2130706433",
+            "0x7f.1",
+            "10.0.0.1",
+        ] {
+            assert!(way(&format!("http://{host}/reboot")).is_err(), "{host}");
+            assert_eq!(way(&format!("http://{host}/announce")), Ok(true), "{host}");
+        }
+        // The last is a name, which the proxy is told.
+        for host in ["t.example", "192.0.2.1", "localhost.example", "a.example.7", "256.1.1.1"] {
+            assert_eq!(way(&format!("http://{host}/reboot")), Ok(false), "{host}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 //! A look-up cannot be cut short: it ends by the resolver's own time-outs, on the thread that needs it. So there are never
 //! more of them than requests under way.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use ureq::Error;
 use ureq::config::Config;
@@ -67,16 +67,29 @@ pub(crate) fn port_of(uri: &Uri) -> u16 {
 /// system's look-up takes for addresses.
 pub(crate) fn literal(host: &str) -> Option<IpAddr> {
     let host = proxy::bare(host);
-    let is_part = |part: &str| match part.strip_prefix("0x").or_else(|| part.strip_prefix("0X")) {
-        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        None => !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()),
+    host.parse().ok().or_else(|| by_numbers(host.trim_end_matches('.')).map(IpAddr::V4))
+}
+
+/// One to four numbers, decimal, octal (`0…`) or hexadecimal (`0x…`), of which the last stands for all bytes that are left, as `inet_aton` reads
+/// them. The system is not asked: what it does not take for an address it looks up, e.g. 256.1.1.1.
+fn by_numbers(host: &str) -> Option<Ipv4Addr> {
+    let number = |part: &str| {
+        let (digits, radix) = match part.strip_prefix("0x").or_else(|| part.strip_prefix("0X")) {
+            Some(digits) => (digits, 16),
+            None if part.len() > 1 && part.starts_with('0') => (part, 8),
+            None => (part, 10),
+        };
+        // A sign is none of it.
+        u32::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with('+'))
     };
-    let parts: Vec<&str> = host.trim_end_matches('.').split('.').collect();
-    let is_number = parts.len() <= 4 && parts.iter().all(|part| is_part(part));
-    // Of nothing but numbers, so this never asks anybody.
-    let by_system =
-        || Some(host).filter(|_| is_number).and_then(|host| (host, 0).to_socket_addrs().ok()?.next());
-    host.parse().ok().or_else(|| by_system().map(|address| address.ip()))
+    let numbers: Vec<u32> = host.split('.').map(number).collect::<Option<_>>()?;
+    let (&last, bytes) = numbers.split_last().filter(|(_, bytes)| bytes.len() < 4)?;
+    let room = 32 - 8 * bytes.len() as u32;
+    if u64::from(last) >> room != 0 || bytes.iter().any(|&byte| byte > 255) {
+        return None;
+    }
+    let begin = bytes.iter().rev().fold(0u64, |bits, &byte| (bits | u64::from(byte) << 32) >> 8);
+    Some(Ipv4Addr::from_bits(begin as u32 | last))
 }
 
 /// The system's look-up for ureq, whose own makes a thread for each and panics where there is none to be had.
@@ -147,5 +160,42 @@ mod tests {
             assert_eq!(literal(host), Some(IpAddr::from([127, 0, 0, 1])), "{host}");
         }
         assert_eq!(literal("[::1]"), Some("::1".parse().unwrap()));
+        for (host, ip) in [
+            ("10.1.2.3", [10, 1, 2, 3]),
+            ("10.66051", [10, 1, 2, 3]),
+            ("10.1.515", [10, 1, 2, 3]),
+            ("0xA.01.0x2.3.", [10, 1, 2, 3]),
+            ("0", [0; 4]),
+            ("4294967295", [255; 4]),
+            ("127.0xffffff", [127, 255, 255, 255]),
+        ] {
+            assert_eq!(literal(host), Some(IpAddr::from(ip)), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_looks_like_an_address_is_a_name() {
+        for host in [
+            "tracker.7",
+            "a.example.1",
+            "256.1.1.1",
+            "999.999",
+            "1.2.3.4.5",
+            "4294967296",
+            "127.16777216",
+            "0x",
+            "0x1g",
+            "08.1",
+            "1..1",
+            "1.-1",
+            "+1",
+            "1.+1",
+            "0x+1",
+            "",
+            ".",
+            "1e3",
+        ] {
+            assert_eq!(literal(host), None, "{host:?}");
+        }
     }
 }
