@@ -79,3 +79,40 @@ fn what_others_have_need_not_come_from_a_seed_as_long_as_it_alone_has_something_
         assert!(table.block(seed, crossed));
     }
 }
+
+#[test]
+fn the_answer_to_a_cancel_does_not_end_what_was_asked_for_anew_meanwhile() {
+    let mut table = Table::new(400, 4);
+    let seed = table.giver();
+    table.reqq(seed, 2000);
+    let mut asked = table.requests_to(seed);
+    for _ in 0..8 {
+        table.wait(Duration::from_millis(500));
+        give(&mut table, seed, &mut asked, 32);
+    }
+    let last = *asked.last().unwrap();
+    let other = table.peer_with([]);
+    table.say(other, Message::Unchoke);
+    table.wait(Duration::from_millis(50));
+    table.said_to(seed);
+    table.say(other, Message::Have(last.piece));
+    let back = cancels(&table.said_to(seed));
+    assert!(!back.is_empty());
+    asked.retain(|block| !back.contains(block));
+    // The other one changes its mind before the seed has answered.
+    for block in table.requests_to(other) {
+        table.say(other, Message::Reject(block));
+    }
+    table.say(other, Message::Choke);
+    let anew = (0..200).find_map(|_| {
+        table.wait(Duration::from_millis(500));
+        give(&mut table, seed, &mut asked, 32);
+        back.iter().copied().find(|block| asked.contains(block))
+    });
+    let anew = anew.expect("the seed is asked for it again");
+    table.say(seed, Message::Reject(anew));
+    let peer = &table.swarm().peers[&seed];
+    assert!(peer.refused.is_empty(), "{:?}", peer.refused);
+    assert!(peer.in_flight.iter().any(|(block, _)| *block == anew), "{anew:?}");
+    assert!(table.block(seed, anew));
+}
