@@ -7,7 +7,8 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -23,9 +24,10 @@ use support::proxy::{ProxyManners, TestProxy};
 use support::system::trial;
 use support::tls::{CERTIFICATE, server_config};
 use support::tracker::{Manners, Tracker};
+use support::web::web_server;
 
 fn main() -> ExitCode {
-    let tests: [(&str, bool, fn()); 16] = [
+    let tests: [(&str, bool, fn()); 22] = [
         ("a_download_goes_through_a_socks5_proxy", true, a_download_goes_through_a_socks5_proxy),
         (
             "a_download_goes_through_a_socks5_proxy_that_drips_and_encrypted",
@@ -79,6 +81,36 @@ fn main() -> ExitCode {
             peers_are_found_in_the_dht_by_a_proxy_that_carries_packets,
         ),
         (
+            "peers_are_found_in_the_dht_of_ipv6_by_a_proxy_that_carries_packets",
+            Family::V6.is_available(),
+            peers_are_found_in_the_dht_of_ipv6_by_a_proxy_that_carries_packets,
+        ),
+        (
+            "the_dht_goes_on_when_a_proxy_that_was_gone_is_back",
+            true,
+            the_dht_goes_on_when_a_proxy_that_was_gone_is_back,
+        ),
+        (
+            "a_node_that_is_refused_is_not_asked_by_the_proxy_either",
+            true,
+            a_node_that_is_refused_is_not_asked_by_the_proxy_either,
+        ),
+        (
+            "peers_are_called_by_utp_through_a_proxy_that_carries_packets",
+            true,
+            peers_are_called_by_utp_through_a_proxy_that_carries_packets,
+        ),
+        (
+            "who_calls_by_utp_where_the_proxy_sends_from_is_let_in",
+            true,
+            who_calls_by_utp_where_the_proxy_sends_from_is_let_in,
+        ),
+        (
+            "a_call_by_utp_waits_for_a_proxy_that_is_not_there_and_ends_at_one_that_carries_no_packets",
+            true,
+            a_call_by_utp_waits_for_a_proxy_that_is_not_there_and_ends_at_one_that_carries_no_packets,
+        ),
+        (
             "a_torrent_by_its_url_and_a_web_seed_are_reached_through_the_proxy",
             true,
             a_torrent_by_its_url_and_a_web_seed_are_reached_through_the_proxy,
@@ -98,6 +130,8 @@ fn main() -> ExitCode {
     let trials = tests.into_iter().map(|(name, possible, run)| trial(name, possible, run)).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A tracker that nobody answers at.
 const NOBODY: &str = "http://127.0.0.1:1/announce";
@@ -309,7 +343,7 @@ fn udp_tracker(peer: SocketAddr) -> (u16, Arc<Mutex<usize>>) {
             let mut answer = u32::from(!is_connect).to_be_bytes().to_vec();
             answer.extend(&packet[12..16]);
             answer.extend(if is_connect { [7; 8].as_slice() } else { &[0, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 1] });
-            if let (false, std::net::IpAddr::V4(ip)) = (is_connect, peer.ip()) {
+            if let (false, IpAddr::V4(ip)) = (is_connect, peer.ip()) {
                 answer.extend(ip.octets());
                 answer.extend(peer.port().to_be_bytes());
             }
@@ -362,27 +396,183 @@ fn without_packets_udp_trackers_and_the_dht_are_off_and_it_is_said() {
     }
 }
 
+/// A node of the DHT, without local discovery, which speaks TCP alone to peers.
+fn node(fixture: &Fixture, family: Family, folder: &Path, options: &[&str]) -> Btget {
+    let mut command = Btget::command_with_dht();
+    command.arg(fixture.torrent());
+    Btget::on_loopback(&mut command, family, folder).args(["--json", "--transport", "tcp"]).args(options);
+    Btget::run(&mut command)
+}
+
+/// A node that begins with nobody, and takes part in the torrent; and its address.
+fn hub(fixture: &Fixture, family: Family, options: &[&str]) -> (Btget, String) {
+    let alone = ["--dht-bootstrap", "none", "--state", "paused"];
+    let mut hub = node(fixture, family, &fixture.full_folder("hub"), &[&alone, options].concat());
+    let told = hub.wait_for_event("its port", |event| {
+        is(event, "listen_success") && event["protocol"].as_str().is_some_and(|it| it.starts_with("udp"))
+    });
+    let address = told["address"].as_str().unwrap().to_owned();
+    (hub, address)
+}
+
+/// A seeder that has announced itself in the DHT.
+fn seeder_in_dht(fixture: &Fixture, family: Family, hub: &str) -> Btget {
+    let mut seeder = node(fixture, family, &fixture.full_folder("seeder"), &["--dht-bootstrap", hub]);
+    seeder.wait_for_event("its announce", |event| is(event, "dht_announce"));
+    seeder
+}
+
+fn peers_are_found_in_the_dht_of_ipv6_by_a_proxy_that_carries_packets() {
+    let fixture = Fixture::single(300_000, NOBODY, 45);
+    let (_hub, hub_address) = hub(&fixture, Family::V6, &[]);
+    let _seeder = seeder_in_dht(&fixture, Family::V6, &hub_address);
+    let proxy = TestProxy::start(ProxyManners { udp: true, ..ProxyManners::default() });
+    let folder = fixture.empty_folder("leech");
+    let through = format!("socks5://{}", proxy.address());
+    let line = ["--proxy", &through, "--dht-bootstrap", &hub_address, "--no-seed"];
+    node(&fixture, Family::V4, &folder, &line).wait_for_success();
+    fixture.assert_complete(&folder);
+    assert!(proxy.has_been_asked(&format!("packet {hub_address}")), "{:?}", proxy.asked());
+}
+
+fn the_dht_goes_on_when_a_proxy_that_was_gone_is_back() {
+    let fixture = Fixture::single(300_000, NOBODY, 46);
+    let (_hub, hub_address) = hub(&fixture, Family::V4, &[]);
+    let manners = ProxyManners { udp: true, ..ProxyManners::default() };
+    let proxy = TestProxy::start(manners.clone());
+    let (address, folder) = (proxy.address(), fixture.empty_folder("leech"));
+    let through = format!("socks5://{address}");
+    let line = ["--proxy", &through, "--dht-bootstrap", &hub_address, "--no-seed"];
+    let mut leech = node(&fixture, Family::V4, &folder, &line);
+    leech.wait_for_event("a node", |event| is(event, "dht_started"));
+    proxy.end();
+    leech.wait_for_event("that the proxy does not work", network(false));
+    // What is found, is found after the outage.
+    let _seeder = seeder_in_dht(&fixture, Family::V4, &hub_address);
+    let _proxy = TestProxy::start_at(address, manners);
+    leech.wait_for_success();
+    fixture.assert_complete(&folder);
+    assert!(!leech.events().iter().any(|event| is(event, "udp_off")), "{}", leech.story());
+}
+
+fn a_node_that_is_refused_is_not_asked_by_the_proxy_either() {
+    let fixture = Fixture::single(300_000, NOBODY, 47);
+    let (_hub, hub_address) = hub(&fixture, Family::V4, &[]);
+    let _seeder = seeder_in_dht(&fixture, Family::V4, &hub_address);
+    let refused = UdpSocket::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+    let list = fixture.empty_folder("lists").join("list.p2p");
+    fs::write(&list, "nobody:127.0.0.2-127.0.0.2\n").unwrap();
+    let proxy = TestProxy::start(ProxyManners { udp: true, ..ProxyManners::default() });
+    let folder = fixture.empty_folder("leech");
+    let (through, refused) = (format!("socks5://{}", proxy.address()), refused.to_string());
+    let line = ["--proxy", &through, "--ip-filter", list.to_str().unwrap(), "--no-seed"];
+    let nodes = ["--dht-bootstrap", &refused, "--dht-bootstrap", &hub_address];
+    node(&fixture, Family::V4, &folder, &[&line[..], &nodes].concat()).wait_for_success();
+    fixture.assert_complete(&folder);
+    assert!(!proxy.has_been_asked(&format!("packet {refused}")), "{:?}", proxy.asked());
+    assert!(proxy.has_been_asked(&format!("packet {hub_address}")), "{:?}", proxy.asked());
+}
+
+/// A btget by uTP alone.
+fn by_utp(fixture: &Fixture, folder: &Path, options: &[&str]) -> Btget {
+    let mut command = Btget::command_with_utp();
+    command.arg(fixture.torrent()).args(["--transport", "utp", "--json", "--events", "debug"]);
+    Btget::run(Btget::on_loopback(&mut command, Family::V4, folder).args(options))
+}
+
+/// A seeder by uTP alone, and where it listens.
+fn utp_seeder(fixture: &Fixture) -> (Btget, String) {
+    let mut seeder = by_utp(fixture, &fixture.full_folder("seeder"), &[]);
+    let told = seeder.wait_for_event("its port", |event| is(event, "listen_success"));
+    seeder.wait_for_event("its torrent", |event| is(event, "seeding"));
+    let address = told["address"].as_str().unwrap().to_owned();
+    (seeder, address)
+}
+
+fn peers_are_called_by_utp_through_a_proxy_that_carries_packets() {
+    let fixture = Fixture::single(1_000_000, NOBODY, 48);
+    let (_seeder, seed) = utp_seeder(&fixture);
+    // Who takes no calls by TCP is called by uTP as well where both are allowed.
+    for (name, options) in [
+        ("utp", ["--transport", "utp", "--encryption", "require"]),
+        ("both", ["--transport", "both", "--encryption", "allow"]),
+    ] {
+        let proxy =
+            TestProxy::start(ProxyManners { udp: true, login: Some(LOGIN), ..ProxyManners::default() });
+        let folder = fixture.empty_folder(name);
+        let (through, line) = (url("socks5", &proxy), ["--peer", &seed, "--no-seed"]);
+        let mut command = Btget::command_with_utp();
+        command.arg(fixture.torrent()).args(["--json", "--events", "debug", "--proxy", &through]).args(line);
+        let mut leech = Btget::run(Btget::on_loopback(&mut command, Family::V4, &folder).args(options));
+        leech.wait_for_success();
+        fixture.assert_complete(&folder);
+        assert!(proxy.has_been_asked(&format!("packet {seed}")), "{:?}", proxy.asked());
+        let connected = proxy.has_been_asked(&format!("connect {seed}"));
+        assert_eq!(connected, name == "both", "{:?}", proxy.asked());
+        let events = leech.events();
+        assert!(!events.iter().any(|event| is(event, "udp_off") || is(event, "listen_success")));
+        assert_nothing_is_heard_of_the_password(&leech);
+    }
+}
+
+fn who_calls_by_utp_where_the_proxy_sends_from_is_let_in() {
+    let fixture = Fixture::single(300_000, NOBODY, 49);
+    let proxy = TestProxy::start(ProxyManners { udp: true, ..ProxyManners::default() });
+    // A proxy learns where its client is by a packet of it.
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (through, peer) =
+        (format!("socks5://{}", proxy.address()), stranger.local_addr().unwrap().to_string());
+    let mut seeder =
+        by_utp(&fixture, &fixture.full_folder("seeder"), &["--proxy", &through, "--peer", &peer]);
+    let (asked, packet) = (|| format!("{:?}", proxy.asked()), format!("packet {peer}"));
+    wait_until("a call by the proxy", asked, || proxy.has_been_asked(&packet).then_some(()));
+    let folder = fixture.empty_folder("leech");
+    by_utp(&fixture, &folder, &["--peer", &proxy.outside().to_string(), "--no-seed"]).wait_for_success();
+    fixture.assert_complete(&folder);
+    seeder.wait_for_event("the caller", |event| {
+        is(event, "peer_connect") && event["direction"] == "in" && event["transport"] == "utp"
+    });
+}
+
+fn a_call_by_utp_waits_for_a_proxy_that_is_not_there_and_ends_at_one_that_carries_no_packets() {
+    let fixture = Fixture::single(300_000, NOBODY, 50);
+    let (_seeder, seed) = utp_seeder(&fixture);
+    let place = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = place.local_addr().unwrap();
+    drop(place);
+    let folder = fixture.empty_folder("leech");
+    let through = format!("socks5://{address}");
+    let line = ["--proxy", &through, "--peer", &seed, "--no-seed"];
+    let mut leech = by_utp(&fixture, &folder, &line);
+    leech.wait_for_event("that the proxy does not work", network(false));
+    assert!(!leech.events().iter().any(|event| is(event, "peer_disconnect")), "{}", leech.story());
+    let with_udp = TestProxy::start_at(address, ProxyManners { udp: true, ..ProxyManners::default() });
+    leech.wait_for_success();
+    fixture.assert_complete(&folder);
+    with_udp.end();
+    let without = TestProxy::start(ProxyManners::default());
+    let through = format!("socks5://{}", without.address());
+    let mut leech =
+        by_utp(&fixture, &fixture.empty_folder("in vain"), &["--proxy", &through, "--peer", &seed]);
+    leech.wait_for_event("that UDP is off", |event| is(event, "udp_off"));
+    let end = leech.wait_for_event("the end of the call", |event| is(event, "peer_disconnect"));
+    assert!(end["reason"].as_str().unwrap().contains("the proxy does not carry UDP"), "{end}");
+    leech.terminate();
+    leech.wait_for_code();
+    assert_eq!(leech.events().iter().filter(|event| is(event, "udp_off")).count(), 1);
+    assert!(!without.asked().iter().any(|asked| asked.contains(&seed)), "{:?}", without.asked());
+}
+
 fn peers_are_found_in_the_dht_by_a_proxy_that_carries_packets() {
     let fixture = Fixture::single(300_000, NOBODY, 38);
-    // A node that begins with nobody, and takes part in the torrent.
-    let seeding = fixture.full_folder("seeder");
-    let node = |folder: &std::path::Path, options: &[&str]| {
-        let mut command = Btget::command_with_dht();
-        command.arg(fixture.torrent());
-        Btget::on_loopback(&mut command, Family::V4, folder).arg("--json").args(options);
-        Btget::run(&mut command)
-    };
-    let mut hub = node(&fixture.full_folder("hub"), &["--dht-bootstrap", "none", "--state", "paused"]);
-    let told =
-        hub.wait_for_event("its port", |event| is(event, "listen_success") && event["protocol"] == "udp4");
-    let hub_address = told["address"].as_str().unwrap().to_owned();
-    let mut seeder = node(&seeding, &["--dht-bootstrap", &hub_address]);
-    seeder.wait_for_event("its announce", |event| is(event, "dht_announce"));
+    let (_hub, hub_address) = hub(&fixture, Family::V4, &[]);
+    let _seeder = seeder_in_dht(&fixture, Family::V4, &hub_address);
     let proxy = TestProxy::start(ProxyManners { udp: true, login: Some(LOGIN), ..ProxyManners::default() });
     let folder = fixture.empty_folder("leech");
     let (through, port) = (url("socks5", &proxy), hub_address.rsplit_once(':').unwrap().1);
     let by_name = format!("hub.invalid:{port}");
-    let mut leech = node(&folder, &["--proxy", &through, "--dht-bootstrap", &by_name, "--no-seed"]);
+    let line = ["--proxy", &through, "--dht-bootstrap", &by_name, "--no-seed"];
+    let mut leech = node(&fixture, Family::V4, &folder, &line);
     leech.wait_for_success();
     fixture.assert_complete(&folder);
     assert!(proxy.has_been_asked(&format!("packet hub.invalid:{port}")), "{:?}", proxy.asked());
@@ -390,50 +580,11 @@ fn peers_are_found_in_the_dht_by_a_proxy_that_carries_packets() {
     assert_eq!(summary(&leech)["exit_code"], 0);
 }
 
-/// A web server with one file, whatever is asked for; gives its port.
-fn web_server(body: Vec<u8>) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let body = body.clone();
-            thread::spawn(move || {
-                loop {
-                    let mut head = Vec::new();
-                    let mut byte = [0];
-                    while !head.ends_with(b"\r\n\r\n") {
-                        match stream.read(&mut byte) {
-                            Ok(1) => head.push(byte[0]),
-                            _ => return,
-                        }
-                    }
-                    let head = String::from_utf8_lossy(&head).to_lowercase();
-                    let range = head.lines().find_map(|line| line.strip_prefix("range: bytes="));
-                    let range = range.and_then(|range| range.split_once('-'));
-                    let range =
-                        range.map(|(first, last)| (first.parse().unwrap(), last.parse::<usize>().unwrap()));
-                    let (first, last) = range.unwrap_or((0, body.len() - 1));
-                    let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
-                    let answer = format!(
-                        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Range: bytes {first}-{last}/{}\r\n\r\n",
-                        last + 1 - first,
-                        body.len()
-                    );
-                    if stream.write_all(&[answer.as_bytes(), &body[first..=last]].concat()).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    port
-}
-
 fn a_torrent_by_its_url_and_a_web_seed_are_reached_through_the_proxy() {
     let fixture = Fixture::single(300_000, NOBODY, 39);
-    let torrent = web_server(fs::read(fixture.torrent()).unwrap());
+    let torrent = web_server(LOOPBACK, fs::read(fixture.torrent()).unwrap());
     let data = fs::read(fixture.full_folder("full").join("large.bin")).unwrap();
-    let seed = web_server(data);
+    let seed = web_server(LOOPBACK, data);
     for (kind, http) in [("socks5", false), ("http", true)] {
         let proxy = TestProxy::start(ProxyManners { http, login: Some(LOGIN), ..ProxyManners::default() });
         let folder = fixture.empty_folder(kind);
@@ -524,7 +675,11 @@ fn microsocks_takes_a_download() {
     let dead = "127.0.0.1:1";
     let peers = ["--peer", &peer, "--peer", dead];
     let line = ["--proxy", &through, "--tracker", &name, "--no-seed", "--max-download-rate", "300K"];
-    let mut leech = Btget::tell(&fixture, &folder, &[&line[..], &peers].concat());
+    // By uTP too if it carried packets, which it does not.
+    let mut command = Btget::command_with_utp();
+    command.arg(fixture.torrent()).arg("--json").args(line).args(peers);
+    let mut leech = Btget::run(Btget::on_loopback(&mut command, Family::V4, &folder));
+    leech.wait_for_event("that UDP is off", |event| is(event, "udp_off"));
     let refused = leech.wait_for_event("that nobody is there", |event| {
         is(event, "peer_disconnect") && event["address"] == dead
     });

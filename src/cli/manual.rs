@@ -242,7 +242,9 @@ neither sends nor hears them.
 With
 .B \-\-proxy
 trackers, peers, web seeds and nodes of the DHT learn the address of the proxy in place of this machine's, and the proxy learns whom btget speaks to.
-There is no local discovery and no port mapping then; the DHT is asked where the proxy carries UDP, but neither answered nor told anything.
+There is no local discovery and no port mapping then. Of a SOCKS5 proxy it is asked to carry UDP (UDP ASSOCIATE): where it does, peers are called by uTP as
+well, those that call where it sends from are let in if it passes them on, and the DHT is asked, over IPv4 and IPv6, but neither answered nor told anything; where it does
+not, all that is off, and it is said once. Nobody can call by TCP: what SOCKS5 has for that (BIND) lets in one connection, from one peer that is known before.
 .PP
 As long as a torrent is not stopped, be it private or not, the routers of this machine's networks are asked to let in peers that call: each router
 by PCP or NAT\-PMP (UDP port 5351), and gateways of UPnP, which are searched by packets to 239.255.255.250, port 1900, on the networks by which the

@@ -32,9 +32,9 @@ events! {
     ("network", Info if *usable, else Warning) Network { via: String, usable: bool, reason: String }
     => format!("{}: {}", escape(via), escape(reason)),
 
-    /// The user's proxy carries no UDP, so the DHT and UDP trackers are off.
+    /// The user's proxy carries no UDP, so uTP, the DHT and UDP trackers are off.
     ("udp_off", Warning) UdpOff { proxy: String, reason: String }
-    => format!("{}: {}; the DHT and UDP trackers are off", escape(proxy), escape(reason)),
+    => format!("{}: {}; uTP, the DHT and UDP trackers are off", escape(proxy), escape(reason)),
 
     /// A filter of the program that embeds btget refused a peer before a byte was sent.
     ("ip_filter", Info) IpFilter { address: SocketAddr, protocol: &'static str, rule: String }

@@ -213,6 +213,18 @@ impl Candidates {
         self.wait_until(address, now + if useless { LONGEST_PAUSE } else { AFTER_CONNECTION });
     }
 
+    /// What everything leaves by works again, after it did not: connections that have ended lately may have ended for that, so whoever was
+    /// connected is called at once.
+    pub(super) fn way_is_back(&mut self, now: Instant) {
+        let is_it = |address: &SocketAddr| {
+            let candidate = self.all.get(address);
+            candidate.is_some_and(|candidate| candidate.failures == 0 && candidate.breaches == 0)
+        };
+        let waiting = self.waiting.iter().take_while(|&&(ready, ..)| ready <= now + AFTER_CONNECTION);
+        let found: Vec<SocketAddr> = waiting.map(|&(.., address)| address).filter(is_it).collect();
+        found.into_iter().for_each(|address| self.wait_until(address, now));
+    }
+
     /// A connection has ended because the peer broke the protocol. It will do so again, whatever it has given before.
     pub(super) fn on_breach(&mut self, now: Instant, address: SocketAddr) {
         let Some(candidate) = self.all.get_mut(&address) else { return };
@@ -325,6 +337,26 @@ mod tests {
         }
         assert_eq!(pauses[..4], [10, 20, 40, 80]);
         assert_eq!(*pauses.last().unwrap(), 1800);
+    }
+
+    #[test]
+    fn who_was_connected_is_called_at_once_when_the_way_is_back_and_nobody_else() {
+        let (now, mut candidates) = (Instant::now(), Candidates::new(1));
+        for n in 0..5 {
+            candidates.add(now, address(n), Origin::Tracker);
+        }
+        while candidates.take(now).is_some() {}
+        candidates.on_disconnect(now, address(0), false);
+        candidates.on_disconnect(now, address(1), true);
+        candidates.on_failure(now, address(2));
+        candidates.on_breach(now, address(3));
+        candidates.ban(now, address(4), Some(FIRST_PAUSE));
+        let later = now + Duration::from_secs(1);
+        assert_eq!(candidates.take(later), None);
+        candidates.way_is_back(later);
+        assert_eq!((candidates.take(later), candidates.take(later)), (Some(address(0)), None));
+        // The ban has its own time.
+        assert_eq!(candidates.take(now + FIRST_PAUSE), Some(address(4)));
     }
 
     #[test]

@@ -195,6 +195,12 @@ impl Finder {
         self.announcer.announce_again(now);
     }
 
+    /// What everything leaves by works again, after it did not: see [`Announcer::way_is_back`], and the same holds for peers.
+    pub fn way_is_back(&mut self, now: Instant) {
+        self.announcer.way_is_back(now);
+        self.candidates.way_is_back(now);
+    }
+
     /// Somebody told us of addresses. Returns how many of them the filter lets through.
     pub fn found(
         &mut self,
@@ -266,6 +272,13 @@ impl Finder {
     /// A tracker has named peers of one family of addresses, and is still asked for those of the other.
     pub fn found_early(&mut self, now: Instant, token: Token, peers: Vec<SocketAddr>) {
         if self.announcer.on_named_early(token) {
+            self.found(now, peers, Origin::Tracker);
+        }
+    }
+
+    /// The tracker of this URL has named peers of a hybrid's version 2, for which it is asked beside the other.
+    pub fn found_beside(&mut self, now: Instant, url: &str, peers: Vec<SocketAddr>) {
+        if self.announcer.on_named_beside(url, &peers) {
             self.found(now, peers, Origin::Tracker);
         }
     }

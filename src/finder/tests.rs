@@ -208,6 +208,22 @@ fn a_private_torrent_calls_nobody_that_other_peers_tell_of() {
 }
 
 #[test]
+fn whom_trackers_named_for_the_other_hash_of_a_hybrid_is_forgotten_where_they_turn_out_not_to_count() {
+    for others in ["http://other/", "http://own/"] {
+        let mut bench = Bench::new(&["http://own/", "http://other/"], Rules::default());
+        bench.finder.found_beside(bench.now, others, vec![address(1)]);
+        bench.finder.become_private(bench.now, &[vec!["http://own/".to_owned()]]);
+        bench.finder.found_beside(bench.now, "http://other/", vec![address(2)]);
+        bench.finder.found_beside(bench.now, "http://own/", vec![address(3)]);
+        bench.drain();
+        let called = bench.dials();
+        assert!(called.contains(&address(3)) && !called.contains(&address(2)), "{called:?}");
+        // Where no other tracker has named anybody, all that are known count.
+        assert_eq!(called.contains(&address(1)), others == "http://own/", "{called:?}");
+    }
+}
+
+#[test]
 fn a_flood_of_addresses_does_not_keep_out_what_the_trackers_say() {
     let mut bench = Bench::new(&[], Rules::default());
     bench.need.connections = 0;

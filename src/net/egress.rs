@@ -4,7 +4,6 @@
 //! proxy does not work one call at a time tries it, with back-off, and the others wait until it does.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 use std::{fmt, io};
@@ -16,7 +15,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::dial::{DialError, within};
-use crate::address::stand_in;
+use super::peer_names::PeerNames;
+use super::udp::{SYSTEM_BUFFER, forbid_fragments};
+use crate::address::is_stand_in;
 use crate::bind::Local;
 use crate::proxy::{Proxy, ProxyDialogue, ProxyError, ProxyKind, ProxyStep, Target, UDP, relay_address};
 
@@ -38,9 +39,6 @@ const NAME_HOLDS: Duration = Duration::from_secs(60);
 
 /// Addresses of the proxy's name that are tried.
 const MAX_ADDRESSES: usize = 4;
-
-/// Names that stand behind addresses; further ones are not called.
-const MAX_NAMES: usize = 1000;
 
 /// What happens to the proxy.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,8 +62,8 @@ pub(crate) struct Egress {
     changed: Notify,
     /// The proxy's addresses, and when they were looked up.
     found: RefCell<Option<(Instant, Vec<SocketAddr>)>>,
-    /// Peers that the proxy is told by name, by the addresses that stand for them here. At most [`MAX_NAMES`].
-    names: RefCell<HashMap<SocketAddr, Target>>,
+    /// Peers that the proxy is told by name.
+    names: RefCell<PeerNames>,
     /// Bytes of each connection's receive buffer; `None`: as the kernel sees fit.
     receive_buffer: Cell<Option<u32>>,
     tell: Box<dyn Fn(ProxyNews)>,
@@ -169,18 +167,10 @@ impl Egress {
     }
 
     /// An address that stands for a peer whose name the proxy looks up: one of a prefix for documents (RFC 9637). `None` if there is no
-    /// proxy, or too many such peers, or the name is none.
-    pub(crate) fn stand_in(&self, host: &str, port: u16) -> Option<SocketAddr> {
+    /// proxy, or the name is none. How many are remembered: see [`PeerNames`].
+    pub(crate) fn stand_in(&self, host: &str, port: u16, is_users: bool) -> Option<SocketAddr> {
         self.proxy.as_ref()?;
-        let target = Target::new(host, port)?;
-        let mut names = self.names.borrow_mut();
-        if let Some((&known, _)) = names.iter().find(|(_, name)| **name == target) {
-            return Some(known);
-        }
-        let number = u16::try_from(names.len() + 1).ok().filter(|_| names.len() < MAX_NAMES)?;
-        let address = stand_in(number, port);
-        names.insert(address, target);
-        Some(address)
+        Some(self.names.borrow_mut().stand_in(Target::new(host, port)?, is_users))
     }
 
     /// How long a peer has for each step that may take so long: a proxy's way to it may be long.
@@ -210,7 +200,13 @@ impl Egress {
         }
     }
 
-    /// Calls a peer, which has so much time to take the call, without a proxy; waits for as long as what is bound to is gone.
+    /// Whether the address stands for a peer of which the proxy alone knows where it is.
+    pub(super) fn is_by_name(&self, address: SocketAddr) -> bool {
+        self.names.borrow().get(address).is_some()
+    }
+
+    /// Calls a peer, which has so much time to take the call, past the proxy's connections: directly, or by packets that it carries. Waits for as
+    /// long as what is bound to is gone.
     pub(super) async fn call<T>(
         &self,
         patience: Duration,
@@ -218,7 +214,7 @@ impl Egress {
         attempt: impl AsyncFn() -> io::Result<T>,
     ) -> Result<T, DialError> {
         loop {
-            self.wait_until_open(is_wanted).await?;
+            self.wait_until_present(is_wanted).await?;
             match within(patience, attempt()).await.and_then(|done| done) {
                 // It has gone this moment, which is no fault of the peer.
                 Err(_) if self.is_gone() => sleep(LOOK).await,
@@ -227,18 +223,26 @@ impl Egress {
         }
     }
 
-    /// Waits until calls may go; while the proxy does not work, for its turn to try it.
-    async fn wait_until_open(&self, is_wanted: &Cell<bool>) -> Result<u64, DialError> {
+    /// Waits until what is bound to is there.
+    async fn wait_until_present(&self, is_wanted: &Cell<bool>) -> Result<(), DialError> {
         loop {
             if !is_wanted.get() {
                 return Err(DialError::Unwanted("not to be called any more"));
             }
-            let wait = match self.is_absent.get() {
-                true => LOOK,
-                false => match self.health.borrow_mut().may_try(Instant::now()) {
-                    Ok(generation) => return Ok(generation),
-                    Err(wait) => wait.min(LOOK),
-                },
+            if !self.is_absent.get() {
+                return Ok(());
+            }
+            let _ = timeout(LOOK, self.changed.notified()).await;
+        }
+    }
+
+    /// Waits until calls may go; while the proxy does not work, for its turn to try it.
+    async fn wait_until_open(&self, is_wanted: &Cell<bool>) -> Result<u64, DialError> {
+        loop {
+            self.wait_until_present(is_wanted).await?;
+            let wait = match self.health.borrow_mut().may_try(Instant::now()) {
+                Ok(generation) => return Ok(generation),
+                Err(wait) => wait.min(LOOK),
             };
             let _ = timeout(wait, self.changed.notified()).await;
         }
@@ -257,7 +261,12 @@ impl Egress {
     }
 
     async fn connect_through(&self, proxy: &Proxy, address: SocketAddr) -> Result<TcpStream, Failure> {
-        let target = self.names.borrow().get(&address).cloned().unwrap_or(Target::Address(address));
+        let target = match self.names.borrow().get(address).cloned() {
+            Some(target) => target,
+            // The proxy would look for a machine at an address that means nothing to it.
+            None if is_stand_in(address) => return Err(Failure::Target(forgotten())),
+            None => Target::Address(address),
+        };
         let (stream, _) = self.talk(proxy, ProxyDialogue::connect(proxy, &target)).await?;
         Ok(stream)
     }
@@ -307,6 +316,9 @@ impl Egress {
         let socket = Socket::new(Domain::for_address(relay), Type::DGRAM, None)?;
         self.local.bind_to_reach(&socket, relay.ip())?;
         socket.set_nonblocking(true)?;
+        forbid_fragments(&socket, relay.is_ipv4(), false)?;
+        // Where the system allows less, it gives that.
+        let _ = socket.set_recv_buffer_size(SYSTEM_BUFFER);
         socket.connect(&relay.into())?;
         UdpSocket::from_std(socket.into())
     }
@@ -421,6 +433,10 @@ impl Egress {
     }
 }
 
+fn forgotten() -> DialError {
+    io::Error::new(io::ErrorKind::NotFound, "its name is forgotten: others have been named since").into()
+}
+
 enum TalkError {
     Proxy(ProxyError),
     Io(io::Error),
@@ -451,6 +467,7 @@ fn io_reason(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::stand_in;
 
     #[test]
     fn a_proxy_that_fails_is_tried_by_one_call_at_a_time_and_later_and_later() {
@@ -529,20 +546,20 @@ mod tests {
         assert_eq!(told, [ProxyNews::Failed(reason)]);
     }
 
-    #[test]
-    fn a_name_has_one_address_that_stands_for_it_and_without_a_proxy_none() {
+    #[tokio::test]
+    async fn a_name_has_one_address_that_stands_for_it_and_without_a_proxy_none() {
         let egress = |proxy: Option<&str>| {
             Egress::new(Local::default(), proxy.map(|url| url.parse().unwrap()), |_| ())
         };
         let with = egress(Some("socks5://p"));
-        let first = with.stand_in("a.example", 7).unwrap();
-        assert_eq!(with.stand_in("a.example", 7), Some(first));
-        assert!(with.stand_in("b.example", 7).is_some_and(|other| other != first));
-        assert_eq!((with.stand_in("a\nb", 7), egress(None).stand_in("a.example", 7)), (None, None));
-        for number in 0..MAX_NAMES {
-            with.stand_in(&format!("n{number}.example"), 7);
-        }
-        assert_eq!(with.stand_in("one.more", 7), None);
-        assert_eq!(with.names.borrow().len(), MAX_NAMES);
+        let first = with.stand_in("a.example", 7, true).unwrap();
+        assert!(with.is_by_name(first) && is_stand_in(first));
+        assert_eq!(
+            (with.stand_in("a\nb", 7, true), egress(None).stand_in("a.example", 7, true)),
+            (None, None)
+        );
+        // One whose name is forgotten is not asked of the proxy by an address that means nothing to it.
+        let end = with.connect(stand_in(77, 7), LOOK, &Cell::new(true)).await;
+        assert!(matches!(end, Err(DialError::Io(error)) if error.kind() == io::ErrorKind::NotFound));
     }
 }

@@ -1,16 +1,16 @@
 //! Packets by way of the user's SOCKS5 proxy (RFC 1928, 7): the connection that has to stand meanwhile, and what it takes to have it back.
 
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::egress::Egress;
-use super::udp::{MAX_PACKET, Packet, UdpPort};
-use crate::proxy::{MAX_DATAGRAM_HEADER, Target, unwrap_datagram};
+use super::udp::{BUFFER, UdpPort, UdpReaders};
+use crate::proxy::{Target, unwrap_datagram};
 
 /// Between the end of an association and the next one; doubled as long as each ends at once.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
@@ -19,59 +19,75 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 /// An association that stood so long has not ended at once.
 const LASTING: Duration = Duration::from_secs(60);
 
-/// Has the proxy carry the packets of `port` as long as there is a reader. `granted` is called once the proxy does so for the first time.
-///
-/// # Errors
-///
-/// Why it carries none, for people.
-pub(crate) async fn relay(
-    egress: Rc<Egress>,
-    port: UdpPort,
-    reader: mpsc::Sender<Packet>,
-    granted: impl FnOnce(),
-) -> Result<(), String> {
-    let (mut granted, mut back_off) = (Some(granted), FIRST_BACK_OFF);
-    while !reader.is_closed() {
-        let (control, relay) = egress.associate().await?;
+/// How long to wait before packets are received again after that has failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// Packets that are received before others have their turn.
+const TURN: usize = 64;
+
+/// What becomes of the packets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum RelayNews {
+    /// The proxy carries them from now on.
+    Carries,
+    /// It does not any more, and is asked again.
+    Lost,
+    /// It carries none, for this reason, for people, and is not asked again.
+    Refused(String),
+}
+
+/// Has the proxy carry the packets of `port`, until it refuses to. What comes is given to `readers`.
+pub(crate) async fn relay(egress: Rc<Egress>, port: UdpPort, readers: UdpReaders, tell: impl Fn(RelayNews)) {
+    let mut back_off = FIRST_BACK_OFF;
+    loop {
+        let (control, relay) = match egress.associate().await {
+            Ok(granted) => granted,
+            Err(reason) => {
+                port.refuse_relay();
+                return tell(RelayNews::Refused(reason));
+            }
+        };
         let began = tokio::time::Instant::now();
         if let Ok(socket) = egress.packet_socket(relay).await {
             let socket = Rc::new(socket);
             port.set_relay(Some(socket.clone()));
-            if let Some(granted) = granted.take() {
-                granted();
-            }
+            tell(RelayNews::Carries);
             tokio::select! {
-                () = receive(&socket, &reader) => {}
+                () = receive(&socket, &readers) => {}
                 () = until_closed(control) => {}
-                () = reader.closed() => {}
                 // The association went by it, and nobody would say so.
                 () = egress.until_absent() => {}
             }
             port.set_relay(None);
+            tell(RelayNews::Lost);
         }
         back_off = if began.elapsed() >= LASTING { FIRST_BACK_OFF } else { back_off };
         sleep(back_off).await;
         back_off = (2 * back_off).min(MAX_BACK_OFF);
     }
-    Ok(())
 }
 
-/// Ends when there is no reader any more.
-async fn receive(socket: &UdpSocket, reader: &mpsc::Sender<Packet>) {
-    let mut buffer = vec![0; MAX_PACKET + MAX_DATAGRAM_HEADER];
+/// Never ends by itself.
+async fn receive(socket: &UdpSocket, readers: &UdpReaders) {
+    let mut buffer = vec![0; BUFFER];
     loop {
-        match socket.recv(&mut buffer).await {
-            Ok(length) => {
-                // What comes by name comes from nobody that we could have asked.
-                if let Some((Target::Address(from), data)) = unwrap_datagram(&buffer[..length])
-                    && reader.send(Packet { from, data: data.to_vec() }).await.is_err()
-                {
-                    return;
-                }
-            }
-            // What is wrong with a packet that was sent is told here too.
-            Err(_) => sleep(Duration::from_millis(100)).await,
+        if socket.readable().await.is_err() {
+            sleep(AFTER_FAILURE).await;
         }
+        for _ in 0..TURN {
+            match socket.try_recv(&mut buffer) {
+                Ok(length) => {
+                    // What comes by name comes from nobody that we could have asked.
+                    if let Some((Target::Address(from), data)) = unwrap_datagram(&buffer[..length]) {
+                        readers.take(from, data, data.len());
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                // What is wrong with a packet that was sent is told here too.
+                Err(_) => sleep(AFTER_FAILURE).await,
+            }
+        }
+        readers.end_turn();
     }
 }
 
@@ -87,9 +103,11 @@ mod tests {
     use std::net::{SocketAddr, TcpListener};
     use std::thread;
 
+    use super::super::udp::Carriage;
     use super::*;
     use crate::bind::Local;
     use crate::proxy::wrap_datagram;
+    use tokio::sync::mpsc;
 
     /// A proxy that carries one packet for each association, answers it in many ways of which one is right, and ends the association.
     fn proxy() -> SocketAddr {
@@ -124,8 +142,9 @@ mod tests {
         let proxy = format!("socks5://{}", proxy()).parse().unwrap();
         let egress = Rc::new(Egress::new(Local::default(), Some(proxy), |_| ()));
         let (port, (reader, mut packets)) = (UdpPort::relayed(), mpsc::channel(8));
-        let granted = std::cell::Cell::new(0);
-        let work = relay(egress, port.clone(), reader, || granted.set(granted.get() + 1));
+        let told = std::cell::RefCell::new(Vec::new());
+        let readers = UdpReaders { dht: Some(reader), utp: None };
+        let work = relay(egress, port.clone(), readers, |news| told.borrow_mut().push(news));
         let to = SocketAddr::from(([192, 0, 2, 1], 7));
         let ask = async {
             for data in [b"first", b"again"] {
@@ -138,16 +157,18 @@ mod tests {
                 };
                 assert_eq!((packet.from, &packet.data[..]), (to, &data[..]));
                 // Of an association that is over, nothing is left to come.
-                while port.carries() {
+                while port.carriage() == Carriage::Now {
                     sleep(Duration::from_millis(20)).await;
                 }
                 assert!(packets.try_recv().is_err());
             }
         };
         tokio::select! {
-            ended = work => panic!("{ended:?}"),
+            () = work => panic!("it never refuses"),
             () = ask => {}
         }
-        assert_eq!(granted.get(), 1);
+        let told = told.into_inner();
+        let is_pair = |pair: &[RelayNews]| pair == [RelayNews::Carries, RelayNews::Lost];
+        assert!(told.len() >= 4 && told.chunks(2).all(is_pair), "{told:?}");
     }
 }

@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::dial::{Call, DialError};
+use super::dial::{Call, DialError, within};
 use super::egress::Egress;
 use super::link::Link;
 use super::remembered::Remembered;
+use super::udp::Carriage;
 use super::utp::UtpPort;
 use crate::utp::{Transport, TransportPolicy};
 
@@ -20,6 +21,9 @@ const HEAD_START: Duration = Duration::from_millis(500);
 
 /// How long the other one has for an answer where the first was refused: somebody is there, and does not listen.
 const AFTER_REFUSAL: Duration = Duration::from_secs(1);
+
+/// How often a call that waits for the proxy to carry packets looks whether it does.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// The transports that the user allows.
 #[derive(Debug)]
@@ -44,13 +48,26 @@ impl Transports {
         self.utp.is_some() && self.policy.takes(Transport::Utp)
     }
 
+    /// Its port, unless it is not used.
+    pub(crate) fn utp(&self) -> Option<&UtpPort> {
+        self.utp.as_deref()
+    }
+
     /// By which transport a peer is called first.
     pub(crate) fn first(&self, address: SocketAddr) -> Transport {
         self.order(address).0
     }
 
     fn order(&self, address: SocketAddr) -> (Transport, Option<Transport>) {
-        self.policy.order(self.spoken.borrow().get(address))
+        let carriage = self.utp.as_ref().map_or(Carriage::Now, |utp| utp.carriage());
+        match self.policy.order(self.spoken.borrow().get(address)) {
+            // Who is called by name answers from an address that nobody here knows.
+            (_, Some(_)) if carriage == Carriage::Never || self.egress.is_by_name(address) => {
+                (Transport::Tcp, None)
+            }
+            (_, Some(_)) if carriage == Carriage::Later => (Transport::Tcp, Some(Transport::Utp)),
+            order => order,
+        }
     }
 
     /// Others say that a peer speaks uTP: it is called so first, unless it is known what has worked.
@@ -72,7 +89,7 @@ impl Transports {
             Some(second) if !self.egress.is_absent() => {
                 self.race(address, [first, second], patience, is_wanted).await
             }
-            _ => self.connect_by(first, address, patience, is_wanted).await,
+            _ => self.connect_by(first, address, (patience, true), is_wanted).await,
         }
     }
 
@@ -85,19 +102,19 @@ impl Transports {
         is_wanted: &Cell<bool>,
     ) -> Result<Link, DialError> {
         let head_start = HEAD_START.min(patience / 2);
-        let one = self.connect_by(first, address, patience, is_wanted);
+        let one = self.connect_by(first, address, (patience, false), is_wanted);
         tokio::pin!(one);
         match timeout(head_start, &mut one).await {
             Ok(Ok(link)) => return Ok(link),
             Ok(Err(error)) => {
                 let is_refused = matches!(&error, DialError::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused);
                 let patience = if is_refused { patience.min(AFTER_REFUSAL) } else { patience };
-                let other = self.connect_by(second, address, patience, is_wanted).await;
+                let other = self.connect_by(second, address, (patience, false), is_wanted).await;
                 return other.map_err(|_| error);
             }
             Err(_) => {}
         }
-        let other = self.connect_by(second, address, patience - head_start, is_wanted);
+        let other = self.connect_by(second, address, (patience - head_start, false), is_wanted);
         tokio::pin!(other);
         tokio::select! {
             done = &mut one => match done {
@@ -111,11 +128,12 @@ impl Transports {
         }
     }
 
+    /// `is_only`: there is no other transport, so a proxy that may carry packets yet is waited for longer than the peer.
     async fn connect_by(
         &self,
         transport: Transport,
         address: SocketAddr,
-        patience: Duration,
+        (patience, is_only): (Duration, bool),
         is_wanted: &Cell<bool>,
     ) -> Result<Link, DialError> {
         match transport {
@@ -124,11 +142,38 @@ impl Transports {
                 let Some(utp) = &self.utp else {
                     return Err(io::Error::from(io::ErrorKind::Unsupported).into());
                 };
+                if self.egress.is_by_name(address) {
+                    return Err(unsupported("it is known by its name alone, so it cannot be called by uTP"));
+                }
+                let carried = wait_until_carried(utp, is_wanted);
+                match is_only {
+                    true => carried.await?,
+                    false => within(patience, carried).await??,
+                }
                 let call = async || utp.connect(address).await;
                 self.egress.call(patience, is_wanted, call).await.map(Link::Utp)
             }
         }
     }
+}
+
+async fn wait_until_carried(utp: &UtpPort, is_wanted: &Cell<bool>) -> Result<(), DialError> {
+    loop {
+        match utp.carriage() {
+            Carriage::Now => return Ok(()),
+            Carriage::Never => {
+                return Err(unsupported("the proxy does not carry UDP, so nobody is called by uTP"));
+            }
+            Carriage::Later if !is_wanted.get() => {
+                return Err(DialError::Unwanted("not to be called any more"));
+            }
+            Carriage::Later => sleep(LOOK).await,
+        }
+    }
+}
+
+fn unsupported(reason: &'static str) -> DialError {
+    io::Error::new(io::ErrorKind::Unsupported, reason).into()
 }
 
 #[cfg(test)]
@@ -209,6 +254,54 @@ mod tests {
             let link = transports.connect(call, &Cell::new(true)).await.unwrap();
             let listener = listener.into_std().unwrap();
             assert!(link.transport() == Transport::Utp && listener.accept().is_err());
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_has_read_packets_is_freed_with_the_session() {
+        let (freed, udp_freed) = on_local(async {
+            let udp = UdpPort::open(&["127.0.0.1:0".parse().unwrap()], &Local::default()).unwrap();
+            let port = UtpPort::start(udp.clone(), 7, |_, _| ());
+            udp.receive(&UdpReaders { dht: None, utp: Some(port.clone()) });
+            // Its tasks have begun.
+            tokio::task::yield_now().await;
+            udp.end();
+            (Rc::downgrade(&port), udp.addresses().is_empty())
+        })
+        .await;
+        assert!(freed.upgrade().is_none() && udp_freed);
+    }
+
+    #[tokio::test]
+    async fn where_a_proxy_does_not_carry_packets_or_knows_the_name_alone_tcp_is_used() {
+        on_local(async {
+            let udp = UdpPort::relayed();
+            let port = UtpPort::start(udp.clone(), 7, |_, _| ());
+            let proxy = "socks5://192.0.2.1:1".parse().unwrap();
+            let egress = Rc::new(Egress::new(Local::default(), Some(proxy), |_| ()));
+            let transports = |policy| Transports::new(policy, egress.clone(), Some(port.clone()));
+            let (both, utp) = (transports(TransportPolicy::Both), transports(TransportPolicy::Utp));
+            let address = "192.0.2.2:2".parse().unwrap();
+            both.has_worked(address, Transport::Utp);
+            assert_eq!(both.order(address), (Transport::Tcp, Some(Transport::Utp)));
+            // Where uTP alone is wanted, calls wait for it as long as they are wanted.
+            let is_wanted = Cell::new(false);
+            let end = utp.connect(call(address, HEAD_START), &is_wanted).await;
+            assert!(matches!(end, Err(DialError::Unwanted(_))));
+            let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            udp.set_relay(Some(Rc::new(socket)));
+            assert_eq!(both.order(address), (Transport::Utp, Some(Transport::Tcp)));
+            let by_name = egress.stand_in("a.example", 7, true).unwrap();
+            assert_eq!(both.order(by_name), (Transport::Tcp, None));
+            udp.set_relay(None);
+            udp.refuse_relay();
+            assert_eq!(both.order(address), (Transport::Tcp, None));
+            for address in [address, by_name] {
+                let end = utp.connect(call(address, HEAD_START), &Cell::new(true)).await;
+                let Err(DialError::Io(error)) = end else { panic!("{end:?}") };
+                assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            }
         })
         .await;
     }

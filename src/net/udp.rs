@@ -1,12 +1,15 @@
 //! The UDP sockets of the process: one for each family, at the port on which connections are accepted. The DHT and uTP share them: packets are
 //! told apart by their first byte.
 //!
+//! With a proxy there is no such socket: packets go by what the proxy grants, while it does.
+//!
 //! Packets of the DHT are not queued for sending: one that the system has no room for is lost, as any packet may be. What comes for it is queued
 //! for one reader, and lost beyond that.
 
 use std::cell::RefCell;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,7 +30,7 @@ use crate::proxy::{Target, wrap_datagram};
 use crate::utp::is_utp;
 
 /// Bytes of a packet of the DHT that are read: more than any of a path with Ethernet's limit. What is longer is no message.
-pub(super) const MAX_PACKET: usize = 2048;
+const MAX_PACKET: usize = 2048;
 
 /// Packets that wait for their reader, each of at most [`MAX_PACKET`] bytes.
 pub(crate) const MAX_QUEUED_PACKETS: usize = 256;
@@ -39,13 +42,13 @@ const AFTER_FAILURE: Duration = Duration::from_millis(100);
 const BUFFERS: usize = 8;
 
 /// Bytes of one of them: as many as packets that came together have at the most.
-const BUFFER: usize = 64 << 10;
+pub(super) const BUFFER: usize = 64 << 10;
 
 /// Calls before others have their turn.
 const TURN: usize = 4;
 
 /// Bytes that the system keeps for us until they are received, if it lets us choose: what comes by uTP in a few milliseconds.
-const SYSTEM_BUFFER: usize = 4 << 20;
+pub(super) const SYSTEM_BUFFER: usize = 4 << 20;
 
 /// Bytes of packets that are handed to the system in one call, each but the last of one length.
 pub(super) const MAX_BATCH: usize = 60_000;
@@ -90,6 +93,18 @@ struct Sockets {
     is_relayed: bool,
     /// What leads to the proxy, while it carries packets.
     relay: Option<Rc<UdpSocket>>,
+    /// The proxy never will.
+    is_refused: bool,
+}
+
+/// Whether packets can be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Carriage {
+    Now,
+    /// Not as long as the proxy carries none.
+    Later,
+    /// The proxy refuses to carry any.
+    Never,
 }
 
 impl UdpPort {
@@ -110,10 +125,19 @@ impl UdpPort {
         self.0.borrow_mut().relay = relay;
     }
 
-    /// Whether the proxy carries packets now.
-    #[cfg(test)]
-    pub(super) fn carries(&self) -> bool {
-        self.0.borrow().relay.is_some()
+    /// The proxy will never carry packets.
+    pub(super) fn refuse_relay(&self) {
+        self.0.borrow_mut().is_refused = true;
+    }
+
+    /// Whether packets can be sent now, as far as a proxy has to carry them.
+    pub(super) fn carriage(&self) -> Carriage {
+        let sockets = self.0.borrow();
+        match (sockets.is_relayed, &sockets.relay) {
+            (false, _) | (true, Some(_)) => Carriage::Now,
+            (true, None) if sockets.is_refused => Carriage::Never,
+            (true, None) => Carriage::Later,
+        }
     }
 
     /// Whether packets go by the user's proxy.
@@ -121,10 +145,10 @@ impl UdpPort {
         self.0.borrow().is_relayed
     }
 
-    /// Where packets are received; by the user's proxy, any address of IPv4.
+    /// Where packets are received; by the user's proxy, any address of either family.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         if self.is_relayed() {
-            return vec![SocketAddr::from(([0; 4], 0))];
+            return vec![SocketAddr::from(([0; 4], 0)), SocketAddr::from(([0; 16], 0))];
         }
         self.0.borrow().all.iter().map(|bound| bound.address).collect()
     }
@@ -144,6 +168,13 @@ impl UdpPort {
         let mut sockets = self.0.borrow_mut();
         sockets.tasks.drain(..).for_each(|task| task.abort());
         sockets.all.clear();
+    }
+
+    /// Closes the sockets for good. Whoever reads what comes holds this port, so it is let go of.
+    pub(crate) fn end(&self) {
+        self.close();
+        let readers = std::mem::take(&mut self.0.borrow_mut().readers);
+        drop(readers);
     }
 
     /// Goes on with the sockets of another one, which nobody reads yet.
@@ -177,8 +208,11 @@ impl UdpPort {
         sockets.all.iter().find(|bound| bound.address.is_ipv4() == to.is_ipv4()).cloned()
     }
 
-    /// Packets to this address that one call takes; `None`: there is no socket of its family.
+    /// Packets to this address that one call takes; `None`: there is no socket of its family, or the proxy carries none now.
     pub(super) fn max_segments(&self, to: SocketAddr) -> Option<usize> {
+        if self.is_relayed() {
+            return (self.carriage() == Carriage::Now).then_some(1);
+        }
         Some(self.bound(to)?.state.max_gso_segments())
     }
 
@@ -190,6 +224,9 @@ impl UdpPort {
         segment: usize,
         is_probe: bool,
     ) -> io::Result<()> {
+        if self.is_relayed() {
+            return self.try_send_through(to, contents, is_probe);
+        }
         let Some(bound) = self.bound(to) else { return Err(io::ErrorKind::AddrNotAvailable.into()) };
         let transmit = Transmit {
             destination: to,
@@ -198,8 +235,9 @@ impl UdpPort {
             segment_size: (segment < contents.len()).then_some(segment),
             src_ip: None,
         };
+        let is_ipv4 = bound.address.is_ipv4();
         if is_probe {
-            bound.forbid_fragments(true)?;
+            forbid_fragments(&bound.socket, is_ipv4, true)?;
         }
         let attempt = || bound.state.try_send(UdpSockRef::from(&bound.socket), &transmit);
         // Past the runtime at first, for the same reason; it learns that there is no room when it is asked.
@@ -210,13 +248,42 @@ impl UdpPort {
             done => done,
         };
         if is_probe {
-            bound.forbid_fragments(false)?;
+            forbid_fragments(&bound.socket, is_ipv4, false)?;
+        }
+        sent
+    }
+
+    /// Sends one packet by the user's proxy. What cannot be cut is kept whole on the way to the proxy; how the proxy sends it on is its affair.
+    fn try_send_through(&self, to: SocketAddr, data: &[u8], is_probe: bool) -> io::Result<()> {
+        let relay = self.0.borrow().relay.clone();
+        let Some(relay) = relay else { return Err(io::ErrorKind::AddrNotAvailable.into()) };
+        let (packet, is_ipv4) = (wrap_datagram(&Target::Address(to), data), relay.peer_addr()?.is_ipv4());
+        if is_probe {
+            forbid_fragments(&*relay, is_ipv4, true)?;
+        }
+        let attempt = || SockRef::from(&*relay).send(&packet).map(drop);
+        // Past the runtime at first, which does not know before its first turn that a new socket has room.
+        let sent = match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                relay.try_io(Interest::WRITABLE, attempt)
+            }
+            done => done,
+        };
+        if is_probe {
+            forbid_fragments(&*relay, is_ipv4, false)?;
         }
         sent
     }
 
     /// Waits until the system is likely to take packets to this address.
     pub(super) async fn writable(&self, to: SocketAddr) {
+        let relay = self.0.borrow().relay.clone();
+        if let Some(relay) = relay {
+            if relay.writable().await.is_err() {
+                tokio::time::sleep(AFTER_FAILURE).await;
+            }
+            return;
+        }
         if let Some(bound) = self.bound(to)
             && bound.socket.writable().await.is_err()
         {
@@ -225,18 +292,17 @@ impl UdpPort {
     }
 }
 
-impl Bound {
-    fn forbid_fragments(&self, forbid: bool) -> io::Result<()> {
-        if self.address.is_ipv4() {
-            let mode = if forbid { Ipv4PathMtuDiscovery::PROBE } else { Ipv4PathMtuDiscovery::DONT };
-            set_ip_mtu_discover(&self.socket, mode)?;
-        } else {
-            let mode = if forbid { Ipv6PathMtuDiscovery::PROBE } else { Ipv6PathMtuDiscovery::DONT };
-            set_ipv6_mtu_discover(&self.socket, mode)?;
-            setsockopt(&self.socket, sockopt::Ipv6DontFrag, &forbid)?;
-        }
-        Ok(())
+/// What a socket sends must not be cut on its way from now on, or may be.
+pub(super) fn forbid_fragments(socket: &impl AsFd, is_ipv4: bool, forbid: bool) -> io::Result<()> {
+    if is_ipv4 {
+        let mode = if forbid { Ipv4PathMtuDiscovery::PROBE } else { Ipv4PathMtuDiscovery::DONT };
+        set_ip_mtu_discover(socket, mode)?;
+    } else {
+        let mode = if forbid { Ipv6PathMtuDiscovery::PROBE } else { Ipv6PathMtuDiscovery::DONT };
+        set_ipv6_mtu_discover(socket, mode)?;
+        setsockopt(socket, sockopt::Ipv6DontFrag, &forbid)?;
     }
+    Ok(())
 }
 
 async fn receive(bound: Rc<Bound>, readers: UdpReaders) {
@@ -267,9 +333,7 @@ async fn receive(bound: Rc<Bound>, readers: UdpReaders) {
                 Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
             }
         }
-        if let Some(utp) = &readers.utp {
-            utp.tell();
-        }
+        readers.end_turn();
         if readers.dht.as_ref().is_some_and(mpsc::Sender::is_closed) {
             return;
         }
@@ -277,8 +341,8 @@ async fn receive(bound: Rc<Bound>, readers: UdpReaders) {
 }
 
 impl UdpReaders {
-    /// Packets of one sender have come together, each but the last of `stride` bytes.
-    fn take(&self, from: SocketAddr, bytes: &[u8], stride: usize) {
+    /// Packets of one sender have come together, each but the last of `stride` bytes. [`UdpReaders::end_turn`] has to follow.
+    pub(super) fn take(&self, from: SocketAddr, bytes: &[u8], stride: usize) {
         for datagram in bytes.chunks(stride.max(1)) {
             if is_utp(datagram) {
                 if let Some(utp) = &self.utp {
@@ -289,6 +353,13 @@ impl UdpReaders {
             {
                 let _ = dht.try_send(Packet { from, data: datagram.to_vec() });
             }
+        }
+    }
+
+    /// No more packets are taken for now.
+    pub(super) fn end_turn(&self) {
+        if let Some(utp) = &self.utp {
+            utp.tell();
         }
     }
 }
@@ -305,9 +376,8 @@ fn open(address: SocketAddr, local: &Local) -> io::Result<Bound> {
     // Where the system allows less, it gives that.
     let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SYSTEM_BUFFER);
     let address = socket.local_addr()?;
-    let bound = Bound { socket, state, address };
-    bound.forbid_fragments(false)?;
-    Ok(bound)
+    forbid_fragments(&socket, address.is_ipv4(), false)?;
+    Ok(Bound { socket, state, address })
 }
 
 #[cfg(test)]

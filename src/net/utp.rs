@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep_until;
 
 use super::link::Link;
-use super::udp::{MAX_BATCH, UdpPort};
+use super::udp::{Carriage, MAX_BATCH, UdpPort};
 use crate::utp::{UtpEnd, UtpEndpoint, UtpKey, UtpPacket};
 
 /// How long to sleep if nothing is due.
@@ -112,6 +112,16 @@ impl UtpPort {
         });
         tokio::task::spawn_local(run(port.clone()));
         port
+    }
+
+    /// Whether calls can be made now, as far as a proxy has to carry their packets.
+    pub(super) fn carriage(&self) -> Carriage {
+        self.udp.carriage()
+    }
+
+    /// Sends what is to be sent and what the system has room for, once: after that nobody does.
+    pub(crate) fn flush_last(&self) {
+        while let Flushed::Turn = self.flush(Instant::now()) {}
     }
 
     /// Calls a peer, and waits until it has answered. Who gives up drops the call.

@@ -79,6 +79,11 @@ impl Proxy {
         self.kind
     }
 
+    /// Whether a proxy of this kind can carry packets; whether this one does, it has to be asked.
+    pub fn may_carry_packets(&self) -> bool {
+        self.kind == ProxyKind::Socks5
+    }
+
     /// Its name, or its address without brackets.
     pub fn host(&self) -> &str {
         &self.host

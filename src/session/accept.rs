@@ -36,6 +36,12 @@ impl PendingHandshakes {
         Some((address, transport))
     }
 
+    /// Closes all of them.
+    pub(super) fn end_all(&mut self) {
+        let calls = std::mem::take(&mut self.0).into_values();
+        calls.filter_map(|(_, _, task)| task).for_each(|task| task.abort());
+    }
+
     /// It is known how the call has ended: what it came by. `None` if it was closed before.
     fn end(&mut self, call: PeerKey) -> Option<Transport> {
         self.0.remove(&call).map(|(_, transport, _)| transport)

@@ -133,6 +133,12 @@ impl Connections {
         self.all.remove(&peer)
     }
 
+    /// Closes all that are open, and all calls from peers.
+    pub(crate) fn close_all(&mut self) {
+        self.all.clear();
+        self.pending.end_all();
+    }
+
     /// Open connections and calls under way.
     pub(crate) fn count(&self) -> usize {
         self.all.len() + self.dialing

@@ -106,7 +106,7 @@ impl Context {
 
     /// Whether peers are met by holes in firewalls (BEP 55): they tell one another of others, and are called by uTP.
     pub(crate) fn punches_holes(&self) -> bool {
-        self.options.peer_exchange && self.dialer.transports.has_utp()
+        self.options.peer_exchange && self.options.proxy.is_none() && self.dialer.transports.has_utp()
     }
 
     /// Whether the filter refuses a peer that calls us; if so, that is told. (Those that we may call pass the gate of each

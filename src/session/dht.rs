@@ -57,6 +57,8 @@ pub(super) enum DhtNews {
 pub(super) struct DhtNetwork {
     options: DhtOptions,
     udp: UdpPort,
+    /// Packets go out.
+    is_open: bool,
     ports: ListenPorts,
     /// The transaction id of pings to nodes whose names the proxy looks up.
     mark: [u8; 8],
@@ -124,6 +126,7 @@ impl DhtNetwork {
             options,
             mark,
             udp,
+            is_open: true,
             ports,
             rng,
             notify,
@@ -148,13 +151,26 @@ impl DhtNetwork {
         !self.options.read_only
     }
 
+    /// Packets do not go out any more: what is bound to is gone, or the proxy carries none. Nobody is asked, and what is known is kept: taken as
+    /// silence, it would be forgotten node by node.
+    pub(super) fn close(&mut self) {
+        self.is_open = false;
+        self.followed.clear();
+        self.end();
+    }
+
+    /// Packets go out from now on. [`DhtNetwork::update`] is to be called for each torrent.
+    pub(super) fn open(&mut self) {
+        self.is_open = true;
+    }
+
     /// What is wanted for a torrent may have changed.
     pub(super) fn update(&mut self, now: Instant, torrent: &Torrent) {
         torrent.info_hash().wire_hashes().for_each(|name| self.update_name(now, torrent, name));
     }
 
     fn update_name(&mut self, now: Instant, torrent: &Torrent, name: WireHash) {
-        let Some(need) = torrent.dht_need() else { return self.forget(now, name) };
+        let Some(need) = torrent.dht_need().filter(|_| self.is_open) else { return self.forget(now, name) };
         if self.followed.get(&name) == Some(&need) {
             return;
         }

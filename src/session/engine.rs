@@ -43,7 +43,7 @@ use crate::net::udp::{MAX_QUEUED_PACKETS, Packet, UdpPort, UdpReaders};
 use crate::net::utp::UtpPort;
 use crate::net::web::FromWeb;
 use crate::tracker::{self, AnnouncePool};
-use crate::utp::{Transport, TransportPolicy};
+use crate::utp::Transport;
 use crate::wire::PeerId;
 
 /// Inputs of one kind that are taken before the torrents are asked what to do about them.
@@ -51,6 +51,9 @@ const BATCH: usize = 64;
 
 /// How long the loop sleeps if nothing is due at all.
 const FAR: Duration = Duration::from_secs(3600);
+
+/// Turns that tasks get after the loop has ended.
+const LAST_TURNS: usize = 4;
 
 /// How long it sleeps at the most while a torrent is to end for want of new data: if the process is stopped meanwhile, that much
 /// may be taken for silence of the peers.
@@ -104,13 +107,12 @@ impl Engine {
     ) -> Result<Engine, NotStarted> {
         let local = Local::from(options.bind.clone());
         options.bind.as_ref().map_or(Ok(()), Bind::check).map_err(|error| not_bound(&options, &error))?;
-        // A proxy carries packets of the DHT alone.
-        let transport = if options.proxy.is_some() { TransportPolicy::Tcp } else { options.transport };
-        let options = SessionOptions { transport, ..options };
+        let takes_utp = options.transport.takes(Transport::Utp);
+        let wants_udp = options.dht.is_some() || takes_utp;
         let listeners = match options.proxy {
             // A socket that listens would be a way past it.
             Some(_) => Ok(Listeners::none()),
-            None => listen(&options.ports, &local, options.dht.is_some() || transport.takes(Transport::Utp)),
+            None => listen(&options.ports, &local, wants_udp),
         };
         let listeners = listeners.map_err(|error| not_listening(&options, &error))?;
         let mut rng = fastrand::Rng::new();
@@ -135,7 +137,11 @@ impl Engine {
             LocalNetwork::open(now, local.clone(), listeners.port, rng.u64(..), notify.clone())
         });
         let (to_loop, packets) = mpsc::channel(MAX_QUEUED_PACKETS);
-        let utp = listeners.udp.clone().filter(|_| transport.takes(Transport::Utp)).map(|udp| {
+        let udp = match options.proxy {
+            Some(_) => wants_udp.then(UdpPort::relayed),
+            None => listeners.udp.clone(),
+        };
+        let utp = udp.clone().filter(|_| takes_utp).map(|udp| {
             let notify = notify_link.clone();
             UtpPort::start(udp, rng.u64(..), move |link, address| {
                 // The session may have ended.
@@ -146,10 +152,10 @@ impl Engine {
             let (ports, filter) = (identity.ports, options.ip_filter.clone());
             DhtNetwork::new(dht_options, udp, ports, filter, rng.u64(..), notify.clone())
         });
+        let readers = UdpReaders { dht: options.dht.is_some().then_some(to_loop), utp: utp.clone() };
         if let Some(udp) = &listeners.udp {
-            udp.receive(&UdpReaders { dht: dht.is_some().then(|| to_loop.clone()), utp: utp.clone() });
+            udp.receive(&readers);
         }
-        let relayed = options.dht.is_some() && options.proxy.is_some();
         watch_presence(local.clone(), notify.clone());
         let tell = notify.clone();
         let egress = Rc::new(Egress::new(local, options.proxy.clone(), move |news| {
@@ -159,7 +165,7 @@ impl Engine {
         let mapping = PortMapping::of(&options, &listeners, rng.u64(..), notify.clone());
         let context = Context {
             dialer: Dialer {
-                transports: Rc::new(Transports::new(transport, egress.clone(), utp)),
+                transports: Rc::new(Transports::new(options.transport, egress.clone(), utp)),
                 egress,
                 secrecy: Rc::new(Secrecy::new(options.encryption, rng.u64(..))),
             },
@@ -196,7 +202,7 @@ impl Engine {
             mapping,
             context,
             listening: listeners.addresses(),
-            udp: listeners.udp.clone(),
+            udp,
             accepting: Vec::new(),
             udp_off: None,
             least: None,
@@ -209,9 +215,7 @@ impl Engine {
             link_notices,
             shutting_down: false,
         };
-        if relayed {
-            engine.relay_packets(to_loop);
-        }
+        engine.relay_packets(readers);
         engine.accept_from(listeners);
         Ok(engine)
     }
@@ -295,10 +299,22 @@ impl Engine {
         if let Some(dht) = &self.context.dht {
             dht.save();
         }
+        self.leave_connections().await;
         // Whoever was too slow to be saved in time is not waited for: what is on the disk is consistent.
         if self.torrents.values().all(Torrent::is_saved) {
             self.context.disk.finish();
         }
+    }
+
+    /// Nobody is left to send anything after the loop: what connections by uTP have to say last goes now.
+    async fn leave_connections(&mut self) {
+        self.context.connections.close_all();
+        // The task of each connection drops it in its next turn.
+        for _ in 0..LAST_TURNS {
+            tokio::task::yield_now().await;
+        }
+        self.context.dialer.transports.utp().into_iter().for_each(UtpPort::flush_last);
+        self.udp.iter().for_each(UdpPort::end);
     }
 
     /// Whether all torrents have ended, and nothing is mapped any more.

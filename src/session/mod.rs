@@ -52,6 +52,7 @@ use crate::net::dial::{DialError, Established};
 use crate::net::egress::ProxyNews;
 use crate::net::gateway::FromGateway;
 use crate::net::link::Link;
+use crate::net::relay::RelayNews;
 use crate::storage::StorageError;
 use crate::storage::claim::{Claim, Claims};
 use crate::swarm::Order;
@@ -197,8 +198,8 @@ pub(crate) enum Notice {
     Presence(bool),
     /// The sockets at which we are reached could not be opened anew.
     ListenAgain,
-    /// The proxy carries packets from now on, or, for this reason, it does not.
-    Relayed(Result<(), String>),
+    /// The proxy carries packets from now on, or does not any more.
+    Relay(RelayNews),
     /// The proxy has stopped working, or works again.
     Proxy(ProxyNews),
     /// The answer to a peer that asked for hashes of blocks.

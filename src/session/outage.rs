@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::sleep;
 
 use super::context::Context;
@@ -18,8 +18,8 @@ use crate::finder::announce::{AnnounceFailure, Answer};
 use crate::net::driver::FromPeer;
 use crate::net::egress::ProxyNews;
 use crate::net::listen::{Listeners, listen};
-use crate::net::relay::relay;
-use crate::net::udp::{Packet, UdpPort};
+use crate::net::relay::{RelayNews, relay};
+use crate::net::udp::{UdpPort, UdpReaders};
 use crate::proxy::Proxy;
 use crate::tracker::{self, AnnouncePool, Request};
 use crate::utp::Transport;
@@ -32,7 +32,8 @@ pub(super) type KeptAnnounce = Box<dyn FnOnce(&AnnouncePool)>;
 
 /// What is said at the start where the user has chosen a proxy.
 pub(super) fn begun_through(proxy: &Proxy) -> Kind {
-    let reason = "everything goes through it, so nobody can call, and the local network is not spoken to";
+    let reason =
+        "everything goes through it, so nobody can call by TCP, and the local network is not spoken to";
     Kind::Network { via: proxy.to_string(), usable: true, reason: reason.to_owned() }
 }
 
@@ -65,7 +66,7 @@ impl Context {
     /// Gives the peers that a tracker names, and the proxy looks up, addresses that stand for them.
     pub(super) fn stand_in_for_names(&self, answer: &mut Answer) {
         let egress = &self.dialer.egress;
-        let named = answer.named.drain(..).filter_map(|(host, port)| egress.stand_in(&host, port));
+        let named = answer.named.drain(..).filter_map(|(host, port)| egress.stand_in(&host, port, false));
         answer.peers.extend(named);
     }
 
@@ -93,54 +94,60 @@ impl Engine {
         kinds.map(|kind| Event { torrent: None, kind }).collect::<Vec<_>>().into_iter()
     }
 
-    /// Has the proxy carry the packets of the DHT, which begins when it does.
-    pub(super) fn relay_packets(&mut self, to_loop: mpsc::Sender<Packet>) {
+    /// Has the proxy carry the packets of the DHT, which begins when it does, and of uTP.
+    pub(super) fn relay_packets(&mut self, readers: UdpReaders) {
+        let Some(port) = self.udp.clone().filter(UdpPort::is_relayed) else { return };
         let (egress, notify) = (self.context.dialer.egress.clone(), self.context.notify.clone());
-        let port = UdpPort::relayed();
-        self.udp = Some(port.clone());
-        tokio::task::spawn_local(async move {
-            let tell = notify.clone();
-            // The session may be over.
-            let granted = move || drop(tell.send(Notice::Relayed(Ok(()))));
-            if let Err(reason) = relay(egress, port, to_loop, granted).await {
-                let _ = notify.send(Notice::Relayed(Err(reason)));
-            }
-        });
+        // The session may be over.
+        let tell = move |news| drop(notify.send(Notice::Relay(news)));
+        tokio::task::spawn_local(relay(egress, port, readers, tell));
     }
 
-    /// It is known whether the proxy carries packets.
-    pub(super) fn on_relayed(&mut self, now: Instant, relayed: Result<(), String>) {
-        let Some(proxy) = self.context.options.proxy.as_ref().map(Proxy::to_string) else { return };
-        match relayed.map(|()| self.udp.clone()) {
-            Err(reason) => {
+    /// The proxy carries packets from now on, or does not any more, or never will.
+    pub(super) fn on_relay(&mut self, now: Instant, news: RelayNews) {
+        match news {
+            RelayNews::Carries => self.open_dht(now),
+            RelayNews::Lost => self.context.dht.iter_mut().for_each(DhtNetwork::close),
+            RelayNews::Refused(reason) => {
+                let Some(proxy) = self.context.options.proxy.as_ref().map(Proxy::to_string) else { return };
                 self.udp_off = Some(reason.clone());
                 // It was carried before.
                 self.context.dht = None;
                 self.context.tell_if(Severity::Warning, || Kind::UdpOff { proxy, reason });
             }
-            Ok(None) => {}
-            Ok(Some(port)) => {
-                // Nobody can call, so there is nothing to announce, and who asks may get no answer.
-                let options =
-                    self.context.options.dht.clone().map(|dht| DhtOptions { read_only: true, ..dht });
-                let Some(options) = options else { return };
-                let (seed, notify) = (self.context.rng.u64(..), self.context.notify.clone());
-                let (ports, filter) = (ListenPorts::unmapped(0), self.context.options.ip_filter.clone());
-                let mut dht = DhtNetwork::new(options, port, ports, filter, seed, notify);
-                self.torrents.values().for_each(|torrent| dht.update(now, torrent));
-                self.context.dht = Some(dht);
-            }
         }
     }
 
+    /// Packets go out, after they did not, or for the first time.
+    fn open_dht(&mut self, now: Instant) {
+        if self.context.dht.is_none() && self.context.options.proxy.is_some() {
+            self.context.dht = self.new_relayed_dht();
+        }
+        if let Some(dht) = &mut self.context.dht {
+            dht.open();
+            self.torrents.values().for_each(|torrent| dht.update(now, torrent));
+        }
+    }
+
+    fn new_relayed_dht(&mut self) -> Option<DhtNetwork> {
+        // Where the proxy sends from is not known here, so there is nothing to announce, and who asks may get no answer.
+        let options = self.context.options.dht.clone().map(|dht| DhtOptions { read_only: true, ..dht })?;
+        let (seed, notify) = (self.context.rng.u64(..), self.context.notify.clone());
+        let (ports, filter) = (ListenPorts::unmapped(0), self.context.options.ip_filter.clone());
+        Some(DhtNetwork::new(options, self.udp.clone()?, ports, filter, seed, notify))
+    }
+
     /// The proxy has stopped working, or works again.
-    pub(super) fn on_proxy(&mut self, news: ProxyNews) {
+    pub(super) fn on_proxy(&mut self, now: Instant, news: ProxyNews) {
         let Some(proxy) = self.context.options.proxy.as_ref().map(Proxy::to_string) else { return };
         let (usable, reason) = match news {
             ProxyNews::Failed(reason) => {
                 (false, format!("{reason}; nothing goes past it, and it is tried again"))
             }
-            ProxyNews::Works => (true, "the proxy works again".to_owned()),
+            ProxyNews::Works => {
+                self.on_way_back(now);
+                (true, "the proxy works again".to_owned())
+            }
         };
         self.tell_network(proxy, usable, reason);
     }
@@ -150,9 +157,10 @@ impl Engine {
         let Some(bind) = self.context.options.bind.as_ref().map(Bind::to_string) else { return };
         self.context.dialer.egress.set_absent(!is_there);
         if is_there {
-            self.listen_again();
+            self.listen_again(now);
             let kept = std::mem::take(&mut self.context.kept_announces);
             kept.into_iter().for_each(|announce| announce(&self.context.announces));
+            self.on_way_back(now);
             return self.tell_network(bind, true, "it is back".to_owned());
         }
         self.stop_listening();
@@ -163,15 +171,23 @@ impl Engine {
         self.tell_network(bind, false, "it is gone; nothing is sent until it is back".to_owned());
     }
 
+    fn on_way_back(&mut self, now: Instant) {
+        for (&id, torrent) in &mut self.torrents {
+            torrent.on_way_back(now);
+            self.touched.insert(id);
+        }
+    }
+
     fn stop_listening(&mut self) {
         self.accepting.drain(..).for_each(|task| task.abort());
-        if let Some(udp) = &self.udp {
+        if let Some(udp) = self.udp.as_ref().filter(|udp| !udp.is_relayed()) {
             udp.close();
+            self.context.dht.iter_mut().for_each(DhtNetwork::close);
         }
     }
 
     /// Opens the sockets anew at which we are reached, at the same port. What cannot be opened yet is tried again.
-    pub(super) fn listen_again(&mut self) {
+    pub(super) fn listen_again(&mut self, now: Instant) {
         // It has been done, or there is nothing to do.
         let has_udp = self.udp.as_ref().is_some_and(|udp| !udp.addresses().is_empty());
         if self.context.options.proxy.is_some() || !self.accepting.is_empty() || has_udp {
@@ -186,6 +202,7 @@ impl Engine {
                     udp.replace(&new);
                 }
                 self.accept_from(listeners);
+                self.open_dht(now);
             }
             // It is gone again.
             Err(_) if self.context.dialer.egress.is_absent() => {}

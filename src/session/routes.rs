@@ -166,9 +166,9 @@ impl Engine {
                 self.with(id, |torrent, context| torrent.on_last_saved(now, saved, context));
             }
             Notice::Presence(is_there) => self.on_presence(now, is_there),
-            Notice::ListenAgain => self.listen_again(),
-            Notice::Relayed(relayed) => self.on_relayed(now, relayed),
-            Notice::Proxy(news) => self.on_proxy(news),
+            Notice::ListenAgain => self.listen_again(now),
+            Notice::Relay(news) => self.on_relay(now, news),
+            Notice::Proxy(news) => self.on_proxy(now, news),
             Notice::Told(id, kind) => {
                 self.with(id, |torrent, context| torrent.tell(context, kind));
             }

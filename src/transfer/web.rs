@@ -62,6 +62,11 @@ impl Transfer {
         self.web_seeds.iter_mut().for_each(WebSeeds::wake_soon);
     }
 
+    /// What everything leaves by works again, after it did not.
+    pub(crate) fn way_is_back(&mut self) {
+        self.web_seeds.iter_mut().for_each(WebSeeds::way_is_back);
+    }
+
     /// The data of `block` have come over a connection to a web seed. Gives them back if they are of no use.
     pub(crate) fn on_web_block(
         &mut self,

@@ -169,6 +169,11 @@ impl WebSeeds {
         self.seeds.iter_mut().for_each(|seed| seed.is_starved = false);
     }
 
+    /// What everything leaves by works again, after it did not: seeds that were not reached may be asked at once.
+    pub(crate) fn way_is_back(&mut self) {
+        self.seeds.iter_mut().for_each(Seed::way_is_back);
+    }
+
     /// Something has happened, after which there may be more to fetch, or not: that is looked at after [`LOOK`] at the latest, and no more often.
     pub(crate) fn wake_soon(&mut self) {
         self.may_have_more |= self.seeds.iter().any(|seed| seed.is_starved);

@@ -90,6 +90,8 @@ pub(super) struct Seed {
     next_end: Option<Instant>,
     /// Nothing is asked of it before.
     paused_until: Option<Instant>,
+    /// That is for trouble on the way, which need not be the seed's own.
+    is_paused_for_way: bool,
     /// Errors in a row that were not about one file.
     failures: u32,
     /// Files in a row that are not there or not to be had.
@@ -122,6 +124,7 @@ impl Seed {
             marks: BTreeMap::new(),
             next_end: None,
             paused_until: None,
+            is_paused_for_way: false,
             failures: 0,
             misses: 0,
             corrupt: 0,
@@ -282,7 +285,7 @@ impl Seed {
                 self.lulls = self.lulls.saturating_add(1);
                 self.note_failure(working);
                 let pause = pause(self.lulls);
-                self.pause(now, pause);
+                self.is_paused_for_way |= self.pause(now, pause);
                 nothing((!is_known).then(|| format!("{reason}: asked again in {} s", pause.as_secs())))
             }
             (Fault::Refused(reason), Some(item)) => {
@@ -313,7 +316,8 @@ impl Seed {
                 }
                 self.note_failure(working);
                 let pause = pause(self.failures);
-                self.pause(now, pause);
+                let is_longer = self.pause(now, pause);
+                self.is_paused_for_way |= is_longer && matches!(fault, Fault::Broken(_));
                 nothing(Some(format!("{reason}: asked again in {} s", pause.as_secs())))
             }
         }
@@ -336,9 +340,22 @@ impl Seed {
         }
     }
 
-    fn pause(&mut self, now: Instant, pause: Duration) {
+    /// True if nothing has paused it for longer.
+    fn pause(&mut self, now: Instant, pause: Duration) -> bool {
         let until = now + pause;
-        self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
+        if self.paused_until.is_some_and(|before| before >= until) {
+            return false;
+        }
+        (self.paused_until, self.is_paused_for_way) = (Some(until), false);
+        true
+    }
+
+    /// What everything leaves by works again: the pause ends if nothing else was the reason.
+    pub(super) fn way_is_back(&mut self) {
+        if std::mem::take(&mut self.is_paused_for_way) {
+            self.paused_until = None;
+            (self.failures, self.lulls) = (0, 0);
+        }
     }
 
     /// It has sent corrupt data of a piece: the file that they are of is not asked for any more, or the piece if it is of several. Says which, and
@@ -417,4 +434,36 @@ fn by_piece(blocks: &[Block], part: impl Fn(Block) -> Part) -> Vec<Part> {
         Some(Block { length: last.begin + last.length - first.begin, ..*first })
     });
     runs.map(part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Counter;
+    use crate::webseed::SeedKind;
+
+    #[test]
+    fn a_pause_for_trouble_on_the_way_ends_when_the_way_is_back_and_one_that_the_server_wants_does_not() {
+        let url = SeedUrl { url: "http://web.example/".to_owned(), kind: SeedKind::Files, is_users: true };
+        let (now, broken) = (Instant::now(), Fault::Broken("connection refused".to_owned()));
+        let busy = Fault::Busy(Some(90), "503".to_owned());
+        let missing = Fault::Missing("404".to_owned());
+        for (faults, is_ready) in [
+            (&[&broken][..], true),
+            (&[&busy], false),
+            (&[&missing], false),
+            (&[&broken, &busy], false),
+            (&[&busy, &broken], false),
+        ] {
+            let mut seed = Seed::new(Counter::default().peer(), None, url.clone());
+            seed.way_is_back();
+            assert!(seed.is_ready(now));
+            for fault in faults {
+                seed.on_fault(now, None, fault, false, 0);
+            }
+            assert!(!seed.is_ready(now));
+            seed.way_is_back();
+            assert_eq!(seed.is_ready(now), is_ready, "{faults:?}");
+        }
+    }
 }

@@ -17,3 +17,4 @@ pub mod terminal;
 pub mod tls;
 pub mod tracker;
 pub mod version2;
+pub mod web;

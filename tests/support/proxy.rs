@@ -32,6 +32,8 @@ pub struct TestProxy {
     is_over: Arc<AtomicBool>,
     /// Connections to it.
     streams: Arc<Mutex<Vec<TcpStream>>>,
+    /// From where it has sent the packets of each association to the world.
+    outside: Arc<Mutex<Vec<SocketAddr>>>,
 }
 
 impl TestProxy {
@@ -42,12 +44,13 @@ impl TestProxy {
     pub fn start_at(address: SocketAddr, manners: ProxyManners) -> TestProxy {
         let listener = TcpListener::bind(address).unwrap();
         let (asked, is_over) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let streams = Arc::new(Mutex::new(Vec::new()));
+        let (streams, outside) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let proxy = TestProxy {
             address: listener.local_addr().unwrap(),
             asked: asked.clone(),
             is_over: is_over.clone(),
             streams: streams.clone(),
+            outside: outside.clone(),
         };
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -55,10 +58,10 @@ impl TestProxy {
                     return;
                 }
                 streams.lock().unwrap().push(stream.try_clone().unwrap());
-                let (manners, asked) = (manners.clone(), asked.clone());
+                let (manners, asked, outside) = (manners.clone(), asked.clone(), outside.clone());
                 thread::spawn(move || {
                     // Who goes while it is spoken to is gone.
-                    let _ = Caller { stream, manners, asked }.serve();
+                    let _ = Caller { stream, manners, asked, outside }.serve();
                 });
             }
         });
@@ -76,6 +79,12 @@ impl TestProxy {
 
     pub fn has_been_asked(&self, what: &str) -> bool {
         self.asked().iter().any(|asked| asked == what)
+    }
+
+    /// From where it sends packets of the latest association to the world, by IPv4: who sends something there reaches the client.
+    pub fn outside(&self) -> SocketAddr {
+        let port = self.outside.lock().unwrap().last().unwrap().port();
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
     }
 
     /// Closes all connections, and takes none any more.
@@ -99,6 +108,7 @@ struct Caller {
     stream: TcpStream,
     manners: ProxyManners,
     asked: Arc<Mutex<Vec<String>>>,
+    outside: Arc<Mutex<Vec<SocketAddr>>>,
 }
 
 fn nonsense() -> io::Error {
@@ -234,32 +244,39 @@ impl Caller {
     /// Carries packets as long as the connection stands.
     fn carry(&mut self) -> io::Result<()> {
         let inside = UdpSocket::bind((self.stream.local_addr()?.ip(), 0))?;
-        let outside = UdpSocket::bind("0.0.0.0:0")?;
+        let v4 = UdpSocket::bind("0.0.0.0:0")?;
+        self.outside.lock().unwrap().push(v4.local_addr()?);
+        // There may be no IPv6.
+        let v6 = UdpSocket::bind("[::1]:0").ok();
         let port = inside.local_addr()?.port();
         let is_over = Arc::new(AtomicBool::new(false));
         let client = Arc::new(Mutex::new(None::<SocketAddr>));
-        for socket in [&inside, &outside] {
+        for socket in [Some(&inside), Some(&v4), v6.as_ref()].into_iter().flatten() {
             socket.set_read_timeout(Some(Duration::from_millis(50)))?;
         }
-        let (to_client, from_world) = (inside.try_clone()?, outside.try_clone()?);
-        let (over, known) = (is_over.clone(), client.clone());
-        thread::spawn(move || {
-            let mut packet = [0; 4096];
-            while !over.load(Ordering::Relaxed) {
-                let Ok((length, from)) = from_world.recv_from(&mut packet) else { continue };
-                let Some(client) = *known.lock().unwrap() else { continue };
-                let IpAddr::V4(ip) = from.ip() else { continue };
-                let mut wrapped = vec![0, 0, 0, 1];
-                wrapped.extend(ip.octets());
-                wrapped.extend(from.port().to_be_bytes());
-                wrapped.extend(&packet[..length]);
-                // A fragment of it first, which is to be dropped.
-                let mut fragment = wrapped.clone();
-                fragment[2] = 1;
-                let _ = to_client.send_to(&fragment, client);
-                let _ = to_client.send_to(&wrapped, client);
-            }
-        });
+        for from_world in [Some(v4.try_clone()?), v6.as_ref().map(UdpSocket::try_clone).transpose()?] {
+            let Some(from_world) = from_world else { continue };
+            let (to_client, over, known) = (inside.try_clone()?, is_over.clone(), client.clone());
+            thread::spawn(move || {
+                let mut packet = [0; 4096];
+                while !over.load(Ordering::Relaxed) {
+                    let Ok((length, from)) = from_world.recv_from(&mut packet) else { continue };
+                    let Some(client) = *known.lock().unwrap() else { continue };
+                    let mut wrapped = vec![0, 0, 0];
+                    match from.ip() {
+                        IpAddr::V4(ip) => wrapped.extend([&[1], &ip.octets()[..]].concat()),
+                        IpAddr::V6(ip) => wrapped.extend([&[4], &ip.octets()[..]].concat()),
+                    }
+                    wrapped.extend(from.port().to_be_bytes());
+                    wrapped.extend(&packet[..length]);
+                    // A fragment of it first, which is to be dropped.
+                    let mut fragment = wrapped.clone();
+                    fragment[2] = 1;
+                    let _ = to_client.send_to(&fragment, client);
+                    let _ = to_client.send_to(&wrapped, client);
+                }
+            });
+        }
         let (over, asked, names) = (is_over.clone(), self.asked.clone(), self.manners.names);
         thread::spawn(move || {
             let mut packet = [0; 4096];
@@ -268,7 +285,8 @@ impl Caller {
                 *client.lock().unwrap() = Some(from);
                 let Some(((shown, to), data)) = unwrap(&packet[..length], names) else { continue };
                 asked.lock().unwrap().push(format!("packet {shown}"));
-                let _ = outside.send_to(data, to);
+                let outside = if to.is_ipv4() { Some(&v4) } else { v6.as_ref() };
+                let _ = outside.map(|outside| outside.send_to(data, to));
             }
         });
         let [high, low] = port.to_be_bytes();
@@ -286,6 +304,10 @@ fn unwrap(packet: &[u8], names: Option<IpAddr>) -> Option<((String, SocketAddr),
         [0, 0, 0, 1] => {
             let (ip, rest) = rest.split_first_chunk::<4>()?;
             (Ipv4Addr::from(*ip).to_string(), rest)
+        }
+        [0, 0, 0, 4] => {
+            let (ip, rest) = rest.split_first_chunk::<16>()?;
+            (Ipv6Addr::from(*ip).to_string(), rest)
         }
         [0, 0, 0, 3] => {
             let (&length, rest) = rest.split_first()?;

@@ -203,7 +203,7 @@ pub struct Args {
     /// A proxy for everything: socks5://[user:pass@]host:port, http://..., or env
     ///
     /// Peers, trackers, web seeds and a .torrent by its URL are reached through it, and nothing goes past it: names are
-    /// looked up by the proxy, nobody can call, and the local network is not spoken to. The DHT and UDP trackers go
+    /// looked up by the proxy, nobody can call by TCP, and the local network is not spoken to. uTP, the DHT and UDP trackers go
     /// through a SOCKS5 proxy that carries UDP, else they are off. While the proxy does not work, everything waits.
     /// `env` takes the URL from all_proxy, https_proxy or http_proxy; without --proxy these hold for HTTP trackers and
     /// web seeds alone. Of http:// tunnels are asked for (CONNECT), to any port. A name or password is percent-encoded
@@ -285,7 +285,7 @@ pub struct Args {
     ///
     /// uTP (BEP 29) goes by UDP at the port of --port, gives way to whatever else is on the line, and reaches peers behind
     /// address translation that TCP does not reach, by way of a peer that knows both of us where it must (BEP 55; see --no-pex). With `both`, a peer is called by TCP, and by uTP as well if it has not answered
-    /// in half a second; whichever answers first is used. With --proxy it is TCP.
+    /// in half a second; whichever answers first is used. Through a proxy that carries no UDP it is TCP.
     #[arg(long, value_name = "HOW", value_enum, hide_possible_values = true, help_heading = "Network")]
     pub transport: Option<TransportArg>,
 

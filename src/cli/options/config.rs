@@ -594,6 +594,14 @@ mod tests {
             assert!(message.contains("e.g.") || message.contains("set all_proxy"), "{message}");
             assert!(!message.contains("secret"), "{message}");
         }
+        let by_utp =
+            |given: &str| config(&["--proxy", given, "--transport", "utp", "x.torrent"], &terminal());
+        assert!(by_utp("socks5://me:secret@p").is_ok());
+        let message = by_utp("http://me:secret@p").unwrap_err().to_string();
+        assert!(
+            message.contains("'--proxy http://p:1080'") && message.contains("carries no UDP"),
+            "{message}"
+        );
     }
 
     #[test]

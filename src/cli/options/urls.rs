@@ -14,17 +14,22 @@ pub(super) const PROXY_VARIABLES: [&str; 6] =
 
 /// `--proxy`. The error quotes no password.
 pub(super) fn proxy(args: &Args, around: &Surroundings) -> anyhow::Result<Option<Proxy>> {
-    const ALLOWED: &str = "give socks5:// or http://, host and port, e.g. socks5://127.0.0.1:1080 or http://user:password@proxy.example:3128, or env";
     let Some(given) = &args.proxy else { return Ok(None) };
-    if matches!(args.transport, Some(TransportArg::Utp)) {
+    let proxy = proxy_of(given, around)?;
+    if matches!(args.transport, Some(TransportArg::Utp)) && !proxy.may_carry_packets() {
         bail!(
-            "'--transport utp' cannot be used with '--proxy <URL>': no proxy carries uTP; give --transport tcp"
+            "'--transport utp' cannot be used with '--proxy {proxy}': an HTTP proxy carries no UDP; give --transport tcp, or a SOCKS5 proxy, e.g. --proxy socks5://127.0.0.1:1080"
         );
     }
+    Ok(Some(proxy))
+}
+
+fn proxy_of(given: &str, around: &Surroundings) -> anyhow::Result<Proxy> {
+    const ALLOWED: &str = "give socks5:// or http://, host and port, e.g. socks5://127.0.0.1:1080 or http://user:password@proxy.example:3128, or env";
     let shown = |url: &str| escape(&without_credentials(url)).into_owned();
     if given != "env" {
         let read = given.parse::<Proxy>();
-        return read.map(Some).map_err(|error| {
+        return read.map_err(|error| {
             anyhow!("invalid value '{}' for '--proxy <URL>': {error}; {ALLOWED}", shown(given))
         });
     }
@@ -36,7 +41,7 @@ pub(super) fn proxy(args: &Args, around: &Surroundings) -> anyhow::Result<Option
     // Without a scheme it is HTTP, as curl has it.
     let url = if set.contains("://") { set.clone() } else { format!("http://{set}") };
     let read = url.parse::<Proxy>();
-    read.map(Some).map_err(|error| {
+    read.map_err(|error| {
         anyhow!(
             "invalid value 'env' for '--proxy <URL>': the environment says '{}', and {error}; {ALLOWED}",
             shown(&url)

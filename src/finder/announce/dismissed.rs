@@ -1,5 +1,6 @@
 //! Trackers that are the torrent's no more: they are told that we are gone, and nothing else.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::tracker::Tracker;
@@ -48,6 +49,15 @@ impl Announcer {
         let is_believed = is_asked && !tracker.dismissed;
         tracker.has_named |= is_believed;
         is_believed
+    }
+
+    /// The tracker of this URL has named peers, asked for another hash of the torrent than by announces of this machine. Returns whether it is to
+    /// be believed.
+    pub fn on_named_beside(&mut self, url: &str, peers: &[SocketAddr]) -> bool {
+        let asked = self.trackers.iter_mut().find(|tracker| tracker.url == url && !tracker.dismissed);
+        let Some(tracker) = asked else { return false };
+        tracker.has_named |= !peers.is_empty();
+        true
     }
 
     pub(super) fn poll_dismissed(&mut self) -> Option<Announce> {

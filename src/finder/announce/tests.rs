@@ -153,6 +153,47 @@ fn what_has_changed_is_told_as_soon_as_the_tracker_allows_and_once() {
 }
 
 #[test]
+fn a_change_that_a_tracker_may_not_have_heard_of_is_told_again_after_the_back_off() {
+    let mut world = World::started(&[&[A]]);
+    world.wants_peers = false;
+    let first = world.due();
+    world.ok(&first);
+    world.announcer.announce_again(world.now);
+    let told = world.due_after(5 * MINUTE);
+    world.fail(&told);
+    // Not only when it expects to hear of us anyway.
+    let wait = world.sleep();
+    assert!(wait < MINUTE, "{wait:?}");
+    let again = world.due();
+    world.ok(&again);
+    world.due_after(30 * MINUTE);
+}
+
+#[test]
+fn who_could_not_be_reached_is_asked_at_once_when_the_way_is_back() {
+    let mut world = World::started(&[&[A]]);
+    let first = world.due();
+    world.fail(&first);
+    world.sleep();
+    let second = world.due();
+    world.fail(&second);
+    assert_eq!(world.poll(), None);
+    world.announcer.way_is_back(world.now);
+    let third = world.due();
+    assert_eq!(third.event, Some(AnnounceEvent::Started));
+    world.ok(&third);
+    world.announcer.way_is_back(world.now);
+    assert_eq!(world.poll(), None, "it has been reached");
+    // The back-off goes on where it was if it was not the way.
+    let mut world = World::started(&[&[A]]);
+    let first = world.due();
+    let refusal = AnnounceFailure::with_status(200, "unregistered torrent");
+    world.announcer.on_answer(world.now, first.token, Err(refusal));
+    world.announcer.way_is_back(world.now);
+    assert_eq!(world.poll(), None, "it has refused");
+}
+
+#[test]
 fn a_lie_about_intervals_is_clamped() {
     for (said, kept) in [
         (Some(Duration::ZERO), MINUTE),

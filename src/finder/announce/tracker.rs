@@ -42,6 +42,8 @@ pub(super) struct Tracker {
     pub dismissed: bool,
     /// What it knows of us is not so any more: it is told as soon as it may be asked.
     pub outdated: bool,
+    /// The last announce to it was not answered.
+    pub is_unreached: bool,
     /// It has ever named a peer.
     pub has_named: bool,
     /// Never asked: for its scheme, or by its own word (BEP 31).
@@ -78,6 +80,7 @@ impl Tracker {
             owes_stopped: false,
             dismissed: false,
             outdated: false,
+            is_unreached: false,
             has_named: false,
             barred: last_error.is_some(),
             min_interval_ends: None,
@@ -134,7 +137,7 @@ impl Tracker {
         answer: &Answer,
         intervals_end: Range<Instant>,
     ) {
-        self.failures_in_row = 0;
+        (self.failures_in_row, self.is_unreached) = (0, false);
         self.last_error = None;
         self.back_off_ends = None;
         self.knows_us = event != Some(AnnounceEvent::Stopped);
@@ -177,6 +180,7 @@ impl Tracker {
         }
         // What it was to be told it may not have heard.
         self.outdated |= self.knows_us;
+        self.is_unreached = failure.status_code == 0 && failure.retry_in.is_none();
         let doublings = self.failures_in_row.min(16);
         self.failures_in_row = self.failures_in_row.saturating_add(1);
         let back_off = BACK_OFF.saturating_mul(1 << doublings).min(MAX_BACK_OFF).mul_f64(jitter);

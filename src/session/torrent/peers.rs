@@ -19,6 +19,7 @@ use crate::session::names::addresses_of;
 use crate::session::packets::{handshake_packet, packet};
 use crate::session::{Called, LinkNotice, Notice, tell_not_established};
 use crate::swarm::{Hello, Input, Occupant, Swarm};
+use crate::transfer::Transfer;
 use crate::utp::Transport;
 use crate::wire::{Handshake, Limits, Message, Reserved};
 
@@ -324,6 +325,12 @@ impl Torrent {
         }
     }
 
+    /// What everything leaves by works again, after it did not: whom that has kept from answering is asked at once.
+    pub(crate) fn on_way_back(&mut self, now: Instant) {
+        self.with_finder(|finder| finder.way_is_back(now));
+        self.with_transfer(Transfer::way_is_back);
+    }
+
     /// Whether it is known to be private (BEP 27).
     pub(crate) fn is_private(&self) -> bool {
         self.on_disk.metainfo.private
@@ -343,7 +350,7 @@ impl Torrent {
                 PeerAddress::Ip(address) => self.add_peer(now, address, context),
                 // A proxy looks names up itself.
                 PeerAddress::Name(host, port) if context.options.proxy.is_some() => {
-                    if let Some(address) = context.dialer.egress.stand_in(&host, port) {
+                    if let Some(address) = context.dialer.egress.stand_in(&host, port, true) {
                         self.add_peer(now, address, context);
                     }
                 }

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use super::Torrent;
 use crate::event::{Kind, Severity};
-use crate::finder::Origin;
 use crate::finder::announce::{Announce, AnnounceFailure, Answer, MAX_TRACKERS, Token};
 use crate::ids::Round;
 use crate::session::Notice;
@@ -90,8 +89,8 @@ impl Torrent {
         });
     }
 
-    /// A tracker has named peers of a hybrid's version 2. What an earlier round asked is void, and of a torrent that has turned out to be private
-    /// since, what others than its own trackers say (BEP 27).
+    /// A tracker has named peers of a hybrid's version 2. What an earlier round asked is void; of a torrent that has turned out to be private
+    /// since, the finder does not believe what others than its own trackers say (BEP 27).
     pub(crate) fn on_found_beside(
         &mut self,
         now: Instant,
@@ -99,9 +98,8 @@ impl Torrent {
         url: &str,
         peers: Vec<SocketAddr>,
     ) {
-        let is_asked = || self.tracker_tiers().iter().flatten().any(|asked| asked == url);
-        if self.round() == asked_in && (!self.is_private() || is_asked()) {
-            self.with_finder(|finder| finder.found(now, peers, Origin::Tracker));
+        if self.round() == asked_in {
+            self.with_finder(|finder| finder.found_beside(now, url, peers));
         }
     }
 
