@@ -69,7 +69,8 @@ pub(super) fn get_of_piece(seed: &SeedUrl, info_hash: WireHash, layout: &Layout,
     url.push(if url.contains('?') { '&' } else { '?' });
     let hash = percent_encode(&info_hash.0, RESERVED);
     let _ = write!(url, "info_hash={hash}&piece={}", bytes.piece.0);
-    let size = layout.piece_size(bytes.piece);
+    // A server that knows version 1 alone counts the pad behind the last piece of a file (BEP 47) too.
+    let size = layout.piece_size(bytes.piece) + layout.zeros_behind(bytes.piece);
     let end = bytes.begin + bytes.length;
     if bytes.length < size {
         let _ = write!(url, "&ranges={}-{}", bytes.begin, end - 1);
@@ -166,6 +167,24 @@ mod tests {
         assert_eq!(part.url, format!("http://h/seed.php?k=v&info_hash={hash}&piece=0&ranges=16384-32767"));
         assert_eq!((part.range, part.size), (16384..32768, 32768));
         assert!(get("http://h/s", 2, 0, 4464).url.ends_with("&piece=2"), "the last one is short");
+    }
+
+    #[test]
+    fn of_a_piece_with_a_pad_behind_its_bytes_these_alone_are_asked_for() {
+        let layout = Layout::aligned(32768, [40_000, 20_000, 7], false).unwrap();
+        for (piece, length, ranges) in [
+            (0, 32768, ""),
+            (1, 7232, "&ranges=0-7231"),
+            (2, 20_000, "&ranges=0-19999"),
+            // There is no pad behind the last file.
+            (3, 7, ""),
+        ] {
+            let bytes = Block { piece: PieceIndex(piece), begin: 0, length };
+            let seed = seed("http://h/s", SeedKind::Pieces);
+            let get = get_of_piece(&seed, WireHash([b'a'; 20]), &layout, bytes);
+            assert_eq!(get.url, format!("http://h/s?info_hash={}&piece={piece}{ranges}", "a".repeat(20)));
+            assert_eq!(get.range, 0..u64::from(length));
+        }
     }
 
     #[test]

@@ -182,6 +182,8 @@ impl WebDriver {
         let turn = shared.download.wait();
         // How long the thread has had buffers and brought nothing.
         let (step, mut lull) = (sleep(LULL_STEP), Duration::ZERO);
+        // Under a low limit the thread itself may take longer for a block than a server may.
+        let max_lull = MAX_LULL.max(2 * shared.download.time_of(BLOCK_LENGTH as usize));
         tokio::pin!(turn, step);
         loop {
             let is_open = !shared.gate.is_closed();
@@ -217,7 +219,7 @@ impl WebDriver {
                 }
                 () = &mut step, if self.outstanding > 0 => {
                     lull += LULL_STEP;
-                    if lull >= MAX_LULL {
+                    if lull >= max_lull {
                         self.refund();
                         let _ = to_loop.send(FromWeb::Lull(self.key)).await;
                         return;
@@ -318,7 +320,11 @@ mod tests {
     impl Bench {
         /// Drives a connection under a limit of [`RATE`].
         fn start() -> Bench {
-            let shared = NetShared::new(Some(RATE), None);
+            Bench::limited_to(RATE)
+        }
+
+        fn limited_to(rate: u64) -> Bench {
+            let shared = NetShared::new(Some(rate), None);
             let (to_thread, orders) = std::sync::mpsc::channel();
             let (reports, from_thread) = mpsc::channel(REPORTS);
             let (jobs, from_loop) = mpsc::channel(JOBS);
@@ -421,6 +427,18 @@ mod tests {
             bench.shared.download.spend(RATE as usize * 300);
             bench.fetch(20);
             assert!(timeout(4 * MAX_LULL, bench.from_web.recv()).await.is_err());
+        });
+    }
+
+    #[test]
+    fn a_server_is_not_given_up_for_a_limit_by_which_a_block_takes_longer_than_it_may() {
+        run(async {
+            let mut bench = Bench::limited_to(200);
+            bench.fetch(1);
+            // So long the thread takes to read it.
+            sleep(Duration::from_secs(16_384 / 200 + 1)).await;
+            assert!(bench.from_web.try_recv().is_err());
+            assert!(timeout(4 * MAX_LULL, bench.from_web.recv()).await.is_ok(), "nothing comes for ever");
         });
     }
 
