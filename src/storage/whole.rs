@@ -31,13 +31,21 @@ pub(crate) fn publish(path: &Path, bytes: &[u8], overwrite: bool) -> io::Result<
     if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
         return fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
     }
-    let Some(name) = path.file_name() else { return Err(Errno::ISDIR.into()) };
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(format!(".{}.new", std::process::id()));
-    let new = path.with_file_name(hidden);
+    if path.file_name().is_none() {
+        return Err(Errno::ISDIR.into());
+    }
+    // Not made of the file's name, which may be as long as a name can be.
+    let new = path.with_file_name(format!(".btget-{}.new", std::process::id()));
+    let create = || fs::OpenOptions::new().write(true).create_new(true).open(&new);
     let write = || {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&new)?;
+        let mut file = match create() {
+            // Left by a process that had this number and was killed.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&new)?;
+                create()?
+            }
+            created => created?,
+        };
         file.write_all(bytes)?;
         file.sync_all()
     };
@@ -100,6 +108,17 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+
+    #[test]
+    fn a_name_as_long_as_a_name_can_be_is_written_and_what_a_killed_process_left_is_no_obstacle() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("x".repeat(255));
+        fs::write(dir.path().join(format!(".btget-{}.new", std::process::id())), "half").unwrap();
+        publish(&path, b"one", false).unwrap();
+        publish(&path, b"two", true).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn what_a_user_asked_for_is_there_whole_and_over_another_only_if_told() {
