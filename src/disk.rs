@@ -14,9 +14,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::blocks::{BlockData, Run};
 use crate::hash::merkle::hash_each;
-use crate::hash::{LANES, Sha1, Sha256, sha1, sha1_many};
+use crate::hash::{self, LANES, Sha1, Sha256, sha1, sha1_many};
 use crate::ids::{PeerKey, TorrentId};
-use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
+use crate::layout::{Block, PieceIndex};
 use crate::metainfo::{Metainfo, PieceHash};
 use crate::storage::{Storage, StorageError};
 
@@ -366,16 +366,13 @@ impl Checked {
 /// Which of the pieces have the hash that they must have: those of version 1 are hashed side by side, and the
 /// blocks of those of version 2.
 fn right_ones(batch: &[Verify]) -> Vec<Found> {
-    const ZEROS: &[u8] = &[0; BLOCK_LENGTH as usize];
     let mut right = vec![Err(Vec::new()); batch.len()];
     let (mut whole, mut in_blocks) = (Vec::new(), Vec::new());
     for (index, job) in batch.iter().enumerate() {
         match job.torrent.metainfo.piece_hash(job.piece) {
             Some(PieceHash::V1 { hash, zeros }) => {
                 let mut segments: Vec<&[u8]> = job.blocks.iter().map(BlockData::as_slice).collect();
-                let zeros = zeros as usize;
-                segments.extend(std::iter::repeat_n(ZEROS, zeros / ZEROS.len()));
-                segments.push(&ZEROS[..zeros % ZEROS.len()]);
+                hash::zeros(zeros as usize).for_each(|zeros| segments.push(zeros));
                 whole.push((index, hash, segments));
             }
             Some(hash @ PieceHash::V2 { .. }) => in_blocks.push((index, hash)),

@@ -4,12 +4,11 @@
 use std::sync::OnceLock;
 
 use crate::hash::merkle::hash_each;
-use crate::hash::{MultiSha1, Sha1, Sha256, sha1_many, sha256_many};
+use crate::hash::{self, MultiSha1, Sha1, Sha256, sha1_many};
 use crate::layout::{BLOCK_LENGTH, PieceIndex};
 use crate::metainfo::{Metainfo, PieceHash};
 
 const BLOCK: usize = BLOCK_LENGTH as usize;
-const ZEROS: [u8; BLOCK] = [0; BLOCK];
 /// Bytes in a page of memory.
 const PAGE: usize = 4096;
 
@@ -76,7 +75,8 @@ impl LaneHashes {
                 let most = zeros.iter().max().map_or(0, |&most| most as usize);
                 for begin in (0..most).step_by(BLOCK) {
                     let left = |all: &u32| (*all as usize).saturating_sub(begin).min(BLOCK);
-                    let chunks: Vec<&[u8]> = zeros.iter().map(|all| &ZEROS[..left(all)]).collect();
+                    let chunks: Vec<&[u8]> =
+                        zeros.iter().map(|all| hash::zeros(left(all)).next().unwrap_or_default()).collect();
                     hashes.update(&chunks);
                 }
                 hashes.finish().into_iter().map(PieceDigest::Sha1).collect()
@@ -107,16 +107,12 @@ impl Zeros {
 }
 
 fn digest_of_zeros(length: usize, is_tree: bool) -> PieceDigest {
-    let mut segments = vec![&ZEROS[..]; length / BLOCK];
-    segments.push(&ZEROS[..length % BLOCK]);
     if !is_tree {
-        return PieceDigest::Sha1(sha1_many(&[&segments])[0]);
+        return PieceDigest::Sha1(sha1_many(&[&hash::zeros(length).collect::<Vec<_>>()])[0]);
     }
-    let whole = sha256_many(&[&[&ZEROS]])[0];
+    let whole = hash_each(hash::zeros(BLOCK))[0];
     let mut leaves = vec![whole; length / BLOCK];
-    if !length.is_multiple_of(BLOCK) {
-        leaves.push(sha256_many(&[&[&ZEROS[..length % BLOCK]]])[0]);
-    }
+    leaves.extend(hash_each(hash::zeros(length % BLOCK)));
     PieceDigest::Leaves(leaves)
 }
 

@@ -125,6 +125,13 @@ pub fn sha256_many_with(kernels: Kernels, messages: &[&[&[u8]]]) -> Vec<Sha256> 
     many_with(kernels, messages)
 }
 
+/// So many zeros, as the segments of a message.
+pub fn zeros(length: usize) -> impl Iterator<Item = &'static [u8]> {
+    const ZEROS: &[u8] = &[0; 16 << 10];
+    let rest = Some(&ZEROS[..length % ZEROS.len()]).filter(|rest| !rest.is_empty());
+    std::iter::repeat_n(ZEROS, length / ZEROS.len()).chain(rest)
+}
+
 fn many_with<D: Digest>(kernels: Kernels, messages: &[&[&[u8]]]) -> Vec<D> {
     let mut lanes = vec![Lane::default(); messages.len()];
     drive(
