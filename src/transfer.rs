@@ -85,7 +85,11 @@ impl Transfer {
             | Input::Want { .. }
             | Input::Order(_)
             | Input::Unruly(_) => true,
-            Input::Connected(_) | Input::Message(..) | Input::Sent(..) | Input::Ports(_) => false,
+            Input::Connected(_)
+            | Input::Message(..)
+            | Input::Sent(..)
+            | Input::BlocksHashed(..)
+            | Input::Ports(_) => false,
         };
         match input {
             Input::Enter(state) if state != self.swarm.state() => {

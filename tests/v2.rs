@@ -12,6 +12,8 @@ use libtest_mimic::{Arguments, Trial};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use btget::client::{Session, SessionOptions, TorrentOptions};
+use btget::event::{self, Severity};
 use btget::metainfo::{Magnet, Metainfo};
 use support::clients::{Btget, Client, Libtorrent, Node};
 use support::events::{is, summary};
@@ -94,6 +96,10 @@ fn main() -> ExitCode {
         ("a_check_without_piece_layers_goes_by_the_roots_of_the_files", checked_without_layers),
         ("a_download_of_version_2_goes_on_where_it_was_killed", resumed),
         ("a_plan_counts_no_pads", planned),
+        ("piece_layers_that_peers_gave_are_not_asked_for_again", kept_layers),
+        ("files_that_are_chosen_while_piece_layers_are_fetched_are_the_ones_that_come", chosen_meanwhile),
+        ("a_torrent_without_piece_layers_that_writes_where_another_does_is_refused_at_once", claimed),
+        ("a_link_by_one_hash_of_a_hybrid_is_found_by_the_other_too", found_by_both),
         ("a_hybrid_is_announced_by_both_hashes_and_finds_peers_of_either", announced),
     ]
     .into_iter()
@@ -109,6 +115,17 @@ fn main() -> ExitCode {
             let name = format!("libtorrent_downloads_{}_from_btget", kind.name());
             trials.push(trial(&name, has_libtorrent, move || to_libtorrent(kind)));
         }
+    }
+    for kind in Kind::ALL {
+        let name = format!("{}_from_libtorrent_goes_on_where_btget_was_killed", kind.name());
+        trials.push(trial(&name, has_libtorrent, move || killed_leech(kind)));
+    }
+    for hybrid in [false, true] {
+        let kind = if hybrid { "a_hybrid" } else { "version_2" };
+        let name = format!("libtorrent_goes_on_with_{kind}_where_its_seed_was_killed");
+        trials.push(trial(&name, has_libtorrent, move || killed_seed(hybrid)));
+        let name = format!("btgets_and_libtorrents_with_{kind}_by_file_and_by_link_are_one_swarm");
+        trials.push(trial(&name, has_libtorrent, move || mixed(hybrid)));
     }
     let name = "libtorrent_that_calls_a_hybrid_is_answered_by_version_2";
     trials.push(trial(name, has_libtorrent, upgraded));
@@ -172,6 +189,112 @@ fn to_libtorrent(kind: Kind) {
     seed.wait_for_success();
 }
 
+fn killed_leech(kind: Kind) {
+    let album = Album::new();
+    let torrent = path(&album.torrent(kind.is_hybrid(), true));
+    let full = album.full_folder("seed");
+    let mut node = Libtorrent::start_by(None, &torrent, "127.0.0.1", &full, &[]);
+    node.wait_until_complete();
+    let folder = album.empty_folder("leech");
+    let peer = format!("127.0.0.1:{}", node.port());
+    let source = kind.source(&album);
+    // So slow that it is killed long before the end.
+    let mut leech = start(&source, &folder, &["--no-seed", "--peer", &peer, "--max-download-rate", "100k"]);
+    leech.wait_for_event("a piece", |event| is(event, "piece_hash_passed"));
+    leech.signal(Signal::KILL);
+    leech.wait();
+    start(&source, &folder, &["--no-seed", "--peer", &peer]).wait_for_success();
+    album.assert_complete(&folder);
+}
+
+fn killed_seed(hybrid: bool) {
+    let album = Album::new();
+    let torrent = path(&album.torrent(hybrid, true));
+    let (mut first, address) = seed(&album, hybrid, &["--max-upload-rate", "100k"]);
+    let (host, port) = address.rsplit_once(':').unwrap();
+    let folder = album.empty_folder("leech");
+    let peer = ["--peer", host, port];
+    let mut node = Libtorrent::start_by(None, &torrent, "127.0.0.1", &folder, &peer);
+    // One piece at least.
+    let some = (1..10).map(|digit| format!("pieces {digit}")).collect::<Vec<_>>();
+    node.wait_for_line(&some.iter().map(String::as_str).collect::<Vec<_>>());
+    first.signal(Signal::KILL);
+    first.wait();
+    // Another time it is the seed that calls.
+    let peer = format!("127.0.0.1:{}", node.port());
+    let mut second = start(&torrent, &album.folder.path().join("seed"), &["--peer", &peer]);
+    node.wait_until_complete();
+    album.assert_complete(&folder);
+    second.terminate();
+    second.wait_for_success();
+}
+
+/// Two btgets and three libtorrents, of which one has everything; each calls those before it.
+fn mixed(hybrid: bool) {
+    let kinds = match hybrid {
+        true => [Kind::HybridLinkV1, Kind::Hybrid, Kind::HybridLinkV2, Kind::HybridLinkV1],
+        false => [Kind::V2Bare, Kind::V2, Kind::V2Link, Kind::V2],
+    };
+    for is_first_btget in [true, false] {
+        let album = Album::new();
+        let torrent = path(&album.torrent(hybrid, true));
+        let full = album.full_folder("full");
+        let (mut peers, mut nodes, mut btgets) = (Vec::new(), Vec::new(), Vec::new());
+        if is_first_btget {
+            let mut first = start(&torrent, &full, &[]);
+            let listening = first.wait_for_event("where it listens", |event| is(event, "listen_success"));
+            peers.push(listening["address"].as_str().unwrap().to_owned());
+            btgets.push(first);
+        } else {
+            let node = Libtorrent::start_by(None, &torrent, "127.0.0.1", &full, &[]);
+            peers.push(format!("127.0.0.1:{}", node.port()));
+            nodes.push(node);
+        }
+        let mut folders = Vec::new();
+        for (number, kind) in kinds.into_iter().enumerate() {
+            let folder = album.empty_folder(&format!("leech-{number}"));
+            if number % 2 == 0 {
+                let options: Vec<&str> = peers.iter().flat_map(|peer| ["--peer", peer]).collect();
+                let mut leech = start(&kind.source(&album), &folder, &options);
+                let listening = leech.wait_for_event("where it listens", |event| is(event, "listen_success"));
+                peers.push(listening["address"].as_str().unwrap().to_owned());
+                btgets.push(leech);
+            } else {
+                let places = peers.iter().map(|peer| peer.rsplit_once(':').unwrap());
+                let options: Vec<&str> = places.flat_map(|(host, port)| ["--peer", host, port]).collect();
+                let node = Libtorrent::start_by(None, &kind.source(&album), "127.0.0.1", &folder, &options);
+                peers.push(format!("127.0.0.1:{}", node.port()));
+                nodes.push(node);
+            }
+            folders.push(folder);
+        }
+        nodes.iter_mut().for_each(Node::wait_until_complete);
+        for btget in &mut btgets {
+            btget.wait_for_event("everything", |event| is(event, "complete") || is(event, "seeding"));
+        }
+        folders.iter().for_each(|folder| album.assert_complete(folder));
+        for mut btget in btgets {
+            btget.terminate();
+            btget.wait_for_success();
+        }
+    }
+}
+
+fn found_by_both() {
+    for (one, other) in [(Kind::HybridLinkV1, Kind::HybridLinkV2), (Kind::HybridLinkV2, Kind::HybridLinkV1)] {
+        let album = Album::new();
+        let (_seed, address) = seed(&album, true, &[]);
+        let mut first = start(&one.source(&album), &album.empty_folder("first"), &["--peer", &address]);
+        first.wait_for_event("everything", |event| is(event, "complete"));
+        let listening = first.wait_for_event("where it listens", |event| is(event, "listen_success"));
+        // It knows nobody but the first one, and that by the hash that this was not given.
+        let folder = album.empty_folder("second");
+        let peer = listening["address"].as_str().unwrap();
+        start(&other.source(&album), &folder, &["--no-seed", "--peer", peer]).wait_for_success();
+        album.assert_complete(&folder);
+    }
+}
+
 fn handshakes(process: &Process, event: &str) -> Vec<Value> {
     process.events().into_iter().filter(|found| is(found, event) && found["type"] == "handshake").collect()
 }
@@ -205,6 +328,47 @@ fn resumed() {
     again.wait_for_success();
     assert!(!again.events().iter().any(|event| is(event, "metadata_requested")), "{}", again.story());
     album.assert_complete(&folder);
+}
+
+fn kept_layers() {
+    let album = Album::new();
+    let (mut seed, address) = seed(&album, false, &[]);
+    let folder = album.empty_folder("leech");
+    let bare = Kind::V2Bare.source(&album);
+    start(&bare, &folder, &["--no-seed", "--peer", &address]).wait_for_success();
+    seed.terminate();
+    seed.wait_for_success();
+    // Nobody is there to be asked.
+    start(&bare, &folder, &["--no-seed"]).wait_for_success();
+    album.assert_complete(&folder);
+}
+
+fn chosen_meanwhile() {
+    let album = Album::new();
+    let (_seed, address) = seed(&album, false, &[]);
+    let bare = Metainfo::parse(&fs::read(album.torrent(false, false)).unwrap()).unwrap();
+    let folder = album.empty_folder("leech");
+    let loopback = SessionOptions { bind: Some([127, 0, 0, 1].into()), ..SessionOptions::default() };
+    let alone = SessionOptions { dht: None, local_discovery: false, port_mapping: false, ..loopback };
+    let session = Session::start(alone).unwrap();
+    let events = session.subscribe(Severity::Info).unwrap();
+    let options = TorrentOptions { basedir: folder.clone(), ..TorrentOptions::default() };
+    let torrent = session.add(bare, options).unwrap();
+    torrent.set_priorities(vec![0, 1, 1, 1, 0, 0]).unwrap();
+    torrent.add_peer(address.parse().unwrap()).unwrap();
+    assert!(events.iter().any(|event| matches!(event.kind, event::Kind::Complete { .. })));
+    session.shutdown();
+    let there = |name: &str| folder.join(NAME).join(name).exists();
+    assert_eq!(["a.bin", "b/c", "b.e", "z/same", "z/short"].map(there), [false, true, true, false, false]);
+}
+
+fn claimed() {
+    let album = Album::new();
+    let (seed, _) = seed(&album, true, &[]);
+    let folder = album.folder.path().join("seed");
+    let mut other = start(&Kind::V2Bare.source(&album), &folder, &["--no-seed"]);
+    assert_eq!(other.wait_for_code(), Some(11), "{}", other.story());
+    drop(seed);
 }
 
 fn announced() {

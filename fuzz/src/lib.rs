@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use btget::internals::bencode::{Value, decode, decode_prefix};
 use btget::internals::dht::{Dht, DhtConfig, DhtHurry, DhtInput, DhtNeed, DhtOutput, Family, SavedTable};
 use btget::internals::filter::{BlockList, Line, MAX_LINE, Range};
+use btget::internals::hash::Sha256;
+use btget::internals::hash::merkle::file_root;
 use btget::internals::ids::{PeerKey, WireHash};
 use btget::internals::mse::{AnswerStep, Answerer, CallStep, Caller, Method, Methods};
 use btget::internals::portmap::{
     Action, DeviceAnswer, NatPmpAbout, NatPmpAnswer, Network, PcpAnswer, PortMapInput, PortMapOutput,
     PortMapper, Protocol, SoapAnswer, read_description, read_soap_answer, read_ssdp_answer,
 };
-use btget::internals::proofs::{HashFetch, HashFetchInput, HashFetchOutput, HashServer};
+use btget::internals::proofs::{HashAnswer, HashFetch, HashFetchInput, HashFetchOutput, HashServer};
 use btget::internals::proxy::{
     Proxy, ProxyDialogue, ProxyStep, Target as ProxyTarget, relay_address, unwrap_datagram, wrap_datagram,
 };
@@ -41,6 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode),
     ("dht", dht),
     ("extension", extension),
+    ("file_tree", file_tree),
     ("gateway", gateway),
     ("hashes", hashes),
     ("holepunch", holepunch),
@@ -223,6 +226,43 @@ pub fn metainfo(bytes: &[u8]) {
         .expect("writing to memory never fails");
 }
 
+/// A file tree and piece layers (BEP 52), as they stand in a torrent: a byte for the length of its pieces and for whether it is a hybrid, the
+/// lengths of the tree and of the list of files that version 1 has (two bytes each), these two, and the layers. What is accepted keeps the
+/// promises of `Metainfo`, and each layer leads to the root of its file.
+pub fn file_tree(bytes: &[u8]) {
+    let Some((&[kind, a, b, c, d], rest)) = bytes.split_first_chunk() else { return };
+    let (tree, list) = (u16::from_be_bytes([a, b]).into(), u16::from_be_bytes([c, d]).into());
+    let Some((tree, rest)) = rest.split_at_checked(tree) else { return };
+    let Some((files, layers)) = rest.split_at_checked(list) else { return };
+    let piece_length = 1u32 << (14 + (kind & 3));
+    let mut torrent = b"d4:infod9:file tree".to_vec();
+    torrent.extend(tree);
+    // As many pieces as there may be: a hybrid has to agree with itself about that.
+    let hybrid = kind >> 2;
+    if hybrid > 0 {
+        torrent.extend(b"5:files");
+        torrent.extend(files);
+    }
+    torrent.extend(format!("12:meta versioni2e4:name1:n12:piece lengthi{piece_length}e").bytes());
+    if hybrid > 0 {
+        torrent.extend(format!("6:pieces{}:", 20 * usize::from(hybrid)).bytes());
+        torrent.extend(vec![7; 20 * usize::from(hybrid)]);
+    }
+    torrent.extend(b"e12:piece layers");
+    torrent.extend(layers);
+    torrent.push(b'e');
+    metainfo(&torrent);
+    let Ok(torrent) = Metainfo::parse(&torrent) else { return };
+    let Some(known) = torrent.piece_hashes.layers() else { return };
+    let height = (piece_length >> 14).ilog2();
+    for file in (0..torrent.files.len() as u32).map(FileIndex) {
+        assert_eq!(known.root(file).is_some(), torrent.layout.file(file).length > 0);
+        if let Some(layer) = known.layer(file) {
+            assert_eq!(Some(file_root(layer, height)), known.root(file));
+        }
+    }
+}
+
 /// Any text: it is a link that can be written and read back, or refused by words that can be shown.
 pub fn magnet(bytes: &[u8]) {
     match Magnet::parse(&String::from_utf8_lossy(bytes)) {
@@ -300,10 +340,11 @@ pub fn hashes(mut bytes: &[u8]) {
     loop {
         while let Some(output) = machine.poll(now) {
             if let HashFetchOutput::Done(layers) = output {
-                for (root, hashes) in layers {
+                for (root, tree) in layers {
                     let files = (0..torrent.files.len() as u32).map(FileIndex);
                     let file = files.into_iter().find(|&file| whole.root(file) == Some(root));
-                    assert_eq!(file.and_then(|file| whole.layer(file)), Some(&hashes[..]));
+                    assert_eq!(file.and_then(|file| whole.layer(file)), Some(tree.lowest()));
+                    assert_eq!(tree.root(), root);
                 }
             }
         }
@@ -313,13 +354,28 @@ pub fn hashes(mut bytes: &[u8]) {
         };
         bytes = &bytes[consumed..];
         match message {
-            Message::HashRequest(range) => match server.on_request(now, peer, range.clone()) {
-                Some(Message::Hashes(of, hashes)) => {
-                    assert!(of == range && hashes.len() <= range.length as usize + 50);
+            Message::HashRequest(range) => {
+                let answered = |message| match message {
+                    Message::Hashes(of, hashes) => {
+                        assert!(of == range && hashes.len() <= range.length as usize + 50);
+                    }
+                    Message::HashReject(of) => assert_eq!(of, range),
+                    other => panic!("{other:?}"),
+                };
+                match server.on_request(now, peer, range.clone(), |_| true) {
+                    HashAnswer::Send(message) => answered(message),
+                    HashAnswer::Read(run) => {
+                        let blocks: u32 = run.pieces().map(|piece| torrent.layout.num_blocks(piece)).sum();
+                        let hashes = vec![Sha256([5; 32]); blocks as usize];
+                        server
+                            .on_read(run, Some(hashes))
+                            .into_iter()
+                            .for_each(|(_, message)| answered(message));
+                    }
+                    HashAnswer::Later => panic!("nothing is being read"),
+                    HashAnswer::Nothing => {}
                 }
-                Some(Message::HashReject(of)) => assert_eq!(of, range),
-                other => assert_eq!(other, None),
-            },
+            }
             Message::Hashes(range, hashes) => {
                 machine.handle(now, HashFetchInput::Hashes(peer, *range, hashes));
             }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::reader::{Got, PieceReader};
 use crate::hash::Sha256;
-use crate::hash::merkle::{block_hashes, file_root, piece_height, root_at};
+use crate::hash::merkle::{MerkleTree, block_hashes, piece_height, root_at};
 use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::storage::Storage;
@@ -42,10 +42,11 @@ pub(super) fn with_layers_of_files(
     let mut done = BTreeSet::new();
     for file in layers.missing(layout) {
         let Some(root) = layers.root(file).filter(|root| !done.contains(root)) else { continue };
-        match read(file).filter(|hashes| file_root(hashes, height) == root) {
-            Some(hashes) => {
+        let tree = read(file).map(|hashes| MerkleTree::new(hashes, height));
+        match tree.filter(|tree| tree.root() == root) {
+            Some(tree) => {
                 done.insert(root);
-                known.push((root, hashes));
+                known.push((root, tree));
             }
             None => {
                 unknown.insert(root, layout.pieces_of_file(file).len());
@@ -53,7 +54,7 @@ pub(super) fn with_layers_of_files(
         }
     }
     let unknown = unknown.into_iter().filter(|(root, _)| !done.contains(root));
-    known.extend(unknown.map(|(root, pieces)| (root, vec![Sha256::ZERO; pieces])));
+    known.extend(unknown.map(|(root, pieces)| (root, MerkleTree::new(vec![Sha256::ZERO; pieces], height))));
     let mut whole = metainfo.clone();
     whole.piece_hashes.fill(known, layout);
     whole

@@ -80,6 +80,10 @@ impl Session {
     ///
     /// If it is there already, or the session has ended.
     pub fn add(&self, metainfo: Metainfo, options: TorrentOptions) -> Result<Client, Error> {
+        let metainfo = match &options.state_dir {
+            Some(state_dir) => Session::with_kept_layers(state_dir, metainfo),
+            None => metainfo,
+        };
         let info_hash = metainfo.info_hash;
         let facts = Facts::new(metainfo.name.clone(), &options);
         facts.learn(&metainfo, &options.priorities);
@@ -92,6 +96,12 @@ impl Session {
     /// What an earlier run has kept in `state_dir` of what a magnet link is. Needs no session.
     pub fn kept_metadata(state_dir: &Path, magnet: &Magnet) -> Option<Metainfo> {
         kept::load(state_dir, magnet.info_hash).map(|metainfo| with_link(metainfo, magnet))
+    }
+
+    /// The torrent with the piece layers that it lacks (BEP 52), if an earlier run got them from peers and has kept them in `state_dir`;
+    /// else as it is. [`Session::add`] does so too. Needs no session.
+    pub fn with_kept_layers(state_dir: &Path, metainfo: Metainfo) -> Metainfo {
+        kept::with_layers(state_dir, metainfo)
     }
 
     /// The weights of the files of a torrent that its magnet link selects (BEP 53), as in [`TorrentOptions::priorities`]. The error says

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::{Change, ObstacleKind, Obstacles, SourceTree};
 use crate::bitfield::Bitfield;
 use crate::check::{MAX_BUFFERS, MAX_CHUNK, STAGGER, group_for, must_wait, threads_for};
-use crate::hash::merkle::{MERKLE_BLOCK, RootBuilder, hash_each};
+use crate::hash::merkle::{MERKLE_BLOCK, hash_each, root_at};
 use crate::hash::{LANES, MultiSha1, Sha1, Sha256};
 use crate::layout::{PieceIndex, Span};
 use crate::metainfo::draft::{Draft, DraftHashes};
@@ -138,9 +138,8 @@ struct HashingLane<'b> {
     /// Bytes of this step, with those of pads; and without.
     length: usize,
     data: usize,
-    /// Of the blocks of this step.
+    /// Of its blocks so far.
     leaves: Vec<Sha256>,
-    root: RootBuilder,
 }
 
 /// A file could not be read as it was; who found it has noted that.
@@ -198,14 +197,8 @@ impl HashingShared<'_> {
         };
         for pieces in pieces.chunks(width) {
             let lanes = pieces.iter().zip(buffer.chunks_mut(chunk + STAGGER));
-            let lane = |(&piece, buffer)| HashingLane {
-                piece,
-                buffer,
-                length: 0,
-                data: 0,
-                leaves: Vec::new(),
-                root: RootBuilder::default(),
-            };
+            let lane =
+                |(&piece, buffer)| HashingLane { piece, buffer, length: 0, data: 0, leaves: Vec::new() };
             let mut lanes: Vec<HashingLane<'_>> = lanes.map(lane).collect();
             if !self.hash_lanes(&mut lanes, chunk, reader)? {
                 return Ok(());
@@ -253,10 +246,6 @@ impl HashingShared<'_> {
                     hash_blocks(lanes, at, at + step);
                 }
             }
-            for lane in &mut *lanes {
-                lane.root.push(&lane.leaves);
-                lane.leaves.clear();
-            }
         }
         self.keep(lanes, sha1.finish());
         Ok(true)
@@ -269,7 +258,8 @@ impl HashingShared<'_> {
         }
         if self.draft.format().has_v2() {
             for lane in lanes {
-                hashes.v2[lane.piece.0 as usize] = lane.root.root(self.draft.root_height(lane.piece));
+                hashes.v2[lane.piece.0 as usize] =
+                    root_at(&lane.leaves, 0, self.draft.root_height(lane.piece));
             }
         }
         drop(hashes);

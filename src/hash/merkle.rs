@@ -29,6 +29,15 @@ pub fn piece_height(piece_length: u32) -> u32 {
     (piece_length / MERKLE_BLOCK as u32).max(1).ilog2()
 }
 
+/// The height of the tree over a piece's blocks, of a file of so many bytes: that of the piece layer, or, where the file is one piece, of the
+/// file's own tree, which is only as high as it has to be.
+pub fn root_height(file_length: u64, piece_length: u32) -> u32 {
+    match file_length > u64::from(piece_length) {
+        true => piece_height(piece_length),
+        false => tree_height(file_length.div_ceil(MERKLE_BLOCK as u64)),
+    }
+}
+
 /// The hash in layer `height` that stands for blocks which the file does not have.
 ///
 /// # Panics
@@ -115,130 +124,119 @@ pub fn uncles_to(base: u32, length: u64, top: u32) -> Option<u32> {
     top.checked_sub(base)?.checked_sub(tree_height(length))
 }
 
-/// A layer and all above it, to prove its hashes by.
-#[derive(Clone, Debug)]
+/// Layers above the lowest that a [`MerkleTree`] does not keep: 512 hashes stand below each one that it keeps of the next.
+const NOT_KEPT: u32 = 9;
+
+/// Hashes of the lowest layer that stand below one of [`MerkleTree`]'s upper ones.
+pub const MERKLE_SPAN: usize = 1 << NOT_KEPT;
+
+/// The tree over all hashes of one layer of a file, to prove them by. It takes the memory of that layer, and 2/512 of that: what stands
+/// between is hashed when it is wanted, which is 512 hashes for a proof at the most.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MerkleTree {
     base: u32,
-    /// From the lowest up; the last has one hash, the root.
-    layers: Vec<Vec<Sha256>>,
+    /// The lowest layer.
+    layer: Vec<Sha256>,
+    /// The layers from [`NOT_KEPT`] above that on, from the lowest up; the last has one hash, the root. None if the tree is lower.
+    upper: Vec<Vec<Sha256>>,
 }
 
 impl MerkleTree {
-    /// The tree over all hashes of a file's layer `base`; at least one. It takes twice the memory of that layer.
+    /// The tree over all hashes of a file's layer `base`; at least one.
     ///
     /// # Panics
     ///
     /// If there is none, or the layer is too high for so many.
     pub fn new(layer: Vec<Sha256>, base: u32) -> MerkleTree {
+        let spans = match tree_height(layer.len() as u64) < NOT_KEPT {
+            true => Vec::new(),
+            false => layer.chunks(MERKLE_SPAN).map(|span| root_at(span, base, base + NOT_KEPT)).collect(),
+        };
+        MerkleTree::with_spans(layer, base, spans)
+    }
+
+    /// [`MerkleTree::new`] where it is known already what stands above each [`MERKLE_SPAN`] hashes; where there are so few that the tree is
+    /// lower than that, it does not matter.
+    pub fn with_spans(layer: Vec<Sha256>, base: u32, spans: Vec<Sha256>) -> MerkleTree {
         assert!(!layer.is_empty(), "a tree over nothing");
-        let mut layers = vec![layer];
-        for height in base.. {
-            let last = layers.last().expect("there is one from the beginning");
-            if last.len() == 1 {
-                break;
-            }
-            let next = parents(last, height);
-            layers.push(next);
+        let mut upper = Vec::new();
+        if tree_height(layer.len() as u64) >= NOT_KEPT {
+            upper.push(spans);
         }
-        MerkleTree { base, layers }
+        let mut height = base + NOT_KEPT;
+        while let Some(last) = upper.last().filter(|last| last.len() > 1) {
+            let next = parents(last, height);
+            upper.push(next);
+            height += 1;
+        }
+        MerkleTree { base, layer, upper }
+    }
+
+    /// All hashes of the lowest layer.
+    pub fn lowest(&self) -> &[Sha256] {
+        &self.layer
     }
 
     /// The root.
     pub fn root(&self) -> Sha256 {
-        self.layers[self.layers.len() - 1][0]
+        match self.upper.last() {
+            Some(top) => top[0],
+            None => file_root(&self.layer, self.base),
+        }
     }
 
     /// The height of the root.
     pub fn height(&self) -> u32 {
-        self.base + self.layers.len() as u32 - 1
+        self.base + tree_height(self.layer.len() as u64)
     }
 
     /// The hash number `index` of layer `height`; what stands for no data where the file is shorter. `None` outside of the tree.
     pub fn hash(&self, height: u32, index: u64) -> Option<Sha256> {
-        let layer = self.layers.get(height.checked_sub(self.base)? as usize)?;
-        let is_inside = index < 1 << (self.height() - height);
-        let hash = || usize::try_from(index).ok().and_then(|index| layer.get(index).copied());
-        is_inside.then(|| hash().unwrap_or_else(|| pad_hash(height)))
+        let above = height.checked_sub(self.base).filter(|_| height <= self.height())?;
+        if index >= 1 << (self.height() - height) {
+            return None;
+        }
+        let index = usize::try_from(index).ok()?;
+        if above >= NOT_KEPT {
+            let layer = self.upper.get((above - NOT_KEPT) as usize)?;
+            return Some(layer.get(index).copied().unwrap_or_else(|| pad_hash(height)));
+        }
+        let (begin, end) = (index << above, (index + 1) << above);
+        let below = self.layer.get(begin..end.min(self.layer.len())).unwrap_or_default();
+        Some(root_at(below, self.base, height))
     }
 
-    /// What answers a hash request (BEP 52): `length` hashes of layer `height` from `index` on, and after them the uncles that
+    /// What answers a request for hashes of the lowest layer (BEP 52): `length` of them from `index` on, and after them the uncles that
     /// prove them. Of `proof_layers` ancestor layers those below the first uncle count too, though nothing is sent for them.
     ///
     /// `None` if they are not in the tree, `length` is no power of two from 2 on, or `index` no multiple of it. (Bound `length`
     /// before: as many hashes are made.)
-    pub fn answer(&self, height: u32, index: u64, length: u64, proof_layers: u32) -> Option<Vec<Sha256>> {
+    pub fn answer(&self, index: u64, length: u64, proof_layers: u32) -> Option<Vec<Sha256>> {
         if length < 2 || !length.is_power_of_two() || !index.is_multiple_of(length) {
             return None;
         }
         let mut hashes = (index..index.checked_add(length)?)
-            .map(|at| self.hash(height, at))
+            .map(|at| self.hash(self.base, at))
             .collect::<Option<Vec<_>>>()?;
-        let first = height + tree_height(length);
-        let end = height.checked_add(proof_layers)?.checked_add(1)?.min(self.height());
-        for layer in first..end {
-            hashes.push(self.hash(layer, index >> (layer - height) ^ 1)?);
-        }
+        hashes.extend(self.uncles(
+            self.base + tree_height(length),
+            index / length,
+            proof_layers_end(self.base, proof_layers),
+        )?);
         Some(hashes)
     }
+
+    /// What stands beside the way up from the hash number `index` of layer `height`, below layer `end`.
+    pub fn uncles(&self, height: u32, index: u64, end: u32) -> Option<Vec<Sha256>> {
+        (height..end.min(self.height()))
+            .map(|layer| self.hash(layer, index >> (layer - height) ^ 1))
+            .collect()
+    }
 }
 
-/// The root of a tree whose leaves come one after the other, many at a time best; it keeps one hash a layer.
-#[derive(Clone, Debug, Default)]
-pub struct RootBuilder {
-    /// By height: the left of two, while the right one is still to come.
-    waiting: Vec<Option<Sha256>>,
-    leaves: u64,
-}
-
-impl RootBuilder {
-    /// The leaves that come next.
-    pub fn push(&mut self, leaves: &[Sha256]) {
-        self.leaves += leaves.len() as u64;
-        let mut layer = leaves.to_vec();
-        for height in 0.. {
-            if layer.is_empty() {
-                return;
-            }
-            if self.waiting.len() <= height {
-                self.waiting.push(None);
-            }
-            let waiting = &mut self.waiting[height];
-            if let Some(left) = waiting.take() {
-                layer.insert(0, left);
-            }
-            if layer.len() % 2 == 1 {
-                *waiting = layer.pop();
-            }
-            layer = parents(&layer, height as u32);
-        }
-    }
-
-    /// How many leaves have come.
-    pub fn leaves(&self) -> u64 {
-        self.leaves
-    }
-
-    /// The root of a tree of all that has come, at least `height` high: for a piece of a file of several pieces, the height of the
-    /// piece layer, for a whole file 0.
-    ///
-    /// # Panics
-    ///
-    /// If `height` is above [`MAX_HEIGHT`].
-    pub fn root(&self, height: u32) -> Sha256 {
-        let top = height.max(tree_height(self.leaves));
-        // What stands for all that comes after the hash that waits at this height, if anything does.
-        let mut rest: Option<Sha256> = None;
-        for height in 0..top {
-            let waiting = self.waiting.get(height as usize).copied().flatten();
-            rest = match (waiting, rest) {
-                (Some(left), right) => Some(parent(left, right.unwrap_or_else(|| pad_hash(height)))),
-                (None, Some(left)) => Some(parent(left, pad_hash(height))),
-                (None, None) => None,
-            };
-        }
-        let whole = self.waiting.get(top as usize).copied().flatten();
-        whole.or(rest).unwrap_or_else(|| pad_hash(top))
-    }
+/// The layer at which a proof ends that begins with hashes of layer `base`.
+pub fn proof_layers_end(base: u32, proof_layers: u32) -> u32 {
+    base.saturating_add(proof_layers).saturating_add(1)
 }
 
 /// Two hashes side by side: what the one above them is the hash of.

@@ -20,6 +20,7 @@ use crate::event::{Direction, Kind, Severity, State, WantedEvents};
 use crate::fetch::{Fetch, FetchInput, FetchOutput, MetadataServer, Ticket};
 use crate::finder::{DialEnd, Finder, FinderOutput, Need, Parting};
 use crate::hash::Sha256;
+use crate::hash::merkle::MerkleTree;
 use crate::ids::PeerKey;
 use crate::proofs::{HashFetch, HashFetchInput};
 use crate::swarm::{Hello, Input, Occupant, first_stays};
@@ -61,7 +62,7 @@ pub(crate) enum LobbyOutput {
     /// These may be the metadata: see whether their hash is right, and tell it by [`Lobby::on_verified`].
     Verify(Ticket, Arc<[u8]>),
     /// The piece layers that were asked for are there: roots, and the hashes below each.
-    Layers(Vec<(Sha256, Vec<Sha256>)>),
+    Layers(Vec<(Sha256, MerkleTree)>),
     /// Tell whoever wants to know.
     Event(Kind),
 }
@@ -218,6 +219,7 @@ impl Lobby {
             | Input::Passed { .. }
             | Input::Failed { .. }
             | Input::Lost(_)
+            | Input::BlocksHashed(..)
             | Input::Memory => {}
         }
     }

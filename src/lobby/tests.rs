@@ -4,10 +4,11 @@ use super::*;
 use crate::bitfield::Bitfield;
 use crate::finder::announce::{Answer, Token};
 use crate::finder::{Origin, Rules};
+use crate::hash::merkle::MerkleTree;
 use crate::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::metainfo::samples::Sample;
-use crate::proofs::HashServer;
+use crate::proofs::{HashAnswer, HashServer};
 use crate::swarm::{Output, Swarm, SwarmConfig};
 use crate::transfer::Transfer;
 use crate::wire::extended::{
@@ -38,7 +39,7 @@ struct House {
     sent: Vec<(PeerKey, Message)>,
     closed: Vec<(PeerKey, String)>,
     verify: Vec<(Ticket, Arc<[u8]>)>,
-    layers: Vec<Vec<(Sha256, Vec<Sha256>)>>,
+    layers: Vec<Vec<(Sha256, MerkleTree)>>,
     events: Vec<Kind>,
     dials: Vec<SocketAddr>,
     announces: Vec<Option<&'static str>>,
@@ -806,10 +807,11 @@ fn piece_layers_are_asked_of_those_who_speak_version_2_and_of_them_alone() {
     house.say(plain, Message::Hashes(range.clone(), Vec::new()));
     assert!(house.is_closed(plain), "it does not speak version 2");
     let mut server = HashServer::new(known.clone(), &whole.layout);
-    let answer = server.on_request(house.now, honest, range.clone()).unwrap();
+    let answer = server.on_request(house.now, honest, range.clone(), |_| true);
+    let HashAnswer::Send(answer) = answer else { panic!("{answer:?}") };
     house.say(honest, answer);
     let file = crate::layout::FileIndex(0);
-    let expected = (known.root(file).unwrap(), known.layer(file).unwrap().to_vec());
+    let expected = (known.root(file).unwrap(), known.tree(file).unwrap().clone());
     assert_eq!(house.layers, [[expected]]);
     assert!(!house.is_closed(honest));
 }

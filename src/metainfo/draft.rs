@@ -8,7 +8,8 @@ mod encoding;
 
 use super::fetched::{list, text};
 use super::{InfoHashes, MAX_FILES, MAX_LENGTH, MAX_PIECES};
-use crate::hash::merkle::{self, MERKLE_BLOCK};
+use crate::bencode;
+use crate::hash::merkle::root_height;
 use crate::hash::{Sha1, Sha256, sha1, sha256};
 use crate::layout::{FileIndex, Layout, PieceIndex};
 use encoding::{encode_layers, integer};
@@ -18,6 +19,10 @@ const DEFAULT_PIECES: u64 = 2000;
 
 /// Bounds of the piece length that is chosen by default, in bytes.
 const DEFAULT_LENGTHS: std::ops::RangeInclusive<u32> = 16 << 10..=16 << 20;
+
+/// Folders that a file may be below, the torrent's own not counted, where there is a file tree: each is a dictionary in the one before, as are
+/// the torrent, `info`, the tree, the file and its properties. Those of a link have a list in them.
+const MAX_FOLDERS_ABOVE: usize = bencode::MAX_DEPTH as usize - 5;
 
 /// As which versions a torrent can be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,6 +103,11 @@ pub enum DraftError {
     /// More pieces, or a larger .torrent, than is read. The piece length, in bytes.
     #[error("in pieces of {0} bytes the .torrent is larger than clients take")]
     TooManyPieces(u32),
+    /// A file is below more folders than are read. Its path.
+    #[error(
+        "{0:?} is below more than {MAX_FOLDERS_ABOVE} folders: clients do not take such a torrent of version 2"
+    )]
+    TooDeep(Box<str>),
     /// The lengths do not fit 2^63.
     #[error("its files are larger than a torrent can be")]
     TooLarge,
@@ -155,6 +165,12 @@ impl Draft {
         files.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
         if files.iter().all(|file| file.length == 0) {
             return Err(DraftError::NoBytes);
+        }
+        let levels = |file: &DraftFile| file.path.matches('/').count() + usize::from(file.symlink.is_some());
+        if format.has_v2()
+            && let Some(deep) = files.iter().find(|file| levels(file) > MAX_FOLDERS_ABOVE)
+        {
+            return Err(DraftError::TooDeep(deep.path.clone()));
         }
         // libtorrent pads behind each file that needs it, the last included, unless it is the only one; so the hashes are the same.
         let are_padded = format.has_v2() && files.len() > 1;
@@ -241,12 +257,7 @@ impl Draft {
     /// piece, of the file's own tree.
     pub fn root_height(&self, piece: PieceIndex) -> u32 {
         let file = self.layout.spans_of_piece(piece).next().map(|span| self.layout.file(span.file));
-        let length = file.map_or(0, |file| file.length);
-        if length > u64::from(self.layout.piece_length()) {
-            merkle::piece_height(self.layout.piece_length())
-        } else {
-            merkle::tree_height(length.div_ceil(MERKLE_BLOCK as u64))
-        }
+        root_height(file.map_or(0, |file| file.length), self.layout.piece_length())
     }
 
     /// The torrent.

@@ -19,6 +19,7 @@ impl Metainfo {
     ) -> Metainfo {
         Metainfo {
             info_hash,
+            all_hashes: info_hash,
             name,
             layout: Arc::new(Layout::new(SHORTEST_PIECE, []).expect("nothing fits everywhere")),
             piece_hashes: PieceHashes::V1(Arc::new([])),

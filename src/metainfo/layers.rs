@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::{MetainfoError, dict, string};
 use crate::bencode::Value;
-use crate::hash::merkle::{file_root, piece_height, root_at, tree_height};
+use crate::hash::merkle::{MerkleTree, piece_height, root_at, root_height, tree_height};
 use crate::hash::{Sha1, Sha256};
 use crate::layout::{FileIndex, Layout, PieceIndex};
 
@@ -84,7 +84,7 @@ impl PieceHashes {
     }
 
     /// Takes piece layers that were missing; see [`PieceLayers::fill`].
-    pub(crate) fn fill(&mut self, layers: Vec<(Sha256, Vec<Sha256>)>, layout: &Layout) {
+    pub(crate) fn fill(&mut self, layers: Vec<(Sha256, MerkleTree)>, layout: &Layout) {
         match self {
             PieceHashes::V1(_) => {}
             PieceHashes::V2(known) | PieceHashes::Hybrid(_, known) => {
@@ -130,7 +130,7 @@ struct FileHashes {
     /// `None`: the file is empty.
     root: Option<Sha256>,
     /// The hash of each of its pieces. `None` as long as it is not known, and of a file of one piece, where the root is the hash.
-    layer: Option<Arc<[Sha256]>>,
+    layer: Option<Arc<MerkleTree>>,
 }
 
 impl PieceLayers {
@@ -151,13 +151,13 @@ impl PieceLayers {
             }
         }
         // Files of the same content share a layer.
-        let mut read: HashMap<Sha256, Arc<[Sha256]>> = HashMap::new();
+        let mut read: HashMap<Sha256, Arc<MerkleTree>> = HashMap::new();
         for index in 0..self.files.len() {
             let file = FileIndex(index as u32);
             let Some(root) = self.files[index].root.filter(|_| has_layer(layout, file)) else { continue };
             let pieces = layout.pieces_of_file(file).len();
             let layer = match (read.get(&root), found.get(&root)) {
-                (Some(layer), _) if layer.len() == pieces => layer.clone(),
+                (Some(layer), _) if layer.lowest().len() == pieces => layer.clone(),
                 (_, None) => continue,
                 (_, Some(value)) => {
                     let key = || format!("{LAYERS}[{root}]");
@@ -171,10 +171,11 @@ impl PieceLayers {
                         );
                         return Err(MetainfoError::at(key(), problem));
                     }
-                    if file_root(&hashes, piece_height(layout.piece_length())) != root {
+                    let tree = MerkleTree::new(hashes, piece_height(layout.piece_length()));
+                    if tree.root() != root {
                         return Err(MetainfoError::at(key(), "its hashes do not lead to this root"));
                     }
-                    Arc::from(hashes)
+                    Arc::new(tree)
                 }
             };
             read.insert(root, layer.clone());
@@ -185,14 +186,15 @@ impl PieceLayers {
     }
 
     /// Takes the layers of these roots, which have been proved to lead to them.
-    pub(crate) fn fill(&mut self, layers: Vec<(Sha256, Vec<Sha256>)>, layout: &Layout) {
-        let layers: HashMap<Sha256, Arc<[Sha256]>> =
-            layers.into_iter().map(|(root, hashes)| (root, hashes.into())).collect();
+    pub(crate) fn fill(&mut self, layers: Vec<(Sha256, MerkleTree)>, layout: &Layout) {
+        let layers: HashMap<Sha256, Arc<MerkleTree>> =
+            layers.into_iter().map(|(root, tree)| (root, Arc::new(tree))).collect();
         for index in 0..self.files.len() {
             let file = FileIndex(index as u32);
             let pieces = layout.pieces_of_file(file).len();
             let hashes = &mut self.files[index];
-            let layer = hashes.root.and_then(|root| layers.get(&root)).filter(|layer| layer.len() == pieces);
+            let layer = hashes.root.and_then(|root| layers.get(&root));
+            let layer = layer.filter(|layer| layer.lowest().len() == pieces);
             if let (None, Some(layer), true) = (&hashes.layer, layer, has_layer(layout, file)) {
                 hashes.layer = Some(layer.clone());
             }
@@ -208,7 +210,7 @@ impl PieceLayers {
     /// Writes what is known of `piece layers`, in the order of the roots.
     pub(super) fn encode(&self, bytes: &mut Vec<u8>) {
         let known = self.files.iter().filter_map(|file| Some((file.root?, file.layer.as_ref()?)));
-        encode_layers(bytes, known.map(|(root, layer)| (root, &layer[..])));
+        encode_layers(bytes, known.map(|(root, layer)| (root, layer.lowest())));
     }
 
     /// The root of a file's merkle tree; `None` of an empty one.
@@ -218,6 +220,11 @@ impl PieceLayers {
 
     /// The hashes of a file's pieces, if they are known: of a file of one piece, its root.
     pub fn layer(&self, file: FileIndex) -> Option<&[Sha256]> {
+        self.tree(file).map(MerkleTree::lowest)
+    }
+
+    /// The tree over the hashes of a file's pieces, of which it has several, if these are known.
+    pub(crate) fn tree(&self, file: FileIndex) -> Option<&MerkleTree> {
         self.files.get(file.0 as usize)?.layer.as_deref()
     }
 
@@ -232,13 +239,13 @@ impl PieceLayers {
     fn of_piece(&self, layout: &Layout, piece: PieceIndex) -> Option<PieceHash> {
         let file = layout.file_of_piece(piece)?;
         let hashes = self.files.get(file.0 as usize)?;
+        let height = root_height(layout.file(file).length, layout.piece_length());
         if !has_layer(layout, file) {
-            let height = tree_height(u64::from(layout.num_blocks(piece)));
             return Some(PieceHash::V2 { root: hashes.root?, height });
         }
         let number = piece.0 - layout.pieces_of_file(file).start;
-        let root = *hashes.layer.as_ref()?.get(number as usize)?;
-        Some(PieceHash::V2 { root, height: piece_height(layout.piece_length()) })
+        let root = *hashes.layer.as_ref()?.lowest().get(number as usize)?;
+        Some(PieceHash::V2 { root, height })
     }
 }
 

@@ -78,8 +78,10 @@ pub struct File {
 /// A parsed, checked torrent.
 #[derive(Clone, Debug)]
 pub struct Metainfo {
-    /// Identity.
+    /// Identity: both hashes of a hybrid, unless it is known by a link that names one of them.
     pub info_hash: InfoHashes,
+    /// All hashes that [`Metainfo::info_bytes`] have, whatever it is known by.
+    pub all_hashes: InfoHashes,
     /// The suggested name, decoded; may hold anything, escape it before printing.
     pub name: String,
     /// Sizes and places; `layout.files()` and `files` have the same order and length.
@@ -176,6 +178,7 @@ impl Metainfo {
         };
         Ok(Metainfo {
             info_hash,
+            all_hashes: info_hash,
             name: parsed.name,
             layout: parsed.layout,
             piece_hashes,
@@ -191,6 +194,11 @@ impl Metainfo {
             notes: notes.into_lines(),
             info_bytes: info.span().into(),
         })
+    }
+
+    /// The hashes of the swarms in which it is found: both of a hybrid, also if a link names one of them.
+    pub(crate) fn swarms(&self) -> InfoHashes {
+        if self.all_hashes.include(self.info_hash) { self.all_hashes } else { self.info_hash }
     }
 
     /// Where its data are if they are below `basedir`: its own folder, or its one file.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::proved;
 use crate::hash::Sha256;
-use crate::hash::merkle::{piece_height, tree_height};
+use crate::hash::merkle::{MERKLE_SPAN, MerkleTree, piece_height, root_at, tree_height};
 use crate::ids::PeerKey;
 use crate::layout::Layout;
 use crate::metainfo::PieceLayers;
@@ -52,8 +52,8 @@ pub enum HashFetchOutput {
         /// Why, for people.
         why: &'static str,
     },
-    /// All are there: roots, and the hashes of the pieces below each. Nothing follows.
-    Done(Vec<(Sha256, Vec<Sha256>)>),
+    /// All are there: roots, and the tree over the hashes of the pieces below each. Nothing follows.
+    Done(Vec<(Sha256, MerkleTree)>),
 }
 
 /// One file's layer that is missing, of which some may have come.
@@ -62,7 +62,12 @@ struct MissingLayer {
     root: Sha256,
     /// Room for all; what has not come is zeros.
     hashes: Vec<Sha256>,
+    /// What stands above each part of them, by which the tree over them is made in no time.
+    spans: Vec<Sha256>,
 }
+
+// A part of a layer is what stands below one hash that a tree keeps.
+const _: () = assert!(MAX_HASHES as usize == MERKLE_SPAN);
 
 /// Which part of which layer: the number of the layer, and of the first hash.
 type Part = (usize, u32);
@@ -108,7 +113,8 @@ impl HashFetch {
             if let Entry::Vacant(entry) = numbers.entry(root) {
                 entry.insert(missing.len());
                 let pieces = layout.pieces_of_file(file).len();
-                missing.push(MissingLayer { root, hashes: vec![Sha256::ZERO; pieces] });
+                let spans = vec![Sha256::ZERO; pieces.div_ceil(MERKLE_SPAN)];
+                missing.push(MissingLayer { root, hashes: vec![Sha256::ZERO; pieces], spans });
             }
         }
         let parts = |(number, layer): (usize, &MissingLayer)| {
@@ -162,7 +168,10 @@ impl HashFetch {
                 self.done = true;
                 self.peers.clear();
                 let layers = std::mem::take(&mut self.layers);
-                let layers = layers.into_iter().map(|layer| (layer.root, layer.hashes)).collect();
+                let tree = |MissingLayer { root, hashes, spans }| {
+                    (root, MerkleTree::with_spans(hashes, self.base, spans))
+                };
+                let layers = layers.into_iter().map(tree).collect();
                 return Some(HashFetchOutput::Done(layers));
             }
             self.give_up_waiting(now);
@@ -216,7 +225,9 @@ impl HashFetch {
             self.reopen(part);
             return self.convict(key, "sent hashes that do not lead to their root");
         };
-        let places = self.layers[part.0].hashes[part.1 as usize..].iter_mut();
+        let layer = &mut self.layers[part.0];
+        layer.spans[part.1 as usize / MERKLE_SPAN] = root_at(of_layer, 0, tree_height(of_layer.len() as u64));
+        let places = layer.hashes[part.1 as usize..].iter_mut();
         places.zip(of_layer).for_each(|(place, hash)| *place = *hash);
         self.missing.remove(&part);
         self.open.remove(&part);

@@ -14,7 +14,7 @@ use crate::hash::Sha256;
 use crate::hash::merkle::{root_of_proof, uncles_to};
 use crate::wire::HashRange;
 pub use fetch::{HashFetch, HashFetchInput, HashFetchOutput};
-pub use serve::{HashServer, WantedBlocks};
+pub use serve::{HashAnswer, HashServer, PieceRun};
 pub use trials::{BlockTrials, TrialEnd};
 
 /// Of an answer, the hashes that were asked for, if the uncles behind them prove them by the root. The range reaches up to the root.

@@ -2,41 +2,69 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::trials::blocks_of;
 use crate::hash::Sha256;
-use crate::hash::merkle::{MerkleTree, piece_height};
+use crate::hash::merkle::{piece_height, root_at, tree_height};
 use crate::ids::PeerKey;
-use crate::layout::{FileIndex, Layout, PieceIndex};
+use crate::layout::{BLOCK_LENGTH, FileIndex, Layout, PieceIndex};
 use crate::metainfo::PieceLayers;
 use crate::wire::{HashRange, MAX_HASHES, Message};
 
 /// Answers with hashes that a peer gets in a second, beyond the first time that it gets all: 290 KB.
-const SERVED_PER_SECOND: u32 = 16;
+const ANSWERS_PER_SECOND: u32 = 16;
 
-/// Pieces whose blocks are read and hashed for a peer in a second: as much work as to serve the piece.
-const BLOCKS_PER_SECOND: u32 = 2;
+/// The same of all peers together, the first time included: 9 MB.
+const ALL_ANSWERS_PER_SECOND: u32 = 512;
+
+/// Blocks that are read and hashed for a peer in a second, 16 MiB; of pieces that are longer, one in so many seconds as it has times that.
+const BLOCKS_PER_SECOND: u32 = 1024;
+
+/// The same of all peers together.
+const ALL_BLOCKS_PER_SECOND: u32 = 4 * BLOCKS_PER_SECOND;
+
+/// As how many blocks a read counts at the least.
+const LEAST_READ: u32 = 64;
 
 /// Refusals that a peer gets in a second; what it asks beyond is not answered.
 const REFUSED_PER_SECOND: u32 = 64;
 
-/// Hashes of the blocks of a piece that a peer wants. The data are to be read for that.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct WantedBlocks {
-    /// What it has asked for: all blocks of the piece.
-    pub range: Box<HashRange>,
-    /// The piece.
-    pub piece: PieceIndex,
-    /// What stands behind the hashes in the answer, to prove them.
-    pub uncles: Vec<Sha256>,
+/// Requests of all peers that may wait for what is being read.
+const MAX_WAITING: usize = 256;
+
+/// Pieces that follow one another in one file: what is to be read for a request for hashes of their blocks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct PieceRun {
+    /// The first of them.
+    pub first: PieceIndex,
+    /// How many there are, one at least.
+    pub count: u32,
 }
 
-/// Answers hash requests of one torrent's peers: from the piece layers on upwards by what is known, and of the blocks of a piece by what
-/// is read.
+impl PieceRun {
+    /// The pieces.
+    pub fn pieces(self) -> impl Iterator<Item = PieceIndex> {
+        (self.first.0..self.first.0 + self.count).map(PieceIndex)
+    }
+}
+
+/// What becomes of a request for hashes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HashAnswer {
+    /// Send this.
+    Send(Message),
+    /// Read these pieces and hash their blocks, then call [`HashServer::on_read`]; its answer is among those.
+    Read(PieceRun),
+    /// Its answer is among those of a read that is under way.
+    Later,
+    /// The peer asks so much that it gets none.
+    Nothing,
+}
+
+/// Answers hash requests of one torrent's peers: for pieces by what is known, for blocks by what is read.
 ///
-/// A peer gets as many answers as all layers take without delay (16 at least), and 16 a second from then on; the rest of its requests
-/// is refused.
+/// A peer gets as many answers as all piece layers take without delay (16 at least), and 16 a second from then on; the rest of its
+/// requests is refused. So is what all peers together ask beyond their bounds: they may ask others, or again.
 #[derive(Debug, Default)]
 pub struct HashServer {
     layers: Option<Arc<PieceLayers>>,
@@ -45,22 +73,56 @@ pub struct HashServer {
     base: u32,
     /// A file of each root; files of the same content share it.
     files: HashMap<Sha256, FileIndex>,
-    /// Those that have been asked for. Together they take twice the memory of the piece layers, which were loaded before.
-    trees: HashMap<FileIndex, MerkleTree>,
     /// Answers that give all layers once.
     all: u32,
     /// Those that have asked for something; until [`HashServer::gone`].
     peers: BTreeMap<PeerKey, Allowance>,
+    /// What all peers together may still have.
+    answers: Option<Tokens>,
+    blocks: Option<Tokens>,
+    /// What is being read, and who waits for it; [`MAX_WAITING`] requests at the most.
+    reading: BTreeMap<PieceRun, Vec<(PeerKey, Box<HashRange>)>>,
+    /// What was read last, with the hashes of its blocks: who asks for them part by part has it read once.
+    last: Option<(PieceRun, Vec<Sha256>)>,
 }
 
 /// What a peer may still have.
 #[derive(Debug)]
 struct Allowance {
-    answers: u32,
-    blocks: u32,
-    refusals: u32,
-    /// When it last grew.
+    answers: Tokens,
+    blocks: Tokens,
+    refusals: Tokens,
+}
+
+/// So many a second, and those of a second at the most; spent in advance by whatever costs more.
+#[derive(Debug)]
+struct Tokens {
+    left: i64,
+    per_second: u32,
+    /// When they last grew.
     grown: Instant,
+}
+
+impl Tokens {
+    fn new(now: Instant, left: u32, per_second: u32) -> Tokens {
+        Tokens { left: i64::from(left), per_second, grown: now }
+    }
+
+    /// Whether there is any.
+    fn is_any(&mut self, now: Instant) -> bool {
+        let seconds = now.saturating_duration_since(self.grown).as_secs();
+        if seconds > 0 {
+            let (full, gained) =
+                (i64::from(self.per_second), (seconds as i64).saturating_mul(self.per_second.into()));
+            self.left = self.left.max(self.left.saturating_add(gained).min(full));
+            self.grown = now;
+        }
+        self.left > 0
+    }
+
+    fn spend(&mut self, count: u32) {
+        self.left -= i64::from(count);
+    }
 }
 
 impl HashServer {
@@ -81,90 +143,133 @@ impl HashServer {
     /// The connection has ended.
     pub fn gone(&mut self, peer: PeerKey) {
         self.peers.remove(&peer);
+        self.reading.values_mut().for_each(|waiting| waiting.retain(|(key, _)| *key != peer));
     }
 
-    /// The answer to a peer that asks for hashes; `None`: it asks so much that it gets none.
-    pub fn on_request(&mut self, now: Instant, peer: PeerKey, range: Box<HashRange>) -> Option<Message> {
-        let allowance = self.allowance(now, peer);
-        if allowance.answers > 0
-            && range.is_valid()
-            && let Some(hashes) = self.hashes(&range)
-        {
-            if let Some(allowance) = self.peers.get_mut(&peer) {
-                allowance.answers -= 1;
+    /// A peer asks for hashes; `has` says which pieces are here.
+    pub fn on_request(
+        &mut self,
+        now: Instant,
+        peer: PeerKey,
+        range: Box<HashRange>,
+        has: impl Fn(PieceIndex) -> bool,
+    ) -> HashAnswer {
+        let all = self.all.max(ANSWERS_PER_SECOND);
+        let allowance = self.peers.entry(peer).or_insert_with(|| Allowance {
+            answers: Tokens::new(now, all, ANSWERS_PER_SECOND),
+            blocks: Tokens::new(now, BLOCKS_PER_SECOND, BLOCKS_PER_SECOND),
+            refusals: Tokens::new(now, REFUSED_PER_SECOND, REFUSED_PER_SECOND),
+        });
+        let together = || Tokens::new(now, ALL_ANSWERS_PER_SECOND, ALL_ANSWERS_PER_SECOND);
+        let together = self.answers.get_or_insert_with(together);
+        let may_have = allowance.answers.is_any(now) && together.is_any(now);
+        let answer = if may_have && range.is_valid() { self.answer(now, peer, &range, has) } else { None };
+        let Some(allowance) = self.peers.get_mut(&peer) else { return HashAnswer::Nothing };
+        match answer {
+            Some(answer) => {
+                allowance.answers.spend(1);
+                self.answers.iter_mut().for_each(|together| together.spend(1));
+                answer
             }
-            return Some(Message::Hashes(range, hashes));
+            None if allowance.refusals.is_any(now) => {
+                allowance.refusals.spend(1);
+                HashAnswer::Send(Message::HashReject(range))
+            }
+            None => HashAnswer::Nothing,
         }
-        let allowance = self.peers.get_mut(&peer)?;
-        allowance.refusals = allowance.refusals.checked_sub(1)?;
-        Some(Message::HashReject(range))
     }
 
-    /// Whether a peer asks for the hashes of all blocks of one piece, which it may have as often as that: whoever has the piece has to
-    /// read it for that. Else [`HashServer::on_request`] knows.
-    pub fn on_block_request(
+    /// Pieces were read: the hashes of their blocks in order, or `None` if they could not be had. Gives the answers for all who wait for it.
+    pub fn on_read(&mut self, run: PieceRun, hashes: Option<Vec<Sha256>>) -> Vec<(PeerKey, Message)> {
+        let Some(waiting) = self.reading.remove(&run) else { return Vec::new() };
+        self.last = hashes.map(|hashes| (run, hashes));
+        let answer = |(peer, range): (PeerKey, Box<HashRange>)| match self.hashes_of_blocks(run, &range) {
+            Some(hashes) => (peer, Message::Hashes(range, hashes)),
+            None => (peer, Message::HashReject(range)),
+        };
+        waiting.into_iter().map(answer).collect()
+    }
+
+    /// What becomes of a request that may be answered; `None`: it cannot be.
+    fn answer(
         &mut self,
         now: Instant,
         peer: PeerKey,
         range: &HashRange,
-    ) -> Option<WantedBlocks> {
-        let (layers, layout) = (self.layers.clone()?, self.layout.clone()?);
-        let file = *self.files.get(&range.root).filter(|_| range.base == 0 && range.is_valid())?;
-        let pieces = layout.pieces_of_file(file);
-        let piece = PieceIndex(pieces.start.checked_add(range.index / range.length)?);
-        let whole = blocks_of(&layers, &layout, piece).filter(|_| pieces.contains(&piece.0))?;
-        // A piece of one block is its hash.
-        if (HashRange { proof_layers: whole.proof_layers, ..*range }) != whole || !self.may_read(now, peer) {
+        has: impl Fn(PieceIndex) -> bool,
+    ) -> Option<HashAnswer> {
+        let file = *self.files.get(&range.root)?;
+        let tree = self.layers.as_ref()?.tree(file);
+        // Other layers nobody has to know (BEP 52).
+        if let Some(tree) = tree.filter(|_| range.base == self.base) {
+            let hashes = tree.answer(range.index.into(), range.length.into(), range.proof_layers)?;
+            return Some(HashAnswer::Send(Message::Hashes(Box::new(*range), hashes)));
+        }
+        let run = self.run_of(file, range).filter(|run| run.pieces().all(has))?;
+        if self.last.as_ref().is_some_and(|(last, _)| *last == run) {
+            let hashes = self.hashes_of_blocks(run, range)?;
+            return Some(HashAnswer::Send(Message::Hashes(Box::new(*range), hashes)));
+        }
+        if self.reading.values().map(Vec::len).sum::<usize>() >= MAX_WAITING {
             return None;
         }
-        let uncles =
-            if pieces.len() == 1 { Vec::new() } else { self.uncles(file, piece, range.proof_layers)? };
-        Some(WantedBlocks { range: Box::new(*range), piece, uncles })
-    }
-
-    fn may_read(&mut self, now: Instant, peer: PeerKey) -> bool {
-        let allowance = self.allowance(now, peer);
-        let may = allowance.blocks > 0;
-        allowance.blocks = allowance.blocks.saturating_sub(1);
-        may
-    }
-
-    /// What stands beside the way from a piece up to the root, as far as it is wanted above the blocks.
-    fn uncles(&mut self, file: FileIndex, piece: PieceIndex, proof_layers: u32) -> Option<Vec<Sha256>> {
-        let number = u64::from(piece.0 - self.layout.as_ref()?.pieces_of_file(file).start);
-        let (base, tree) = (self.base, self.tree(file)?);
-        let end = proof_layers.saturating_add(1).min(tree.height());
-        (base..end).map(|layer| tree.hash(layer, number >> (layer - base) ^ 1)).collect()
-    }
-
-    fn allowance(&mut self, now: Instant, peer: PeerKey) -> &mut Allowance {
-        let all = self.all;
-        let allowance = self.peers.entry(peer).or_insert(Allowance {
-            answers: all.max(SERVED_PER_SECOND),
-            blocks: BLOCKS_PER_SECOND,
-            refusals: REFUSED_PER_SECOND,
-            grown: now,
-        });
-        if now.saturating_duration_since(allowance.grown) >= Duration::from_secs(1) {
-            allowance.answers = allowance.answers.max(SERVED_PER_SECOND);
-            (allowance.blocks, allowance.refusals) = (BLOCKS_PER_SECOND, REFUSED_PER_SECOND);
-            allowance.grown = now;
+        if let Some(waiting) = self.reading.get_mut(&run) {
+            waiting.push((peer, Box::new(*range)));
+            return Some(HashAnswer::Later);
         }
-        allowance
+        let layout = self.layout.as_ref()?;
+        let blocks: u32 = run.pieces().map(|piece| layout.num_blocks(piece)).sum();
+        let own = &mut self.peers.get_mut(&peer)?.blocks;
+        let together = || Tokens::new(now, ALL_BLOCKS_PER_SECOND, ALL_BLOCKS_PER_SECOND);
+        let together = self.blocks.get_or_insert_with(together);
+        if !own.is_any(now) || !together.is_any(now) {
+            return None;
+        }
+        own.spend(blocks.max(LEAST_READ));
+        together.spend(blocks.max(LEAST_READ));
+        self.reading.insert(run, vec![(peer, Box::new(*range))]);
+        Some(HashAnswer::Read(run))
     }
 
-    fn tree(&mut self, file: FileIndex) -> Option<&MerkleTree> {
-        let layer = self.layers.as_ref()?.layer(file)?;
-        Some(self.trees.entry(file).or_insert_with(|| MerkleTree::new(layer.to_vec(), self.base)))
+    /// The pieces that have the blocks of a range; `None` if it is not about blocks of this file.
+    fn run_of(&self, file: FileIndex, range: &HashRange) -> Option<PieceRun> {
+        let layout = self.layout.as_ref()?;
+        let pieces = layout.pieces_of_file(file);
+        let blocks = layout.file(file).length.div_ceil(u64::from(BLOCK_LENGTH));
+        let lacks_tree = pieces.len() > 1 && self.layers.as_ref()?.tree(file).is_none();
+        if range.base != 0 || lacks_tree || u64::from(range.length) > 1 << tree_height(blocks) {
+            return None;
+        }
+        let (first, count) = (range.index >> self.base, (range.length >> self.base).max(1));
+        let left = (pieces.len() as u32).checked_sub(first).filter(|&left| left > 0)?;
+        Some(PieceRun { first: PieceIndex(pieces.start + first), count: count.min(left) })
     }
 
-    fn hashes(&mut self, range: &HashRange) -> Option<Vec<Sha256>> {
-        let file = *self.files.get(&range.root)?;
-        self.tree(file)?.answer(
-            range.base,
-            u64::from(range.index),
-            u64::from(range.length),
-            range.proof_layers,
-        )
+    /// What answers a request for hashes of blocks of what was read last: those behind the end of the file are zeros.
+    fn hashes_of_blocks(&self, run: PieceRun, range: &HashRange) -> Option<Vec<Sha256>> {
+        let (layout, (_, blocks)) =
+            (self.layout.as_ref()?, self.last.as_ref().filter(|(last, _)| *last == run)?);
+        let file = layout.file_of_piece(run.first)?;
+        let number = run.first.0 - layout.pieces_of_file(file).start;
+        let begin = u64::from(number) << self.base;
+        // What stands above a place in the blocks that were read.
+        let above = |height: u32, index: u64| {
+            let (from, to) = (index << height, (index + 1) << height);
+            let place = |at: u64| (at.saturating_sub(begin) as usize).min(blocks.len());
+            root_at(&blocks[place(from)..place(to)], 0, height)
+        };
+        let (index, length) = (u64::from(range.index), u64::from(range.length));
+        let mut hashes: Vec<Sha256> = (index..index + length).map(|at| above(0, at)).collect();
+        let (first, end) = (tree_height(length), range.proof_layers.saturating_add(1));
+        let Some(tree) = self.layers.as_ref()?.tree(file) else {
+            // All blocks of a file of one piece.
+            let top = tree_height(blocks.len() as u64);
+            hashes.extend((first..end.min(top)).map(|height| above(height, index >> height ^ 1)));
+            return (layout.pieces_of_file(file).len() == 1).then_some(hashes);
+        };
+        hashes.extend((first..end.min(self.base)).map(|height| above(height, index >> height ^ 1)));
+        let first = first.max(self.base);
+        hashes.extend(tree.uncles(first, index >> first, end)?);
+        Some(hashes)
     }
 }

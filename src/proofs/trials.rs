@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::proved;
 use crate::hash::Sha256;
-use crate::hash::merkle::{piece_height, tree_height};
+use crate::hash::merkle::{root_height, tree_height};
 use crate::ids::{PeerKey, Source};
-use crate::layout::{Layout, PieceIndex};
+use crate::layout::{BLOCK_LENGTH, Layout, PieceIndex};
 use crate::metainfo::PieceLayers;
-use crate::wire::HashRange;
+use crate::wire::{HashRange, MAX_HASHES};
 
 /// Pieces that are tried at the same time; of further ones it is seen later who was at fault, when they pass.
 const MAX_TRIALS: usize = 16;
@@ -32,7 +32,7 @@ pub enum TrialEnd {
     Culprits(PieceIndex, Vec<Source>),
 }
 
-/// One piece that does not match its hash.
+/// Blocks of a piece that does not match its hash, as many as are asked for at a time: all of a piece of 8 MiB.
 #[derive(Debug)]
 struct Trial {
     range: HashRange,
@@ -47,21 +47,27 @@ struct Trial {
 pub struct BlockTrials {
     layers: Arc<PieceLayers>,
     layout: Arc<Layout>,
-    open: BTreeMap<PieceIndex, Trial>,
+    /// By piece and part of it.
+    open: BTreeMap<(PieceIndex, usize), Trial>,
 }
 
-/// What a request for the hashes of a piece's blocks is called, with all that proves them.
-pub(super) fn blocks_of(layers: &PieceLayers, layout: &Layout, piece: PieceIndex) -> Option<HashRange> {
+/// The requests for the hashes of a piece's blocks, with all that proves them.
+fn ranges_of(layers: &PieceLayers, layout: &Layout, piece: PieceIndex) -> Option<Vec<HashRange>> {
     let file = layout.file_of_piece(piece)?;
-    let pieces = layout.pieces_of_file(file);
-    let top = tree_height(layout.file(file).length.div_ceil(u64::from(crate::layout::BLOCK_LENGTH)));
-    // The tree of a file of one piece is only as high as it has to be.
-    let height = if pieces.len() == 1 { top } else { piece_height(layout.piece_length()) };
-    let length = 1u32.checked_shl(height)?;
-    let index = (piece.0 - pieces.start).checked_mul(length)?;
-    let range =
-        HashRange { root: layers.root(file)?, base: 0, index, length, proof_layers: top.checked_sub(1)? };
-    range.is_valid().then_some(range)
+    let length = layout.file(file).length;
+    let top = tree_height(length.div_ceil(u64::from(BLOCK_LENGTH)));
+    let width = 1u32.checked_shl(root_height(length, layout.piece_length()))?;
+    let first = (piece.0 - layout.pieces_of_file(file).start).checked_mul(width)?;
+    let range = HashRange {
+        root: layers.root(file)?,
+        base: 0,
+        index: first,
+        length: width.min(MAX_HASHES),
+        proof_layers: top.checked_sub(1)?,
+    };
+    let begins = (0..layout.num_blocks(piece)).step_by(MAX_HASHES as usize);
+    let ranges = begins.map(|begin| Some(HashRange { index: first.checked_add(begin)?, ..range }));
+    ranges.map(|range| range.filter(HashRange::is_valid)).collect()
 }
 
 impl BlockTrials {
@@ -73,18 +79,23 @@ impl BlockTrials {
     /// A piece does not match its hash: who sent each block, and the hashes of the blocks. If it was one alone there is nothing to find out.
     pub fn on_failed(&mut self, piece: PieceIndex, senders: &[Source], hashes: Vec<Sha256>) {
         let several = senders.iter().any(|sender| Some(sender) != senders.first());
-        if !several || senders.len() != hashes.len() || self.open.len() >= MAX_TRIALS {
+        // Of several attempts the first is tried.
+        let pieces: BTreeSet<PieceIndex> = self.open.keys().map(|&(piece, _)| piece).collect();
+        if !several || senders.len() != hashes.len() || pieces.len() >= MAX_TRIALS || pieces.contains(&piece)
+        {
             return;
         }
-        let Some(range) = blocks_of(&self.layers, &self.layout, piece) else { return };
-        let blocks = hashes.into_iter().zip(senders.iter().copied()).collect();
-        // Of several attempts the first is tried.
-        self.open.entry(piece).or_insert(Trial { range, blocks, asked: None, tried: BTreeSet::new() });
+        let Some(ranges) = ranges_of(&self.layers, &self.layout, piece) else { return };
+        let mut blocks = hashes.into_iter().zip(senders.iter().copied());
+        for (part, range) in ranges.into_iter().enumerate() {
+            let blocks = blocks.by_ref().take(MAX_HASHES as usize).collect();
+            self.open.insert((piece, part), Trial { range, blocks, asked: None, tried: BTreeSet::new() });
+        }
     }
 
     /// A piece has passed: it is known now which blocks were bad.
     pub fn on_passed(&mut self, piece: PieceIndex) {
-        self.open.remove(&piece);
+        self.open.retain(|&(open, _), _| open != piece);
     }
 
     /// The next peer to ask, and for what: of those that have not been asked, `choose` finds one that has the piece.
@@ -98,7 +109,7 @@ impl BlockTrials {
             trial.asked = trial.asked.filter(|_| is_owed);
             is_owed || trial.tried.len() < MAX_ASKED
         });
-        self.open.iter_mut().filter(|(_, trial)| trial.asked.is_none()).find_map(|(&piece, trial)| {
+        self.open.iter_mut().filter(|(_, trial)| trial.asked.is_none()).find_map(|(&(piece, _), trial)| {
             let peer = choose(piece, &trial.tried)?;
             trial.tried.insert(peer);
             trial.asked = Some((peer, now));
@@ -109,19 +120,19 @@ impl BlockTrials {
     /// A peer has sent hashes, late or not.
     pub fn on_hashes(&mut self, peer: PeerKey, range: &HashRange, hashes: &[Sha256]) -> TrialEnd {
         let found = self.open.iter().find(|(_, trial)| trial.range == *range && trial.tried.contains(&peer));
-        let Some((&piece, _)) = found else { return TrialEnd::Nothing };
+        let Some((&part, _)) = found else { return TrialEnd::Nothing };
         let Some(leaves) = proved(range, hashes) else {
             self.reopen(peer, range);
             return TrialEnd::Unproved;
         };
-        let Some(trial) = self.open.remove(&piece) else { return TrialEnd::Nothing };
+        let Some(trial) = self.open.remove(&part) else { return TrialEnd::Nothing };
         let bad = trial.blocks.iter().zip(leaves).filter(|((hash, _), leaf)| hash != *leaf);
         let mut culprits: Vec<Source> = bad.map(|((_, sender), _)| *sender).collect();
         // What an earlier run left is nobody's fault that is here.
         culprits.retain(|&culprit| culprit != Source::Disk);
         culprits.sort_unstable();
         culprits.dedup();
-        TrialEnd::Culprits(piece, culprits)
+        TrialEnd::Culprits(part.0, culprits)
     }
 
     /// A peer refuses: others may know.

@@ -166,7 +166,7 @@ impl DhtNetwork {
 
     /// What is wanted for a torrent may have changed.
     pub(super) fn update(&mut self, now: Instant, torrent: &Torrent) {
-        torrent.info_hash().wire_hashes().for_each(|name| self.update_name(now, torrent, name));
+        torrent.swarms().wire_hashes().for_each(|name| self.update_name(now, torrent, name));
     }
 
     fn update_name(&mut self, now: Instant, torrent: &Torrent, name: WireHash) {
@@ -297,7 +297,7 @@ impl DhtNetwork {
 
     /// How many nodes are known, of both families; `None` if the torrent is not looked up. Costs a look at all of them.
     pub(super) fn nodes_for(&self, torrent: &Torrent) -> Option<usize> {
-        let is_followed = self.followed.contains_key(&torrent.info_hash().wire());
+        let is_followed = self.followed.contains_key(&torrent.swarms().wire());
         is_followed.then(|| self.machines.iter().map(|machine| machine.dht.num_nodes()).sum())
     }
 

@@ -37,7 +37,7 @@ impl LocalNetwork {
 
     /// A torrent may be announced now, or not any more.
     pub(super) fn update(&mut self, now: Instant, torrent: &Torrent) {
-        for name in torrent.info_hash().wire_hashes() {
+        for name in torrent.swarms().wire_hashes() {
             match torrent.is_told_of_openly() {
                 _ if torrent.is_private() => self.discovery.set_private(now, name),
                 true => self.discovery.add(now, name),

@@ -45,6 +45,7 @@ use crate::check::PieceResult;
 use crate::event::{Kind, Severity, State};
 use crate::filter::IpFilter;
 use crate::finder::announce::{AnnounceFailure, Answer, Token};
+use crate::hash::Sha256;
 use crate::ids::{InfoHashes, PeerKey, ReaderKey, Round, TorrentId};
 use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::{Magnet, Metainfo};
@@ -53,11 +54,11 @@ use crate::net::egress::ProxyNews;
 use crate::net::gateway::FromGateway;
 use crate::net::link::Link;
 use crate::net::relay::RelayNews;
+use crate::proofs::PieceRun;
 use crate::storage::StorageError;
 use crate::storage::claim::{Claim, Claims};
 use crate::swarm::Order;
 use crate::utp::Transport;
-use crate::wire::Message;
 use check_queue::Lane;
 use checking::Checked;
 use options::TorrentOptions;
@@ -202,8 +203,8 @@ pub(crate) enum Notice {
     Relay(RelayNews),
     /// The proxy has stopped working, or works again.
     Proxy(ProxyNews),
-    /// The answer to a peer that asked for hashes of blocks.
-    Hashed(TorrentId, PeerKey, Message),
+    /// These pieces were read for peers that ask for hashes of their blocks: the hashes, if they could be had.
+    Hashed(TorrentId, PieceRun, Option<Vec<Sha256>>),
     /// Something happened beside the loop that subscribers want to know.
     Told(TorrentId, Kind),
 }

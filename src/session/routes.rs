@@ -8,7 +8,7 @@ use super::thread::thread_gone;
 use super::{Addition, Command, Engine, Known, LinkNotice, Notice, Torrent};
 use crate::disk::Done;
 use crate::event::Severity;
-use crate::ids::TorrentId;
+use crate::ids::{InfoHashes, TorrentId};
 use crate::net::driver::FromPeer;
 use crate::net::web::FromWeb;
 
@@ -121,11 +121,12 @@ impl Engine {
                 self.context.stand_in_for_names(&mut answer);
                 self.with(id, |torrent, _| torrent.on_found_beside(now, round, &url, answer.peers));
             }
-            Notice::Hashed(id, peer, answer) => {
-                self.with(id, |torrent, context| torrent.on_hashed(now, peer, answer, context));
+            Notice::Hashed(id, run, hashes) => {
+                self.with(id, |torrent, _| torrent.on_hashed(now, run, hashes));
             }
             Notice::Metadata(id, read) => {
                 self.with(id, |torrent, context| torrent.on_metadata(now, read, context));
+                self.enter_swarms(now, id);
                 self.fit_budget();
             }
             Notice::PieceChecked(id, piece, result) => {
@@ -267,12 +268,12 @@ impl Engine {
         }
         let id = self.context.counter.torrent();
         self.context.watches_stall |= options.stall_timeout.is_some();
-        self.by_hash.extend(info_hash.wire_hashes().map(|name| (name, id)));
-        info_hash.wire_hashes().for_each(|name| self.context.dialer.secrecy.add(name));
+        self.name(id, info_hash);
         let (mut refusal, mut nothing_chosen) = (None, None);
         let torrent = match known {
             Known::Metainfo(metainfo, claim) => {
-                if !metainfo.piece_hashes.are_known() {
+                // Nobody is asked for the layers of a torrent that may not be written anyway.
+                if !metainfo.piece_hashes.are_known() && (claim.is_ok() || options.metadata_only) {
                     Torrent::without_layers(now, id, metainfo, options, claim, &mut self.context)
                 } else {
                     let claim = claim.map_err(|error| refusal = Some(error)).ok();
@@ -288,6 +289,7 @@ impl Engine {
             }
         };
         self.torrents.insert(id, torrent);
+        self.enter_swarms(now, id);
         self.fit_budget();
         self.with(id, |torrent, context| {
             match nothing_chosen {
@@ -301,15 +303,38 @@ impl Engine {
         Some(id)
     }
 
+    /// A torrent is found by these hashes from now on.
+    fn name(&mut self, id: TorrentId, hashes: InfoHashes) {
+        for name in hashes.wire_hashes() {
+            if self.by_hash.insert(name, id).is_none() {
+                self.context.dialer.secrecy.add(name);
+            }
+        }
+    }
+
+    /// A torrent that a link names by one hash may turn out to be a hybrid: it is in both swarms then, unless another torrent is in the
+    /// second one already.
+    fn enter_swarms(&mut self, now: Instant, id: TorrentId) {
+        let Some(torrent) = self.torrents.get_mut(&id) else { return };
+        let (known, possible) = (torrent.swarms(), torrent.possible_swarms());
+        let is_free = |name| self.by_hash.get(&name).is_none_or(|&other| other == id);
+        if known != possible && possible.wire_hashes().all(is_free) {
+            torrent.enter_swarms(now, possible);
+            self.name(id, possible);
+        }
+    }
+
     fn remove(&mut self, now: Instant, id: TorrentId) {
         let Some(torrent) = self.torrents.remove(&id) else { return };
         self.by_hash.retain(|_, named| *named != id);
-        torrent.info_hash().wire_hashes().for_each(|name| self.context.dialer.secrecy.remove(name));
-        if let Some(local) = &mut self.local {
-            torrent.info_hash().wire_hashes().for_each(|name| local.forget(now, name));
-        }
-        if let Some(dht) = &mut self.context.dht {
-            torrent.info_hash().wire_hashes().for_each(|name| dht.forget(now, name));
+        for name in torrent.swarms().wire_hashes() {
+            self.context.dialer.secrecy.remove(name);
+            if let Some(local) = &mut self.local {
+                local.forget(now, name);
+            }
+            if let Some(dht) = &mut self.context.dht {
+                dht.forget(now, name);
+            }
         }
         if let Some(mapping) = &mut self.mapping {
             mapping.update(now, id, false);

@@ -22,6 +22,18 @@ pub(crate) fn keep(state_dir: &Path, metainfo: &Metainfo) -> io::Result<()> {
     whole::replace(state_dir, &path, &metainfo.encode())
 }
 
+/// The torrent with the piece layers that it lacks (BEP 52), if they were kept; else as it is. Blocks.
+pub(crate) fn with_layers(state_dir: &Path, metainfo: Metainfo) -> Metainfo {
+    if metainfo.piece_hashes.are_known() {
+        return metainfo;
+    }
+    let kept = load(state_dir, metainfo.info_hash).filter(|kept| kept.info_bytes == metainfo.info_bytes);
+    match kept {
+        Some(kept) => Metainfo { piece_hashes: kept.piece_hashes, ..metainfo },
+        None => metainfo,
+    }
+}
+
 /// What was kept of the torrent with this hash; `None` if nothing was, or something else than was written. Blocks.
 pub(crate) fn load(state_dir: &Path, info_hash: InfoHashes) -> Option<Metainfo> {
     let bytes = whole::read_bounded(&path(state_dir, info_hash), MAX_LENGTH as u64)?;
@@ -37,6 +49,25 @@ mod tests {
     use super::*;
     use crate::hash::Sha1;
     use crate::metainfo::create::{Content, NewTorrent};
+    use crate::metainfo::samples::Sample;
+
+    #[test]
+    fn piece_layers_that_were_kept_are_given_to_the_torrent_that_lacks_them_and_to_no_other() {
+        let dir = TempDir::new().unwrap();
+        let mut sample = Sample::new(&[("a", 100_000), ("b", 70_000)], false);
+        let whole = Metainfo::parse(&sample.torrent()).unwrap();
+        sample.layers = false;
+        let bare = Metainfo::parse(&sample.torrent()).unwrap();
+        let are_known = |metainfo: &Metainfo| metainfo.piece_hashes.are_known();
+        assert!(!are_known(&with_layers(dir.path(), bare.clone())), "nothing is kept");
+        keep(dir.path(), &bare).unwrap();
+        assert!(!are_known(&with_layers(dir.path(), bare.clone())), "what is kept lacks them too");
+        keep(dir.path(), &whole).unwrap();
+        let trackers = vec![vec!["http://t.example/a".to_owned()]];
+        let filled = with_layers(dir.path(), Metainfo { trackers: trackers.clone(), ..bare.clone() });
+        assert!(are_known(&filled));
+        assert_eq!(filled.trackers, trackers, "the rest is the torrent's own");
+    }
 
     #[test]
     fn what_is_kept_is_found_and_nothing_else_is_believed() {

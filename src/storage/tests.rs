@@ -23,6 +23,7 @@ pub(crate) fn torrent(piece_length: u32, files: &[(&str, u64)], data: &[u8]) -> 
     assert_eq!(layout.total(), data.len() as u64);
     Metainfo {
         info_hash: InfoHashes::V1(Sha1([0xab; 20])),
+        all_hashes: InfoHashes::V1(Sha1([0xab; 20])),
         name: "t".into(),
         layout: Arc::new(layout),
         piece_hashes: data.chunks(piece_length as usize).map(hash::sha1).collect(),

@@ -7,7 +7,7 @@ use super::{Output, Swarm};
 use crate::hash::Sha256;
 use crate::ids::PeerKey;
 use crate::layout::PieceIndex;
-use crate::proofs::{BlockTrials, HashServer, TrialEnd};
+use crate::proofs::{BlockTrials, HashAnswer, HashServer, PieceRun, TrialEnd};
 use crate::wire::{HashRange, Message};
 
 impl Swarm {
@@ -17,13 +17,16 @@ impl Swarm {
     }
 
     pub(super) fn on_hash_request(&mut self, now: Instant, key: PeerKey, range: Box<HashRange>) {
-        let blocks = self.hash_server.on_block_request(now, key, &range);
-        match blocks.filter(|blocks| self.have.contains(blocks.piece)) {
-            Some(blocks) => self.outputs.push_back(Output::ServeHashes(key, Box::new(blocks))),
-            None => {
-                let answer = self.hash_server.on_request(now, key, range);
-                answer.into_iter().for_each(|answer| self.send(now, key, answer));
-            }
+        match self.hash_server.on_request(now, key, range, |piece| self.have.contains(piece)) {
+            HashAnswer::Send(answer) => self.send(now, key, answer),
+            HashAnswer::Read(run) => self.outputs.push_back(Output::HashBlocks(run)),
+            HashAnswer::Later | HashAnswer::Nothing => {}
+        }
+    }
+
+    pub(super) fn on_blocks_hashed(&mut self, now: Instant, run: PieceRun, hashes: Option<Vec<Sha256>>) {
+        for (key, answer) in self.hash_server.on_read(run, hashes) {
+            self.send(now, key, answer);
         }
     }
 

@@ -44,7 +44,7 @@ use crate::finder::Parting;
 use crate::hash::{Sha1, Sha256};
 use crate::ids::{PeerKey, WireHash};
 use crate::layout::{Block, Layout, PieceIndex};
-use crate::proofs::{BlockTrials, HashServer, WantedBlocks};
+use crate::proofs::{BlockTrials, HashServer, PieceRun};
 use crate::wire::extended::{HolepunchMessage, PexMessage};
 use crate::wire::{Message, PeerId, Reserved};
 use begun::BegunPieces;
@@ -168,6 +168,8 @@ pub enum Input {
     },
     /// The piece could not be written, its data are gone.
     Lost(PieceIndex),
+    /// These pieces were read for [`Output::HashBlocks`]: the hashes of their blocks; `None` if they could not be had.
+    BlocksHashed(PieceRun, Option<Vec<Sha256>>),
     /// There is room in memory for a further piece.
     Memory,
     /// We can be called by these ports from now on.
@@ -181,8 +183,8 @@ pub enum Output {
     Send(PeerKey, Message),
     /// Read this block and send it.
     Serve(PeerKey, Block),
-    /// Read this piece, and send the hashes of its blocks. In a box, as an event.
-    ServeHashes(PeerKey, Box<WantedBlocks>),
+    /// Read these pieces, and tell the hashes of their blocks by [`Input::BlocksHashed`].
+    HashBlocks(PieceRun),
     Close(PeerKey, String),
     /// All blocks of the piece are here, in order: hash and write them. With `digests`, tell the digests of
     /// the blocks even if it passes.
@@ -362,6 +364,7 @@ impl Swarm {
             Input::Message(peer, message) => self.on_message(now, peer, message),
             Input::Sent(peer, bytes) => self.on_sent(now, peer, bytes),
             Input::Passed { piece, digests } => self.on_passed(now, piece, &digests),
+            Input::BlocksHashed(run, hashes) => self.on_blocks_hashed(now, run, hashes),
             Input::Failed { piece, digests, hashes } => self.on_failed(now, piece, digests, hashes),
             Input::Lost(piece) => self.on_lost(now, piece),
             Input::Memory => self.wake_idle(),

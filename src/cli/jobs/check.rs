@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::bitfield::Bitfield;
 use crate::cli::Exit;
+use crate::cli::jobs::beside::FAR;
 use crate::cli::jobs::folder::about_folder;
 use crate::cli::jobs::hooks::{About, Hooks, Occasion};
 use crate::cli::jobs::load::Loaded;
@@ -35,9 +36,6 @@ use anyhow::{anyhow, bail};
 /// Verdicts that may wait to be written; a reader that is slower holds up the check, so that it
 /// misses nothing.
 const MAX_WAITING: usize = 1024;
-
-/// How long to wait for a verdict while nothing is drawn.
-pub(super) const FAR: Duration = Duration::from_secs(3600);
 
 /// One torrent to check.
 pub(crate) struct Job {

@@ -5,16 +5,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use rustix::io::Errno;
 
 use crate::cli::Exit;
+use crate::cli::jobs::beside::beside;
 use crate::cli::jobs::load::cause;
-use crate::cli::jobs::run::{Refusal, at_once, no_signals, no_stdout, no_thread};
+use crate::cli::jobs::run::{Refusal, at_once, no_signals, no_stdout};
 use crate::cli::options::config::{Config, Verbosity};
 use crate::cli::options::making::CreateOptions;
 use crate::cli::show::created::{Created, show_created_json, told};
@@ -25,12 +24,9 @@ use crate::client::{Phase, Status};
 use crate::create::{Change, HashedTree, Hashing, Obstacle, ObstacleKind, Obstacles, SourceTree, walk};
 use crate::ids::InfoHashes;
 use crate::metainfo::draft::{Draft, DraftError, DraftFile, DraftHashes, MadeTorrent, default_piece_length};
-use crate::metainfo::{Magnet, Metainfo, Sha1};
+use crate::metainfo::{Magnet, Metainfo, MetainfoError, Sha1};
 use crate::storage::publish;
 use crate::text::{count, escape, without_credentials};
-
-/// How long to wait for the end while nothing is drawn.
-const FAR: Duration = Duration::from_secs(3600);
 
 /// Folders without files that are told one by one.
 const MAX_TOLD: usize = 10;
@@ -73,8 +69,10 @@ impl CreateJob<'_> {
         // What came, went or changed meanwhile would be in no piece, or in a wrong one.
         self.walk()?.compare(&tree).map_err(|obstacles| self.refuse(obstacles))?;
         let made = draft.finish(&hashes, &self.options.details).map_err(|error| self.not_made(&error))?;
+        // Whoever gets it has to be able to read it.
+        let torrent = Metainfo::parse(&made.bytes).map_err(|error| self.not_readable(&error))?;
         self.write(target.as_deref(), &made)?;
-        self.tell(&draft, &made, target.as_deref(), began.elapsed())?;
+        self.tell(&draft, &torrent, target.as_deref(), began.elapsed())?;
         Ok(Exit::Complete)
     }
 
@@ -172,26 +170,8 @@ impl CreateJob<'_> {
     /// Hashes the files beside this thread, and looks on until it is done.
     fn hash(&mut self, tree: &SourceTree, draft: &Draft, now: Instant) -> Result<DraftHashes, Refusal> {
         let hashing = Hashing::new(now, draft, Arc::clone(&self.stop));
-        let (done, ended) = sync_channel::<()>(1);
-        let hashed = thread::scope(|scope| {
-            let hashing = &hashing;
-            let run = move || {
-                // Hung up when it is over, however it ends.
-                let _done = done;
-                hashing.run(tree, draft, 0)
-            };
-            let worker = thread::Builder::new().name("hash".to_owned()).spawn_scoped(scope, run);
-            let worker = worker.map_err(|error| (Exit::Failure, anyhow!("{}", no_thread(&error))))?;
-            loop {
-                let now = Instant::now();
-                self.screen.draw(now, |_| Some(status(draft, hashing, now)));
-                let wait = self.screen.deadline().map_or(FAR, |next| next.saturating_duration_since(now));
-                if ended.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected) {
-                    break;
-                }
-            }
-            Ok(worker.join().expect("hashing does not panic"))
-        })?;
+        let run = || hashing.run(tree, draft, 0);
+        let hashed = beside(&mut self.screen, "hash", run, |_, now| Some(status(draft, &hashing, now)))?;
         self.screen.hide(0);
         match hashed.map_err(|obstacles| self.refuse(obstacles))? {
             HashedTree::Whole(hashes) => Ok(hashes),
@@ -225,26 +205,17 @@ impl CreateJob<'_> {
     fn tell(
         &mut self,
         draft: &Draft,
-        made: &MadeTorrent,
+        torrent: &Metainfo,
         target: Option<&Path>,
         elapsed: Duration,
     ) -> Result<(), Refusal> {
+        let magnet = Magnet::from(torrent).to_uri();
         // What others, and btget itself, will make of the names.
-        let notes = Metainfo::parse(&made.bytes).map(|torrent| torrent.notes).unwrap_or_default();
-        let details = &self.options.details;
-        let magnet = Magnet {
-            name: Some(draft.name().to_owned()),
-            trackers: details.trackers.iter().flatten().map(|url| vec![url.clone()]).collect(),
-            web_seeds: details.web_seeds.clone(),
-            length: Some(draft.total()),
-            ..Magnet::new(made.info_hash)
-        };
-        let magnet = magnet.to_uri();
-        notes.iter().for_each(|note| self.note(escape(note).into_owned()));
+        torrent.notes.iter().for_each(|note| self.note(escape(note).into_owned()));
         let created = Created {
             draft,
-            info_hash: made.info_hash,
-            private: details.private,
+            info_hash: torrent.info_hash,
+            private: torrent.private,
             target,
             magnet: &magnet,
             notes: &self.notes,
@@ -283,11 +254,22 @@ impl CreateJob<'_> {
         (exit, anyhow!(last))
     }
 
+    fn not_readable(&self, error: &MetainfoError) -> Refusal {
+        let path = shown(&self.options.path);
+        (
+            Exit::Failure,
+            anyhow!(
+                "cannot make a torrent of {path}: btget itself could not read it ({error}); nothing is written"
+            ),
+        )
+    }
+
     fn not_made(&self, error: &DraftError) -> Refusal {
         let path = shown(&self.options.path);
         let remedy = match error {
             DraftError::NoBytes => "name a file or folder with data in it",
             DraftError::TooManyFiles => "make several torrents, or pack the files",
+            DraftError::TooDeep(_) => "move it up, or give --format v1",
             DraftError::TooManyPieces(_) => "give a larger --piece-length",
             DraftError::TooLarge => "make several torrents",
         };

@@ -1,5 +1,6 @@
 //! What is done: torrents loaded, checked, transferred, and the hooks run on them.
 
+mod beside;
 mod block_lists;
 mod cat;
 pub(super) mod check;

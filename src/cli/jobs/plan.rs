@@ -1,15 +1,14 @@
 //! `--plan`: says what each torrent's transfer would do, and does none of it.
 
 use std::io::{self, Write};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::thread;
 use std::time::Instant;
 
 use crate::bitfield::Bitfield;
 use crate::cli::Exit;
-use crate::cli::jobs::check::{FAR, check_status};
+use crate::cli::jobs::beside::beside;
+use crate::cli::jobs::check::check_status;
 use crate::cli::jobs::load::Loaded;
-use crate::cli::jobs::run::{Refusal, no_stdout, no_thread};
+use crate::cli::jobs::run::{Refusal, no_stdout};
 use crate::cli::options::config::Config;
 use crate::cli::show::plan::{exit_of, show_plan, show_plan_json};
 use crate::cli::show::say::Mark;
@@ -17,7 +16,6 @@ use crate::cli::show::screen::{Screen, message};
 use crate::client::{HashCheck, Plan, Planner, TorrentOptions};
 use crate::metainfo::Metainfo;
 use crate::text::escape;
-use anyhow::anyhow;
 
 /// Plans torrent after torrent, each with the weights of its files; the exit code is that of the worst.
 pub(super) fn run_plan(config: &Config, torrents: Vec<(Loaded, Vec<u32>)>) -> Result<Exit, Refusal> {
@@ -61,28 +59,10 @@ fn plan_one(
 ) -> Result<Plan, Refusal> {
     let check = HashCheck::new(Instant::now(), metainfo.layout.num_pieces());
     let pieces = Bitfield::full(metainfo.layout.num_pieces());
-    let (end, ended) = sync_channel::<()>(1);
-    thread::scope(|scope| {
-        let check = &check;
-        let run = move || {
-            let plan = planner.plan_by(metainfo, options, check);
-            drop(end);
-            plan
-        };
-        let planning = thread::Builder::new().name("plan".to_owned()).spawn_scoped(scope, run);
-        let planning = planning.map_err(|error| (Exit::Failure, anyhow!("{}", no_thread(&error))))?;
-        loop {
-            let now = Instant::now();
-            // Until it is known how much there is to read, nothing of it would look like all.
-            let (_, to_read, _) = check.progress(now);
-            screen.draw(now, |other| {
-                (other == number && to_read > 0).then(|| check_status(metainfo, &pieces, check, now))
-            });
-            let wait = screen.deadline().map_or(FAR, |next| next.saturating_duration_since(now));
-            if ended.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
-                break;
-            }
-        }
-        Ok(planning.join().expect("planning does not panic"))
-    })
+    // Until it is known how much there is to read, nothing of it would look like all.
+    let status = |other, now| {
+        let is_known = other == number && check.progress(now).1 > 0;
+        is_known.then(|| check_status(metainfo, &pieces, &check, now))
+    };
+    beside(screen, "plan", || planner.plan_by(metainfo, options, &check), status)
 }

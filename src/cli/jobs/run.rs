@@ -280,16 +280,24 @@ fn known_to_check(config: &Config, given: Vec<Given>) -> Result<(Vec<Loaded>, Ex
     refusal.map_or(Ok((known, worst)), |error| Err((worst, error)))
 }
 
-/// A magnet link of which an earlier run has kept what it is needs no peer.
+/// A magnet link of which an earlier run has kept what it is, and a torrent of which it has kept the piece layers, needs no peer for that.
 fn kept(config: &Config, given: Given) -> Given {
-    let Given::Magnet(magnet) = &given else { return given };
-    let link = Some(Box::new(magnet.clone()));
-    let state_dir = config.torrent.state_dir.as_deref();
-    match state_dir.and_then(|state_dir| Session::kept_metadata(state_dir, magnet)) {
-        Some(metainfo) => {
-            Given::Torrent(Loaded { from: given.from().to_owned(), metainfo, link, fetched: None })
+    let Some(state_dir) = config.torrent.state_dir.as_deref() else { return given };
+    let magnet = match given {
+        Given::Torrent(torrent) => {
+            let metainfo = Session::with_kept_layers(state_dir, torrent.metainfo);
+            return Given::Torrent(Loaded { metainfo, ..torrent });
         }
-        None => given,
+        Given::Magnet(magnet) => magnet,
+    };
+    match Session::kept_metadata(state_dir, &magnet) {
+        Some(metainfo) => Given::Torrent(Loaded {
+            from: "the magnet link".to_owned(),
+            metainfo,
+            link: Some(Box::new(magnet)),
+            fetched: None,
+        }),
+        None => Given::Magnet(magnet),
     }
 }
 

@@ -32,6 +32,8 @@ fn heights_are_those_of_the_next_power_of_two() {
     }
     assert_eq!(tree_height(u64::MAX), 64);
     assert_eq!([16 << 10, 32 << 10, 16 << 20].map(piece_height), [0, 1, 10]);
+    let files = [1, 16_384, 16_385, 60_000, 65_536, 65_537, 1 << 40];
+    assert_eq!(files.map(|length| root_height(length, 65_536)), [0, 0, 1, 2, 2, 2, 2]);
 }
 
 #[test]
@@ -68,9 +70,6 @@ fn a_tree_of_one_block_is_its_hash() {
     let one = leaves(1, 2);
     assert_eq!(file_root(&one, 0), one[0]);
     assert_eq!(MerkleTree::new(one.clone(), 0).root(), one[0]);
-    let mut builder = RootBuilder::default();
-    builder.push(&one);
-    assert_eq!(builder.root(0), one[0]);
     assert_eq!(root_of_proof(&one, 7, &[]), Some(one[0]));
 }
 
@@ -86,22 +85,11 @@ fn proofs_of_what_is_not_aligned_are_none() {
     assert_eq!(root_of_proof(&some, 2, &[]), None);
     assert_eq!(root_of_proof(&some[..3], 0, &[]), None);
     assert_eq!(root_of_proof(&[], 0, &[]), None);
-    for (height, index, length) in [
-        (0, 0, 0),
-        (0, 0, 1),
-        (0, 0, 3),
-        (0, 2, 4),
-        (0, 16, 2),
-        (0, 0, 32),
-        (4, 0, 2),
-        (9, 0, 2),
-        (0, u64::MAX - 1, 2),
-    ] {
-        assert_eq!(tree.answer(height, index, length, 9), None, "{length} from {index} of layer {height}");
+    for (index, length) in [(0, 0), (0, 1), (0, 3), (2, 4), (16, 2), (0, 32), (u64::MAX - 1, 2)] {
+        assert_eq!(tree.answer(index, length, 9), None, "{length} from {index}");
     }
     // All of a layer, and the pads behind it, need no uncle.
-    assert_eq!(tree.answer(0, 0, 16, u32::MAX - 9).map(|hashes| hashes.len()), Some(16));
-    assert_eq!(MerkleTree::new(leaves(4, 1), 3).answer(2, 0, 2, 1), None);
+    assert_eq!(tree.answer(0, 16, u32::MAX - 9).map(|hashes| hashes.len()), Some(16));
 }
 
 proptest! {
@@ -119,27 +107,27 @@ proptest! {
     }
 
     #[test]
-    fn a_root_does_not_depend_on_how_the_leaves_come(
-        parts in prop::collection::vec(0usize..40, 0..20), height in 0u32..10, seed: u64
+    fn every_hash_of_a_tree_is_that_of_the_naive_one(
+        count in prop_oneof![1usize..40, 250usize..260, 500usize..520, 1000usize..1600], seed: u64
     ) {
-        let leaves = leaves(parts.iter().sum(), seed);
-        let mut builder = RootBuilder::default();
-        let mut rest = &leaves[..];
-        for part in parts {
-            let (front, behind) = rest.split_at(part);
-            builder.push(front);
-            rest = behind;
-            // At any time, and without an end to it.
-            let so_far = &leaves[..leaves.len() - rest.len()];
-            prop_assert_eq!(builder.root(height), naive_root(so_far, height));
+        let layer = leaves(count, seed);
+        let tree = MerkleTree::new(layer.clone(), 0);
+        let naive = naive(&layer, 0);
+        prop_assert_eq!(tree.height() as usize, naive.len() - 1);
+        for (height, layer) in (0..).zip(&naive) {
+            for (index, hash) in (0..).zip(layer) {
+                prop_assert_eq!(tree.hash(height, index), Some(*hash), "{} of layer {}", index, height);
+            }
+            prop_assert_eq!(tree.hash(height, layer.len() as u64), None);
         }
-        prop_assert_eq!(builder.leaves(), leaves.len() as u64);
-        prop_assert_eq!(builder.root(0), naive_root(&leaves, 0));
+        prop_assert_eq!(tree.hash(tree.height() + 1, 0), None);
+        let spans: Vec<Sha256> = layer.chunks(512).map(|span| naive_root(span, 9)).collect();
+        prop_assert_eq!(MerkleTree::with_spans(layer, 0, spans), tree);
     }
 
     #[test]
     fn what_a_tree_answers_is_proved_by_its_root_and_nothing_else_is(
-        count in 2usize..300, base in 0u32..4, run in 1u32..6, at: u64, liar: prop::sample::Index, seed: u64
+        count in prop_oneof![2usize..300, 500usize..2000], base in 0u32..4, run in 1u32..6, at: u64, liar: prop::sample::Index, seed: u64
     ) {
         let layer = leaves(count, seed);
         let tree = MerkleTree::new(layer.clone(), base);
@@ -147,13 +135,13 @@ proptest! {
         let length = 1u64 << run.min(tree.height() - base);
         let index = at % ((1 << (tree.height() - base)) / length) * length;
         let proof_layers = tree.height() - base - 1;
-        let answer = tree.answer(base, index, length, proof_layers).unwrap();
+        let answer = tree.answer(index, length, proof_layers).unwrap();
         let (hashes, uncles) = answer.split_at(length as usize);
         prop_assert_eq!(uncles_to(base, length, tree.height()), Some(uncles.len() as u32));
         prop_assert_eq!(root_of_proof(hashes, index, uncles), Some(tree.root()));
         // A part of the proof leads to the hash of the layer that it reaches.
         for proof_layers in 0..proof_layers {
-            let part = tree.answer(base, index, length, proof_layers).unwrap();
+            let part = tree.answer(index, length, proof_layers).unwrap();
             let uncles = &part[length as usize..];
             let reached = base + tree_height(length) + uncles.len() as u32;
             let known = tree.hash(reached, index >> (reached - base));

@@ -83,6 +83,25 @@ fn what_cannot_be_a_torrent_is_refused() {
 }
 
 #[test]
+fn as_deep_as_a_torrent_of_version_2_is_made_it_can_be_read() {
+    for (folders, symlink) in [(95, None), (94, Some("t"))] {
+        let of = |folders: usize| {
+            let path = format!("{}f", "d/".repeat(folders)).into();
+            let length = if symlink.is_some() { 0 } else { 5 };
+            let deep = DraftFile { path, length, executable: true, symlink: symlink.map(Into::into) };
+            vec![deep, file("t", 5)]
+        };
+        for format in [Format::V2, Format::Hybrid] {
+            let torrent = Metainfo::parse(&made("x", &of(folders), format, 16384).bytes).unwrap();
+            assert!(torrent.notes.is_empty(), "{:?}", torrent.notes);
+            let refused = Draft::new("x".to_owned(), true, of(folders + 1), format, 16384).map(drop);
+            assert!(matches!(refused, Err(DraftError::TooDeep(_))), "{refused:?}");
+        }
+        made("x", &of(folders + 1), Format::V1, 16384);
+    }
+}
+
+#[test]
 fn a_folder_with_one_file_is_lost_to_version_2_alone() {
     for (paths, format, is_lost) in [
         (&["x"][..], Format::V2, true),

@@ -14,6 +14,7 @@ use crate::bitfield::Bitfield;
 use crate::disk::OnDisk;
 use crate::event::{Kind, Severity, Verdict};
 use crate::fetch::Ticket;
+use crate::hash::merkle::MerkleTree;
 use crate::hash::{Sha256, sha256};
 use crate::ids::{Round, TorrentId};
 use crate::lobby::{Lobby, LobbyConfig};
@@ -40,6 +41,15 @@ pub(super) struct Fetching {
     claims: Claims,
     /// What it is, while peers are asked for its piece layers (BEP 52).
     described: Option<Box<Described>>,
+}
+
+impl Fetching {
+    /// What the user wants of the files from now on; before they are known nothing can be said of them.
+    pub(super) fn want(&mut self, priorities: Vec<u32>) {
+        if let Some(described) = &mut self.described {
+            described.priorities = Ok(priorities);
+        }
+    }
 }
 
 /// What became of metadata that peers gave.
@@ -225,7 +235,7 @@ impl Torrent {
     pub(super) fn on_layers(
         &mut self,
         now: Instant,
-        layers: Vec<(Sha256, Vec<Sha256>)>,
+        layers: Vec<(Sha256, MerkleTree)>,
         context: &mut Context,
     ) {
         let Activity::Fetching(fetching) = &mut self.activity else { return };
@@ -350,8 +360,7 @@ fn read(bytes: &[u8], magnet: &Magnet, options: &TorrentOptions, claims: &Claims
     Read::Right(Box::new(Described { metainfo, priorities, claim }))
 }
 
-/// The torrent with the trackers and web seeds of its link. It stays in the swarms that the link names, though its metadata may tell of
-/// another one.
+/// The torrent with the trackers and web seeds of its link, known by the hash that this names.
 pub(crate) fn with_link(metainfo: Metainfo, magnet: &Magnet) -> Metainfo {
     Metainfo {
         info_hash: magnet.info_hash,

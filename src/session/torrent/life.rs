@@ -132,11 +132,14 @@ impl Torrent {
             return;
         }
         self.options.order = order.unwrap_or(self.options.order);
-        // Before its files are known nothing can be said of them.
-        if let Some(priorities) = priorities.filter(|_| !self.is_fetching()) {
-            self.wanted = wanted_pieces(self.layout(), &priorities);
-            self.options.priorities = priorities;
-            self.set_wanted_files(context);
+        match (priorities, &mut self.activity) {
+            (Some(priorities), Activity::Fetching(fetching)) => fetching.want(priorities),
+            (Some(priorities), _) => {
+                self.wanted = wanted_pieces(self.layout(), &priorities);
+                self.options.priorities = priorities;
+                self.set_wanted_files(context);
+            }
+            (None, _) => {}
         }
         let weights = piece_weights(self.layout(), &self.options.priorities);
         let (wanted, order) = (self.wanted.clone(), self.order());

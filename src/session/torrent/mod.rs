@@ -64,6 +64,8 @@ pub(crate) struct Torrent {
     pub id: TorrentId,
     /// Its hashes and files.
     on_disk: OnDisk,
+    /// The hashes of the swarms in which it is found. Those of a hybrid that a link names by one are two from the moment that this is known.
+    swarms: InfoHashes,
     /// The paths that no other torrent writes to; `None` once it has ended, or if they are another's.
     claim: Option<Arc<Claim>>,
     /// What the user asked of it.
@@ -147,6 +149,7 @@ impl Torrent {
         let nothing = Bitfield::new(layout.num_pieces());
         Torrent {
             id,
+            swarms: metainfo.info_hash,
             on_disk: OnDisk { torrent: id, metainfo: Arc::new(metainfo), storage },
             claim,
             state: if options.state == State::Waiting { State::Started } else { options.state },
@@ -241,6 +244,22 @@ impl Torrent {
     /// The identity of its content.
     pub(crate) fn info_hash(&self) -> InfoHashes {
         self.on_disk.metainfo.info_hash
+    }
+
+    /// The hashes by which peers find it.
+    pub(crate) fn swarms(&self) -> InfoHashes {
+        self.swarms
+    }
+
+    /// The hashes by which peers could find it, as far as is known.
+    pub(crate) fn possible_swarms(&self) -> InfoHashes {
+        self.on_disk.metainfo.swarms()
+    }
+
+    /// Peers find it by these hashes from now on: its trackers are told.
+    pub(crate) fn enter_swarms(&mut self, now: Instant, swarms: InfoHashes) {
+        self.swarms = swarms;
+        self.with_finder(|finder| finder.announce_again(now));
     }
 
     /// Bytes in its pieces but for short ones.

@@ -43,7 +43,7 @@ impl Torrent {
     fn greeting(&self, context: &Context) -> Greeting {
         let (peer_id, reserved) = (context.identity.peer_id, self.offer(context));
         let mut handshakes =
-            self.info_hash().wire_hashes().map(|info_hash| Handshake { reserved, info_hash, peer_id });
+            self.swarms().wire_hashes().map(|info_hash| Handshake { reserved, info_hash, peer_id });
         let first = handshakes.next().expect("a torrent has a hash");
         let second = handshakes.next();
         let offered = if second.is_some() { Reserved::V2 } else { Reserved::default() };
@@ -60,7 +60,7 @@ impl Torrent {
 
     /// What both sides speak on a connection of this hash: the extensions that both have offered, and version 2 by its hash.
     fn spoken(&self, theirs: Reserved, agreed: WireHash, context: &Context) -> Reserved {
-        let is_v2 = self.info_hash().v2().is_some_and(|hash| InfoHashes::V2(hash).wire() == agreed);
+        let is_v2 = self.swarms().v2().is_some_and(|hash| InfoHashes::V2(hash).wire() == agreed);
         let shared = theirs.shared_with(self.offer(context));
         if is_v2 { shared.with(Reserved::V2) } else { shared }
     }

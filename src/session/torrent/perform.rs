@@ -124,7 +124,7 @@ impl Torrent {
                     let job = Verify { torrent: self.on_disk.clone(), piece, blocks, digests };
                     self.hand_to_disk(now, job, context);
                 }
-                Output::ServeHashes(peer, blocks) => self.serve_hashes(now, peer, blocks, context),
+                Output::HashBlocks(run) => self.hash_blocks(now, run, context),
                 Output::Event(kind) => self.tell(context, *kind),
                 Output::Serve(..) => {}
             }

@@ -49,7 +49,7 @@ impl Torrent {
         let request = tracker::Request {
             is_users: self.options.trackers.iter().flatten().any(|users| *users == url),
             url,
-            info_hash: self.info_hash().wire(),
+            info_hash: self.swarms().wire(),
             peer_id: context.identity.peer_id,
             // Some trackers refuse 0; where nobody can call us anyway, this is a port at which nobody of our address is.
             port: context.identity.ports.outside().max(1),
@@ -61,7 +61,7 @@ impl Torrent {
             key: context.identity.key,
             tracker_id,
         };
-        if let Some(info_hash) = self.info_hash().wire_hashes().nth(1) {
+        if let Some(info_hash) = self.swarms().wire_hashes().nth(1) {
             self.announce_beside(tracker::Request { info_hash, ..request.clone() }, context);
         }
         let (id, round, notify) = (self.id, self.round(), context.notify.clone());

@@ -36,7 +36,7 @@ impl Torrent {
             return None;
         }
         let urls: Vec<_> = urls.into_iter().map(|url| (context.counter.peer(), url)).collect();
-        Some(WebSeeds::new(metainfo.info_hash.wire(), metainfo.layout.clone(), metainfo.raw_names(), urls))
+        Some(WebSeeds::new(self.swarms().wire(), metainfo.layout.clone(), metainfo.raw_names(), urls))
     }
 
     /// Does all that the transfer has to say about web seeds.

@@ -515,7 +515,7 @@ impl Sim {
             }
             Output::Close(peer, reason) => (4, peer.0, reason.len() as u64),
             Output::Verify { piece, digests, .. } => (5, u64::from(piece.0), u64::from(*digests)),
-            Output::ServeHashes(peer, blocks) => (8, peer.0, u64::from(blocks.piece.0)),
+            Output::HashBlocks(run) => (8, u64::from(run.first.0), u64::from(run.count)),
             Output::Event(_) => (7, 0, 0),
         };
         self.trace_words(node, kind, a, b);
@@ -545,7 +545,7 @@ impl Sim {
                 }
             }
             // Nobody here speaks version 2.
-            Output::ServeHashes(..) => {}
+            Output::HashBlocks(..) => {}
             Output::Close(peer, reason) => {
                 *self.nodes[node].closes.entry(reason).or_default() += 1;
                 let (conn, side) = self.nodes[node].conns[peer.0 as usize];
