@@ -261,12 +261,12 @@ fn meet(file: &mut File, paths: &Paths) -> Result<(), Met> {
 fn find(bytes: &[u8], paths: &Paths) -> Option<Met> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let (pid, mut rest) = rest.split_first_chunk::<4>()?;
-    let mut claims: BTreeMap<u32, (&[u8], &[[u8; 16]])> = BTreeMap::new();
+    let mut claims: BTreeMap<u32, ReadClaim<'_>> = BTreeMap::new();
     while let Some((kind, number, record)) = begin_record(rest) {
         rest = match kind {
             CLAIMED => {
-                let Some((name, entries, after)) = read_claim(record) else { break };
-                claims.insert(number, (name, entries));
+                let Some((claim, after)) = read_claim(record) else { break };
+                claims.insert(number, claim);
                 after
             }
             RELEASED => {
@@ -276,7 +276,7 @@ fn find(bytes: &[u8], paths: &Paths) -> Option<Met> {
             _ => break,
         };
     }
-    claims.into_values().find_map(|(name, entries)| {
+    claims.into_values().find_map(|ReadClaim { name, entries }| {
         let file = entries.iter().find_map(|entry| {
             let (path, theirs) = entry.split_at(8);
             let (file, content) = paths.get(path.try_into().expect("eight bytes"))?;
@@ -294,13 +294,21 @@ fn begin_record(bytes: &[u8]) -> Option<(u8, u32, &[u8])> {
     Some((kind, u32::from_be_bytes(*number), rest))
 }
 
-/// The name and the paths with their contents, of the record of a claim, and what follows.
-fn read_claim(bytes: &[u8]) -> Option<(&[u8], &[[u8; 16]], &[u8])> {
+/// A claim as its record has it.
+struct ReadClaim<'a> {
+    /// The torrent's name.
+    name: &'a [u8],
+    /// Paths, each with its content.
+    entries: &'a [[u8; 16]],
+}
+
+/// What the record of a claim holds, and what follows it.
+fn read_claim(bytes: &[u8]) -> Option<(ReadClaim<'_>, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (name, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
     let (count, rest) = rest.split_first_chunk::<4>()?;
     let (entries, after) = rest.split_at_checked((u32::from_be_bytes(*count) as usize).checked_mul(16)?)?;
-    Some((name, entries.as_chunks::<16>().0, after))
+    Some((ReadClaim { name, entries: entries.as_chunks::<16>().0 }, after))
 }
 
 #[cfg(test)]

@@ -30,9 +30,9 @@ pub(crate) struct Loaded {
 #[derive(Clone)]
 pub(crate) enum Given {
     /// A .torrent.
-    Torrent(Loaded),
+    Torrent(Box<Loaded>),
     /// A magnet link.
-    Magnet(Magnet),
+    Magnet(Box<Magnet>),
 }
 
 impl Given {
@@ -86,7 +86,7 @@ pub(crate) fn load(
     match source {
         TorrentSource::Magnet(link) => {
             let magnet = Magnet::parse(link).context("cannot read the magnet link");
-            magnet.map(Given::Magnet).map_err(|error| (Verdict::NotAMagnet, error))
+            magnet.map(|magnet| Given::Magnet(Box::new(magnet))).map_err(|error| (Verdict::NotAMagnet, error))
         }
         TorrentSource::Url(url) => fetch(url, &escape(&source.name()), session),
         TorrentSource::Stdin => read_torrent("standard input".to_owned(), read(io::stdin().lock()))
@@ -117,7 +117,8 @@ fn fetch(url: &str, shown: &str, session: &SessionOptions) -> Result<Given, (Ver
     }
     let metainfo =
         Metainfo::parse(&bytes).with_context(|| format!("cannot read {shown}")).map_err(not_one)?;
-    Ok(Given::Torrent(Loaded { from: shown.to_owned(), metainfo, link: None, fetched: Some(bytes.into()) }))
+    let loaded = Loaded { from: shown.to_owned(), metainfo, link: None, fetched: Some(bytes.into()) };
+    Ok(Given::Torrent(Box::new(loaded)))
 }
 
 /// Whether it begins as a web page does, with or without a byte order mark, comments not looked into.
@@ -131,7 +132,7 @@ fn is_html(bytes: &[u8]) -> bool {
 fn read_torrent(from: String, bytes: io::Result<Vec<u8>>) -> anyhow::Result<Given> {
     let bytes = bytes.map_err(|error| anyhow!("cannot read {from}: {}", remedy(&error, &from)))?;
     let metainfo = Metainfo::parse(&bytes).with_context(|| format!("cannot read {from}"))?;
-    Ok(Given::Torrent(Loaded { from, metainfo, link: None, fetched: None }))
+    Ok(Given::Torrent(Box::new(Loaded { from, metainfo, link: None, fetched: None })))
 }
 
 /// One byte more than is allowed, so that too much is seen as such.

@@ -91,7 +91,7 @@ fn outcome(config: &Config, exit: fn(i32) -> !) -> Result<Exit, Refusal> {
                 hook_stop.stop();
             };
             signals::listen_to_stop(at_once(config, exit), stop_it).map_err(|error| {
-                let torrents = jobs.iter().map(|job| Given::Torrent(job.torrent.clone()));
+                let torrents = jobs.iter().map(|job| Given::Torrent(Box::new(job.torrent.clone())));
                 not_started(config, torrents, None, &format!("{:#}", no_signals(error).1))
             })?;
             let mut out = json::stdout().map_err(no_stdout)?;
@@ -240,13 +240,13 @@ fn all_known(
     let mut known = Vec::new();
     for given in given {
         match given {
-            Given::Torrent(torrent) => known.push(torrent),
+            Given::Torrent(torrent) => known.push(*torrent),
             Given::Magnet(magnet) => {
                 let place = fetched.iter().position(|metainfo| metainfo.info_hash == magnet.info_hash);
                 known.extend(place.map(|place| Loaded {
                     from: "the magnet link".to_owned(),
                     metainfo: Metainfo::clone(&fetched.swap_remove(place)),
-                    link: Some(Box::new(magnet)),
+                    link: Some(magnet),
                     fetched: None,
                 }));
             }
@@ -272,7 +272,7 @@ fn known_to_check(config: &Config, given: Vec<Given>) -> Result<(Vec<Loaded>, Ex
             errors.push(anyhow!(text));
             continue;
         };
-        known.push(torrent);
+        known.push(*torrent);
     }
     // Where nothing is left to check, whoever is told of the refusal says the last one.
     let refusal = if known.is_empty() { errors.pop() } else { None };
@@ -284,19 +284,19 @@ fn known_to_check(config: &Config, given: Vec<Given>) -> Result<(Vec<Loaded>, Ex
 fn kept(config: &Config, given: Given) -> Given {
     let Some(state_dir) = config.torrent.state_dir.as_deref() else { return given };
     let magnet = match given {
-        Given::Torrent(torrent) => {
-            let metainfo = Session::with_kept_layers(state_dir, torrent.metainfo);
-            return Given::Torrent(Loaded { metainfo, ..torrent });
+        Given::Torrent(mut torrent) => {
+            torrent.metainfo = Session::with_kept_layers(state_dir, torrent.metainfo);
+            return Given::Torrent(torrent);
         }
         Given::Magnet(magnet) => magnet,
     };
     match Session::kept_metadata(state_dir, &magnet) {
-        Some(metainfo) => Given::Torrent(Loaded {
+        Some(metainfo) => Given::Torrent(Box::new(Loaded {
             from: "the magnet link".to_owned(),
             metainfo,
-            link: Some(Box::new(magnet)),
+            link: Some(magnet),
             fetched: None,
-        }),
+        })),
         None => Given::Magnet(magnet),
     }
 }
@@ -304,8 +304,10 @@ fn kept(config: &Config, given: Given) -> Given {
 /// `--save-torrent` of what is known at once.
 fn save_given(config: &Config, given: &[Given]) -> Result<(), Refusal> {
     match given.first() {
-        Some(Given::Torrent(Loaded { fetched: Some(bytes), .. })) => save(config, bytes),
-        Some(Given::Torrent(torrent)) => save_torrent(config, &torrent.metainfo),
+        Some(Given::Torrent(torrent)) => match &torrent.fetched {
+            Some(bytes) => save(config, bytes),
+            None => save_torrent(config, &torrent.metainfo),
+        },
         Some(Given::Magnet(_)) | None => Ok(()),
     }
 }

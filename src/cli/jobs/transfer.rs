@@ -167,7 +167,7 @@ fn add(
         let is_described = given.metainfo().is_some();
         let client = match given {
             Given::Torrent(torrent) => session.add(torrent.metainfo, options),
-            Given::Magnet(magnet) => session.add_magnet(magnet, options),
+            Given::Magnet(magnet) => session.add_magnet(*magnet, options),
         };
         Ok(TorrentJob {
             client: client.map_err(failure)?,
