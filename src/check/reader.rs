@@ -142,6 +142,7 @@ impl<'a> PieceReader<'a> {
             Ok(opened) => {
                 self.saw(file, opened.size);
                 self.storage.trace(|| Note::Opened { file, writable: false });
+                storage::read_once(&opened.file);
                 OpenedState::Open(opened)
             }
             Err(error) => OpenedState::Failed(self.failed(file, &error)),

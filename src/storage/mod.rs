@@ -14,6 +14,7 @@ use crate::ids::WireHash;
 use crate::layout::{FileIndex, Layout, Span};
 use crate::metainfo::{File, Metainfo};
 
+mod advice;
 pub(crate) mod claim;
 #[cfg(feature = "internals")]
 pub(crate) mod damage;
@@ -40,6 +41,7 @@ mod vectored;
 mod ways;
 mod whole;
 
+pub(crate) use advice::read_once;
 pub(crate) use error::{Operation, StorageError, StorageErrorKind};
 pub(crate) use note::Note;
 pub(crate) use open::{Opened, allowed_files};
