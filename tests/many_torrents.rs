@@ -121,3 +121,44 @@ fn torrents_of_long_pieces_share_the_memory_for_them() {
     let memory = status(&process, "VmHWM");
     assert!(memory <= 96 << 10, "{memory} KiB");
 }
+
+#[test]
+fn no_more_torrents_download_at_the_same_time_than_was_asked_for() {
+    const COUNT: usize = 10;
+    let tracker = Tracker::start();
+    let (folder, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let torrents = torrents(folder.path(), COUNT, PIECE_LENGTH, PIECE_LENGTH, &[&tracker.url()]);
+    let start = |basedir: &Path, options: &[&str]| {
+        let state_dir = basedir.join("state");
+        let mut arguments =
+            vec!["--json", "--progress", "none", "--no-lsd", "--bind", "127.0.0.1", "--basedir"];
+        arguments.extend([basedir.to_str().unwrap(), "--state-dir", state_dir.to_str().unwrap()]);
+        arguments.extend(options);
+        arguments.extend(torrents.iter().map(String::as_str));
+        Btget::with(arguments)
+    };
+    let seed = start(folder.path(), &[]);
+    let seeding = || seed.events().iter().filter(|event| is(event, "seeding")).count() == COUNT;
+    wait_until("all to be seeded", || seed.story(), || seeding().then_some(()));
+    let mut leech = start(target.path(), &["--max-downloads", "2", "--no-seed"]);
+    assert_eq!(leech.wait_for_code(), Some(0), "{}", leech.story());
+    // Who has announced itself and lacks its only piece downloads.
+    let (mut downloading, mut waited) = (Vec::new(), Vec::new());
+    for event in leech.events() {
+        let torrent = event["torrent"].clone();
+        if is(&event, "tracker_announce") && event["announce"] == "started" {
+            downloading.push(torrent);
+            assert!(downloading.len() <= 2, "{}", leech.story());
+        } else if is(&event, "piece_hash_passed") {
+            downloading.retain(|other| *other != torrent);
+        } else if is(&event, "state_changed") && event["to"] == "waiting" {
+            waited.push(torrent);
+        }
+    }
+    assert!(!waited.is_empty(), "{}", leech.story());
+    for number in 0..COUNT {
+        let name = format!("data {number}");
+        let there = fs::read(target.path().join(&name)).unwrap();
+        assert!(there == fs::read(folder.path().join(&name)).unwrap(), "{name}");
+    }
+}

@@ -68,6 +68,11 @@ impl DownloadQueue {
         self.counting.remove(&torrent);
     }
 
+    /// Whether others than this one count.
+    pub(super) fn are_others(&self, than: TorrentId) -> bool {
+        self.counting.keys().any(|&torrent| torrent != than)
+    }
+
     /// When it may be the turn of the next though nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.waiting.first()?;

@@ -280,6 +280,23 @@ mod tests {
     }
 
     #[test]
+    fn a_torrent_that_waits_for_its_turn_says_so() {
+        let mut waits = Status { phase: Phase::Waiting, ..status("a.iso", 1024) };
+        waits.left = 512 << 20;
+        assert_eq!(plain_line(&waits), "a.iso: waiting for its turn to download, 50.0% of 1.00 GiB");
+        waits.metadata = Some((0, None));
+        assert_eq!(plain_line(&waits), "a.iso: waiting for its turn to download");
+        let (waiting, started) = (State::Waiting, State::Started);
+        for (from, to) in [(started, waiting), (waiting, started)] {
+            let kind = Kind::StateChanged { from, to, reason: "8 torrents download".into() };
+            assert_eq!(mark(&kind, Verbosity::Normal), None, "there may be hundreds");
+            assert_eq!(mark(&kind, Verbosity::Verbose), Some(Mark::Plain));
+        }
+        let paused = Kind::StateChanged { from: waiting, to: State::Paused, reason: "SIGUSR1".into() };
+        assert_eq!(mark(&paused, Verbosity::Normal), Some(Mark::Plain));
+    }
+
+    #[test]
     fn the_quiet_hear_errors_and_the_verbose_everything() {
         use Verbosity::*;
         let state = Kind::StateChanged { from: State::Started, to: State::Paused, reason: "SIGUSR1".into() };

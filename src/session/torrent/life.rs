@@ -167,8 +167,10 @@ impl Torrent {
         if self.completed.is_some() || self.completing_until.is_some() || !self.is_complete() {
             return;
         }
-        // Seeding needs no spare buffers; whoever still downloads makes its own again.
-        context.connections.shared.pool.clear();
+        // Seeding needs no spare buffers.
+        if !context.downloads.are_others(self.id) {
+            context.connections.shared.pool.clear();
+        }
         self.completing_until = Some(now + FAREWELL);
         self.make_complete_safe(context);
     }
