@@ -138,6 +138,11 @@ impl Transfer {
         self.swarm.on_not_written(now, piece, blocks)
     }
 
+    /// From now on so many peers may have an upload slot.
+    pub(crate) fn set_upload_slots(&mut self, now: Instant, slots: usize) {
+        self.swarm.set_upload_slots(now, slots);
+    }
+
     /// Gives up all begun pieces; see [`Swarm::take_partial_pieces`].
     pub(crate) fn take_partial_pieces(&mut self) -> BTreeMap<PieceIndex, Vec<Option<BlockData>>> {
         self.swarm.take_partial_pieces()

@@ -12,6 +12,7 @@ use super::downloads::DownloadQueue;
 use super::options::SessionOptions;
 use super::outage::KeptAnnounce;
 use super::subscribers::Subscribers;
+use super::uploads::UploadSlots;
 use super::web::WebConnections;
 use super::{LinkNotice, Notice};
 use crate::address::ListenPorts;
@@ -45,6 +46,8 @@ pub(crate) struct Context {
     pub(super) check_threads: CheckThreads,
     /// Whose turn it is to download.
     pub(super) downloads: DownloadQueue,
+    /// The upload slots of all torrents.
+    pub(super) uploads: UploadSlots,
     /// The way back to the loop for tasks and threads. Bounded by what is under way: calls, handshakes, announces and
     /// checks each end in one notice.
     pub notify: mpsc::UnboundedSender<Notice>,

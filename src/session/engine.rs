@@ -24,6 +24,7 @@ use super::room::Crowded;
 use super::schedule::Schedule;
 use super::subscribers::Subscribers;
 use super::thread::no_thread;
+use super::uploads::UploadSlots;
 use super::web::WebConnections;
 use super::{Command, LinkNotice, Notice, Torrent};
 use crate::address::ListenPorts;
@@ -170,6 +171,7 @@ impl Engine {
                 secrecy: Rc::new(Secrecy::new(options.encryption, rng.u64(..))),
             },
             downloads: DownloadQueue::new(options.max_downloads),
+            uploads: UploadSlots::new(options.upload_slots, options.max_upload_rate),
             options,
             identity,
             disk,
@@ -335,6 +337,7 @@ impl Engine {
         let mapping = self.mapping.as_ref().and_then(PortMapping::deadline);
         let due = self.schedule.next().into_iter().chain(self.crowded.deadline());
         let due = due.chain(local).chain(dht).chain(mapping).chain(self.context.downloads.deadline());
+        let due = due.chain(self.context.uploads.deadline());
         let deadline = self.clock.to_system(due.fold(latest, Instant::min));
         self.clock.sleep(deadline);
         deadline
@@ -359,6 +362,10 @@ impl Engine {
                 let Some(torrent) = self.torrents.get_mut(&id) else { continue };
                 torrent.advance(now, &mut self.context);
                 self.context.downloads.set(now, id, torrent.counts_until());
+                let slots = self.context.uploads.set(now, id, torrent.upload_demand());
+                if torrent.set_upload_slots(now, slots) {
+                    self.touched.insert(id);
+                }
                 self.schedule.set(id, torrent.deadline());
                 if let Some(local) = &mut self.local {
                     local.update(now, torrent);
@@ -376,6 +383,7 @@ impl Engine {
             if let Some(id) = self.context.downloads.next(now) {
                 self.with(id, |torrent, context| torrent.begin_turn(now, context));
             }
+            self.compare_bidders(now);
             self.touched.extend(self.context.memory.asked_to_give_up());
             if let Some(id) = self.context.memory.next_turn() {
                 self.with(id, |torrent, _| torrent.on_memory(now));

@@ -30,6 +30,7 @@ mod routes;
 mod schedule;
 mod selection;
 mod torrent;
+mod uploads;
 mod web;
 
 #[cfg(test)]

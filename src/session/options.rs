@@ -33,6 +33,8 @@ pub struct SessionOptions {
     pub proxy: Option<Proxy>,
     /// Connections, all torrents together.
     pub max_peers: usize,
+    /// Peers of all torrents that are sent data at the same time, unless the uplink takes more: then there are more.
+    pub upload_slots: usize,
     /// Torrents that download at the same time, 1 at least; the others wait ([`Phase::Waiting`]), and begin in the order in which they were added. One
     /// that gets no data for a minute goes on, but does not count. Hash checks and seeds do not count; a magnet link that is asked about does.
     pub max_downloads: usize,
@@ -72,7 +74,7 @@ pub struct TorrentOptions {
     pub state: State,
     /// Read every byte again, whatever the resume data vouch for.
     pub full_check: bool,
-    /// Unchoked peers.
+    /// Peers of this torrent that are sent data at the same time, at the most; see [`SessionOptions::upload_slots`].
     pub upload_slots: usize,
     /// How files are made.
     pub preallocate: Preallocate,
@@ -375,6 +377,7 @@ impl Default for SessionOptions {
             bind: None,
             proxy: None,
             max_peers: 200,
+            upload_slots: 8,
             max_downloads: 8,
             peer_exchange: true,
             local_discovery: false,
@@ -398,7 +401,7 @@ impl Default for TorrentOptions {
             state_dir: None,
             state: State::Started,
             full_check: false,
-            upload_slots: 8,
+            upload_slots: usize::MAX,
             preallocate: Preallocate::Sparse,
             overwrite: false,
             priorities: Vec::new(),

@@ -1,4 +1,4 @@
-//! Sees to it that whoever needs a place among the connections most gets one, when all are taken.
+//! Sees to it that whoever needs a place among the connections most gets one, when all are taken, and likewise an upload slot.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -71,5 +71,18 @@ impl Engine {
         };
         self.with(from, |torrent, context| torrent.displace(now, peer, context));
         self.context.free_places() > 0
+    }
+
+    /// Shares the upload slots out among all peers that want data from us, if that is due.
+    pub(super) fn compare_bidders(&mut self, now: Instant) {
+        if !self.context.uploads.is_due(now) {
+            return;
+        }
+        let swarms = || self.torrents.values().filter_map(|torrent| Some((torrent.id, torrent.swarm()?)));
+        let bidders = swarms().flat_map(|(id, swarm)| swarm.bidders(now).map(move |bidder| (id, bidder)));
+        let rate = swarms().map(|(_, swarm)| swarm.totals(now).up_rate).sum();
+        for (id, slots) in self.context.uploads.compare(now, rate, bidders.collect()) {
+            self.with(id, |torrent, _| torrent.set_upload_slots(now, slots));
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::dht::DhtNews;
 use super::portmap::MappingNews;
 use super::thread::thread_gone;
+use super::uploads::Demand;
 use super::{Addition, Command, Engine, Known, LinkNotice, Notice, Torrent};
 use crate::disk::Done;
 use crate::event::Severity;
@@ -341,6 +342,7 @@ impl Engine {
         }
         self.unschedule(id);
         self.context.downloads.forget(id);
+        self.context.uploads.set(now, id, Demand::default());
         torrent.on_removed(now, &mut self.context);
         self.fit_budget();
     }

@@ -21,10 +21,10 @@ const NEWCOMER_ODDS: usize = 3;
 const NEWCOMER: Duration = Duration::from_secs(60);
 
 /// As a seed, how long a peer may keep its slot while others wait.
-const TURN: Duration = Duration::from_secs(60);
+pub(super) const TURN: Duration = Duration::from_secs(60);
 
 /// As a seed, how long a peer that takes nothing keeps its slot while others wait.
-const IDLE_TURN: Duration = Duration::from_secs(20);
+pub(super) const IDLE_TURN: Duration = Duration::from_secs(20);
 
 /// A peer that wants something from us.
 #[derive(Clone, Copy, Debug)]
@@ -75,16 +75,19 @@ impl Choker {
         }
         // Reciprocation first; who already has a slot keeps it among equals.
         order.sort_by_key(|c| (c.snubbed, std::cmp::Reverse(c.down_rate), c.am_choking));
-        let regular = slots.saturating_sub(1);
+        self.round += 1;
+        // Of a torrent that has one slot alone, who gives and the others have it in turn.
+        let is_givers = !self.round.is_multiple_of(OPTIMISTIC_ROUNDS)
+            && order.first().is_some_and(|c| c.down_rate > 0 && !c.snubbed);
+        let regular = if slots == 1 && is_givers { 1 } else { slots.saturating_sub(1) };
         let mut chosen: Vec<PeerKey> = order.iter().take(regular).map(|c| c.peer).collect();
         let rest = &order[chosen.len()..];
-        self.round += 1;
         let kept = self.optimistic.filter(|&peer| rest.iter().any(|c| c.peer == peer));
         self.optimistic = match kept {
             Some(peer) if !self.round.is_multiple_of(OPTIMISTIC_ROUNDS) => Some(peer),
             _ => self.draw(now, rest, kept),
         };
-        if slots > 0 {
+        if slots > regular {
             chosen.extend(self.optimistic);
         }
         chosen
@@ -176,6 +179,17 @@ mod tests {
         }
         assert!(served[..9].iter().all(|&rounds| rounds >= 18), "{served:?}");
         assert!(served[9] < served[0], "an idle peer kept its slot: {served:?}");
+    }
+
+    #[test]
+    fn the_only_slot_goes_to_who_gives_most_and_now_and_then_to_another() {
+        let start = Instant::now();
+        let (mut choker, peers) = (Choker::new(1), contenders(start, 5));
+        let chosen = |round| choker.rechoke(start + RECHOKE * round, false, 1, &peers);
+        let chosen: Vec<Vec<PeerKey>> = (0..90).map(chosen).collect();
+        assert!(chosen.iter().all(|chosen| chosen.len() == 1));
+        let of_best = chosen.iter().filter(|chosen| chosen[0] == PeerKey(4)).count();
+        assert!((60..80).contains(&of_best), "{of_best}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod allowed_fast;
 mod begun;
+mod bidder;
 mod choker;
 mod connect;
 mod download;
@@ -58,6 +59,7 @@ use suspects::Suspects;
 use verify::UnwrittenPiece;
 use web::WebSeed;
 
+pub use bidder::Bidder;
 pub use connect::first_stays;
 pub use order::{Order, window_length};
 pub use peer::{Occupant, PeerFlags, PeerStatus};

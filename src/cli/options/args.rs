@@ -308,7 +308,10 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value = "200", value_parser = values::max_peers, help_heading = "Network")]
     pub max_peers: usize,
 
-    /// Peers of a torrent that are sent data at the same time
+    /// Peers that are sent data at the same time
+    ///
+    /// All torrents together: their peers are compared. There are more as long as more of them bring more, up to eight times as many: while the
+    /// uplink, or --max-upload-rate, is not used up.
     #[arg(long, value_name = "N", default_value = "8", value_parser = values::upload_slots, help_heading = "Network")]
     pub upload_slots: usize,
 

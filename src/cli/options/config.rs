@@ -354,6 +354,7 @@ fn session_options(args: &Args, mode: &Mode, around: &Surroundings, proxy: Optio
         bind: args.bind.clone(),
         proxy,
         max_peers: args.max_peers,
+        upload_slots: args.upload_slots,
         max_downloads: args.max_downloads,
         peer_exchange: !args.no_pex,
         local_discovery: !args.no_lsd,
@@ -421,7 +422,7 @@ fn torrent_options(args: &Args, around: &Surroundings) -> TorrentOptions {
         },
         full_check: args.full_check,
         use_web_seeds: !args.no_webseeds,
-        upload_slots: args.upload_slots,
+        upload_slots: usize::MAX,
         preallocate: match args.preallocate {
             Some(Prealloc::None) => Preallocate::None,
             None | Some(Prealloc::Sparse) => Preallocate::Sparse,
@@ -479,7 +480,7 @@ mod tests {
         assert_eq!(config.sources, [TorrentSource::Path("a.torrent".into()), TorrentSource::Stdin]);
         assert_eq!(config.mode, Mode::Transfer);
         assert_eq!((config.session.ports, config.session.max_peers), (vec![0], 200));
-        assert_eq!((config.torrent.upload_slots, config.torrent.state), (8, State::Started));
+        assert_eq!((config.session.upload_slots, config.torrent.state), (8, State::Started));
         assert_eq!(config.torrent.basedir, PathBuf::from("."));
         assert_eq!(config.torrent.state_dir, Some("/home/x/.local/state/btget".into()));
         assert_eq!((config.progress, config.verbosity), (Progress::Bars, Verbosity::Normal));

@@ -411,7 +411,8 @@ impl Torrent {
             peer_exchange: context.options.peer_exchange && !metainfo.private,
             holepunch: context.punches_holes() && !metainfo.private,
             max_peers: context.options.max_peers,
-            upload_slots: self.options.upload_slots,
+            // It is given some when somebody wants one.
+            upload_slots: 0,
             seed: context.rng.u64(..),
         };
         let lobby = self.take_lobby().map(|lobby| lobby.into_parts());

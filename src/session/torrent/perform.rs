@@ -12,7 +12,8 @@ use crate::layout::{Block, PieceIndex};
 use crate::lobby::LobbyOutput;
 use crate::net::driver::{self, Outgoing};
 use crate::session::context::Context;
-use crate::swarm::{Input, Output};
+use crate::session::uploads::Demand;
+use crate::swarm::{Input, Output, Swarm};
 use crate::transfer::Transfer;
 
 /// Bytes that are read for a peer in one go.
@@ -46,6 +47,26 @@ impl Torrent {
             Activity::Running { transfer, .. } => Some(transfer.finder_mut()),
         };
         self.has_input |= finder.map(tell).is_some();
+    }
+
+    /// The upload slots that its peers have, and want.
+    pub(crate) fn upload_demand(&self) -> Demand {
+        let (served, waiting) = self.swarm().map(Swarm::upload_demand).unwrap_or_default();
+        Demand { served, waiting, max: self.options.upload_slots }
+    }
+
+    /// From now on its peers may have so many. Whether that makes a difference to any of them.
+    pub(crate) fn set_upload_slots(&mut self, now: Instant, slots: usize) -> bool {
+        let Activity::Running { transfer, .. } = &mut self.activity else { return false };
+        let swarm = transfer.swarm();
+        if swarm.upload_slots() == slots {
+            return false;
+        }
+        let before = swarm.upload_demand();
+        transfer.set_upload_slots(now, slots);
+        let changes = transfer.swarm().upload_demand() != before;
+        self.has_input |= changes;
+        changes
     }
 
     /// There is room in memory for a piece, for which it has waited.
