@@ -18,7 +18,7 @@ use btget::metainfo::{Magnet, Metainfo};
 use support::clients::{Btget, Client, Libtorrent, Node};
 use support::events::{is, summary};
 use support::fixture::Family;
-use support::process::{PATIENCE, Process};
+use support::process::{PATIENCE, Process, wait_until};
 use support::system::trial;
 use support::tracker::Tracker;
 use support::version2::{Album, NAME, PIECE};
@@ -176,6 +176,14 @@ fn from_libtorrent(kind: Kind) {
     album.assert_complete(&folder);
 }
 
+/// Waits until a libtorrent has everything. It says so before it has written what it has verified.
+fn wait_for_files(node: &mut Libtorrent, album: &Album, folder: &Path) {
+    node.wait_until_complete();
+    let story = || format!("in {}", folder.display());
+    wait_until("its files to be written", story, || album.is_complete(folder).then_some(()));
+    album.assert_complete(folder);
+}
+
 fn to_libtorrent(kind: Kind) {
     let album = Album::new();
     let (mut seed, address) = seed(&album, kind.is_hybrid(), &[]);
@@ -183,8 +191,7 @@ fn to_libtorrent(kind: Kind) {
     let folder = album.empty_folder("leech");
     let peer = ["--peer", host, port];
     let mut node = Libtorrent::start_by(None, &kind.source(&album), "127.0.0.1", &folder, &peer);
-    node.wait_until_complete();
-    album.assert_complete(&folder);
+    wait_for_files(&mut node, &album, &folder);
     seed.terminate();
     seed.wait_for_success();
 }
@@ -223,8 +230,7 @@ fn killed_seed(hybrid: bool) {
     // Another time it is the seed that calls.
     let peer = format!("127.0.0.1:{}", node.port());
     let mut second = start(&torrent, &album.folder.path().join("seed"), &["--peer", &peer]);
-    node.wait_until_complete();
-    album.assert_complete(&folder);
+    wait_for_files(&mut node, &album, &folder);
     second.terminate();
     second.wait_for_success();
 }
@@ -272,7 +278,11 @@ fn mixed(hybrid: bool) {
         for btget in &mut btgets {
             btget.wait_for_event("everything", |event| is(event, "complete") || is(event, "seeding"));
         }
-        folders.iter().for_each(|folder| album.assert_complete(folder));
+        for folder in &folders {
+            let story = || format!("in {}", folder.display());
+            wait_until("the files to be written", story, || album.is_complete(folder).then_some(()));
+            album.assert_complete(folder);
+        }
         for mut btget in btgets {
             btget.terminate();
             btget.wait_for_success();
