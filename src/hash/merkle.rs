@@ -235,7 +235,7 @@ impl MerkleTree {
 }
 
 /// The layer at which a proof ends that begins with hashes of layer `base`.
-pub fn proof_layers_end(base: u32, proof_layers: u32) -> u32 {
+fn proof_layers_end(base: u32, proof_layers: u32) -> u32 {
     base.saturating_add(proof_layers).saturating_add(1)
 }
 

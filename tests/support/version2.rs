@@ -125,8 +125,8 @@ impl Album {
 
     /// Whether every file that has bytes is below this folder.
     pub fn is_complete(&self, folder: &Path) -> bool {
-        let items = self.items.iter().filter(|item| !item.data.is_empty());
-        items.into_iter().all(|item| fs::read(path(folder, item)).is_ok_and(|found| found == item.data))
+        let mut items = self.items.iter().filter(|item| !item.data.is_empty());
+        items.all(|item| fs::read(path(folder, item)).is_ok_and(|found| found == item.data))
     }
 
     /// Asserts that every file that has bytes is below this folder, and no other but of the program's own.
