@@ -2,7 +2,7 @@
 
 use super::key::PrivateKey;
 use super::{
-    Cipher, Ciphers, KEY_LENGTH, MAX_INITIAL, MAX_PAD, Method, Methods, MseError, find_sign, hash_of, pad,
+    Ciphers, KEY_LENGTH, MAX_INITIAL, MAX_PAD, Method, Methods, MseError, ciphers, find_sign, hash_of, pad,
 };
 use crate::hash::Sha1;
 use crate::ids::WireHash;
@@ -154,8 +154,8 @@ impl Answerer {
             return Err(MseError::Malformed);
         };
         let torrent = torrent.ok_or(MseError::UnknownTorrent)?;
-        let cipher = |side: &[u8]| Cipher::new(&hash_of(&[side, &secret, &torrent.0]));
-        let ciphers = Ciphers { incoming: cipher(b"keyA"), outgoing: cipher(b"keyB") };
+        let [incoming, outgoing] = ciphers(&secret, torrent);
+        let ciphers = Ciphers { incoming, outgoing };
         self.state = State::Offer(Known { torrent, ciphers });
         self.feed(&[])
     }

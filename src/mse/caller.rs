@@ -2,7 +2,7 @@
 
 use super::key::PrivateKey;
 use super::{
-    Cipher, Ciphers, KEY_LENGTH, MAX_PAD, Method, Methods, MseError, find_sign, hash_of, obscured, pad,
+    Ciphers, KEY_LENGTH, MAX_PAD, Method, Methods, MseError, ciphers, find_sign, hash_of, obscured, pad,
 };
 use crate::ids::WireHash;
 
@@ -147,8 +147,8 @@ impl Caller {
     /// Says which torrent it is about, which methods we take, and the first payload.
     fn ask(&mut self, secret: &[u8; KEY_LENGTH]) -> Vec<u8> {
         self.has_short_secret = secret[0] == 0;
-        let cipher = |side: &[u8]| Cipher::new(&hash_of(&[side, secret, &self.torrent.0]));
-        let mut ciphers = Ciphers { incoming: cipher(b"keyB"), outgoing: cipher(b"keyA") };
+        let [outgoing, incoming] = ciphers(secret, self.torrent);
+        let mut ciphers = Ciphers { incoming, outgoing };
         let mut message = hash_of(&[b"req1", secret]).0.to_vec();
         let name = obscured(self.torrent);
         let mask = hash_of(&[b"req3", secret]);

@@ -10,15 +10,15 @@ mod answerer;
 mod caller;
 mod key;
 mod policy;
+mod rc4;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
-use rc4::{KeyInit, Rc4, StreamCipher};
-
 use crate::hash::{Sha1, sha1};
 use crate::ids::WireHash;
+use rc4::Rc4;
 
 pub use answerer::{AnswerStep, Answerer, Asked};
 pub use caller::{CallStep, Caller};
@@ -109,15 +109,14 @@ pub struct Cipher(Box<Rc4>);
 impl Cipher {
     /// By this key, the first kilobyte of the stream thrown away.
     fn new(key: &Sha1) -> Cipher {
-        let rc4 = Rc4::new_from_slice(&key.0).expect("any 20 bytes are a key");
-        let mut cipher = Cipher(Box::new(rc4));
+        let mut cipher = Cipher(Box::new(Rc4::new(&key.0)));
         cipher.apply(&mut [0; DISCARDED]);
         cipher
     }
 
     /// Enciphers, or deciphers, what comes next.
     pub fn apply(&mut self, bytes: &mut [u8]) {
-        self.0.apply_keystream(bytes);
+        self.0.apply(bytes);
     }
 
     /// The verification constant, enciphered; takes it out of the stream.
@@ -141,6 +140,11 @@ pub struct Ciphers {
     pub incoming: Cipher,
     /// For what goes out.
     pub outgoing: Cipher,
+}
+
+/// The ciphers that a secret and a torrent make: for what the caller says, and for what the other side says.
+fn ciphers(secret: &[u8; KEY_LENGTH], torrent: WireHash) -> [Cipher; 2] {
+    [b"keyA", b"keyB"].map(|side| Cipher::new(&hash_of(&[side, secret, &torrent.0])))
 }
 
 fn hash_of(parts: &[&[u8]]) -> Sha1 {
