@@ -44,6 +44,7 @@ mod mse;
     reason = "reckons from now what a web server gives as a date, and how long a block has waited"
 )]
 mod net;
+mod pace;
 mod portmap;
 mod proofs;
 mod proxy;
@@ -114,6 +115,9 @@ pub mod internals {
     }
     pub mod proxy {
         pub use crate::proxy::*;
+    }
+    pub mod pace {
+        pub use crate::pace::*;
     }
     pub mod portmap {
         pub use crate::portmap::*;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-/// What the bucket holds at the most, in seconds of its rate: a loop that is late by less loses nothing, and with a turn
-/// that is taken at its end any second has at most 1.3 times the rate.
-const DEPTH: f64 = 0.2;
+/// What the bucket holds at the most, in seconds of its rate: a loop that is late by less loses nothing, and with what the smallest buffers take in
+/// beforehand any second has at most 1.3 times the rate.
+const DEPTH: f64 = 0.15;
 
 /// A turn, in seconds of the rate: short enough that many share a slow limit.
 const TURN_SECONDS: f64 = 0.02;
@@ -71,6 +71,11 @@ impl Limit {
         let seconds = (RECEIVE_SECONDS / (others + 1) as f64).max(LEAST_RECEIVE_SECONDS);
         let bytes = (self.rate? * seconds).max(MIN_RECEIVE_BUFFER);
         (bytes < FREE_RECEIVE_BUFFER).then_some(bytes as u32)
+    }
+
+    /// The same of a connection by uTP, which has the room that it says.
+    pub(crate) fn receive_room(&self) -> Option<usize> {
+        self.rate.map(|rate| (rate * RECEIVE_SECONDS) as usize)
     }
 
     /// How long so many bytes take by the limit; no time without one.

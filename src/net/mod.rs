@@ -28,6 +28,7 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 
 use crate::blocks::Pool;
+use crate::pace::Pace;
 use limit::Limit;
 
 /// Bytes that a read takes at the most where it cannot go straight to a block's buffer: requests,
@@ -43,6 +44,8 @@ pub(crate) struct NetShared {
     scratch: RefCell<Box<[u8]>>,
     /// Bytes a second that are read.
     pub download: Limit,
+    /// How fast blocks are asked for, so that no more comes.
+    pub pace: Pace,
     /// Bytes a second that are written.
     pub upload: Limit,
     /// Closed while too much waits for the disk: nothing is read from any socket, and TCP tells
@@ -57,6 +60,7 @@ impl NetShared {
             pool: Pool::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             download: Limit::new(download),
+            pace: Pace::new(download),
             upload: Limit::new(upload),
             gate: Gate::default(),
         })

@@ -31,6 +31,14 @@ pub(crate) enum Incoming {
 }
 
 impl Incoming {
+    /// Bytes that a block takes on the wire; 0 for other messages.
+    pub(super) fn block_bytes(&self) -> usize {
+        match self {
+            Incoming::Block(block, _) => PIECE_HEADER_LENGTH + block.length as usize,
+            Incoming::Message(_) => 0,
+        }
+    }
+
     /// The data of a block.
     pub(crate) fn into_data(self) -> Option<BlockData> {
         match self {

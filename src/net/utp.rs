@@ -124,6 +124,11 @@ impl UtpPort {
         while let Flushed::Turn = self.flush(Instant::now()) {}
     }
 
+    /// See [`UtpEndpoint::set_first_room`].
+    pub(crate) fn set_first_room(&self, bytes: usize) {
+        self.endpoint.borrow_mut().set_first_room(bytes);
+    }
+
     /// Calls a peer, and waits until it has answered. Who gives up drops the call.
     pub(crate) async fn connect(self: &Rc<Self>, address: SocketAddr) -> io::Result<UtpStream> {
         if self.udp.max_segments(address).is_none() {

@@ -149,6 +149,9 @@ impl Engine {
                 let _ = notify.send(LinkNotice::Accepted(link, address));
             })
         });
+        if let (Some(utp), Some(room)) = (&utp, connections.shared.download.receive_room()) {
+            utp.set_first_room(room);
+        }
         let dht = options.dht.clone().zip(listeners.udp.clone()).map(|(dht_options, udp)| {
             let (ports, filter) = (identity.ports, options.ip_filter.clone());
             DhtNetwork::new(dht_options, udp, ports, filter, rng.u64(..), notify.clone())

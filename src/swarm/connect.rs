@@ -335,7 +335,9 @@ impl Swarm {
 
     /// Blocks may have become free: those who have room are asked again.
     pub(super) fn wake_idle(&mut self) {
-        let idle = |peer: &&Peer| peer.am_interested && (peer.in_flight.len() as u32) < peer.window.blocks();
+        let least = self.config.pace.least_blocks();
+        let has_room = |peer: &Peer| (peer.in_flight.len() as u32) < peer.window.blocks_at_least(least);
+        let idle = |peer: &&Peer| peer.am_interested && has_room(peer);
         self.may_have_room.extend(self.peers.values().filter(idle).map(|peer| peer.key));
     }
 

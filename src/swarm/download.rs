@@ -1,6 +1,7 @@
 //! What we ask for, and what becomes of it.
 
 use std::collections::VecDeque;
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use super::begun::{Arrival, Sender};
@@ -12,7 +13,7 @@ use crate::event::State;
 use crate::ids::{PeerKey, Source};
 use crate::layout::{Block, PieceIndex};
 use crate::wire::extended::{LT_DONTHAVE, MetadataMessage, UT_METADATA};
-use crate::wire::{Extended, Message};
+use crate::wire::{Extended, Message, PIECE_HEADER_LENGTH};
 
 /// After a peer has refused a block, so long it is not asked for any of that piece; doubled with each
 /// further refusal without a block in between, up to 16 times. Some refuse what is beyond their queue
@@ -399,29 +400,53 @@ impl Swarm {
     /// Asks a peer for as much as its window has room for.
     pub(super) fn fill_window(&mut self, now: Instant, key: PeerKey) {
         self.take_back_excess(now, key);
-        let limit = MAX_UNWRITTEN.max(2 * u64::from(self.config.layout.piece_length()));
-        if self.state != State::Started || self.unwritten() >= limit {
+        if self.config.pace.is_set() {
+            self.asking.insert(key);
             return;
         }
-        loop {
-            let Some(peer) = self.peers.get(&key) else { return };
-            let room = match peer.snubbed {
-                true => u32::from(now >= peer.probe_at),
-                false => peer.window.blocks(),
-            };
-            if !peer.am_interested || peer.in_flight.len() as u32 >= room || peer.refused.len() >= MAX_REFUSED
-            {
-                return;
+        while self.ask(now, key) {}
+    }
+
+    /// Under a limit: asks the peers that may have room for a block each, in turn, as far as the limit lets in what they send.
+    pub(super) fn ask_in_turn(&mut self, now: Instant) {
+        while !self.asking.is_empty() && self.config.pace.may_ask(now) {
+            let behind = |last| self.asking.range((Bound::Excluded(last), Bound::Unbounded)).next();
+            let next = self.asked_last.and_then(behind).or_else(|| self.asking.first());
+            let Some(&key) = next else { break };
+            self.asked_last = Some(key);
+            if !self.ask(now, key) {
+                self.asking.remove(&key);
             }
-            let Some(block) = self.next_block(now, key) else { return };
-            let Some(peer) = self.peers.get_mut(&key) else { return };
-            if peer.in_flight.is_empty() {
-                peer.waiting_since = now;
-            }
-            peer.current = Some(block.piece);
-            peer.in_flight.push_back((block, peer.window.on_request(now)));
-            self.send(now, key, Message::Request(block));
         }
+        if self.asking.is_empty() {
+            self.config.pace.leave_row();
+        }
+    }
+
+    /// Asks a peer for one block more, if its window has room for it and there is one. Says whether it was asked.
+    fn ask(&mut self, now: Instant, key: PeerKey) -> bool {
+        let limit = MAX_UNWRITTEN.max(2 * u64::from(self.config.layout.piece_length()));
+        if self.state != State::Started || self.unwritten() >= limit {
+            return false;
+        }
+        let Some(peer) = self.peers.get(&key) else { return false };
+        let room = match peer.snubbed {
+            true => u32::from(now >= peer.probe_at),
+            false => peer.window.blocks_at_least(self.config.pace.least_blocks()),
+        };
+        if !peer.am_interested || peer.in_flight.len() as u32 >= room || peer.refused.len() >= MAX_REFUSED {
+            return false;
+        }
+        let Some(block) = self.next_block(now, key) else { return false };
+        let Some(peer) = self.peers.get_mut(&key) else { return false };
+        if peer.in_flight.is_empty() {
+            peer.waiting_since = now;
+        }
+        peer.current = Some(block.piece);
+        peer.in_flight.push_back((block, peer.window.on_request(now)));
+        self.config.pace.on_request(PIECE_HEADER_LENGTH + block.length as usize);
+        self.send(now, key, Message::Request(block));
+        true
     }
 }
 

@@ -45,6 +45,7 @@ use crate::finder::Parting;
 use crate::hash::{Sha1, Sha256};
 use crate::ids::{PeerKey, WireHash};
 use crate::layout::{Block, Layout, PieceIndex};
+use crate::pace::PaceShare;
 use crate::proofs::{BlockTrials, HashServer, PieceRun};
 use crate::wire::extended::{HolepunchMessage, PexMessage};
 use crate::wire::{Message, PeerId, Reserved};
@@ -98,6 +99,8 @@ pub struct SwarmConfig {
     pub partial: BTreeMap<PieceIndex, Vec<Option<BlockData>>>,
     /// The memory for pieces that are begun.
     pub memory: Share,
+    /// How fast peers may be asked.
+    pub pace: PaceShare,
     /// Bytes received so far, in earlier runs too.
     pub downloaded: u64,
     /// Bytes sent so far, in earlier runs too.
@@ -271,6 +274,9 @@ pub struct Swarm {
     served: BTreeSet<PeerKey>,
     /// Peers whose window may have room.
     may_have_room: BTreeSet<PeerKey>,
+    /// Under a limit: peers that may be asked when it is their turn, and whom was asked last.
+    asking: BTreeSet<PeerKey>,
+    asked_last: Option<PeerKey>,
     /// Since when what peers send is read; `None`: it is not.
     listens_since: Option<Instant>,
     /// Gives the metadata to peers.
@@ -334,6 +340,8 @@ impl Swarm {
             waiting: BTreeSet::new(),
             served: BTreeSet::new(),
             may_have_room: BTreeSet::new(),
+            asking: BTreeSet::new(),
+            asked_last: None,
             listens_since: Some(now),
             server: MetadataServer::new(Some(config.metadata.clone()).filter(|bytes| !bytes.is_empty())),
             hash_server: HashServer::default(),
@@ -391,6 +399,7 @@ impl Swarm {
         while let Some(peer) = self.may_have_room.pop_first() {
             self.fill_window(now, peer);
         }
+        self.ask_in_turn(now);
     }
 
     /// What has become of connections since the last call.

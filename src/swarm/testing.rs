@@ -7,6 +7,7 @@ use crate::bitfield::Bitfield;
 use crate::budget::Budget;
 use crate::ids::{Counter, PeerId, WireHash};
 use crate::layout::Layout;
+use crate::pace::Pace;
 
 impl SwarmConfig {
     /// All of a torrent of this shape is wanted, and nothing of it is there. Up to 50 peers, of which 4 are unchoked, with as much memory as one
@@ -25,6 +26,7 @@ impl SwarmConfig {
             order: Default::default(),
             partial: Default::default(),
             memory: Budget::default().share(Counter::default().torrent()),
+            pace: Pace::new(None).share(Counter::default().torrent()),
             downloaded: 0,
             uploaded: 0,
             peer_exchange: false,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Swarm;
 use crate::ids::PeerKey;
+use crate::layout::BLOCK_LENGTH;
 use crate::wire::Message;
 
 /// Between two looks for slow peers while something is in flight.
@@ -26,6 +27,9 @@ const USELESS: Duration = Duration::from_secs(600);
 /// A block may be in flight for so long, whatever else its peer sends meanwhile.
 const OVERDUE: Duration = Duration::from_secs(120);
 
+/// Under a limit, what is asked of several peers comes at a time: as long as so many blocks take, a peer has more time than otherwise.
+const SHARED_BLOCKS: u32 = 8;
+
 /// A begun piece of which no block has come for so long is given up if a torrent, this one or another, waits for memory; and a
 /// whole one that could not be written, if another does.
 const STALE: Duration = Duration::from_secs(30);
@@ -37,7 +41,8 @@ impl Swarm {
     /// When to call [`Swarm::poll`] though nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
         let patrol = (!self.peers.is_empty()).then_some(self.next_patrol);
-        [patrol, self.next_rechoke, self.next_look()].into_iter().flatten().min()
+        let turn = if self.asking.is_empty() { None } else { self.config.pace.next_look() };
+        [patrol, self.next_rechoke, self.next_look(), turn].into_iter().flatten().min()
     }
 
     /// When to look for begun pieces that do nothing but hold memory.
@@ -99,6 +104,8 @@ impl Swarm {
 
     fn patrol(&mut self, now: Instant) {
         let listens_since = self.listens_since;
+        // A low limit takes longer than any peer.
+        let of_limit = self.config.pace.time_of(SHARED_BLOCKS * BLOCK_LENGTH);
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
             let Some(peer) = self.peers.get(&key) else { continue };
@@ -119,9 +126,10 @@ impl Swarm {
                 }
                 let Some(peer) = self.peers.get_mut(&key) else { continue };
                 peer.refused.retain(|&(_, until)| until > now);
-                let patience = peer.window.patience(peer.in_flight.len());
+                let patience = peer.window.patience(peer.in_flight.len()) + of_limit;
                 let oldest = peer.in_flight.front().map_or(Duration::ZERO, |(_, sent)| silence(sent.at()));
-                if !peer.in_flight.is_empty() && (silence(peer.waiting_since) > patience || oldest > OVERDUE)
+                if !peer.in_flight.is_empty()
+                    && (silence(peer.waiting_since) > patience || oldest > OVERDUE + of_limit)
                 {
                     self.snub(now, key);
                 }

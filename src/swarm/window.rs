@@ -191,6 +191,11 @@ impl Window {
         ((bytes / f64::from(BLOCK_LENGTH)).ceil() as u32).clamp(LEAST, self.reqq.max(LEAST)).min(self.reqq)
     }
 
+    /// The same, but at least so many, if the peer takes them.
+    pub(super) fn blocks_at_least(&self, least: u32) -> u32 {
+        self.blocks().max(least.min(self.reqq))
+    }
+
     fn slack(&self, delay: Duration) -> Duration {
         (self.longest_silence() * 2).max(delay / 2).clamp(LEAST_SLACK, MAX_SLACK)
     }

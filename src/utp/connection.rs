@@ -182,6 +182,13 @@ impl Connection {
         }
     }
 
+    /// With room for so many bytes at the beginning, instead of what is usual.
+    pub(super) fn with_room(mut self, bytes: usize) -> Connection {
+        self.receiving = self.receiving.with_room(bytes);
+        self.told_window = self.receiving.window();
+        self
+    }
+
     /// The other end.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -303,7 +310,8 @@ impl Connection {
         }
         self.stage = Stage::Open;
         // An answer has the number of the first packet that follows, and not one before it.
-        self.receiving = Receiving::new(first_number(header.seq_nr));
+        let room = self.receiving.first_room();
+        self.receiving = Receiving::new(first_number(header.seq_nr)).with_room(room);
         self.progress = now;
         self.on_times(now, header);
         self.on_window(header);

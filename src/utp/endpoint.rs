@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::connection::{Connection, Stage, UtpEnd, WireClock};
 use super::half_open::HalfOpens;
 use super::packet::{Header, Packet, PacketKind};
+use super::receiving::FIRST_ROOM;
 
 /// Connections that there may be, calls and those that end included; further callers get no answer.
 const MAX_CONNECTIONS: usize = 1024;
@@ -25,6 +26,9 @@ const MAX_ANSWERS_A_SECOND: u32 = 1000;
 
 /// Bytes that all connections together may have room for beyond what each begins with.
 const SPARE_ROOM: usize = 64 << 20;
+
+/// A connection has room for so many bytes at the least: some clients never send a packet for which there is not room in whole.
+const MIN_FIRST_ROOM: usize = 2 << 10;
 
 /// Packets of one connection before others have their turn.
 const TURN: u32 = 64;
@@ -83,6 +87,8 @@ pub struct UtpEndpoint {
     answers: VecDeque<(SocketAddr, Header)>,
     /// Since when answers are counted, and how many there were.
     answered: (Instant, u32),
+    /// Bytes that a connection has room for at the beginning.
+    first_room: usize,
     /// What is left of [`SPARE_ROOM`].
     spare: usize,
 }
@@ -105,8 +111,15 @@ impl UtpEndpoint {
             lingering: VecDeque::new(),
             answers: VecDeque::new(),
             answered: (now, 0),
+            first_room: FIRST_ROOM,
             spare: SPARE_ROOM,
         }
+    }
+
+    /// Connections that begin from now on have room for so many bytes at first, if that is less than is usual: under a limit, what is not due is to
+    /// stay with its sender.
+    pub fn set_first_room(&mut self, bytes: usize) {
+        self.first_room = bytes.clamp(MIN_FIRST_ROOM, FIRST_ROOM);
     }
 
     /// Calls somebody. `None`: there are too many connections.
@@ -137,6 +150,7 @@ impl UtpEndpoint {
     }
 
     fn add(&mut self, connection: Connection) -> UtpKey {
+        let connection = connection.with_room(self.first_room);
         self.last_key += 1;
         let key = UtpKey(self.last_key);
         self.by_id.insert((connection.address, connection.ids.receive), key);
@@ -298,7 +312,7 @@ impl UtpEndpoint {
             connection_id: header.connection_id,
             timestamp: 0,
             timestamp_difference: self.clock.at(now).wrapping_sub(header.timestamp).max(1),
-            wnd_size: super::receiving::FIRST_ROOM as u32,
+            wnd_size: self.first_room as u32,
             seq_nr,
             ack_nr: header.seq_nr,
         };

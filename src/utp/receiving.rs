@@ -44,6 +44,8 @@ pub(super) struct Receiving {
     waiting_bytes: usize,
     /// Bytes of `inbox` and `waiting`, at the most; one packet more where the next in order needs it.
     room: usize,
+    /// What `room` was at the beginning.
+    first_room: usize,
     /// The number of the other side's FIN.
     fin: Option<u64>,
     /// Bytes that were read since, to see whether the room is what limits.
@@ -60,10 +62,21 @@ impl Receiving {
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
             room: FIRST_ROOM,
+            first_room: FIRST_ROOM,
             fin: None,
             read: 0,
             since: None,
         }
+    }
+
+    /// With room for so many bytes at the beginning, of which none has come yet.
+    pub(super) fn with_room(self, bytes: usize) -> Receiving {
+        Receiving { room: bytes, first_room: bytes, ..self }
+    }
+
+    /// Bytes that there was room for at the beginning.
+    pub(super) fn first_room(&self) -> usize {
+        self.first_room
     }
 
     /// The number up to which everything has come.
@@ -171,7 +184,7 @@ impl Receiving {
 
     /// Bytes of room that were taken from what was spare.
     pub(super) fn borrowed(&self) -> usize {
-        self.room - FIRST_ROOM
+        self.room - self.first_room
     }
 
     /// Whether a packet is missing before others that have come.

@@ -317,13 +317,14 @@ pub struct Args {
 
     /// Bytes a second: 500K, 2M [default: no limit]
     ///
-    /// All torrents together.
+    /// All torrents together, from peers and web seeds. Peers are asked for no more than the limit lets in.
+    /// Over 10 s it holds within 5 %, and no second has more than 1.3 times as much.
     #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Network")]
     pub max_download_rate: Option<Amount>,
 
     /// Bytes a second: 500K, 2M [default: no limit]
     ///
-    /// All torrents together.
+    /// All torrents together, as precisely as --max-download-rate.
     #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Network")]
     pub max_upload_rate: Option<Amount>,
 

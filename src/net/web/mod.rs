@@ -279,10 +279,14 @@ impl WebDriver {
             FromThread::Blocks(blocks) => {
                 self.outstanding -= blocks.len().min(self.outstanding);
                 self.has_brought = true;
+                // Peers need not be asked for as much.
+                let bytes = blocks.iter().map(|(block, _)| block.length as usize).sum();
+                self.shared.pace.on_read(bytes, bytes);
                 FromWeb::Blocks(self.key, blocks)
             }
             FromThread::Waste(bytes) => {
                 self.shared.download.spend(bytes as usize);
+                self.shared.pace.on_read(bytes as usize, bytes as usize);
                 self.waste_waits = true;
                 FromWeb::Waste(self.key, bytes)
             }

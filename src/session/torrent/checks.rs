@@ -406,6 +406,7 @@ impl Torrent {
             order: self.order(),
             partial,
             memory: context.memory.share(self.id),
+            pace: context.connections.shared.pace.share(self.id),
             downloaded,
             uploaded,
             peer_exchange: context.options.peer_exchange && !metainfo.private,

@@ -8,6 +8,7 @@ mod lost;
 mod many;
 mod memory;
 mod order;
+mod paced;
 mod ports;
 mod rates;
 mod reassign;
