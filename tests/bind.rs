@@ -11,11 +11,13 @@ mod support;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
 
 use libtest_mimic::Arguments;
+use rustix::process::Signal;
 use support::clients::{Btget, is_in_path};
 use support::fixture::Fixture;
 use support::process::{Process, wait_until};
@@ -23,6 +25,7 @@ use support::proxy::{ProxyManners, TestProxy};
 use support::system::{can_mount, trial};
 use support::tls::{CERTIFICATE, server_config};
 use support::tracker::{Manners, Tracker};
+use support::web::web_server;
 
 /// Set where the test is the outside world.
 const WORLD: &str = "BTGET_TEST_WORLD";
@@ -123,8 +126,8 @@ const COME: &str = "
     ip -6 route replace default dev i2 metric 9000";
 
 /// The cables, with the process of the other namespace as argument. Tells of each packet that comes out of there: interface, protocol, and to
-/// whom. What the system says for itself is left out: ICMPv6 (routers and groups), which may stand behind hop-by-hop options, and resets, which it
-/// sends by its own routes to whoever goes on with a connection that nobody has any more.
+/// whom. What the system says for itself is left out: ICMPv6 (routers and groups), which may stand behind hop-by-hop options, and resets and ICMP, which it
+/// sends by its own routes to whoever goes on with a connection, or sends to a port, that nobody has any more.
 const CABLES: &str = r"
 import ctypes, fcntl, os, select, socket, struct, sys
 def device(name):
@@ -147,13 +150,48 @@ while True:
         if tun in out: continue
         six = packet[0] >> 4 == 6
         protocol = packet[6] if six else packet[9]
-        if six and protocol in (0, 58): continue
+        if protocol in ((0, 58) if six else (1,)): continue
         head = 40 if six else 4 * (packet[0] & 15)
         # A reset for a connection that is no more.
         if protocol == 6 and packet[head + 13] & 4: continue
         to = socket.inet_ntop(socket.AF_INET6, packet[24:40]) if six else socket.inet_ntop(socket.AF_INET, packet[16:20])
         print('i%d %d %s' % (into.index(tun) + 1, protocol, to), flush=True)
 ";
+
+/// Runs its arguments as a user without privileges, by whom nothing can be bound to an interface: `setsockopt` with `SO_BINDTODEVICE` fails with
+/// `EPERM`, as it does for everybody without `CAP_NET_RAW` before Linux 5.7. Elsewhere than on x86-64 and ARM64 it is root as before.
+const UNPRIVILEGED: &str = r"
+import ctypes, os, platform, struct, sys
+numbers = {'x86_64': 54, 'aarch64': 208}
+number = numbers.get(platform.machine())
+if number is not None:
+    # Of BPF: the number of the call; its second and third argument; EPERM, or go on.
+    program = [(0x20, 0, 0, 0), (0x15, 0, 5, number), (0x20, 0, 0, 24), (0x15, 0, 3, 1),
+               (0x20, 0, 0, 32), (0x15, 0, 1, 25), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7fff0000)]
+    code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *line) for line in program))
+    head = ctypes.create_string_buffer(struct.pack('H6xQ', len(program), ctypes.addressof(code)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+    if libc.prctl(38, 1, 0, 0, 0): raise OSError(ctypes.get_errno(), 'no_new_privs')
+    if libc.prctl(22, 2, head, 0, 0): raise OSError(ctypes.get_errno(), 'seccomp')
+os.execvp(sys.argv[1], sys.argv[1:])
+";
+
+/// Who runs btget inside.
+#[derive(Clone, Copy, PartialEq)]
+enum Who {
+    Root,
+    /// Who may not bind to an interface by its name: its addresses have to do.
+    Unprivileged,
+}
+
+/// Where data come from.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Tcp,
+    Utp,
+    Web,
+}
 
 struct World {
     /// Holds the other namespace.
@@ -184,6 +222,7 @@ impl World {
         succeeds(inside(&holder).args(["sh", "-ec", INSIDE]));
         let hosts = tempfile::NamedTempFile::new().unwrap();
         fs::write(hosts.path(), "fd09::9 localhost world\n10.9.0.9 localhost world\n").unwrap();
+        fs::set_permissions(hosts.path(), fs::Permissions::from_mode(0o644)).unwrap();
         succeeds(Command::new("mount").arg("--bind").arg(hosts.path()).arg("/etc/hosts"));
         World { holder, cables }
     }
@@ -195,7 +234,7 @@ impl World {
 
     fn test(self) {
         for (bind, outside) in [("10.2.0.1", "10.9.0.9"), ("fd02::1", "fd09::9")] {
-            self.transfer(Some(bind), outside.parse().unwrap());
+            self.transfer(Some(bind), outside.parse().unwrap(), Who::Root);
             assert_eq!(self.left_by("i1"), Vec::<String>::new(), "bound to {bind}");
             // TCP and UDP.
             assert!(["6", "17"].iter().all(|protocol| {
@@ -204,51 +243,69 @@ impl World {
         }
         let before = self.left_by("i2").len();
         for outside in ["10.9.0.9", "fd09::9"] {
-            self.transfer(Some("i2"), outside.parse().unwrap());
+            self.transfer(Some("i2"), outside.parse().unwrap(), Who::Root);
             assert_eq!(self.left_by("i1"), Vec::<String>::new(), "bound to i2");
             assert!(["6", "17"].iter().all(|protocol| {
                 self.left_by("i2")[before..].iter().any(|line| *line == format!("i2 {protocol} {outside}"))
             }));
         }
-        self.an_interface_goes_and_comes_back();
+        // Where the system does not let it bind to an interface, as those before Linux 5.7.
+        let before = self.left_by("i2").len();
+        for outside in ["10.9.0.9", "fd09::9"] {
+            self.transfer(Some("i2"), outside.parse().unwrap(), Who::Unprivileged);
+            assert_eq!(self.left_by("i1"), Vec::<String>::new(), "bound to the addresses of i2");
+            assert!(["6", "17"].iter().all(|protocol| {
+                self.left_by("i2")[before..].iter().any(|line| *line == format!("i2 {protocol} {outside}"))
+            }));
+        }
+        for way in [Way::Tcp, Way::Utp, Way::Web] {
+            self.an_interface_goes_and_comes_back(way, Who::Root);
+        }
+        self.the_dht_that_is_wanted_while_the_interface_is_gone_begins_when_it_is_back();
         self.another_interface_of_the_same_name_is_taken();
         self.nothing_goes_past_a_proxy();
         // So that it is known that it would have been seen.
-        self.transfer(None, "10.9.0.9".parse().unwrap());
+        self.transfer(None, "10.9.0.9".parse().unwrap(), Who::Root);
         assert!(!self.left_by("i1").is_empty());
+        // What is under way leaves by the system's routes there until it is seen that the interface is gone.
+        self.an_interface_goes_and_comes_back(Way::Tcp, Who::Unprivileged);
         self.announce_over_both_families();
     }
 
     /// While the interface that btget is bound to is gone nothing leaves by the other one, and it goes on when it is back: the download, the
     /// announces and the callers.
-    fn an_interface_goes_and_comes_back(&self) {
+    fn an_interface_goes_and_comes_back(&self, way: Way, who: Who) {
         let outside: IpAddr = "10.9.0.9".parse().unwrap();
         let tracker = Tracker::start_on(outside).unwrap();
-        let fixture = Fixture::single(3_000_000, &tracker.url(), 8);
+        let fixture = Fixture::single(1_500_000, &tracker.url(), 8);
+        let transport = if way == Way::Utp { "utp" } else { "tcp" };
         let peer = |folder: &Path, options: &[&str]| {
-            let mut command = Btget::command();
-            command.arg(fixture.torrent()).arg("--basedir").arg(folder);
+            let mut command = Btget::command_with_utp();
+            command.arg(fixture.torrent()).arg("--basedir").arg(folder).args(["--transport", transport]);
             command.args(["--state-dir", "", "--json", "--bind", "10.9.0.9"]).args(options);
             Process::start("peer", &mut command)
         };
-        let seeder = peer(&fixture.full_folder("seeder"), &["--max-upload-rate", "300K"]);
-        wait_until(
-            "the seeder to announce",
-            || seeder.story(),
-            || (!tracker.announces().is_empty()).then_some(()),
-        );
+        let full = fixture.full_folder("seeder");
+        let seeder = (way != Way::Web).then(|| peer(&full, &["--max-upload-rate", "300K"]));
+        if let Some(seeder) = &seeder {
+            wait_until(
+                "the seeder to announce",
+                || seeder.story(),
+                || (!tracker.announces().is_empty()).then_some(()),
+            );
+        }
         let folder = fixture.empty_folder("inside");
-        let mut command = inside(&self.holder);
-        command.arg(Btget::program()).args(["--no-lsd", "--no-dht"]).arg(fixture.torrent());
-        command.arg("--basedir").arg(&folder).args(["--state-dir", "", "--json", "--bind", "i2"]);
+        let mut command = self.btget(who, &fixture, &folder);
+        command.args(["--no-lsd", "--no-dht", "--no-port-map", "--bind", "i2", "--transport", transport]);
+        if way == Way::Web {
+            let port = web_server(outside, fs::read(full.join("large.bin")).unwrap());
+            let url = format!("http://{outside}:{port}/large.bin");
+            command.args(["--webseed", &url, "--max-download-rate", "300K"]);
+        }
         let mut btget = Process::start("btget", &mut command);
         let passed = |event: &serde_json::Value| event["event"] == "piece_hash_passed";
         btget.wait_for_event("a first piece", passed);
-        let sh = |script: &str| {
-            let status = inside(&self.holder).args(["sh", "-ec", script]).status();
-            assert!(status.unwrap().success(), "{script}");
-        };
-        sh(GO);
+        self.sh(GO);
         let network = |usable: bool| {
             move |event: &serde_json::Value| event["event"] == "network" && event["usable"] == usable
         };
@@ -256,18 +313,78 @@ impl World {
         assert_eq!(gone["via"], "i2");
         assert!(!btget.events().iter().any(|event| event["event"] == "complete"), "it was too quick");
         let so_far = btget.events().iter().filter(|event| passed(event)).count();
-        sh(COME);
+        self.sh(COME);
         btget.wait_for_event("that it is back", network(true));
         btget.wait_for_event("the end of the download", |event| event["event"] == "complete");
         assert!(btget.events().iter().filter(|event| passed(event)).count() > so_far);
         fixture.assert_complete(&folder);
-        seeder.terminate();
+        seeder.iter().for_each(Process::terminate);
         drop(seeder);
         // It is called again.
         peer(&fixture.empty_folder("leecher"), &["--no-seed"]).wait_for_success();
         btget.terminate();
         btget.wait_for_success();
+        if who == Who::Root {
+            assert_eq!(self.left_by("i1"), Vec::<String>::new(), "by another way");
+        }
+    }
+
+    /// A torrent that may be looked up for the first time while nothing can be sent is looked up as soon as something can.
+    fn the_dht_that_is_wanted_while_the_interface_is_gone_begins_when_it_is_back(&self) {
+        let fixture = Fixture::single(300_000, "http://10.9.0.9:1/announce", 12);
+        let node = |name: &str, options: &[&str]| {
+            let mut command = Btget::command_with_dht();
+            command.arg(fixture.torrent()).arg("--basedir").arg(fixture.full_folder(name));
+            command
+                .args(["--state-dir", "", "--json", "--bind", "10.9.0.9", "--transport", "tcp"])
+                .args(options);
+            Process::start(name, &mut command)
+        };
+        let mut hub = node("hub", &["--dht-bootstrap", "none", "--state", "paused"]);
+        let told = hub.wait_for_event("its port", |event| {
+            event["event"] == "listen_success" && event["protocol"] == "udp4"
+        });
+        let hub_address = told["address"].as_str().unwrap().to_owned();
+        let mut seeder = node("seeder", &["--dht-bootstrap", &hub_address]);
+        seeder.wait_for_event("its announce", |event| event["event"] == "dht_announce");
+        let folder = fixture.empty_folder("inside");
+        let mut command = self.btget(Who::Root, &fixture, &folder);
+        command.args(["--no-lsd", "--no-port-map", "--bind", "i2", "--dht-bootstrap", &hub_address]);
+        let mut btget = Process::start("btget", command.args(["--no-seed", "--state", "stopped"]));
+        btget.wait_for_event("its port", |event| event["event"] == "listen_success");
+        self.sh(GO);
+        btget.wait_for_event("that it is gone", |event| {
+            event["event"] == "network" && event["usable"] == false
+        });
+        btget.signal(Signal::USR2);
+        btget.wait_for_event("the start", |event| {
+            event["event"] == "state_changed" && event["to"] == "started"
+        });
+        self.sh(COME);
+        btget.wait_for_success();
+        fixture.assert_complete(&folder);
         assert_eq!(self.left_by("i1"), Vec::<String>::new(), "by another way");
+    }
+
+    /// Inside, as this user, with this torrent and folder, and all events.
+    fn btget(&self, who: Who, fixture: &Fixture, folder: &Path) -> Command {
+        let mut command = inside(&self.holder);
+        if who == Who::Unprivileged {
+            command.args(["python3", "-c", UNPRIVILEGED]);
+            let torrent = fixture.torrent();
+            for path in [folder, torrent.parent().unwrap()] {
+                fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+            }
+        }
+        command.arg(Btget::program()).arg(fixture.torrent()).arg("--basedir").arg(folder);
+        command.args(["--state-dir", "", "--json"]);
+        command
+    }
+
+    /// A script inside.
+    fn sh(&self, script: &str) {
+        let status = inside(&self.holder).args(["sh", "-ec", script]).status();
+        assert!(status.unwrap().success(), "{script}");
     }
 
     /// An interface that is made anew, as that of a VPN is, is another one: what listened on the former is of no use.
@@ -423,7 +540,7 @@ impl World {
     }
 
     /// Downloads from a peer that is called, then seeds to one that calls; each kind of tracker is asked on the way.
-    fn transfer(&self, bind: Option<&str>, outside: IpAddr) {
+    fn transfer(&self, bind: Option<&str>, outside: IpAddr, who: Who) {
         let tracker = Tracker::start_on(outside).unwrap();
         let redirects = Tracker::start_on(outside).unwrap();
         redirects.set_manners(Manners::Redirect(format!("{}?{{query}}", tracker.url())));
@@ -447,10 +564,9 @@ impl World {
             || (!tracker.announces().is_empty()).then_some(()),
         );
 
-        let mut command = inside(&self.holder);
         let folder = fixture.empty_folder("inside");
-        command.arg(Btget::program()).arg(fixture.torrent()).arg("--basedir").arg(&folder);
-        command.args(["--state-dir", "", "--json", "--events", "debug"]);
+        let mut command = self.btget(who, &fixture, &folder);
+        command.args(["--events", "debug"]);
         command
             .args(["--tracker", &https_tracker(outside), "--tracker", &by_name])
             .args(["--dht-bootstrap", &SocketAddr::new(outside, 6881).to_string()])
