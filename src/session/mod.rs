@@ -21,6 +21,7 @@ mod engine;
 mod filtering;
 mod local;
 mod names;
+mod not_started;
 mod outage;
 mod packets;
 mod places;
@@ -67,7 +68,8 @@ use subscribers::{Interest, Subscription};
 use torrent::{LastSaved, ReadMetadata, Synced, TakenSnapshot};
 
 pub use crate::swarm::{PeerFlags, PeerStatus};
-pub(crate) use engine::{Engine, NotStarted};
+pub(crate) use engine::Engine;
+pub(crate) use not_started::NotStarted;
 pub(crate) use selection::wanted_pieces;
 pub(crate) use torrent::{PieceAccess, Torrent, choose, verdict_of, web_seed_urls, with_link};
 
