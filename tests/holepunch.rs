@@ -5,17 +5,22 @@
 mod support;
 
 use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
 use serde_json::Value;
 
+use btget::internals::wire::extended::{ExtensionHandshake, HolepunchMessage, UT_HOLEPUNCH, UT_PEX};
+use btget::internals::wire::{Handshake, Message, PeerId, Reserved};
+use btget::metainfo::Metainfo;
 use support::clients::{Btget, Client, Libtorrent};
 use support::events::is;
-use support::fixture::Fixture;
+use support::fixture::{Family, Fixture};
 use support::networks::{Router, World, can_have_networks};
-use support::process::wait_until;
+use support::process::{PATIENCE, wait_until};
 use support::system::trial;
 
 /// A tracker that nobody answers at.
@@ -27,10 +32,11 @@ const OUR_HOLEPUNCH: u64 = 4;
 fn main() -> ExitCode {
     let networks = can_have_networks();
     let with_libtorrent = networks && Client::Libtorrent.is_installed();
-    let tests: [(&str, bool, fn()); 4] = [
+    let tests: [(&str, bool, fn()); 5] = [
         ("two_behind_translating_routers_meet_and_transfer", networks, two_meet),
         ("without_it_they_do_not_meet", networks, without),
         ("two_meet_by_way_of_libtorrent", with_libtorrent, by_libtorrent),
+        ("who_is_told_to_call_many_calls_ten_and_nobody_by_tcp", true, told_to_call_many),
         ("libtorrent_is_met_by_way_of_btget", with_libtorrent, with_libtorrent_behind),
     ];
     let trials = tests.into_iter().map(|(name, possible, run)| trial(name, possible, run)).collect();
@@ -46,11 +52,16 @@ fn btget(world: &World, number: usize, fixture: &Fixture, folder: &Path, options
     Btget::run(&mut command)
 }
 
+/// Where a btget listens, once it takes who calls for the torrent: before it would close them.
+fn listens(btget: &mut Btget) -> String {
+    btget.wait_for_event("its start", |event| is(event, "tracker_announce"));
+    let told = btget.wait_for_event("where it listens", |event| is(event, "listen_success"));
+    told["address"].as_str().unwrap().to_owned()
+}
+
 /// Where a btget of the third machine can be called.
 fn hub_address(hub: &mut Btget) -> String {
-    let told = hub.wait_for_event("where it listens", |event| is(event, "listen_success"));
-    let port = told["address"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
-    format!("10.1.0.3:{port}")
+    format!("10.1.0.3:{}", listens(hub).rsplit(':').next().unwrap())
 }
 
 /// Whether it is a connection with the machine of this number.
@@ -122,7 +133,8 @@ fn by_libtorrent() {
     let (world, fixture) = (World::behind(Some(Router::Wary)), two_files());
     let (torrent, folder) = (fixture.torrent(), fixture.empty_folder("hub"));
     let by = world.machine(3).command("env");
-    let hub = Libtorrent::start_by(Some(by), torrent.to_str().unwrap(), "10.1.0.3", &folder, &["--utp"]);
+    let mut hub = Libtorrent::start_by(Some(by), torrent.to_str().unwrap(), "10.1.0.3", &folder, &["--utp"]);
+    hub.wait_for_line(&["pieces "]);
     let hubs = format!("10.1.0.3:{}", hub.port());
     let options = ["--transport", "utp", "--peer", &hubs];
     let mut one = btget(&world, 1, &fixture, &fixture.empty_folder("one"), &options);
@@ -150,4 +162,64 @@ fn with_libtorrent_behind() {
     assert!(other.events().iter().any(is_holepunch_in), "{}", other.story());
     let is_met = || one.lines().iter().any(|line| line.starts_with("peer 10.1.0.2 ")).then_some(());
     wait_until("the connection", || one.story(), is_met);
+}
+
+/// Somebody at an address, who listens by UDP and by TCP.
+struct Victim {
+    udp: UdpSocket,
+    tcp: TcpListener,
+}
+
+impl Victim {
+    fn new() -> Victim {
+        loop {
+            let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+            if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()) {
+                tcp.set_nonblocking(true).unwrap();
+                udp.set_read_timeout(Some(PATIENCE)).unwrap();
+                return Victim { udp, tcp };
+            }
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.udp.local_addr().unwrap()
+    }
+}
+
+/// A peer that would have others flooded by us.
+fn told_to_call_many() {
+    let fixture = two_files();
+    let folder = fixture.empty_folder("target");
+    let options = ["--json", "--events", "debug", "--transport", "both"];
+    let mut btget = Btget::start_by(Btget::command_with_utp(), &fixture, Family::V4, &folder, &options);
+    let address = listens(&mut btget);
+    let mut peer = TcpStream::connect(&address).unwrap();
+    let info_hash = Metainfo::parse(&fs::read(fixture.torrent()).unwrap()).unwrap().info_hash.wire();
+    let ours = Handshake { reserved: Reserved::EXTENSION, info_hash, peer_id: PeerId([b'x'; 20]) };
+    peer.write_all(&ours.encode()).unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    peer.read_exact(&mut [0; 68]).unwrap();
+    let extensions = vec![(UT_PEX.to_owned(), 1), (UT_HOLEPUNCH.to_owned(), 2)];
+    let mut said = Vec::new();
+    Message::from(&ExtensionHandshake { extensions, ..ExtensionHandshake::default() }).encode_into(&mut said);
+    let victims: Vec<Victim> = (0..30).map(|_| Victim::new()).collect();
+    for victim in &victims {
+        let payload = HolepunchMessage::Connect(victim.address()).encode();
+        Message::Extended { id: OUR_HOLEPUNCH as u8, payload }.encode_into(&mut said);
+    }
+    peer.write_all(&said).unwrap();
+    let (called, spared) = victims.split_at(10);
+    for victim in called {
+        let mut packet = [0; 100];
+        let (_, from) = victim.udp.recv_from(&mut packet).unwrap_or_else(|_| panic!("{}", btget.story()));
+        assert_eq!((packet[0] >> 4, from.to_string()), (4, address.clone()));
+    }
+    for victim in spared {
+        victim.udp.set_nonblocking(true).unwrap();
+        assert_eq!(victim.udp.recv(&mut [0; 100]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+    for victim in &victims {
+        assert_eq!(victim.tcp.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
 }

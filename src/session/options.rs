@@ -38,7 +38,8 @@ pub struct SessionOptions {
     /// Torrents that download at the same time, 1 at least; the others wait ([`Phase::Waiting`]), and begin in the order in which they were added. One
     /// that gets no data for a minute goes on, but does not count. Hash checks and seeds do not count; a magnet link that is asked about does.
     pub max_downloads: usize,
-    /// Peers tell one another of further peers (BEP 11), but those of private torrents.
+    /// Peers tell one another of further peers (BEP 11), and where they are called by uTP have two of them meet that nobody can call (BEP 55), but
+    /// those of private torrents.
     pub peer_exchange: bool,
     /// Torrents are announced on the local network (BEP 14), but private ones. Off unless asked for, unlike on the command line: not every program
     /// that embeds this may speak to a whole network.
