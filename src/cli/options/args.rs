@@ -318,7 +318,8 @@ pub struct Args {
     /// Bytes a second: 500K, 2M [default: no limit]
     ///
     /// All torrents together, from peers and web seeds. Peers are asked for no more than the limit lets in.
-    /// Over 10 s it holds within 5 %, and no second has more than 1.3 times as much.
+    /// Over 10 s it holds within 5 %, and no second has more than 1.3 times as much; by uTP that takes a limit
+    /// of 20K at the least.
     #[arg(long, value_name = "RATE", value_parser = values::rate, help_heading = "Network")]
     pub max_download_rate: Option<Amount>,
 
