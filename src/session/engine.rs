@@ -87,6 +87,8 @@ pub(crate) struct Engine {
     pub(super) udp: Option<UdpPort>,
     /// Why the proxy carries no packets, if it does not.
     pub(super) udp_off: Option<String>,
+    /// Why the proxy does not work at the moment, as it was told.
+    pub(super) proxy_failure: Option<String>,
     /// The tasks that accept connections.
     pub(super) accepting: Vec<AbortHandle>,
     /// The least severity that any subscriber wanted when the torrents were last told.
@@ -211,6 +213,7 @@ impl Engine {
             udp,
             accepting: Vec::new(),
             udp_off: None,
+            proxy_failure: None,
             least: None,
             commands,
             from_peers,

@@ -90,7 +90,10 @@ impl Engine {
         let proxy = self.context.options.proxy.as_ref();
         let udp_off = self.udp_off.clone().zip(proxy);
         let udp_off = udp_off.map(|(reason, proxy)| Kind::UdpOff { proxy: proxy.to_string(), reason });
-        let kinds = proxy.map(begun_through).into_iter().chain(udp_off);
+        let failed = self.proxy_failure.clone().zip(proxy);
+        let failed =
+            failed.map(|(reason, proxy)| Kind::Network { via: proxy.to_string(), usable: false, reason });
+        let kinds = proxy.map(begun_through).into_iter().chain(failed).chain(udp_off);
         kinds.map(|kind| Event { torrent: None, kind }).collect::<Vec<_>>().into_iter()
     }
 
@@ -142,9 +145,12 @@ impl Engine {
         let Some(proxy) = self.context.options.proxy.as_ref().map(Proxy::to_string) else { return };
         let (usable, reason) = match news {
             ProxyNews::Failed(reason) => {
-                (false, format!("{reason}; nothing goes past it, and it is tried again"))
+                let reason = format!("{reason}; nothing goes past it, and it is tried again");
+                self.proxy_failure = Some(reason.clone());
+                (false, reason)
             }
             ProxyNews::Works => {
+                self.proxy_failure = None;
                 self.on_way_back(now);
                 (true, "the proxy works again".to_owned())
             }
