@@ -2,6 +2,7 @@
 
 mod alone;
 mod bans;
+mod crowds;
 mod failed;
 mod floods;
 mod lost;

@@ -54,8 +54,14 @@ pub(super) struct Spec {
     pub joins: Duration,
     /// It vanishes then, without a word.
     pub leaves: Option<Duration>,
+    /// It vanishes as soon as it has everything.
+    pub leaves_when_done: bool,
+    /// It vanishes once it has sent so many blocks.
+    pub leaves_after: Option<u32>,
     /// It speaks BEP 6 and BEP 10.
     pub modern: bool,
+    /// It is a seed that hides nothing, as most clients are.
+    pub tells_all: bool,
     /// Its rate limiter lets go, so often, at once what is due for this time (libtorrent: 500 ms).
     pub quantum: Option<Duration>,
 }
@@ -72,7 +78,10 @@ impl Spec {
             disk: Duration::from_millis(5),
             joins: Duration::ZERO,
             leaves: None,
+            leaves_when_done: false,
+            leaves_after: None,
             modern: true,
+            tells_all: false,
             quantum: None,
         }
     }
@@ -153,8 +162,10 @@ pub(super) struct Node {
     pub closes: BTreeMap<String, u32>,
     pub passed: Vec<PieceIndex>,
     pub announces: Vec<Option<AnnounceEvent>>,
-    /// Blocks that it has sent.
+    /// Blocks that it has handed on to be sent.
     sent: u32,
+    /// Blocks that have left it.
+    gone: u32,
     /// Bytes that its rate limiter lets go now, if it has one.
     allowance: f64,
     conns: Vec<(usize, usize)>,
@@ -262,6 +273,7 @@ impl Sim {
             passed: Vec::new(),
             announces: Vec::new(),
             sent: 0,
+            gone: 0,
             allowance: 0.0,
             conns: Vec::new(),
             wake_at: u64::MAX,
@@ -289,9 +301,10 @@ impl Sim {
         self.now = end;
     }
 
-    /// Until everybody who stays and is honest has everything.
+    /// Until everybody who stays and is honest has everything; says when the last of all had.
     pub(super) fn run_to_the_end(&mut self, limit: Duration) -> Duration {
-        let waits_for = |node: &Node| node.spec.leaves.is_none() && node.done_at.is_none();
+        let stays = |node: &Node| node.spec.leaves.is_none() && node.spec.faults.corrupt == 0;
+        let waits_for = |node: &Node| stays(node) && node.done_at.is_none();
         let mut left: Vec<usize> =
             (0..self.nodes.len()).filter(|&node| waits_for(&self.nodes[node])).collect();
         self.run_until(limit, |sim| {
@@ -466,6 +479,9 @@ impl Sim {
         }
         if self.nodes[node].done_at.is_none() && self.nodes[node].swarm().is_complete() {
             self.nodes[node].done_at = Some(self.now());
+            if self.nodes[node].spec.leaves_when_done {
+                self.leave(node);
+            }
         }
     }
 
@@ -504,6 +520,7 @@ impl Sim {
 
     fn note(&mut self, node: usize, output: &Output) {
         let (kind, a, b) = match output {
+            Output::Send(peer, Message::Have(piece)) => (9, peer.0, u64::from(piece.0)),
             Output::Send(peer, message) => {
                 let mut bytes = Vec::new();
                 message.encode_into(&mut bytes);
@@ -530,6 +547,10 @@ impl Sim {
     fn output(&mut self, node: usize, output: Output) {
         let faults = self.nodes[node].spec.faults;
         match output {
+            Output::Send(peer, Message::HaveNone) if self.nodes[node].spec.tells_all => {
+                self.send(node, peer, Item::Message(Message::HaveAll));
+            }
+            Output::Send(_, Message::Have(_) | Message::Bitfield(_)) if self.nodes[node].spec.tells_all => {}
             Output::Send(peer, message) => self.send(node, peer, Item::Message(message)),
             Output::Serve(peer, block) if faults.refuses => {
                 self.send(node, peer, Item::Message(Message::Reject(block)));
@@ -595,8 +616,7 @@ impl Sim {
     fn dial(&mut self, node: usize, address: SocketAddr) {
         let (now, instant) = (self.now(), self.instant());
         self.nodes[node].dials.push((now, address));
-        let to = (0..self.nodes.len()).find(|&other| address_of(other) == address);
-        match to {
+        match self.node_at(address) {
             Some(to) if to == node => self.nodes[node].transfer.dial_ended(instant, address, DialEnd::Own),
             Some(to) => {
                 let latency = self.rng.u64(self.latency.0..=self.latency.1) * 1_000_000;
@@ -607,6 +627,13 @@ impl Sim {
                 self.push(at, Happening::DialEnds { node, address, conn: None });
             }
         }
+    }
+
+    fn node_at(&self, address: SocketAddr) -> Option<usize> {
+        let std::net::IpAddr::V4(ip) = address.ip() else { return None };
+        let [_, high, low, _] = ip.octets();
+        let node = usize::from(high) << 8 | usize::from(low);
+        Some(node).filter(|&node| node < self.nodes.len() && address_of(node) == address)
     }
 
     fn send(&mut self, node: usize, peer: PeerKey, item: Item) {
@@ -684,6 +711,10 @@ impl Sim {
             let bytes = if let Item::Block(block, _) = &item { block.length } else { 0 };
             self.push(self.now + latency, Happening::Arrive { conn, to: 1 - side, item });
             self.input(node, Input::Sent(self.conns[conn].keys[side], bytes));
+            self.nodes[node].gone += u32::from(bytes > 0);
+            if self.nodes[node].spec.leaves_after.is_some_and(|blocks| self.nodes[node].gone >= blocks) {
+                self.leave(node);
+            }
         }
         self.pump(node);
     }
@@ -691,6 +722,9 @@ impl Sim {
     fn arrive(&mut self, conn: usize, to: usize, item: Item) {
         let node = self.conns[conn].nodes[to];
         let bytes = if let Item::Block(block, _) = &item { block.length } else { 0 };
+        if bytes == 0 && self.nodes[node].down_free <= self.now {
+            return self.deliver(conn, to, item);
+        }
         let time = f64::from(bytes) / self.nodes[node].spec.down * SECOND;
         let free = &mut self.nodes[node].down_free;
         // What comes behind a block on a slow downlink waits with it, messages too.
