@@ -1,7 +1,7 @@
 //! The session's state and its loop.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ use crate::net::NetShared;
 use crate::net::dial::Dialer;
 use crate::net::driver::FromPeer;
 use crate::net::egress::Egress;
-use crate::net::listen::{ListenError, Listeners, listen};
+use crate::net::listen::{Listeners, listen};
 use crate::net::secure::Secrecy;
 use crate::net::transport::Transports;
 use crate::net::udp::{MAX_QUEUED_PACKETS, Packet, UdpPort, UdpReaders};
