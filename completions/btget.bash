@@ -23,7 +23,7 @@ _btget() {
 
     case "${cmd}" in
         btget)
-            opts="-d -p -o -q -v -h -V --basedir --preallocate --file-error --overwrite --state-dir --files --priority --sequential --cat --hashcheck-only --full-check --pieces --state --no-seed --seed-ratio --seed-time --stall-timeout --port --bind --proxy --tracker --webseed --no-webseeds --peer --no-pex --no-lsd --no-port-map --encryption --ip-filter --transport --no-dht --dht-bootstrap --max-peers --upload-slots --max-download-rate --max-upload-rate --on-complete --on-error --create --output --format --piece-length --node --private --comment --source --date --magnet --show --plan --save-torrent --json --events --progress --quiet --verbose --color --help --version"
+            opts="-d -p -o -q -v -h -V --basedir --preallocate --file-error --overwrite --state-dir --files --priority --sequential --cat --hashcheck-only --full-check --pieces --state --no-seed --seed-ratio --seed-time --stall-timeout --max-downloads --port --bind --proxy --tracker --webseed --no-webseeds --peer --no-pex --no-lsd --no-port-map --encryption --ip-filter --transport --no-dht --dht-bootstrap --max-peers --upload-slots --max-download-rate --max-upload-rate --on-complete --on-error --create --output --format --piece-length --node --private --comment --source --date --magnet --show --plan --save-torrent --json --events --progress --quiet --verbose --color --help --version"
             if [[ ${cur} == -* ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -87,6 +87,10 @@ _btget() {
                     return 0
                     ;;
                 --stall-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-downloads)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -15,6 +15,7 @@ stopped\t''"
 complete -c btget -l seed-ratio -d 'Leave at this ratio of uploaded / wanted size' -r
 complete -c btget -l seed-time -d 'Leave after seeding for so long, e.g. 90s, 10m, 2h, 1d' -r
 complete -c btget -l stall-timeout -d 'Give up when nothing came for so long (exit 5)' -r
+complete -c btget -l max-downloads -d 'Torrents that download at the same time' -r
 complete -c btget -s p -l port -d 'Ports to listen on, in order [default: any]' -r
 complete -c btget -l bind -d 'Local address or interface [default: any]' -r
 complete -c btget -l proxy -d 'A proxy for everything: socks5://[user:pass@]host:port, http://..., or env' -r -f
@@ -31,7 +32,7 @@ utp\t''
 both\t''"
 complete -c btget -l dht-bootstrap -d 'A node to begin with in the DHT, or none; repeatable [default: some well-known ones]' -r
 complete -c btget -l max-peers -d 'Connections, all torrents together' -r
-complete -c btget -l upload-slots -d 'Peers of a torrent that are sent data at the same time' -r
+complete -c btget -l upload-slots -d 'Peers that are sent data at the same time' -r
 complete -c btget -l max-download-rate -d 'Bytes a second: 500K, 2M [default: no limit]' -r
 complete -c btget -l max-upload-rate -d 'Bytes a second: 500K, 2M [default: no limit]' -r
 complete -c btget -l on-complete -d 'Run CMD when everything wanted is there and verified' -r -f -a "(__fish_complete_command)"
