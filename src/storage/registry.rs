@@ -23,9 +23,15 @@ const MAGIC: &[u8; 16] = b"btget claims 003";
 /// A log longer than this is none of ours: 16 keys for each of a million files.
 const MAX_LENGTH: u64 = 256 << 20;
 
-/// How often, and after how long, the turn to make a claim is asked for: 2 s in all.
-const MAX_TRIES: u32 = 400;
+/// After how long a lock that somebody holds is asked for again.
 const TRY_AGAIN: Duration = Duration::from_millis(5);
+
+/// How often the turn to make a claim is asked for: for 2 s in all.
+const TURN_TRIES: u32 = 400;
+
+/// How often the lock of who writes to the same path is asked for: for half a second in all. A process that was killed holds it until the system is
+/// done with it, and scripts start the next one at once.
+const DEATH_TRIES: u32 = 100;
 
 /// A log is written anew once it has that many bytes of what is not claimed any more, and more than of what is.
 const MAX_STALE: u64 = 64 << 10;
@@ -170,7 +176,7 @@ pub(super) fn tell_other_processes<'a>(
     // One at a time: who looks first writes first.
     let open = File::options().write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"));
     let Ok(turn) = open else { return Ok(()) };
-    if !take_turn(&turn) {
+    if !wait_for(&turn, TURN_TRIES) {
         return Ok(());
     }
     let ours = path_of(log);
@@ -216,7 +222,7 @@ pub(super) fn see_other_processes(log: &Mutex<Option<Log>>, paths: &Paths) -> Re
     let Ok(folder) = check_registry(place_of_registry()) else { return Ok(()) };
     // While a log that nobody holds is tried, nobody else may take it for one that is held.
     let Ok(turn) = File::open(folder.join("lock")) else { return Ok(()) };
-    if !take_turn(&turn) {
+    if !wait_for(&turn, TURN_TRIES) {
         return Ok(());
     }
     let ours = path_of(log);
@@ -234,10 +240,10 @@ fn logs(folder: &Path) -> impl Iterator<Item = PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|extension| extension == "claim"))
 }
 
-/// Waits for others to be done; not for one that is stopped in the middle.
+/// Waits until others are done with a file; not for one that is stopped in the middle. False if it could not be locked.
 #[allow(clippy::disallowed_methods, reason = "the system's own way to wait for a lock has no end")]
-fn take_turn(turn: &File) -> bool {
-    (0..MAX_TRIES).any(|_| match turn.try_lock() {
+fn wait_for(file: &File, tries: u32) -> bool {
+    (0..tries).any(|_| match file.try_lock() {
         Ok(()) => true,
         Err(_) => {
             std::thread::sleep(TRY_AGAIN);
@@ -246,13 +252,13 @@ fn take_turn(turn: &File) -> bool {
     })
 }
 
-/// The error is the file that somebody else writes to as well, and who.
+/// The error is the file that somebody else writes to as well, and who: it holds the lock of this log, and goes on doing so.
 fn meet(file: &mut File, paths: &Paths) -> Result<(), Met> {
     let mut bytes = Vec::new();
     let read = file.rewind().and_then(|()| file.take(MAX_LENGTH).read_to_end(&mut bytes));
     match read.ok().and_then(|_| find(&bytes, paths)) {
-        Some(met) => Err(met),
-        None => Ok(()),
+        Some(met) if !wait_for(file, DEATH_TRIES) => Err(met),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -334,6 +340,19 @@ mod tests {
 
     fn meets(bytes: &[u8], number: u8) -> bool {
         find(bytes, &Paths::of(paths(&[number]))).is_some()
+    }
+
+    #[test]
+    fn who_goes_on_is_met_and_who_is_about_to_end_is_not() {
+        let folder = TempDir::new().unwrap();
+        let mut log = Log::create(folder.path()).unwrap();
+        log.claim(&record(1, &paths(&[1]))).unwrap();
+        let (mut file, claimed) = (File::open(&log.path).unwrap(), Paths::of(paths(&[1])));
+        assert!(meet(&mut file, &claimed).is_err());
+        std::thread::scope(|scope| {
+            scope.spawn(move || drop(log));
+            assert!(meet(&mut file, &claimed).is_ok());
+        });
     }
 
     #[test]
