@@ -141,10 +141,12 @@ impl Swarm {
 
     fn greet(&mut self, now: Instant, peer: Peer, again: bool) {
         let (key, fast, extended, ip) = (peer.key, peer.fast, peer.extended, peer.address.ip());
+        let hides = !again && self.hides_from(&peer);
         self.peers.insert(key, peer);
         let bitfield = match (fast, self.have.is_empty(), self.have.is_full()) {
             (_, true, _) if again => None,
             (true, true, _) => Some(Message::HaveNone),
+            (true, ..) if hides => Some(Message::HaveNone),
             (true, _, true) if !again => Some(Message::HaveAll),
             (false, true, _) => None,
             // Said again it is against BEP 3, but taken by everybody, as aria2 sends it.
@@ -169,6 +171,9 @@ impl Swarm {
             if let Some(peer) = self.peers.get_mut(&key) {
                 peer.told_upload_only = upload_only;
             }
+        }
+        if hides {
+            self.hide_from(now, key);
         }
         // A seed's capacity goes where its slots are: all newcomers at once would fetch the same twice.
         if fast && !self.have.is_full() {
@@ -297,7 +302,10 @@ impl Swarm {
     }
 
     pub(super) fn on_closed(&mut self, now: Instant, key: PeerKey) {
-        let Some(peer) = self.peers.remove(&key) else { return };
+        let Some(mut peer) = self.peers.remove(&key) else { return };
+        if let Some(shown) = &mut peer.shown {
+            self.return_shown(shown);
+        }
         self.server.gone(key);
         self.hash_server.gone(key);
         self.trials.iter_mut().for_each(|trials| trials.gone(key));

@@ -136,7 +136,11 @@ impl Swarm {
         self.picker.on_join(&pieces);
         peer.interesting =
             pieces.iter().filter(|&p| self.wanted.contains(p) && !self.have.contains(p)).count() as u32;
+        let has_all = pieces.is_full();
         peer.pieces = pieces;
+        if has_all {
+            self.show_everything(now);
+        }
         self.report_seed(key);
         self.update_interest(now, key);
     }
@@ -153,7 +157,9 @@ impl Swarm {
             self.reports.push(PeerReport::Seed(key, true));
         }
         self.picker.on_have(piece);
-        if self.wanted.contains(piece) && !self.have.contains(piece) {
+        if self.have.contains(piece) {
+            self.note_spread(now, key, piece);
+        } else if self.wanted.contains(piece) {
             peer.interesting += 1;
             self.may_have_room.insert(key);
             self.take_back_for(now, key, piece);

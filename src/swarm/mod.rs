@@ -19,6 +19,7 @@ mod picker;
 mod rate;
 mod reassign;
 mod requests;
+mod superseed;
 mod suspects;
 #[cfg(any(test, feature = "internals"))]
 mod testing;
@@ -50,6 +51,7 @@ use order::OrderWindow;
 use peer::Peer;
 use picker::Picker;
 use rate::RateMeter;
+use superseed::SuperSeed;
 use suspects::Suspects;
 use verify::UnwrittenPiece;
 use web::WebSeed;
@@ -100,6 +102,8 @@ pub struct Swarm {
     asked_last: Option<PeerKey>,
     /// Since when what peers send is read; `None`: it is not.
     listens_since: Option<Instant>,
+    /// What is hidden from whom while we are the only seed.
+    super_seed: SuperSeed,
     /// Gives the metadata to peers.
     server: MetadataServer,
     /// Gives hashes of merkle trees to peers.
@@ -164,6 +168,7 @@ impl Swarm {
             asking: BTreeSet::new(),
             asked_last: None,
             listens_since: Some(now),
+            super_seed: SuperSeed::default(),
             server: MetadataServer::new(Some(config.metadata.clone()).filter(|bytes| !bytes.is_empty())),
             hash_server: HashServer::default(),
             trials: None,

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::Hello;
 use super::choker::Contender;
 use super::rate::RateMeter;
+use super::superseed::Shown;
 use super::window::{Sent, Window};
 use crate::bitfield::Bitfield;
 use crate::event::Direction;
@@ -154,6 +155,8 @@ pub(super) struct Peer {
     pub suggested: VecDeque<PieceIndex>,
     /// We let it ask for these though we choke it, as long as it is a newcomer.
     pub granted_fast: Vec<PieceIndex>,
+    /// What it has been told of, while we hide from it that we have everything (BEP 16).
+    pub shown: Option<Box<Shown>>,
     /// Pieces of which it refused a block though it does not choke us, and until when it is not asked
     /// for them; at most `MAX_REFUSED`.
     pub refused: Vec<(PieceIndex, Instant)>,
@@ -237,6 +240,7 @@ impl Peer {
             upload_only: false,
             told_upload_only: false,
             granted_fast: Vec::new(),
+            shown: None,
             refused: Vec::new(),
             refusals: 0,
             barren_chokes: 0,

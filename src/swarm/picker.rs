@@ -147,6 +147,16 @@ impl Picker {
         self.availability[piece.0 as usize] == 0
     }
 
+    /// Whether one peer alone has `piece`, counted seeds left out.
+    pub(super) fn only_one_has(&self, piece: PieceIndex) -> bool {
+        self.availability[piece.0 as usize] == 1
+    }
+
+    /// Whether any peer is counted as one that has everything.
+    pub(super) fn has_seeds(&self) -> bool {
+        self.seeds > 0
+    }
+
     /// Whether there is a piece that may be picked and that seeds alone have.
     pub(super) fn has_scarce(&self) -> bool {
         self.seeds > 0 && self.buckets.iter().filter_map(|class| class.first()).any(|level| !level.is_empty())
@@ -260,19 +270,19 @@ impl Picker {
         })
     }
 
-    /// A piece that nobody but the counted seeds has, of a class drawn as in [`Picker::rarest`]: of the first `most` the one of the lowest `rank`.
-    pub(super) fn scarcest(
+    /// A piece that nobody but the counted seeds has, of a class drawn as in [`Picker::rarest`]: of the first `most` the one of the least `turn`.
+    pub(super) fn scarcest<T: Ord>(
         &mut self,
         pieces: &Bitfield,
         most: usize,
-        rank: impl Fn(PieceIndex) -> usize,
+        turn: impl Fn(PieceIndex) -> T,
     ) -> Option<PieceIndex> {
         if self.open == 0 {
             return None;
         }
         let class = self.draw_class();
         let scarce = self.buckets[class].first()?.iter().map(|&index| PieceIndex(index));
-        scarce.filter(|&piece| pieces.contains(piece)).take(most).min_by_key(|&piece| rank(piece))
+        scarce.filter(|&piece| pieces.contains(piece)).take(most).min_by_key(|&piece| turn(piece))
     }
 
     /// The first of the pieces that may be picked, of `pieces`, each the next of the one before: of `most` of them, or the most that there are in

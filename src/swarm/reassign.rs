@@ -20,8 +20,8 @@ const SOONER: f64 = 0.5;
 /// Blocks beyond twice its window that a peer may have in flight before any is taken back: what a few samples more or less make.
 const TOLERANCE: usize = 32;
 
-/// Pieces that are looked at for the one that falls to us most.
-pub(super) const MAX_SHARES_LOOKED_AT: usize = 64;
+/// Numbers that are drawn to find the piece that falls to us most: one for each peer and piece.
+const MAX_DRAWN: usize = 8192;
 
 /// Peers among whom what a seed alone has is shared out.
 const MAX_SHARERS: usize = 64;
@@ -44,7 +44,7 @@ impl Swarm {
         let Some(peer) = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.counted_as_seed) else {
             return;
         };
-        let may = self.pieces.contains(piece) && !self.suspects.contains(piece) && self.picker.has_scarce();
+        let may = self.pieces.contains(piece) && !self.suspects.contains(piece) && self.lacks_scarce();
         if !may || peer.peer_choking || !peer.may_be_asked_for(piece) {
             return;
         }
@@ -66,6 +66,11 @@ impl Swarm {
             seed.current = seed.current.filter(|&current| current != piece);
             self.cancel_late(now, key, owed);
         }
+    }
+
+    /// Whether there is a piece that seeds alone have, be it begun or not.
+    fn lacks_scarce(&self) -> bool {
+        self.picker.has_scarce() || self.pieces.iter().any(|piece| self.picker.only_seeds_have(piece))
     }
 
     /// These are not in flight with a peer any more.
@@ -93,10 +98,19 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// How many others this piece, or row of pieces, falls to rather than to us.
-    pub(super) fn rank(&self, number: u32) -> usize {
+    /// How many pieces to look at.
+    pub(super) fn pieces_to_look_at(&self) -> usize {
+        MAX_DRAWN / (self.others.len() + 1)
+    }
+
+    /// How many others this piece, or row of pieces, falls to rather than to us; and, among those of which this is the same, when its turn is.
+    /// Each takes those first for which it draws the highest number. Of what falls to others we take that first which they take last, so that
+    /// we meet them as late as can be.
+    pub(super) fn turn(&self, number: u32) -> (usize, u64) {
         let own = draw(self.own, number);
-        self.others.iter().filter(|&&other| draw(other, number) > own).count()
+        let higher = self.others.iter().map(|&other| draw(other, number)).filter(|&drawn| drawn > own);
+        let (rank, highest) = higher.fold((0, 0), |(count, highest), drawn| (count + 1, drawn.max(highest)));
+        (rank, if rank == 0 { u64::MAX - own } else { highest })
     }
 }
 

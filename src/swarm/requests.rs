@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::reassign::MAX_SHARES_LOOKED_AT;
 use super::{MAX_UNWRITTEN, Swarm};
 use crate::ids::PeerKey;
 use crate::layout::{BLOCK_LENGTH, Block, PieceIndex};
@@ -31,6 +30,9 @@ pub(super) const END_GAME_GAIN: f64 = 0.5;
 
 /// The same while pieces are missing that nobody has yet: it is not the end, and nothing hurries.
 const WAITING_GAIN: f64 = 0.1;
+
+/// And only of whom needs more seconds than this for what it was asked for.
+const WAITING_PATIENCE: f64 = 2.0;
 
 impl Swarm {
     /// The next block to ask a peer for: of the window, if there is an order; of the piece it is at, of a piece that is begun, of a
@@ -94,16 +96,22 @@ impl Swarm {
         peer.window.blocks() >= blocks.max(FAST) && self.pieces.open_count() <= self.peers.len()
     }
 
-    /// A seed is asked for what only seeds have, before anything that others could give: as long as
-    /// the pieces begun, which wait in memory, are few.
+    /// A seed is asked for what only seeds have, and another peer for what it alone has, before anything that others could give: as long as
+    /// the pieces begun, which wait in memory, are few. So a seed that tells of one piece after another (BEP 16) is asked for those.
     fn scarce_piece(&mut self, key: PeerKey) -> Option<PieceIndex> {
         let peer = self.peers.get(&key)?;
         let begun = self.pieces.len() as u64 * u64::from(self.config.layout.piece_length());
-        if !peer.counted_as_seed || peer.peer_choking || begun >= MAX_UNWRITTEN {
+        if peer.peer_choking || begun >= MAX_UNWRITTEN {
+            return None;
+        }
+        let is_seed = peer.counted_as_seed;
+        if !is_seed && self.picker.has_seeds() {
             return None;
         }
         let piece = self.new_piece(key)?;
-        self.picker.only_seeds_have(piece).then_some(piece)
+        let is_scarce =
+            if is_seed { self.picker.only_seeds_have(piece) } else { self.picker.only_one_has(piece) };
+        is_scarce.then_some(piece)
     }
 
     /// The piece to begin with a peer.
@@ -131,7 +139,8 @@ impl Swarm {
         let scarce = match peer.counted_as_seed && self.picker.has_scarce() {
             true => {
                 let shares = self.shares();
-                self.picker.scarcest(&peer.pieces, MAX_SHARES_LOOKED_AT, |piece| shares.rank(piece.0 / row))
+                let most = shares.pieces_to_look_at();
+                self.picker.scarcest(&peer.pieces, most, |piece| shares.turn(piece.0 / row))
             }
             false => None,
         };
@@ -152,7 +161,8 @@ impl Swarm {
         let gain = self.end_game_gain()?;
         let peer = self.peers.get(&key).filter(|peer| !peer.snubbed && !peer.peer_choking)?;
         let ours = peer.queue_seconds_with_one_more();
-        let others = self.slower_sources(now, key, |seconds| ours < gain * seconds);
+        let least = if gain < END_GAME_GAIN { WAITING_PATIENCE } else { 0.0 };
+        let others = self.slower_sources(now, key, |seconds| ours < gain * seconds && least <= seconds);
         let owed = others.into_iter().flat_map(|other| self.owed_by(other));
         let tries: Vec<Block> = owed.filter(|block| peer.pieces.contains(block.piece)).take(64).collect();
         self.ask_too(now, key, gain, tries.into_iter())

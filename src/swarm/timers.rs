@@ -76,7 +76,8 @@ impl Swarm {
         }
         // Something may have come into flight since an idle patrol was set.
         let in_flight = self.pieces.requested_blocks() > 0;
-        let busy = in_flight || self.peers.values().any(|peer| !peer.refused.is_empty());
+        let busy =
+            in_flight || self.peers.values().any(|peer| !peer.refused.is_empty() || peer.shown.is_some());
         if busy {
             self.next_patrol = self.next_patrol.min(now + PATROL);
         }
@@ -135,6 +136,7 @@ impl Swarm {
                 }
             }
         }
+        self.review_super_seeding(now);
         self.wake_idle();
     }
 }

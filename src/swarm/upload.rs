@@ -37,8 +37,10 @@ impl Swarm {
                 peer.choke_changed = now;
             }
             self.waiting.insert(key);
+            self.note_interest(key);
         } else {
             self.waiting.remove(&key);
+            self.note_satisfied(key);
             self.set_choking(now, key, true);
         }
         self.fill_slots(now);
@@ -91,7 +93,8 @@ impl Swarm {
             to.insert(key);
         }
         if !choke {
-            return self.send(now, key, Message::Unchoke);
+            self.send(now, key, Message::Unchoke);
+            return self.show_more(now, key, false);
         }
         let fast = peer.fast;
         let queue = std::mem::take(&mut peer.upload_queue);
@@ -101,10 +104,11 @@ impl Swarm {
         self.send(now, key, Message::Choke);
         if fast {
             // BEP 6: a choke no longer means that requests are dropped, each is refused.
-            for block in dropped {
+            for &block in &dropped {
                 self.send(now, key, Message::Reject(block));
             }
         }
+        self.show_to_others(now, key, &dropped);
     }
 
     pub(super) fn on_request(&mut self, now: Instant, key: PeerKey, block: Block) {
@@ -128,6 +132,7 @@ impl Swarm {
             && peer.upload_queue.len() < REQQ
         {
             peer.upload_queue.push_back(block);
+            self.note_request(key, block.piece);
             self.serve(now, key);
         } else if peer.fast {
             self.send(now, key, Message::Reject(block));

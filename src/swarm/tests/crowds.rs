@@ -185,3 +185,14 @@ fn the_table_of_crowds() {
         }
     }
 }
+
+#[test]
+fn half_a_crowd_of_mixed_rates_is_done_at_the_bound_and_all_of_it_soon_after() {
+    let all = crowds(60);
+    for name in ["mixed rates", "30 % leave when done", "a rare last piece"] {
+        let crowd = all.iter().find(|crowd| crowd.name == name).unwrap();
+        let Outcome { last, median, wasted, .. } = crowd.run(7);
+        assert!(median <= 1.1 && last <= 1.6, "{name}: median {median:.2}, last {last:.2}");
+        assert!(wasted < 0.1, "{name}: {wasted:.3} wasted");
+    }
+}

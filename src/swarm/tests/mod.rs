@@ -15,6 +15,7 @@ mod rates;
 mod reassign;
 mod sim;
 mod storm;
+mod superseed;
 mod table;
 mod unwritten;
 mod want;
