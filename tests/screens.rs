@@ -53,7 +53,9 @@ fn names(number: usize) -> Vec<&'static str> {
 
 /// The command that downloads them into `data`.
 fn download(options: &str) -> String {
-    format!("{} *.torrent -d data --state-dir '' --no-lsd --bind 127.0.0.1 {options}", Btget::program())
+    // All at the same time: what is looked at here is many bars that move.
+    let all = "--max-downloads 100";
+    format!("{} *.torrent -d data --state-dir '' --no-lsd --bind 127.0.0.1 {all} {options}", Btget::program())
 }
 
 fn is_bar(line: &str) -> bool {
