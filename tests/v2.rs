@@ -163,12 +163,18 @@ fn between_btgets(kind: Kind) {
     seed.wait_for_success();
 }
 
-fn from_libtorrent(kind: Kind) {
-    let album = Album::new();
+/// A libtorrent that has everything.
+fn libtorrent_seed(album: &Album, kind: Kind) -> Libtorrent {
     let torrent = path(&album.torrent(kind.is_hybrid(), true));
     let full = album.full_folder("seed");
     let mut node = Libtorrent::start_by(None, &torrent, "127.0.0.1", &full, &[]);
     node.wait_until_complete();
+    node
+}
+
+fn from_libtorrent(kind: Kind) {
+    let album = Album::new();
+    let node = libtorrent_seed(&album, kind);
     let folder = album.empty_folder("leech");
     let peer = format!("127.0.0.1:{}", node.port());
     let mut leech = start(&kind.source(&album), &folder, &["--no-seed", "--peer", &peer]);
@@ -198,10 +204,7 @@ fn to_libtorrent(kind: Kind) {
 
 fn killed_leech(kind: Kind) {
     let album = Album::new();
-    let torrent = path(&album.torrent(kind.is_hybrid(), true));
-    let full = album.full_folder("seed");
-    let mut node = Libtorrent::start_by(None, &torrent, "127.0.0.1", &full, &[]);
-    node.wait_until_complete();
+    let node = libtorrent_seed(&album, kind);
     let folder = album.empty_folder("leech");
     let peer = format!("127.0.0.1:{}", node.port());
     let source = kind.source(&album);

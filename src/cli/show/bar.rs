@@ -173,6 +173,7 @@ fn figures(status: &Status, style: Style) -> String {
             };
             format!("{done}  {text:<26}")
         }
+        (None, None) if status.phase == Phase::Waiting => format!("{done}  {:<26}", "until others are done"),
         (None, None) => {
             format!("{done}  {down} {:>10}  {up} {:>10}", rate(status.down_rate), rate(status.up_rate))
         }
@@ -462,6 +463,12 @@ mod tests {
             line(Some((2 << 20, Some(4 << 20)))),
             format!("▕{half}▏  50.0%  2.00 MiB of 4.00 MiB      ")
         );
+    }
+
+    #[test]
+    fn what_waits_says_for_what() {
+        let text = render(&Status { phase: Phase::Waiting, ..status("a", 100) }, 80, PLAIN);
+        assert!(text.ends_with("0.0%  until others are done     "), "{text}");
     }
 
     #[test]

@@ -48,17 +48,22 @@ fn a_peer_that_gives_at_once_what_is_due_for_half_a_second_is_not_left_with_what
     assert_eq!(count as usize, asked.len());
 }
 
-#[test]
-fn what_others_have_need_not_come_from_a_seed_as_long_as_it_alone_has_something_else() {
+/// A seed that gives a megabyte a second, half a second at a time, and has done so for a while; and what it was asked for and still owes.
+fn giver_in_pulses() -> (Table, PeerKey, Vec<Block>) {
     let mut table = Table::new(400, 4);
     let seed = table.giver();
     table.reqq(seed, 2000);
     let mut asked = table.requests_to(seed);
-    // A megabyte a second, half a second at a time.
     for _ in 0..8 {
         table.wait(Duration::from_millis(500));
         give(&mut table, seed, &mut asked, 32);
     }
+    (table, seed, asked)
+}
+
+#[test]
+fn what_others_have_need_not_come_from_a_seed_as_long_as_it_alone_has_something_else() {
+    let (mut table, seed, asked) = giver_in_pulses();
     let (first, last) = (asked[0], *asked.last().unwrap());
     assert_ne!(first.piece, last.piece);
     let other = table.peer_with([]);
@@ -82,14 +87,7 @@ fn what_others_have_need_not_come_from_a_seed_as_long_as_it_alone_has_something_
 
 #[test]
 fn the_answer_to_a_cancel_does_not_end_what_was_asked_for_anew_meanwhile() {
-    let mut table = Table::new(400, 4);
-    let seed = table.giver();
-    table.reqq(seed, 2000);
-    let mut asked = table.requests_to(seed);
-    for _ in 0..8 {
-        table.wait(Duration::from_millis(500));
-        give(&mut table, seed, &mut asked, 32);
-    }
+    let (mut table, seed, mut asked) = giver_in_pulses();
     let last = *asked.last().unwrap();
     let other = table.peer_with([]);
     table.say(other, Message::Unchoke);
