@@ -252,15 +252,17 @@ impl HashingShared<'_> {
     }
 
     fn keep(&self, lanes: &[HashingLane<'_>], sha1: Vec<Sha1>) {
+        let root = |lane: &HashingLane<'_>| root_at(&lane.leaves, 0, self.draft.root_height(lane.piece));
+        let roots: Vec<Sha256> = match self.draft.format().has_v2() {
+            true => lanes.iter().map(root).collect(),
+            false => Vec::new(),
+        };
         let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
         for (lane, hash) in lanes.iter().zip(sha1) {
             hashes.v1[lane.piece.0 as usize] = hash;
         }
-        if self.draft.format().has_v2() {
-            for lane in lanes {
-                hashes.v2[lane.piece.0 as usize] =
-                    root_at(&lane.leaves, 0, self.draft.root_height(lane.piece));
-            }
+        for (lane, root) in lanes.iter().zip(roots) {
+            hashes.v2[lane.piece.0 as usize] = root;
         }
         drop(hashes);
         let mut hashed = self.hashing.hashed.lock().unwrap_or_else(PoisonError::into_inner);

@@ -218,7 +218,7 @@ impl PieceLayers {
         self.files.get(file.0 as usize)?.root
     }
 
-    /// The hashes of a file's pieces, if they are known: of a file of one piece, its root.
+    /// The hashes of the pieces of a file that has several, if they are known.
     pub fn layer(&self, file: FileIndex) -> Option<&[Sha256]> {
         self.tree(file).map(MerkleTree::lowest)
     }

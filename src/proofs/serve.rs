@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::hash::Sha256;
 use crate::hash::merkle::{piece_height, root_at, tree_height};
@@ -115,7 +115,7 @@ impl Tokens {
             let (full, gained) =
                 (i64::from(self.per_second), (seconds as i64).saturating_mul(self.per_second.into()));
             self.left = self.left.max(self.left.saturating_add(gained).min(full));
-            self.grown = now;
+            self.grown += Duration::from_secs(seconds);
         }
         self.left > 0
     }
@@ -237,7 +237,8 @@ impl HashServer {
         let pieces = layout.pieces_of_file(file);
         let blocks = layout.file(file).length.div_ceil(u64::from(BLOCK_LENGTH));
         let lacks_tree = pieces.len() > 1 && self.layers.as_ref()?.tree(file).is_none();
-        if range.base != 0 || lacks_tree || u64::from(range.length) > 1 << tree_height(blocks) {
+        let end = u64::from(range.index) + u64::from(range.length);
+        if range.base != 0 || lacks_tree || end > 1 << tree_height(blocks) {
             return None;
         }
         let (first, count) = (range.index >> self.base, (range.length >> self.base).max(1));

@@ -450,6 +450,18 @@ fn a_range_of_blocks_that_no_file_has_is_refused() {
     }
 }
 
+#[test]
+fn what_is_behind_the_tree_of_a_short_file_is_refused() {
+    // Three blocks, of which a tree has four leaves, in a piece of sixteen.
+    let (whole, _) = of_pieces(16 * 16384, &[40_000]);
+    let (mut server, now) = (server(&whole), Instant::now());
+    let root = layers(&whole).root(FileIndex(0)).unwrap();
+    for index in [4, 6, 8, 14] {
+        let range = HashRange { root, base: 0, index, length: 2, proof_layers: 0 };
+        assert_eq!(ask(&mut server, now, 1, range), Some(Message::HashReject(Box::new(range))), "{index}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 

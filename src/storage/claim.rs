@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use super::part::PartFile;
-use super::registry::{Log, Met, Record, see_other_processes, tell_other_processes};
+use super::registry::{Log, Met, Record, see_other_processes, tell_other_processes, wait_for_the_dying};
 use super::ways::{PathId, Ways, id_by_itself, id_of};
 use super::{Operation, StorageError, StorageErrorKind, lock};
 use crate::layout::{FileIndex, Layout};
@@ -31,16 +32,19 @@ impl SharedFiles {
     }
 }
 
+/// A path, which file it is of, and what is to be in it.
+pub(super) type ClaimedPath = (PathId, (FileIndex, ContentId));
+
 /// By path, which file it is and what is to be in it. A file has several: one for each folder above it.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
-    all: Vec<(PathId, (FileIndex, ContentId))>,
+    all: Vec<ClaimedPath>,
     /// The same, made once somebody else may write to one of them.
     by_path: OnceLock<HashMap<PathId, (FileIndex, ContentId)>>,
 }
 
 impl Paths {
-    pub(super) fn of(all: Vec<(PathId, (FileIndex, ContentId))>) -> Paths {
+    pub(super) fn of(all: Vec<ClaimedPath>) -> Paths {
         Paths { all, by_path: OnceLock::new() }
     }
 
@@ -95,54 +99,56 @@ impl Drop for Claim {
 
 /// What the torrents of one session write to.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Claims(Arc<Shared>);
+pub(crate) struct Claims(Arc<SharedClaims>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct SharedClaims {
+    /// How many have been made.
+    made: AtomicU32,
     /// The lock is held while a claim is made, which may wait for other processes that make theirs; nothing else takes it.
-    known: Mutex<Known>,
+    known: Mutex<KnownClaims>,
     /// Claims that are gone, and still stand in `known`. The lock is held for a moment.
     released: Mutex<Vec<u32>>,
     /// What other processes are told; `None` while nothing is claimed. The lock is held while a record is written.
     log: Mutex<Option<Log>>,
+    /// Somebody who writes to the same path was waited for once: who is still there then stays.
+    has_waited: AtomicBool,
 }
 
 /// The claims of a session.
 #[derive(Debug, Default)]
-struct Known {
-    /// How many have been made.
-    made: u32,
-    claims: BTreeMap<u32, Entry>,
+struct KnownClaims {
+    claims: BTreeMap<u32, KnownClaim>,
     /// Who claims each path, and what is to be in it; empty as long as there is one claim alone.
     by_path: BTreeMap<(PathId, u32), (FileIndex, ContentId)>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct KnownClaim {
     claim: Weak<Claim>,
     name: Arc<str>,
-    paths: Paths,
+    paths: Vec<ClaimedPath>,
 }
 
-impl Known {
+impl KnownClaims {
     /// Forgets a claim.
     fn remove(&mut self, number: u32) {
         let Some(entry) = self.claims.remove(&number) else { return };
-        for (path, _) in entry.paths.all {
-            self.by_path.remove(&(path, number));
-        }
         if self.claims.len() < 2 {
-            self.by_path.clear();
+            return self.by_path.clear();
+        }
+        for (path, _) in entry.paths {
+            self.by_path.remove(&(path, number));
         }
     }
 
-    fn insert(&mut self, claim: &Arc<Claim>, paths: Paths) {
+    fn insert(&mut self, claim: &Arc<Claim>, paths: Vec<ClaimedPath>) {
         self.remove(claim.number);
         self.index();
         if !self.claims.is_empty() {
             self.by_path.extend(by_path(claim.number, &paths));
         }
-        let entry = Entry { claim: Arc::downgrade(claim), name: claim.name.clone(), paths };
+        let entry = KnownClaim { claim: Arc::downgrade(claim), name: claim.name.clone(), paths };
         self.claims.insert(claim.number, entry);
     }
 
@@ -163,8 +169,11 @@ impl Known {
     }
 }
 
-fn by_path(number: u32, paths: &Paths) -> impl Iterator<Item = ((PathId, u32), (FileIndex, ContentId))> {
-    paths.all.iter().map(move |&(path, what)| ((path, number), what))
+fn by_path(
+    number: u32,
+    paths: &[ClaimedPath],
+) -> impl Iterator<Item = ((PathId, u32), (FileIndex, ContentId))> {
+    paths.iter().map(move |&(path, what)| ((path, number), what))
 }
 
 /// What is to be claimed.
@@ -200,11 +209,9 @@ impl Claims {
     }
 
     fn nothing(&self, wanted: &Wanted<'_>, is_foreseen: bool) -> Claim {
-        let mut known = lock(&self.0.known);
-        known.made += 1;
         Claim {
             all: self.clone(),
-            number: known.made,
+            number: self.0.made.fetch_add(1, Ordering::Relaxed) + 1,
             name: wanted.metainfo.name.as_str().into(),
             files: SharedFiles::default(),
             weights: Mutex::default(),
@@ -217,7 +224,9 @@ impl Claims {
         let mut known = lock(&self.0.known);
         let released = std::mem::take(&mut *lock(&self.0.released));
         released.into_iter().for_each(|number| known.remove(number));
-        known.index();
+        if known.claims.keys().any(|&number| number != claim.number) {
+            known.index();
+        }
         let taken = |file: FileIndex, other: String| {
             let path = wanted.path(file);
             let mut error = StorageError::new(StorageErrorKind::Taken, Operation::Write, path);
@@ -235,25 +244,31 @@ impl Claims {
                 }
             }
         }
-        self.tell(claim, &paths, &known).map_err(|(file, other)| taken(file, other))?;
+        let told = self.tell(claim, &paths, &known).or_else(|met| {
+            match self.0.has_waited.swap(true, Ordering::Relaxed) {
+                true => Err(met),
+                false => wait_for_the_dying(|| self.tell(claim, &paths, &known)),
+            }
+        });
+        told.map_err(|(file, other)| taken(file, other))?;
         for (file, other, their_file) in shared {
             lock(&claim.files.0).insert(file);
             lock(&other.files.0).insert(their_file);
         }
-        known.insert(claim, paths);
+        known.insert(claim, paths.all);
         *lock(&claim.weights) = wanted.priorities.to_vec();
         Ok(())
     }
 
     /// Looks what other processes have claimed, and tells them, unless nothing is to be written.
-    fn tell(&self, claim: &Claim, paths: &Paths, known: &Known) -> Result<(), Met> {
+    fn tell(&self, claim: &Claim, paths: &Paths, known: &KnownClaims) -> Result<(), Met> {
         if claim.is_foreseen {
             return see_other_processes(&self.0.log, paths);
         }
         let records = known.claims.iter().map(|(&number, entry)| Record {
             number,
             name: &entry.name,
-            paths: &entry.paths.all,
+            paths: &entry.paths,
         });
         let record = Record { number: claim.number, name: &claim.name, paths: &paths.all };
         tell_other_processes(&self.0.log, &record, paths, records)

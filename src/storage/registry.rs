@@ -12,26 +12,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::claim::{ContentId, Paths};
+use super::claim::{ClaimedPath, Paths};
 use super::lock;
-use super::ways::{BY_ITSELF, PathId};
+use super::ways::BY_ITSELF;
 use crate::layout::FileIndex;
 
 /// Name and version of what is written. Another version is not read.
 const MAGIC: &[u8; 16] = b"btget claims 003";
 
-/// A log longer than this is none of ours: 16 keys for each of a million files.
+/// No more of a log is read: with 16 keys for each file, it is of a million files.
 const MAX_LENGTH: u64 = 256 << 20;
 
-/// After how long a lock that somebody holds is asked for again.
+/// How often, and after how long, the turn to make a claim is asked for: 2 s in all.
+const MAX_TRIES: u32 = 400;
 const TRY_AGAIN: Duration = Duration::from_millis(5);
 
-/// How often the turn to make a claim is asked for: for 2 s in all.
-const TURN_TRIES: u32 = 400;
-
-/// How often the lock of who writes to the same path is asked for: for half a second in all. A process that was killed holds it until the system is
-/// done with it, and scripts start the next one at once.
-const DEATH_TRIES: u32 = 100;
+/// How often, and after how long, it is looked again whether somebody writes to the same path: half a second in all.
+const MAX_LOOKS: u32 = 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// A log is written anew once it has that many bytes of what is not claimed any more, and more than of what is.
 const MAX_STALE: u64 = 64 << 10;
@@ -119,7 +117,7 @@ pub(super) struct Record<'a> {
     /// The torrent's name.
     pub name: &'a str,
     /// Its paths.
-    pub paths: &'a [(PathId, (FileIndex, ContentId))],
+    pub paths: &'a [ClaimedPath],
 }
 
 impl Record<'_> {
@@ -176,19 +174,10 @@ pub(super) fn tell_other_processes<'a>(
     // One at a time: who looks first writes first.
     let open = File::options().write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"));
     let Ok(turn) = open else { return Ok(()) };
-    if !wait_for(&turn, TURN_TRIES) {
+    if !take_turn(&turn) {
         return Ok(());
     }
-    let ours = path_of(log);
-    for path in logs(&folder).filter(|path| Some(path) != ours.as_ref()) {
-        let Ok(mut file) = File::options().read(true).write(true).open(&path) else { continue };
-        match file.try_lock() {
-            // Who wrote it is not there any more.
-            Ok(()) => drop(fs::remove_file(&path)),
-            Err(TryLockError::WouldBlock) => meet(&mut file, paths)?,
-            Err(TryLockError::Error(_)) => {}
-        }
-    }
+    meet_others(&folder, path_of(log).as_deref(), paths, true)?;
     // What cannot be written is not told.
     let _ = write_down(&mut lock(log), &folder, record, claims);
     Ok(())
@@ -222,17 +211,10 @@ pub(super) fn see_other_processes(log: &Mutex<Option<Log>>, paths: &Paths) -> Re
     let Ok(folder) = check_registry(place_of_registry()) else { return Ok(()) };
     // While a log that nobody holds is tried, nobody else may take it for one that is held.
     let Ok(turn) = File::open(folder.join("lock")) else { return Ok(()) };
-    if !wait_for(&turn, TURN_TRIES) {
+    if !take_turn(&turn) {
         return Ok(());
     }
-    let ours = path_of(log);
-    for path in logs(&folder).filter(|path| Some(path) != ours.as_ref()) {
-        let Ok(mut file) = File::open(&path) else { continue };
-        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-            meet(&mut file, paths)?;
-        }
-    }
-    Ok(())
+    meet_others(&folder, path_of(log).as_deref(), paths, false)
 }
 
 fn logs(folder: &Path) -> impl Iterator<Item = PathBuf> {
@@ -240,10 +222,10 @@ fn logs(folder: &Path) -> impl Iterator<Item = PathBuf> {
     paths.filter(|path| path.extension().is_some_and(|extension| extension == "claim"))
 }
 
-/// Waits until others are done with a file; not for one that is stopped in the middle. False if it could not be locked.
+/// Waits for others to be done; not for one that is stopped in the middle.
 #[allow(clippy::disallowed_methods, reason = "the system's own way to wait for a lock has no end")]
-fn wait_for(file: &File, tries: u32) -> bool {
-    (0..tries).any(|_| match file.try_lock() {
+fn take_turn(turn: &File) -> bool {
+    (0..MAX_TRIES).any(|_| match turn.try_lock() {
         Ok(()) => true,
         Err(_) => {
             std::thread::sleep(TRY_AGAIN);
@@ -252,13 +234,39 @@ fn wait_for(file: &File, tries: u32) -> bool {
     })
 }
 
-/// The error is the file that somebody else writes to as well, and who: it holds the lock of this log, and goes on doing so.
+/// Looks again, as long as somebody is met who may be about to end: a process that was killed holds its lock until the system is done with it, and
+/// scripts start the next one at once.
+#[allow(clippy::disallowed_methods, reason = "nobody tells when a process is gone that is none of ours")]
+pub(super) fn wait_for_the_dying(mut look: impl FnMut() -> Result<(), Met>) -> Result<(), Met> {
+    for _ in 0..MAX_LOOKS {
+        std::thread::sleep(LOOK_AGAIN);
+        if look().is_ok() {
+            return Ok(());
+        }
+    }
+    look()
+}
+
+/// Looks into the logs of a folder, but for `ours`. With `removes`, those go that nobody holds any more.
+fn meet_others(folder: &Path, ours: Option<&Path>, paths: &Paths, removes: bool) -> Result<(), Met> {
+    for path in logs(folder).filter(|path| Some(path.as_path()) != ours) {
+        let Ok(mut file) = File::options().read(true).write(removes).open(&path) else { continue };
+        match file.try_lock() {
+            Ok(()) if removes => drop(fs::remove_file(&path)),
+            Err(TryLockError::WouldBlock) => meet(&mut file, paths)?,
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The error is the file that somebody else writes to as well, and who.
 fn meet(file: &mut File, paths: &Paths) -> Result<(), Met> {
     let mut bytes = Vec::new();
     let read = file.rewind().and_then(|()| file.take(MAX_LENGTH).read_to_end(&mut bytes));
     match read.ok().and_then(|_| find(&bytes, paths)) {
-        Some(met) if !wait_for(file, DEATH_TRIES) => Err(met),
-        Some(_) | None => Ok(()),
+        Some(met) => Err(met),
+        None => Ok(()),
     }
 }
 
@@ -322,7 +330,7 @@ mod tests {
     use super::*;
     use tempfile::TempDir;
 
-    fn paths(numbers: &[u8]) -> Vec<(PathId, (FileIndex, ContentId))> {
+    fn paths(numbers: &[u8]) -> Vec<ClaimedPath> {
         (0..)
             .map(FileIndex)
             .zip(numbers)
@@ -330,7 +338,7 @@ mod tests {
             .collect()
     }
 
-    fn record<'a>(number: u32, paths: &'a [(PathId, (FileIndex, ContentId))]) -> Record<'a> {
+    fn record(number: u32, paths: &[ClaimedPath]) -> Record<'_> {
         Record { number, name: "a torrent", paths }
     }
 
@@ -347,11 +355,12 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let mut log = Log::create(folder.path()).unwrap();
         log.claim(&record(1, &paths(&[1]))).unwrap();
-        let (mut file, claimed) = (File::open(&log.path).unwrap(), Paths::of(paths(&[1])));
-        assert!(meet(&mut file, &claimed).is_err());
+        let claimed = Paths::of(paths(&[1]));
+        let look = || meet_others(folder.path(), None, &claimed, false);
+        assert!(wait_for_the_dying(look).is_err());
         std::thread::scope(|scope| {
             scope.spawn(move || drop(log));
-            assert!(meet(&mut file, &claimed).is_ok());
+            assert!(wait_for_the_dying(look).is_ok());
         });
     }
 

@@ -62,6 +62,11 @@ pub(crate) fn range(text: &str, least: u32, most: u32) -> Option<(u32, u32)> {
     (first <= last).then_some((first, last))
 }
 
+/// One number.
+fn number(text: &str, least: u32, most: u32) -> Option<u32> {
+    range(text, least, most).filter(|(first, last)| first == last).map(|(number, _)| number)
+}
+
 /// `--port`.
 pub(crate) fn ports(text: &str) -> anyhow::Result<Ports> {
     let mut ports = Vec::new();
@@ -199,26 +204,21 @@ pub(crate) fn bootstrap(text: &str) -> anyhow::Result<Bootstrap> {
 
 /// `--max-peers`.
 pub(crate) fn max_peers(text: &str) -> anyhow::Result<usize> {
-    range(text, 1, 65535)
-        .filter(|(first, last)| first == last)
-        .map(|(number, _)| number as usize)
+    number(text, 1, 65535)
+        .map(|number| number as usize)
         .context("give a whole number from 1 to 65535, e.g. 200")
 }
 
 /// `--max-downloads`.
 pub(crate) fn max_downloads(text: &str) -> anyhow::Result<usize> {
-    range(text, 1, 65535)
-        .filter(|(first, last)| first == last)
-        .map(|(number, _)| number as usize)
+    number(text, 1, 65535)
+        .map(|number| number as usize)
         .context("give a whole number from 1 to 65535, e.g. 8")
 }
 
 /// `--upload-slots`.
 pub(crate) fn upload_slots(text: &str) -> anyhow::Result<usize> {
-    range(text, 1, 1000)
-        .filter(|(first, last)| first == last)
-        .map(|(number, _)| number as usize)
-        .context("give a whole number from 1 to 1000, e.g. 8")
+    number(text, 1, 1000).map(|number| number as usize).context("give a whole number from 1 to 1000, e.g. 8")
 }
 
 /// `--files`.
@@ -231,7 +231,7 @@ pub(crate) fn weighted(text: &str) -> anyhow::Result<Weighted> {
     let (files, weight) = text
         .rsplit_once('=')
         .context("give FILE=N, with a number, a range or a glob as FILE, e.g. 3=10 or '*.nfo=0'")?;
-    let (weight, _) = range(weight.trim(), 0, MAX_WEIGHT).filter(|(first, last)| first == last).ok_or_else(|| {
+    let weight = number(weight.trim(), 0, MAX_WEIGHT).ok_or_else(|| {
         anyhow!(
             "{} is no weight; give a whole number from 0 (not wanted) to {MAX_WEIGHT}, e.g. 3=10 or '*.nfo=0'",
             quoted(weight)

@@ -63,16 +63,23 @@ pub(crate) fn mark(kind: &Kind, verbosity: Verbosity) -> Option<Mark> {
 /// One line on what a torrent is doing.
 pub(crate) fn plain_line(status: &Status) -> String {
     let name = escape(&status.name);
-    if status.phase == Phase::Queued {
-        return format!("{name}: waiting to be checked");
-    }
-    if status.phase == Phase::Waiting {
-        let of = match status.metadata {
-            Some(_) => String::new(),
-            None => format!(", {:.1}% of {}", done_percent(status), Size(status.wanted_bytes)),
-        };
-        return format!("{name}: waiting for its turn to download{of}");
-    }
+    let word = match status.phase {
+        Phase::Queued => return format!("{name}: waiting to be checked"),
+        Phase::Waiting => {
+            let of = match status.metadata {
+                Some(_) => String::new(),
+                None => format!(", {:.1}% of {}", done_percent(status), Size(status.wanted_bytes)),
+            };
+            return format!("{name}: waiting for its turn to download{of}");
+        }
+        Phase::Fetching => "metadata",
+        Phase::Checking => "checking",
+        Phase::Hashing => "hashing",
+        Phase::Downloading => "downloading",
+        Phase::Seeding => "seeding",
+        Phase::Paused => "paused",
+        Phase::Stopped => "stopped",
+    };
     if status.metadata.is_some() {
         let paused = if status.phase == Phase::Paused { "paused, " } else { "" };
         return format!("{name}: {paused}{}{}", metadata(status), wait(status).unwrap_or_default());
@@ -87,17 +94,6 @@ pub(crate) fn plain_line(status: &Status) -> String {
         let word = if status.phase == Phase::Hashing { "hashing" } else { "checking" };
         return format!("{name}: {word}, {done:.1}% of {} at {}{left}", Size(all), Rate(rate));
     }
-    let word = match status.phase {
-        Phase::Fetching => "metadata",
-        Phase::Queued => "queued",
-        Phase::Waiting => "waiting",
-        Phase::Checking => "checking",
-        Phase::Hashing => "hashing",
-        Phase::Downloading => "downloading",
-        Phase::Seeding => "seeding",
-        Phase::Paused => "paused",
-        Phase::Stopped => "stopped",
-    };
     let mut line = format!("{name}: {word}, {done:.1}% of {}", Size(status.wanted_bytes));
     if let Some(wait) = wait(status) {
         line += &wait;
