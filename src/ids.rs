@@ -41,6 +41,13 @@ impl Counter {
         TorrentId(self.next())
     }
 
+    /// So many ids of torrents.
+    #[cfg(test)]
+    pub fn torrents<const N: usize>() -> [TorrentId; N] {
+        let mut counter = Counter::default();
+        [(); N].map(|()| counter.torrent())
+    }
+
     /// An id for a hash check that begins.
     pub fn round(&mut self) -> Round {
         Round(self.next())

@@ -128,6 +128,11 @@ impl Pace {
         Pace(rate.map(|rate| Rc::new(RefCell::new(schedule(rate)))))
     }
 
+    /// Whether there is a limit.
+    pub fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The turns of a torrent.
     pub fn share(&self, torrent: TorrentId) -> PaceShare {
         PaceShare { pace: self.clone(), torrent }
@@ -153,7 +158,7 @@ pub struct PaceShare {
 impl PaceShare {
     /// Whether there is a limit.
     pub fn is_set(&self) -> bool {
-        self.pace.0.is_some()
+        self.pace.is_set()
     }
 
     /// Whether a block may be asked for now. If not, the torrent stands in the row, and [`PaceShare::next_look`] says when to ask again.

@@ -196,7 +196,9 @@ impl Driver {
             match self.reader.read(&self.link, &self.shared, turn, &mut batch) {
                 Ok(count) => {
                     self.shared.download.spend(count);
-                    self.shared.pace.on_read(count, batch.iter().map(Incoming::block_bytes).sum());
+                    if self.shared.pace.is_set() {
+                        self.shared.pace.on_read(count, batch.iter().map(Incoming::block_bytes).sum());
+                    }
                     turn = turn.saturating_sub(count);
                     self.report(batch).await;
                 }

@@ -170,15 +170,10 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    fn torrents<const N: usize>() -> [TorrentId; N] {
-        let mut counter = Counter::default();
-        [(); N].map(|()| counter.torrent())
-    }
-
     #[test]
     fn checks_come_one_after_the_other_in_the_order_of_their_arrival() {
         let mut queue = CheckQueue::default();
-        let all: [TorrentId; 5] = torrents();
+        let all: [TorrentId; 5] = Counter::torrents();
         let mut ahead = Vec::new();
         let mut order = Vec::new();
         for torrent in all {
@@ -208,7 +203,7 @@ mod tests {
     #[test]
     fn what_is_small_does_not_wait_for_what_is_large() {
         let mut queue = CheckQueue::default();
-        let [large, other, small, vouched] = torrents();
+        let [large, other, small, vouched] = Counter::torrents();
         for torrent in [large, other, small, vouched] {
             queue.join(torrent, 800 * GIB);
         }
@@ -229,7 +224,7 @@ mod tests {
     #[test]
     fn who_leaves_is_not_waited_for() {
         let mut queue = CheckQueue::default();
-        let [first, second, third] = torrents();
+        let [first, second, third] = Counter::torrents();
         for torrent in [first, second, third] {
             queue.join(torrent, GIB);
         }

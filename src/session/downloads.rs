@@ -97,14 +97,9 @@ mod tests {
     use super::*;
     use crate::ids::Counter;
 
-    fn torrents<const N: usize>() -> [TorrentId; N] {
-        let mut counter = Counter::default();
-        [(); N].map(|()| counter.torrent())
-    }
-
     #[test]
     fn so_many_download_and_the_others_begin_in_the_order_in_which_they_were_added() {
-        let (mut queue, now, all) = (DownloadQueue::new(2), Instant::now(), torrents::<5>());
+        let (mut queue, now, all) = (DownloadQueue::new(2), Instant::now(), Counter::torrents::<5>());
         let [a, b, c, d, e] = all;
         assert_eq!([a, b, e, d, c].map(|torrent| queue.ask(now, torrent)), [true, true, false, false, false]);
         assert_eq!(queue.next(now), None);
@@ -119,7 +114,7 @@ mod tests {
 
     #[test]
     fn who_gets_no_data_for_a_minute_does_not_count_and_who_gets_some_does() {
-        let (mut queue, start, [a, b, c]) = (DownloadQueue::new(1), Instant::now(), torrents());
+        let (mut queue, start, [a, b, c]) = (DownloadQueue::new(1), Instant::now(), Counter::torrents());
         assert_eq!([a, b, c].map(|torrent| queue.ask(start, torrent)), [true, false, false]);
         let data = start + Duration::from_secs(40);
         queue.set(data, a, Some(data + QUIET));
@@ -137,7 +132,7 @@ mod tests {
 
     #[test]
     fn who_was_added_earlier_and_waits_comes_before_who_asks_now() {
-        let (mut queue, now, [a, b, c]) = (DownloadQueue::new(1), Instant::now(), torrents());
+        let (mut queue, now, [a, b, c]) = (DownloadQueue::new(1), Instant::now(), Counter::torrents());
         assert!(queue.ask(now, b));
         assert!(!queue.ask(now, a));
         queue.set(now, b, None);

@@ -373,6 +373,7 @@ impl Engine {
                 if torrent.set_upload_slots(now, slots) {
                     self.touched.insert(id);
                 }
+                self.touched.extend(self.context.uploads.take_unmet());
                 self.schedule.set(id, torrent.deadline());
                 if let Some(local) = &mut self.local {
                     local.update(now, torrent);
@@ -390,7 +391,7 @@ impl Engine {
             if let Some(id) = self.context.downloads.next(now) {
                 self.with(id, |torrent, context| torrent.begin_turn(now, context));
             }
-            self.compare_bidders(now);
+            self.compare_contenders(now);
             self.touched.extend(self.context.memory.asked_to_give_up());
             if let Some(id) = self.context.memory.next_turn() {
                 self.with(id, |torrent, _| torrent.on_memory(now));

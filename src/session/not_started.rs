@@ -26,8 +26,7 @@ impl From<String> for NotStarted {
 /// Nothing can listen at the ports that the user wishes.
 pub(super) fn not_listening(options: &SessionOptions, error: &ListenError) -> NotStarted {
     let ListenError { error, is_udp } = error;
-    let ports: Vec<String> = options.ports.iter().take(8).map(u16::to_string).collect();
-    let ports = ports.join(", ");
+    let ports = ports_of(options);
     let at = options.bind.as_ref().map_or(String::new(), |bind| format!("{bind} "));
     let remedy = match error.kind() {
         std::io::ErrorKind::AddrNotAvailable => options.remedies.change_address,
@@ -55,7 +54,13 @@ pub(super) fn not_listening(options: &SessionOptions, error: &ListenError) -> No
 pub(super) fn not_bound(options: &SessionOptions, error: &str) -> NotStarted {
     let message = format!("{error}; {}", options.remedies.change_address);
     let address = options.bind.as_ref().map_or(String::new(), Bind::to_string);
-    let ports = options.ports.iter().take(8).map(u16::to_string).collect::<Vec<_>>().join(", ");
+    let ports = ports_of(options);
     let event = Kind::ListenFailure { address, ports, protocol: "tcp4", reason: error.to_owned() };
     NotStarted { message, event: Some(Box::new(event)) }
+}
+
+/// The first ports that the user wishes.
+fn ports_of(options: &SessionOptions) -> String {
+    let ports: Vec<String> = options.ports.iter().take(8).map(u16::to_string).collect();
+    ports.join(", ")
 }

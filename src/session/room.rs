@@ -74,14 +74,15 @@ impl Engine {
     }
 
     /// Shares the upload slots out among all peers that want data from us, if that is due.
-    pub(super) fn compare_bidders(&mut self, now: Instant) {
+    pub(super) fn compare_contenders(&mut self, now: Instant) {
         if !self.context.uploads.is_due(now) {
             return;
         }
         let swarms = || self.torrents.values().filter_map(|torrent| Some((torrent.id, torrent.swarm()?)));
-        let bidders = swarms().flat_map(|(id, swarm)| swarm.bidders(now).map(move |bidder| (id, bidder)));
+        let contenders =
+            swarms().flat_map(|(id, swarm)| swarm.all_contenders(now).map(move |contender| (id, contender)));
         let rate = swarms().map(|(_, swarm)| swarm.totals(now).up_rate).sum();
-        for (id, slots) in self.context.uploads.compare(now, rate, bidders.collect()) {
+        for (id, slots) in self.context.uploads.compare(now, rate, contenders.collect()) {
             self.with(id, |torrent, _| torrent.set_upload_slots(now, slots));
         }
     }

@@ -343,6 +343,7 @@ impl Engine {
         self.unschedule(id);
         self.context.downloads.forget(id);
         self.context.uploads.set(now, id, Demand::default());
+        self.touched.extend(self.context.uploads.take_unmet());
         torrent.on_removed(now, &mut self.context);
         self.fit_budget();
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::ids::TorrentId;
-use crate::swarm::Bidder;
+use crate::swarm::Contender;
 
 /// Between two comparisons of all peers. BEP 3: long enough for a choice to show its effect.
 const LOOK: Duration = Duration::from_secs(10);
@@ -39,6 +39,13 @@ pub(crate) struct Demand {
     pub max: usize,
 }
 
+impl Demand {
+    /// Slots that would be used.
+    fn wanted(self) -> usize {
+        (self.served + self.waiting).min(self.max)
+    }
+}
+
 /// The slots of the process. Holds at most one entry for each torrent of the session.
 #[derive(Debug)]
 pub(super) struct UploadSlots {
@@ -50,6 +57,10 @@ pub(super) struct UploadSlots {
     max_rate: Option<u64>,
     /// Slots of each torrent that has any, or wants some.
     torrents: BTreeMap<TorrentId, (Demand, usize)>,
+    /// Slots of all of them.
+    given: usize,
+    /// A torrent has given some back.
+    has_freed: bool,
     /// When all peers are compared next; `None` while nobody waits for a slot.
     next_look: Option<Instant>,
     /// Slots that were added at the last look, to see whether they bring more, and the rate before.
@@ -67,6 +78,8 @@ impl UploadSlots {
             extra: 0,
             max_rate,
             torrents: BTreeMap::new(),
+            given: 0,
+            has_freed: false,
             next_look: None,
             trial: 0,
             rate_before: 0,
@@ -76,21 +89,30 @@ impl UploadSlots {
 
     /// What a torrent has and wants now. Gives how many slots it has from now on: what it does not use it gives back, and what is free it gets.
     pub(super) fn set(&mut self, now: Instant, torrent: TorrentId, demand: Demand) -> usize {
-        if demand.served == 0 && demand.waiting == 0 {
-            self.torrents.remove(&torrent);
-            return 0;
-        }
-        let others: usize = self.torrents.values().map(|&(_, slots)| slots).sum();
-        let before = self.torrents.get(&torrent).map_or(0, |&(_, slots)| slots);
-        let free = self.all().saturating_sub(others - before);
-        let wanted = (demand.served + demand.waiting).min(demand.max);
+        let before = self.torrents.remove(&torrent).map_or(0, |(_, slots)| slots);
+        self.given -= before;
+        let wanted = demand.wanted();
+        let free = self.all().saturating_sub(self.given);
         // What is taken away by a comparison stays taken away.
         let slots = wanted.min(free).max(demand.served.min(before));
-        self.torrents.insert(torrent, (demand, slots));
+        self.given += slots;
+        self.has_freed |= slots < before;
+        if demand.served > 0 || demand.waiting > 0 {
+            self.torrents.insert(torrent, (demand, slots));
+        }
         if wanted > slots {
             self.next_look.get_or_insert(now + LOOK);
         }
         slots
+    }
+
+    /// Who wants more slots than it has, if some were given back since the last call: it is to ask again.
+    pub(super) fn take_unmet(&mut self) -> Vec<TorrentId> {
+        if !std::mem::take(&mut self.has_freed) {
+            return Vec::new();
+        }
+        let unmet = self.torrents.iter().filter(|(_, (demand, slots))| demand.wanted() > *slots);
+        unmet.map(|(&torrent, _)| torrent).collect()
     }
 
     /// When [`UploadSlots::compare`] has something to do though nothing happens.
@@ -109,21 +131,22 @@ impl UploadSlots {
         &mut self,
         now: Instant,
         rate: u64,
-        mut bidders: Vec<(TorrentId, Bidder)>,
+        mut contenders: Vec<(TorrentId, Contender)>,
     ) -> Vec<(TorrentId, usize)> {
         self.next_look = None;
-        let waiting = bidders.iter().filter(|(_, bidder)| bidder.am_choking).count();
-        self.grow(rate, bidders.len(), waiting);
+        let waiting = contenders.iter().filter(|(_, contender)| contender.am_choking).count();
+        self.grow(rate, contenders.len(), waiting);
         if waiting > 0 {
             self.next_look = Some(now + LOOK);
         }
-        bidders.sort_by_key(|(_, bidder)| bidder.rank(now));
+        contenders.sort_by_key(|(_, contender)| contender.rank(now));
         let all = self.all();
-        let givers = bidders.iter().take_while(|(_, bidder)| bidder.gives()).count();
-        let newcomers = (bidders.len() - givers).min(all.div_ceil(OPTIMISTIC));
+        let givers = contenders.iter().take_while(|(_, contender)| contender.gives()).count();
+        let newcomers = (contenders.len() - givers).min(all.div_ceil(OPTIMISTIC));
         let regular = givers.min(all - newcomers);
         // Those who give and are not among the first come last.
-        let chosen = bidders[..regular].iter().chain(&bidders[givers..]).chain(&bidders[regular..givers]);
+        let chosen =
+            contenders[..regular].iter().chain(&contenders[givers..]).chain(&contenders[regular..givers]);
         let mut slots: BTreeMap<TorrentId, usize> = BTreeMap::new();
         let mut left = all;
         for (torrent, _) in chosen {
@@ -136,6 +159,7 @@ impl UploadSlots {
         let mut changed = Vec::new();
         for (&torrent, (_, before)) in &mut self.torrents {
             let now = slots.get(&torrent).copied().unwrap_or(0);
+            self.given = self.given - *before + now;
             if std::mem::replace(before, now) != now {
                 changed.push((torrent, now));
             }
@@ -147,10 +171,10 @@ impl UploadSlots {
         self.base + self.extra
     }
 
-    fn grow(&mut self, rate: u64, bidders: usize, waiting: usize) {
+    fn grow(&mut self, rate: u64, contenders: usize, waiting: usize) {
         let trial = std::mem::take(&mut self.trial);
         if waiting == 0 {
-            self.extra = bidders.saturating_sub(self.base).min(self.extra);
+            self.extra = contenders.saturating_sub(self.base).min(self.extra);
             return;
         }
         if self.max_rate.is_some_and(|max| rate as f64 >= max as f64 * FULL) {
@@ -176,22 +200,18 @@ mod tests {
     use super::*;
     use crate::ids::Counter;
 
-    fn torrents<const N: usize>() -> [TorrentId; N] {
-        let mut counter = Counter::default();
-        [(); N].map(|()| counter.torrent())
-    }
-
     fn demand(served: usize, waiting: usize) -> Demand {
         Demand { served, waiting, max: usize::MAX }
     }
 
-    fn bidder(start: Instant) -> Bidder {
-        Bidder { down_rate: 0, up_rate: 0, snubbed: false, am_choking: true, since: start }
+    fn contender(start: Instant) -> Contender {
+        let (peer, am_choking, snubbed) = (Counter::default().peer(), true, false);
+        Contender { peer, down_rate: 0, up_rate: 0, snubbed, am_choking, since: start, connected: start }
     }
 
     #[test]
     fn a_slot_that_is_free_goes_to_whoever_asks_and_what_is_given_back_is_free() {
-        let (mut slots, now, [a, b, c]) = (UploadSlots::new(4, None), Instant::now(), torrents());
+        let (mut slots, now, [a, b, c]) = (UploadSlots::new(4, None), Instant::now(), Counter::torrents());
         assert_eq!(slots.set(now, a, demand(0, 3)), 3);
         assert_eq!(slots.set(now, a, demand(3, 0)), 3);
         assert_eq!(slots.deadline(), None, "nobody waits");
@@ -207,43 +227,57 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_asks_again_as_soon_as_another_gives_back() {
+        let (mut slots, now, [a, b, c]) = (UploadSlots::new(2, None), Instant::now(), Counter::torrents());
+        assert_eq!([slots.set(now, a, demand(0, 2)), slots.set(now, b, demand(0, 1))], [2, 0]);
+        assert_eq!(slots.set(now, c, demand(0, 0)), 0);
+        assert_eq!(slots.take_unmet(), []);
+        assert_eq!(slots.set(now, a, demand(1, 0)), 1);
+        assert_eq!(slots.take_unmet(), [b]);
+        assert_eq!((slots.set(now, b, demand(0, 1)), slots.take_unmet()), (1, vec![]));
+    }
+
+    #[test]
     fn the_slots_go_to_those_of_all_torrents_who_give_most_and_some_to_newcomers() {
-        let (mut slots, start, [a, b]) = (UploadSlots::new(8, Some(1000)), Instant::now(), torrents());
+        let (mut slots, start, [a, b]) =
+            (UploadSlots::new(8, Some(1000)), Instant::now(), Counter::torrents());
         slots.set(start, a, demand(0, 10));
         slots.set(start, b, demand(0, 10));
         // All of b's peers give more than any of a's.
-        let of_a = (0..10).map(|n| (a, Bidder { down_rate: n, am_choking: n > 7, ..bidder(start) }));
-        let of_b = (0..10).map(|n| (b, Bidder { down_rate: 100 + n, ..bidder(start) }));
+        let of_a = (0..10).map(|n| (a, Contender { down_rate: n, am_choking: n > 7, ..contender(start) }));
+        let of_b = (0..10).map(|n| (b, Contender { down_rate: 100 + n, ..contender(start) }));
         let changed = slots.compare(start + LOOK, 1000, of_a.chain(of_b).collect());
         assert_eq!(changed, [(a, 1), (b, 7)]);
         // Newcomers of a third torrent get their part all the same.
-        let [_, _, c] = torrents();
+        let [_, _, c] = Counter::torrents();
         slots.set(start, c, demand(0, 10));
-        let of_b = (0..10).map(|n| (b, Bidder { down_rate: 100 + n, am_choking: n > 7, ..bidder(start) }));
-        let of_c = (0..10).map(|_| (c, bidder(start)));
+        let of_b =
+            (0..10).map(|n| (b, Contender { down_rate: 100 + n, am_choking: n > 7, ..contender(start) }));
+        let of_c = (0..10).map(|_| (c, contender(start)));
         let changed = slots.compare(start + LOOK, 1000, of_b.chain(of_c).collect());
         assert_eq!(changed, [(a, 0), (b, 6), (c, 2)]);
     }
 
     #[test]
     fn every_torrent_comes_in_its_turn_where_there_are_more_than_slots() {
-        let (mut slots, start, all) = (UploadSlots::new(2, Some(1000)), Instant::now(), torrents::<6>());
-        let mut bidders = all.map(|torrent| (torrent, bidder(start)));
+        let (mut slots, start, all) =
+            (UploadSlots::new(2, Some(1000)), Instant::now(), Counter::torrents::<6>());
+        let mut contenders = all.map(|torrent| (torrent, contender(start)));
         let mut looks = [0; 6];
         for look in 1..=60 {
             let now = start + LOOK * look;
-            for (torrent, bidder) in &bidders {
-                let served = usize::from(!bidder.am_choking);
+            for (torrent, contender) in &contenders {
+                let served = usize::from(!contender.am_choking);
                 slots.set(now, *torrent, demand(served, 1 - served));
             }
-            slots.compare(now, 1000, bidders.to_vec());
-            for (n, (torrent, bidder)) in bidders.iter_mut().enumerate() {
+            slots.compare(now, 1000, contenders.to_vec());
+            for (n, (torrent, contender)) in contenders.iter_mut().enumerate() {
                 let is_served = slots.torrents[torrent].1 > 0;
                 looks[n] += u32::from(is_served);
-                if bidder.am_choking == is_served {
-                    (bidder.am_choking, bidder.since) = (!is_served, now);
+                if contender.am_choking == is_served {
+                    (contender.am_choking, contender.since) = (!is_served, now);
                 }
-                bidder.up_rate = if is_served { 500 } else { 0 };
+                contender.up_rate = if is_served { 500 } else { 0 };
             }
         }
         assert!(looks.iter().all(|&looks| looks >= 12), "{looks:?}");
@@ -251,9 +285,10 @@ mod tests {
 
     #[test]
     fn there_are_more_slots_as_long_as_more_bring_more() {
-        let (mut slots, start, [a]) = (UploadSlots::new(4, None), Instant::now(), torrents());
-        let peers =
-            |served: usize| (0..100).map(move |n| (a, Bidder { am_choking: n >= served, ..bidder(start) }));
+        let (mut slots, start, [a]) = (UploadSlots::new(4, None), Instant::now(), Counter::torrents());
+        let peers = |served: usize| {
+            (0..100).map(move |n| (a, Contender { am_choking: n >= served, ..contender(start) }))
+        };
         let mut served = slots.set(start, a, demand(0, 100));
         // The uplink takes what 20 peers take.
         for look in 1..30 {

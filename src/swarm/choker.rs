@@ -4,6 +4,7 @@
 //! Pure decisions over what the caller knows of each peer; keeps no state but who is the optimistic
 //! one.
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use crate::ids::PeerKey;
@@ -21,14 +22,14 @@ const NEWCOMER_ODDS: usize = 3;
 const NEWCOMER: Duration = Duration::from_secs(60);
 
 /// As a seed, how long a peer may keep its slot while others wait.
-pub(super) const TURN: Duration = Duration::from_secs(60);
+const TURN: Duration = Duration::from_secs(60);
 
 /// As a seed, how long a peer that takes nothing keeps its slot while others wait.
-pub(super) const IDLE_TURN: Duration = Duration::from_secs(20);
+const IDLE_TURN: Duration = Duration::from_secs(20);
 
-/// A peer that wants something from us.
+/// A peer that wants something from us, and what it has to offer for an upload slot.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Contender {
+pub struct Contender {
     /// The peer.
     pub peer: PeerKey,
     /// Bytes a second it sends us.
@@ -43,6 +44,29 @@ pub(super) struct Contender {
     pub since: Instant,
     /// When it connected.
     pub connected: Instant,
+}
+
+impl Contender {
+    /// Whether it sends us data.
+    pub fn gives(&self) -> bool {
+        self.down_rate > 0 && !self.snubbed
+    }
+
+    /// The least comes first: who gives us most (BEP 3), then as a seed ranks them.
+    pub fn rank(&self, now: Instant) -> (u8, Reverse<u64>, Instant) {
+        if self.gives() { (0, Reverse(self.down_rate), self.since) } else { self.seed_rank(now) }
+    }
+
+    /// In turn and taking data first, by how much; then those that wait, the longest first; then those whose turn is over.
+    fn seed_rank(&self, now: Instant) -> (u8, Reverse<u64>, Instant) {
+        let held = now.saturating_duration_since(self.since);
+        let patience = if self.up_rate > 0 { TURN } else { IDLE_TURN };
+        match self.am_choking {
+            false if held < patience => (1, Reverse(self.up_rate), self.since),
+            true => (2, Reverse(0), self.since),
+            false => (3, Reverse(self.up_rate), self.since),
+        }
+    }
 }
 
 /// The choker.
@@ -70,24 +94,25 @@ impl Choker {
         let mut order = of.to_vec();
         self.rng.shuffle(&mut order);
         if seeding {
-            order.sort_by_key(|contender| seed_rank(now, contender));
+            order.sort_by_key(|contender| contender.seed_rank(now));
             return order.iter().take(slots).map(|contender| contender.peer).collect();
         }
         // Reciprocation first; who already has a slot keeps it among equals.
-        order.sort_by_key(|c| (c.snubbed, std::cmp::Reverse(c.down_rate), c.am_choking));
+        order.sort_by_key(|c| (c.snubbed, Reverse(c.down_rate), c.am_choking));
         self.round += 1;
         // Of a torrent that has one slot alone, who gives and the others have it in turn.
-        let is_givers = !self.round.is_multiple_of(OPTIMISTIC_ROUNDS)
-            && order.first().is_some_and(|c| c.down_rate > 0 && !c.snubbed);
+        let is_givers =
+            !self.round.is_multiple_of(OPTIMISTIC_ROUNDS) && order.first().is_some_and(Contender::gives);
         let regular = if slots == 1 && is_givers { 1 } else { slots.saturating_sub(1) };
         let mut chosen: Vec<PeerKey> = order.iter().take(regular).map(|c| c.peer).collect();
-        let rest = &order[chosen.len()..];
-        let kept = self.optimistic.filter(|&peer| rest.iter().any(|c| c.peer == peer));
-        self.optimistic = match kept {
-            Some(peer) if !self.round.is_multiple_of(OPTIMISTIC_ROUNDS) => Some(peer),
-            _ => self.draw(now, rest, kept),
-        };
+        // Who is drawn gets the slot: otherwise it would be one that has had its turn.
         if slots > regular {
+            let rest = &order[chosen.len()..];
+            let kept = self.optimistic.filter(|&peer| rest.iter().any(|c| c.peer == peer));
+            self.optimistic = match kept {
+                Some(peer) if !self.round.is_multiple_of(OPTIMISTIC_ROUNDS) => Some(peer),
+                _ => self.draw(now, rest, kept),
+            };
             chosen.extend(self.optimistic);
         }
         chosen
@@ -110,17 +135,6 @@ impl Choker {
             }
         }
         None
-    }
-}
-
-/// In turn and taking data first, by how much; then those that wait, the longest first; then those
-/// whose turn is over.
-fn seed_rank(now: Instant, c: &Contender) -> (u8, u64, Instant) {
-    let held = now.saturating_duration_since(c.since);
-    match c.am_choking {
-        true => (1, 0, c.since),
-        false if held < IDLE_TURN || (held < TURN && c.up_rate > 0) => (0, u64::MAX - c.up_rate, c.since),
-        false => (2, u64::MAX - c.up_rate, c.since),
     }
 }
 
@@ -190,6 +204,15 @@ mod tests {
         assert!(chosen.iter().all(|chosen| chosen.len() == 1));
         let of_best = chosen.iter().filter(|chosen| chosen[0] == PeerKey(4)).count();
         assert!((60..80).contains(&of_best), "{of_best}");
+    }
+
+    #[test]
+    fn of_two_the_one_that_gives_less_has_the_only_slot_in_its_turn() {
+        let start = Instant::now();
+        let (mut choker, peers) = (Choker::new(1), contenders(start, 2));
+        let chosen = (0..90).map(|round| choker.rechoke(start + RECHOKE * round, false, 1, &peers));
+        let of_other = chosen.filter(|chosen| chosen[..] == [PeerKey(0)]).count();
+        assert!((10..=30).contains(&of_other), "{of_other}");
     }
 
     #[test]

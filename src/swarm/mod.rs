@@ -8,7 +8,6 @@
 mod allowed_fast;
 mod api;
 mod begun;
-mod bidder;
 mod choker;
 mod connect;
 mod download;
@@ -19,6 +18,7 @@ mod picker;
 mod rate;
 mod reassign;
 mod requests;
+mod slots;
 mod superseed;
 mod suspects;
 #[cfg(any(test, feature = "internals"))]
@@ -57,7 +57,7 @@ use verify::UnwrittenPiece;
 use web::WebSeed;
 
 pub use api::{Hello, Input, Output, PeerReport, SwarmConfig, Totals};
-pub use bidder::Bidder;
+pub use choker::Contender;
 pub use connect::first_stays;
 pub use order::{Order, window_length};
 pub use peer::{Occupant, PeerFlags, PeerStatus};
@@ -327,9 +327,9 @@ impl Swarm {
     }
 
     fn send(&mut self, now: Instant, peer: PeerKey, message: Message) {
-        self.tell_haves(now, peer);
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.last_sent = now;
+            self.outputs.extend(peer.take_haves());
         }
         self.outputs.push_back(Output::Send(peer, message));
     }

@@ -4,18 +4,18 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::Hello;
 use super::choker::Contender;
 use super::rate::RateMeter;
 use super::superseed::Shown;
 use super::window::{Sent, Window};
+use super::{Hello, Output};
 use crate::bitfield::Bitfield;
 use crate::event::Direction;
 use crate::finder::Parting;
 use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
 use crate::wire::extended::PeerExtensions;
-use crate::wire::{PeerId, Reserved};
+use crate::wire::{Message, PeerId, Reserved};
 
 /// Requests that we take from one peer before we refuse more; told as `reqq` (BEP 10).
 pub(super) const REQQ: usize = 2000;
@@ -207,6 +207,13 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// Tells it what we have that it has, too. It does not need to know, and nothing is sent for it alone before a second has passed; but seeds
+    /// show their users how far others are, and some take one that says nothing for a liar.
+    pub(super) fn take_haves(&mut self) -> impl Iterator<Item = Output> {
+        let key = self.key;
+        self.untold.drain(..).map(move |piece| Output::Send(key, Message::Have(piece)))
+    }
+
     /// A peer as its handshake leaves it (BEP 3: choked and not interested, both ways).
     pub(super) fn new(now: Instant, hello: &Hello, num_pieces: u32) -> Peer {
         Peer {

@@ -54,8 +54,8 @@ pub(super) struct Shown {
 /// Which pieces have been told to somebody. Empty as long as there was nothing to hide.
 #[derive(Debug, Default)]
 pub(super) struct SuperSeed {
-    /// Something may be hidden from somebody.
-    hides: bool,
+    /// Peers from whom something is hidden. When there are none any more, all this begins anew.
+    hidden: usize,
     /// The next piece that was told to nobody.
     next: u32,
     /// Pieces before it that nobody may have any more, or that nobody may fetch.
@@ -86,15 +86,23 @@ impl Swarm {
     }
 
     /// Whether anything is hidden from anybody.
-    fn hides(&self) -> bool {
-        self.super_seed.hides && self.peers.values().any(|peer| peer.shown.is_some())
+    pub(super) fn hides(&self) -> bool {
+        self.super_seed.hidden > 0
+    }
+
+    /// Nothing is hidden any more from so many of those from whom something was.
+    fn count_out(&mut self, peers: usize) {
+        self.super_seed.hidden -= peers;
+        if !self.hides() {
+            self.super_seed = SuperSeed::default();
+        }
     }
 
     /// From now on, what we have is told to this peer piece by piece.
     pub(super) fn hide_from(&mut self, now: Instant, key: PeerKey) {
         let pieces = self.have.len();
-        self.super_seed.hides = true;
         if let Some(peer) = self.peers.get_mut(&key) {
+            self.super_seed.hidden += 1;
             let shown =
                 Shown { told: Bitfield::new(pieces), due: Vec::new(), waited: false, was_interested: false };
             peer.shown = Some(Box::new(shown));
@@ -116,8 +124,7 @@ impl Swarm {
     fn next_to_show(&mut self, now: Instant, key: PeerKey, waits: bool) -> Option<PieceIndex> {
         let peer = self.peers.get(&key)?;
         let shown = peer.shown.as_ref()?;
-        let is_interested = shown.told.minus(&peer.pieces).next().is_some();
-        if peer.am_choking && is_interested {
+        if peer.am_choking && shown.told.minus(&peer.pieces).next().is_some() {
             return None;
         }
         let length = self.config.layout.piece_length();
@@ -194,7 +201,7 @@ impl Swarm {
 
     /// A peer has got a piece.
     pub(super) fn note_spread(&mut self, now: Instant, key: PeerKey, piece: PieceIndex) {
-        if !self.super_seed.hides {
+        if !self.hides() {
             return;
         }
         let shown = self.peers.get_mut(&key).and_then(|peer| peer.shown.as_mut());
@@ -209,6 +216,7 @@ impl Swarm {
     /// A peer is gone: others may be told of what it does not have, as far as is known.
     pub(super) fn return_shown(&mut self, shown: &mut Shown) {
         self.super_seed.returned.extend(shown.due.drain(..).map(|(piece, _)| piece));
+        self.count_out(1);
     }
 
     /// A leecher fetches nothing from us now: others may fetch what it was told of and has not asked for, or will not get of what it has asked for.
@@ -242,7 +250,9 @@ impl Swarm {
         }
         let busy = self.served.iter().filter_map(|key| self.peers.get(key)).any(|peer| peer.serving > 0);
         let lacks = |peer: &Peer| peer.shown.is_some() && !peer.pieces.is_full();
-        let idle_since = match busy || !self.peers.values().any(lacks) {
+        // A torrent without upload slots waits for those of others.
+        let waits_for_slots = self.config.upload_slots == 0;
+        let idle_since = match busy || waits_for_slots || !self.peers.values().any(lacks) {
             true => None,
             false => Some(self.super_seed.idle_since.unwrap_or(now)),
         };
@@ -258,7 +268,9 @@ impl Swarm {
         };
         let strange =
             self.peers.values_mut().filter(is_strange).filter_map(|peer| peer.shown.take().map(|_| peer.key));
-        for key in strange.collect::<Vec<_>>() {
+        let strange: Vec<PeerKey> = strange.collect();
+        self.count_out(strange.len());
+        for key in strange {
             self.send(now, key, Message::Bitfield(self.have.to_wire()));
         }
     }
@@ -266,6 +278,9 @@ impl Swarm {
     /// All know that we have everything. A bitfield that is not the first message is against BEP 3, but taken by all clients, as aria2 sends it
     /// instead of many haves.
     pub(super) fn show_everything(&mut self, now: Instant) {
+        if !self.hides() {
+            return;
+        }
         self.super_seed = SuperSeed::default();
         let hidden = self.peers.values_mut().filter_map(|peer| peer.shown.take().map(|_| peer.key));
         for key in hidden.collect::<Vec<_>>() {

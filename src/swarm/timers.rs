@@ -76,8 +76,7 @@ impl Swarm {
         }
         // Something may have come into flight since an idle patrol was set.
         let in_flight = self.pieces.requested_blocks() > 0;
-        let busy =
-            in_flight || self.peers.values().any(|peer| !peer.refused.is_empty() || peer.shown.is_some());
+        let busy = in_flight || self.hides() || self.peers.values().any(|peer| !peer.refused.is_empty());
         if busy {
             self.next_patrol = self.next_patrol.min(now + PATROL);
         }
@@ -109,7 +108,7 @@ impl Swarm {
         let of_limit = self.config.pace.time_of(SHARED_BLOCKS * BLOCK_LENGTH);
         let keys: Vec<PeerKey> = self.peers.keys().copied().collect();
         for key in keys {
-            let Some(peer) = self.peers.get(&key) else { continue };
+            let Some(peer) = self.peers.get_mut(&key) else { continue };
             let since = |then: Instant| now.saturating_duration_since(then);
             // What a peer did not send while nobody listened does not count.
             let silence =
@@ -120,8 +119,10 @@ impl Swarm {
             } else if silence(peer.last_useful) > USELESS && peer.interesting == 0 && !peer.peer_interested {
                 self.close(now, key, "neither side wanted anything for too long");
             } else {
-                self.tell_haves(now, key);
-                let Some(peer) = self.peers.get(&key) else { continue };
+                if !peer.untold.is_empty() {
+                    peer.last_sent = now;
+                    self.outputs.extend(peer.take_haves());
+                }
                 if since(peer.last_sent) > KEEP_ALIVE {
                     self.send(now, key, Message::KeepAlive);
                 }

@@ -107,9 +107,9 @@ impl Swarm {
             peer.untold.push(piece);
             // Who knows that we are complete may be left at once.
             if complete || peer.untold.len() >= MAX_UNTOLD {
-                self.tell_haves(now, key);
+                peer.last_sent = now;
+                self.outputs.extend(peer.take_haves());
             }
-            let Some(peer) = self.peers.get_mut(&key) else { continue };
             if self.wanted.contains(piece) {
                 peer.interesting -= 1;
                 if peer.interesting == 0 {
@@ -122,15 +122,6 @@ impl Swarm {
             self.tell_upload_only(now);
             self.fill_slots(now);
         }
-    }
-
-    /// Tells a peer what we have that it has, too. It does not need to know, and nothing is sent for it alone before a second has
-    /// passed; but seeds show their users how far others are, and some take one that says nothing for a liar.
-    pub(super) fn tell_haves(&mut self, now: Instant, key: PeerKey) {
-        let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.untold.is_empty()) else { return };
-        peer.last_sent = now;
-        let haves = std::mem::take(&mut peer.untold).into_iter();
-        self.outputs.extend(haves.map(|piece| Output::Send(key, Message::Have(piece))));
     }
 
     pub(super) fn on_failed(

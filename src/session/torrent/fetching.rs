@@ -191,18 +191,21 @@ impl Torrent {
         match read.read {
             Read::Wrong => {}
             Read::Unusable(reason) => self.end_with(now, Verdict::NotATorrent, reason, context),
-            Read::Right(described) if described.metainfo.piece_hashes.are_known() => {
-                self.on_described(now, *described, context);
+            Read::Right(described) => {
+                let metainfo = &described.metainfo;
+                if metainfo.private && !self.is_private() {
+                    self.become_private(now, metainfo);
+                }
+                match metainfo.piece_hashes.are_known() {
+                    true => self.on_described(now, *described, context),
+                    false => self.ask_for_layers(now, *described),
+                }
             }
-            Read::Right(described) => self.ask_for_layers(now, *described),
         }
     }
 
     /// It is known what the torrent is, and not what its pieces hash to: peers that speak version 2 know.
     fn ask_for_layers(&mut self, now: Instant, described: Described) {
-        if described.metainfo.private && !self.is_private() {
-            self.become_private(now, &described.metainfo);
-        }
         let Activity::Fetching(fetching) = &mut self.activity else { return };
         // Two peers may have given the same metadata.
         if fetching.described.is_some() {
@@ -261,9 +264,6 @@ impl Torrent {
     fn on_described(&mut self, now: Instant, described: Described, context: &mut Context) {
         let Described { metainfo, priorities, claim } = described;
         (self.last_new, self.last_data) = (now, now);
-        if metainfo.private && !self.is_private() {
-            self.become_private(now, &metainfo);
-        }
         let round = self.round();
         let pieces = metainfo.layout.num_pieces();
         let nothing = Check::new(now, round, Bitfield::new(pieces));
