@@ -83,6 +83,11 @@ impl Subnet {
     }
 }
 
+/// The address in the clothes of its own family.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 /// Whether somebody at `source` can know of a machine at `ip`, both canonical: inner addresses mean something to those who are inside alone,
 /// and those of a machine to itself. Else a stranger could have us call into our own network.
 pub(crate) fn may_name(source: IpAddr, ip: IpAddr) -> bool {

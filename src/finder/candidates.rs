@@ -33,6 +33,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
 /// After a connection that worked has ended.
 const AFTER_CONNECTION: Duration = Duration::from_secs(30);
 
+/// Addresses that are remembered as our own.
+pub(super) const MAX_OWN: usize = 64;
+
 /// Peers that are remembered to have told of an address.
 const MAX_INTRODUCERS: usize = 4;
 
@@ -153,11 +156,6 @@ impl Candidates {
         self.all.get(&address).map_or(&[], |candidate| &candidate.introducers)
     }
 
-    /// Whether it turned out to be our own.
-    pub(super) fn is_ours(&self, address: SocketAddr) -> bool {
-        self.own.contains(&address)
-    }
-
     /// The next address to call, which then counts as being called.
     pub(super) fn take(&mut self, now: Instant) -> Option<SocketAddr> {
         let address = self.first_ready(now)?;
@@ -220,7 +218,8 @@ impl Candidates {
             let candidate = self.all.get(address);
             candidate.is_some_and(|candidate| candidate.failures == 0 && candidate.breaches == 0)
         };
-        let waiting = self.waiting.iter().take_while(|&&(ready, ..)| ready <= now + AFTER_CONNECTION);
+        let waiting = self.waiting.iter().skip_while(|&&(ready, ..)| ready <= now);
+        let waiting = waiting.take_while(|&&(ready, ..)| ready <= now + AFTER_CONNECTION);
         let found: Vec<SocketAddr> = waiting.map(|&(.., address)| address).filter(is_it).collect();
         found.into_iter().for_each(|address| self.wait_until(address, now));
     }
@@ -241,7 +240,7 @@ impl Candidates {
     /// It is ourselves.
     pub(super) fn is_own(&mut self, address: SocketAddr) {
         self.forget(address);
-        if self.own.len() < 64 {
+        if self.own.len() < MAX_OWN {
             self.own.insert(address);
         }
     }

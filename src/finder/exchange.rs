@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::pex::PexNews;
 use super::rules::Admission;
 use super::{Finder, FinderOutput, Origin};
+use crate::address::canonical;
 use crate::event::{Direction, Kind, Severity};
 use crate::ids::PeerKey;
 use crate::wire::extended::{HolepunchMessage, PexFlags, PexMessage, UT_HOLEPUNCH, UT_PEX};
@@ -125,8 +126,9 @@ impl Finder {
             HolepunchMessage::Rendezvous(target) => {
                 self.holepunch.introduce(now, peer, target, &self.pex);
             }
-            HolepunchMessage::Connect(address) => self.on_introduced(now, peer, address),
+            HolepunchMessage::Connect(address) => self.on_introduced(now, peer, canonical(address)),
             HolepunchMessage::Error(address, error) => {
+                let address = canonical(address);
                 if self.holepunch.on_error(now, peer, address, error) {
                     self.candidates.forget_introducer(address, peer);
                     self.ask_for(now, address);
@@ -138,10 +140,8 @@ impl Finder {
     /// A peer tells us to call an address, at which somebody calls us at the same time. It passes the gate as one that a peer has told us of, but
     /// is not kept: without the peer's word nobody can be reached there.
     fn on_introduced(&mut self, now: Instant, peer: PeerKey, address: SocketAddr) {
-        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         if !self.holepunch.is_told(now, peer, address, &self.pex)
             || self.pex.is_ours(address)
-            || self.candidates.is_ours(address)
             || self.candidates.is_banned(now, address)
         {
             return;

@@ -115,18 +115,12 @@ impl Holepunch {
         self.counts.remove(&peer);
     }
 
-    /// An address could not be reached: one of those who told of it is asked to introduce us, if nobody was asked lately. Gives whom.
-    pub(super) fn ask(
-        &mut self,
-        now: Instant,
-        address: SocketAddr,
-        introducers: &[PeerKey],
-        pex: &Pex,
-    ) -> Option<PeerKey> {
+    /// An address could not be reached: one of those who told of it is asked to introduce us, if nobody was asked lately.
+    pub(super) fn ask(&mut self, now: Instant, address: SocketAddr, introducers: &[PeerKey], pex: &Pex) {
         self.asked.retain(|_, asked| asked.again > now);
         let is_new = !self.asked.contains_key(&address) && self.asked.len() < MAX_REMEMBERED;
         if self.is_off || !is_new || pex.peer_at(address).is_some() {
-            return None;
+            return;
         }
         // Who knows us by an address of the other family has none of ours that the peer could call.
         let knows = |peer: &PeerKey| {
@@ -137,10 +131,10 @@ impl Holepunch {
             .iter()
             .copied()
             .filter(knows)
-            .find(|peer| self.counts.entry(*peer).or_default().asked.take(now))?;
+            .find(|peer| self.counts.entry(*peer).or_default().asked.take(now));
+        let Some(introducer) = introducer else { return };
         self.asked.insert(address, Asked { whom: Some(introducer), again: now + ASKED_AGAIN });
         self.messages.push_back((introducer, HolepunchMessage::Rendezvous(address)));
-        Some(introducer)
     }
 
     /// A peer says why it does not introduce us. True if another one may be asked for the address.

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::address::{is_callable, is_stand_in, may_name};
+use super::candidates::MAX_OWN;
+use crate::address::{canonical, is_callable, is_stand_in, may_name};
 use crate::ids::PeerKey;
 use crate::wire::extended::{MAX_PEX_PEERS, PexFlags, PexMessage};
 
@@ -150,7 +151,7 @@ impl Pex {
     /// known, it is not the first such address, it makes no sense, or nothing is to be believed.
     pub fn also_at(&mut self, peer: PeerKey, ip: IpAddr) -> Option<SocketAddr> {
         let link = self.links.get_mut(&peer).filter(|link| !self.silent && link.also_at.is_none())?;
-        let address = SocketAddr::new(ip.to_canonical(), link.callable?.port());
+        let address = canonical(SocketAddr::new(ip, link.callable?.port()));
         let source = link.address.ip().to_canonical();
         let is_other = address.is_ipv4() != source.is_ipv4() && !self.own.contains(&address);
         link.also_at = Some(address).filter(|&address| is_other && may_tell(source, address));
@@ -202,7 +203,9 @@ impl Pex {
 
     /// This address is our own: nobody is told of it, and we do not believe it of others.
     pub fn is_own(&mut self, now: Instant, address: SocketAddr) {
-        self.own.insert(address);
+        if self.own.len() < MAX_OWN {
+            self.own.insert(address);
+        }
         if let Some(entry) = self.numbers.get(&address).and_then(|number| self.roster.get(number)).copied() {
             self.depart(now, entry);
         }
@@ -415,15 +418,10 @@ impl Pex {
     }
 }
 
-/// The address in the clothes of its own family.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
 /// Whether a peer at `source` can know of a peer at `address` that we could call.
 fn may_tell(source: IpAddr, address: SocketAddr) -> bool {
-    let ip = address.ip().to_canonical();
-    is_callable(SocketAddr::new(ip, address.port())) && may_name(source.to_canonical(), ip)
+    let address = canonical(address);
+    is_callable(address) && may_name(source.to_canonical(), address.ip())
 }
 
 #[cfg(test)]

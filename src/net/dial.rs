@@ -87,7 +87,13 @@ impl DialError {
 
     /// Whether nobody has taken the call, as far as can be told: what keeps it out may let in who is called at the same time (BEP 55).
     pub(crate) fn is_unanswered(&self) -> bool {
-        matches!(self, DialError::Io(_)) && !self.is_closed()
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+        match self {
+            DialError::Io(error) => {
+                matches!(error.kind(), TimedOut | ConnectionRefused | HostUnreachable | NetworkUnreachable)
+            }
+            _ => false,
+        }
     }
 
     /// Whether the peer took the call and closed without a word.

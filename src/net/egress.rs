@@ -55,6 +55,8 @@ pub(crate) struct Egress {
     proxy: Option<Proxy>,
     /// What is bound to is gone.
     is_absent: Cell<bool>,
+    /// How often it has gone.
+    absences: Cell<u64>,
     health: RefCell<Health>,
     /// It has answered since it failed last.
     has_answered: Cell<bool>,
@@ -140,6 +142,7 @@ impl Egress {
             local,
             proxy,
             is_absent: Cell::new(false),
+            absences: Cell::new(0),
             health: RefCell::default(),
             has_answered: Cell::new(false),
             changed: Notify::new(),
@@ -158,6 +161,7 @@ impl Egress {
     /// What is bound to is gone, or back.
     pub(crate) fn set_absent(&self, is_absent: bool) {
         self.is_absent.set(is_absent);
+        self.absences.set(self.absences.get() + u64::from(is_absent));
         self.changed.notify_waiters();
     }
 
@@ -202,7 +206,7 @@ impl Egress {
 
     /// Whether the address stands for a peer of which the proxy alone knows where it is.
     pub(super) fn is_by_name(&self, address: SocketAddr) -> bool {
-        self.names.borrow().get(address).is_some()
+        self.proxy.is_some() && is_stand_in(address)
     }
 
     /// Calls a peer, which has so much time to take the call, past the proxy's connections: directly, or by packets that it carries. Waits for as
@@ -304,9 +308,14 @@ impl Egress {
         }
     }
 
-    /// Waits until what is bound to is gone.
-    pub(super) async fn until_absent(&self) {
-        while !self.is_absent.get() {
+    /// How often what is bound to has gone.
+    pub(super) fn absences(&self) -> u64 {
+        self.absences.get()
+    }
+
+    /// Waits until what is bound to has gone more often than so; it may be back already, as another one of the same name.
+    pub(super) async fn until_absent(&self, before: u64) {
+        while self.absences.get() == before {
             self.changed.notified().await;
         }
     }

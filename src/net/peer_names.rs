@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use crate::address::stand_in;
+use crate::address::{is_stand_in, stand_in};
 use crate::proxy::Target;
 
 /// Names that are remembered, and as many again that the user has given. Of others than the user's first thousand, the one that was named the
@@ -55,11 +55,8 @@ impl PeerNames {
 
     /// Whom an address stands for, as far as that is remembered.
     pub(super) fn get(&self, address: SocketAddr) -> Option<&Target> {
-        self.users
-            .iter()
-            .chain(&self.others)
-            .find(|known| known.address == address)
-            .map(|known| &known.target)
+        let mut all = self.users.iter().chain(&self.others);
+        is_stand_in(address).then(|| all.find(|known| known.address == address))?.map(|known| &known.target)
     }
 
     /// One that stands for nobody. There are more numbers than names.

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::egress::Egress;
-use super::udp::{BUFFER, UdpPort, UdpReaders};
+use super::udp::{AFTER_FAILURE, BUFFER, UdpPort, UdpReaders};
 use crate::proxy::{Target, unwrap_datagram};
 
 /// Between the end of an association and the next one; doubled as long as each ends at once.
@@ -18,9 +19,6 @@ const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 
 /// An association that stood so long has not ended at once.
 const LASTING: Duration = Duration::from_secs(60);
-
-/// How long to wait before packets are received again after that has failed.
-const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// Packets that are received before others have their turn.
 const TURN: usize = 64;
@@ -40,6 +38,7 @@ pub(crate) enum RelayNews {
 pub(crate) async fn relay(egress: Rc<Egress>, port: UdpPort, readers: UdpReaders, tell: impl Fn(RelayNews)) {
     let mut back_off = FIRST_BACK_OFF;
     loop {
+        let absences = egress.absences();
         let (control, relay) = match egress.associate().await {
             Ok(granted) => granted,
             Err(reason) => {
@@ -56,7 +55,7 @@ pub(crate) async fn relay(egress: Rc<Egress>, port: UdpPort, readers: UdpReaders
                 () = receive(&socket, &readers) => {}
                 () = until_closed(control) => {}
                 // The association went by it, and nobody would say so.
-                () = egress.until_absent() => {}
+                () = egress.until_absent(absences) => {}
             }
             port.set_relay(None);
             tell(RelayNews::Lost);
@@ -74,6 +73,7 @@ async fn receive(socket: &UdpSocket, readers: &UdpReaders) {
         if socket.readable().await.is_err() {
             sleep(AFTER_FAILURE).await;
         }
+        let mut is_empty = false;
         for _ in 0..TURN {
             match socket.try_recv(&mut buffer) {
                 Ok(length) => {
@@ -82,12 +82,21 @@ async fn receive(socket: &UdpSocket, readers: &UdpReaders) {
                         readers.take(from, data, data.len());
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    is_empty = true;
+                    break;
+                }
                 // What is wrong with a packet that was sent is told here too.
-                Err(_) => sleep(AFTER_FAILURE).await,
+                Err(_) => {
+                    readers.end_turn();
+                    sleep(AFTER_FAILURE).await;
+                }
             }
         }
         readers.end_turn();
+        if !is_empty {
+            yield_now().await;
+        }
     }
 }
 

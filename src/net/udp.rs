@@ -36,7 +36,7 @@ const MAX_PACKET: usize = 2048;
 pub(crate) const MAX_QUEUED_PACKETS: usize = 256;
 
 /// How long to wait before packets are received again after that has failed.
-const AFTER_FAILURE: Duration = Duration::from_millis(100);
+pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// Buffers that one call fills at the most, each with packets of one sender that came together.
 const BUFFERS: usize = 8;
@@ -235,44 +235,21 @@ impl UdpPort {
             segment_size: (segment < contents.len()).then_some(segment),
             src_ip: None,
         };
-        let is_ipv4 = bound.address.is_ipv4();
-        if is_probe {
-            forbid_fragments(&bound.socket, is_ipv4, true)?;
-        }
+        let forbids = is_probe.then_some(bound.address.is_ipv4());
         let attempt = || bound.state.try_send(UdpSockRef::from(&bound.socket), &transmit);
-        // Past the runtime at first, for the same reason; it learns that there is no room when it is asked.
-        let sent = match attempt() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                bound.socket.try_io(Interest::WRITABLE, attempt)
-            }
-            done => done,
-        };
-        if is_probe {
-            forbid_fragments(&bound.socket, is_ipv4, false)?;
-        }
-        sent
+        send_once(&bound.socket, forbids, attempt)
     }
 
     /// Sends one packet by the user's proxy. What cannot be cut is kept whole on the way to the proxy; how the proxy sends it on is its affair.
     fn try_send_through(&self, to: SocketAddr, data: &[u8], is_probe: bool) -> io::Result<()> {
         let relay = self.0.borrow().relay.clone();
         let Some(relay) = relay else { return Err(io::ErrorKind::AddrNotAvailable.into()) };
-        let (packet, is_ipv4) = (wrap_datagram(&Target::Address(to), data), relay.peer_addr()?.is_ipv4());
-        if is_probe {
-            forbid_fragments(&*relay, is_ipv4, true)?;
-        }
-        let attempt = || SockRef::from(&*relay).send(&packet).map(drop);
-        // Past the runtime at first, which does not know before its first turn that a new socket has room.
-        let sent = match attempt() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                relay.try_io(Interest::WRITABLE, attempt)
-            }
-            done => done,
+        let forbids = match is_probe {
+            true => Some(relay.peer_addr()?.is_ipv4()),
+            false => None,
         };
-        if is_probe {
-            forbid_fragments(&*relay, is_ipv4, false)?;
-        }
-        sent
+        let packet = wrap_datagram(&Target::Address(to), data);
+        send_once(&relay, forbids, || SockRef::from(&*relay).send(&packet).map(drop))
     }
 
     /// Waits until the system is likely to take packets to this address.
@@ -290,6 +267,26 @@ impl UdpPort {
             tokio::time::sleep(AFTER_FAILURE).await;
         }
     }
+}
+
+/// Sends what `attempt` does. `forbids`: it must not be cut on its way, by a socket of IPv4 (else of IPv6).
+fn send_once(
+    socket: &UdpSocket,
+    forbids: Option<bool>,
+    attempt: impl Fn() -> io::Result<()>,
+) -> io::Result<()> {
+    if let Some(is_ipv4) = forbids {
+        forbid_fragments(socket, is_ipv4, true)?;
+    }
+    // Past the runtime at first, which does not know before its first turn that a new socket has room; it learns that there is none when it is asked.
+    let sent = match attempt() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.try_io(Interest::WRITABLE, attempt),
+        done => done,
+    };
+    if let Some(is_ipv4) = forbids {
+        forbid_fragments(socket, is_ipv4, false)?;
+    }
+    sent
 }
 
 /// What a socket sends must not be cut on its way from now on, or may be.
@@ -311,6 +308,7 @@ async fn receive(bound: Rc<Bound>, readers: UdpReaders) {
         if bound.socket.readable().await.is_err() {
             tokio::time::sleep(AFTER_FAILURE).await;
         }
+        let mut is_empty = false;
         for _ in 0..TURN {
             let mut metas = [RecvMeta::default(); BUFFERS];
             let received = {
@@ -328,14 +326,24 @@ async fn receive(bound: Rc<Bound>, readers: UdpReaders) {
                         readers.take(meta.addr, &buffer[..meta.len], meta.stride);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    is_empty = true;
+                    break;
+                }
                 // What is wrong with a packet that was sent is told here too.
-                Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
+                Err(_) => {
+                    readers.end_turn();
+                    tokio::time::sleep(AFTER_FAILURE).await;
+                }
             }
         }
         readers.end_turn();
         if readers.dht.as_ref().is_some_and(mpsc::Sender::is_closed) {
             return;
+        }
+        // The runtime would go on here as long as there are packets.
+        if !is_empty {
+            tokio::task::yield_now().await;
         }
     }
 }

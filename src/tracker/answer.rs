@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use super::MAX_PEERS;
+use crate::address::canonical;
 use crate::bencode::{self, Value};
 use crate::finder::announce::{AnnounceFailure, Answer, RetryIn};
 
@@ -165,7 +166,7 @@ impl Peers {
     }
 
     fn add(&mut self, ip: IpAddr, port: u16) {
-        let peer = SocketAddr::new(ip.to_canonical(), port);
+        let peer = canonical(SocketAddr::new(ip, port));
         let is_somewhere = port != 0 && !peer.ip().is_unspecified() && !peer.ip().is_multicast();
         if is_somewhere && self.list.len() < MAX_PEERS && self.seen.insert(peer) {
             self.list.push(peer);
