@@ -7,10 +7,10 @@
 mod encoding;
 
 use super::fetched::{list, text};
-use super::{InfoHashes, MAX_FILES, MAX_LENGTH, MAX_PIECES};
+use super::{MAX_FILES, MAX_LENGTH, MAX_PIECES};
 use crate::bencode;
 use crate::hash::merkle::root_height;
-use crate::hash::{Sha1, Sha256, sha1, sha256};
+use crate::hash::{Sha1, Sha256};
 use crate::layout::{FileIndex, Layout, PieceIndex};
 use encoding::{encode_layers, integer};
 
@@ -124,15 +124,6 @@ pub struct Draft {
     layout: Layout,
     /// Of each extent of the layout, the file; `None` for a pad.
     members: Vec<Option<u32>>,
-}
-
-/// A made torrent.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct MadeTorrent {
-    /// The .torrent.
-    pub bytes: Vec<u8>,
-    /// Its identity.
-    pub info_hash: InfoHashes,
 }
 
 /// The piece length for so many bytes: the least power of two with which there are no more than 2,000 pieces, from 16 KiB to 16 MiB.
@@ -269,7 +260,7 @@ impl Draft {
     /// # Panics
     ///
     /// If there is not one hash for each piece.
-    pub fn finish(&self, hashes: &DraftHashes, details: &DraftDetails) -> Result<MadeTorrent, DraftError> {
+    pub fn finish(&self, hashes: &DraftHashes, details: &DraftDetails) -> Result<Vec<u8>, DraftError> {
         let pieces = self.layout.num_pieces() as usize;
         assert_eq!(
             hashes.v1.len(),
@@ -323,12 +314,7 @@ impl Draft {
         if bytes.len() > MAX_LENGTH {
             return Err(DraftError::TooManyPieces(self.layout.piece_length()));
         }
-        let info_hash = match self.format {
-            Format::V1 => InfoHashes::V1(sha1(&info)),
-            Format::V2 => InfoHashes::V2(sha256(&info)),
-            Format::Hybrid => InfoHashes::Hybrid(sha1(&info), sha256(&info)),
-        };
-        Ok(MadeTorrent { bytes, info_hash })
+        Ok(bytes)
     }
 }
 

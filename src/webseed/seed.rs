@@ -90,8 +90,8 @@ pub(super) struct Seed {
     next_end: Option<Instant>,
     /// Nothing is asked of it before.
     paused_until: Option<Instant>,
-    /// That is for trouble on the way, which need not be the seed's own.
-    is_paused_for_way: bool,
+    /// Nor before this, for trouble on the way, which need not be the seed's own.
+    way_paused_until: Option<Instant>,
     /// Errors in a row that were not about one file.
     failures: u32,
     /// Files in a row that are not there or not to be had.
@@ -124,7 +124,7 @@ impl Seed {
             marks: BTreeMap::new(),
             next_end: None,
             paused_until: None,
-            is_paused_for_way: false,
+            way_paused_until: None,
             failures: 0,
             misses: 0,
             corrupt: 0,
@@ -146,7 +146,11 @@ impl Seed {
 
     /// Whether it may be asked for something now.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
-        !self.is_aside && self.paused_until.is_none_or(|until| until <= now)
+        !self.is_aside && !self.is_paused(now)
+    }
+
+    fn is_paused(&self, now: Instant) -> bool {
+        self.paused_until.max(self.way_paused_until).is_some_and(|until| until > now)
     }
 
     /// Connections that may be at work at the same time: one until it has answered well, and to one that gives whole files only, for each of
@@ -157,12 +161,19 @@ impl Seed {
 
     /// When something changes by itself.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.next_end.into_iter().chain(self.paused_until).filter(|_| !self.is_aside).min()
+        self.next_end
+            .into_iter()
+            .chain(self.paused_until)
+            .chain(self.way_paused_until)
+            .filter(|_| !self.is_aside)
+            .min()
     }
 
     /// Ends the pauses that are over. True if other pieces may be asked of it than before.
     pub(super) fn end_pauses(&mut self, now: Instant) -> bool {
-        self.paused_until = self.paused_until.filter(|&until| until > now);
+        for until in [&mut self.paused_until, &mut self.way_paused_until] {
+            *until = until.filter(|&until| until > now);
+        }
         if self.next_end.is_none_or(|next| next > now) {
             return false;
         }
@@ -244,7 +255,7 @@ impl Seed {
         has_brought: bool,
         working: usize,
     ) -> Sentence {
-        let is_known = self.paused_until.is_some_and(|until| until > now);
+        let is_known = self.is_paused(now);
         let changes =
             |reason: String, is_final| Sentence { reason: Some(reason), pieces_change: true, is_final };
         let nothing = |reason| Sentence { reason, pieces_change: false, is_final: false };
@@ -285,7 +296,7 @@ impl Seed {
                 self.lulls = self.lulls.saturating_add(1);
                 self.note_failure(working);
                 let pause = pause(self.lulls);
-                self.is_paused_for_way |= self.pause(now, pause);
+                self.pause_for_way(now, pause);
                 nothing((!is_known).then(|| format!("{reason}: asked again in {} s", pause.as_secs())))
             }
             (Fault::Refused(reason), Some(item)) => {
@@ -316,8 +327,10 @@ impl Seed {
                 }
                 self.note_failure(working);
                 let pause = pause(self.failures);
-                let is_longer = self.pause(now, pause);
-                self.is_paused_for_way |= is_longer && matches!(fault, Fault::Broken(_));
+                match fault {
+                    Fault::Broken(_) => self.pause_for_way(now, pause),
+                    _ => self.pause(now, pause),
+                }
                 nothing(Some(format!("{reason}: asked again in {} s", pause.as_secs())))
             }
         }
@@ -340,20 +353,17 @@ impl Seed {
         }
     }
 
-    /// True if nothing has paused it for longer.
-    fn pause(&mut self, now: Instant, pause: Duration) -> bool {
-        let until = now + pause;
-        if self.paused_until.is_some_and(|before| before >= until) {
-            return false;
-        }
-        (self.paused_until, self.is_paused_for_way) = (Some(until), false);
-        true
+    fn pause(&mut self, now: Instant, pause: Duration) {
+        self.paused_until = self.paused_until.max(Some(now + pause));
     }
 
-    /// What everything leaves by works again: the pause ends if nothing else was the reason.
+    fn pause_for_way(&mut self, now: Instant, pause: Duration) {
+        self.way_paused_until = self.way_paused_until.max(Some(now + pause));
+    }
+
+    /// What everything leaves by works again: the pauses that may have been for that end.
     pub(super) fn way_is_back(&mut self) {
-        if std::mem::take(&mut self.is_paused_for_way) {
-            self.paused_until = None;
+        if self.way_paused_until.take().is_some() {
             (self.failures, self.lulls) = (0, 0);
         }
     }

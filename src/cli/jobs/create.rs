@@ -23,7 +23,7 @@ use crate::cli::signals;
 use crate::client::{Phase, Status};
 use crate::create::{Change, HashedTree, Hashing, Obstacle, ObstacleKind, Obstacles, SourceTree, walk};
 use crate::ids::InfoHashes;
-use crate::metainfo::draft::{Draft, DraftError, DraftFile, DraftHashes, MadeTorrent, default_piece_length};
+use crate::metainfo::draft::{Draft, DraftError, DraftFile, DraftHashes, default_piece_length};
 use crate::metainfo::{Magnet, Metainfo, MetainfoError, Sha1};
 use crate::storage::publish;
 use crate::text::{count, escape, without_credentials};
@@ -70,7 +70,7 @@ impl CreateJob<'_> {
         self.walk()?.compare(&tree).map_err(|obstacles| self.refuse(obstacles))?;
         let made = draft.finish(&hashes, &self.options.details).map_err(|error| self.not_made(&error))?;
         // Whoever gets it has to be able to read it.
-        let torrent = Metainfo::parse(&made.bytes).map_err(|error| self.not_readable(&error))?;
+        let torrent = Metainfo::parse(&made).map_err(|error| self.not_readable(&error))?;
         self.write(target.as_deref(), &made)?;
         self.tell(&draft, &torrent, target.as_deref(), began.elapsed())?;
         Ok(Exit::Complete)
@@ -179,12 +179,12 @@ impl CreateJob<'_> {
         }
     }
 
-    fn write(&self, target: Option<&Path>, made: &MadeTorrent) -> Result<(), Refusal> {
+    fn write(&self, target: Option<&Path>, made: &[u8]) -> Result<(), Refusal> {
         let Some(path) = target else {
             let mut out = io::stdout().lock();
-            return out.write_all(&made.bytes).and_then(|()| out.flush()).map_err(no_stdout);
+            return out.write_all(made).and_then(|()| out.flush()).map_err(no_stdout);
         };
-        publish(path, &made.bytes, self.options.overwrite).map_err(|error| match error.kind() {
+        publish(path, made, self.options.overwrite).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => already_there(path),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
                 Exit::DiskFull,
