@@ -36,7 +36,7 @@ pub struct SessionOptions {
     /// Peers of all torrents that are sent data at the same time, unless the uplink takes more: then there are more.
     pub upload_slots: usize,
     /// Torrents that download at the same time, 1 at least; the others wait ([`Phase::Waiting`]), and begin in the order in which they were added. One
-    /// that gets no data for a minute goes on, but does not count. Hash checks and seeds do not count; a magnet link that is asked about does.
+    /// that gets no data for a minute goes on, but does not count. Hash checks and seeds do not count, and a seed that is to fetch more begins at once; a magnet link that is asked about counts.
     pub max_downloads: usize,
     /// Peers tell one another of further peers (BEP 11), and where they are called by uTP have two of them meet that nobody can call (BEP 55), but
     /// those of private torrents.

@@ -4,7 +4,8 @@
 //! yet. BEP 16 tells of the next piece once somebody else has the last one. That leaves our uplink idle, so
 //! here it is as soon as the leecher has that one, and sooner if that keeps it busy.
 //!
-//! It is over as soon as all pieces are somewhere else, or as it costs anybody time: then all are told that we have everything.
+//! It is over as soon as all pieces are somewhere else, or as it costs anybody time: then all are told that we have everything. While pieces are
+//! nowhere else, it begins anew with who comes after that.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
