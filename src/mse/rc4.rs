@@ -1,8 +1,9 @@
 //! RC4, as fast as one stream of it goes.
 //!
 //! Each byte of the stream waits for the one before it, so what counts is how long that chain is: the entry that comes next is read before the two of
-//! this step are exchanged (and put right where it is one of them), and eight bytes of the stream are combined with the data at once. That is half as
-//! fast again as the `rc4` crate, against which it is tested.
+//! this step are exchanged (and put right where it is one of them), eight bytes of the stream are combined with the data at once, and an entry takes
+//! a word: processors pass on what has just been stored sooner when it is one. The `rc4` crate, against which it is tested, takes more than twice
+//! the time.
 
 /// Bytes of the stream that are combined with the data at once.
 const WORD: usize = 8;
@@ -10,7 +11,7 @@ const WORD: usize = 8;
 /// The state of a stream.
 pub(super) struct Rc4 {
     /// A permutation of all bytes.
-    table: [u8; 256],
+    table: [u32; 256],
     /// Where the next step begins; below 256.
     next: usize,
     /// The other entry that the last step exchanged; below 256.
@@ -21,10 +22,10 @@ impl Rc4 {
     /// The stream of a key, which has one byte at least.
     pub(super) fn new(key: &[u8]) -> Rc4 {
         let mut table = [0; 256];
-        (0..=255).zip(&mut table).for_each(|(number, entry)| *entry = number);
+        (0..).zip(&mut table).for_each(|(number, entry)| *entry = number);
         let mut other = 0;
         for (at, &byte) in (0..table.len()).zip(key.iter().cycle()) {
-            other = (other + usize::from(table[at]) + usize::from(byte)) & 255;
+            other = (other + table[at] as usize + usize::from(byte)) & 255;
             table.swap(at, other);
         }
         Rc4 { table, next: 1, other: 0 }
@@ -34,16 +35,16 @@ impl Rc4 {
     pub(super) fn apply(&mut self, bytes: &mut [u8]) {
         let Rc4 { table, next, other } = self;
         let (mut at, mut with) = (*next, *other);
-        let mut entry = usize::from(table[at & 255]);
+        let mut entry = table[at & 255] as usize;
         let mut step = || {
             with = (with + entry) & 255;
-            let exchanged = usize::from(table[with]);
+            let exchanged = table[with] as usize;
             let behind = (at + 1) & 255;
-            let following = usize::from(table[behind]);
-            table[at & 255] = exchanged as u8;
-            table[with] = entry as u8;
+            let following = table[behind] as usize;
+            table[at & 255] = exchanged as u32;
+            table[with] = entry as u32;
             let following = if behind == with { entry } else { following };
-            let byte = table[(entry + exchanged) & 255];
+            let byte = table[(entry + exchanged) & 255] as u8;
             (at, entry) = (behind, following);
             byte
         };
