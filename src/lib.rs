@@ -21,6 +21,7 @@ mod bencode;
 mod bind;
 mod bitfield;
 mod blocks;
+mod bucket;
 mod budget;
 mod check;
 #[allow(clippy::disallowed_methods, reason = "draws in time")]

@@ -6,62 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::address::is_inner;
-
-/// An allowance that grows with time up to a bound.
-#[derive(Clone, Debug)]
-pub(super) struct TokenBucket {
-    /// What may be spent at once.
-    capacity: u64,
-    /// What is added in a second.
-    rate: u64,
-    /// What is there, in billionths.
-    level: u128,
-    at: Instant,
-}
-
-const BILLION: u128 = 1_000_000_000;
-
-impl TokenBucket {
-    /// A full one.
-    pub(super) fn new(now: Instant, capacity: u64, rate: u64) -> TokenBucket {
-        TokenBucket { capacity, rate, level: u128::from(capacity) * BILLION, at: now }
-    }
-
-    fn fill(&mut self, now: Instant) {
-        let gained = u128::from(self.rate) * now.saturating_duration_since(self.at).as_nanos();
-        self.level = (self.level + gained).min(u128::from(self.capacity) * BILLION);
-        self.at = self.at.max(now);
-    }
-
-    /// Takes so much, if it is there.
-    pub(super) fn take(&mut self, now: Instant, amount: u64) -> bool {
-        self.fill(now);
-        let amount = u128::from(amount) * BILLION;
-        let enough = amount <= self.level;
-        if enough {
-            self.level -= amount;
-        }
-        enough
-    }
-
-    /// Whether so much is there.
-    pub(super) fn has(&mut self, now: Instant, amount: u64) -> bool {
-        self.fill(now);
-        u128::from(amount) * BILLION <= self.level
-    }
-
-    /// Puts back what was taken and not used.
-    pub(super) fn give_back(&mut self, amount: u64) {
-        self.level = (self.level + u128::from(amount) * BILLION).min(u128::from(self.capacity) * BILLION);
-    }
-
-    /// When so much will be there; at most the capacity may be asked for.
-    pub(super) fn ready(&self, amount: u64) -> Instant {
-        let missing = (u128::from(amount) * BILLION).saturating_sub(self.level);
-        let nanos = missing.div_ceil(u128::from(self.rate.max(1)));
-        self.at + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX / 2))
-    }
-}
+use crate::bucket::TokenBucket;
 
 /// A map that remembers what was used last: between one and two times `half` keys, at most.
 #[derive(Debug)]
@@ -174,18 +119,6 @@ fn household(address: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_bucket_gives_its_capacity_at_once_and_then_its_rate() {
-        let start = Instant::now();
-        let mut bucket = TokenBucket::new(start, 10, 4);
-        assert!(bucket.take(start, 7) && bucket.take(start, 3) && !bucket.take(start, 1));
-        assert_eq!(bucket.ready(1), start + Duration::from_millis(250));
-        assert!(!bucket.take(start + Duration::from_millis(249), 1));
-        assert!(bucket.take(bucket.ready(1), 1));
-        let later = start + Duration::from_secs(100);
-        assert!(bucket.take(later, 10) && !bucket.take(later, 1));
-    }
 
     #[test]
     fn what_is_used_is_remembered_and_what_is_not_is_forgotten() {

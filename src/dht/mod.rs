@@ -38,7 +38,6 @@ use fastrand::Rng;
 pub use api::{DhtAnnounce, DhtConfig, DhtHurry, DhtInput, DhtNeed, DhtOutput, Family};
 use believable::is_reachable;
 use contact::Contact;
-use limits::TokenBucket;
 use lookup::{Lookup, LookupId, Token};
 pub use node_id::NodeId;
 use queries::{Queries, Secret};
@@ -49,6 +48,7 @@ use server::Server;
 use table::RoutingTable;
 use vote::AddressVote;
 
+use crate::bucket::TokenBucket;
 use crate::filter::IpFilter;
 use crate::ids::WireHash;
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::api::{DhtAnnounce, DhtHurry, DhtNeed};
-use super::limits::TokenBucket;
 use super::node_id::NodeId;
+use crate::bucket::TokenBucket;
 use crate::ids::WireHash;
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::bucket::TokenBucket;
 use crate::ids::PeerKey;
 use crate::wire::extended::{MAX_METADATA_SIZE, METADATA_PIECE_LENGTH, MetadataMessage};
 
 /// Pieces a peer gets in a second, beyond the first time that it gets all.
-const SERVED_PER_SECOND: u32 = 16;
+const SERVED_PER_SECOND: u64 = 16;
 
 /// Refusals a peer gets in a second; what it asks beyond is not answered.
-const REFUSED_PER_SECOND: u32 = 64;
+const REFUSED_PER_SECOND: u64 = 64;
 
 /// Answers requests for the metadata of one torrent.
 ///
@@ -27,10 +28,8 @@ pub struct MetadataServer {
 /// What a peer may still have.
 #[derive(Debug)]
 struct Allowance {
-    pieces: u32,
-    refusals: u32,
-    /// When it last grew.
-    grown: Instant,
+    pieces: TokenBucket,
+    refusals: TokenBucket,
 }
 
 impl MetadataServer {
@@ -59,22 +58,19 @@ impl MetadataServer {
 
     /// The answer to a peer that asks for a piece; `None`: it asks so much that it gets none.
     pub fn on_request(&mut self, now: Instant, peer: PeerKey, piece: u32) -> Option<MetadataMessage> {
-        let all = self.metadata.as_ref().map_or(0, |metadata| metadata.len().div_ceil(PIECE) as u32);
-        let allowance = self.peers.entry(peer).or_insert(Allowance {
-            pieces: all.max(SERVED_PER_SECOND),
-            refusals: REFUSED_PER_SECOND,
-            grown: now,
+        let all = self.metadata.as_ref().map_or(0, |metadata| metadata.len().div_ceil(PIECE) as u64);
+        let all = all.max(SERVED_PER_SECOND);
+        let allowance = self.peers.entry(peer).or_insert_with(|| Allowance {
+            pieces: TokenBucket::beginning_with(now, all, SERVED_PER_SECOND, SERVED_PER_SECOND),
+            refusals: TokenBucket::new(now, REFUSED_PER_SECOND, REFUSED_PER_SECOND),
         });
-        allowance.grow(now);
         let data = self.metadata.as_deref().and_then(|metadata| piece_of(metadata, piece));
         if let Some(data) = data
-            && allowance.pieces > 0
+            && allowance.pieces.take(now, 1)
         {
-            allowance.pieces -= 1;
             return Some(MetadataMessage::Data { piece, total_size: self.size(), data: data.to_vec() });
         }
-        allowance.refusals = allowance.refusals.checked_sub(1)?;
-        Some(MetadataMessage::Reject { piece })
+        allowance.refusals.take(now, 1).then_some(MetadataMessage::Reject { piece })
     }
 }
 
@@ -85,21 +81,13 @@ fn piece_of(metadata: &[u8], piece: u32) -> Option<&[u8]> {
     metadata.chunks(PIECE).nth(piece as usize)
 }
 
-impl Allowance {
-    /// Adds what is due each second.
-    fn grow(&mut self, now: Instant) {
-        if now.saturating_duration_since(self.grown) >= Duration::from_secs(1) {
-            self.pieces = self.pieces.max(SERVED_PER_SECOND);
-            self.refusals = REFUSED_PER_SECOND;
-            self.grown = now;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
     use proptest::prelude::*;
+
+    use super::*;
 
     fn served(answer: Option<MetadataMessage>) -> bool {
         matches!(answer, Some(MetadataMessage::Data { .. }))

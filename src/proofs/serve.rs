@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::bucket::TokenBucket;
 use crate::hash::Sha256;
 use crate::hash::merkle::{piece_height, root_at, tree_height};
 use crate::ids::PeerKey;
@@ -12,22 +13,22 @@ use crate::metainfo::PieceLayers;
 use crate::wire::{HashRange, MAX_HASHES, Message};
 
 /// Answers with hashes that a peer gets in a second, beyond the first time that it gets all: 290 KB.
-const ANSWERS_PER_SECOND: u32 = 16;
+const ANSWERS_PER_SECOND: u64 = 16;
 
 /// The same of all peers together, the first time included: 9 MB.
-const ALL_ANSWERS_PER_SECOND: u32 = 512;
+const ALL_ANSWERS_PER_SECOND: u64 = 512;
 
 /// Blocks that are read and hashed for a peer in a second, 16 MiB; of pieces that are longer, one in so many seconds as it has times that.
-const BLOCKS_PER_SECOND: u32 = 1024;
+const BLOCKS_PER_SECOND: u64 = 1024;
 
 /// The same of all peers together.
-const ALL_BLOCKS_PER_SECOND: u32 = 4 * BLOCKS_PER_SECOND;
+const ALL_BLOCKS_PER_SECOND: u64 = 4 * BLOCKS_PER_SECOND;
 
 /// As how many blocks a read counts at the least.
-const LEAST_READ: u32 = 64;
+const LEAST_READ: u64 = 64;
 
 /// Refusals that a peer gets in a second; what it asks beyond is not answered.
-const REFUSED_PER_SECOND: u32 = 64;
+const REFUSED_PER_SECOND: u64 = 64;
 
 /// Requests of all peers that may wait for what is being read.
 const MAX_WAITING: usize = 256;
@@ -78,8 +79,8 @@ pub struct HashServer {
     /// Those that have asked for something; until [`HashServer::gone`].
     peers: BTreeMap<PeerKey, Allowance>,
     /// What all peers together may still have.
-    answers: Option<Tokens>,
-    blocks: Option<Tokens>,
+    answers: Option<TokenBucket>,
+    blocks: Option<TokenBucket>,
     /// What is being read, and who waits for it; [`MAX_WAITING`] requests at the most.
     reading: BTreeMap<PieceRun, Vec<(PeerKey, Box<HashRange>)>>,
     /// What was read last, with the hashes of its blocks: who asks for them part by part has it read once.
@@ -89,40 +90,10 @@ pub struct HashServer {
 /// What a peer may still have.
 #[derive(Debug)]
 struct Allowance {
-    answers: Tokens,
-    blocks: Tokens,
-    refusals: Tokens,
-}
-
-/// So many a second, and those of a second at the most; spent in advance by whatever costs more.
-#[derive(Debug)]
-struct Tokens {
-    left: i64,
-    per_second: u32,
-    /// When they last grew.
-    grown: Instant,
-}
-
-impl Tokens {
-    fn new(now: Instant, left: u32, per_second: u32) -> Tokens {
-        Tokens { left: i64::from(left), per_second, grown: now }
-    }
-
-    /// Whether there is any.
-    fn is_any(&mut self, now: Instant) -> bool {
-        let seconds = now.saturating_duration_since(self.grown).as_secs();
-        if seconds > 0 {
-            let (full, gained) =
-                (i64::from(self.per_second), (seconds as i64).saturating_mul(self.per_second.into()));
-            self.left = self.left.max(self.left.saturating_add(gained).min(full));
-            self.grown += Duration::from_secs(seconds);
-        }
-        self.left > 0
-    }
-
-    fn spend(&mut self, count: u32) {
-        self.left -= i64::from(count);
-    }
+    answers: TokenBucket,
+    /// Blocks that are read for it; overdrawn by a piece that has more of them.
+    blocks: TokenBucket,
+    refusals: TokenBucket,
 }
 
 impl HashServer {
@@ -154,27 +125,24 @@ impl HashServer {
         range: Box<HashRange>,
         has: impl Fn(PieceIndex) -> bool,
     ) -> HashAnswer {
-        let all = self.all.max(ANSWERS_PER_SECOND);
+        let all = u64::from(self.all).max(ANSWERS_PER_SECOND);
         let allowance = self.peers.entry(peer).or_insert_with(|| Allowance {
-            answers: Tokens::new(now, all, ANSWERS_PER_SECOND),
-            blocks: Tokens::new(now, BLOCKS_PER_SECOND, BLOCKS_PER_SECOND),
-            refusals: Tokens::new(now, REFUSED_PER_SECOND, REFUSED_PER_SECOND),
+            answers: TokenBucket::beginning_with(now, all, ANSWERS_PER_SECOND, ANSWERS_PER_SECOND),
+            blocks: TokenBucket::new(now, BLOCKS_PER_SECOND, BLOCKS_PER_SECOND),
+            refusals: TokenBucket::new(now, REFUSED_PER_SECOND, REFUSED_PER_SECOND),
         });
-        let together = || Tokens::new(now, ALL_ANSWERS_PER_SECOND, ALL_ANSWERS_PER_SECOND);
+        let together = || TokenBucket::new(now, ALL_ANSWERS_PER_SECOND, ALL_ANSWERS_PER_SECOND);
         let together = self.answers.get_or_insert_with(together);
-        let may_have = allowance.answers.is_any(now) && together.is_any(now);
+        let may_have = allowance.answers.has(now, 1) && together.has(now, 1);
         let answer = if may_have && range.is_valid() { self.answer(now, peer, &range, has) } else { None };
         let Some(allowance) = self.peers.get_mut(&peer) else { return HashAnswer::Nothing };
         match answer {
             Some(answer) => {
-                allowance.answers.spend(1);
-                self.answers.iter_mut().for_each(|together| together.spend(1));
+                allowance.answers.overdraw(1);
+                self.answers.iter_mut().for_each(|together| together.overdraw(1));
                 answer
             }
-            None if allowance.refusals.is_any(now) => {
-                allowance.refusals.spend(1);
-                HashAnswer::Send(Message::HashReject(range))
-            }
+            None if allowance.refusals.take(now, 1) => HashAnswer::Send(Message::HashReject(range)),
             None => HashAnswer::Nothing,
         }
     }
@@ -220,13 +188,14 @@ impl HashServer {
         let layout = self.layout.as_ref()?;
         let blocks: u32 = run.pieces().map(|piece| layout.num_blocks(piece)).sum();
         let own = &mut self.peers.get_mut(&peer)?.blocks;
-        let together = || Tokens::new(now, ALL_BLOCKS_PER_SECOND, ALL_BLOCKS_PER_SECOND);
+        let together = || TokenBucket::new(now, ALL_BLOCKS_PER_SECOND, ALL_BLOCKS_PER_SECOND);
         let together = self.blocks.get_or_insert_with(together);
-        if !own.is_any(now) || !together.is_any(now) {
+        if !own.has(now, 1) || !together.has(now, 1) {
             return None;
         }
-        own.spend(blocks.max(LEAST_READ));
-        together.spend(blocks.max(LEAST_READ));
+        let cost = u64::from(blocks).max(LEAST_READ);
+        own.overdraw(cost);
+        together.overdraw(cost);
         self.reading.insert(run, vec![(peer, Box::new(*range))]);
         Some(HashAnswer::Read(run))
     }
