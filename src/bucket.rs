@@ -93,10 +93,16 @@ mod tests {
         let start = Instant::now();
         let mut bucket = TokenBucket::beginning_with(start, 30, 10, 10);
         let later = start + Duration::from_secs(100);
-        assert!(bucket.has(later, 30) && !bucket.has(later, 31), "time adds nothing to more than the capacity, and takes nothing");
+        assert!(
+            bucket.has(later, 30) && !bucket.has(later, 31),
+            "time adds nothing to more than the capacity, and takes nothing"
+        );
         bucket.overdraw(50);
         bucket.give_back(5);
         assert_eq!(bucket.ready(5), later + Duration::from_secs(2));
-        assert!(!bucket.has(later + Duration::from_millis(1999), 5) && bucket.take(later + Duration::from_secs(2), 5));
+        assert!(
+            !bucket.has(later + Duration::from_millis(1999), 5)
+                && bucket.take(later + Duration::from_secs(2), 5)
+        );
     }
 }

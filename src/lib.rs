@@ -26,6 +26,7 @@ mod budget;
 mod check;
 #[allow(clippy::disallowed_methods, reason = "draws in time")]
 mod cli;
+mod compact;
 mod create;
 mod dht;
 #[allow(clippy::disallowed_methods, reason = "waits for what follows close behind, not longer")]

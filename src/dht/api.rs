@@ -1,9 +1,10 @@
 //! The words in which the edges speak with the machine: what it is told, and what it says in return.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::node_id::NodeId;
+use crate::compact;
 use crate::filter::IpFilter;
 use crate::ids::WireHash;
 
@@ -53,9 +54,7 @@ impl Family {
 
     /// Reads an address and its port.
     pub(super) fn read_address(self, bytes: &[u8]) -> Option<SocketAddr> {
-        let (ip, port) = bytes.split_last_chunk::<2>()?;
-        let ip = self.read_ip(ip)?;
-        Some(SocketAddr::new(ip, u16::from_be_bytes(*port)))
+        compact::read_address(bytes).filter(|_| bytes.len() == self.address_length())
     }
 
     /// Reads a node: its id and its address.
@@ -66,31 +65,14 @@ impl Family {
 
     /// Reads an address without its port.
     pub(super) fn read_ip(self, bytes: &[u8]) -> Option<IpAddr> {
-        match self {
-            Family::V4 => <[u8; 4]>::try_from(bytes).ok().map(|ip| Ipv4Addr::from(ip).into()),
-            Family::V6 => <[u8; 16]>::try_from(bytes).ok().map(|ip| Ipv6Addr::from(ip).into()),
-        }
+        compact::read_ip(bytes).filter(|_| bytes.len() == self.ip_length())
     }
-}
-
-/// Appends the bytes of an address without its port.
-pub(super) fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
-    match ip {
-        IpAddr::V4(v4) => out.extend(v4.octets()),
-        IpAddr::V6(v6) => out.extend(v6.octets()),
-    }
-}
-
-/// Appends the bytes of an address and its port.
-pub(super) fn write_address(address: SocketAddr, out: &mut Vec<u8>) {
-    write_ip(address.ip(), out);
-    out.extend(address.port().to_be_bytes());
 }
 
 /// Appends the bytes of a node: its id and its address.
 pub(super) fn write_node(&(id, address): &(NodeId, SocketAddr), out: &mut Vec<u8>) {
     out.extend(id.0);
-    write_address(address, out);
+    compact::write_address(address, out);
 }
 
 /// What does not change in the life of a machine.

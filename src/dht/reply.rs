@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 
 use bendy::encoding::{Encoder, Error, SingleItemEncoder};
 
-use super::api::{write_address, write_node};
+use super::api::write_node;
 use super::items::Item;
 use super::message::{Refusal, finish, write_canonical};
 use super::node_id::NodeId;
 use super::store::{BloomFilter, Sample};
 use crate::bencode;
+use crate::compact::write_address;
 use crate::ids::WireHash;
 
 /// Peers in an answer.

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::api::{Family, write_ip, write_node};
+use super::api::{Family, write_node};
 use super::node_id::NodeId;
+use crate::compact::write_ip;
 use crate::hash::{Sha1, sha1};
 
 /// Nodes that are kept: at most so many.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::api::{Family, write_ip};
+use super::api::Family;
 use super::items::ItemStore;
 use super::limits::AnswerLimits;
 use super::message::{Method, Put, Query, Refusal};
@@ -14,6 +14,7 @@ use super::queries::Secret;
 use super::reply::{MAX_VALUES, Reply};
 use super::store::PeerStore;
 use super::table::{BUCKET_SIZE, RoutingTable};
+use crate::compact::write_ip;
 use crate::hash::{Sha1, sha1};
 use crate::ids::WireHash;
 

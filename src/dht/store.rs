@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::api::{Family, write_ip};
+use super::api::Family;
+use crate::compact::write_ip;
 use crate::hash::{Sha1, sha1};
 use crate::ids::WireHash;
 

@@ -2,8 +2,7 @@
 //!
 //! Never applies to loopback: a proxy cannot reach our loopback, and what is there is none of its business.
 
-use std::net::IpAddr;
-
+use super::resolve;
 use crate::proxy::Proxy;
 
 /// Proxy settings; the default is none.
@@ -98,12 +97,9 @@ impl Proxies {
 /// Whether a host is this machine by its name or address alone, without asking a name server.
 pub(super) fn is_loopback(host: &str) -> bool {
     let host = bare(host).trim_end_matches('.').to_ascii_lowercase();
-    match host.parse::<IpAddr>() {
-        Ok(address) => {
-            let address = address.to_canonical();
-            address.is_loopback() || address.is_unspecified()
-        }
-        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    match resolve::literal(&host).map(|address| address.to_canonical()) {
+        Some(address) => address.is_loopback() || address.is_unspecified(),
+        None => host == "localhost" || host.ends_with(".localhost"),
     }
 }
 
@@ -142,7 +138,10 @@ mod tests {
     #[test]
     fn loopback_is_never_reached_through_a_proxy() {
         let set = proxies(&[("all_proxy", "http://proxy:1")]);
-        for host in ["127.0.0.1", "127.9.9.9", "[::1]", "localhost", "LOCALHOST.", "a.localhost", "0.0.0.0"] {
+        let named = ["[::1]", "localhost", "LOCALHOST.", "a.localhost"];
+        for host in
+            ["127.0.0.1", "127.9.9.9", "0.0.0.0", "127.1", "0x7f.1", "2130706433"].into_iter().chain(named)
+        {
             assert_eq!(found(&set, "http", host), None, "{host}");
         }
         assert!(!is_loopback("localhost.example") && !is_loopback("128.0.0.1"));

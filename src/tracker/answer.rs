@@ -3,12 +3,13 @@
 //! Lenient where the meaning is clear, for trackers differ; bounded, for they lie.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use super::MAX_PEERS;
 use crate::address::canonical;
 use crate::bencode::{self, Value};
+use crate::compact;
 use crate::finder::announce::{AnnounceFailure, Answer, RetryIn};
 
 /// What is said of a refusal without words.
@@ -133,18 +134,11 @@ impl Peers {
     }
 
     fn read_compact4(&mut self, bytes: &[u8]) {
-        for &[a, b, c, d, high, low] in bytes.as_chunks().0 {
-            self.add(Ipv4Addr::new(a, b, c, d).into(), u16::from_be_bytes([high, low]));
-        }
+        compact::list4(bytes).for_each(|address| self.add(address.ip(), address.port()));
     }
 
     fn read_compact6(&mut self, bytes: &[u8]) {
-        for chunk in bytes.as_chunks::<18>().0 {
-            let (address, port) = chunk.split_at(16);
-            if let (Ok(address), Ok(port)) = (<[u8; 16]>::try_from(address), port.try_into()) {
-                self.add(Ipv6Addr::from(address).into(), u16::from_be_bytes(port));
-            }
-        }
+        compact::list6(bytes).for_each(|address| self.add(address.ip(), address.port()));
     }
 
     /// BEP 3's dictionary, in which `ip` may be a host name.

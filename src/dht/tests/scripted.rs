@@ -8,7 +8,7 @@ use bendy::encoding::Encoder;
 use fastrand::Rng;
 
 use super::*;
-use crate::dht::api::write_address;
+use crate::compact::write_address;
 use crate::dht::message::{Ask, Body, Method, read_packet};
 
 /// How a node lies.

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bendy::encoding::Encoder;
 
 use super::super::ProtocolError;
-use crate::bencode;
 use crate::text::escape;
+use crate::{bencode, compact};
 
 /// What we call ourselves.
 pub const OUR_CLIENT: &str =
@@ -90,11 +90,10 @@ impl ExtensionHandshake {
             if let Some(client) = &self.client {
                 dict.emit_pair(b"v", client.as_str())?;
             }
-            match self.your_ip {
-                Some(IpAddr::V4(ip)) => dict.emit_pair_with(b"yourip", |e| e.emit_bytes(&ip.octets())),
-                Some(IpAddr::V6(ip)) => dict.emit_pair_with(b"yourip", |e| e.emit_bytes(&ip.octets())),
-                None => Ok(()),
-            }
+            let Some(ip) = self.your_ip else { return Ok(()) };
+            let mut bytes = Vec::new();
+            compact::write_ip(ip, &mut bytes);
+            dict.emit_pair_with(b"yourip", |e| e.emit_bytes(&bytes))
         });
         encoded.and_then(|()| encoder.get_output()).expect("the keys are sorted, distinct and shallow")
     }
@@ -164,8 +163,7 @@ fn client_name(bytes: &[u8]) -> String {
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(|v6| IpAddr::from(v6).to_canonical())).ok()
+    compact::read_ip(bytes).map(|ip| ip.to_canonical())
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 //!
 //! Owns the shape of the message. Who is asked, whom we introduce and what is believed is for `finder::holepunch` to say.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::super::ProtocolError;
+use crate::compact;
 
 /// Why a rendezvous cannot take place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,11 +64,7 @@ impl HolepunchMessage {
             HolepunchMessage::Error(address, error) => (2, address, error.code()),
         };
         let mut payload = vec![kind, u8::from(address.is_ipv6())];
-        match address.ip() {
-            IpAddr::V4(ip) => payload.extend(ip.octets()),
-            IpAddr::V6(ip) => payload.extend(ip.octets()),
-        }
-        payload.extend(address.port().to_be_bytes());
+        compact::write_address(*address, &mut payload);
         payload.extend(code.to_be_bytes());
         payload
     }
@@ -84,19 +81,13 @@ impl HolepunchMessage {
             reason: format!("{} bytes are too few", payload.len()),
         };
         let (&[kind, family], rest) = payload.split_first_chunk().ok_or_else(too_short)?;
-        let (ip, rest) = match family {
-            0 => {
-                let (ip, rest) = rest.split_first_chunk::<4>().ok_or_else(too_short)?;
-                (IpAddr::from(*ip), rest)
-            }
-            1 => {
-                let (ip, rest) = rest.split_first_chunk::<16>().ok_or_else(too_short)?;
-                (IpAddr::from(*ip), rest)
-            }
+        let length = match family {
+            0 => compact::LENGTH4,
+            1 => compact::LENGTH6,
             _ => return Ok(None),
         };
-        let (&port, rest) = rest.split_first_chunk().ok_or_else(too_short)?;
-        let address = SocketAddr::new(ip, u16::from_be_bytes(port));
+        let (address, rest) = rest.split_at_checked(length).ok_or_else(too_short)?;
+        let address = compact::read_address(address).ok_or_else(too_short)?;
         match kind {
             0 => Ok(Some(HolepunchMessage::Rendezvous(address))),
             1 => Ok(Some(HolepunchMessage::Connect(address))),
@@ -112,8 +103,11 @@ impl HolepunchMessage {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
+
+    use super::*;
 
     fn addresses() -> impl Strategy<Value = SocketAddr> {
         let ip =

@@ -2,12 +2,13 @@
 //!
 //! Owns the shape of the message. What goes into one, and what is believed of one, is for `finder::pex` to say.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use bendy::encoding::Encoder;
 
 use super::super::ProtocolError;
-use crate::bencode;
+use crate::address::canonical;
+use crate::{bencode, compact};
 
 /// Peers that are taken from each list of a message.
 pub const MAX_PEX_PEERS: usize = 50;
@@ -96,8 +97,8 @@ impl PexMessage {
         }
         let [added, flags, added6, flags6, dropped, dropped6] = lists;
         let usable = |address: &SocketAddr| address.port() != 0;
-        let four = with_flags(addresses4(added), flags, added.len() / 6);
-        let six = with_flags(addresses6(added6), flags6, added6.len() / 18);
+        let four = with_flags(addresses4(added), flags, added.len() / compact::LENGTH4);
+        let six = with_flags(addresses6(added6), flags6, added6.len() / compact::LENGTH6);
         Ok(PexMessage {
             added: four.chain(six).filter(|(address, _)| usable(address)).collect(),
             dropped: addresses4(dropped).chain(addresses6(dropped6)).filter(usable).collect(),
@@ -107,32 +108,16 @@ impl PexMessage {
 
 /// Appends an address to the list of its family; returns whether it is that of IPv6.
 fn write_address(address: SocketAddr, four: &mut Vec<u8>, six: &mut Vec<u8>) -> bool {
-    let list = match address {
-        SocketAddr::V4(address) => {
-            four.extend(address.ip().octets());
-            four
-        }
-        SocketAddr::V6(address) => {
-            six.extend(address.ip().octets());
-            six
-        }
-    };
-    list.extend(address.port().to_be_bytes());
+    compact::write_address(address, if address.is_ipv6() { six } else { four });
     address.is_ipv6()
 }
 
 fn addresses4(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
-    bytes.chunks_exact(6).take(MAX_PEX_PEERS).map(|entry| {
-        let ip = Ipv4Addr::new(entry[0], entry[1], entry[2], entry[3]);
-        SocketAddr::from((ip, u16::from_be_bytes([entry[4], entry[5]])))
-    })
+    compact::list4(bytes).take(MAX_PEX_PEERS)
 }
 
 fn addresses6(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
-    bytes.chunks_exact(18).take(MAX_PEX_PEERS).map(|entry| {
-        let ip = Ipv6Addr::from(<[u8; 16]>::try_from(&entry[..16]).expect("it is as long"));
-        SocketAddr::from((ip.to_canonical(), u16::from_be_bytes([entry[16], entry[17]])))
-    })
+    compact::list6(bytes).take(MAX_PEX_PEERS).map(canonical)
 }
 
 /// Each address with its flags, if there are as many flags as there were addresses, `number`; else with none.
@@ -148,8 +133,11 @@ fn with_flags<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::Ipv6Addr;
+
     use proptest::prelude::*;
+
+    use super::*;
 
     fn four() -> impl Strategy<Value = SocketAddr> {
         (any::<[u8; 4]>(), 1u16..).prop_map(SocketAddr::from)
