@@ -257,6 +257,19 @@ fn ones(number: usize, word: u64) -> impl Iterator<Item = PieceIndex> {
     words.map(move |word| PieceIndex(number as u32 * 64 + word.trailing_zeros()))
 }
 
+/// The same numbers in ranges that ascend and do not touch.
+pub(crate) fn merged(mut ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
+    ranges.sort_by_key(|range| range.start);
+    let mut merged: Vec<Range<u32>> = Vec::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

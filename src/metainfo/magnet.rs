@@ -15,6 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use super::announce::{MAX_TRACKERS, MAX_URLS, is_host, tracker_url, web_seed_url};
 use super::notes::{ParseNotes, quote};
 use super::{MAX_FILES, Metainfo};
+use crate::bitfield::merged;
 use crate::hash::{Sha1, Sha256, read_hex};
 use crate::ids::InfoHashes;
 use crate::text::without_credentials;
@@ -442,19 +443,6 @@ fn select(text: &str, ranges: &mut Vec<Range<u32>>) -> Result<(), MagnetError> {
         }
     }
     Ok(())
-}
-
-/// The same numbers in ranges that ascend and do not touch.
-fn merged(mut ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
-    ranges.sort_by_key(|range| range.start);
-    let mut merged: Vec<Range<u32>> = Vec::new();
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => merged.push(range),
-        }
-    }
-    merged
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::bitfield::merged;
 use crate::cli::options::select::Selector;
 use crate::client::Bind;
 use crate::metainfo::PeerAddress;
@@ -99,15 +100,7 @@ pub(crate) fn pieces(text: &str) -> anyhow::Result<PieceSelection> {
         })?;
         ranges.push(first..last + 1);
     }
-    ranges.sort_by_key(|range| range.start);
-    let mut merged: Vec<Range<u32>> = Vec::new();
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => merged.push(range),
-        }
-    }
-    Ok(PieceSelection(merged))
+    Ok(PieceSelection(merged(ranges)))
 }
 
 /// `--max-download-rate`, `--max-upload-rate`.
