@@ -6,17 +6,16 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::thread;
+use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use crate::bitfield::Bitfield;
 use crate::cli::Exit;
-use crate::cli::jobs::beside::FAR;
+use crate::cli::jobs::beside::beside_telling;
 use crate::cli::jobs::folder::about_folder;
 use crate::cli::jobs::hooks::{About, Hooks, Occasion};
 use crate::cli::jobs::load::Loaded;
-use crate::cli::jobs::run::{no_thread, not_begun};
+use crate::cli::jobs::run::not_begun;
 use crate::cli::options::config::{Config, Verbosity};
 use crate::cli::show::json::Stream;
 use crate::cli::show::report::{Report, Table};
@@ -31,11 +30,7 @@ use crate::metainfo::Metainfo;
 use crate::storage::{Storage, StorageOptions};
 use crate::text::count;
 use crate::text::escape;
-use anyhow::{anyhow, bail};
-
-/// Verdicts that may wait to be written; a reader that is slower holds up the check, so that it
-/// misses nothing.
-const MAX_WAITING: usize = 1024;
+use anyhow::bail;
 
 /// One torrent to check.
 pub(crate) struct Job {
@@ -198,8 +193,7 @@ fn check_one(
     let storage = Storage::new(metainfo, &config.torrent.basedir, options);
     let check = HashCheck::stopped_by(started, metainfo.layout.num_pieces(), stop.clone());
     check.plan(metainfo, &Bitfield::new(job.pieces.len()), &job.pieces);
-    let watcher = Watcher { job, storage: &storage, check: &check, number };
-    let outcome = watcher.check(screen, sink)?;
+    let outcome = check_beside(job, number, &storage, &check, screen, sink)?;
     screen.hide(number);
 
     let mut report = Report::new(metainfo.layout.num_pieces());
@@ -219,63 +213,31 @@ fn check_one(
     Ok((report.verdict().into(), summary))
 }
 
-/// A verdict on a piece.
-type PieceVerdict = (PieceIndex, PieceResult);
-
-/// Whoever looks on while a torrent is checked.
-struct Watcher<'a> {
-    job: &'a Job,
-    storage: &'a Storage,
-    check: &'a HashCheck,
-    /// Which of the torrents this is.
+/// Checks beside this thread, and passes verdicts on.
+fn check_beside(
+    job: &Job,
     number: usize,
-}
-
-impl Watcher<'_> {
-    /// Runs the check beside this thread, and looks on until it is done.
-    fn check(&self, screen: &mut Screen, sink: &mut ReportSink<impl Write>) -> anyhow::Result<CheckOutcome> {
-        let (verdicts, received) = sync_channel(MAX_WAITING);
-        let Watcher { job, storage, check, .. } = *self;
-        thread::scope(|scope| {
-            let run = move || {
-                let metainfo = &job.torrent.metainfo;
-                // Nobody listens any more only if the report could not be written; the check ends soon then.
-                check.run(storage, metainfo, &job.pieces, 0, true, &|piece, result| {
-                    let _ = verdicts.send((piece, result));
-                })
-            };
-            let engine = thread::Builder::new().name("check".to_owned()).spawn_scoped(scope, run);
-            let engine = engine.map_err(|error| anyhow!("{}", no_thread(&error)))?;
-            self.watch(screen, sink, &received)
-                .inspect_err(|_| check.break_off())
-                .map(|()| engine.join().expect("the check does not panic"))
+    storage: &Storage,
+    check: &HashCheck,
+    screen: &mut Screen,
+    sink: &mut ReportSink<impl Write>,
+) -> anyhow::Result<CheckOutcome> {
+    let metainfo = &job.torrent.metainfo;
+    let work = |verdicts: SyncSender<(PieceIndex, PieceResult)>| {
+        check.run(storage, metainfo, &job.pieces, 0, true, &|piece, result| {
+            // Nobody listens any more only if the report could not be written; the check ends soon then.
+            let _ = verdicts.send((piece, result));
         })
-    }
-
-    /// Passes verdicts on and draws, until the check is done.
-    fn watch(
-        &self,
-        screen: &mut Screen,
-        sink: &mut ReportSink<impl Write>,
-        verdicts: &Receiver<PieceVerdict>,
-    ) -> anyhow::Result<()> {
-        let metainfo = &self.job.torrent.metainfo;
-        loop {
-            let now = Instant::now();
-            screen.draw(now, |other| {
-                (other == self.number).then(|| check_status(metainfo, &self.job.pieces, self.check, now))
-            });
-            let wait = screen.deadline().map_or(FAR, |next| next.saturating_duration_since(now));
-            match verdicts.recv_timeout(wait) {
-                Ok((piece, result)) => {
-                    tell_notes(metainfo, self.storage, sink)?;
-                    sink.event(metainfo, result.event(piece))?;
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return tell_notes(metainfo, self.storage, sink),
-            }
-        }
-    }
+    };
+    let status = |other, now| (other == number).then(|| check_status(metainfo, &job.pieces, check, now));
+    let take = |(piece, result): (PieceIndex, PieceResult)| {
+        tell_notes(metainfo, storage, sink)
+            .and_then(|()| sink.event(metainfo, result.event(piece)))
+            .inspect_err(|_| check.break_off())
+    };
+    let outcome = beside_telling(screen, "check", work, status, take)?;
+    tell_notes(metainfo, storage, sink)?;
+    Ok(outcome)
 }
 
 /// The picture of a torrent that is only checked, as far as these pieces go.
