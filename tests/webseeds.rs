@@ -5,9 +5,11 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -26,7 +28,7 @@ const PIECE: usize = 64 * 1024;
 
 fn main() -> ExitCode {
     let (nginx, python) = (is_in_path("nginx"), is_in_path("python3"));
-    let tests: [(&str, bool, fn()); 18] = [
+    let tests: [(&str, bool, fn()); 24] = [
         ("a_file_comes_whatever_way_it_is_sent", true, ways_of_sending),
         ("what_is_not_the_file_is_never_taken_for_it", true, odd_answers),
         ("a_connection_may_be_closed_at_any_point", true, closed),
@@ -38,6 +40,12 @@ fn main() -> ExitCode {
         ("pad_files_are_not_fetched", true, pads),
         ("pieces_are_fetched_by_bep_17", true, by_piece),
         ("without_web_seeds_nobody_is_asked", true, none),
+        ("requests_are_sent_ahead_of_answers", true, ahead),
+        ("nothing_is_sent_ahead_to_a_server_that_may_not_take_it", true, not_ahead),
+        ("what_a_connection_leaves_without_an_answer_is_asked_for_again", true, left_unanswered),
+        ("a_server_that_loses_what_it_read_too_far_is_asked_one_by_one", true, lost),
+        ("an_error_in_a_row_means_what_it_means_alone", true, error_in_row),
+        ("a_redirect_in_a_row_is_followed", true, redirect_in_row),
         ("a_silent_server_does_not_keep_a_download_from_giving_up", true, silent),
         ("a_server_that_trickles_does_not_either", true, trickling),
         ("the_download_rate_holds", true, rate),
@@ -100,14 +108,7 @@ impl WebServer {
 fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(usize, &Asked) -> Answer) -> Option<()> {
     let mut lines = BufReader::new(stream.try_clone().ok()?).lines().map_while(Result::ok);
     loop {
-        let first = lines.next()?;
-        let headers: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
-        let range = headers.iter().find_map(|line| {
-            let range = line.to_ascii_lowercase().strip_prefix("range: bytes=")?.to_owned();
-            let (first, last) = range.split_once('-')?;
-            Some((first.parse().ok()?, last.parse::<usize>().ok()? + 1))
-        });
-        let asked = Asked { path: first.split(' ').nth(1)?.to_owned(), range, headers };
+        let asked = next_asked(&mut lines)?;
         let number = {
             let mut log = log.lock().unwrap();
             log.push(asked.clone());
@@ -119,6 +120,18 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(usize, &Ask
             return None;
         }
     }
+}
+
+/// The next request.
+fn next_asked(lines: &mut impl Iterator<Item = String>) -> Option<Asked> {
+    let first = lines.next()?;
+    let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    let range = headers.iter().find_map(|line| {
+        let range = line.to_ascii_lowercase().strip_prefix("range: bytes=")?.to_owned();
+        let (first, last) = range.split_once('-')?;
+        Some((first.parse().ok()?, last.parse::<usize>().ok()? + 1))
+    });
+    Some(Asked { path: first.split(' ').nth(1)?.to_owned(), range, headers })
 }
 
 fn with_head(head: &str, body: &[u8]) -> Vec<u8> {
@@ -602,6 +615,283 @@ fn killed() {
     let events = torrent.download("after the kill", &[]);
     let again = summary(&events)["downloaded"].as_u64().unwrap();
     assert!(again <= (data.len() - before * PIECE) as u64, "{again} bytes after {before} pieces");
+}
+
+/// Files that one job brings.
+const FILES: usize = 40;
+
+/// A torrent of [`FILES`] short files.
+fn short_files(url: String) -> Torrent {
+    Torrent::new((0..FILES).map(short_file).collect(), false, &[url], &[])
+}
+
+fn short_file(number: usize) -> Item {
+    Item::new(&number.to_string(), 10_000 + number)
+}
+
+/// What a server is to do with a request.
+enum Turn {
+    /// Send this.
+    Say(Vec<u8>),
+    /// Send this, and close.
+    Last(Vec<u8>),
+    /// Close.
+    Close,
+    /// Send this, and lose the requests that have come until then.
+    Lose(Vec<u8>),
+}
+
+/// A server that looks at the row of requests: `turn` gets the number of the request on its connection, from 1, the request, whether others have come
+/// behind it, and the plain answer.
+struct RowServer {
+    address: SocketAddr,
+    /// What was asked for, by connection.
+    rows: Arc<Mutex<Vec<Vec<String>>>>,
+    /// Times that a request had another one behind it.
+    ahead: Arc<AtomicUsize>,
+}
+
+impl RowServer {
+    /// `patience`: how long another request is waited for before each answer but the first, the last, and the third: two are sent first, and have to be
+    /// answered before others are.
+    fn start(
+        patience: Duration,
+        turn: impl Fn(usize, &Asked, Vec<u8>) -> Turn + Send + Sync + 'static,
+    ) -> RowServer {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = RowServer { address, rows: Arc::default(), ahead: Arc::default() };
+        let (rows, ahead, turn) = (server.rows.clone(), server.ahead.clone(), Arc::new(turn));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (rows, ahead, turn) = (rows.clone(), ahead.clone(), turn.clone());
+                thread::spawn(move || serve_row(&stream.unwrap(), patience, &rows, &ahead, &*turn));
+            }
+        });
+        server
+    }
+
+    fn torrent(&self) -> Torrent {
+        short_files(format!("http://{}/", self.address))
+    }
+
+    fn rows(&self) -> Vec<Vec<String>> {
+        self.rows.lock().unwrap().clone()
+    }
+
+    fn requests(&self) -> usize {
+        self.rows().iter().map(Vec::len).sum()
+    }
+
+    fn times(&self, file: &str) -> usize {
+        self.rows().iter().flatten().filter(|path| path.ends_with(file)).count()
+    }
+}
+
+/// Requests as they come, read on a thread of their own.
+fn requests_of(stream: &TcpStream) -> Receiver<Asked> {
+    let (sender, receiver) = channel();
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+    thread::spawn(move || {
+        while let Some(asked) = next_asked(&mut lines) {
+            if sender.send(asked).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn serve_row(
+    mut stream: &TcpStream,
+    patience: Duration,
+    rows: &Mutex<Vec<Vec<String>>>,
+    ahead: &AtomicUsize,
+    turn: &dyn Fn(usize, &Asked, Vec<u8>) -> Turn,
+) {
+    let place = {
+        let mut rows = rows.lock().unwrap();
+        rows.push(Vec::new());
+        rows.len() - 1
+    };
+    let (requests, mut behind, mut number) = (requests_of(stream), None, 0);
+    let note = |asked: Asked| {
+        rows.lock().unwrap()[place].push(asked.path.clone());
+        asked
+    };
+    while let Some(asked) = behind.take().or_else(|| requests.recv().ok().map(note)) {
+        number += 1;
+        if ![1, 3].contains(&number) && !asked.path.ends_with(&format!("/{}", FILES - 1)) {
+            behind = requests.recv_timeout(patience).ok().map(note);
+            ahead.fetch_add(behind.is_some().into(), Ordering::Relaxed);
+        }
+        let file: usize = asked.path.rsplit('/').next().unwrap().parse().unwrap_or_default();
+        let Answer(plain, _) = plain(&short_file(file).data, &asked);
+        let (bytes, closes) = match turn(number, &asked, plain) {
+            Turn::Say(bytes) => (bytes, false),
+            Turn::Last(bytes) => (bytes, true),
+            Turn::Close => return drop(stream.shutdown(Shutdown::Both)),
+            Turn::Lose(bytes) => {
+                behind = None;
+                requests.try_iter().map(note).for_each(drop);
+                (bytes, false)
+            }
+        };
+        if stream.write_all(&bytes).is_err() || closes {
+            return drop(stream.shutdown(Shutdown::Both));
+        }
+    }
+}
+
+/// How long a server waits for a request that is to come.
+const PATIENT: Duration = Duration::from_secs(10);
+/// And for one that is not.
+const BRIEF: Duration = Duration::from_millis(20);
+
+/// What a server does with the number of a request on its connection, and the plain answer to it.
+type Script = Box<dyn Fn(usize, Vec<u8>) -> Turn + Send + Sync>;
+
+fn ahead() {
+    let gzip = |plain: &[u8]| {
+        let body = plain.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+        let no_range = Asked { path: String::new(), range: None, headers: Vec::new() };
+        gzipped(&plain[body..], &no_range).0
+    };
+    let interim = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".as_slice();
+    let ways: [(&str, Script); 3] = [
+        ("plain", Box::new(|_, plain| Turn::Say(plain))),
+        (
+            "some packed",
+            Box::new(move |number, plain| Turn::Say(if number % 3 == 0 { gzip(&plain) } else { plain })),
+        ),
+        ("with interim answers", Box::new(move |_, plain| Turn::Say([interim, &plain].concat()))),
+    ];
+    for (name, way) in ways {
+        let server = RowServer::start(PATIENT, move |number, _, plain| way(number, plain));
+        let events = server.torrent().download(name, &[]);
+        assert_eq!(said(&events), [], "{name}");
+        assert_eq!(
+            (server.rows().len(), server.requests()),
+            (1, FILES),
+            "{name}: nothing is asked for twice"
+        );
+        assert_eq!(server.ahead.load(Ordering::Relaxed), FILES - 3, "{name}: each had another one behind it");
+    }
+}
+
+fn not_ahead() {
+    let old = |plain: Vec<u8>| {
+        let text = b"HTTP/1.0 200 OK\r\nConnection: keep-alive";
+        [text, &plain["HTTP/1.1 200 OK".len()..]].concat()
+    };
+    let said_close = |plain: Vec<u8>| {
+        [b"HTTP/1.1 200 OK\r\nConnection: x, Close", &plain["HTTP/1.1 200 OK".len()..]].concat()
+    };
+    let ways: [(&str, Script); 2] = [
+        ("HTTP/1.0", Box::new(move |_, plain| Turn::Say(old(plain)))),
+        ("it closes", Box::new(move |_, plain| Turn::Last(said_close(plain)))),
+    ];
+    for (name, way) in ways {
+        let server = RowServer::start(BRIEF, move |number, _, plain| way(number, plain));
+        let events = server.torrent().download(name, &[]);
+        assert_eq!(said(&events), [], "{name}");
+        assert_eq!((server.requests(), server.ahead.load(Ordering::Relaxed)), (FILES, 0), "{name}");
+    }
+}
+
+/// However a connection ends, the download goes on at once, without a fault of the seed, and what is asked for in vain is little.
+fn left_unanswered() {
+    let close = |plain: Vec<u8>| {
+        [b"HTTP/1.1 200 OK\r\nConnection: close", &plain["HTTP/1.1 200 OK".len()..]].concat()
+    };
+    let every = |most: usize, last: fn(Vec<u8>) -> Turn| -> Script {
+        Box::new(move |number, plain| if number < most { Turn::Say(plain) } else { last(plain) })
+    };
+    let ways: [(&str, usize, Script); 5] = [
+        ("it closes after each", 1, every(1, Turn::Last)),
+        ("it closes after some", 7, every(7, Turn::Last)),
+        ("it closes instead of an answer", 7, every(8, |_| Turn::Close)),
+        (
+            "it says that it closes",
+            7,
+            Box::new(
+                move |number, plain| if number < 7 { Turn::Say(plain) } else { Turn::Last(close(plain)) },
+            ),
+        ),
+        (
+            "it sends more than it should",
+            7,
+            every(7, |plain| Turn::Say([plain.as_slice(), b"and more"].concat())),
+        ),
+    ];
+    for (name, bears, way) in ways {
+        let server = RowServer::start(BRIEF, move |number, _, plain| way(number, plain));
+        let events = server.torrent().download(name, &[]);
+        assert_eq!(said(&events), [], "{name}");
+        let in_vain = server.requests() - FILES;
+        assert!(
+            in_vain <= 2 * bears + FILES.div_ceil(bears),
+            "{name}: {in_vain} in vain: {:?}",
+            server.rows()
+        );
+        let ahead = server.ahead.load(Ordering::Relaxed);
+        assert!(bears == 1 || ahead > FILES / 2, "{name}: {ahead} ahead");
+    }
+}
+
+fn lost() {
+    let server = RowServer::start(BRIEF, |_, _, plain| Turn::Lose(plain));
+    let events = server.torrent().download("it loses requests", &[]);
+    assert_eq!(said(&events), []);
+    assert!(server.rows().len() <= 2 && server.requests() <= FILES + 2, "{:?}", server.rows());
+}
+
+fn error_in_row() {
+    let server = RowServer::start(BRIEF, |_, asked, plain| match asked.path.rsplit('/').next() {
+        Some("20") => Turn::Say(status("404 Not Found").0),
+        _ => Turn::Say(plain),
+    });
+    let torrent = server.torrent();
+    let (code, events) = torrent.run(&["--stall-timeout", "3s"]);
+    assert_eq!(code, 5);
+    let said = said(&events);
+    assert!(
+        said.len() == 1 && said[0].0.ends_with("/20") && said[0].1.starts_with("HTTP status 404"),
+        "{said:?}"
+    );
+    assert_eq!(server.times("/20"), 1, "{:?}", server.rows());
+    // All pieces but the one or two that it is of.
+    let left = summary(&events)["left"].as_u64().unwrap() as usize;
+    assert!(left <= 2 * PIECE, "{left} bytes left");
+    assert!(server.requests() <= FILES + 64, "{:?}", server.rows());
+    let is_busy = AtomicBool::new(true);
+    let busy = RowServer::start(BRIEF, move |_, asked, plain| match asked.path.rsplit('/').next() {
+        Some("20") if is_busy.swap(false, Ordering::Relaxed) => {
+            let head = "HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 0";
+            Turn::Say(with_head(head, b""))
+        }
+        _ => Turn::Say(plain),
+    });
+    let events = busy.torrent().download("busy", &[]);
+    assert_eq!(self::said(&events)[0].1, "HTTP status 503: asked again in 1 s");
+    assert_eq!(busy.times("/20"), 2, "{:?}", busy.rows());
+}
+
+fn redirect_in_row() {
+    let server = RowServer::start(BRIEF, |_, asked, plain| match asked.path.as_str() {
+        path if path.ends_with("/20") && !path.starts_with("/moved") => {
+            Turn::Say(with_head("HTTP/1.1 302 Found\r\nLocation: /moved/20\r\nContent-Length: 0", b""))
+        }
+        _ => Turn::Say(plain),
+    });
+    let events = server.torrent().download("one is elsewhere", &[]);
+    assert_eq!(said(&events), []);
+    assert_eq!(server.times("/moved/20"), 1);
+    assert_eq!(server.times("/20"), 2, "{:?}", server.rows());
+    let rows = server.rows();
+    let moved = rows.iter().flatten().position(|path| path == "/moved/20").unwrap();
+    let before: Vec<&String> = rows.iter().flatten().take(moved).collect();
+    assert!(before.len() <= 20 + 1 + 2 * 20, "what was behind it is little: {rows:?}");
 }
 
 /// Starts nginx on a folder; gives its URL.

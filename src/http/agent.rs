@@ -1,4 +1,5 @@
-//! The agent for a server: its proxy, its certificates, its connections; and what went wrong, in a user's words.
+//! The way to a server: its proxy, its certificates, its connections, for ureq's agent or a [`Pipeline`](super::Pipeline); and what went wrong, in a
+//! user's words.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ureq::config::Config;
 use ureq::http::{Response, Uri, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector};
@@ -41,16 +43,31 @@ pub(crate) struct Route<'a> {
     pub time: Option<Duration>,
     /// Bytes of an answer's head.
     pub max_head: usize,
-    /// Connections that are kept for the next request.
-    pub max_idle: usize,
 }
 
-/// An agent for this server alone. It follows no redirects, and takes no status for an error.
+/// What connections to a server are made of: ureq's settings, the chain of connectors, and how its name is looked up.
+pub(super) struct Parts<C> {
+    pub config: Config,
+    pub connector: C,
+    pub resolver: SystemResolver,
+}
+
+/// An agent for one exchange with this server. It follows no redirects, and takes no status for an error.
 ///
 /// # Errors
 ///
 /// Why there is no way to it, for people.
 pub(crate) fn agent(route: Route<'_>) -> Result<ureq::Agent, String> {
+    let Parts { config, connector, resolver } = parts(route)?;
+    Ok(ureq::Agent::with_parts(config, connector, resolver))
+}
+
+/// What connections to this server are made of.
+///
+/// # Errors
+///
+/// Why there is no way to it, for people.
+pub(super) fn parts(route: Route<'_>) -> Result<Parts<impl Connector + use<>>, String> {
     let (scheme, host) = (route.uri.scheme_str().unwrap_or_default(), route.uri.host().unwrap_or_default());
     // ureq's own reading of the environment would send even loopback through a proxy.
     let detour = route.proxies.find(scheme, host)?;
@@ -88,7 +105,7 @@ pub(crate) fn agent(route: Route<'_>) -> Result<ureq::Agent, String> {
         .max_redirects_will_error(false)
         .http_status_as_error(false)
         .max_response_header_size(route.max_head)
-        .max_idle_connections(route.max_idle)
+        .max_idle_connections(0)
         .user_agent(USER_AGENT);
     let config = match route.ca_file.filter(|_| scheme == "https") {
         Some(path) => config.tls_config(TlsConfig::builder().root_certs(read_roots(path)?).build()),
@@ -101,11 +118,8 @@ pub(crate) fn agent(route: Route<'_>) -> Result<ureq::Agent, String> {
             .chain(Tap(route.watch));
     // The proxy has its own addresses.
     let family = route.family.filter(|_| !is_proxied);
-    Ok(ureq::Agent::with_parts(
-        config.build(),
-        connector,
-        SystemResolver { local: route.local.clone(), family, looks_up },
-    ))
+    let resolver = SystemResolver { local: route.local.clone(), family, looks_up };
+    Ok(Parts { config: config.build(), connector, resolver })
 }
 
 /// Where an answer redirects to, if it does, as it says it.
@@ -179,7 +193,6 @@ mod tests {
                 interrupt: Interrupt::default(),
                 time: None,
                 max_head: 1000,
-                max_idle: 0,
             };
             agent(route).map(|_| reached_inside.load(Ordering::Relaxed))
         };

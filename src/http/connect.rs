@@ -33,9 +33,6 @@ pub(super) const SLICE: Duration = Duration::from_millis(200);
 /// How long it waits the first time: what is put off until there is time for it is seen to as soon as a server is not that quick.
 pub(crate) const FIRST_SLICE: Duration = Duration::from_millis(5);
 
-/// A connection on which nothing waited so lately is open: it is asked when it is given back, and again when it is taken at once.
-const STILL_OPEN: Duration = Duration::from_millis(1);
-
 /// Connects to the first of `addresses` that answers, from what is bound to.
 ///
 /// # Errors
@@ -153,7 +150,7 @@ impl<In: Transport> Connector<In> for BoundConnector {
             let buffers =
                 LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
             let interrupt = self.interrupt.clone();
-            Socket { stream, buffers, interrupt, read_time: None, write_time: None, seen_open: None }
+            Socket { stream, buffers, interrupt, read_time: None, write_time: None }
         };
         if let Some(proxy) = &self.proxy {
             let host = details.uri.host().unwrap_or_default();
@@ -190,8 +187,6 @@ pub(super) struct Socket {
     read_time: Option<Duration>,
     /// How long a write waits, likewise.
     write_time: Option<Duration>,
-    /// When it was last found open, if nothing has been sent or read since.
-    seen_open: Option<Instant>,
 }
 
 impl Transport for Socket {
@@ -201,7 +196,6 @@ impl Transport for Socket {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let until = deadline(timeout);
-        self.seen_open = None;
         let mut sent = 0;
         while sent < amount {
             let wait = Some(self.interrupt.next_wait(until, timeout, SLICE)?);
@@ -221,7 +215,6 @@ impl Transport for Socket {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let until = deadline(timeout);
-        self.seen_open = None;
         let mut slice = FIRST_SLICE;
         loop {
             let wait = Some(self.interrupt.next_wait(until, timeout, slice)?);
@@ -243,13 +236,8 @@ impl Transport for Socket {
 
     /// Asked of connections that were kept for later: one on which anything waits, an end too, is of no use.
     fn is_open(&mut self) -> bool {
-        let now = Instant::now();
-        if self.seen_open.is_some_and(|seen| now.saturating_duration_since(seen) < STILL_OPEN) {
-            return true;
-        }
         let peeked = rustix::net::recv(&self.stream, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        self.seen_open = matches!(peeked, Err(rustix::io::Errno::AGAIN)).then_some(now);
-        self.seen_open.is_some()
+        matches!(peeked, Err(rustix::io::Errno::AGAIN))
     }
 }
 

@@ -42,7 +42,6 @@ pub(crate) fn ask_device(
         interrupt: Interrupt::default(),
         time: Some(TIMEOUT),
         max_head: MAX_HEAD,
-        max_idle: 0,
     })?;
     let explained = |error| {
         explain(error).unwrap_or_else(|| format!("no complete answer within {} s", TIMEOUT.as_secs()))

@@ -156,7 +156,6 @@ fn get(hop: &Hop, limit: u64, deadline: Instant, options: &DownloadOptions) -> R
         interrupt: Interrupt::default(),
         time: Some(left),
         max_head: MAX_HEAD,
-        max_idle: 0,
     };
     let agent = agent(route).map_err(|reason| DownloadError::new(Unfetched::Network, reason))?;
     let mut request = agent.get(&hop.uri);

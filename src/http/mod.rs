@@ -1,4 +1,4 @@
-//! How HTTP and HTTPS servers are reached, for whoever asks them: with ureq on the caller's thread, from the local address that the user
+//! How HTTP and HTTPS servers are reached, for whoever asks them: with ureq, or its parts, on the caller's thread, from the local address that the user
 //! wishes, by the proxies of the environment, over connections that are looked at before a byte is sent.
 //!
 //! Owns connections, proxies, certificates, names and the handling of URLs. Never decides what is asked, nor what an answer means.
@@ -8,6 +8,7 @@ mod connect;
 mod device;
 mod download;
 mod family;
+mod pipeline;
 mod proxy;
 mod reach;
 pub(crate) mod resolve;
@@ -25,6 +26,7 @@ pub(crate) use connect::{FIRST_SLICE, is_to_be_repeated};
 pub(crate) use device::ask_device;
 pub use download::{DownloadError, DownloadOptions, download};
 pub(crate) use family::Family;
+pub(crate) use pipeline::{Pipeline, Way};
 pub(crate) use proxy::Detour;
 pub use proxy::Proxies;
 pub(crate) use reach::{LeadsInside, Reach};

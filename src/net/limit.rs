@@ -83,6 +83,11 @@ impl Limit {
         self.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(bytes as f64 / rate))
     }
 
+    /// Bytes that come in a second by the limit, if there is one.
+    pub(crate) fn bytes_a_second(&self) -> Option<u64> {
+        self.rate.map(|rate| rate as u64)
+    }
+
     /// So many bytes went.
     pub(crate) fn spend(&self, bytes: usize) {
         if self.rate.is_some() {

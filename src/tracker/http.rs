@@ -159,7 +159,6 @@ fn agent(hop: &Hop, time: Duration, options: &Options) -> Result<ureq::Agent, An
         interrupt: options.interrupt.clone(),
         time: Some(time),
         max_head: MAX_HEAD,
-        max_idle: 0,
     };
     http::agent(route).map_err(AnnounceFailure::no_answer)
 }

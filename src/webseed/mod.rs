@@ -6,6 +6,7 @@
 mod answer;
 mod api;
 mod job;
+mod row;
 mod seed;
 mod urls;
 
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 pub(crate) use answer::{Accepted, Head, MAX_RETRY_BODY, judge};
 pub(crate) use api::{Opening, SeedKind, SeedUrl, WebKey, WebOutput};
 pub(crate) use job::{Fault, Get, Item, Job, JobEnd, Manner, Part};
+pub(crate) use row::{MAX_BYTES, Row};
 
 use crate::event::{Kind, Severity, WantedEvents};
 use crate::ids::{PeerKey, WireHash};

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Sender;
 
-use super::body::OpenBody;
 use super::request::{Access, Requests};
 use super::{FromThread, ToThread};
 use crate::blocks::BlockData;
@@ -102,13 +101,12 @@ impl From<Closed> for Stop {
     }
 }
 
-/// The body of a whole file that goes on.
+/// The answer that is read is a whole file, and goes on.
 struct WholeFile {
     file: FileIndex,
     /// The next byte of it that comes.
     at: u64,
     size: u64,
-    body: OpenBody,
 }
 
 pub(super) struct Fetcher {
@@ -126,6 +124,13 @@ pub(super) struct Fetcher {
 /// Bytes that are read at once, and the time that they take by the limit.
 pub(super) type Pace = (usize, Duration);
 
+/// What the limit on downloads means to a thread.
+pub(super) struct Rhythm {
+    pub pace: Option<Pace>,
+    /// Bytes of answers that may be under way.
+    pub max_ahead: u64,
+}
+
 /// The blocks of a job, as they are filled.
 struct Filling {
     blocks: VecDeque<Block>,
@@ -139,10 +144,11 @@ impl Fetcher {
         interrupt: Interrupt,
         orders: Receiver<ToThread>,
         outbox: Outbox,
-        pace: Option<Pace>,
+        rhythm: Rhythm,
     ) -> Fetcher {
+        let Rhythm { pace, max_ahead } = rhythm;
         Fetcher {
-            requests: Requests::new(access, interrupt.clone()),
+            requests: Requests::new(access, interrupt.clone(), max_ahead),
             interrupt,
             orders,
             outbox,
@@ -182,21 +188,22 @@ impl Fetcher {
 
     fn fetch(&mut self, job: Job) -> Result<(), Stop> {
         let mut filling = Filling { blocks: job.blocks.into(), current: None };
-        for part in job.parts {
+        let mut parts = job.parts.as_slice();
+        while let Some((part, following)) = parts.split_first() {
             match part {
-                Part::Zeros(count) => self.fill(&mut filling, count, |into| {
+                Part::Zeros(count) => self.fill(&mut filling, *count, |_, into| {
                     into.fill(0);
                     Ok(into.len())
                 })?,
-                Part::Get(get) => self.get(&mut filling, &get)?,
+                Part::Get(get) => self.get(&mut filling, get, following)?,
             }
+            parts = following;
         }
         Ok(())
     }
 
-    /// Fills blocks with the bytes of a request.
-    fn get(&mut self, filling: &mut Filling, get: &Get) -> Result<(), Stop> {
-        let at_fault = |fault| Stop::Fault(Some(get.item), fault);
+    /// Fills blocks with the bytes of a request; `following` may be asked for meanwhile.
+    fn get(&mut self, filling: &mut Filling, get: &Get, following: &[Part]) -> Result<(), Stop> {
         let going_on = self
             .whole_file
             .take()
@@ -204,42 +211,35 @@ impl Fetcher {
         let mut whole = match going_on {
             Some(whole) => whole,
             None => {
-                let (answer, accepted) = self.requests.open(get).map_err(at_fault)?;
-                let mut body = OpenBody::new(answer.into_body());
+                let accepted =
+                    self.requests.open(get, following).map_err(|fault| Stop::Fault(Some(get.item), fault))?;
                 let (Item::File(file), true) = (get.item, accepted.is_whole) else {
-                    self.fill_from(filling, get, get.range.end - get.range.start, &mut body)?;
-                    body.finish();
+                    self.fill_from(filling, get, following)?;
+                    self.requests.finish();
                     return Ok(());
                 };
                 if !std::mem::replace(&mut self.ignores_ranges, true) {
                     // Before any block, so that nobody opens further connections for the same file.
                     self.report_waste(0)?;
                 }
-                WholeFile { file, at: 0, size: get.size, body }
+                WholeFile { file, at: 0, size: get.size }
             }
         };
         let skip = get.range.start - whole.at;
-        self.waste(get, skip, &mut whole.body)?;
-        let count = get.range.end - get.range.start;
-        self.fill_from(filling, get, count, &mut whole.body)?;
+        self.waste(get, skip)?;
+        self.fill_from(filling, get, &[])?;
         whole.at = get.range.end;
         if whole.at < whole.size {
             self.whole_file = Some(whole);
         } else {
-            whole.body.finish();
+            self.requests.finish();
         }
         Ok(())
     }
 
-    fn fill_from(
-        &mut self,
-        filling: &mut Filling,
-        get: &Get,
-        count: u64,
-        body: &mut OpenBody,
-    ) -> Result<(), Stop> {
-        let pace = self.pace;
-        self.fill(filling, count, |into| {
+    fn fill_from(&mut self, filling: &mut Filling, get: &Get, following: &[Part]) -> Result<(), Stop> {
+        let (pace, count) = (self.pace, get.range.end - get.range.start);
+        self.fill(filling, count, |requests, into| {
             let into = match pace {
                 Some((most, time)) => {
                     thread::sleep(time);
@@ -248,21 +248,20 @@ impl Fetcher {
                 }
                 None => into,
             };
-            body.read(into).map_err(|fault| Stop::Fault(Some(get.item), fault))
+            requests.read(into, following).map_err(|fault| Stop::Fault(Some(get.item), fault))
         })
     }
 
     /// Reads bytes that nobody has asked for.
-    fn waste(&mut self, get: &Get, count: u64, body: &mut OpenBody) -> Result<(), Stop> {
+    fn waste(&mut self, get: &Get, count: u64) -> Result<(), Stop> {
         let mut left = count;
         let mut scratch = vec![0; WASTE.min(left as usize)];
         while left > 0 {
             let mut chunk = 0;
             while chunk < scratch.len().min(left as usize) {
                 let most = scratch.len().min(left as usize);
-                chunk += body
-                    .read(&mut scratch[chunk..most])
-                    .map_err(|fault| Stop::Fault(Some(get.item), fault))?;
+                let came = self.requests.read(&mut scratch[chunk..most], &[]);
+                chunk += came.map_err(|fault| Stop::Fault(Some(get.item), fault))?;
             }
             left -= chunk as u64;
             self.outbox.flush()?;
@@ -283,12 +282,12 @@ impl Fetcher {
         }
     }
 
-    /// Fills blocks with so many bytes; `read` gives some at a time.
+    /// Fills blocks with so many bytes; `read` gives some at a time, of an answer or of its own.
     fn fill(
         &mut self,
         filling: &mut Filling,
         count: u64,
-        mut read: impl FnMut(&mut [u8]) -> Result<usize, Stop>,
+        mut read: impl FnMut(&mut Requests, &mut [u8]) -> Result<usize, Stop>,
     ) -> Result<(), Stop> {
         let mut left = count;
         while left > 0 {
@@ -298,7 +297,7 @@ impl Fetcher {
                 None => (self.buffer(block)?, 0),
             };
             let most = (data.as_slice().len() - filled).min(usize::try_from(left).unwrap_or(usize::MAX));
-            let result = read(&mut data.as_mut_slice()[filled..filled + most]);
+            let result = read(&mut self.requests, &mut data.as_mut_slice()[filled..filled + most]);
             let came = match result {
                 Ok(came) => came,
                 Err(stop) => {

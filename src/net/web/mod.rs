@@ -4,9 +4,9 @@
 //! and the gate let it. So what is read is bounded, and the server is held by TCP, as peers are. Decides nothing: what an answer means is
 //! [`crate::webseed`]'s to say.
 
-mod body;
 mod fetcher;
 mod request;
+mod server;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use super::NetShared;
 use crate::blocks::BlockData;
 use crate::http::Interrupt;
 use crate::layout::{BLOCK_LENGTH, Block};
-use crate::webseed::{Job, JobEnd, WebKey};
-use fetcher::{Fetcher, Outbox};
+use crate::webseed::{Job, JobEnd, MAX_BYTES, MAX_CONNECTIONS, WebKey};
+use fetcher::{Fetcher, Outbox, Rhythm};
 pub(crate) use request::Access;
 
 /// Buffers that a connection has at a time: what is read while the loop is busy otherwise.
@@ -123,7 +123,10 @@ impl WebLink {
         });
         let turn = shared.download.turn();
         let pace = (turn < SLOW_TURN).then(|| (turn, shared.download.time_of(turn)));
-        let fetcher = Fetcher::new(access, interrupt, orders, outbox, pace);
+        // All that are asked together: what comes in a second.
+        let a_second = shared.download.bytes_a_second();
+        let max_ahead = a_second.map_or(MAX_BYTES, |bytes| bytes / MAX_CONNECTIONS as u64);
+        let fetcher = Fetcher::new(access, interrupt, orders, outbox, Rhythm { pace, max_ahead });
         thread::Builder::new().name("btget-web".to_owned()).spawn(move || fetcher.run())?;
         let driver = WebDriver::new(key, to_thread, shared);
         tokio::task::spawn_local(driver.drive(from_loop, from_thread, to_loop));

@@ -1,28 +1,23 @@
-//! One request of a web seed, as far as the head of its answer; redirects are followed here, so that each is judged.
+//! The requests of a web seed's connection, and their answers; redirects are followed here, so that each is judged.
 
 use std::collections::VecDeque;
-use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use ureq::http::{HeaderMap, HeaderName, Response, Uri, header};
-use ureq::{Agent, Body};
 
+use super::server::Server;
 use crate::bind::Local;
 use crate::http::url::{clean, redirect, take_credentials};
-use crate::http::{self, Interrupt, LeadsInside, MAX_REDIRECTS, Proxies, Reach, Route, location_of};
-use crate::webseed::{Accepted, Fault, Get, Head, MAX_RETRY_BODY, Manner, judge};
+use crate::http::{self, Interrupt, LeadsInside, MAX_REDIRECTS, Proxies, Reach, Route, Way, location_of};
+use crate::webseed::{Accepted, Fault, Get, Head, MAX_RETRY_BODY, Part, Row, judge};
 
 /// Bytes of an answer's head.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// Bytes read of a body that is of no use, so that its connection can be used again.
-const MAX_DRAINED: u64 = 16 * 1024;
-
 /// Servers whose connections are kept: that of the seed, and that where it redirects to.
-const MAX_AGENTS: usize = 2;
+const MAX_SERVERS: usize = 2;
 
 /// URLs of which it is remembered where they redirect to.
 const MAX_REMEMBERED: usize = 16;
@@ -42,22 +37,13 @@ pub(crate) struct Access {
     pub has_query: bool,
 }
 
-/// A server, and connections to it that are kept.
-struct Server {
-    scheme: String,
-    authority: String,
-    reach: Reach,
-    agent: Agent,
-    reached_inside: Arc<AtomicBool>,
-    /// It has answered, so the next request may meet a connection that it has closed meanwhile.
-    has_answered: bool,
-}
-
 /// Makes the requests of one connection.
 pub(super) struct Requests {
     access: Access,
     interrupt: Interrupt,
-    /// At most [`MAX_AGENTS`], the last used last.
+    /// Bytes of answers that may be under way.
+    max_ahead: u64,
+    /// At most [`MAX_SERVERS`], the last used last: it has the answer that is read.
     servers: VecDeque<Server>,
     /// Where URLs have redirected to, the last [`MAX_REMEMBERED`].
     redirected: VecDeque<(String, Hop)>,
@@ -72,20 +58,38 @@ struct Hop {
     credentials: Option<String>,
 }
 
+/// What a request says besides what it is for.
+pub(super) struct Address {
+    pub uri: Uri,
+    /// Value of the `Authorization` header.
+    pub credentials: Option<String>,
+}
+
+impl Address {
+    /// That which is asked first.
+    pub(super) fn of(get: &Get) -> Result<Address, Fault> {
+        let (url, credentials) = take_credentials(&clean(&get.url));
+        Ok(Address { uri: parse(&url)?, credentials })
+    }
+}
+
 impl Requests {
-    pub(super) fn new(access: Access, interrupt: Interrupt) -> Requests {
-        Requests { access, interrupt, servers: VecDeque::new(), redirected: VecDeque::new() }
+    pub(super) fn new(access: Access, interrupt: Interrupt, max_ahead: u64) -> Requests {
+        Requests { access, interrupt, max_ahead, servers: VecDeque::new(), redirected: VecDeque::new() }
     }
 
-    /// Asks for what `get` says, and gives the body of the answer if it holds that.
-    pub(super) fn open(&mut self, get: &Get) -> Result<(Response<Body>, Accepted), Fault> {
+    /// Asks for what `get` says, and begins to read the answer if it holds that; `following` may be asked for meanwhile.
+    pub(super) fn open(&mut self, get: &Get, following: &[Part]) -> Result<Accepted, Fault> {
+        if let Some(server) = self.servers.back_mut() {
+            server.leave_body();
+        }
         let known = self.redirected.iter().position(|(from, _)| *from == get.url);
         if let Some((_, hop)) = known.and_then(|at| self.redirected.remove(at))
-            && let Ok(answer) = self.ask(&hop, get).and_then(|answer| accept(answer, get))
+            && let Ok(accepted) = self.ask(&hop, get).and_then(|head| self.accept(&head, get))
         {
             // As long as it goes well there: mirrors come and go.
             self.remember(&get.url, hop);
-            return Ok(answer);
+            return Ok(accepted);
         }
         let reach = match self.access.is_users {
             true => Reach::Anywhere,
@@ -95,18 +99,47 @@ impl Requests {
         let (url, credentials) = take_credentials(&clean(&get.url));
         let mut hop = Hop { url, reach, credentials };
         for redirects in 0..=MAX_REDIRECTS {
-            let answer = self.ask(&hop, get)?;
-            let Some(location) = location_of(&answer) else {
-                let accepted = accept(answer, get)?;
-                if redirects > 0 {
-                    self.remember(&get.url, hop);
+            let head = self.ask(&hop, get)?;
+            let Some(location) = location_of(&head) else {
+                let accepted = self.accept(&head, get)?;
+                match redirects {
+                    0 => self.send_ahead(following),
+                    _ => self.remember(&get.url, hop),
                 }
                 return Ok(accepted);
             };
-            drain(answer);
+            if let Some(server) = self.servers.back_mut() {
+                server.on_redirect();
+            }
             hop = self.redirected_to(&hop, &location)?;
         }
         Err(Fault::Astray(format!("more than {MAX_REDIRECTS} redirects")))
+    }
+
+    /// Sends what may be asked for while the answer is read.
+    fn send_ahead(&mut self, following: &[Part]) {
+        if let Some(server) = self.servers.back_mut() {
+            server.send_ahead(following);
+        }
+    }
+
+    /// Reads some bytes of the answer: at least one.
+    pub(super) fn read(&mut self, into: &mut [u8], following: &[Part]) -> Result<usize, Fault> {
+        let Some(server) = self.servers.back_mut() else { return Err(no_answer()) };
+        server.send_ahead(following);
+        server.read(into).map_err(|error| match fault(error) {
+            Fault::Broken(reason) if reason == "no answer in time" => {
+                Fault::Broken("nothing more came in time".to_owned())
+            }
+            other => other,
+        })
+    }
+
+    /// All of the answer that is wanted has been read.
+    pub(super) fn finish(&mut self) {
+        if let Some(server) = self.servers.back_mut() {
+            server.finish();
+        }
     }
 
     fn remember(&mut self, url: &str, hop: Hop) {
@@ -124,9 +157,7 @@ impl Requests {
         let there = parse(&url)
             .map_err(|_| Fault::Astray("redirected to something that is not an http URL".to_owned()))?;
         let is_same_server = (here.scheme_str(), here.authority()) == (there.scheme_str(), there.authority());
-        let was_inside = self
-            .server_of(&here, last.reach)
-            .is_some_and(|server| server.reached_inside.load(Ordering::Relaxed));
+        let was_inside = self.server_of(&here, last.reach).is_some_and(Server::is_inside);
         let reach = if is_same_server || was_inside { last.reach } else { Reach::Outside };
         // To the same server alone.
         let credentials = credentials.or_else(|| last.credentials.clone().filter(|_| is_same_server));
@@ -134,43 +165,25 @@ impl Requests {
     }
 
     fn server_of(&self, uri: &Uri, reach: Reach) -> Option<&Server> {
-        let is_it = |server: &&Server| {
-            Some(server.scheme.as_str()) == uri.scheme_str()
-                && Some(server.authority.as_str()) == uri.authority().map(|authority| authority.as_str())
-                && server.reach == reach
-        };
-        self.servers.iter().find(is_it)
+        self.servers.iter().find(|server| server.is_at(uri, reach))
     }
 
-    /// Makes one request.
-    fn ask(&mut self, hop: &Hop, get: &Get) -> Result<Response<Body>, Fault> {
-        let uri = parse(&hop.url)?;
-        let mut server = self.take_server(&uri, hop.reach)?;
-        let mut result = request(&server.agent, &uri, hop, get);
-        if result.is_err() && server.has_answered && !self.interrupt.is_due() {
-            // It may have closed the connection that was kept.
-            drop(server);
-            server = self.take_server(&uri, hop.reach)?;
-            result = request(&server.agent, &uri, hop, get);
+    /// Makes one request, and gives the head of its answer.
+    fn ask(&mut self, hop: &Hop, get: &Get) -> Result<Response<()>, Fault> {
+        let address = Address { uri: parse(&hop.url)?, credentials: hop.credentials.clone() };
+        let mut server = self.take_server(&address.uri, hop.reach)?;
+        let result = server.ask(&address, get, &self.interrupt);
+        if self.servers.len() == MAX_SERVERS {
+            self.servers.pop_front();
         }
-        if result.is_ok() {
-            server.has_answered = true;
-            if self.servers.len() == MAX_AGENTS {
-                self.servers.pop_front();
-            }
-            self.servers.push_back(server);
-        }
+        self.servers.push_back(server);
         result.map_err(fault)
     }
 
     /// Takes the server out of those that are known, or makes it known.
     fn take_server(&mut self, uri: &Uri, reach: Reach) -> Result<Server, Fault> {
-        let scheme = uri.scheme_str().unwrap_or_default();
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        let is_it = |server: &Server| {
-            server.scheme == scheme && server.authority == authority && server.reach == reach
-        };
-        if let Some(server) = self.servers.iter().position(is_it).and_then(|at| self.servers.remove(at)) {
+        let known = self.servers.iter().position(|server| server.is_at(uri, reach));
+        if let Some(server) = known.and_then(|at| self.servers.remove(at)) {
             return Ok(server);
         }
         let reached_inside = Arc::default();
@@ -186,11 +199,35 @@ impl Requests {
             interrupt: self.interrupt.clone(),
             time: None,
             max_head: MAX_HEAD,
-            max_idle: 1,
         };
-        let agent = http::agent(route).map_err(Fault::Broken)?;
-        let (scheme, authority) = (scheme.to_owned(), authority.to_owned());
-        Ok(Server { scheme, authority, reach, agent, reached_inside, has_answered: false })
+        let way = Way::to(route).map_err(Fault::Broken)?;
+        Ok(Server::new(uri, reach, way, reached_inside, Row::new(self.max_ahead)))
+    }
+
+    /// Whether the answer whose head this is holds what is asked for.
+    fn accept(&mut self, head: &Response<()>, get: &Get) -> Result<Accepted, Fault> {
+        let Some(server) = self.servers.back_mut() else { return Err(no_answer()) };
+        // The status is news enough if the body fails.
+        let body = if head.status() == 503 { server.begin_of_body(MAX_RETRY_BODY) } else { Vec::new() };
+        let headers = head.headers();
+        let coding =
+            text(headers, header::CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity"));
+        let parts = Head {
+            status: head.status().as_u16(),
+            content_range: text(headers, header::CONTENT_RANGE),
+            content_length: text(headers, header::CONTENT_LENGTH)
+                .and_then(|length| length.trim().parse().ok()),
+            coding,
+            retry_after: text(headers, header::RETRY_AFTER),
+            body: &body,
+        };
+        let judgement = judge(get, &parts, SystemTime::now());
+        match judgement {
+            // The only coding that is accepted is gzip.
+            Ok(accepted) => server.on_good(get, accepted.is_whole, coding.is_some()),
+            Err(_) => server.on_fault(),
+        }
+        judgement
     }
 }
 
@@ -198,53 +235,16 @@ fn parse(url: &str) -> Result<Uri, Fault> {
     http::url::parse(url).ok_or_else(|| Fault::Astray("the URL is not valid".to_owned()))
 }
 
-fn request(agent: &Agent, uri: &Uri, hop: &Hop, get: &Get) -> Result<Response<Body>, ureq::Error> {
-    let mut request = agent.get(uri).header(header::ACCEPT_ENCODING, "identity");
-    if let Some(credentials) = &hop.credentials {
-        request = request.header(header::AUTHORIZATION, credentials);
-    }
-    if get.manner == Manner::Range {
-        request = request.header(header::RANGE, format!("bytes={}-{}", get.range.start, get.range.end - 1));
-    }
-    request.call()
-}
-
-fn accept(mut answer: Response<Body>, get: &Get) -> Result<(Response<Body>, Accepted), Fault> {
-    let mut body = Vec::new();
-    if answer.status().as_u16() == 503 {
-        // The status is news enough if the body fails.
-        let _ = answer.body_mut().as_reader().take(MAX_RETRY_BODY as u64).read_to_end(&mut body);
-    }
-    let headers = answer.headers();
-    let head = Head {
-        status: answer.status().as_u16(),
-        content_range: text(headers, header::CONTENT_RANGE),
-        content_length: text(headers, header::CONTENT_LENGTH).and_then(|length| length.trim().parse().ok()),
-        coding: text(headers, header::CONTENT_ENCODING)
-            .filter(|coding| !coding.eq_ignore_ascii_case("identity")),
-        retry_after: text(headers, header::RETRY_AFTER),
-        body: &body,
-    };
-    match judge(get, &head, SystemTime::now()) {
-        Ok(accepted) => Ok((answer, accepted)),
-        Err(fault) => {
-            drain(answer);
-            Err(fault)
-        }
-    }
+fn no_answer() -> Fault {
+    Fault::Broken("no answer".to_owned())
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Reads a short body to its end.
-fn drain(mut answer: Response<Body>) {
-    let _ = std::io::copy(&mut answer.body_mut().as_reader().take(MAX_DRAINED), &mut std::io::sink());
-}
-
 /// Why there is no answer.
-pub(super) fn fault(error: ureq::Error) -> Fault {
+fn fault(error: ureq::Error) -> Fault {
     if let ureq::Error::Other(inner) = &error
         && inner.is::<LeadsInside>()
     {
@@ -263,7 +263,7 @@ mod tests {
 
     use super::*;
     use crate::layout::FileIndex;
-    use crate::webseed::Item;
+    use crate::webseed::{Item, Manner};
 
     #[test]
     fn a_web_seed_outside_leads_nobody_inside_and_its_password_stays_there() {
@@ -277,7 +277,7 @@ mod tests {
             is_users: false,
             has_query: false,
         };
-        let mut requests = Requests::new(access, Interrupt::default());
+        let mut requests = Requests::new(access, Interrupt::default(), 0);
         // It has been asked, and is not on this machine or its network.
         let outside = Hop {
             url: "http://mirror.example/f".to_owned(),
