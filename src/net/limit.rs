@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 /// What the bucket holds at the most, in seconds of its rate: a loop that is late by less loses nothing, and with what the smallest buffers take in
 /// beforehand any second has at most 1.3 times the rate.
-const DEPTH: f64 = 0.15;
+const DEPTH: f64 = 0.1;
 
 /// A turn, in seconds of the rate: short enough that many share a slow limit.
 const TURN_SECONDS: f64 = 0.02;
@@ -73,9 +73,9 @@ impl Limit {
         (bytes < FREE_RECEIVE_BUFFER).then_some(bytes as u32)
     }
 
-    /// The same of a connection by uTP, which has the room that it says.
-    pub(crate) fn receive_room(&self) -> Option<usize> {
-        self.rate.map(|rate| (rate * RECEIVE_SECONDS) as usize)
+    /// Bytes a second.
+    pub(crate) fn rate(&self) -> Option<usize> {
+        self.rate.map(|rate| rate as usize)
     }
 
     /// How long so many bytes take by the limit; no time without one.

@@ -124,9 +124,9 @@ impl UtpPort {
         while let Flushed::Turn = self.flush(Instant::now()) {}
     }
 
-    /// See [`UtpEndpoint::set_first_room`].
-    pub(crate) fn set_first_room(&self, bytes: usize) {
-        self.endpoint.borrow_mut().set_first_room(bytes);
+    /// See [`UtpEndpoint::set_rate`].
+    pub(crate) fn set_rate(&self, bytes_a_second: usize) {
+        self.endpoint.borrow_mut().set_rate(bytes_a_second);
     }
 
     /// Calls a peer, and waits until it has answered. Who gives up drops the call.

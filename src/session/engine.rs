@@ -152,8 +152,8 @@ impl Engine {
                 let _ = notify.send(LinkNotice::Accepted(link, address));
             })
         });
-        if let (Some(utp), Some(room)) = (&utp, connections.shared.download.receive_room()) {
-            utp.set_first_room(room);
+        if let (Some(utp), Some(rate)) = (&utp, connections.shared.download.rate()) {
+            utp.set_rate(rate);
         }
         let dht = options.dht.clone().zip(listeners.udp.clone()).map(|(dht_options, udp)| {
             let (ports, filter) = (identity.ports, options.ip_filter.clone());

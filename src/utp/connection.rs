@@ -96,8 +96,9 @@ pub struct Connection {
     theirs: Delays,
     /// What the last packet of the peer says of that.
     pub(super) difference: u32,
-    /// Bytes that the peer has room for.
+    /// Bytes that the peer has room for, and the most that it ever had.
     pub(super) peer_window: usize,
+    pub(super) widest_window: usize,
     /// Something has come that is to be acknowledged.
     pub(super) needs_ack: bool,
     /// The window that the peer was told of last.
@@ -171,6 +172,7 @@ impl Connection {
             theirs: Delays::default(),
             difference: 0,
             peer_window: 0,
+            widest_window: 0,
             needs_ack: false,
             repeat_window: None,
             last_heard: now,
@@ -182,9 +184,9 @@ impl Connection {
         }
     }
 
-    /// With room for so many bytes at the beginning, instead of what is usual.
-    pub(super) fn with_room(mut self, bytes: usize) -> Connection {
-        self.receiving = self.receiving.with_room(bytes);
+    /// For a reader that takes at most so many bytes a second.
+    pub(super) fn with_rate(mut self, rate: Option<usize>) -> Connection {
+        self.receiving = self.receiving.with_rate(rate);
         self.told_window = self.receiving.window();
         self
     }
@@ -310,8 +312,8 @@ impl Connection {
         }
         self.stage = Stage::Open;
         // An answer has the number of the first packet that follows, and not one before it.
-        let room = self.receiving.first_room();
-        self.receiving = Receiving::new(first_number(header.seq_nr)).with_room(room);
+        let rate = self.receiving.rate();
+        self.receiving = Receiving::new(first_number(header.seq_nr)).with_rate(rate);
         self.progress = now;
         self.on_times(now, header);
         self.on_window(header);
@@ -370,6 +372,7 @@ impl Connection {
 
     fn on_window(&mut self, header: &Header) {
         self.peer_window = header.wnd_size as usize;
+        self.widest_window = self.widest_window.max(self.peer_window);
     }
 
     fn on_acknowledged(&mut self, now: Instant, result: &Acknowledged) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::connection::{Connection, Stage, UtpEnd, WireClock};
 use super::half_open::HalfOpens;
 use super::packet::{Header, Packet, PacketKind};
-use super::receiving::FIRST_ROOM;
+use super::receiving::first_room;
 
 /// Connections that there may be, calls and those that end included; further callers get no answer.
 const MAX_CONNECTIONS: usize = 1024;
@@ -26,9 +26,6 @@ const MAX_ANSWERS_A_SECOND: u32 = 1000;
 
 /// Bytes that all connections together may have room for beyond what each begins with.
 const SPARE_ROOM: usize = 64 << 20;
-
-/// A connection has room for so many bytes at the least: some clients never send a packet for which there is not room in whole.
-const MIN_FIRST_ROOM: usize = 2 << 10;
 
 /// Packets of one connection before others have their turn.
 const TURN: u32 = 64;
@@ -87,8 +84,8 @@ pub struct UtpEndpoint {
     answers: VecDeque<(SocketAddr, Header)>,
     /// Since when answers are counted, and how many there were.
     answered: (Instant, u32),
-    /// Bytes that a connection has room for at the beginning.
-    first_room: usize,
+    /// Bytes a second that are read at the most, if they are limited.
+    rate: Option<usize>,
     /// What is left of [`SPARE_ROOM`].
     spare: usize,
 }
@@ -111,15 +108,15 @@ impl UtpEndpoint {
             lingering: VecDeque::new(),
             answers: VecDeque::new(),
             answered: (now, 0),
-            first_room: FIRST_ROOM,
+            rate: None,
             spare: SPARE_ROOM,
         }
     }
 
-    /// Connections that begin from now on have room for so many bytes at first, if that is less than is usual: under a limit, what is not due is to
-    /// stay with its sender.
-    pub fn set_first_room(&mut self, bytes: usize) {
-        self.first_room = bytes.clamp(MIN_FIRST_ROOM, FIRST_ROOM);
+    /// From all connections together at most so many bytes a second are read: those that begin from now on have room for no more than that needs,
+    /// for what is not due is to stay with its sender.
+    pub fn set_rate(&mut self, bytes_a_second: usize) {
+        self.rate = Some(bytes_a_second);
     }
 
     /// Calls somebody. `None`: there are too many connections.
@@ -150,7 +147,7 @@ impl UtpEndpoint {
     }
 
     fn add(&mut self, connection: Connection) -> UtpKey {
-        let connection = connection.with_room(self.first_room);
+        let connection = connection.with_rate(self.rate);
         self.last_key += 1;
         let key = UtpKey(self.last_key);
         self.by_id.insert((connection.address, connection.ids.receive), key);
@@ -312,7 +309,7 @@ impl UtpEndpoint {
             connection_id: header.connection_id,
             timestamp: 0,
             timestamp_difference: self.clock.at(now).wrapping_sub(header.timestamp).max(1),
-            wnd_size: self.first_room as u32,
+            wnd_size: first_room(self.rate) as u32,
             seq_nr,
             ack_nr: header.seq_nr,
         };

@@ -8,6 +8,24 @@ use super::packet::MAX_SELECTIVE_ACK;
 /// Bytes that a connection has room for at the beginning.
 pub(super) const FIRST_ROOM: usize = 256 << 10;
 
+/// The same under a limit, if that is less, in seconds of its rate: what is not due stays with its sender, and one that is so far away can still use
+/// all of it.
+const ROOM_SECONDS: f64 = 0.125;
+
+/// By which part of itself the room grows at the most under a limit.
+const LIMITED_STEP: usize = 8;
+
+/// What is under way to a reader under a limit while it reads, in round trips: a little more than one, for none is like the other.
+const ROUND_TRIPS_UNDER_WAY: f64 = 1.5;
+
+/// A connection has room for so many bytes at the least: some clients never send a packet for which there is not room in whole, and how long packets
+/// may be is tried with a full one beside a short one.
+const MIN_FIRST_ROOM: usize = 2 << 10;
+
+/// Room for fewer bytes is told as none. It is a full packet of the Internet's usual length: for less a peer would send many short ones (the silly
+/// windows of RFC 1122, 4.2.3.3), each with a header and an acknowledgement.
+const MIN_WINDOW: usize = 1452;
+
 /// Bytes that a connection has room for at the most: 1 Gbit/s for 130 ms.
 const MAX_ROOM: usize = 16 << 20;
 
@@ -46,6 +64,8 @@ pub(super) struct Receiving {
     room: usize,
     /// What `room` was at the beginning.
     first_room: usize,
+    /// Bytes a second that are read at the most, if they are limited.
+    rate: Option<usize>,
     /// The number of the other side's FIN.
     fin: Option<u64>,
     /// Bytes that were read since, to see whether the room is what limits.
@@ -63,20 +83,22 @@ impl Receiving {
             waiting_bytes: 0,
             room: FIRST_ROOM,
             first_room: FIRST_ROOM,
+            rate: None,
             fin: None,
             read: 0,
             since: None,
         }
     }
 
-    /// With room for so many bytes at the beginning, of which none has come yet.
-    pub(super) fn with_room(self, bytes: usize) -> Receiving {
-        Receiving { room: bytes, first_room: bytes, ..self }
+    /// For a reader that takes at most so many bytes a second. Nothing has come yet.
+    pub(super) fn with_rate(self, rate: Option<usize>) -> Receiving {
+        let room = first_room(rate);
+        Receiving { room, first_room: room, rate, ..self }
     }
 
-    /// Bytes that there was room for at the beginning.
-    pub(super) fn first_room(&self) -> usize {
-        self.first_room
+    /// Bytes a second that are read at the most, if they are limited.
+    pub(super) fn rate(&self) -> Option<usize> {
+        self.rate
     }
 
     /// The number up to which everything has come.
@@ -135,9 +157,10 @@ impl Receiving {
         self.inbox.len()
     }
 
-    /// Bytes that there is room for.
+    /// Bytes that the other side is told there is room for.
     pub(super) fn window(&self) -> usize {
-        self.room.saturating_sub(self.inbox.len() + self.waiting_bytes)
+        let free = self.room.saturating_sub(self.inbox.len() + self.waiting_bytes);
+        if free < MIN_WINDOW { 0 } else { free }
     }
 
     /// Takes data. `least` is the shortest round trip; the room may grow by what is `spare`, and takes it from there.
@@ -175,11 +198,21 @@ impl Receiving {
         }
         let horizon = least.map_or(UNMEASURED, |least| least * ROUND_TRIPS);
         let is_limit = now.saturating_duration_since(since) <= horizon;
-        if is_limit && 2 * self.room <= MAX_ROOM && self.room <= *spare {
-            *spare -= self.room;
-            self.room *= 2;
+        // Under a limit little by little, for what it grows by comes beside what is due.
+        let step = if self.rate.is_some() { self.room / LIMITED_STEP } else { self.room };
+        let more = step.min(self.max_room(least).saturating_sub(self.room));
+        if is_limit && more <= *spare {
+            *spare -= more;
+            self.room += more;
         }
         (self.read, self.since) = (0, Some(now));
+    }
+
+    /// Bytes that there may be room for: under a limit what is read while a packet comes that was asked for, and that packet.
+    fn max_room(&self, least: Option<Duration>) -> usize {
+        let seconds = ROUND_TRIPS_UNDER_WAY * least.unwrap_or_default().as_secs_f64();
+        let limited = |rate: usize| MIN_WINDOW + (rate as f64 * seconds) as usize;
+        self.rate.map_or(MAX_ROOM, |rate| limited(rate).min(MAX_ROOM))
     }
 
     /// Bytes of room that were taken from what was spare.
@@ -207,6 +240,12 @@ impl Receiving {
             bits[place / 8] |= 1 << (place % 8);
         }
     }
+}
+
+/// Bytes that a connection has room for at the beginning, if at most so many a second are read.
+pub(super) fn first_room(rate: Option<usize>) -> usize {
+    let limited = |rate: usize| ((rate as f64 * ROOM_SECONDS) as usize).clamp(MIN_FIRST_ROOM, FIRST_ROOM);
+    rate.map_or(FIRST_ROOM, limited)
 }
 
 #[cfg(test)]
@@ -294,5 +333,32 @@ mod tests {
         assert_eq!(room_after(&mut (64 << 20), Duration::from_micros(100)), MAX_ROOM);
         assert_eq!(room_after(&mut (1 << 20), Duration::from_micros(100)), 1 << 20);
         assert_eq!(room_after(&mut (64 << 20), Duration::from_millis(100)), FIRST_ROOM);
+    }
+    #[test]
+    fn under_a_limit_there_is_room_for_what_is_read_within_a_round_trip_and_little_more() {
+        let first = [None, Some(1000), Some(100 << 10), Some(50 << 20)].map(first_room);
+        assert_eq!(first, [FIRST_ROOM, MIN_FIRST_ROOM, 12_800, FIRST_ROOM]);
+        let (mut buffer, mut now) = (vec![0; 64 << 10], Instant::now());
+        let mut receiving = Receiving::new(100).with_rate(Some(100 << 10));
+        for number in 100..1000 {
+            receiving.on_packet(number, &[7; 1400], false);
+            now += Duration::from_micros(100);
+            while receiving.read(now, &mut buffer, Some(Duration::from_millis(300)), &mut (64 << 20)) > 0 {}
+        }
+        let room = receiving.borrowed() + 12_800;
+        assert!((47_000..=MIN_WINDOW + 46_080).contains(&room), "{room}");
+    }
+
+    #[test]
+    fn room_for_less_than_a_packet_is_told_as_none() {
+        let mut receiving = Receiving::new(100).with_rate(Some(1000));
+        assert_eq!(receiving.window(), MIN_FIRST_ROOM);
+        assert_eq!(receiving.on_packet(100, &[7; 1000], false), Arrival::Next);
+        assert_eq!(receiving.window(), 0);
+        let mut some = [0; 300];
+        receiving.read(Instant::now(), &mut some, None, &mut 0);
+        assert_eq!(receiving.window(), 0);
+        receiving.read(Instant::now(), &mut some, None, &mut 0);
+        assert_eq!(receiving.window(), MIN_FIRST_ROOM - 400);
     }
 }

@@ -133,8 +133,10 @@ impl Connection {
         if self.sending.is_waiting() {
             return None;
         }
-        // Nothing comes that could open the window by itself.
-        if room > 0 {
+        // Nothing comes that could open the window by itself. A part goes where it is worth a packet, for else there would be many short ones (the
+        // silly windows of RFC 1122, 4.2.3.4).
+        if room > 0 && room >= self.widest_window / 2 {
+            self.window_probe = None;
             return self.sending.next_new(room).map(|packet| (packet, false));
         }
         let (due, pause) =

@@ -5,6 +5,42 @@ use std::time::Duration;
 use super::net::Net;
 use crate::utp::{UtpEnd, UtpKey};
 
+/// A reader that takes so many bytes a second, in turns.
+pub(super) struct Limited {
+    rate: f64,
+    tokens: f64,
+    filled: Duration,
+    /// When it goes on.
+    due: Duration,
+}
+
+impl Limited {
+    pub(super) fn new(rate: usize) -> Limited {
+        Limited { rate: rate as f64, tokens: 0.0, filled: Duration::ZERO, due: Duration::ZERO }
+    }
+
+    /// Bytes of a turn.
+    fn turn(&self) -> f64 {
+        (self.rate / 50.0).max(512.0)
+    }
+
+    /// Bytes that it takes now. 0: it waits.
+    fn now(&mut self, net: &mut Net) -> usize {
+        let passed = net.now.saturating_sub(self.filled).as_secs_f64();
+        self.filled = net.now;
+        self.tokens = (self.tokens + self.rate * passed).min((0.1 * self.rate).max(512.0));
+        if self.tokens > 0.0 {
+            return self.turn() as usize;
+        }
+        if net.now >= self.due {
+            let wait = Duration::from_secs_f64((self.turn() - self.tokens) / self.rate);
+            self.due = net.now + wait;
+            net.set_alarm(wait, 0);
+        }
+        0
+    }
+}
+
 /// The byte at a place of a stream.
 fn byte(seed: u64, at: u64) -> u8 {
     ((at ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
@@ -21,6 +57,8 @@ pub(super) struct Flow {
     pub read: u64,
     /// The reader does nothing in between.
     pub stalls: Option<(Duration, Duration)>,
+    /// The reader is slow by itself.
+    pub limited: Option<Limited>,
     /// `None` until the call is taken.
     pub from_key: Option<UtpKey>,
     /// Likewise.
@@ -36,16 +74,16 @@ impl Flow {
         let from_key = net.nodes[from].endpoint.call(time, address);
         assert!(from_key.is_some());
         let seed = net.rng.u64(..);
-        let (written, read, stalls, to_key, ends) = (0, 0, None, None, [None; 2]);
-        Flow { seed, from, to, total, written, read, stalls, from_key, to_key, ends }
+        let (written, read, stalls, limited, to_key, ends) = (0, 0, None, None, None, [None; 2]);
+        Flow { seed, from, to, total, written, read, stalls, limited, from_key, to_key, ends }
     }
 
     /// The other direction of the same connection.
     pub(super) fn back(&self, total: u64) -> Flow {
         let (from, to) = (self.to, self.from);
         let (from_key, to_key) = (None, self.from_key);
-        let (seed, stalls, ends) = (self.seed ^ 1, None, [None; 2]);
-        Flow { seed, from, to, total, written: 0, read: 0, stalls, from_key, to_key, ends }
+        let (seed, stalls, limited, ends) = (self.seed ^ 1, None, None, [None; 2]);
+        Flow { seed, from, to, total, written: 0, read: 0, stalls, limited, from_key, to_key, ends }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -73,10 +111,15 @@ impl Flow {
         }
         let mut chunk = [0; 16384];
         while self.ends[1].is_none() {
+            let most = self.limited.as_mut().map_or(chunk.len(), |limited| limited.now(net).min(chunk.len()));
+            if most == 0 {
+                break;
+            }
             let time = net.time_of(self.to);
-            match net.nodes[self.to].endpoint.read(time, key, &mut chunk) {
+            match net.nodes[self.to].endpoint.read(time, key, &mut chunk[..most]) {
                 Ok(None | Some(0)) => break,
                 Ok(Some(count)) => {
+                    self.limited.iter_mut().for_each(|limited| limited.tokens -= count as f64);
                     for (at, got) in (self.read..).zip(&chunk[..count]) {
                         assert_eq!(*got, byte(self.seed, at), "wrong data at {at}");
                     }

@@ -9,7 +9,7 @@ mod net;
 use std::time::Duration;
 
 use cubic::Cubic;
-use flow::{Flow, run};
+use flow::{Flow, Limited, run};
 use net::{Net, Wire};
 
 fn seconds(number: u64) -> Duration {
@@ -234,4 +234,42 @@ fn a_reader_that_stalls_stops_the_writer_and_no_byte_is_lost() {
         // The window is told again, and tried at least every 5 s.
         assert!(flows[0].is_done(), "{} of {}", flows[0].read, flows[0].total);
     });
+}
+
+/// Bytes that have come in order after each 20 ms, at a reader that takes `rate` bytes a second, and the packets that they came in.
+fn came_under_limit(rate: usize, delay: u64) -> (Vec<usize>, u64) {
+    let mut net = Net::new(1, 2, [Wire::new(1000.0, delay, 100), Wire::new(1000.0, delay, 100)]);
+    net.nodes[1].endpoint.set_rate(rate);
+    // The reader calls, and says something first, as a peer does.
+    let call = Flow::call(&mut net, 1, 0, 68);
+    let mut flows = [call.back(u64::MAX), call];
+    flows[0].limited = Some(Limited::new(rate));
+    let came = (0..651).map(|step| {
+        run(&mut net, &mut flows, ms(20 * step));
+        let [flow, _] = &flows;
+        let connection = flow.to_key.and_then(|key| net.nodes[1].endpoint.get(key));
+        flow.read as usize + connection.map_or(0, |connection| connection.receiving.readable())
+    });
+    let came = came.collect();
+    let first = flows[0].from_key.and_then(|key| net.nodes[0].endpoint.get(key));
+    (came, first.map_or(0, |connection| connection.sending.next_order()))
+}
+
+#[test]
+fn under_a_limit_no_second_brings_a_third_more_and_ten_bring_what_they_should() {
+    for rate in [10 << 10, 50 << 10, 1 << 20, 4 << 20] {
+        for delay in [0, 10, 25, 50, 100] {
+            let (came, packets) = came_under_limit(rate, delay);
+            let ratio = (came[650] - came[150]) as f64 / (10 * rate) as f64;
+            let fullest = came.windows(51).map(|second| second[50] - second[0]).max().unwrap_or(0);
+            let fullest = fullest as f64 / rate as f64;
+            let length = came[650] as f64 / packets as f64;
+            println!(
+                "{rate} a second, {delay} ms: {ratio:.3}, {fullest:.3} in the fullest, {length:.0} a packet"
+            );
+            assert!((0.95..=1.05).contains(&ratio), "{ratio} of {rate}, {delay} ms");
+            assert!(fullest <= 1.3, "{fullest} of {rate} in a second, {delay} ms");
+            assert!(length > 1000.0, "{length} bytes in a packet at {rate}, {delay} ms");
+        }
+    }
 }
