@@ -6,12 +6,14 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use btget::metainfo::Metainfo;
 use support::clients::Btget;
+use support::events::is;
 use support::fixture::{Family, Fixture};
 use support::process::PATIENCE;
+use support::relay::{Path, Relay};
 
 /// The limit, in bytes a second.
 const RATE: usize = 200 * 1024;
@@ -95,4 +97,40 @@ fn a_limited_download_asks_its_peers_for_no_more_than_the_limit_lets_in() {
     let asked = asked.lock().unwrap();
     assert_eq!(asked.too_much, None, "seconds, and bytes that were asked for until then");
     assert!(asked.bytes >= SIZE);
+}
+
+#[test]
+fn what_comes_by_utp_under_a_low_limit_comes_when_it_is_due() {
+    const LOW: usize = 10 * 1024;
+    let fixture = Fixture::single(5 * LOW, "http://127.0.0.1:1/announce", 17);
+    let by_utp = |folder: &std::path::Path, options: &[&str]| {
+        let options = [&["--json", "--transport", "utp"], options].concat();
+        Btget::start_by(Btget::command_with_utp(), &fixture, Family::V4, folder, &options)
+    };
+    let mut seed = by_utp(&fixture.full_folder("seed"), &[]);
+    let told = seed.wait_for_event("where it listens", |event| is(event, "listen_success"));
+    seed.wait_for_event("seeding", |event| is(event, "seeding"));
+    // It takes as long as the path to the other end of a country, and loses nothing.
+    let path = Path { delay: Duration::from_millis(10), jitter: Duration::ZERO, lost: 0, repeated: 0 };
+    let relay = Relay::start(told["address"].as_str().unwrap().parse().unwrap(), path, 1);
+    let (folder, address) = (fixture.empty_folder("target"), relay.address.to_string());
+    let options = ["--no-seed", "--max-download-rate", "10K", "--peer", &address];
+    let mut leech = by_utp(&folder, &options);
+    let (mut since, mut too_much) = (None, None);
+    while leech.code_if_ended().is_none() {
+        // Looked at in this order, a delay between the two is time in which more is due.
+        let bytes = relay.brought();
+        if bytes > 0 {
+            let seconds = since.get_or_insert_with(Instant::now).elapsed().as_secs_f64();
+            // 1.3 times the rate in the first second; handshakes and the like are not data.
+            if bytes as f64 > LOW as f64 * (1.05 * seconds + 0.25) + 300.0 {
+                too_much.get_or_insert((seconds, bytes));
+            }
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    leech.wait_for_success();
+    fixture.assert_complete(&folder);
+    assert_eq!(too_much, None, "seconds, and bytes that had come until then");
+    assert!(relay.brought() >= 5 * LOW);
 }

@@ -10,6 +10,7 @@ pub(crate) mod lan;
 pub(crate) mod limit;
 pub(crate) mod link;
 pub(crate) mod listen;
+pub(crate) mod lull;
 mod peer_names;
 mod reader;
 pub(crate) mod relay;

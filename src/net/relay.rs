@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, UdpSocket};
@@ -79,7 +79,7 @@ async fn receive(socket: &UdpSocket, readers: &UdpReaders) {
                 Ok(length) => {
                     // What comes by name comes from nobody that we could have asked.
                     if let Some((Target::Address(from), data)) = unwrap_datagram(&buffer[..length]) {
-                        readers.take(from, data, data.len());
+                        readers.take(Instant::now(), from, data, data.len());
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {

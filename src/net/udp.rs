@@ -11,7 +11,7 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
@@ -24,6 +24,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::lull::{self, Lull};
 use super::utp::UtpPort;
 use crate::bind::Local;
 use crate::proxy::{Target, wrap_datagram};
@@ -38,8 +39,9 @@ pub(crate) const MAX_QUEUED_PACKETS: usize = 256;
 /// How long to wait before packets are received again after that has failed.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// Buffers that one call fills at the most, each with packets of one sender that came together.
-const BUFFERS: usize = 8;
+/// Buffers that one call fills at the most, each with packets of one sender that came together, or with one: then of its memory no more is taken
+/// than that one needs.
+const BUFFERS: usize = 32;
 
 /// Bytes of one of them: as many as packets that came together have at the most.
 pub(super) const BUFFER: usize = 64 << 10;
@@ -304,28 +306,18 @@ pub(super) fn forbid_fragments(socket: &impl AsFd, is_ipv4: bool, forbid: bool) 
 
 async fn receive(bound: Rc<Bound>, readers: UdpReaders) {
     let mut memory = vec![0; BUFFERS * BUFFER];
+    let kept = bound.state.recv_buffer_size(UdpSockRef::from(&bound.socket)).unwrap_or_default();
+    let mut lull = Lull::new(kept);
     loop {
         if bound.socket.readable().await.is_err() {
             tokio::time::sleep(AFTER_FAILURE).await;
         }
-        let mut is_empty = false;
+        let (mut is_empty, mut came) = (false, 0);
         for _ in 0..TURN {
-            let mut metas = [RecvMeta::default(); BUFFERS];
-            let received = {
-                let mut parts = memory.chunks_exact_mut(BUFFER);
-                let mut buffers: [IoSliceMut<'_>; BUFFERS] =
-                    std::array::from_fn(|_| IoSliceMut::new(parts.next().unwrap_or_default()));
-                bound.socket.try_io(Interest::READABLE, || {
-                    bound.state.recv(UdpSockRef::from(&bound.socket), &mut buffers, &mut metas)
-                })
-            };
-            match received {
-                Ok(count) => {
-                    let filled = memory.chunks_exact(BUFFER).zip(&metas).take(count);
-                    for (buffer, meta) in filled {
-                        readers.take(meta.addr, &buffer[..meta.len], meta.stride);
-                    }
-                }
+            let (count, result) = receive_once(&bound, &mut memory, &readers);
+            came += count;
+            match result {
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     is_empty = true;
                     break;
@@ -341,20 +333,40 @@ async fn receive(bound: Rc<Bound>, readers: UdpReaders) {
         if readers.dht.as_ref().is_some_and(mpsc::Sender::is_closed) {
             return;
         }
-        // The runtime would go on here as long as there are packets.
-        if !is_empty {
-            tokio::task::yield_now().await;
+        match (is_empty, lull.next_turn(Instant::now(), came)) {
+            // The runtime would go on here as long as there are packets.
+            (false, _) => tokio::task::yield_now().await,
+            (true, Some(next)) => lull::wait(next).await,
+            (true, None) => {}
         }
     }
 }
 
+/// One call. Says how many buffers were filled, and `WouldBlock` if no more can be there.
+fn receive_once(bound: &Bound, memory: &mut [u8], readers: &UdpReaders) -> (usize, io::Result<()>) {
+    let (mut count, mut metas) = (0, [RecvMeta::default(); BUFFERS]);
+    let mut parts = memory.chunks_exact_mut(BUFFER);
+    let mut buffers: [IoSliceMut<'_>; BUFFERS] =
+        std::array::from_fn(|_| IoSliceMut::new(parts.next().unwrap_or_default()));
+    let result = bound.socket.try_io(Interest::READABLE, || {
+        count = bound.state.recv(UdpSockRef::from(&bound.socket), &mut buffers, &mut metas)?;
+        // Another call would only find that out; a packet that comes from now on is an event of its own.
+        if count < BUFFERS { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    let now = Instant::now();
+    for (buffer, meta) in memory.chunks_exact(BUFFER).zip(&metas).take(count) {
+        readers.take(now, meta.addr, &buffer[..meta.len], meta.stride);
+    }
+    (count, result)
+}
+
 impl UdpReaders {
     /// Packets of one sender have come together, each but the last of `stride` bytes. [`UdpReaders::end_turn`] has to follow.
-    pub(super) fn take(&self, from: SocketAddr, bytes: &[u8], stride: usize) {
+    pub(super) fn take(&self, now: Instant, from: SocketAddr, bytes: &[u8], stride: usize) {
         for datagram in bytes.chunks(stride.max(1)) {
             if is_utp(datagram) {
                 if let Some(utp) = &self.utp {
-                    utp.on_datagram(from, datagram);
+                    utp.on_datagram(now, from, datagram);
                 }
             } else if datagram.len() <= MAX_PACKET
                 && let Some(dht) = &self.dht
@@ -385,7 +397,21 @@ fn open(address: SocketAddr, local: &Local) -> io::Result<Bound> {
     let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SYSTEM_BUFFER);
     let address = socket.local_addr()?;
     forbid_fragments(&socket, address.is_ipv4(), false)?;
+    say_less(&socket, address.is_ipv4())?;
     Ok(Bound { socket, state, address })
+}
+
+/// The system says nothing of a packet that nobody here asks about: when it came, to which of our addresses, and its type of service.
+fn say_less(socket: &UdpSocket, is_ipv4: bool) -> io::Result<()> {
+    setsockopt(socket, sockopt::ReceiveTimestampns, &false)?;
+    if is_ipv4 {
+        setsockopt(socket, sockopt::Ipv4PacketInfo, &false)?;
+        setsockopt(socket, sockopt::IpRecvTos, &false)?;
+    } else {
+        setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &false)?;
+        setsockopt(socket, sockopt::Ipv6RecvTClass, &false)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

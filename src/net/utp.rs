@@ -163,8 +163,8 @@ impl UtpPort {
     }
 
     /// A datagram has come that may be a packet of uTP; [`UtpPort::tell`] has to follow.
-    pub(super) fn on_datagram(&self, from: SocketAddr, datagram: &[u8]) {
-        self.endpoint.borrow_mut().on_datagram(Instant::now(), from, datagram);
+    pub(super) fn on_datagram(&self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        self.endpoint.borrow_mut().on_datagram(now, from, datagram);
     }
 
     /// Wakes those whose connections have changed, and after them whoever sends.

@@ -9,6 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::options::SessionOptions;
 use super::{Command, Engine, NotStarted};
 use crate::ids::{ReaderKey, TorrentId};
+use crate::net::lull::rest;
 use crate::wire::PeerId;
 
 /// Asks the session; as many as are wanted may.
@@ -97,7 +98,8 @@ pub(super) fn no_thread(error: &std::io::Error) -> String {
 type Ready = SyncSender<Result<Started, NotStarted>>;
 
 fn run_session(options: SessionOptions, commands: UnboundedReceiver<Command>, ready: &Ready) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().on_thread_park(rest).build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {

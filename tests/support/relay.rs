@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ pub struct Path {
 pub struct Relay {
     pub address: SocketAddr,
     is_over: Arc<AtomicBool>,
+    brought: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -31,9 +32,15 @@ impl Relay {
     pub fn start(to: SocketAddr, path: Path, seed: u64) -> Relay {
         let front = UdpSocket::bind(SocketAddr::new(to.ip(), 0)).unwrap();
         let (address, is_over) = (front.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
-        let told = is_over.clone();
-        let thread = Some(thread::spawn(move || run(&front, to, path, seed, &told)));
-        Relay { address, is_over, thread }
+        let (told, brought) = (is_over.clone(), Arc::new(AtomicUsize::new(0)));
+        let count = brought.clone();
+        let thread = Some(thread::spawn(move || run(&front, to, path, seed, &told, &count)));
+        Relay { address, is_over, brought, thread }
+    }
+
+    /// Bytes that callers were brought in packets of uTP, headers not counted.
+    pub fn brought(&self) -> usize {
+        self.brought.load(Ordering::Relaxed)
     }
 }
 
@@ -47,7 +54,22 @@ impl Drop for Relay {
 /// How often it looks whether packets have come: packets wait so much longer.
 const TICK: Duration = Duration::from_millis(1);
 
-fn run(front: &UdpSocket, to: SocketAddr, path: Path, seed: u64, is_over: &AtomicBool) {
+/// Bytes that a packet of uTP carries, as far as it is DATA without extensions: type and version are the first byte, and the header has 20.
+fn carried(packet: &[u8]) -> usize {
+    match packet {
+        [0x01, 0, ..] => packet.len().saturating_sub(20),
+        _ => 0,
+    }
+}
+
+fn run(
+    front: &UdpSocket,
+    to: SocketAddr,
+    path: Path,
+    seed: u64,
+    is_over: &AtomicBool,
+    brought: &AtomicUsize,
+) {
     front.set_nonblocking(true).unwrap();
     let mut rng = fastrand::Rng::with_seed(seed);
     // By who calls: the socket that stands for it.
@@ -81,6 +103,9 @@ fn run(front: &UdpSocket, to: SocketAddr, path: Path, seed: u64, is_over: &Atomi
         }
         while waiting.peek().is_some_and(|Reverse((due, ..))| *due <= now) {
             let Some(Reverse((_, _, caller, is_back, data))) = waiting.pop() else { break };
+            if is_back {
+                brought.fetch_add(carried(&data), Ordering::Relaxed);
+            }
             // Who is not there any more does not hear it.
             let _ = if is_back { front.send_to(&data, caller) } else { backs[&caller].send_to(&data, to) };
         }
