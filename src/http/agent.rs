@@ -17,6 +17,9 @@ use super::{Detour, Family, Interrupt, Proxies, Reach, USER_AGENT, Watch};
 use crate::address::is_inner;
 use crate::bind::Local;
 
+/// What a connection that brings much has room for at a time.
+pub(crate) const LARGE_BUFFER: usize = 128 << 10;
+
 /// The way to a server.
 pub(crate) struct Route<'a> {
     /// What is asked for there.
@@ -41,6 +44,8 @@ pub(crate) struct Route<'a> {
     pub time: Option<Duration>,
     /// Bytes of an answer's head.
     pub max_head: usize,
+    /// Bytes that a connection sends or receives at a time: a request's head, and an answer's, have to fit.
+    pub buffer: usize,
     /// Connections that are kept for the next request.
     pub max_idle: usize,
 }
@@ -88,6 +93,8 @@ pub(crate) fn agent(route: Route<'_>) -> Result<ureq::Agent, String> {
         .max_redirects_will_error(false)
         .http_status_as_error(false)
         .max_response_header_size(route.max_head)
+        .input_buffer_size(route.buffer)
+        .output_buffer_size(route.buffer)
         .max_idle_connections(route.max_idle)
         .user_agent(USER_AGENT);
     let config = match route.ca_file.filter(|_| scheme == "https") {
@@ -179,6 +186,7 @@ mod tests {
                 interrupt: Interrupt::default(),
                 time: None,
                 max_head: 1000,
+                buffer: LARGE_BUFFER,
                 max_idle: 0,
             };
             agent(route).map(|_| reached_inside.load(Ordering::Relaxed))

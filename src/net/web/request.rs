@@ -12,7 +12,9 @@ use ureq::{Agent, Body};
 
 use crate::bind::Local;
 use crate::http::url::{clean, redirect, take_credentials};
-use crate::http::{self, Interrupt, LeadsInside, MAX_REDIRECTS, Proxies, Reach, Route, location_of};
+use crate::http::{
+    self, Interrupt, LARGE_BUFFER, LeadsInside, MAX_REDIRECTS, Proxies, Reach, Route, location_of,
+};
 use crate::webseed::{Accepted, Fault, Get, Head, MAX_RETRY_BODY, Manner, judge};
 
 /// Bytes of an answer's head.
@@ -186,6 +188,7 @@ impl Requests {
             interrupt: self.interrupt.clone(),
             time: None,
             max_head: MAX_HEAD,
+            buffer: LARGE_BUFFER,
             max_idle: 1,
         };
         let agent = http::agent(route).map_err(Fault::Broken)?;
