@@ -19,6 +19,9 @@ use super::{Detour, Family, Interrupt, Proxies, Reach, USER_AGENT, Watch};
 use crate::address::is_inner;
 use crate::bind::Local;
 
+/// What a connection that brings much has room for at a time.
+pub(crate) const LARGE_BUFFER: usize = 128 << 10;
+
 /// The way to a server.
 pub(crate) struct Route<'a> {
     /// What is asked for there.
@@ -43,6 +46,8 @@ pub(crate) struct Route<'a> {
     pub time: Option<Duration>,
     /// Bytes of an answer's head.
     pub max_head: usize,
+    /// Bytes that a connection sends or receives at a time: a request's head, and an answer's, have to fit.
+    pub buffer: usize,
 }
 
 /// What connections to a server are made of: ureq's settings, the chain of connectors, and how its name is looked up.
@@ -105,6 +110,8 @@ pub(super) fn parts(route: Route<'_>) -> Result<Parts<impl Connector + use<>>, S
         .max_redirects_will_error(false)
         .http_status_as_error(false)
         .max_response_header_size(route.max_head)
+        .input_buffer_size(route.buffer)
+        .output_buffer_size(route.buffer)
         .max_idle_connections(0)
         .user_agent(USER_AGENT);
     let config = match route.ca_file.filter(|_| scheme == "https") {
@@ -193,6 +200,7 @@ mod tests {
                 interrupt: Interrupt::default(),
                 time: None,
                 max_head: 1000,
+                buffer: LARGE_BUFFER,
             };
             agent(route).map(|_| reached_inside.load(Ordering::Relaxed))
         };

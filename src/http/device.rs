@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ureq::http::{Uri, header};
 
-use super::{Interrupt, Proxies, Reach, Route, agent, explain};
+use super::{Interrupt, LARGE_BUFFER, Proxies, Reach, Route, agent, explain};
 use crate::bind::Local;
 
 /// The longest that an exchange takes, all in all.
@@ -42,6 +42,7 @@ pub(crate) fn ask_device(
         interrupt: Interrupt::default(),
         time: Some(TIMEOUT),
         max_head: MAX_HEAD,
+        buffer: LARGE_BUFFER,
     })?;
     let explained = |error| {
         explain(error).unwrap_or_else(|| format!("no complete answer within {} s", TIMEOUT.as_secs()))

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use ureq::http::{Uri, header};
 
 use super::{
-    Interrupt, MAX_REDIRECTS, Proxies, Reach, Route, agent, ca_file_from_env, explain, location_of, resolve,
-    url,
+    Interrupt, LARGE_BUFFER, MAX_REDIRECTS, Proxies, Reach, Route, agent, ca_file_from_env, explain,
+    location_of, resolve, url,
 };
 use crate::bind::Local;
 use crate::event::Unfetched;
@@ -156,6 +156,7 @@ fn get(hop: &Hop, limit: u64, deadline: Instant, options: &DownloadOptions) -> R
         interrupt: Interrupt::default(),
         time: Some(left),
         max_head: MAX_HEAD,
+        buffer: LARGE_BUFFER,
     };
     let agent = agent(route).map_err(|reason| DownloadError::new(Unfetched::Network, reason))?;
     let mut request = agent.get(&hop.uri);

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use agent::{Route, agent, explain, location_of};
+pub(crate) use agent::{LARGE_BUFFER, Route, agent, explain, location_of};
 pub(crate) use connect::{FIRST_SLICE, is_to_be_repeated};
 pub(crate) use device::ask_device;
 pub use download::{DownloadError, DownloadOptions, download};

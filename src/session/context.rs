@@ -165,6 +165,11 @@ impl WriteBudget {
         self.set(gate);
     }
 
+    /// One more torrent is there, whose pieces are that long.
+    pub(crate) fn fit_also(&mut self, piece: u32, gate: &Gate) {
+        self.fit(self.longest_piece.max(piece), gate);
+    }
+
     fn set(&self, gate: &Gate) {
         gate.set_closed(self.unwritten > MAX_WAITING.max(4 * u64::from(self.longest_piece)));
     }

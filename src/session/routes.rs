@@ -289,9 +289,9 @@ impl Engine {
                 Torrent::of_magnet(now, id, magnet, options, claims, &mut self.context)
             }
         };
+        self.context.budget.fit_also(torrent.piece_length(), &self.context.connections.shared.gate);
         self.torrents.insert(id, torrent);
         self.enter_swarms(now, id);
-        self.fit_budget();
         self.with(id, |torrent, context| {
             match nothing_chosen {
                 Some(reason) => torrent.begin_in_vain(now, reason, context),

@@ -18,6 +18,10 @@ use crate::http::{self, Family, Reach, Route, location_of, resolve};
 /// Bytes of an answer's head.
 const MAX_HEAD: usize = 16 * 1024;
 
+/// What a connection has room for each way, if the URL is not a very long one: thousands of torrents announce one after another, and to clear a
+/// buffer that holds whole answers would cost as much as the rest of an announce.
+const BUFFER: usize = 2 * MAX_HEAD;
+
 /// Bytes read of the body of an error, for its reason.
 const MAX_ERROR_BODY: u64 = 16 * 1024;
 
@@ -159,6 +163,7 @@ fn agent(hop: &Hop, time: Duration, options: &Options) -> Result<ureq::Agent, An
         interrupt: options.interrupt.clone(),
         time: Some(time),
         max_head: MAX_HEAD,
+        buffer: BUFFER.max(4 * hop.uri.to_string().len()),
     };
     http::agent(route).map_err(AnnounceFailure::no_answer)
 }

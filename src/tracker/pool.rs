@@ -1,10 +1,10 @@
-//! The threads that announce: no more than [`MAX_THREADS`], made when they are needed, gone when nothing waits.
+//! The threads that announce: no more than [`MAX_THREADS`], made when they are needed, gone soon after there is nothing to do.
 
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::queue::{MAX_THREADS, Queue, Running, Showing, Turn};
@@ -13,6 +13,10 @@ use crate::finder::announce::{AnnounceEvent, AnnounceFailure, Answer};
 
 /// A failure that took this long shows that its host lets one wait.
 const SILENCE: Duration = Duration::from_secs(3);
+
+/// A thread that has nothing to do stays for so long: while torrents come and go, announces follow one another, and to start a thread and end it
+/// costs as much as an announce.
+const LINGER: Duration = Duration::from_secs(1);
 
 type Tell = Box<dyn FnOnce(Result<Answer, AnnounceFailure>) + Send>;
 
@@ -29,6 +33,8 @@ type Start = fn(Box<dyn FnOnce() + Send>) -> io::Result<()>;
 struct Shared {
     /// Held for a few microseconds at a time, by the loop and by the threads: never while somebody is asked or told.
     queue: Mutex<State>,
+    /// There is something to do for a thread that has nothing to do.
+    has_work: Condvar,
     /// The pool is gone, so that nobody is told any more.
     is_closed: AtomicBool,
     start: Start,
@@ -39,6 +45,8 @@ struct State {
     queue: Queue<Task>,
     /// Threads that run, or are about to.
     threads: usize,
+    /// Of these, those that have nothing to do.
+    idle: usize,
 }
 
 /// Makes announces on threads of its own; see [`super::queue`] for the order. When it is dropped, what waits is forgotten and
@@ -65,8 +73,8 @@ fn start_thread(run: Box<dyn FnOnce() + Send>) -> io::Result<()> {
 
 impl AnnouncePool {
     fn with_threads(start: Start) -> AnnouncePool {
-        let (queue, is_closed) = (Mutex::default(), AtomicBool::new(false));
-        AnnouncePool { shared: Arc::new(Shared { queue, is_closed, start }) }
+        let (queue, has_work, is_closed) = (Mutex::default(), Condvar::new(), AtomicBool::new(false));
+        AnnouncePool { shared: Arc::new(Shared { queue, has_work, is_closed, start }) }
     }
 
     /// Has an announce made when it is its turn. `tell` is called once, on another thread or on this one, unless the pool is dropped before;
@@ -91,6 +99,7 @@ impl Drop for AnnouncePool {
         self.shared.is_closed.store(true, Ordering::Relaxed);
         // Forgotten outside of the lock.
         let forgotten = self.shared.lock().queue.drain();
+        self.shared.has_work.notify_all();
         drop(forgotten);
     }
 }
@@ -102,10 +111,16 @@ impl Shared {
     }
 }
 
-/// Starts a thread if there is something for it to do; it starts the next one.
+/// Wakes or starts a thread if there is something for it to do; it wakes or starts the next one.
 fn start_threads(shared: &Arc<Shared>) {
     let mut state = shared.lock();
-    if state.threads >= MAX_THREADS || !state.queue.has_next() {
+    if !state.queue.has_next() {
+        return;
+    }
+    if state.idle > 0 {
+        return shared.has_work.notify_one();
+    }
+    if state.threads >= MAX_THREADS {
         return;
     }
     state.threads += 1;
@@ -125,17 +140,29 @@ fn start_threads(shared: &Arc<Shared>) {
     }
 }
 
-/// What each thread does until nothing waits.
+/// What each thread does until there was nothing to do for some time.
 fn work(shared: &Arc<Shared>) {
-    loop {
-        let mut state = shared.lock();
-        let Some((job, running)) = state.queue.pop(Instant::now()) else {
-            state.threads -= 1;
-            return;
-        };
-        drop(state);
+    while let Some((task, running)) = next_task(shared) {
         start_threads(shared);
-        run(shared, job.work, &running);
+        run(shared, task, &running);
+    }
+}
+
+/// The next announce for this thread, which counts as gone if there is none for too long.
+fn next_task(shared: &Shared) -> Option<(Task, Running)> {
+    let (mut state, mut is_late) = (shared.lock(), false);
+    loop {
+        if let Some((job, running)) = state.queue.pop(Instant::now()) {
+            return Some((job.work, running));
+        }
+        if is_late || shared.is_closed.load(Ordering::Relaxed) {
+            state.threads -= 1;
+            return None;
+        }
+        state.idle += 1;
+        let waited = shared.has_work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
+        (state, is_late) = (waited.0, waited.1.timed_out());
+        state.idle -= 1;
     }
 }
 
@@ -243,6 +270,35 @@ mod tests {
         let failure = told.recv().unwrap().unwrap_err();
         assert!(failure.reason.starts_with("cannot start a thread for the announce: "), "{failure:?}");
         assert_eq!(pool.shared.lock().threads, 0);
+    }
+
+    #[test]
+    fn announces_that_follow_one_another_are_made_by_the_same_thread() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]).unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nd5:peers0:e").unwrap();
+            }
+        });
+        let (pool, (to_told, told)) = (AnnouncePool::default(), channel());
+        let mut threads = Vec::new();
+        for _ in 0..5 {
+            let to_told = to_told.clone();
+            let tell = move |result| drop(to_told.send((std::thread::current().id(), result)));
+            pool.push(request(address), Options::default(), tell);
+            let (thread, result) = told.recv_timeout(Duration::from_secs(60)).unwrap();
+            assert_eq!(result, Ok(Answer::default()));
+            threads.push(thread);
+            // What it was told comes before it has nothing to do.
+            while pool.shared.lock().idle == 0 {
+                std::thread::yield_now();
+            }
+        }
+        threads.dedup();
+        assert_eq!(threads.len(), 1);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Download and seed: a session, its events and the signals, until every torrent has ended.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -118,10 +119,12 @@ fn run_all(
     let running = add(config, &session, torrents)?;
     let screen = Screen::new(config, running.len(), Instant::now());
     let cat = Cat::new(config.cat.is_some());
+    let numbers = running.iter().enumerate().map(|(number, torrent)| (torrent.info_hash, number)).collect();
     let mut transfer = TransferJob {
         config,
         screen,
         torrents: running,
+        numbers,
         wake,
         wakes,
         hooks,
@@ -207,6 +210,8 @@ struct TransferJob<'a> {
     config: &'a Config,
     screen: Screen,
     torrents: Vec<TorrentJob>,
+    /// Where in `torrents` which one stands.
+    numbers: HashMap<InfoHashes, usize>,
     wake: SyncSender<Wake>,
     wakes: Receiver<Wake>,
     hooks: Hooks,
@@ -323,7 +328,7 @@ impl TransferJob<'_> {
     }
 
     fn on_event(&mut self, event: &Event) {
-        let number = self.torrents.iter().position(|torrent| Some(torrent.info_hash) == event.torrent);
+        let number = event.torrent.and_then(|torrent| self.numbers.get(&torrent)).copied();
         if self.cat.is_closed() {
             // Who has read enough wants to hear nothing of the rest.
             if let (Kind::Summary { .. }, Some(number)) = (&event.kind, number) {

@@ -10,7 +10,9 @@ use ureq::http::{HeaderMap, HeaderName, Response, Uri, header};
 use super::server::Server;
 use crate::bind::Local;
 use crate::http::url::{clean, redirect, take_credentials};
-use crate::http::{self, Interrupt, LeadsInside, MAX_REDIRECTS, Proxies, Reach, Route, Way, location_of};
+use crate::http::{
+    self, Interrupt, LARGE_BUFFER, LeadsInside, MAX_REDIRECTS, Proxies, Reach, Route, Way, location_of,
+};
 use crate::webseed::{Accepted, Fault, Get, Head, MAX_RETRY_BODY, Part, Row, judge};
 
 /// Bytes of an answer's head.
@@ -199,6 +201,7 @@ impl Requests {
             interrupt: self.interrupt.clone(),
             time: None,
             max_head: MAX_HEAD,
+            buffer: LARGE_BUFFER,
         };
         let way = Way::to(route).map_err(Fault::Broken)?;
         Ok(Server::new(uri, reach, way, reached_inside, Row::new(self.max_ahead)))
