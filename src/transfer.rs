@@ -184,7 +184,9 @@ impl Transfer {
 
     /// A peer that would be called at once if there were a place for it.
     pub(crate) fn wants_place(&self, now: Instant) -> Option<SocketAddr> {
-        self.finder.would_call(now).filter(|_| self.swarm.state() != State::Stopped)
+        let may_call =
+            self.swarm.state() != State::Stopped && self.finder.calls() < self.swarm.calls_allowed();
+        self.finder.would_call(now).filter(|_| may_call)
     }
 
     /// Somebody else gets the place of this connection.
@@ -209,8 +211,9 @@ impl Transfer {
             State::Stopped | State::Waiting => Need::default(),
             state => {
                 let (addresses, is_complete) = (self.swarm.wants_addresses(), self.swarm.is_complete());
+                let room = self.swarm.room().min(self.swarm.calls_allowed());
                 Need {
-                    connections: self.finder.room_for_calls(self.swarm.room(), self.free_places),
+                    connections: self.finder.room_for_calls(room, self.free_places),
                     addresses,
                     urgent: addresses && !is_complete && state == State::Started,
                     is_partial_seed: self.swarm.is_partial_seed(),

@@ -8,7 +8,7 @@ use super::peer::{Occupant, Peer, REQQ};
 use super::{Hello, Output, PeerReport, Swarm};
 use crate::address::ListenPorts;
 use crate::event::{Direction, Kind, Severity, State};
-use crate::finder::Parting;
+use crate::finder::{Parting, places_for_calls};
 use crate::ids::PeerKey;
 use crate::layout::PieceIndex;
 use crate::wire::extended::{self, ExtensionHandshake, Offer, UT_HOLEPUNCH, UT_PEX};
@@ -41,6 +41,11 @@ impl Swarm {
     /// How many more connections there may be.
     pub fn room(&self) -> usize {
         self.config.max_peers.saturating_sub(self.peers.len())
+    }
+
+    /// How many more peers may be called, where there is room for them.
+    pub fn calls_allowed(&self) -> usize {
+        places_for_calls(self.config.max_peers).saturating_sub(self.called)
     }
 
     pub(super) fn enter(&mut self, now: Instant, state: State) {
@@ -142,6 +147,7 @@ impl Swarm {
     fn greet(&mut self, now: Instant, peer: Peer, again: bool) {
         let (key, fast, extended, ip) = (peer.key, peer.fast, peer.extended, peer.address.ip());
         let hides = !again && self.hides_from(&peer);
+        self.called += usize::from(peer.direction == Direction::Out);
         self.peers.insert(key, peer);
         let bitfield = match (fast, self.have.is_empty(), self.have.is_full()) {
             (_, true, _) if again => None,
@@ -303,6 +309,7 @@ impl Swarm {
 
     pub(super) fn on_closed(&mut self, now: Instant, key: PeerKey) {
         let Some(mut peer) = self.peers.remove(&key) else { return };
+        self.called -= usize::from(peer.direction == Direction::Out);
         if let Some(shown) = &mut peer.shown {
             self.return_shown(shown);
         }

@@ -82,6 +82,8 @@ pub struct Swarm {
     /// How many pieces are wanted and not there.
     missing: u32,
     peers: BTreeMap<PeerKey, Peer>,
+    /// How many of them we have called.
+    called: usize,
     /// The web seeds that are in use; at most as many as a torrent may have.
     web_seeds: BTreeMap<PeerKey, WebSeed>,
     picker: Picker,
@@ -155,6 +157,7 @@ impl Swarm {
             wanted: config.wanted.clone(),
             missing: config.wanted.count_minus(&config.have),
             peers: BTreeMap::new(),
+            called: 0,
             web_seeds: BTreeMap::new(),
             picker,
             window,

@@ -758,3 +758,24 @@ fn what_a_peer_sent_while_nobody_listened_is_no_silence() {
     table.wait(40 * SECOND);
     assert!(table.closed().contains(&peer));
 }
+
+#[test]
+fn half_of_many_places_is_for_those_who_call() {
+    for (max_peers, called) in [(1, 1), (10, 10), (20, 20), (40, 20), (200, 80)] {
+        let mut table = Table::with(4, 1, |config| config.max_peers = max_peers);
+        table.found((1000..1300).map(Table::address));
+        // As many as may be called at the same time.
+        assert_eq!(table.dials().len(), called, "{max_peers}");
+    }
+    // Those who call keep us from nobody whom we would call, as long as there are places.
+    for (callers, called) in [(15, 20), (30, 10), (40, 0)] {
+        let mut table = Table::with(4, 1, |config| config.max_peers = 40);
+        for _ in 0..callers {
+            let hello = table.hello(Direction::In, b'c');
+            table.input(Input::Connected(hello));
+        }
+        assert_eq!(table.swarm().peers.len(), callers);
+        table.found((1000..1300).map(Table::address));
+        assert_eq!(table.dials().len(), called, "{callers} have called");
+    }
+}

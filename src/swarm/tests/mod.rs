@@ -28,6 +28,8 @@ use super::Swarm;
 /// What must hold between the parts of a swarm after any input.
 fn check(swarm: &Swarm) {
     assert_eq!(swarm.missing, swarm.wanted.count_minus(&swarm.have));
+    let called = swarm.peers.values().filter(|peer| peer.direction == crate::event::Direction::Out);
+    assert_eq!(called.count(), swarm.called);
     let mut requested = BTreeMap::new();
     for (key, peer) in &swarm.peers {
         assert_eq!(*key, peer.key);
