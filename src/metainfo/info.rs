@@ -248,6 +248,9 @@ fn files<'a>(
     for (index, path) in pads {
         components.clear();
         components.extend(path.filter_map(|component| component.as_bytes()));
+        if components.is_empty() {
+            components.extend([b".pad".as_slice(), b"0"]);
+        }
         files[index].path = mapper.add(&components, true, notes).map_err(too_many)?;
     }
     link(&mut files, &links, mapper, notes);
@@ -268,7 +271,12 @@ pub(super) fn entry<'a>(
         None if attr.symlink => 0,
         None => return Err(MetainfoError::missing("length")),
     };
-    let path = list("path", path_value(path, path_utf8).ok_or_else(|| MetainfoError::missing("path"))?)?;
+    let path = match path_value(path, path_utf8) {
+        Some(path) => list("path", path)?,
+        // Nobody sees it, and some makers leave it out.
+        None if attr.pad => List::default(),
+        None => return Err(MetainfoError::missing("path")),
+    };
     components.clear();
     for component in path {
         if components.len() == MAX_COMPONENTS {
@@ -276,7 +284,7 @@ pub(super) fn entry<'a>(
         }
         components.push(string("path", component)?);
     }
-    if components.is_empty() {
+    if components.is_empty() && !attr.pad {
         return Err(MetainfoError::at("path", "empty: a file without a name"));
     }
     let symlink = symlink.and_then(|target| target.as_list()).unwrap_or_default();

@@ -1,9 +1,10 @@
 //! The hashes that pieces must have: SHA-1 of version 1 (BEP 3), merkle trees of version 2 (BEP 52).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::error::{MetainfoError, dict, string};
+use super::notes::ParseNotes;
 use crate::bencode::Value;
 use crate::hash::merkle::{MerkleTree, piece_height, root_at, root_height, tree_height};
 use crate::hash::{Sha1, Sha256};
@@ -142,13 +143,23 @@ impl PieceLayers {
         layers
     }
 
-    /// Reads `piece layers`. What belongs to no file is passed over.
-    pub(super) fn read(&mut self, value: Value<'_>, layout: &Layout) -> Result<(), MetainfoError> {
-        let mut found = HashMap::new();
+    /// Reads `piece layers`. What belongs to no file is passed over, with a note.
+    pub(super) fn read(
+        &mut self,
+        value: Value<'_>,
+        layout: &Layout,
+        notes: &mut ParseNotes,
+    ) -> Result<(), MetainfoError> {
+        let roots: HashSet<Sha256> = self.files.iter().filter_map(|file| file.root).collect();
+        let (mut found, mut unknown) = (HashMap::new(), 0);
         for (root, layer) in dict(LAYERS, value)? {
-            if let Some(root) = Sha256::of_bytes(root) {
-                found.entry(root).or_insert(layer);
+            match Sha256::of_bytes(root).filter(|root| roots.contains(root)) {
+                Some(root) => drop(found.entry(root).or_insert(layer)),
+                None => unknown += 1,
             }
+        }
+        if unknown > 0 {
+            notes.add(|| format!("{LAYERS}: {} of them belong to no file; ignored", unknown));
         }
         // Files of the same content share a layer.
         let mut read: HashMap<Sha256, Arc<MerkleTree>> = HashMap::new();

@@ -164,9 +164,10 @@ impl Metainfo {
         }
         let parsed = info::parse(info, &mut notes)?;
         let (v1, v2) = (|| sha1(info.span()), || sha256(info.span()));
-        let layers = |roots| {
+        let mut layers = |roots| {
             let mut layers = PieceLayers::new(roots, &parsed.layout);
-            let read = piece_layers.map_or(Ok(()), |value| layers.read(value, &parsed.layout));
+            let mut read = |value| layers.read(value, &parsed.layout, &mut notes);
+            let read = piece_layers.map_or(Ok(()), &mut read);
             read.map(|()| Arc::new(layers))
         };
         let (info_hash, piece_hashes) = match parsed.hashes {

@@ -348,6 +348,20 @@ fn names_in_utf8_win_over_those_in_older_encodings() {
 }
 
 #[test]
+fn a_pad_file_needs_no_path() {
+    for path in ["", "4:pathle"] {
+        let pad = format!("d4:attr1:p6:lengthi5e{path}e");
+        let real = b"d6:lengthi1e4:pathl3:runee";
+        let torrent = Metainfo::parse(&with_files(&join(&[real, pad.as_bytes(), pad.as_bytes()]))).unwrap();
+        let files: Vec<_> = torrent.files.iter().map(|file| (&*file.path, file.pad)).collect();
+        assert_eq!(files, [("t/run", false), ("t/.pad/0", true), ("t/.pad/0~2", true)]);
+        assert!(torrent.notes.is_empty(), "{:?}", torrent.notes);
+    }
+    let real = Metainfo::parse(&with_files(&join(&[b"d6:lengthi1ee"]))).unwrap_err();
+    assert_eq!(real.to_string(), "info.files[0].path: missing");
+}
+
+#[test]
 fn pad_files_take_no_name_from_a_real_one_and_are_not_told() {
     let pad = b"d4:attr1:p6:lengthi5e4:pathl4:.pad1:5ee";
     let torrent = Metainfo::parse(&with_files(&join(&[

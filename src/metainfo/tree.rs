@@ -1,5 +1,7 @@
 //! The file tree of version 2 (BEP 52), and whether the list of files of a hybrid says the same.
 
+use std::cmp::Ordering;
+
 use super::error::{MetainfoError, dict, length, list, string};
 use super::info::{Attr, FileEntry, attr, entry, link};
 use super::notes::{ParseNotes, quote};
@@ -42,7 +44,7 @@ pub(super) fn parse<'a>(
     let root = dict(TREE, tree)?;
     let single = only_file(root).filter(|_| !matches!(listed, ListedFiles::Several(_)));
     let mut mapper = Mapper::new(single.unwrap_or(name), notes);
-    let mut walk = TreeWalk { open: vec![root], components: Vec::new() };
+    let mut walk = TreeWalk { open: vec![Folder::new(root)], ..TreeWalk::default() };
     let mut list = ListWalk::new(listed, name)?;
     let (mut files, mut roots, mut offsets, mut links) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     while let Some(properties) = walk.next_file()? {
@@ -68,6 +70,16 @@ pub(super) fn parse<'a>(
     }
     if files.is_empty() {
         return Err(MetainfoError::at(TREE, "empty: a torrent of nothing"));
+    }
+    match (walk.unsorted.take(), &list) {
+        (None, _) => {}
+        // Whoever sorts what is read numbers the pieces in another way.
+        (Some(key), None) => {
+            let problem =
+                "out of order, so clients do not agree which piece is whose; get a torrent made anew";
+            return Err(MetainfoError::at(key, problem));
+        }
+        (Some(key), Some(_)) => notes.add(|| format!("{key}: out of order; the order of version 1 counts")),
     }
     if single.is_none() {
         link(&mut files, &links, &mut mapper, notes);
@@ -108,11 +120,28 @@ fn only_file(mut root: Dict<'_>) -> Option<&[u8]> {
     (is_file && root.next().is_none()).then_some(name)
 }
 
-/// The files of a tree in its order. Bounded by the depth of nesting that `bencode` reads.
+/// A folder on the way.
 #[derive(Debug)]
+struct Folder<'a> {
+    /// What has not been looked at.
+    rest: Dict<'a>,
+    /// The name that was looked at last.
+    last: Option<&'a [u8]>,
+}
+
+impl<'a> Folder<'a> {
+    fn new(rest: Dict<'a>) -> Folder<'a> {
+        Folder { rest, last: None }
+    }
+}
+
+/// The files of a tree in its order. Bounded by the depth of nesting that `bencode` reads.
+#[derive(Default, Debug)]
 pub(super) struct TreeWalk<'a> {
-    /// The rest of the folders that lead here, the innermost last.
-    open: Vec<Dict<'a>>,
+    /// The folders that lead here, the innermost last.
+    open: Vec<Folder<'a>>,
+    /// The first place where a name does not come behind the one before it.
+    unsorted: Option<String>,
     /// The names of the file that was found last, or of the folder in which the next one is looked for.
     components: Vec<&'a [u8]>,
 }
@@ -120,7 +149,7 @@ pub(super) struct TreeWalk<'a> {
 impl<'a> TreeWalk<'a> {
     /// Walks a tree that has been read before; what is wrong with it ends the walk.
     pub(super) fn of(tree: Value<'a>) -> TreeWalk<'a> {
-        TreeWalk { open: tree.as_dict().into_iter().collect(), components: Vec::new() }
+        TreeWalk { open: tree.as_dict().into_iter().map(Folder::new).collect(), ..TreeWalk::default() }
     }
 
     /// The names of the file that was found last, from the root of the tree on.
@@ -131,10 +160,11 @@ impl<'a> TreeWalk<'a> {
     /// The properties of the next file.
     pub(super) fn next_file(&mut self) -> Result<Option<Dict<'a>>, MetainfoError> {
         while let Some(folder) = self.open.last_mut() {
-            let Some((name, value)) = folder.next() else {
+            let Some((name, value)) = folder.rest.next() else {
                 self.open.pop();
                 continue;
             };
+            let last = folder.last.replace(name);
             self.components.truncate(self.open.len() - 1);
             if name.is_empty() {
                 let problem = match self.components.is_empty() {
@@ -144,6 +174,12 @@ impl<'a> TreeWalk<'a> {
                 return Err(MetainfoError::at(self.key(), problem));
             }
             self.components.push(name);
+            match last.map_or(Ordering::Less, |last| last.cmp(name)) {
+                Ordering::Less => {}
+                Ordering::Equal => return Err(MetainfoError::at(self.key(), "twice in one folder")),
+                Ordering::Greater if self.unsorted.is_some() => {}
+                Ordering::Greater => self.unsorted = Some(self.key()),
+            }
             let node = value.as_dict().ok_or_else(|| MetainfoError::at(self.key(), "not a dictionary"))?;
             let mut entries = node;
             match entries.next() {
@@ -154,7 +190,7 @@ impl<'a> TreeWalk<'a> {
                     let wrong = || MetainfoError::at(self.key(), "its properties are not a dictionary");
                     return properties.as_dict().ok_or_else(wrong).map(Some);
                 }
-                _ => self.open.push(node),
+                _ => self.open.push(Folder::new(node)),
             }
         }
         Ok(None)

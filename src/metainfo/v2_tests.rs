@@ -204,21 +204,21 @@ fn a_tree_that_is_too_deep_is_refused_and_names_are_mended_as_in_version_1() {
     };
     assert_eq!(Metainfo::parse(deep(90).as_bytes()).unwrap().files.len(), 1);
     assert!(refusal(deep(98).as_bytes()).starts_with("damaged: nested deeper than 100"));
-    let odd = b"d4:infod9:file treed2:..d1:\xffd0:d6:lengthi0eee3:a/bd0:d6:lengthi0eeee1:Ad0:d6:lengthi0eee\
+    let odd = b"d4:infod9:file treed2:..d3:a/bd0:d6:lengthi0eee1:\xffd0:d6:lengthi0eeee1:Ad0:d6:lengthi0eee\
         1:ad0:d6:lengthi0eeee12:meta versioni2e4:name1:n12:piece lengthi16384eee";
     let torrent = Metainfo::parse(odd).unwrap();
     let paths: Vec<_> = torrent.files.iter().map(|file| &*file.path).collect();
-    assert_eq!(paths, ["n/_/\u{fffd}", "n/_/a_b", "n/A", "n/a~2"]);
+    assert_eq!(paths, ["n/_/a_b", "n/_/\u{fffd}", "n/A", "n/a~2"]);
     assert_eq!(torrent.notes.len(), 4, "{:?}", torrent.notes);
 }
 
 #[test]
 fn attributes_of_a_tree_are_those_of_version_1() {
-    let bytes = b"d4:infod9:file treed3:rund0:d4:attr2:hx6:lengthi0eee\
-        4:linkd0:d4:attr1:l12:symlink pathl3:runeeee12:meta versioni2e4:name1:n12:piece lengthi16384eee";
+    let bytes = b"d4:infod9:file treed4:linkd0:d4:attr1:l12:symlink pathl3:runeee\
+        3:rund0:d4:attr2:hx6:lengthi0eeee12:meta versioni2e4:name1:n12:piece lengthi16384eee";
     let torrent = Metainfo::parse(bytes).unwrap();
-    assert!(torrent.files[0].executable);
-    assert_eq!(torrent.files[1].symlink.as_deref(), Some("n/run"));
+    assert!(torrent.files[1].executable);
+    assert_eq!(torrent.files[0].symlink.as_deref(), Some("n/run"));
 }
 
 #[test]
@@ -277,4 +277,65 @@ fn a_pad_may_stand_behind_an_empty_file() {
     let moved = replaced(&good, format!("{pad}{empty}").as_bytes(), format!("{empty}{pad}").as_bytes());
     let torrent = Metainfo::parse(&moved).unwrap();
     assert_eq!(torrent.layout, Metainfo::parse(&good).unwrap().layout);
+}
+
+/// A tree of files of 5 bytes with these names, in this order.
+fn tree_of(names: &[&str]) -> String {
+    let root = "r".repeat(32);
+    let file = |name: &&str| format!("{}:{name}d0:d6:lengthi5e11:pieces root32:{root}ee", name.len());
+    format!("9:file treed{}e", names.iter().map(file).collect::<String>())
+}
+
+/// The torrent of version 2, or the hybrid with a list of the files in this order.
+fn ordered(tree: &[&str], list: Option<&[&str]>) -> Vec<u8> {
+    let pad = "d4:attr1:p6:lengthi16379ee";
+    let entry = |name: &&str| format!("d6:lengthi5e4:pathl{}:{name}ee{pad}", name.len());
+    let files =
+        list.map_or(String::new(), |list| format!("5:filesl{}e", list.iter().map(entry).collect::<String>()));
+    let pieces = list
+        .map_or(String::new(), |list| format!("6:pieces{}:{}", 20 * list.len(), "h".repeat(20 * list.len())));
+    let tree = tree_of(tree);
+    format!("d4:infod{tree}{files}12:meta versioni2e4:name1:n12:piece lengthi16384e{pieces}ee").into_bytes()
+}
+
+#[test]
+fn a_tree_whose_order_is_open_to_doubt_is_refused_and_one_that_version_1_confirms_is_taken() {
+    let paths = |bytes: &[u8]| -> Vec<String> {
+        Metainfo::parse(bytes)
+            .unwrap()
+            .files
+            .iter()
+            .filter(|file| !file.pad)
+            .map(|file| file.path.to_string())
+            .collect()
+    };
+    assert_eq!(paths(&ordered(&["a", "b"], None)), ["n/a", "n/b"]);
+    let unsorted = "info.file tree[\"a\"]: out of order, so clients do not agree which piece is whose; get a torrent made anew";
+    assert_eq!(refusal(&ordered(&["b", "a"], None)), unsorted);
+    assert_eq!(refusal(&ordered(&["c", "a", "b"], None)), unsorted);
+    let hybrid = ordered(&["b", "a"], Some(&["b", "a"]));
+    assert_eq!(paths(&hybrid), ["n/b", "n/a"]);
+    let notes = Metainfo::parse(&hybrid).unwrap().notes;
+    assert_eq!(notes, ["file tree[\"a\"]: out of order; the order of version 1 counts"]);
+    assert!(refusal(&ordered(&["b", "a"], Some(&["a", "b"]))).ends_with("a contradiction"));
+    assert!(refusal(&ordered(&["a", "b"], Some(&["b", "a"]))).ends_with("a contradiction"));
+    for list in [None, Some(&["a", "a"] as &[&str])] {
+        assert_eq!(refusal(&ordered(&["a", "a"], list)), "info.file tree[\"a\"]: twice in one folder");
+    }
+}
+
+#[test]
+fn layers_of_no_file_are_passed_over_and_told() {
+    let good = Sample::new(&[("a", 100_000)], false).torrent();
+    let layers = b"12:piece layersd";
+    for (entry, notes) in [
+        (&b"32:00000000000000000000000000000000i1e"[..], 1),
+        (b"33:0000000000000000000000000000000000:", 1),
+        (b"", 0),
+    ] {
+        let more = replaced(&good, layers, &[layers, entry].concat());
+        let torrent = Metainfo::parse(&more).unwrap();
+        assert!(torrent.piece_hashes.are_trees());
+        assert_eq!(torrent.notes.len(), notes, "{:?}", torrent.notes);
+    }
 }
