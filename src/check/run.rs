@@ -1,8 +1,8 @@
 //! One hash check from its start to its events, for all who need one.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::unknown::with_layers_of_files;
 use super::{CheckOptions, CheckOutcome, PieceResult, check};
@@ -23,7 +23,14 @@ pub struct HashCheck {
     /// Pieces that are known to be right so far. The lock is held for a bit at a time, by the threads that check
     /// and by whoever wants a picture.
     have: Mutex<Bitfield>,
+    /// Whether it stands still for now. The lock is held for a look, and given back while it does.
+    held: Mutex<bool>,
+    /// Told when that changes.
+    released: Condvar,
 }
+
+/// How often a check that stands still looks whether it is to end.
+const HELD_LOOK: Duration = Duration::from_millis(50);
 
 impl HashCheck {
     /// A check of a torrent of so many pieces, of which nothing is known yet.
@@ -39,6 +46,23 @@ impl HashCheck {
             total: AtomicU64::new(0),
             done: AtomicU64::new(0),
             have: Mutex::new(Bitfield::new(pieces)),
+            held: Mutex::new(false),
+            released: Condvar::new(),
+        }
+    }
+
+    /// Has it stand still, or go on.
+    pub(crate) fn hold(&self, hold: bool) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = hold;
+        self.released.notify_all();
+    }
+
+    /// Returns once it may go on, or is to end.
+    fn wait_while_held(&self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        while *held && !self.is_broken_off() {
+            let waited = self.released.wait_timeout(held, HELD_LOOK);
+            held = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -87,7 +111,10 @@ impl HashCheck {
         goes_on: bool,
         on_piece: &(dyn Fn(PieceIndex, PieceResult) + Sync),
     ) -> CheckOutcome {
-        let keep_going = || goes_on && !self.is_broken_off();
+        let keep_going = || {
+            self.wait_while_held();
+            goes_on && !self.is_broken_off()
+        };
         // A torrent may lack the hashes of its pieces (BEP 52), but not those of its files.
         let lacks = !metainfo.piece_hashes.are_known();
         let whole = lacks.then(|| with_layers_of_files(storage, metainfo, &keep_going));

@@ -22,7 +22,7 @@ use crate::finder::{DialEnd, Finder, FinderOutput, Need, Parting};
 use crate::hash::Sha256;
 use crate::hash::merkle::MerkleTree;
 use crate::ids::PeerKey;
-use crate::proofs::{HashFetch, HashFetchInput};
+use crate::proofs::{HashFetch, HashFetchInput, HashServer};
 use crate::swarm::{Hello, Input, Occupant, first_stays};
 use crate::wire::extended::{self, ExtensionHandshake, Offer, PeerExtensions, UT_METADATA};
 use crate::wire::{Message, PeerId, Reserved};
@@ -104,6 +104,8 @@ pub(crate) struct Lobby {
     hash_fetch: Option<HashFetch>,
     /// Says to those who ask us for metadata that we have none, until we do.
     server: MetadataServer,
+    /// Refuses what we are asked of hashes, as often as that is due.
+    hash_server: HashServer,
     waiting: BTreeMap<PeerKey, Waiting>,
     /// Bytes that all of them together have said; between two messages at most [`MAX_SAID`].
     said: usize,
@@ -124,6 +126,7 @@ impl Lobby {
             fetch: Some(Fetch::new()),
             hash_fetch: None,
             server: MetadataServer::new(None),
+            hash_server: HashServer::default(),
             waiting: BTreeMap::new(),
             said: 0,
             free_places: usize::MAX,
@@ -335,6 +338,7 @@ impl Lobby {
         let Some(waiting) = self.waiting.remove(&peer) else { return };
         self.said -= waiting.said.size();
         self.server.gone(peer);
+        self.hash_server.gone(peer);
         self.tell_fetch(now, FetchInput::Gone(peer));
         self.tell_hash_fetch(now, HashFetchInput::Gone(peer));
         let how = match waiting.unruly {

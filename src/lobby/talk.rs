@@ -7,7 +7,7 @@ use super::{Lobby, LobbyOutput, MAX_SAID};
 use crate::event::{Direction, Kind};
 use crate::fetch::{FetchInput, FetchOutput, PeerMetadata};
 use crate::ids::PeerKey;
-use crate::proofs::{HashFetchInput, HashFetchOutput};
+use crate::proofs::{HashAnswer, HashFetchInput, HashFetchOutput};
 use crate::wire::extended::{
     Extended, ExtensionHandshake, MetadataMessage, UT_HOLEPUNCH, UT_METADATA, UT_PEX,
 };
@@ -27,7 +27,11 @@ impl Lobby {
             // We have nothing.
             Message::Request(block) if refuses => self.send(now, peer, Message::Reject(block)),
             // No layer is here.
-            Message::HashRequest(range) if speaks_v2 => self.send(now, peer, Message::HashReject(range)),
+            Message::HashRequest(range) if speaks_v2 => {
+                if let HashAnswer::Send(refusal) = self.hash_server.on_request(now, peer, range, |_| false) {
+                    self.send(now, peer, refusal);
+                }
+            }
             Message::Hashes(range, hashes) if speaks_v2 => {
                 self.tell_hash_fetch(now, HashFetchInput::Hashes(peer, *range, hashes));
             }

@@ -8,9 +8,10 @@ use crate::hash::merkle::MerkleTree;
 use crate::layout::{BLOCK_LENGTH, Block, Layout, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::metainfo::samples::Sample;
-use crate::proofs::{HashAnswer, HashServer};
+use crate::proofs::{HashAnswer, HashServer, MAX_OWED_HASHES};
 use crate::swarm::{Output, Swarm, SwarmConfig};
 use crate::transfer::Transfer;
+use crate::wire::HashRange;
 use crate::wire::extended::{
     HolepunchMessage, LT_DONTHAVE, MetadataMessage, PexFlags, PexMessage, UT_HOLEPUNCH, UT_PEX,
     encode_dont_have,
@@ -814,4 +815,20 @@ fn piece_layers_are_asked_of_those_who_speak_version_2_and_of_them_alone() {
     let expected = (known.root(file).unwrap(), known.tree(file).unwrap().clone());
     assert_eq!(house.layers, [[expected]]);
     assert!(!house.is_closed(honest));
+}
+
+#[test]
+fn a_guest_may_still_answer_what_it_was_asked_for_and_is_closed_for_more() {
+    let mut house = House::new();
+    let v2 = ALL_BITS.with(Reserved::FAST).with(Reserved::V2);
+    let peer = house.connect_as(Direction::In, v2);
+    let (mut transfer, _) = transfer_of(&mut house, [], &[7; 20]);
+    let range = HashRange { root: Sha256([1; 32]), base: 0, index: 0, length: 2, proof_layers: 0 };
+    for number in 0..=MAX_OWED_HASHES {
+        let hashes = Message::Hashes(Box::new(range), vec![Sha256([7; 32]); 2]);
+        transfer.handle(house.now, Input::Message(peer, hashes));
+        let closes = |output: &Output| matches!(output, Output::Close(of, _) if *of == peer);
+        let is_closed = outputs_of(&mut transfer, house.now).iter().any(closes);
+        assert_eq!(is_closed, number == MAX_OWED_HASHES, "{number}");
+    }
 }

@@ -214,7 +214,7 @@ fn a_tree_that_is_too_deep_is_refused_and_names_are_mended_as_in_version_1() {
 
 #[test]
 fn attributes_of_a_tree_are_those_of_version_1() {
-    let bytes = b"d4:infod9:file treed4:linkd0:d4:attr1:l12:symlink pathl3:runeeee\
+    let bytes = b"d4:infod9:file treed4:linkd0:d4:attr1:l12:symlink pathl3:runeee\
         3:rund0:d4:attr2:hx6:lengthi0eeee12:meta versioni2e4:name1:n12:piece lengthi16384eee";
     let torrent = Metainfo::parse(bytes).unwrap();
     assert!(torrent.files[1].executable);

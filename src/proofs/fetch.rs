@@ -27,6 +27,9 @@ const IN_FLIGHT: usize = 4;
 /// Requests of which the answer of one peer may still come after others were asked, or is taken though it comes late.
 const MAX_LATE: usize = 64;
 
+/// Answers that one peer may owe when all layers are there.
+pub const MAX_OWED_HASHES: u32 = (IN_FLIGHT + MAX_LATE) as u32;
+
 /// Something that has happened.
 #[derive(Clone, Debug)]
 pub enum HashFetchInput {

@@ -13,7 +13,7 @@ mod trials;
 use crate::hash::Sha256;
 use crate::hash::merkle::{root_of_proof, uncles_to};
 use crate::wire::HashRange;
-pub use fetch::{HashFetch, HashFetchInput, HashFetchOutput};
+pub use fetch::{HashFetch, HashFetchInput, HashFetchOutput, MAX_OWED_HASHES};
 pub use serve::{HashAnswer, HashServer, PieceRun};
 pub use trials::{BlockTrials, TrialEnd};
 

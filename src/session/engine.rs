@@ -93,6 +93,8 @@ pub(crate) struct Engine {
     pub(super) accepting: Vec<AbortHandle>,
     /// The least severity that any subscriber wanted when the torrents were last told.
     least: Option<Severity>,
+    /// The torrent whose check stands still for now.
+    held_check: Option<TorrentId>,
     commands: mpsc::UnboundedReceiver<Command>,
     from_peers: mpsc::Receiver<FromPeer>,
     packets: mpsc::Receiver<Packet>,
@@ -215,6 +217,7 @@ impl Engine {
             udp_off: None,
             proxy_failure: None,
             least: None,
+            held_check: None,
             commands,
             from_peers,
             packets,
@@ -421,6 +424,17 @@ impl Engine {
             if self.with(id, |torrent, context| torrent.start_check(now, turn, context)).is_none() {
                 self.context.check_queue.end(turn.lane);
             }
+        }
+        let held = self.context.check_queue.held();
+        let before = std::mem::replace(&mut self.held_check, held);
+        if held == before {
+            return;
+        }
+        if let Some(id) = before {
+            self.with(id, |torrent, _| torrent.hold_check(false));
+        }
+        if let Some(id) = held {
+            self.with(id, |torrent, _| torrent.hold_check(true));
         }
     }
 

@@ -134,6 +134,7 @@ impl Engine {
                 self.with(id, |torrent, context| torrent.on_piece_checked(piece, result, context));
             }
             Notice::CheckBegun(id, round) => {
+                self.context.check_queue.begun(id);
                 self.with(id, |torrent, context| torrent.on_check_begun(round, context));
             }
             Notice::CheckPostponed(id, round, lane, to_read) => {

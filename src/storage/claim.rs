@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
+use super::device::Device;
 use super::part::PartFile;
 use super::registry::{Log, Met, Record, see_other_processes, tell_other_processes, wait_for_the_dying};
 use super::ways::{PathId, Ways, id_by_itself, id_of};
@@ -64,6 +65,8 @@ pub(crate) struct Claim {
     files: SharedFiles,
     /// The weights of the files that it was last made for.
     weights: Mutex<Vec<u32>>,
+    /// What the files are on; `None` if the system does not say.
+    device: Option<Device>,
     /// Other processes are not told, for nothing will be written.
     is_foreseen: bool,
 }
@@ -72,6 +75,11 @@ impl Claim {
     /// Files that are shared with other torrents of the session.
     pub(crate) fn shared(&self) -> SharedFiles {
         self.files.clone()
+    }
+
+    /// What its files are on, if that is known.
+    pub(crate) fn device(&self) -> Option<Device> {
+        self.device
     }
 
     /// Has it be about what is wanted now; blocks. If that fails, it is about what it was.
@@ -215,6 +223,7 @@ impl Claims {
             name: wanted.metainfo.name.as_str().into(),
             files: SharedFiles::default(),
             weights: Mutex::default(),
+            device: Device::of(&wanted.metainfo.path_below(wanted.basedir)),
             is_foreseen,
         }
     }

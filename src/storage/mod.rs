@@ -18,6 +18,7 @@ mod advice;
 pub(crate) mod claim;
 #[cfg(feature = "internals")]
 pub(crate) mod damage;
+mod device;
 mod error;
 mod foreign;
 pub(crate) mod kept;
@@ -42,6 +43,7 @@ mod ways;
 mod whole;
 
 pub(crate) use advice::read_once;
+pub(crate) use device::Device;
 pub(crate) use error::{Operation, StorageError, StorageErrorKind};
 pub(crate) use note::Note;
 pub(crate) use open::{Opened, allowed_files};

@@ -41,8 +41,9 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         if peer.owed_hashes == 0 {
             // What was asked while it was not known what the torrent is may have come from others.
-            if !peer.may_owe_hashes {
-                self.close_unruly(now, key, "sent hashes that nobody asked for");
+            match peer.late_hashes.checked_sub(1) {
+                Some(left) => peer.late_hashes = left,
+                None => self.close_unruly(now, key, "sent hashes that nobody asked for"),
             }
             return;
         }

@@ -14,6 +14,7 @@ use crate::event::Direction;
 use crate::finder::Parting;
 use crate::ids::PeerKey;
 use crate::layout::{Block, PieceIndex};
+use crate::proofs::MAX_OWED_HASHES;
 use crate::wire::extended::PeerExtensions;
 use crate::wire::{Message, PeerId, Reserved};
 
@@ -113,8 +114,8 @@ pub(super) struct Peer {
     pub extended: bool,
     /// It speaks version 2 (BEP 52): of hashes too.
     pub v2: bool,
-    /// It may have been asked for hashes before it came here, of which an answer may be under way.
-    pub may_owe_hashes: bool,
+    /// Answers that may still come to what it was asked for before it came here.
+    pub late_hashes: u32,
     /// Hash requests of ours that it has not answered.
     pub owed_hashes: u32,
     /// How it numbers its extensions.
@@ -226,7 +227,7 @@ impl Peer {
             fast: hello.reserved.has(Reserved::FAST),
             extended: hello.reserved.has(Reserved::EXTENSION),
             v2: hello.reserved.has(Reserved::V2),
-            may_owe_hashes: hello.was_greeted,
+            late_hashes: if hello.was_greeted { MAX_OWED_HASHES } else { 0 },
             owed_hashes: 0,
             extensions: PeerExtensions::default(),
             am_choking: true,

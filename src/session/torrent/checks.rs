@@ -152,8 +152,9 @@ impl Torrent {
         }
         (check.full, check.again) = (full, again);
         let (_, bytes) = check.extent(self.layout());
+        let device = self.claim.as_ref().and_then(|claim| claim.device());
         self.activity = Activity::Checking(check);
-        if let Some(ahead) = context.check_queue.join(self.id, bytes) {
+        if let Some(ahead) = context.check_queue.join(self.id, device, bytes) {
             self.tell(context, Kind::HashcheckQueued { ahead });
         }
     }
@@ -194,6 +195,13 @@ impl Torrent {
         };
         // If the thread is gone, the work's end is told when it is dropped.
         context.check_threads.run(turn.lane, Box::new(work));
+    }
+
+    /// The check has to stand still for now, or may go on.
+    pub(crate) fn hold_check(&mut self, hold: bool) {
+        if let Some(check) = self.check_mut() {
+            check.hash_check.hold(hold);
+        }
     }
 
     /// A check has seen what there is to read, and reads it.
