@@ -38,15 +38,6 @@ pub use rules::Rules;
 /// the patience of a first call, 193 addresses are tried within 5 s.
 pub const MAX_HALF_OPEN: usize = 80;
 
-/// Whoever may have no more connections than this may have called all of them.
-const FEW_PLACES: usize = 20;
-
-/// Of so many connections that a torrent may have, how many at the most are with peers that it has called. The rest is for those who call: where
-/// many come at once, the first would call one another until they have no places left, and whoever comes later is let in by nobody.
-pub fn places_for_calls(max_peers: usize) -> usize {
-    max_peers.div_ceil(2).max(FEW_PLACES.min(max_peers))
-}
-
 /// Who told us of an address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Origin {

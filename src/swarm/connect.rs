@@ -8,7 +8,7 @@ use super::peer::{Occupant, Peer, REQQ};
 use super::{Hello, Output, PeerReport, Swarm};
 use crate::address::ListenPorts;
 use crate::event::{Direction, Kind, Severity, State};
-use crate::finder::{Parting, places_for_calls};
+use crate::finder::Parting;
 use crate::ids::PeerKey;
 use crate::layout::PieceIndex;
 use crate::wire::extended::{self, ExtensionHandshake, Offer, UT_HOLEPUNCH, UT_PEX};
@@ -30,6 +30,15 @@ pub fn first_stays(
     // Peer ids are no secret: whoever borrows one elsewhere must not have its owner closed.
     let settled = now.saturating_duration_since(connected) > CROSSING && address.ip() != second.address.ip();
     settled || direction == second.direction || second.direction != keep
+}
+
+/// Whoever may have no more connections than this may have called all of them.
+const FEW_PLACES: usize = 20;
+
+/// Of so many connections that a torrent may have, how many at the most are with peers that it has called. The rest is for those who call: where
+/// many come at once, the first would call one another until they have no places left, and whoever comes later is let in by nobody.
+fn places_for_calls(max_peers: usize) -> usize {
+    max_peers.div_ceil(2).max(FEW_PLACES.min(max_peers))
 }
 
 impl Swarm {

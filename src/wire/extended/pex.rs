@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use bendy::encoding::Encoder;
 
 use super::super::ProtocolError;
-use crate::address::canonical;
 use crate::{bencode, compact};
 
 /// Peers that are taken from each list of a message.
@@ -117,6 +116,7 @@ fn addresses4(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
 }
 
 fn addresses6(bytes: &[u8]) -> impl Iterator<Item = SocketAddr> {
+    let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
     compact::list6(bytes).take(MAX_PEX_PEERS).map(canonical)
 }
 
