@@ -73,19 +73,14 @@ impl Limit {
         (bytes < FREE_RECEIVE_BUFFER).then_some(bytes as u32)
     }
 
-    /// Bytes a second.
-    pub(crate) fn rate(&self) -> Option<usize> {
-        self.rate.map(|rate| rate as usize)
-    }
-
     /// How long so many bytes take by the limit; no time without one.
     pub(crate) fn time_of(&self, bytes: usize) -> Duration {
         self.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(bytes as f64 / rate))
     }
 
-    /// Bytes that come in a second by the limit, if there is one.
-    pub(crate) fn bytes_a_second(&self) -> Option<u64> {
-        self.rate.map(|rate| rate as u64)
+    /// Bytes a second, if there is a limit.
+    pub(crate) fn bytes_a_second(&self) -> Option<usize> {
+        self.rate.map(|rate| rate as usize)
     }
 
     /// So many bytes went.

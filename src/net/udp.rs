@@ -397,22 +397,25 @@ fn open(address: SocketAddr, local: &Local) -> io::Result<Bound> {
     let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SYSTEM_BUFFER);
     let address = socket.local_addr()?;
     forbid_fragments(&socket, address.is_ipv4(), false)?;
-    say_less(&socket, address.is_ipv4())?;
+    say_less(&socket, address.is_ipv4());
     Ok(Bound { socket, state, address })
 }
 
-/// The system says nothing of a packet that nobody here asks about: when it came, to which of our addresses, and its type of service.
-fn say_less(socket: &UdpSocket, is_ipv4: bool) -> io::Result<()> {
-    setsockopt(socket, sockopt::ReceiveTimestampns, &false)?;
-    if is_ipv4 {
-        setsockopt(socket, sockopt::Ipv4PacketInfo, &false)?;
-        setsockopt(socket, sockopt::IpRecvTos, &false)?;
-    } else {
-        setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &false)?;
-        setsockopt(socket, sockopt::Ipv6RecvTClass, &false)?;
-    }
-    Ok(())
+/// The system says nothing of a packet that nobody here asks about: when it came, to which of our addresses, and its type of service. Where it cannot
+/// be told so, packets cost a little more.
+#[cfg(target_os = "linux")]
+fn say_less(socket: &UdpSocket, is_ipv4: bool) {
+    let _ = setsockopt(socket, sockopt::ReceiveTimestampns, &false);
+    let _ = match is_ipv4 {
+        true => setsockopt(socket, sockopt::Ipv4PacketInfo, &false)
+            .and_then(|()| setsockopt(socket, sockopt::IpRecvTos, &false)),
+        false => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &false)
+            .and_then(|()| setsockopt(socket, sockopt::Ipv6RecvTClass, &false)),
+    };
 }
+
+#[cfg(not(target_os = "linux"))]
+fn say_less(_: &UdpSocket, _: bool) {}
 
 #[cfg(test)]
 mod tests {

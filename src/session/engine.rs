@@ -154,7 +154,7 @@ impl Engine {
                 let _ = notify.send(LinkNotice::Accepted(link, address));
             })
         });
-        if let (Some(utp), Some(rate)) = (&utp, connections.shared.download.rate()) {
+        if let (Some(utp), Some(rate)) = (&utp, connections.shared.download.bytes_a_second()) {
             utp.set_rate(rate);
         }
         let dht = options.dht.clone().zip(listeners.udp.clone()).map(|(dht_options, udp)| {

@@ -9,7 +9,7 @@ use super::root::FileIdentity;
 pub(crate) struct Device {
     /// The system's number for it.
     pub number: u64,
-    /// See [`device_seeks`].
+    /// Whether reading here and there is slower on it than reading in order; also if that is not known.
     pub seeks: bool,
 }
 
@@ -28,7 +28,7 @@ impl Device {
 /// Whether reading here and there is slower on this device than reading in order; also if that is not known. Many virtual disks say so,
 /// though they are not.
 #[cfg(target_os = "linux")]
-pub(crate) fn device_seeks(device: u64) -> bool {
+fn device_seeks(device: u64) -> bool {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     // A partition has its disk's folder around it.
     let flag = |path: &str| {
@@ -39,7 +39,7 @@ pub(crate) fn device_seeks(device: u64) -> bool {
 
 /// Whether reading here and there is slower on this device than reading in order: that is not known here.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn device_seeks(_: u64) -> bool {
+fn device_seeks(_: u64) -> bool {
     true
 }
 

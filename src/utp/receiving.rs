@@ -334,6 +334,7 @@ mod tests {
         assert_eq!(room_after(&mut (1 << 20), Duration::from_micros(100)), 1 << 20);
         assert_eq!(room_after(&mut (64 << 20), Duration::from_millis(100)), FIRST_ROOM);
     }
+
     #[test]
     fn under_a_limit_there_is_room_for_what_is_read_within_a_round_trip_and_little_more() {
         let first = [None, Some(1000), Some(100 << 10), Some(50 << 20)].map(first_room);

@@ -125,7 +125,7 @@ impl WebLink {
         let pace = (turn < SLOW_TURN).then(|| (turn, shared.download.time_of(turn)));
         // All that are asked together: what comes in a second.
         let a_second = shared.download.bytes_a_second();
-        let max_ahead = a_second.map_or(MAX_BYTES, |bytes| bytes / MAX_CONNECTIONS as u64);
+        let max_ahead = a_second.map_or(MAX_BYTES, |bytes| (bytes / MAX_CONNECTIONS) as u64);
         let fetcher = Fetcher::new(access, interrupt, orders, outbox, Rhythm { pace, max_ahead });
         thread::Builder::new().name("btget-web".to_owned()).spawn(move || fetcher.run())?;
         let driver = WebDriver::new(key, to_thread, shared);
