@@ -305,6 +305,8 @@ pub struct Args {
     pub dht_bootstrap: Vec<Bootstrap>,
 
     /// Connections, all torrents together
+    ///
+    /// Of a torrent half of as many, and 20 at the least, may be with peers that it has called; the rest is for those who call.
     #[arg(long, value_name = "N", default_value = "200", value_parser = values::max_peers, help_heading = "Network")]
     pub max_peers: usize,
 
