@@ -257,7 +257,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_is_read(first in any::<u32>(), last in any::<u32>(), name in "[^\r\n#;/-][^\r\n]{0,20}") {
+        fn what_is_written_is_read(first in any::<u32>(), last in any::<u32>(), name in r"[^\s#;/-][^\r\n]{0,20}") {
             let (first, last) = (Ipv4Addr::from(first.min(last)), Ipv4Addr::from(first.max(last)));
             let line = format!("{name}:{first}-{last}");
             prop_assert_eq!(Line::parse(line.as_bytes()), Line::Blocked(Range::V4(first, last)));
