@@ -52,12 +52,12 @@ fn main() -> ExitCode {
         trials.push(trial(&format!("libtorrent_downloads_from_btget_{name}"), has_libtorrent, seeds));
     }
     let has_transmission = Client::Transmission.is_installed();
-    trials.push(trial("btget_seeds_to_transmission_by_utp", has_transmission, seeds_to_transmission));
-    trials.push(trial(
-        "btget_downloads_from_transmission_by_utp",
-        has_transmission,
-        downloads_from_transmission,
-    ));
+    for (name, way) in [("by_utp", None), ("by_utp_on_a_bad_path", Some(BAD))] {
+        let downloads = move || downloads_from_transmission(way);
+        trials.push(trial(&format!("btget_downloads_from_transmission_{name}"), has_transmission, downloads));
+        let seeds = move || seeds_to_transmission(way);
+        trials.push(trial(&format!("btget_seeds_to_transmission_{name}"), has_transmission, seeds));
+    }
     let tests: [(&str, bool, fn()); 6] = [
         ("ipv6_is_spoken_as_well", Family::V6.is_available(), over_ipv6),
         ("a_bad_path_between_two_btgets_costs_time_and_no_byte", true, bad_path),
@@ -228,11 +228,13 @@ fn seeds_to_libtorrent(way: Option<Path>, options: &[&str], policy: &str) {
     assert_eq!(transport(&seed).as_deref(), Some("utp"));
 }
 
-fn downloads_from_transmission() {
+fn downloads_from_transmission(way: Option<Path>) {
     let fixture = fixture();
     let (torrent, full) = (fixture.torrent(), fixture.full_folder("seed"));
     let seed = Transmission::start_taking_utp(torrent.to_str().unwrap(), &full);
     let address = SocketAddr::from(([127, 0, 0, 1], seed.peer_port()));
+    let relay = way.map(|way| Relay::start(address, way, 4));
+    let address = relay.as_ref().map_or(address, |relay| relay.address);
     let target = fixture.empty_folder("target");
     let mut leech = leech(&fixture, &target, "utp", address, &[]);
     leech.wait_for_success();
@@ -241,12 +243,15 @@ fn downloads_from_transmission() {
 }
 
 /// It calls nobody on loopback, so it is called.
-fn seeds_to_transmission() {
+fn seeds_to_transmission(way: Option<Path>) {
     let fixture = fixture();
-    let (address, folder) = ("127.0.0.41", fixture.empty_folder("transmission"));
+    let address = if way.is_some() { "127.0.0.42" } else { "127.0.0.41" };
+    let folder = fixture.empty_folder("transmission");
     let _leech = Transmission::start_with_utp(Command::new("env"), &fixture.torrent(), address, &folder);
     let full = fixture.full_folder("seed");
-    let peer = format!("{address}:{}", support::clients::TRANSMISSION_PORT);
+    let peer: SocketAddr = format!("{address}:{}", support::clients::TRANSMISSION_PORT).parse().unwrap();
+    let relay = way.map(|way| Relay::start(peer, way, 5));
+    let peer = relay.as_ref().map_or(peer, |relay| relay.address).to_string();
     let mut seed = btget(&fixture, Family::V4, &full, "utp", &["--peer", &peer, "--seed-ratio", "1"]);
     seed.wait_for_success();
     assert_eq!(transport(&seed).as_deref(), Some("utp"));

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant as StdInstant};
 
 use ureq::Error;
 use ureq::config::Config;
@@ -23,6 +23,10 @@ use super::resolve::SystemResolver;
 
 /// Bytes of requests that are written together at the most. The rest of the output buffer has room for the longest that a URL can make.
 const MAX_BATCH: usize = 32 * 1024;
+
+/// How long the end of an answer is waited for of which no more is wanted, and how many bytes may come until then.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+const MAX_END: usize = 64 * 1024;
 
 /// Runs the chain of connectors.
 type Connect = dyn Fn(&ConnectionDetails<'_>) -> Result<Box<dyn Transport>, Error> + Send + Sync;
@@ -91,6 +95,8 @@ pub(crate) struct Pipeline {
     stays_open: bool,
     /// Answers that have come to their end.
     answered: usize,
+    /// No more is wanted of the body: until when, and in how many bytes more, it has to end.
+    ending: Option<(StdInstant, usize)>,
     max_head: usize,
 }
 
@@ -109,6 +115,7 @@ impl Pipeline {
             takes_more: false,
             stays_open: true,
             answered: 0,
+            ending: None,
             max_head: way.config.max_response_header_size(),
         })
     }
@@ -155,6 +162,8 @@ impl Pipeline {
     pub(crate) fn next_head(&mut self, patience: Option<Duration>) -> Result<Response<()>, Error> {
         let after = patience.map_or(time::Duration::NotHappening, time::Duration::from);
         let timeout = NextTimeout { after, ..NextTimeout::default() };
+        self.ending = None;
+        let mut interim = 0;
         let head = loop {
             let Some(call) = self.waiting.front_mut() else { return Err(gone()) };
             let input = self.transport.buffers().input();
@@ -167,6 +176,10 @@ impl Pipeline {
             self.transport.buffers().input_consume(used);
             if let Some(head) = head {
                 break head;
+            }
+            interim += used;
+            if interim > self.max_head {
+                return Err(Error::LargeResponseHeader(interim, self.max_head));
             }
             // It may have been an interim answer (1xx), with the true one behind it.
             if used == 0 && !self.transport.await_input(timeout)? {
@@ -203,6 +216,9 @@ impl Pipeline {
             let input = self.transport.buffers().input();
             let (used, came) = call.read(input, into)?;
             self.transport.buffers().input_consume(used);
+            if let Some((until, most)) = &mut self.ending {
+                *most = most.checked_sub(used).filter(|_| StdInstant::now() < *until).ok_or_else(endless)?;
+            }
             if came > 0 {
                 return Ok(came);
             }
@@ -214,7 +230,14 @@ impl Pipeline {
 
     /// Whether more has come, rather than the end of the connection.
     fn await_more_of_body(&mut self) -> Result<bool, Error> {
-        match self.transport.await_input(NextTimeout::default()) {
+        let timeout = match self.ending {
+            Some((until, _)) => {
+                let left = until.saturating_duration_since(StdInstant::now());
+                NextTimeout { after: left.into(), ..NextTimeout::default() }
+            }
+            None => NextTimeout::default(),
+        };
+        match self.transport.await_input(timeout) {
             // A server may close without a word in TLS, and what ends by that is there.
             Err(Error::Io(error)) => match error.kind() {
                 ErrorKind::UnexpectedEof | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {
@@ -243,11 +266,17 @@ impl Pipeline {
         Ok(0)
     }
 
+    /// No more is wanted of the answer than what it ends with, within bounds.
+    pub(crate) fn begin_end(&mut self) {
+        self.ending = Some((StdInstant::now() + END_PATIENCE, MAX_END));
+    }
+
     /// Comes to the end of the answer of which all that is wanted has been read. Whether the connection can be used on: not if the answer goes
     /// on, or the server closes after it.
     pub(crate) fn finish(&mut self) -> bool {
         let ends_by_close =
             self.body.as_ref().is_some_and(|call| call.body_mode() == BodyMode::CloseDelimited);
+        self.begin_end();
         !ends_by_close && matches!(self.read_body(&mut [0; 16]), Ok(0)) && self.stays_open
     }
 
@@ -284,6 +313,11 @@ impl Read for Pipeline {
 fn says_close(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("close"))
+}
+
+/// What should have ended goes on.
+fn endless() -> Error {
+    Error::Io(ErrorKind::TimedOut.into())
 }
 
 /// The server has closed the connection.

@@ -95,6 +95,11 @@ impl Transfer {
         self.swarm.on_web_waste(bytes);
     }
 
+    /// The server of a connection has said that it knows ranges.
+    pub(crate) fn on_web_ranges(&mut self, key: WebKey) {
+        self.web_seeds.iter_mut().for_each(|seeds| seeds.on_ranges_known(key));
+    }
+
     /// The job of a connection to a web seed has ended.
     pub(crate) fn on_web_ended(&mut self, now: Instant, key: WebKey, end: &JobEnd) {
         self.web_seeds.iter_mut().for_each(|seeds| seeds.on_ended(now, key, end));

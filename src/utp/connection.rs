@@ -7,7 +7,7 @@ use super::congestion::Congestion;
 use super::delay::Delays;
 use super::mtu::PathMtu;
 use super::packet::{HEADER_LENGTH, Header, Packet, PacketKind, first_number, unwrap};
-use super::receiving::{Arrival, Receiving};
+use super::receiving::{Arrival, PathTimes, Receiving};
 use super::rtt::RoundTrip;
 use super::sending::{Acknowledged, Sending};
 
@@ -229,7 +229,8 @@ impl Connection {
         spare: &mut usize,
     ) -> Result<Option<usize>, UtpEnd> {
         if self.receiving.readable() > 0 {
-            let count = self.receiving.read(now, buffer, self.round_trip.least(), spare);
+            let path = PathTimes { least: self.round_trip.least(), queuing: self.theirs.queuing() };
+            let count = self.receiving.read(now, buffer, path, spare);
             self.tell_reopened_window(now);
             return Ok(Some(count));
         }

@@ -12,8 +12,15 @@ pub(super) const FIRST_ROOM: usize = 256 << 10;
 /// all of it.
 const ROOM_SECONDS: f64 = 0.125;
 
-/// By which part of itself the room grows at the most under a limit.
+/// By which part of itself the room grows at the most: not twofold, for where it is what limits nobody sees how near the path's own bound is.
+const STEP: usize = 2;
+
+/// The same under a limit.
 const LIMITED_STEP: usize = 8;
+
+/// If each packet has waited longer than this before the bottleneck, the room stays as it is: all that the path carries comes already, and senders that
+/// go by loss would fill the queue until it overflows (RFC 9840 has receivers watch the queue as LEDBAT has senders).
+const MAX_QUEUING: Duration = Duration::from_millis(25);
 
 /// What is under way to a reader under a limit while it reads, in round trips: a little more than one, for none is like the other.
 const ROUND_TRIPS_UNDER_WAY: f64 = 1.5;
@@ -49,6 +56,15 @@ pub(super) enum Arrival {
     Useless,
 }
 
+/// What is known of the way that packets come by.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct PathTimes {
+    /// The shortest round trip.
+    pub least: Option<Duration>,
+    /// How long packets to us wait in queues now.
+    pub queuing: Option<Duration>,
+}
+
 /// The receiving side of a connection.
 #[derive(Debug)]
 pub(super) struct Receiving {
@@ -68,9 +84,10 @@ pub(super) struct Receiving {
     rate: Option<usize>,
     /// The number of the other side's FIN.
     fin: Option<u64>,
-    /// Bytes that were read since, to see whether the room is what limits.
+    /// Bytes that were read since, to see whether the room is what limits; and the least that packets have waited in queues meanwhile.
     read: usize,
     since: Option<Instant>,
+    least_queuing: Option<Duration>,
 }
 
 impl Receiving {
@@ -87,6 +104,7 @@ impl Receiving {
             fin: None,
             read: 0,
             since: None,
+            least_queuing: None,
         }
     }
 
@@ -163,12 +181,12 @@ impl Receiving {
         if free < MIN_WINDOW { 0 } else { free }
     }
 
-    /// Takes data. `least` is the shortest round trip; the room may grow by what is `spare`, and takes it from there.
+    /// Takes data. The room may grow by what is `spare`, and takes it from there.
     pub(super) fn read(
         &mut self,
         now: Instant,
         buffer: &mut [u8],
-        least: Option<Duration>,
+        path: PathTimes,
         spare: &mut usize,
     ) -> usize {
         let (first, second) = self.inbox.as_slices();
@@ -181,7 +199,7 @@ impl Receiving {
         if self.inbox.is_empty() && self.inbox.capacity() > 2 * FIRST_ROOM {
             self.inbox = VecDeque::new();
         }
-        self.fit_room(now, count, least, spare);
+        self.fit_room(now, count, path, spare);
         count
     }
 
@@ -190,17 +208,19 @@ impl Receiving {
         self.inbox = VecDeque::new();
     }
 
-    fn fit_room(&mut self, now: Instant, read: usize, least: Option<Duration>, spare: &mut usize) {
+    fn fit_room(&mut self, now: Instant, read: usize, path: PathTimes, spare: &mut usize) {
         let since = *self.since.get_or_insert(now);
         self.read += read;
+        self.least_queuing = self.least_queuing.into_iter().chain(path.queuing).min();
         if self.read < self.room {
             return;
         }
-        let horizon = least.map_or(UNMEASURED, |least| least * ROUND_TRIPS);
-        let is_limit = now.saturating_duration_since(since) <= horizon;
+        let horizon = path.least.map_or(UNMEASURED, |least| least * ROUND_TRIPS);
+        let is_full = self.least_queuing.take().is_some_and(|queuing| queuing > MAX_QUEUING);
+        let is_limit = !is_full && now.saturating_duration_since(since) <= horizon;
         // Under a limit little by little, for what it grows by comes beside what is due.
-        let step = if self.rate.is_some() { self.room / LIMITED_STEP } else { self.room };
-        let more = step.min(self.max_room(least).saturating_sub(self.room));
+        let step = self.room / if self.rate.is_some() { LIMITED_STEP } else { STEP };
+        let more = step.min(self.max_room(path.least).saturating_sub(self.room));
         if is_limit && more <= *spare {
             *spare -= more;
             self.room += more;
@@ -254,7 +274,7 @@ mod tests {
 
     fn read_all(receiving: &mut Receiving) -> Vec<u8> {
         let mut buffer = vec![0; receiving.readable() + 10];
-        let count = receiving.read(Instant::now(), &mut buffer, None, &mut 0);
+        let count = receiving.read(Instant::now(), &mut buffer, PathTimes::default(), &mut 0);
         buffer.truncate(count);
         buffer
     }
@@ -319,20 +339,22 @@ mod tests {
 
     #[test]
     fn room_grows_where_it_limits_and_as_far_as_there_is_any() {
-        let (start, round_trip) = (Instant::now(), Duration::from_millis(100));
-        let mut buffer = vec![0; 64 << 10];
-        let mut room_after = |spare: &mut usize, pause: Duration| {
+        let (start, mut buffer) = (Instant::now(), vec![0; 64 << 10]);
+        let mut room_after = |spare: &mut usize, pause: Duration, queuing: u64| {
             let (mut receiving, mut now) = (Receiving::new(100), start);
+            let (least, queuing) = (Some(Duration::from_millis(100)), Some(Duration::from_millis(queuing)));
             for number in 100..10_000 {
                 receiving.on_packet(number, &[7; 16 << 10], false);
                 now += pause;
-                while receiving.read(now, &mut buffer, Some(round_trip), spare) > 0 {}
+                while receiving.read(now, &mut buffer, PathTimes { least, queuing }, spare) > 0 {}
             }
             receiving.borrowed() + FIRST_ROOM
         };
-        assert_eq!(room_after(&mut (64 << 20), Duration::from_micros(100)), MAX_ROOM);
-        assert_eq!(room_after(&mut (1 << 20), Duration::from_micros(100)), 1 << 20);
-        assert_eq!(room_after(&mut (64 << 20), Duration::from_millis(100)), FIRST_ROOM);
+        let (fast, slow) = (Duration::from_micros(100), Duration::from_millis(100));
+        assert_eq!(room_after(&mut (64 << 20), fast, 10), MAX_ROOM);
+        assert_eq!(room_after(&mut (300 << 10), fast, 10), 384 << 10);
+        assert_eq!(room_after(&mut (64 << 20), slow, 10), FIRST_ROOM);
+        assert_eq!(room_after(&mut (64 << 20), fast, 30), FIRST_ROOM, "the path is full");
     }
 
     #[test]
@@ -344,7 +366,8 @@ mod tests {
         for number in 100..1000 {
             receiving.on_packet(number, &[7; 1400], false);
             now += Duration::from_micros(100);
-            while receiving.read(now, &mut buffer, Some(Duration::from_millis(300)), &mut (64 << 20)) > 0 {}
+            let path = PathTimes { least: Some(Duration::from_millis(300)), queuing: None };
+            while receiving.read(now, &mut buffer, path, &mut (64 << 20)) > 0 {}
         }
         let room = receiving.borrowed() + 12_800;
         assert!((47_000..=MIN_WINDOW + 46_080).contains(&room), "{room}");
@@ -357,9 +380,9 @@ mod tests {
         assert_eq!(receiving.on_packet(100, &[7; 1000], false), Arrival::Next);
         assert_eq!(receiving.window(), 0);
         let mut some = [0; 300];
-        receiving.read(Instant::now(), &mut some, None, &mut 0);
+        receiving.read(Instant::now(), &mut some, PathTimes::default(), &mut 0);
         assert_eq!(receiving.window(), 0);
-        receiving.read(Instant::now(), &mut some, None, &mut 0);
+        receiving.read(Instant::now(), &mut some, PathTimes::default(), &mut 0);
         assert_eq!(receiving.window(), MIN_FIRST_ROOM - 400);
     }
 }

@@ -338,6 +338,13 @@ impl WebSeeds {
         }
     }
 
+    /// An answer over this connection says that its web seed knows ranges.
+    pub(crate) fn on_ranges_known(&mut self, key: WebKey) {
+        if let Some(connection) = self.connections.get(&key) {
+            self.seeds[connection.seed].has_answered = true;
+        }
+    }
+
     /// Blocks that a connection is to bring yet.
     pub(crate) fn left_of(&self, key: WebKey) -> impl Iterator<Item = Block> + '_ {
         let doing = self.connections.get(&key).map(|connection| &connection.doing);

@@ -21,7 +21,11 @@ const MAX_HEADS: usize = 48 << 10;
 const HEAD: usize = 160;
 
 /// How many more may be sent ahead after each good answer. So a server that goes wrong has been sent no more in vain than it has answered, twice over.
+/// Also how many are sent ahead to one that has not shown yet what it does with a row.
 const GROWTH: usize = 2;
+
+/// Requests that are sent ahead at the most to a server that has answered twice with what is of no use, until [`MAX_AHEAD`] answers have been good.
+const FEW: usize = 8;
 
 /// The requests under way to a server, and what it has shown of how it takes them. Outlives its connections.
 #[derive(Debug)]
@@ -33,12 +37,22 @@ pub(crate) struct Row {
     /// Bytes of the answers to these, and of their requests.
     bytes: u64,
     heads: usize,
-    /// Requests on this connection.
+    /// Requests on this connection, and good answers.
     asked: usize,
-    /// This connection has brought a good answer behind which it stays open.
+    answered: usize,
+    /// This connection has stayed open behind a good answer, and stays open behind the next one. The first is not enough: a server may close without
+    /// having said so, and what it has sent is lost if a request comes then.
     is_trusted: bool,
+    /// Requests could not be sent: what is sent behind them would be taken for the rest of one.
+    is_broken: bool,
     /// Requests that may be sent ahead now.
     depth: usize,
+    /// The most that they may be, whatever is answered; times that an answer was of no use, and good ones since.
+    most: usize,
+    faults: u32,
+    good: usize,
+    /// Some of those that wait were sent ahead.
+    is_ahead: bool,
     /// Requests on one connection that the server has been seen to answer, if it has left those behind them without one; 0: it redirects.
     bears: usize,
     /// It has answered with a range.
@@ -58,8 +72,14 @@ impl Row {
             bytes: 0,
             heads: 0,
             asked: 0,
+            answered: 0,
             is_trusted: false,
+            is_broken: false,
             depth: 0,
+            most: MAX_AHEAD,
+            faults: 0,
+            good: 0,
+            is_ahead: false,
             bears: usize::MAX,
             knows_ranges: false,
             first: 0,
@@ -77,10 +97,26 @@ impl Row {
         self.waiting.front() == Some(get)
     }
 
+    /// Whether nothing more may be sent on this connection.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
     /// There is a new connection. What waited on the one before is not answered any more.
     pub(crate) fn on_connected(&mut self) {
         self.waiting.clear();
-        (self.bytes, self.heads, self.asked, self.first, self.is_trusted) = (0, 0, 0, 0, false);
+        (self.bytes, self.heads, self.asked, self.answered, self.first) = (0, 0, 0, 0, 0);
+        (self.is_trusted, self.is_broken, self.is_ahead) = (false, false, false);
+    }
+
+    /// Of those that were to be sent ahead the last ones, so many, were not even begun, and others perhaps not sent in whole.
+    pub(crate) fn on_not_sent(&mut self, count: usize) {
+        self.is_broken = true;
+        let left = self.waiting.len().saturating_sub(count);
+        for get in self.waiting.drain(left..) {
+            self.bytes -= bytes_of(&get);
+            self.heads -= head_of(&get);
+        }
     }
 
     /// A request is sent.
@@ -97,21 +133,37 @@ impl Row {
             self.bytes -= bytes_of(&get);
             self.heads -= head_of(&get);
         }
+        self.is_ahead &= !self.waiting.is_empty();
     }
 
     /// It is what was asked for, in this manner, or the whole file instead of a range. `takes_more`: the connection stays open behind it.
     pub(crate) fn on_good(&mut self, manner: Manner, is_whole: bool, takes_more: bool) {
-        self.is_trusted = takes_more;
+        self.is_trusted = takes_more && self.answered > 0;
+        self.answered += 1;
+        // It answers far more than it once seemed to, one by one at least.
+        if self.answered > self.bears.saturating_mul(2) {
+            self.bears = self.answered;
+        }
         self.is_proven |= self.waiting.is_empty() && self.first > 1;
         self.depth = (self.depth + GROWTH).min(MAX_AHEAD);
+        self.good += 1;
+        if self.good == MAX_AHEAD {
+            (self.good, self.faults, self.most) = (0, 0, (self.most * 2).min(MAX_AHEAD));
+        }
         if manner == Manner::Range {
             self.knows_ranges = !is_whole;
         }
     }
 
-    /// It brings nothing.
-    pub(crate) fn on_fault(&mut self) {
-        self.depth = 0;
+    /// It brings nothing; `is_busy`: for too much is asked.
+    pub(crate) fn on_fault(&mut self, is_busy: bool) {
+        let depth = std::mem::take(&mut self.depth);
+        (self.good, self.faults) = (0, self.faults + 1);
+        if is_busy {
+            self.most = self.most.min((depth / 2).max(1));
+        } else if self.faults > 1 {
+            self.most = self.most.min(FEW);
+        }
     }
 
     /// It leads elsewhere, and so may the others.
@@ -121,7 +173,7 @@ impl Row {
 
     /// The connection has come to its end after so many answers. If some were waited for, it is not tried again with more requests than that.
     pub(crate) fn on_end(&mut self, answered: usize) {
-        if !self.waiting.is_empty() {
+        if self.is_ahead {
             self.bears = self.bears.min(answered);
         }
         self.on_connected();
@@ -130,8 +182,9 @@ impl Row {
     /// Which of those that follow the answer that is read are to be sent now, while `left` bytes of it have not come. They are taken to be sent.
     pub(crate) fn send_ahead<'a>(&mut self, left: u64, following: &'a [Part]) -> Vec<&'a Get> {
         // Some together, for each time is a system call here and another one there.
-        let many = if self.is_proven { self.depth / 2 } else { 0 };
-        if !self.is_trusted || self.waiting.len() > many || left + self.bytes > self.max_bytes / 2 {
+        let many = if self.is_proven { self.depth.min(self.most) / 2 } else { 0 };
+        let may_send = self.is_trusted && !self.is_broken;
+        if !may_send || self.waiting.len() > many || left + self.bytes > self.max_bytes / 2 {
             return Vec::new();
         }
         let gets = following.iter().filter_map(|part| match part {
@@ -147,12 +200,14 @@ impl Row {
             sent.push(get);
         }
         self.first = sent.len();
+        self.is_ahead |= !sent.is_empty();
         sent
     }
 
     /// Whether one more may be sent ahead.
     fn has_room(&self, left: u64) -> bool {
-        self.waiting.len() < self.depth
+        let most = if self.is_proven { self.most } else { GROWTH };
+        self.waiting.len() < self.depth.min(most)
             && self.asked < self.bears
             && left + self.bytes < self.max_bytes
             && self.heads < MAX_HEADS
@@ -220,7 +275,7 @@ mod tests {
         let mut row = Row::new(MAX_BYTES);
         let mut rest = &parts[..];
         assert!((0..50).all(|_| answer(&mut row, &mut rest, false) == 0), "it closes, or speaks HTTP/1.0");
-        assert_eq!(answer(&mut row, &mut rest, true), 102);
+        assert_eq!(answer(&mut row, &mut rest, true), GROWTH, "it has shown nothing yet");
         row.on_connected();
         assert_eq!(row.send_ahead(0, rest).len(), 0, "a new connection has to show it again");
     }
@@ -230,7 +285,7 @@ mod tests {
         let parts = parts(1000);
         let (mut row, mut rest) = (Row::new(MAX_BYTES), &parts[..]);
         let sent: Vec<usize> = (0..400).map(|_| answer(&mut row, &mut rest, true)).collect();
-        assert_eq!(sent[..5], [2, 0, 6, 0, 6], "the first two have to be answered before more is sent");
+        assert_eq!(sent[..5], [0, 2, 0, 8, 0], "the first two have to be answered before more is sent");
         assert!(sent.iter().sum::<usize>() <= 400 + MAX_AHEAD);
         assert!(sent[200..].iter().all(|&sent| sent == 0 || sent >= 32), "{sent:?}");
     }
@@ -263,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_server_that_leaves_requests_without_an_answer_is_sent_no_more_on_a_connection() {
-        for bears in [1, 10] {
+        for (bears, later) in [(2, 11), (10, 10)] {
             let parts = parts(1000);
             let (mut row, mut rest) = (Row::new(MAX_BYTES), &parts[..]);
             for _ in 0..5 {
@@ -272,9 +327,9 @@ mod tests {
             }
             row.on_connected();
             let ahead = answers(&mut row, &mut rest, 20);
-            assert_eq!(ahead, bears - 1, "and behind that one at a time");
-            row.on_end(21);
-            assert_eq!(row.bears, bears, "nothing was lost");
+            assert_eq!(ahead, bears - 2, "and behind that one at a time");
+            row.on_end(20);
+            assert_eq!(row.bears, later, "nothing was lost, and it has been seen to answer more");
         }
     }
 
@@ -284,11 +339,45 @@ mod tests {
         let (mut row, mut rest) = (Row::new(MAX_BYTES), &parts[..]);
         answers(&mut row, &mut rest, 100);
         row.on_connected();
-        row.on_fault();
-        assert_eq!(answer(&mut row, &mut rest, true), 2);
+        row.on_fault(false);
+        assert_eq!([(); 2].map(|()| answer(&mut row, &mut rest, true)), [0, 4]);
         row.on_connected();
         row.on_redirect();
         assert_eq!(answers(&mut row, &mut rest, 50), 0);
+    }
+
+    #[test]
+    fn a_server_that_is_busy_or_has_not_what_it_is_asked_for_is_asked_for_less_ahead() {
+        for (faults, most, later) in [(&[true][..], 100, 200), (&[false], 256, 256), (&[false; 2], 8, 16)] {
+            let parts = parts(2000);
+            let (mut row, mut rest) = (Row::new(MAX_BYTES), &parts[..]);
+            answers(&mut row, &mut rest, 100);
+            row.on_connected();
+            faults.iter().for_each(|&is_busy| row.on_fault(is_busy));
+            let mut longest = |count| {
+                let waiting = (0..count).map(|_| {
+                    answer(&mut row, &mut rest, true);
+                    row.waiting.len()
+                });
+                waiting.max()
+            };
+            assert_eq!(longest(250), Some(most), "{faults:?}");
+            assert_eq!(longest(250), Some(later), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_behind_what_could_not_be_sent() {
+        let parts = parts(100);
+        let (mut row, mut rest) = (Row::new(MAX_BYTES), &parts[..]);
+        answers(&mut row, &mut rest, 10);
+        let waiting = row.waiting.len();
+        row.on_not_sent(3);
+        assert_eq!((row.waiting.len(), row.is_broken()), (waiting - 3, true));
+        assert_eq!(answers(&mut row, &mut rest, 30), 0);
+        row.on_connected();
+        assert!(answers(&mut row, &mut rest, 2) > 0);
+        assert_eq!(row.bytes, row.waiting.len() as u64 * SIZE);
     }
 
     #[test]
@@ -299,9 +388,9 @@ mod tests {
         let mut row = Row::new(MAX_BYTES);
         row.on_asked(get(&parts[0]));
         row.on_head();
+        row.is_proven = true;
         (0..9).for_each(|_| row.on_good(Manner::Whole, false, true));
         assert_eq!(row.send_ahead(0, &parts[1..]).len(), 3, "what is not asked for is passed over");
-        row.is_proven = true;
         row.on_good(Manner::Range, true, true);
         assert_eq!(row.send_ahead(0, &parts[1..]).len(), 0);
         row.on_good(Manner::Range, false, true);

@@ -99,7 +99,7 @@ pub(super) struct Seed {
     corrupt: u32,
     astray: u32,
     /// It has answered well since the last error, and it is known what ranges mean to it: further connections are worth while.
-    has_answered: bool,
+    pub(super) has_answered: bool,
     /// Connections that it has been seen to bear, if that are fewer than we would have.
     bears: usize,
     /// Jobs that have ended well since it was last found what it bears, and with how many of them it is tried with more.

@@ -117,6 +117,8 @@ pub(super) struct Fetcher {
     spare: VecDeque<BlockData>,
     whole_file: Option<WholeFile>,
     ignores_ranges: bool,
+    /// It has been told that the server knows ranges.
+    has_told_ranges: bool,
     /// Under a limit of which a block takes long: blocks are read bit by bit.
     pace: Option<Pace>,
 }
@@ -155,6 +157,7 @@ impl Fetcher {
             spare: VecDeque::new(),
             whole_file: None,
             ignores_ranges: false,
+            has_told_ranges: false,
             pace,
         }
     }
@@ -213,6 +216,9 @@ impl Fetcher {
             None => {
                 let accepted =
                     self.requests.open(get, following).map_err(|fault| Stop::Fault(Some(get.item), fault))?;
+                if self.requests.says_ranges() && !std::mem::replace(&mut self.has_told_ranges, true) {
+                    self.outbox.tell(FromThread::SaysRanges)?;
+                }
                 let (Item::File(file), true) = (get.item, accepted.is_whole) else {
                     self.fill_from(filling, get, following)?;
                     self.requests.finish();

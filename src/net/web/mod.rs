@@ -53,6 +53,8 @@ pub(crate) enum FromWeb {
     Blocks(WebKey, Vec<(Block, BlockData)>),
     /// So many bytes that were not asked for: the server gives whole files only.
     Waste(WebKey, u64),
+    /// Its server has said that it knows ranges.
+    SaysRanges(WebKey),
     /// Its job has ended.
     Ended(WebKey, JobEnd),
     /// Its server sends next to nothing: it is given up.
@@ -68,6 +70,7 @@ impl FromWeb {
             FromWeb::Blocks(key, _)
             | FromWeb::Waste(key, _)
             | FromWeb::Ended(key, _)
+            | FromWeb::SaysRanges(key)
             | FromWeb::Lull(key)
             | FromWeb::Died(key) => key,
         }
@@ -87,6 +90,7 @@ enum FromThread {
     Blocks(Vec<(Block, BlockData)>),
     /// It waits for [`ToThread::GoOn`].
     Waste(u64),
+    SaysRanges,
     /// With the buffers that were not needed.
     Ended(JobEnd, Vec<BlockData>),
 }
@@ -293,6 +297,7 @@ impl WebDriver {
                 self.waste_waits = true;
                 FromWeb::Waste(self.key, bytes)
             }
+            FromThread::SaysRanges => FromWeb::SaysRanges(self.key),
             FromThread::Ended(end, spare) => {
                 self.shared.pool.put(spare);
                 self.refund();

@@ -49,6 +49,10 @@ pub(super) struct Requests {
     servers: VecDeque<Server>,
     /// Where URLs have redirected to, the last [`MAX_REMEMBERED`].
     redirected: VecDeque<(String, Hop)>,
+    /// The answer that is read comes from the server that was asked first.
+    is_direct: bool,
+    /// The seed's server has said that it knows ranges.
+    says_ranges: bool,
 }
 
 /// Where to ask.
@@ -77,7 +81,15 @@ impl Address {
 
 impl Requests {
     pub(super) fn new(access: Access, interrupt: Interrupt, max_ahead: u64) -> Requests {
-        Requests { access, interrupt, max_ahead, servers: VecDeque::new(), redirected: VecDeque::new() }
+        Requests {
+            access,
+            interrupt,
+            max_ahead,
+            servers: VecDeque::new(),
+            redirected: VecDeque::new(),
+            is_direct: false,
+            says_ranges: false,
+        }
     }
 
     /// Asks for what `get` says, and begins to read the answer if it holds that; `following` may be asked for meanwhile.
@@ -85,6 +97,7 @@ impl Requests {
         if let Some(server) = self.servers.back_mut() {
             server.leave_body();
         }
+        self.is_direct = false;
         let known = self.redirected.iter().position(|(from, _)| *from == get.url);
         if let Some((_, hop)) = known.and_then(|at| self.redirected.remove(at))
             && let Ok(accepted) = self.ask(&hop, get).and_then(|head| self.accept(&head, get))
@@ -100,16 +113,22 @@ impl Requests {
         };
         let (url, credentials) = take_credentials(&clean(&get.url));
         let mut hop = Hop { url, reach, credentials };
-        for redirects in 0..=MAX_REDIRECTS {
+        let mut redirects = 0;
+        while redirects <= MAX_REDIRECTS {
             let head = self.ask(&hop, get)?;
             let Some(location) = location_of(&head) else {
-                let accepted = self.accept(&head, get)?;
+                let accepted = match self.accept(&head, get) {
+                    // It may be the answer to another one: it is asked for again, alone.
+                    Err(Fault::Wrong(_) | Fault::Denied(_)) if self.was_ahead() => continue,
+                    judged => judged?,
+                };
                 match redirects {
-                    0 => self.send_ahead(following),
+                    0 => self.begin_row(&head, following),
                     _ => self.remember(&get.url, hop),
                 }
                 return Ok(accepted);
             };
+            redirects += 1;
             if let Some(server) = self.servers.back_mut() {
                 server.on_redirect();
             }
@@ -118,17 +137,31 @@ impl Requests {
         Err(Fault::Astray(format!("more than {MAX_REDIRECTS} redirects")))
     }
 
-    /// Sends what may be asked for while the answer is read.
-    fn send_ahead(&mut self, following: &[Part]) {
+    /// The answer that is read now is one of the server that was asked first, to whom the `following` requests go as well.
+    fn begin_row(&mut self, head: &Response<()>, following: &[Part]) {
+        self.is_direct = true;
+        let ranges = text(head.headers(), header::ACCEPT_RANGES);
+        self.says_ranges |= ranges.is_some_and(|unit| unit.trim().eq_ignore_ascii_case("bytes"));
         if let Some(server) = self.servers.back_mut() {
             server.send_ahead(following);
         }
     }
 
+    /// Whether the server that is asked first has said that it knows ranges (RFC 9110 section 14.3).
+    pub(super) fn says_ranges(&self) -> bool {
+        self.says_ranges
+    }
+
+    fn was_ahead(&self) -> bool {
+        self.servers.back().is_some_and(Server::was_ahead)
+    }
+
     /// Reads some bytes of the answer: at least one.
     pub(super) fn read(&mut self, into: &mut [u8], following: &[Part]) -> Result<usize, Fault> {
         let Some(server) = self.servers.back_mut() else { return Err(no_answer()) };
-        server.send_ahead(following);
+        if self.is_direct {
+            server.send_ahead(following);
+        }
         server.read(into).map_err(|error| match fault(error) {
             Fault::Broken(reason) if reason == "no answer in time" => {
                 Fault::Broken("nothing more came in time".to_owned())
@@ -228,7 +261,7 @@ impl Requests {
         match judgement {
             // The only coding that is accepted is gzip.
             Ok(accepted) => server.on_good(get, accepted.is_whole, coding.is_some()),
-            Err(_) => server.on_fault(),
+            Err(ref fault) => server.on_fault(matches!(fault, Fault::Busy(..))),
         }
         judgement
     }

@@ -15,9 +15,6 @@ use super::request::Address;
 use crate::http::{Interrupt, Pipeline, Reach, USER_AGENT, Way};
 use crate::webseed::{Get, Manner, Part, Row};
 
-/// Bytes read of a body that is of no use, so that its connection can be used again.
-const MAX_DRAINED: u64 = 16 * 1024;
-
 /// How long the answer to a request that was sent ahead may keep silent before it is asked for by itself: some servers lose what they have read beyond
 /// a request.
 const AHEAD_PATIENCE: Duration = Duration::from_secs(10);
@@ -31,6 +28,8 @@ pub(super) struct Server {
     reached_inside: Arc<AtomicBool>,
     connection: Option<Connection>,
     row: Row,
+    /// The answer that is read was asked for ahead.
+    was_ahead: bool,
     /// Bytes of the answer that are wanted and have not come.
     left: u64,
 }
@@ -53,7 +52,17 @@ impl Server {
     ) -> Server {
         let scheme = uri.scheme_str().unwrap_or_default().to_owned();
         let authority = uri.authority().map_or("", |authority| authority.as_str()).to_owned();
-        Server { scheme, authority, reach, way, reached_inside, connection: None, row, left: 0 }
+        Server {
+            scheme,
+            authority,
+            reach,
+            way,
+            reached_inside,
+            connection: None,
+            row,
+            was_ahead: false,
+            left: 0,
+        }
     }
 
     /// Whether this URL is of the server, and it is reached as far.
@@ -78,15 +87,17 @@ impl Server {
         get: &Get,
         interrupt: &Interrupt,
     ) -> Result<Response<()>, Error> {
-        if self.row.is_next(get) {
+        self.was_ahead = self.row.is_next(get);
+        if self.was_ahead {
             let head = self.next_head(Some(AHEAD_PATIENCE));
             if head.is_ok() || interrupt.is_due() {
                 return head;
             }
             // It is asked for again, by itself, and so is all that waits behind it.
             self.close();
+            self.was_ahead = false;
         }
-        if !self.is_idle() {
+        if !self.is_idle() || self.row.is_broken() {
             self.close();
         }
         // The server may have closed one that was kept.
@@ -136,6 +147,7 @@ impl Server {
     pub(super) fn begin_of_body(&mut self, most: usize) -> Vec<u8> {
         let mut body = Vec::new();
         if let Ok(pipeline) = self.pipeline() {
+            pipeline.begin_end();
             let _ = pipeline.take(most as u64).read_to_end(&mut body);
         }
         body
@@ -154,10 +166,15 @@ impl Server {
         };
     }
 
-    /// The answer brings nothing.
-    pub(super) fn on_fault(&mut self) {
-        self.row.on_fault();
+    /// The answer brings nothing; `is_busy`: for too much is asked.
+    pub(super) fn on_fault(&mut self, is_busy: bool) {
+        self.row.on_fault(is_busy);
         self.drain();
+    }
+
+    /// Whether the answer was asked for ahead, so that it may be another request's, if one was lost.
+    pub(super) fn was_ahead(&self) -> bool {
+        self.was_ahead
     }
 
     /// The answer leads elsewhere.
@@ -171,28 +188,36 @@ impl Server {
         if !self.row.is_empty() {
             self.row.on_connected();
             self.connection = None;
-        } else if let Ok(pipeline) = self.pipeline() {
-            let _ = io::copy(&mut pipeline.take(MAX_DRAINED), &mut io::sink());
-            self.finish();
+            return;
+        }
+        let is_drained = self.pipeline().is_ok_and(|pipeline| {
+            pipeline.begin_end();
+            io::copy(pipeline, &mut io::sink()).is_ok()
+        });
+        match is_drained {
+            true => self.finish(),
+            false => self.close(),
         }
     }
 
     /// Sends what may be asked for while the answer is read.
     pub(super) fn send_ahead(&mut self, following: &[Part]) {
         let gets = self.row.send_ahead(self.left, following);
-        if !gets.is_empty() && self.send(&gets).is_err() {
-            // The answer may be there nevertheless; who waits for the others sees that they do not come.
-            self.row.on_fault();
+        if gets.is_empty() {
+            return;
+        }
+        let queued = gets.iter().take_while(|get| self.queue(get).is_ok()).count();
+        let is_sent = self.pipeline().and_then(Pipeline::send).is_ok();
+        if queued < gets.len() || !is_sent {
+            // The answers to those before may come nevertheless; who waits for the others sees that they do not.
+            self.row.on_not_sent(gets.len() - queued);
         }
     }
 
-    fn send(&mut self, gets: &[&Get]) -> Result<(), Error> {
-        for get in gets {
-            let address = Address::of(get).ok().filter(|address| self.has(&address.uri));
-            let address = address.ok_or(Error::Io(ErrorKind::InvalidInput.into()))?;
-            self.pipeline()?.queue(request(&address, get)?)?;
-        }
-        self.pipeline()?.send()
+    fn queue(&mut self, get: &Get) -> Result<(), Error> {
+        let address = Address::of(get).ok().filter(|address| self.has(&address.uri));
+        let address = address.ok_or(Error::Io(ErrorKind::InvalidInput.into()))?;
+        self.pipeline()?.queue(request(&address, get)?)
     }
 
     /// Reads some bytes of the answer: at least one.
@@ -222,12 +247,16 @@ impl Server {
     /// All of the answer that is wanted has been read: comes to its end, so that the connection can be used again.
     pub(super) fn finish(&mut self) {
         self.left = 0;
-        if let Some(Connection::Gzip(mut decoder)) =
-            self.connection.take_if(|it| matches!(it, Connection::Gzip(_)))
-            && matches!(decoder.read(&mut [0; 16]), Ok(0))
-        {
-            self.connection = Some(Connection::Plain(decoder.into_inner()));
+        if let Some(Connection::Gzip(decoder)) = &mut self.connection {
+            decoder.get_mut().begin_end();
+            if !matches!(decoder.read(&mut [0; 16]), Ok(0)) {
+                return self.close();
+            }
         }
+        self.connection = match self.connection.take() {
+            Some(Connection::Gzip(decoder)) => Some(Connection::Plain(decoder.into_inner())),
+            connection => connection,
+        };
         if !self.pipeline().is_ok_and(Pipeline::finish) {
             self.close();
         }

@@ -86,6 +86,7 @@ impl Torrent {
                 }
             }
             FromWeb::Waste(key, bytes) => transfer.on_web_waste(key, bytes),
+            FromWeb::SaysRanges(key) => transfer.on_web_ranges(key),
             FromWeb::Lull(key) => transfer.on_web_lull(now, key),
             FromWeb::Died(key) => transfer.on_web_died(now, key),
             FromWeb::Ended(key, end) => transfer.on_web_ended(now, key, &end),

@@ -17,6 +17,7 @@ mod sim;
 mod storm;
 mod superseed;
 mod table;
+mod trees;
 mod unwritten;
 mod want;
 mod weights;

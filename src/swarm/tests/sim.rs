@@ -17,11 +17,15 @@ use crate::blocks::BlockData;
 use crate::event::{Direction, Kind, State};
 use crate::finder::announce::{AnnounceEvent, Answer, Token};
 use crate::finder::{DialEnd, Finder, FinderOutput, Rules};
-use crate::hash::Sha1;
+use crate::hash::merkle::block_hashes;
+use crate::hash::{Sha1, Sha256};
 use crate::ids::PeerKey;
 use crate::layout::{Block, Layout, PieceIndex};
+use crate::metainfo::samples::Sample;
+use crate::metainfo::{Metainfo, PieceLayers};
+use crate::proofs::{BlockTrials, HashServer, PieceRun};
 use crate::transfer::Transfer;
-use crate::wire::{Message, PeerId, Reserved};
+use crate::wire::{HashRange, Message, PeerId, Reserved};
 
 /// What is wrong with a node.
 #[derive(Clone, Copy, Default, Debug)]
@@ -36,6 +40,28 @@ pub(super) struct Faults {
     pub refuses: bool,
     /// With each block it sends another one that nobody asked for.
     pub unasked: bool,
+    /// How it answers who asks for hashes.
+    pub hashes: HashManner,
+}
+
+/// How a node of version 2 answers who asks for hashes.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) enum HashManner {
+    #[default]
+    Honest,
+    /// One of those that it sends is wrong.
+    Lies,
+    Refuses,
+    Silent,
+    /// It sends them twice.
+    Repeats,
+}
+
+/// The merkle trees of a torrent of version 2, and what is below them.
+pub(super) struct Trees {
+    layers: Arc<PieceLayers>,
+    /// The hashes of the right blocks, by piece.
+    blocks: Vec<Vec<Sha256>>,
 }
 
 /// A client.
@@ -111,6 +137,7 @@ enum Happening {
     UplinkFree(usize),
     Quantum(usize),
     Verified { node: usize, piece: PieceIndex, digests: bool },
+    Hashed { node: usize, run: PieceRun },
     Answer { node: usize, token: Token },
 }
 
@@ -160,6 +187,8 @@ pub(super) struct Node {
     pub bans: BTreeSet<SocketAddr>,
     pub dials: Vec<(Duration, SocketAddr)>,
     pub closes: BTreeMap<String, u32>,
+    /// Whose connections it has closed, and why.
+    pub closed: BTreeSet<(usize, String)>,
     pub passed: Vec<PieceIndex>,
     pub announces: Vec<Option<AnnounceEvent>>,
     /// Blocks that it has handed on to be sent.
@@ -185,6 +214,8 @@ impl Node {
 pub(super) struct Sim {
     pub seed: u64,
     pub layout: Arc<Layout>,
+    /// Of version 2: all nodes speak it.
+    pub trees: Option<Trees>,
     pub nodes: Vec<Node>,
     pub trace: u64,
     pub events: u64,
@@ -217,6 +248,7 @@ impl Sim {
         Sim {
             seed,
             layout: Arc::new(Layout::new(piece_length, [(size, false)]).unwrap()),
+            trees: None,
             nodes: Vec::new(),
             trace: 0xcbf2_9ce4_8422_2325,
             events: 0,
@@ -231,6 +263,17 @@ impl Sim {
             announced: BTreeSet::new(),
             rng: fastrand::Rng::with_seed(seed),
         }
+    }
+
+    /// With a torrent of version 2 of one file.
+    pub(super) fn of_version_2(seed: u64, piece_length: u32, size: usize) -> Sim {
+        let sample = Sample { piece_length, ..Sample::new(&[("file", size)], false) };
+        let metainfo = Metainfo::parse(&sample.torrent()).unwrap();
+        let layout = metainfo.layout.clone();
+        let (_, data) = &sample.files[0];
+        let pieces = data.chunks(piece_length as usize).map(block_hashes).collect();
+        let trees = Trees { layers: metainfo.piece_hashes.layers().unwrap().clone(), blocks: pieces };
+        Sim { layout, trees: Some(trees), ..Sim::new(seed, piece_length, size as u64) }
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -261,8 +304,13 @@ impl Sim {
         if let Some(leaves) = spec.leaves {
             self.push(leaves.as_nanos() as u64, Happening::Leave(node));
         }
+        let mut swarm = Swarm::new(self.base, config);
+        if let Some(Trees { layers, .. }) = &self.trees {
+            let trials = BlockTrials::new(layers.clone(), self.layout.clone());
+            swarm.use_trees(HashServer::new(layers.clone(), &self.layout), trials);
+        }
         self.nodes.push(Node {
-            transfer: Transfer::new(Swarm::new(self.base, config), finder),
+            transfer: Transfer::new(swarm, finder),
             spec,
             alive: false,
             done_at: None,
@@ -270,6 +318,7 @@ impl Sim {
             bans: BTreeSet::new(),
             dials: Vec::new(),
             closes: BTreeMap::new(),
+            closed: BTreeSet::new(),
             passed: Vec::new(),
             announces: Vec::new(),
             sent: 0,
@@ -388,6 +437,13 @@ impl Sim {
             Happening::UplinkFree(node) => self.uplink_free(node),
             Happening::Quantum(node) => self.begin_quantum(node),
             Happening::Verified { node, piece, digests } => self.verified(node, piece, digests),
+            Happening::Hashed { node, run } => {
+                let of = |piece: PieceIndex| {
+                    self.hashes_of(piece, &vec![0; self.layout.num_blocks(piece) as usize])
+                };
+                let hashes = run.pieces().flat_map(of).collect();
+                self.input(node, Input::BlocksHashed(run, Some(hashes)));
+            }
             Happening::Answer { node, token } => self.answer(node, token),
         }
         true
@@ -436,6 +492,7 @@ impl Sim {
         let both = Reserved::FAST.with(Reserved::EXTENSION);
         let modern = self.nodes[of].spec.modern && self.nodes[to].spec.modern;
         let reserved = if modern { both } else { Reserved::default() };
+        let reserved = if self.trees.is_some() { reserved.with(Reserved::V2) } else { reserved };
         Hello {
             peer,
             address,
@@ -475,7 +532,8 @@ impl Sim {
             self.nodes[node].passed.push(piece);
             self.input(node, Input::Passed { piece, digests: if digests { all } else { Vec::new() } });
         } else {
-            self.input(node, Input::Failed { piece, digests: all, hashes: Vec::new() });
+            let hashes = self.hashes_of(piece, &bad);
+            self.input(node, Input::Failed { piece, digests: all, hashes });
         }
         if self.nodes[node].done_at.is_none() && self.nodes[node].swarm().is_complete() {
             self.nodes[node].done_at = Some(self.now());
@@ -483,6 +541,16 @@ impl Sim {
                 self.leave(node);
             }
         }
+    }
+
+    /// The hashes of the blocks of a piece, each spoiled by whoever has spoiled the block; none of version 1.
+    fn hashes_of(&self, piece: PieceIndex, bad: &[u32]) -> Vec<Sha256> {
+        let right = self.trees.iter().flat_map(|trees| &trees.blocks[piece.0 as usize]);
+        let spoiled = |(&Sha256(mut hash), bad): (&Sha256, &u32)| {
+            hash.iter_mut().zip(bad.to_le_bytes()).for_each(|(byte, bad)| *byte ^= bad);
+            Sha256(hash)
+        };
+        right.zip(bad).map(spoiled).collect()
     }
 
     fn answer(&mut self, node: usize, token: Token) {
@@ -551,6 +619,9 @@ impl Sim {
                 self.send(node, peer, Item::Message(Message::HaveAll));
             }
             Output::Send(_, Message::Have(_) | Message::Bitfield(_)) if self.nodes[node].spec.tells_all => {}
+            Output::Send(peer, Message::Hashes(range, hashes)) if faults.hashes != HashManner::Honest => {
+                self.send_hashes(node, peer, range, hashes);
+            }
             Output::Send(peer, message) => self.send(node, peer, Item::Message(message)),
             Output::Serve(peer, block) if faults.refuses => {
                 self.send(node, peer, Item::Message(Message::Reject(block)));
@@ -565,11 +636,15 @@ impl Sim {
                     self.send(node, peer, Item::Block(self.layout.block(piece, 0), 0));
                 }
             }
-            // Nobody here speaks version 2.
-            Output::HashBlocks(..) => {}
+            Output::HashBlocks(run) => {
+                let at = self.now + self.nodes[node].spec.disk.as_nanos() as u64;
+                self.push(at, Happening::Hashed { node, run });
+            }
             Output::Close(peer, reason) => {
-                *self.nodes[node].closes.entry(reason).or_default() += 1;
                 let (conn, side) = self.nodes[node].conns[peer.0 as usize];
+                let other = self.conns[conn].nodes[1 - side];
+                self.nodes[node].closed.insert((other, reason.clone()));
+                *self.nodes[node].closes.entry(reason).or_default() += 1;
                 self.hang_up(conn, side);
             }
             Output::Verify { piece, blocks, digests } => {
@@ -584,6 +659,22 @@ impl Sim {
                 }
             }
         }
+    }
+
+    fn send_hashes(&mut self, node: usize, peer: PeerKey, range: Box<HashRange>, mut hashes: Vec<Sha256>) {
+        match self.nodes[node].spec.faults.hashes {
+            HashManner::Silent => return,
+            HashManner::Refuses => return self.send(node, peer, Item::Message(Message::HashReject(range))),
+            HashManner::Lies => {
+                let place = self.rng.usize(..hashes.len());
+                hashes[place].0[5] ^= 1;
+            }
+            HashManner::Repeats => {
+                self.send(node, peer, Item::Message(Message::Hashes(range.clone(), hashes.clone())));
+            }
+            HashManner::Honest => {}
+        }
+        self.send(node, peer, Item::Message(Message::Hashes(range, hashes)));
     }
 
     fn finder_output(&mut self, node: usize, output: FinderOutput) {

@@ -163,9 +163,10 @@ fn a_long_and_fast_path_is_filled() {
     let wire = || Wire::new(1000.0, 50, 100);
     let mut net = Net::new(1, 2, [wire(), wire()]);
     let mut flows = [Flow::call(&mut net, 0, 1, u64::MAX)];
-    run(&mut net, &mut flows, seconds(3));
+    // Until it has seen, by its first slowdown, how long the way is.
+    run(&mut net, &mut flows, seconds(4));
     let (before, since) = (flows[0].read, net.now);
-    run(&mut net, &mut flows, seconds(6));
+    run(&mut net, &mut flows, seconds(7));
     let rate = rate(&net, &flows[0], before, since);
     println!("{rate} Mbit/s");
     assert!(rate > 900.0, "{rate} Mbit/s");
