@@ -28,7 +28,7 @@ const PIECE: usize = 64 * 1024;
 
 fn main() -> ExitCode {
     let (nginx, python) = (is_in_path("nginx"), is_in_path("python3"));
-    let tests: [(&str, bool, fn()); 26] = [
+    let tests: [(&str, bool, fn()); 28] = [
         ("a_file_comes_whatever_way_it_is_sent", true, ways_of_sending),
         ("what_is_not_the_file_is_never_taken_for_it", true, odd_answers),
         ("a_connection_may_be_closed_at_any_point", true, closed),
@@ -46,6 +46,8 @@ fn main() -> ExitCode {
         ("a_server_that_loses_what_it_read_too_far_is_asked_one_by_one", true, lost),
         ("an_error_in_a_row_means_what_it_means_alone", true, error_in_row),
         ("a_redirect_in_a_row_is_followed", true, redirect_in_row),
+        ("a_server_that_skips_a_request_condemns_no_file", true, skipped),
+        ("answers_that_do_not_end_are_left", true, endless),
         ("a_row_asks_for_no_more_than_a_limit_lets_in", true, row_under_limit),
         ("a_packed_range_is_not_taken", true, packed_range),
         ("a_silent_server_does_not_keep_a_download_from_giving_up", true, silent),
@@ -894,6 +896,37 @@ fn redirect_in_row() {
     let moved = rows.iter().flatten().position(|path| path == "/moved/20").unwrap();
     let before: Vec<&String> = rows.iter().flatten().take(moved).collect();
     assert!(before.len() <= 20 + 1 + 2 * 20, "what was behind it is little: {rows:?}");
+}
+
+/// The answers behind it look like those to the requests in front of them.
+fn skipped() {
+    let is_first = AtomicBool::new(true);
+    let server = RowServer::start(BRIEF, move |number, _, plain| match number {
+        20 if is_first.swap(false, Ordering::Relaxed) => Turn::Say(Vec::new()),
+        _ => Turn::Say(plain),
+    });
+    let events = server.torrent().download("a request is skipped", &[]);
+    assert_eq!(said(&events), []);
+}
+
+/// A redirect whose body never comes, and data behind which comes one trailer after the other.
+fn endless() {
+    let data = random(200_000);
+    let served = data.clone();
+    let server = WebServer::start(move |_, asked| {
+        if asked.path == "/f" {
+            let head = "HTTP/1.1 302 Found\r\nLocation: /moved\r\nContent-Length: 150";
+            return Answer(with_head(head, b""), false);
+        }
+        let Answer(mut bytes, _) = chunked(&served, asked);
+        bytes.truncate(bytes.len() - 2);
+        bytes.extend(b"X: y\r\n".repeat(100_000));
+        Answer(bytes, false)
+    });
+    let torrent = Torrent::of(&data, &server.url("/f"));
+    let events = torrent.download("without end", &[]);
+    let elapsed = summary(&events)["elapsed"].as_f64().unwrap();
+    assert!(said(&events).is_empty() && elapsed < 10.0, "{elapsed} s, {:?}", said(&events));
 }
 
 /// What is asked for comes, if only into the kernel's buffers: it has to wait for its time.

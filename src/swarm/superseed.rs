@@ -76,7 +76,7 @@ impl Swarm {
             && self.state == State::Started
             && self.have.is_full()
             && self.have.len() >= MIN_PIECES
-            && self.peers.values().any(|peer| peer.peer_interested)
+            && self.peers.values().any(|peer| !peer.wants_nothing())
             && !self.is_spread()
     }
 

@@ -71,6 +71,18 @@ fn seed(blocks: u32) -> Table {
 }
 
 #[test]
+fn of_those_who_come_before_anybody_has_said_anything_the_first_alone_is_told_of_everything() {
+    let mut table = Table::seed(PIECES, 4);
+    let peers: Vec<PeerKey> = (0..4).map(|_| table.connect()).collect();
+    let told: Vec<bool> = peers.iter().map(|&peer| hear(&mut table, peer).everything).collect();
+    assert_eq!(told, [true, false, false, false]);
+    // One of them is a seed, and so nothing is worth hiding.
+    table.say(peers[1], Message::HaveAll);
+    table.wait(Duration::from_secs(11));
+    assert!(peers[2..].iter().all(|&peer| hear(&mut table, peer).everything));
+}
+
+#[test]
 fn each_leecher_of_an_only_seed_is_told_of_other_pieces_and_of_more_as_it_has_them() {
     let mut table = seed(4);
     let mut all = BTreeSet::new();
