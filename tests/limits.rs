@@ -99,22 +99,24 @@ fn a_limited_download_asks_its_peers_for_no_more_than_the_limit_lets_in() {
     assert!(asked.bytes >= SIZE);
 }
 
-#[test]
-fn what_comes_by_utp_under_a_low_limit_comes_when_it_is_due() {
-    const LOW: usize = 10 * 1024;
-    let fixture = Fixture::single(5 * LOW, "http://127.0.0.1:1/announce", 17);
+/// Five seconds' worth comes by uTP, under a limit of so many KiB/s on what the leecher or the seed does, and is looked at while it comes.
+fn in_time_by_utp(rate: usize, limit: &str, is_seeds: bool) {
+    let bytes_a_second = rate * 1024;
+    let fixture = Fixture::single(5 * bytes_a_second, "http://127.0.0.1:1/announce", 17);
     let by_utp = |folder: &std::path::Path, options: &[&str]| {
         let options = [&["--json", "--transport", "utp"], options].concat();
         Btget::start_by(Btget::command_with_utp(), &fixture, Family::V4, folder, &options)
     };
-    let mut seed = by_utp(&fixture.full_folder("seed"), &[]);
+    let limited = [limit, &format!("{rate}K")];
+    let (of_seed, of_leech) = if is_seeds { (&limited[..], &[][..]) } else { (&[][..], &limited[..]) };
+    let mut seed = by_utp(&fixture.full_folder("seed"), of_seed);
     let told = seed.wait_for_event("where it listens", |event| is(event, "listen_success"));
     seed.wait_for_event("seeding", |event| is(event, "seeding"));
     // It takes as long as the path to the other end of a country, and loses nothing.
     let path = Path { delay: Duration::from_millis(10), jitter: Duration::ZERO, lost: 0, repeated: 0 };
     let relay = Relay::start(told["address"].as_str().unwrap().parse().unwrap(), path, 1);
     let (folder, address) = (fixture.empty_folder("target"), relay.address.to_string());
-    let options = ["--no-seed", "--max-download-rate", "10K", "--peer", &address];
+    let options = [&["--no-seed", "--peer", &address], of_leech].concat();
     let mut leech = by_utp(&folder, &options);
     let (mut since, mut too_much) = (None, None);
     while leech.code_if_ended().is_none() {
@@ -123,7 +125,7 @@ fn what_comes_by_utp_under_a_low_limit_comes_when_it_is_due() {
         if bytes > 0 {
             let seconds = since.get_or_insert_with(Instant::now).elapsed().as_secs_f64();
             // 1.3 times the rate in the first second; handshakes and the like are not data.
-            if bytes as f64 > LOW as f64 * (1.05 * seconds + 0.25) + 300.0 {
+            if bytes as f64 > bytes_a_second as f64 * (1.05 * seconds + 0.25) + 300.0 {
                 too_much.get_or_insert((seconds, bytes));
             }
         }
@@ -132,5 +134,17 @@ fn what_comes_by_utp_under_a_low_limit_comes_when_it_is_due() {
     leech.wait_for_success();
     fixture.assert_complete(&folder);
     assert_eq!(too_much, None, "seconds, and bytes that had come until then");
-    assert!(relay.brought() >= 5 * LOW);
+    assert!(relay.brought() >= 5 * bytes_a_second);
+}
+
+#[test]
+fn what_comes_by_utp_under_a_low_limit_comes_when_it_is_due() {
+    in_time_by_utp(10, "--max-download-rate", false);
+}
+
+#[test]
+fn what_is_sent_by_utp_is_sent_when_it_is_due() {
+    for rate in [10, 100, 2048] {
+        in_time_by_utp(rate, "--max-upload-rate", true);
+    }
 }
