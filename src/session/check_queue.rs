@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use crate::disk::Work;
 use crate::ids::TorrentId;
@@ -191,7 +191,7 @@ fn seeks(device: Option<Device>) -> bool {
 #[derive(Debug)]
 pub(super) struct CheckThreads {
     lines: [Option<SyncSender<Work>>; MAX_LINES],
-    side: SyncSender<Work>,
+    side: Option<SyncSender<Work>>,
 }
 
 impl CheckThreads {
@@ -199,7 +199,7 @@ impl CheckThreads {
     pub(super) fn start() -> io::Result<CheckThreads> {
         let mut lines = [const { None }; MAX_LINES];
         lines[0] = Some(start_thread()?);
-        Ok(CheckThreads { lines, side: start_thread()? })
+        Ok(CheckThreads { lines, side: Some(start_thread()?) })
     }
 
     /// Threads that take their work from these channels.
@@ -207,23 +207,32 @@ impl CheckThreads {
     pub(super) fn of(main: SyncSender<Work>, side: SyncSender<Work>) -> CheckThreads {
         let mut lines = [const { None }; MAX_LINES];
         lines[0] = Some(main);
-        CheckThreads { lines, side }
+        CheckThreads { lines, side: Some(side) }
     }
 
-    /// Has a check run. Without its thread, the work is dropped.
-    pub(super) fn run(&mut self, lane: Lane, work: Work) {
+    /// Has a check run: by a new thread, if a check before it has brought down the lane's; if there is none to be had, by the first once that has done
+    /// its own.
+    pub(super) fn run(&mut self, lane: Lane, mut work: Work) {
         let thread = match lane {
-            Lane::Main(Line(line)) => {
-                let thread = &mut self.lines[line];
-                if thread.is_none() {
-                    *thread = start_thread().ok();
-                }
-                thread.as_ref()
-            }
-            Lane::Side => Some(&self.side),
+            Lane::Main(Line(line)) => &mut self.lines[line],
+            Lane::Side => &mut self.side,
         };
-        if let Some(thread) = thread {
-            drop(thread.try_send(work));
+        for _ in 0..2 {
+            if thread.is_none() {
+                *thread = start_thread().ok();
+            }
+            let Some(running) = thread else { break };
+            match running.try_send(work) {
+                Ok(()) => return,
+                Err(TrySendError::Disconnected(back)) => (*thread, work) = (None, back),
+                Err(TrySendError::Full(back)) => {
+                    work = back;
+                    break;
+                }
+            }
+        }
+        if let Some(first) = &self.lines[0] {
+            drop(first.try_send(work));
         }
     }
 }
@@ -243,6 +252,33 @@ mod tests {
     const GIB: u64 = 1 << 30;
     const MAIN: Lane = Lane::Main(Line(0));
     const DISK: Option<Device> = Some(Device { number: 8, seeks: false });
+
+    #[test]
+    fn a_check_that_panics_brings_down_no_other() {
+        let mut threads = CheckThreads::start().unwrap();
+        for lane in [MAIN, Lane::Main(Line(2)), Lane::Side] {
+            let (told, hears) = sync_channel::<()>(1);
+            let witness = told.clone();
+            threads.run(
+                lane,
+                Box::new(move || {
+                    let _witness = witness;
+                    panic!("a check of this test");
+                }),
+            );
+            drop(told);
+            assert!(hears.recv().is_err(), "it is over, without a word");
+            // Its thread may not have ended yet.
+            let (told, hears) = sync_channel(1);
+            let begin = std::time::Instant::now();
+            while hears.try_recv().is_err() && begin.elapsed().as_secs() < 10 {
+                let told = told.clone();
+                threads.run(lane, Box::new(move || _ = told.try_send(())));
+                std::thread::yield_now();
+            }
+            assert!(begin.elapsed().as_secs() < 10, "{lane:?}");
+        }
+    }
 
     #[test]
     fn checks_come_one_after_the_other_in_the_order_of_their_arrival() {

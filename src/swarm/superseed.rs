@@ -27,7 +27,8 @@ const LEAST_AHEAD: usize = 4;
 /// And beyond those, what it takes in so many seconds.
 const AHEAD: f64 = 1.0;
 
-/// A peer that was interested in nothing for so long may be a seed that hides from us as well: it is told of everything.
+/// A peer that has been interested in nothing for so long may be a seed that hides from us as well, or want other files than those that it was told
+/// of: it is told of everything.
 const MAX_UNINTERESTED: Duration = Duration::from_secs(10);
 
 /// Told and lacked pieces at the most, however little of them is asked for.
@@ -48,8 +49,6 @@ pub(super) struct Shown {
     due: Vec<(PieceIndex, bool)>,
     /// At the last look it asked for nothing.
     waited: bool,
-    /// It has been interested in us.
-    was_interested: bool,
 }
 
 /// Which pieces have been told to somebody. Empty as long as there was nothing to hide.
@@ -104,8 +103,7 @@ impl Swarm {
         let pieces = self.have.len();
         if let Some(peer) = self.peers.get_mut(&key) {
             self.super_seed.hidden += 1;
-            let shown =
-                Shown { told: Bitfield::new(pieces), due: Vec::new(), waited: false, was_interested: false };
+            let shown = Shown { told: Bitfield::new(pieces), due: Vec::new(), waited: false };
             peer.shown = Some(Box::new(shown));
         }
         self.show_more(now, key, false);
@@ -175,12 +173,6 @@ impl Swarm {
         all.into_iter().find(is_common)
     }
 
-    /// A peer is interested in us.
-    pub(super) fn note_interest(&mut self, key: PeerKey) {
-        let shown = self.peers.get_mut(&key).and_then(|peer| peer.shown.as_mut());
-        shown.into_iter().for_each(|shown| shown.was_interested = true);
-    }
-
     /// A leecher asks for a block of a piece. What it chose itself need not be told to others.
     pub(super) fn note_request(&mut self, key: PeerKey, piece: PieceIndex) {
         let Some(shown) = self.peers.get_mut(&key).and_then(|peer| peer.shown.as_mut()) else {
@@ -220,11 +212,12 @@ impl Swarm {
         self.count_out(1);
     }
 
-    /// A leecher fetches nothing from us now: others may fetch what it was told of and has not asked for, or will not get of what it has asked for.
+    /// A leecher fetches nothing from us now: others may fetch what it was told of and has not asked for, or will not get of what it has asked for;
+    /// all of it, once there is nothing else to tell of.
     pub(super) fn show_to_others(&mut self, now: Instant, key: PeerKey, dropped: &[Block]) {
         let Some(shown) = self.peers.get_mut(&key).and_then(|peer| peer.shown.as_mut()) else { return };
         for (piece, asked) in shown.due.drain(..) {
-            if !asked || dropped.iter().any(|block| block.piece == piece) {
+            if !asked || self.super_seed.all_told || dropped.iter().any(|block| block.piece == piece) {
                 self.super_seed.returned.push(piece);
             }
         }
@@ -252,7 +245,7 @@ impl Swarm {
         let busy = self.served.iter().filter_map(|key| self.peers.get(key)).any(|peer| peer.serving > 0);
         let lacks = |peer: &Peer| peer.shown.is_some() && !peer.pieces.is_full();
         // A torrent without upload slots waits for those of others.
-        let waits_for_slots = self.config.upload_slots == 0;
+        let waits_for_slots = self.config.upload_slots == 0 && !self.waiting.is_empty();
         let idle_since = match busy || waits_for_slots || !self.peers.values().any(lacks) {
             true => None,
             false => Some(self.super_seed.idle_since.unwrap_or(now)),
@@ -264,8 +257,7 @@ impl Swarm {
             return self.show_everything(now);
         }
         let is_strange = |peer: &&mut Peer| {
-            let was_interested = peer.shown.as_ref().is_some_and(|shown| shown.was_interested);
-            !was_interested && now.saturating_duration_since(peer.connected) >= MAX_UNINTERESTED
+            !peer.peer_interested && now.saturating_duration_since(peer.choke_changed) >= MAX_UNINTERESTED
         };
         let strange =
             self.peers.values_mut().filter(is_strange).filter_map(|peer| peer.shown.take().map(|_| peer.key));

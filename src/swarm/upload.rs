@@ -37,7 +37,6 @@ impl Swarm {
                 peer.choke_changed = now;
             }
             self.waiting.insert(key);
-            self.note_interest(key);
         } else {
             self.waiting.remove(&key);
             self.note_satisfied(key);

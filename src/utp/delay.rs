@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// Of each of so many minutes the least delay is remembered (RFC 6817 `BASE_HISTORY`).
 const MINUTES: usize = 10;
 
+/// The same where the other direction corrects no drift: a clock that runs slower by 100 millionths makes a queue of 12 ms of nothing meanwhile.
+const FEW_MINUTES: usize = 2;
+
 /// As long as one of them.
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -27,22 +30,35 @@ fn lesser(a: u32, b: u32) -> u32 {
 }
 
 /// Delays of one direction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Delays {
-    /// The least delay of each minute, the newest last; at most [`MINUTES`].
+    /// Minutes that are remembered.
+    minutes: usize,
+    /// The least delay of each of them, the newest last.
     base: VecDeque<u32>,
     minute_ends: Option<Instant>,
     /// The last ones; at most [`CURRENT`].
     current: VecDeque<u32>,
 }
 
+impl Default for Delays {
+    fn default() -> Delays {
+        Delays { minutes: MINUTES, base: VecDeque::new(), minute_ends: None, current: VecDeque::new() }
+    }
+}
+
 impl Delays {
+    /// Those of the last minutes alone.
+    pub(super) fn of_late() -> Delays {
+        Delays { minutes: FEW_MINUTES, ..Delays::default() }
+    }
+
     /// A packet was under way for so long. Gives by how much the base has fallen, in microseconds.
     pub(super) fn on_sample(&mut self, now: Instant, delay: u32) -> u32 {
         let before = self.base();
         if self.minute_ends.is_none_or(|ends| now >= ends) {
             self.minute_ends = Some(now + MINUTE);
-            if self.base.len() == MINUTES {
+            if self.base.len() == self.minutes {
                 self.base.pop_front();
             }
             self.base.push_back(delay);
@@ -107,6 +123,15 @@ mod tests {
         for minute in 1..=12 {
             (0..5).for_each(|_| _ = delays.on_sample(start + MINUTE * minute, 9000));
             assert_eq!(queuing(&delays), if minute < 10 { 8000 } else { 0 }, "{minute}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_runs_slower_makes_no_queue_of_late() {
+        let (start, mut delays) = (Instant::now(), Delays::of_late());
+        for second in 0..1200u32 {
+            delays.on_sample(start + Duration::from_secs(second.into()), 7_000_000 + second * 100);
+            assert!(queuing(&delays) <= 12_500, "{second}");
         }
     }
 

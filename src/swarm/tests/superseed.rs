@@ -83,6 +83,26 @@ fn of_those_who_come_before_anybody_has_said_anything_the_first_alone_is_told_of
 }
 
 #[test]
+fn a_leecher_to_whom_what_it_is_told_of_is_of_no_use_is_told_of_everything() {
+    for slots in [4, 0] {
+        let mut table = Table::with(PIECES, 4, |config| {
+            (config.have, config.upload_slots) = (config.wanted.clone(), slots);
+        });
+        // One that says nothing, and wants nothing for all that is known.
+        table.connect();
+        let (peer, heard) = leecher(&mut table);
+        assert!(!heard.everything);
+        if slots > 0 {
+            fetch(&mut table, peer, &heard.pieces);
+        }
+        table.say(peer, Message::NotInterested);
+        assert!(!hear(&mut table, peer).everything);
+        table.wait(Duration::from_secs(21));
+        assert!(hear(&mut table, peer).everything, "{slots} slots");
+    }
+}
+
+#[test]
 fn each_leecher_of_an_only_seed_is_told_of_other_pieces_and_of_more_as_it_has_them() {
     let mut table = seed(4);
     let mut all = BTreeSet::new();
