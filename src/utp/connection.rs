@@ -92,9 +92,8 @@ pub struct Connection {
     pub(super) mtu: PathMtu,
     /// How long our packets are under way, as the peer says.
     ours: Delays,
-    /// How long the peer's packets are under way; and the same of late, for what we have room for.
+    /// How long the peer's packets are under way.
     theirs: Delays,
-    theirs_of_late: Delays,
     /// What the last packet of the peer says of that.
     pub(super) difference: u32,
     /// Bytes that the peer has room for, and the most that it ever had.
@@ -171,7 +170,6 @@ impl Connection {
             mtu,
             ours: Delays::default(),
             theirs: Delays::default(),
-            theirs_of_late: Delays::of_late(),
             difference: 0,
             peer_window: 0,
             widest_window: 0,
@@ -231,7 +229,7 @@ impl Connection {
         spare: &mut usize,
     ) -> Result<Option<usize>, UtpEnd> {
         if self.receiving.readable() > 0 {
-            let path = PathTimes { least: self.round_trip.least(), queuing: self.theirs_of_late.queuing() };
+            let path = PathTimes { least: self.round_trip.least(), queuing: self.theirs.queuing_of_late() };
             let count = self.receiving.read(now, buffer, path, spare);
             self.tell_reopened_window(now);
             return Ok(Some(count));
@@ -366,7 +364,6 @@ impl Connection {
         let delay = self.clock.at(now).wrapping_sub(header.timestamp);
         // 0 would say that nothing has come.
         self.difference = delay.max(1);
-        self.theirs_of_late.on_sample(now, delay);
         let fallen = self.theirs.on_sample(now, delay);
         self.ours.correct_drift(fallen);
         if header.timestamp_difference != 0 {

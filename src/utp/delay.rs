@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 /// Of each of so many minutes the least delay is remembered (RFC 6817 `BASE_HISTORY`).
 const MINUTES: usize = 10;
 
-/// The same where the other direction corrects no drift: a clock that runs slower by 100 millionths makes a queue of 12 ms of nothing meanwhile.
+/// Of these the last, where the other direction corrects no drift: a clock that runs slower by 100 millionths makes a queue of 12 ms of nothing
+/// meanwhile.
 const FEW_MINUTES: usize = 2;
 
 /// As long as one of them.
@@ -30,35 +31,22 @@ fn lesser(a: u32, b: u32) -> u32 {
 }
 
 /// Delays of one direction.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Delays {
-    /// Minutes that are remembered.
-    minutes: usize,
-    /// The least delay of each of them, the newest last.
+    /// The least delay of each minute, the newest last; at most [`MINUTES`].
     base: VecDeque<u32>,
     minute_ends: Option<Instant>,
     /// The last ones; at most [`CURRENT`].
     current: VecDeque<u32>,
 }
 
-impl Default for Delays {
-    fn default() -> Delays {
-        Delays { minutes: MINUTES, base: VecDeque::new(), minute_ends: None, current: VecDeque::new() }
-    }
-}
-
 impl Delays {
-    /// Those of the last minutes alone.
-    pub(super) fn of_late() -> Delays {
-        Delays { minutes: FEW_MINUTES, ..Delays::default() }
-    }
-
     /// A packet was under way for so long. Gives by how much the base has fallen, in microseconds.
     pub(super) fn on_sample(&mut self, now: Instant, delay: u32) -> u32 {
         let before = self.base();
         if self.minute_ends.is_none_or(|ends| now >= ends) {
             self.minute_ends = Some(now + MINUTE);
-            if self.base.len() == self.minutes {
+            if self.base.len() == MINUTES {
                 self.base.pop_front();
             }
             self.base.push_back(delay);
@@ -82,8 +70,17 @@ impl Delays {
 
     /// How long packets wait in queues now.
     pub(super) fn queuing(&self) -> Option<Duration> {
+        self.queuing_beyond(self.base()?)
+    }
+
+    /// The same, measured against the last minutes alone.
+    pub(super) fn queuing_of_late(&self) -> Option<Duration> {
+        self.queuing_beyond(self.base.iter().rev().take(FEW_MINUTES).copied().reduce(lesser)?)
+    }
+
+    fn queuing_beyond(&self, base: u32) -> Option<Duration> {
         let current = self.current.iter().copied().reduce(lesser)?;
-        let waits = current.wrapping_sub(self.base()?) as i32;
+        let waits = current.wrapping_sub(base) as i32;
         Some(Duration::from_micros(waits.max(0).unsigned_abs().into()))
     }
 
@@ -128,10 +125,10 @@ mod tests {
 
     #[test]
     fn a_clock_that_runs_slower_makes_no_queue_of_late() {
-        let (start, mut delays) = (Instant::now(), Delays::of_late());
+        let (start, mut delays) = (Instant::now(), Delays::default());
         for second in 0..1200u32 {
             delays.on_sample(start + Duration::from_secs(second.into()), 7_000_000 + second * 100);
-            assert!(queuing(&delays) <= 12_500, "{second}");
+            assert!(delays.queuing_of_late().unwrap().as_micros() <= 12_500, "{second}");
         }
     }
 
