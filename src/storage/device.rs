@@ -21,11 +21,12 @@ impl Device {
             let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             FileIdentity::at(path).ok()
         });
-        there.map(|found| Device { number: disk_of(found.dev()), seeks: device_seeks(found.dev()) })
+        let disk = there.map(|found| disk_of(found.dev()));
+        disk.map(|number| Device { number, seeks: device_seeks(number) })
     }
 }
 
-/// The disk that a partition is on: its heads serve all of them. What is no partition stands for itself.
+/// The disk that a partition is on, whose folder is around the partition's: its heads serve all of them. What is no partition stands for itself.
 #[cfg(target_os = "linux")]
 fn disk_of(device: u64) -> u64 {
     let folder = format!("/sys/dev/block/{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
@@ -47,11 +48,8 @@ fn disk_of(device: u64) -> u64 {
 #[cfg(target_os = "linux")]
 fn device_seeks(device: u64) -> bool {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    // A partition has its disk's folder around it.
-    let flag = |path: &str| {
-        std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/{path}queue/rotational")).ok()
-    };
-    flag("").or_else(|| flag("../")).is_none_or(|flag| flag.trim() != "0")
+    let flag = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/queue/rotational"));
+    flag.map_or(true, |flag| flag.trim() != "0")
 }
 
 /// Whether reading here and there is slower on this device than reading in order: that is not known here.

@@ -140,8 +140,9 @@ impl Requests {
     /// The answer that is read now is one of the server that was asked first, to whom the `following` requests go as well.
     fn begin_row(&mut self, head: &Response<()>, following: &[Part]) {
         self.is_direct = true;
-        let ranges = text(head.headers(), header::ACCEPT_RANGES);
-        self.says_ranges |= ranges.is_some_and(|unit| unit.trim().eq_ignore_ascii_case("bytes"));
+        self.says_ranges = self.says_ranges
+            || text(head.headers(), header::ACCEPT_RANGES)
+                .is_some_and(|unit| unit.trim().eq_ignore_ascii_case("bytes"));
         if let Some(server) = self.servers.back_mut() {
             server.send_ahead(following);
         }
