@@ -5,11 +5,11 @@
 //!
 //! Threads take groups of up to [`LANES`] consecutive pieces from a counter and read them in file order
 //! into buffers that are used again, so the disk sees few long streams and memory is bounded
-//! whatever the piece length; large pieces are read and hashed chunk by chunk, side by side.
+//! whatever the piece length; large pieces are read and hashed chunk by chunk, side by side. What is not
+//! in memory yet is read past the page cache (`direct`).
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::bitfield::Bitfield;
 use crate::hash::LANES;
@@ -17,19 +17,21 @@ use crate::layout::{FileIndex, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::storage::{Storage, StorageErrorKind};
 
+mod direct;
 mod hashing;
 mod reader;
 mod report;
 mod run;
 mod unknown;
 
+use direct::{Run, RunBuffers, RunFault};
 use hashing::{LaneHashes, PieceDigest, Zeros};
 pub(crate) use reader::must_wait;
 use reader::{Got, PieceReader};
 pub use report::FileReport;
 pub use run::HashCheck;
 
-/// Bytes in the buffers of all threads together: leaves room for the rest of a process that is to
+/// Bytes in the buffers of all threads together, of what is in memory already: leaves room for the rest of a process that is to
 /// stay under 24 MiB.
 pub(crate) const MAX_BUFFERS: usize = 8 << 20;
 /// The longest run of one piece that is read at once when many are read side by side. From 128 KiB
@@ -111,9 +113,12 @@ struct CheckShared<'a> {
     metainfo: &'a Metainfo,
     options: CheckOptions<'a>,
     on_piece: &'a (dyn Fn(PieceIndex, PieceResult) + Sync),
+    threads: usize,
     /// Pieces in a group.
     group: u32,
-    next_group: AtomicU32,
+    /// The first piece that no thread has taken.
+    next: Mutex<u32>,
+    run_buffers: OnceLock<RunBuffers>,
     stopped: AtomicBool,
     results: Mutex<Results>,
     /// Per file: 0 not looked at, 1 missing, else its length plus 2.
@@ -149,7 +154,9 @@ pub fn check(
         options,
         on_piece,
         group: group_for(options.pieces.count(), threads),
-        next_group: AtomicU32::new(0),
+        threads,
+        next: Mutex::new(0),
+        run_buffers: OnceLock::new(),
         stopped: AtomicBool::new(false),
         results: Mutex::new(Results { ok: empty(), corrupt: empty(), missing: empty(), unreadable: empty() }),
         found: metainfo.files.iter().map(|_| AtomicU64::new(0)).collect(),
@@ -159,9 +166,9 @@ pub fn check(
     std::thread::scope(|scope| {
         for _ in 1..threads {
             // Where no thread can be had, the others do its work.
-            let _ = std::thread::Builder::new().spawn_scoped(scope, || shared.work(threads));
+            let _ = std::thread::Builder::new().spawn_scoped(scope, || shared.work());
         }
-        shared.work(threads);
+        shared.work();
     });
     shared.look_at_the_rest();
     shared.outcome()
@@ -193,35 +200,44 @@ struct CheckLane<'b> {
 }
 
 impl CheckShared<'_> {
-    fn work(&self, threads: usize) {
+    fn work(&self) {
         let piece_length = self.metainfo.layout.piece_length() as usize;
         let chunk =
-            piece_length.min(hashing::step(MAX_CHUNK.min(MAX_BUFFERS / LANES / threads), self.metainfo));
+            piece_length.min(hashing::step(MAX_CHUNK.min(MAX_BUFFERS / LANES / self.threads), self.metainfo));
         let mut buffer = Vec::new();
-        let mut reader = PieceReader::new(self.storage, &self.found, &self.faults, threads);
-        let groups = self.metainfo.layout.num_pieces().div_ceil(self.group);
-        loop {
-            let group = self.next_group.fetch_add(1, Ordering::Relaxed);
-            if group >= groups || self.stopped.load(Ordering::Relaxed) {
-                return;
-            }
-            let first = group * self.group;
-            let pieces = (first..first + self.group).map(PieceIndex);
+        let mut reader = PieceReader::new(self.storage, &self.found, &self.faults, self.threads);
+        while !self.stopped.load(Ordering::Relaxed) {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(first) = self.first_asked(*next) else { return };
+            let run = self.run_from(first, &mut reader);
+            let pieces = run.as_ref().map_or(first.0..first.0.saturating_add(self.group), Run::pieces);
+            *next = pieces.end;
+            drop(next);
+            let is_done = run.map_or(Err(RunFault::Unread), |run| self.check_run(&run, &mut reader));
             let pieces: Vec<PieceIndex> =
-                pieces.filter(|&piece| self.options.pieces.contains(piece)).collect();
-            if pieces.is_empty() {
-                continue;
-            }
-            // Grows once, to what the largest group needs. Made anew, it costs nothing until it is read into.
-            let needed = (chunk + STAGGER) * pieces.len();
-            if buffer.len() < needed {
-                buffer = vec![0; needed];
-            }
-            if !self.check_group(&pieces, &mut buffer, chunk, &mut reader) {
+                pieces.map(PieceIndex).filter(|&piece| self.options.pieces.contains(piece)).collect();
+            let goes_on = match is_done {
+                Ok(()) => true,
+                Err(RunFault::Stopped) => false,
+                Err(RunFault::Unread) => pieces.chunks(self.group as usize).all(|pieces| {
+                    // Grows once, to what the largest group needs. Made anew, it costs nothing until it is read into.
+                    let needed = (chunk + STAGGER) * pieces.len();
+                    if buffer.len() < needed {
+                        buffer = vec![0; needed];
+                    }
+                    self.check_group(pieces, &mut buffer, chunk, &mut reader)
+                }),
+            };
+            if !goes_on {
                 self.stopped.store(true, Ordering::Relaxed);
-                return;
             }
         }
+    }
+
+    /// The first piece from `from` on that is to be checked.
+    fn first_asked(&self, from: u32) -> Option<PieceIndex> {
+        let all = self.metainfo.layout.num_pieces();
+        (from..all).map(PieceIndex).find(|&piece| self.options.pieces.contains(piece))
     }
 
     /// Checks the pieces of a group side by side if their data are in memory already. If they have
@@ -250,7 +266,7 @@ impl CheckShared<'_> {
             if !self.check_lanes(&mut lanes, chunk, reader) {
                 return false;
             }
-            self.tell(&lanes);
+            self.tell(&lanes.iter().filter_map(|lane| Some((lane.piece, lane.verdict?))).collect::<Vec<_>>());
         }
         true
     }
@@ -311,23 +327,20 @@ impl CheckShared<'_> {
         if is_right { PieceResult::Ok } else { PieceResult::Missing }
     }
 
-    fn tell(&self, lanes: &[CheckLane<'_>]) {
+    fn tell(&self, verdicts: &[(PieceIndex, PieceResult)]) {
         {
             let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
-            for lane in lanes {
-                match lane.verdict {
-                    Some(PieceResult::Ok) => results.ok.insert(lane.piece),
-                    Some(PieceResult::Corrupt) => results.corrupt.insert(lane.piece),
-                    Some(PieceResult::Missing) => results.missing.insert(lane.piece),
-                    Some(PieceResult::Unreadable) => results.unreadable.insert(lane.piece),
-                    None => false,
+            for &(piece, verdict) in verdicts {
+                match verdict {
+                    PieceResult::Ok => results.ok.insert(piece),
+                    PieceResult::Corrupt => results.corrupt.insert(piece),
+                    PieceResult::Missing => results.missing.insert(piece),
+                    PieceResult::Unreadable => results.unreadable.insert(piece),
                 };
             }
         }
-        for lane in lanes {
-            if let Some(verdict) = lane.verdict {
-                (self.on_piece)(lane.piece, verdict);
-            }
+        for &(piece, verdict) in verdicts {
+            (self.on_piece)(piece, verdict);
         }
     }
 

@@ -35,6 +35,8 @@ struct OpenedFile {
     state: OpenedState,
     /// A run of the file that is known to be a hole.
     hole: Range<u64>,
+    /// The same file, to be read past the page cache: opened when that is first wanted, and `None` if it can't be.
+    direct: Option<Option<File>>,
 }
 
 pub(super) struct PieceReader<'a> {
@@ -122,7 +124,7 @@ impl<'a> PieceReader<'a> {
             None => {
                 self.close_all_but(self.capacity - 1);
                 let state = self.open(file);
-                self.entries.push_front(OpenedFile { file, state, hole: 0..0 });
+                self.entries.push_front(OpenedFile { file, state, hole: 0..0, direct: None });
             }
         }
         &mut self.entries[0]
@@ -213,6 +215,24 @@ impl<'a> PieceReader<'a> {
             }
         }
         entry.hole.contains(&span.offset) && entry.hole.end >= end
+    }
+
+    /// The file that holds all of the piece, if it is there and has all of its bytes.
+    pub(super) fn single_file_of(&mut self, layout: &Layout, piece: PieceIndex) -> Option<FileIndex> {
+        let mut spans = layout.spans_of_piece(piece);
+        let (Some(span), None) = (spans.next(), spans.next()) else { return None };
+        if layout.file(span.file).pad {
+            return None;
+        }
+        let OpenedState::Open(opened) = &self.entry(span.file).state else { return None };
+        (span.offset + span.length <= opened.size).then_some(span.file)
+    }
+
+    /// A file that is open, past the page cache, if the system reads it so.
+    pub(super) fn direct(&mut self, file: FileIndex) -> Option<&File> {
+        let entry = self.entry(file);
+        let OpenedState::Open(opened) = &entry.state else { return None };
+        entry.direct.get_or_insert_with(|| storage::open_direct(&opened.file)).as_ref()
     }
 
     /// Whether the end of the piece is in memory already, as far as the system tells. (The end:

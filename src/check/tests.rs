@@ -253,7 +253,7 @@ fn a_check_can_be_stopped_and_says_what_it_has_done() {
     let metainfo = torrent(1 << 10, &[("a", 100 << 10)], &data);
     lay_out(dir.path(), &metainfo, &data);
     let storage = Storage::new(&metainfo, dir.path(), StorageOptions::default());
-    let told = AtomicU32::new(0);
+    let told = std::sync::atomic::AtomicU32::new(0);
     let options = CheckOptions {
         pieces: &Bitfield::full(100),
         threads: 1,

@@ -16,7 +16,7 @@ use crate::storage::Device;
 /// A check runs beside another if it has at most this part of its bytes to read.
 const MUCH_LESS: u64 = 8;
 
-/// Devices on which torrents are checked at a time; each check has up to 12 MiB of buffers.
+/// Devices on which torrents are checked at a time; each check has up to 24 MiB of buffers.
 const MAX_LINES: usize = 4;
 
 /// Where a check runs.

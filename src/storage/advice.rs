@@ -11,3 +11,20 @@ pub(crate) fn read_once(file: &File) {
 /// What is read by this descriptor is read once. Here the system cannot be told.
 #[cfg(any(target_os = "macos", target_os = "ios"))]
 pub(crate) fn read_once(_: &File) {}
+
+/// The same file once more, to be read past the page cache, if the system reads it so: places in memory and in the file, and lengths, have to be
+/// whole pages. By what the descriptor is, not by its name, which may be another file's by now.
+#[cfg(target_os = "linux")]
+pub(crate) fn open_direct(file: &File) -> Option<File> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    std::fs::OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path).ok()
+}
+
+/// The same file once more, to be read past the page cache: not here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn open_direct(_: &File) -> Option<File> {
+    None
+}

@@ -42,7 +42,7 @@ mod vectored;
 mod ways;
 mod whole;
 
-pub(crate) use advice::read_once;
+pub(crate) use advice::{open_direct, read_once};
 pub(crate) use device::Device;
 pub(crate) use error::{Operation, StorageError, StorageErrorKind};
 pub(crate) use note::Note;
