@@ -241,6 +241,43 @@ fn a_stop_before_all_is_written_is_told_by_the_exit_code() {
 }
 
 #[test]
+fn what_cannot_be_written_is_told_in_one_line() {
+    let (bench, stream) = bench();
+    let seeder = Seeder::start(&bench, stream, |_| true);
+    let folder = bench.empty_folder("here");
+    let options = ["--peer", &seeder.address.to_string(), "--cat", "2", "--progress", "none"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_btget"));
+    command.args(bench.arguments(&folder, &options));
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let errors: Vec<&str> =
+        said.lines().filter(|line| line.contains("rror") || line.contains("exit code")).collect();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write to standard output"), "{said}");
+    assert!(errors.iter().all(|line| line.contains("standard output")), "{said}");
+}
+
+#[test]
+fn a_pipe_that_is_told_not_to_wait_gets_all_the_same() {
+    let (bench, stream) = bench();
+    let seeder = Seeder::start(&bench, stream, |_| true);
+    let folder = bench.empty_folder("here");
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
+    rustix::fs::fcntl_setfl(&writer, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
+    let options = ["--peer", &seeder.address.to_string(), "--cat", "2", "-q"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_btget"));
+    let mut child = command.args(bench.arguments(&folder, &options)).stdout(writer).spawn().unwrap();
+    drop(command);
+    thread::sleep(std::time::Duration::from_millis(300));
+    let mut read = Vec::new();
+    reader.read_to_end(&mut read).unwrap();
+    assert!(read == bench.data(2), "other bytes than those of the file");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn what_cannot_go_together_is_refused() {
     let (bench, _) = bench();
     for (options, reason) in [

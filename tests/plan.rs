@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use btget::internals::hash::sha1;
 use libtest_mimic::Arguments;
 use serde_json::{Value, json};
 
@@ -129,7 +130,7 @@ fn ends_alike() {
     let bench = bench();
     let _seed = bench.seed(&[]);
     type Spoil = fn(&Bench, &Path);
-    let cases: [(&str, i32, Spoil); 4] = [
+    let cases: [(&str, i32, Spoil); 6] = [
         ("foreign", 13, |bench, folder| {
             fs::create_dir_all(folder.join("t")).unwrap();
             fs::write(bench.path(folder, 1), "somebody's diary").unwrap();
@@ -137,15 +138,26 @@ fn ends_alike() {
         ("folder", 17, |bench, folder| fs::create_dir_all(bench.path(folder, 3)).unwrap()),
         ("link", 17, |_, folder| symlink("/nowhere", folder.join("t")).unwrap()),
         ("a file where the folder belongs", 17, |_, folder| fs::write(folder.join("t"), "").unwrap()),
+        ("some", 17, |bench, folder| {
+            let hash = sha1(&bench.metainfo().info_bytes);
+            fs::create_dir(folder.join(format!(".{hash}.parts"))).unwrap();
+        }),
+        ("a basedir that leads nowhere", 17, |_, folder| {
+            fs::remove_dir(folder).unwrap();
+            symlink("nowhere", folder).unwrap();
+        }),
     ];
     for (label, code, spoil) in cases {
         let folder = bench.empty_folder(label);
         spoil(&bench, &folder);
-        let before = tree(&folder);
-        let (planned, planned_code) = plan(&bench, &folder, &["--no-seed"]);
+        let look = || folder.exists().then(|| tree(&folder));
+        let before = look();
+        // What is not wanted of a piece that is goes to the part file.
+        let options = if label == "some" { &["--no-seed", "--files", "2"][..] } else { &["--no-seed"] };
+        let (planned, planned_code) = plan(&bench, &folder, options);
         assert_eq!((planned_code, &planned["exit_code"]), (code, &json!(code)), "{label}: {planned}");
-        assert_eq!(tree(&folder), before, "{label}");
-        let (found, said) = bench.run(&folder, &["--no-seed"]);
+        assert_eq!(look(), before, "{label}");
+        let (found, said) = bench.run(&folder, options);
         assert_eq!(found, code, "{label}: {said}");
         // Of several the transfer meets any first.
         let reasons =
@@ -228,7 +240,8 @@ fn too_small() {
     let mount = bench.empty_folder("mount");
     let script = script(
         "mount -t tmpfs -o size=1m tmpfs \"$1\"; run() { code=0; \"$btget\" \"$@\" --plan --json || code=$?; echo $code; }
-         run \"$2\" -d \"$1\" --state-dir '' >> \"$3\"; run \"$2\" -d \"$1\" --state-dir '' --files 2 >> \"$3\"; ls -A \"$1\" >> \"$3\"",
+         run \"$2\" -d \"$1\" --state-dir '' >> \"$3\"; run \"$2\" -d \"$1\" --state-dir '' --files 2 >> \"$3\"; ls -A \"$1\" >> \"$3\"
+         mount -t tmpfs -o nr_inodes=2 tmpfs \"$1\"; run \"$2\" -d \"$1\" --state-dir '' >> \"$3\"",
         &[&mount, &bench.torrent(), &bench.place("told")],
     )
     .output()
@@ -236,7 +249,7 @@ fn too_small() {
     let said = String::from_utf8_lossy(&script.stderr);
     let told = fs::read_to_string(bench.place("told")).unwrap();
     let codes: Vec<&str> = told.lines().filter(|line| !line.starts_with('{')).collect();
-    assert_eq!(codes, ["9", "0"], "{told}{said}");
+    assert_eq!(codes, ["9", "0", "9"], "{told}{said}");
     assert!(said.contains("disk full; free "), "{said}");
 }
 

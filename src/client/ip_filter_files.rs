@@ -1,11 +1,11 @@
 //! Block lists in files.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 
 use crate::filter::{BlockList, IpFilter, ListReport, TooManyRanges};
 
@@ -135,9 +135,33 @@ fn read(path: &Path) -> Result<(IpFilter, ListReport, Option<Stamp>), IpFilterPr
     file.by_ref().take(GZIP.len() as u64).read_to_end(&mut begin)?;
     let is_gzip = begin == GZIP;
     let bytes = io::BufReader::with_capacity(CHUNK, io::Cursor::new(begin).chain(file));
-    let text: Box<dyn Read> = if is_gzip { Box::new(MultiGzDecoder::new(bytes)) } else { Box::new(bytes) };
+    let text: Box<dyn Read> =
+        if is_gzip { Box::new(Members { member: Some(GzDecoder::new(bytes)) }) } else { Box::new(bytes) };
     let (filter, report) = read_text(path, text)?;
     Ok((filter, report, stamp))
+}
+
+/// The members of a gzip file, one after the other; what follows them and is none, as the zeros that fill a tape, is passed over as gzip does.
+struct Members<R> {
+    /// The one that is being read; `None`: that was the last.
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, place: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(member) = &mut self.member else { return Ok(0) };
+            let count = member.read(place)?;
+            if count > 0 || place.is_empty() {
+                return Ok(count);
+            }
+            let Some(mut rest) = self.member.take().map(GzDecoder::into_inner) else { return Ok(0) };
+            // The first byte tells them apart: the end of a buffer may be between both.
+            if rest.fill_buf()?.first() == GZIP.first() {
+                self.member = Some(GzDecoder::new(rest));
+            }
+        }
+    }
 }
 
 fn read_text(path: &Path, mut text: impl Read) -> Result<(IpFilter, ListReport), IpFilterProblem> {
@@ -200,6 +224,9 @@ mod tests {
         let files = IpFilterFiles::load(vec![path.clone()]).unwrap();
         assert!(refuses(&files, "192.0.2.1") && refuses(&files, "192.0.2.2"));
         assert!(!refuses(&files, "192.0.2.3"));
+        // What fills the last block of a tape.
+        fs::write(&path, [packed(b"192.0.2.1\n"), vec![0; 300]].concat()).unwrap();
+        assert!(refuses(&IpFilterFiles::load(vec![path.clone()]).unwrap(), "192.0.2.1"));
         let whole = packed(&b"192.0.2.1\n".repeat(1000));
         fs::write(&path, &whole[..whole.len() - 9]).unwrap();
         let error = IpFilterFiles::load(vec![path]).unwrap_err();

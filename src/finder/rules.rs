@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Origin;
-use crate::address::is_callable;
+use crate::address::{is_callable, is_stand_in};
 use crate::filter::IpFilter;
 
 /// The rules of the gate.
@@ -37,7 +37,9 @@ impl Rules {
         if !is_callable(address) || (self.private && !origin.counts_in_private()) {
             return Admission::Ignored;
         }
-        match self.filter.as_ref().and_then(|filter| filter.refusal(ip)) {
+        // Where a name leads that only the proxy knows is nobody's address.
+        let filter = self.filter.as_ref().filter(|_| !is_stand_in(address));
+        match filter.and_then(|filter| filter.refusal(ip)) {
             Some(rule) => Admission::Filtered(rule),
             None => Admission::Admitted,
         }
@@ -50,6 +52,17 @@ mod tests {
     use std::net::IpAddr;
 
     const ADDRESS: &str = "192.0.2.1:6881";
+
+    #[test]
+    fn who_is_known_by_name_alone_is_in_no_list_of_addresses() {
+        let mut list = crate::filter::BlockList::new("all".to_owned());
+        list.feed(b"::/0\n").unwrap();
+        let rules = Rules { filter: Some(list.end().unwrap().0), ..Rules::default() };
+        let by_name = crate::address::stand_in(1, 7);
+        assert_eq!(rules.admit(by_name, Origin::User), Admission::Admitted);
+        let by_address = "[2001:470::1]:7".parse().unwrap();
+        assert!(matches!(rules.admit(by_address, Origin::User), Admission::Filtered(_)));
+    }
 
     #[test]
     fn a_private_torrent_hears_of_peers_from_its_trackers_the_peers_and_the_user_alone() {

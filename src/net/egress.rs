@@ -5,6 +5,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -36,6 +38,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How long the addresses of the proxy's name hold.
 const NAME_HOLDS: Duration = Duration::from_secs(60);
+
+/// After so long without an answer the next of the proxy's addresses is called as well (RFC 8305, 5).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// Addresses of the proxy's name that are tried.
 const MAX_ADDRESSES: usize = 4;
@@ -398,7 +403,7 @@ impl Egress {
                 match dialogue.waits_for_target() && has_taken_us {
                     true => {
                         self.works();
-                        Err(Failure::Target(error.into()))
+                        Err(Failure::Target(said_of_proxy(&error).into()))
                     }
                     false => Err(Failure::Proxy(io_reason(&error))),
                 }
@@ -416,14 +421,38 @@ impl Egress {
 
     async fn connect_to_proxy(&self, proxy: &Proxy) -> io::Result<TcpStream> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
-        for address in self.addresses_of(proxy).await? {
-            match self.connect_to(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
+        let addresses = self.addresses_of(proxy).await?;
+        let mut further = addresses.iter();
+        let mut calls = Vec::new();
+        loop {
+            if let Some(&address) = further.next() {
+                calls.push(Box::pin(async move { (address, self.connect_to(address).await) }));
+            } else if calls.is_empty() {
+                break;
+            }
+            tokio::select! {
+                (address, called) = first_of(&mut calls) => match called {
+                    Ok(stream) => {
+                        self.prefer(address);
+                        return Ok(stream);
+                    }
+                    Err(error) => last = error,
+                },
+                // A silent one does not keep us from the others (RFC 8305).
+                () = sleep(NEXT_ADDRESS), if further.len() > 0 => {}
             }
         }
         *self.found.borrow_mut() = None;
         Err(last)
+    }
+
+    /// The proxy is reached at this one of its addresses: it is the first to be called from now on.
+    fn prefer(&self, address: SocketAddr) {
+        if let Some((_, addresses)) = &mut *self.found.borrow_mut()
+            && let Some(at) = addresses.iter().position(|&known| known == address)
+        {
+            addresses[..=at].rotate_right(1);
+        }
     }
 
     /// The proxy's own name is the one name that is looked up here.
@@ -440,6 +469,20 @@ impl Egress {
         *self.found.borrow_mut() = Some((now, addresses.clone()));
         Ok(addresses)
     }
+}
+
+/// What is done first, and is taken out of them.
+async fn first_of<F: Future + Unpin>(calls: &mut Vec<F>) -> F::Output {
+    std::future::poll_fn(|context| {
+        for at in 0..calls.len() {
+            if let Poll::Ready(done) = Pin::new(&mut calls[at]).poll(context) {
+                drop(calls.swap_remove(at));
+                return Poll::Ready(done);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 fn forgotten() -> DialError {
@@ -463,6 +506,16 @@ impl From<io::Error> for TalkError {
     }
 }
 
+/// The same error, told as one of the connection to the proxy and not of one to the peer.
+fn said_of_proxy(error: &io::Error) -> io::Error {
+    let said = match error.kind() {
+        io::ErrorKind::TimedOut => format!("the proxy does not answer within {} s", PROXY_PATIENCE.as_secs()),
+        io::ErrorKind::UnexpectedEof => "the proxy closed the connection".to_owned(),
+        _ => format!("connection to the proxy: {error}"),
+    };
+    io::Error::new(error.kind(), said)
+}
+
 /// What went wrong with the connection to a proxy, for people.
 fn io_reason(error: &io::Error) -> String {
     match error.kind() {
@@ -477,6 +530,22 @@ fn io_reason(error: &io::Error) -> String {
 mod tests {
     use super::*;
     use crate::address::stand_in;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_done_first_is_taken_out_and_the_others_go_on() {
+        let after = |seconds| {
+            Box::pin(async move {
+                sleep(Duration::from_secs(seconds)).await;
+                seconds
+            })
+        };
+        let mut calls = vec![after(3), after(1), after(2)];
+        let mut done = Vec::new();
+        while !calls.is_empty() {
+            done.push(first_of(&mut calls).await);
+        }
+        assert_eq!(done, [1, 2, 3]);
+    }
 
     #[test]
     fn a_proxy_that_fails_is_tried_by_one_call_at_a_time_and_later_and_later() {

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::yield_now;
@@ -16,6 +17,9 @@ use crate::proxy::{Target, unwrap_datagram};
 /// Between the end of an association and the next one; doubled as long as each ends at once.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(1);
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
+
+/// After so long the proxy is asked whether it is still there.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// An association that stood so long has not ended at once.
 const LASTING: Duration = Duration::from_secs(60);
@@ -34,13 +38,19 @@ pub(crate) enum RelayNews {
     Refused(String),
 }
 
-/// Has the proxy carry the packets of `port`, until it refuses to. What comes is given to `readers`.
+/// Has the proxy carry the packets of `port`, unless it refuses to from the beginning. What comes is given to `readers`.
 pub(crate) async fn relay(egress: Rc<Egress>, port: UdpPort, readers: UdpReaders, tell: impl Fn(RelayNews)) {
-    let mut back_off = FIRST_BACK_OFF;
+    let (mut back_off, mut has_carried) = (FIRST_BACK_OFF, false);
     loop {
         let absences = egress.absences();
         let (control, relay) = match egress.associate().await {
             Ok(granted) => granted,
+            // It can carry them, and will again.
+            Err(_) if has_carried => {
+                sleep(back_off).await;
+                back_off = (2 * back_off).min(MAX_BACK_OFF);
+                continue;
+            }
             Err(reason) => {
                 port.refuse_relay();
                 return tell(RelayNews::Refused(reason));
@@ -50,6 +60,7 @@ pub(crate) async fn relay(egress: Rc<Egress>, port: UdpPort, readers: UdpReaders
         if let Ok(socket) = egress.packet_socket(relay).await {
             let socket = Rc::new(socket);
             port.set_relay(Some(socket.clone()));
+            has_carried = true;
             tell(RelayNews::Carries);
             tokio::select! {
                 () = receive(&socket, &readers) => {}
@@ -102,6 +113,9 @@ async fn receive(socket: &UdpSocket, readers: &UdpReaders) {
 
 /// Ends with the association: the proxy closes the connection, or it breaks. What it says on it is nothing to us.
 async fn until_closed(mut control: TcpStream) {
+    // A proxy whose machine has gone says nothing. Where that cannot be had, all goes on without.
+    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 6).with_retries(3);
+    let _ = SockRef::from(&control).set_tcp_keepalive(&keepalive);
     let mut buffer = [0; 64];
     while matches!(control.read(&mut buffer).await, Ok(1..)) {}
 }

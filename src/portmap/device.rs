@@ -44,8 +44,8 @@ enum Stage {
     Choosing(usize),
     /// The service of this index is used.
     Chosen(usize),
-    /// It is of no use.
-    Useless,
+    /// It is of no use, or not any more; the service of this index may still map for us.
+    Useless(Option<usize>),
 }
 
 /// A gateway of UPnP.
@@ -131,7 +131,7 @@ impl Device {
 
     /// Whether it is of no use (any more).
     pub(super) fn is_useless(&self) -> bool {
-        self.stage == Stage::Useless
+        matches!(self.stage, Stage::Useless(_))
     }
 
     /// Whether nobody has asked it for anything yet.
@@ -143,7 +143,7 @@ impl Device {
     pub(super) fn has_ended(&self) -> bool {
         let may_map = matches!(self.under_way, Some((_, Ask::Map(..) | Ask::Remove(_) | Ask::RemoveLeft(_))));
         let holds = || self.leases.iter().any(|wish| wish.lease.to_remove.or(wish.left).is_some());
-        !self.wanted && !may_map && (self.is_useless() || !holds())
+        !self.wanted && !may_map && (self.stage == Stage::Useless(None) || !holds())
     }
 
     /// What is mapped: protocol, and port outside.
@@ -185,13 +185,13 @@ impl Device {
 
     fn next_ask(&mut self, now: Instant) -> Option<(Ask, u16, String, Option<SoapCall>)> {
         let (ask, service, action) = match self.stage {
-            Stage::Useless => return None,
             Stage::Unknown if self.wanted => {
                 let (port, path) = self.place.clone();
                 return Some((Ask::Description, port, path, None));
             }
             Stage::Choosing(service) if self.wanted => (Ask::Address(service), service, Action::Address),
-            Stage::Unknown | Stage::Choosing(_) => return None,
+            Stage::Unknown | Stage::Choosing(_) | Stage::Useless(None) => return None,
+            Stage::Useless(_) if self.wanted => return None,
             Stage::Chosen(service) if self.leases.iter().any(|wish| wish.left.is_some()) => {
                 let index = self.leases.iter().position(|wish| wish.left.is_some())?;
                 let (protocol, external) = (self.leases[index].lease.protocol, self.leases[index].left?);
@@ -209,7 +209,7 @@ impl Device {
                 let action = Action::Add { protocol, external, client, internal, seconds };
                 (Ask::Map(index, action), service, action)
             }
-            Stage::Chosen(service) => {
+            Stage::Chosen(service) | Stage::Useless(Some(service)) => {
                 let holds = |wish: &Wish| wish.lease.to_remove.is_some();
                 let index = self.leases.iter().position(holds)?;
                 let lease = &self.leases[index].lease;
@@ -250,6 +250,10 @@ impl Device {
             (Ask::Map(..), Err(reason)) if self.wanted => self.give_up(now, reason.clone(), out),
             // It may have done it: that is still to be removed.
             (Ask::Map(index, _), Err(_)) => self.leases[index].lease.lose(now),
+            // Nobody waits for one that is silent.
+            (Ask::Remove(_) | Ask::RemoveLeft(_), Err(_)) if !self.wanted => {
+                self.stage = Stage::Useless(None)
+            }
             // It is removed, was not there, or stays until its lease is over.
             (Ask::Remove(index), _) => self.leases[index].lease.removed(now),
             (Ask::RemoveLeft(index), _) => self.leases[index].left = None,
@@ -316,6 +320,7 @@ impl Device {
                     wish.leave(code);
                 }
                 (wish.refused, wish.external, wish.endless) = (0, None, false);
+                let is_refusal = matches!(refused, SoapAnswer::Refused(..));
                 let reason = match refused {
                     SoapAnswer::Refused(code, words) if words.is_empty() => {
                         format!("it refuses: error {code}")
@@ -324,7 +329,11 @@ impl Device {
                     SoapAnswer::Useless(reason) => reason,
                     SoapAnswer::Done(_) => String::new(),
                 };
-                Some(wish.lease.refuse(now, by, reason))
+                // What is no answer is no refusal: it may have mapped it.
+                let to_remove = wish.lease.to_remove.filter(|_| !is_refusal);
+                let told = wish.lease.refuse(now, by, reason);
+                wish.lease.to_remove = to_remove;
+                Some(told)
             }
         };
         out.extend(told);
@@ -332,7 +341,10 @@ impl Device {
 
     /// It is of no use, or not any more.
     fn give_up(&mut self, now: Instant, reason: String, out: &mut VecDeque<PortMapOutput>) {
-        self.stage = Stage::Useless;
+        self.stage = match self.stage {
+            Stage::Chosen(service) => Stage::Useless(Some(service)),
+            _ => Stage::Useless(None),
+        };
         self.leases.iter_mut().for_each(|wish| wish.lease.lose(now));
         if self.wanted {
             let (protocol, method, gateway) = (None, Method::Upnp, Some(self.host.into()));

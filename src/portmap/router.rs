@@ -49,6 +49,8 @@ pub(super) struct Router {
     wanted: bool,
     /// How it has answered; `None`: not yet.
     method: Option<Method>,
+    /// How it answered before it fell silent.
+    last_method: Option<Method>,
     leases: Vec<(Lease, Nonce)>,
     external_ip: Option<IpAddr>,
     /// When the address outside is to be asked for by NAT-PMP.
@@ -80,6 +82,7 @@ impl Router {
             port,
             wanted: true,
             method: None,
+            last_method: None,
             leases: protocols.iter().map(lease).collect(),
             external_ip: None,
             address_due: now,
@@ -174,7 +177,9 @@ impl Router {
 
     /// The packet of a request that has been sent so often before.
     fn packet(&mut self, ask: Ask, sent: u32) -> Vec<u8> {
-        let method = self.method.unwrap_or(match sent % 2 == 1 && self.ip.is_ipv4() {
+        let known =
+            if matches!(ask, Ask::Remove(_)) { self.method.or(self.last_method) } else { self.method };
+        let method = known.unwrap_or(match sent % 2 == 1 && self.ip.is_ipv4() {
             true => Method::NatPmp,
             false => Method::Pcp,
         });
@@ -221,6 +226,7 @@ impl Router {
     /// The router does not take part, or not any more.
     fn give_up(&mut self, now: Instant, reason: &str, out: &mut VecDeque<PortMapOutput>) {
         let guess = if self.ip.is_ipv4() { Method::NatPmp } else { Method::Pcp };
+        self.last_method = self.method.or(self.last_method);
         let method = self.method.take().unwrap_or(guess);
         self.under_way = None;
         self.leases.iter_mut().for_each(|(lease, _)| lease.lose(now));

@@ -59,7 +59,8 @@ impl HttpConnect {
         if self.read > MAX_HEAD || self.head[..front] != BEGIN[..front] {
             return Err(ProxyError::OtherProtocol("an HTTP proxy"));
         }
-        let is_whole = self.head.ends_with(b"\r\n\r\n") || self.head.ends_with(b"\n\n");
+        // Each line may end with a line feed alone (RFC 9112, 2.2).
+        let is_whole = self.head.ends_with(b"\n\r\n") || self.head.ends_with(b"\n\n");
         if !is_whole {
             let to_end = if self.head.ends_with(b"\n") || self.head.ends_with(b"\n\r") { 1 } else { 2 };
             return Ok(ProxyStep::Need(MIN_HEAD.saturating_sub(self.head.len()).max(to_end)));
@@ -67,9 +68,10 @@ impl HttpConnect {
         let head = std::mem::take(&mut self.head);
         let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
         let line = String::from_utf8_lossy(line);
-        let mut words = line.trim().splitn(3, ' ');
-        let status = words.nth(1).and_then(|status| status.parse::<u16>().ok());
-        let reason: String = words.next().unwrap_or_default().chars().take(100).collect();
+        let (_, rest) = line.split_once(' ').unwrap_or_default();
+        let (status, reason) = rest.trim().split_once(' ').unwrap_or((rest.trim(), ""));
+        let status = status.parse::<u16>().ok();
+        let reason: String = reason.trim().chars().take(100).collect();
         match status {
             Some(100..=199) => Ok(ProxyStep::Need(MIN_HEAD)),
             Some(200..=299) => Ok(ProxyStep::Done(self.target.clone())),

@@ -154,10 +154,10 @@ impl Socks5 {
             8 => "it does not know this kind of address",
             code => return ProxyError::NotReached(format!("error {code}")),
         };
-        match self.command {
-            // Of packets nothing is the fault of a target, for none is named yet.
-            Command::Associate => ProxyError::Unsupported(UDP),
-            Command::Connect => ProxyError::NotReached(reason.to_owned()),
+        match (self.command, code) {
+            // Of packets nothing is the fault of a target, for none is named yet. The other codes tell of now, and not of ever.
+            (Command::Associate, 2 | 8) => ProxyError::Unsupported(UDP),
+            _ => ProxyError::NotReached(reason.to_owned()),
         }
     }
 }
@@ -203,7 +203,8 @@ pub(super) enum TargetError {
     Unknown,
 }
 
-/// Reads what [`write_target`] writes, and gives the bytes behind it. A name that is none is a host that nobody knows.
+/// Reads what [`write_target`] writes, and gives the bytes behind it. A name that is none is a host that nobody knows; an IPv4 address in the form
+/// of one of IPv6, as servers with one socket for both have it, is one of IPv4.
 pub(super) fn read_target(bytes: &[u8]) -> Result<(Target, &[u8]), TargetError> {
     let short = |length: usize| TargetError::Short(length - bytes.len());
     // The shortest is an empty name.
@@ -220,7 +221,7 @@ pub(super) fn read_target(bytes: &[u8]) -> Result<(Target, &[u8]), TargetError> 
     let port = u16::from_be_bytes([port[0], port[1]]);
     let target = match (kind, <[u8; 4]>::try_from(host), <[u8; 16]>::try_from(host)) {
         (IPV4, Ok(v4), _) => Target::Address(SocketAddr::new(Ipv4Addr::from(v4).into(), port)),
-        (IPV6, _, Ok(v6)) => Target::Address(SocketAddr::new(Ipv6Addr::from(v6).into(), port)),
+        (IPV6, _, Ok(v6)) => Target::Address(SocketAddr::new(Ipv6Addr::from(v6).to_canonical(), port)),
         _ => {
             let name = std::str::from_utf8(host).ok();
             name.and_then(|name| Target::new(name, port)).unwrap_or(Target::Name("?".to_owned(), port))

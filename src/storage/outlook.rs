@@ -83,23 +83,38 @@ impl Storage {
         if let Some(root) = &root {
             outlook.free = root.free_bytes().ok().map(|free| (free, root.identity().dev()));
             let found = root.find(&PartFile::name(self.info_hash)).ok();
-            outlook.part_file = found.map(|found| found.size);
+            outlook.part_file = found.filter(|found| found.is_file).map(|found| found.size);
         }
         let mut look = Look {
             storage: self,
             missing,
             finder: root.as_deref().map(PathFinder::new),
             folders: BTreeMap::new(),
+            made: 0,
             outlook,
         };
         for (index, extent) in self.layout.files().iter().enumerate() {
             look.at(FileIndex(index as u32), extent);
+        }
+        look.at_part_file();
+        look.at_entries();
+        if missing.is_empty() {
+            // What only keeps empty files from being made keeps nobody from sharing what is there.
+            let is_tolerated = |error: &StorageError| {
+                matches!(error.kind, StorageErrorKind::ReadOnly | StorageErrorKind::Denied)
+            };
+            look.outlook.errors.retain(|error| !is_tolerated(error));
         }
         look.outlook
     }
 
     /// basedir is not there: whether it can be made, and what there is room for.
     fn look_above(&self, missing: &Bitfield, outlook: &mut Outlook) {
+        if self.basedir.symlink_metadata().is_ok() {
+            // A link to nothing: no folder can be made in its place.
+            let error = rustix::io::Errno::EXIST.into();
+            return outlook.add(StorageError::from_io(Operation::Create, &self.basedir, error));
+        }
         let basedir = std::path::absolute(&self.basedir).unwrap_or_else(|_| self.basedir.clone());
         let above = basedir.ancestors().skip(1).find(|above| above.symlink_metadata().is_ok());
         let above = above.unwrap_or(Path::new("/"));
@@ -120,6 +135,8 @@ struct Look<'a> {
     finder: Option<PathFinder<'a>>,
     /// Whether entries may be made in these folders: the last that were looked at.
     folders: BTreeMap<String, Result<(), i32>>,
+    /// Files that would be made.
+    made: u64,
     outlook: Outlook,
 }
 
@@ -172,6 +189,7 @@ impl Look<'_> {
             }
             // What else would be made there is said of basedir.
             Err(error) if error.kind() == io::ErrorKind::NotFound && is_made => {
+                self.made += 1;
                 obstacle = self.may_make_in(parent(path)).err().map(|error| (Operation::Create, error));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -182,6 +200,37 @@ impl Look<'_> {
             if self.storage.preallocate == Preallocate::Full { whole } else { whole.min(lacks) };
         if let Some((operation, error)) = obstacle {
             self.outlook.add(StorageError::from_io(operation, self.storage.path(file), error));
+        }
+    }
+
+    /// The part file takes what is not wanted of pieces that are; it is read wherever there may be such bytes.
+    fn at_part_file(&mut self) {
+        let storage = self.storage;
+        let Some(root) = self.finder.as_ref().map(PathFinder::root) else { return };
+        let name = PartFile::name(storage.info_hash);
+        let adds = self.outlook.to_part_file > 0;
+        let obstacle = match root.find(&name) {
+            Ok(found) if !found.is_file => {
+                let is_read = storage.slots.iter().any(|slot| slot.place() == Place::Absent);
+                is_read.then(|| (Operation::Read, rustix::io::Errno::ISDIR.into()))
+            }
+            Ok(_) if adds => root.may_write(&name).err().map(|error| (Operation::Write, error)),
+            Err(error) if adds && error.kind() == io::ErrorKind::NotFound => {
+                root.may_write("").err().map(|error| (Operation::Write, error))
+            }
+            _ => None,
+        };
+        if let Some((operation, error)) = obstacle {
+            self.outlook.add(StorageError::from_io(operation, storage.part_path(), error));
+        }
+    }
+
+    /// File systems that have room for so many files alone.
+    fn at_entries(&mut self) {
+        let free = self.finder.as_ref().and_then(|finder| finder.root().free_entries().ok().flatten());
+        if free.is_some_and(|free| free < self.made) {
+            let error = rustix::io::Errno::NOSPC.into();
+            self.outlook.add(StorageError::from_io(Operation::Create, &self.storage.basedir, error));
         }
     }
 

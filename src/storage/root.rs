@@ -232,6 +232,12 @@ impl Root {
         Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 
+    /// Files that this user may still make on basedir's file system, if it bounds them.
+    pub(crate) fn free_entries(&self) -> io::Result<Option<u64>> {
+        let space = rustix::fs::fstatvfs(&self.fd)?;
+        Ok(Some(space.f_favail).filter(|_| space.f_files > 0))
+    }
+
     /// Opens a folder (`""` is basedir) for reading.
     pub(crate) fn open_folder(&self, path: &str) -> io::Result<OwnedFd> {
         self.open_below(if path.is_empty() { "." } else { path }, OFlags::RDONLY | OFlags::DIRECTORY, 0)

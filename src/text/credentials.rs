@@ -19,6 +19,14 @@ pub fn without_credentials(url: &str) -> Cow<'_, str> {
     }
 }
 
+/// What was given for a URL and is none, as it may be shown: whatever stands before its last `@` may be a password, also with characters that end
+/// a host's name in a URL.
+pub fn without_any_credentials(given: &str) -> Cow<'_, str> {
+    let Some(end) = given.rfind('@') else { return Cow::Borrowed(given) };
+    let begin = given[..end].find("://").map_or(0, |at| at + 3);
+    Cow::Owned(format!("{}***{}", &given[..begin], &given[end..]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +45,20 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(without_credentials(url), shown);
+        }
+    }
+
+    #[test]
+    fn of_what_is_no_url_nothing_is_shown_that_may_be_a_password() {
+        for (given, shown) in [
+            ("user:secret@host:1080", "***@host:1080"),
+            ("socks5:user:secret@h:1", "***@h:1"),
+            ("socks5://user:se/cret@h:1", "socks5://***@h:1"),
+            ("socks5://user:se?c#r@et@h:1", "socks5://***@h:1"),
+            ("user:se://cret@h", "user:se://***@h"),
+            ("socks5://host", "socks5://host"),
+        ] {
+            assert_eq!(without_any_credentials(given), shown);
         }
     }
 }

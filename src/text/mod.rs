@@ -8,7 +8,7 @@ mod credentials;
 mod escape;
 mod remedies;
 
-pub use credentials::{credentials, without_credentials};
+pub use credentials::{credentials, without_any_credentials, without_credentials};
 pub use escape::{escape, is_plain_ascii, is_unprintable};
 pub(crate) use format::{Moment, Rate, RoomNeeded, Short, Size, Time, count, percent};
 pub use remedies::Remedies;

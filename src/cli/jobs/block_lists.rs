@@ -18,24 +18,20 @@ pub(super) fn load(config: &Config) -> Result<Option<IpFilterFiles>, Refusal> {
     }
     let files = IpFilterFiles::load(config.ip_filter.clone())
         .map_err(|error| (Exit::Usage, anyhow!("{}", not_read(&error))))?;
-    for (mark, text) in files.reports().flat_map(|report| said(report, config.verbosity)) {
+    for (mark, text) in files.reports().flat_map(|report| said(report, config)) {
         message(mark, &text, config.color_stderr);
     }
     Ok(Some(files))
 }
 
 /// Reads those again that have changed, and has the session keep to them. Returns what is to be said.
-pub(super) fn renew(
-    files: &mut IpFilterFiles,
-    session: &Session,
-    verbosity: Verbosity,
-) -> Vec<(Mark, String)> {
+pub(super) fn renew(files: &mut IpFilterFiles, session: &Session, config: &Config) -> Vec<(Mark, String)> {
     match files.reload() {
         Ok(reports) if reports.is_empty() => Vec::new(),
         Ok(reports) => {
             // An error means that the session has ended, and that comes as an event.
             let _ = session.set_ip_filter(Some(files.filter()));
-            reports.iter().flat_map(|report| said(report, verbosity)).collect()
+            reports.iter().flat_map(|report| said(report, config)).collect()
         }
         Err(error) => {
             vec![(Mark::Error, format!("{}; the addresses of before stay refused", not_read(&error)))]
@@ -43,10 +39,11 @@ pub(super) fn renew(
     }
 }
 
-fn said(report: &ListReport, verbosity: Verbosity) -> Vec<(Mark, String)> {
+/// What is said of a list. No event tells of it, so that a warning is one beside `--json` too.
+fn said(report: &ListReport, config: &Config) -> Vec<(Mark, String)> {
     let name = escape(&report.name);
     let mut said = Vec::new();
-    if let Some(first) = report.first_bad.filter(|_| verbosity > Verbosity::Quiet) {
+    if let Some(first) = report.first_bad.filter(|_| !config.is_quiet) {
         let text = match report.bad {
             1 => format!("{name}: line {first} names no addresses and was passed over"),
             bad => {
@@ -55,7 +52,7 @@ fn said(report: &ListReport, verbosity: Verbosity) -> Vec<(Mark, String)> {
         };
         said.push((Mark::Warning, text));
     }
-    if verbosity > Verbosity::Normal {
+    if config.verbosity > Verbosity::Normal {
         let ranges = count(report.blocked, "range");
         said.push((Mark::Plain, format!("{name}: {ranges} of addresses to refuse")));
     }

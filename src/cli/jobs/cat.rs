@@ -38,6 +38,8 @@ enum CatState {
     Closed,
     /// What stopped it is told elsewhere.
     Stopped,
+    /// It could not go on, and that is said.
+    Failed,
 }
 
 /// The writing, from before it is known what to write.
@@ -77,7 +79,7 @@ impl Cat {
             CatEnd::Written => (CatState::Written, None),
             CatEnd::Closed => (CatState::Closed, None),
             CatEnd::Stopped => (CatState::Stopped, None),
-            CatEnd::Failed(exit, text) => (CatState::Stopped, Some((exit, text))),
+            CatEnd::Failed(exit, text) => (CatState::Failed, Some((exit, text))),
         };
         self.0 = state;
         failure
@@ -93,9 +95,14 @@ impl Cat {
         self.0 == CatState::Closed
     }
 
+    /// Whether it was what could not go on.
+    pub(super) fn has_failed(&self) -> bool {
+        self.0 == CatState::Failed
+    }
+
     /// Whether something that somebody waits for has not been written.
     pub(super) fn is_unwritten(&self) -> bool {
-        matches!(self.0, CatState::Waiting | CatState::Writing | CatState::Stopped)
+        !matches!(self.0, CatState::NotAskedFor | CatState::Written | CatState::Closed)
     }
 }
 
@@ -128,7 +135,7 @@ fn is_closed(out: &File) -> bool {
     }
 }
 
-fn copy(client: &Client, out: &mut impl Write) -> CatEnd {
+fn copy(client: &Client, out: &mut File) -> CatEnd {
     let file = client.files().iter().position(|file| file.priority > 0).unwrap_or(0);
     let mut reader = match client.reader(file) {
         Ok(reader) => reader,
@@ -143,7 +150,7 @@ fn copy(client: &Client, out: &mut impl Write) -> CatEnd {
             Err(error) if error.get_ref().is_some_and(|inner| inner.is::<Error>()) => return CatEnd::Stopped,
             Err(error) => return CatEnd::Failed(Exit::Data, error.to_string()),
         };
-        match out.write_all(&buffer[..length]) {
+        match write_waiting(out, &buffer[..length]) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return CatEnd::Closed,
             Err(error) => {
@@ -154,4 +161,23 @@ fn copy(client: &Client, out: &mut impl Write) -> CatEnd {
             }
         }
     }
+}
+
+/// Writes all of it, also to a pipe that its other end has told not to wait.
+fn write_waiting(out: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match out.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                match poll(&mut [PollFd::new(&*out, PollFlags::OUT)], None) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -316,7 +316,7 @@ impl TransferJob<'_> {
     /// Block lists that have changed hold from now on.
     fn renew_lists(&mut self, session: &Session) {
         let lists = self.lists.as_mut();
-        let said = lists.map(|lists| block_lists::renew(lists, session, self.config.verbosity));
+        let said = lists.map(|lists| block_lists::renew(lists, session, self.config));
         said.into_iter().flatten().for_each(|(mark, text)| self.screen.say(mark, &text));
     }
 
@@ -361,7 +361,9 @@ impl TransferJob<'_> {
             Kind::FileError { reason, .. } => torrent.error = Some(reason.clone()),
             Kind::Summary { verdict, reason, .. } => {
                 torrent.exit = Some(Exit::from(*verdict));
-                if self.config.torrent.metadata_only && *verdict == Verdict::Complete {
+                // What was asked for is said to be there, or why it is not.
+                let is_done = self.config.torrent.metadata_only && *verdict == Verdict::Complete;
+                if is_done || self.cat.has_failed() {
                     return self.screen.hide(number);
                 }
                 let is_said = torrent.error.as_ref() == Some(reason);

@@ -121,6 +121,8 @@ pub(crate) struct Config {
     pub progress: Progress,
     /// How much is said.
     pub verbosity: Verbosity,
+    /// `--quiet`: nothing is said but errors, also where no event tells of it.
+    pub is_quiet: bool,
     /// Whether stdout is a terminal.
     pub stdout_terminal: bool,
     /// Whether stdout gets colour.
@@ -230,6 +232,7 @@ impl Config {
             json: args.json.then(|| args.events.map_or(Severity::Info, severity)),
             progress,
             verbosity,
+            is_quiet: args.quiet,
             stdout_terminal: around.stdout_terminal,
             color_stdout: color(around.stdout_terminal),
             color_stderr: color(around.stderr_terminal),

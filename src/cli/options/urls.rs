@@ -6,7 +6,7 @@ use crate::cli::options::args::{Args, TransportArg};
 use crate::cli::options::config::Surroundings;
 use crate::client::Proxy;
 use crate::metainfo::{tracker_url, web_seed_url};
-use crate::text::{escape, without_credentials};
+use crate::text::{escape, without_any_credentials};
 
 /// Where `--proxy env` looks, in this order.
 pub(super) const PROXY_VARIABLES: [&str; 6] =
@@ -26,7 +26,7 @@ pub(super) fn proxy(args: &Args, around: &Surroundings) -> anyhow::Result<Option
 
 fn proxy_of(given: &str, around: &Surroundings) -> anyhow::Result<Proxy> {
     const ALLOWED: &str = "give socks5:// or http://, host and port, e.g. socks5://127.0.0.1:1080 or http://user:password@proxy.example:3128, or env";
-    let shown = |url: &str| escape(&without_credentials(url)).into_owned();
+    let shown = |url: &str| escape(&without_any_credentials(url)).into_owned();
     if given != "env" {
         let read = given.parse::<Proxy>();
         return read.map_err(|error| {
@@ -60,7 +60,7 @@ fn tracker(url: &str) -> anyhow::Result<String> {
         anyhow!(
             "invalid value '{}' for '--tracker <URL>': not the URL of a tracker; give http, https or udp URLs, one with a port if it is udp, with \
              commas between those of one tier, e.g. https://tracker.example/announce,udp://tracker.example:6969",
-            escape(&without_credentials(url))
+            escape(&without_any_credentials(url))
         )
     })
 }
@@ -71,7 +71,7 @@ pub(super) fn web_seed(url: &str) -> anyhow::Result<String> {
         anyhow!(
             "invalid value '{}' for '--webseed <URL>': not the URL of a web seed; give an http or https URL without spaces and control characters, \
              e.g. https://mirror.example/pub/",
-            escape(&without_credentials(url))
+            escape(&without_any_credentials(url))
         )
     })
 }

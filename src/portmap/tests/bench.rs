@@ -25,6 +25,16 @@ pub(super) enum Speaks {
     Upnp,
 }
 
+/// How a gateway answers that it has mapped a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Says {
+    Done,
+    /// An answer without a body.
+    Nothing,
+    /// None: the connection breaks.
+    Broken,
+}
+
 /// A gateway. What it does is changed by its fields.
 #[derive(Clone, Debug)]
 pub(super) struct Gateway {
@@ -42,6 +52,8 @@ pub(super) struct Gateway {
     pub(super) seconds: u32,
     /// Leases have to be without end.
     pub(super) endless: bool,
+    /// How it answers that it has mapped a second port.
+    pub(super) says: Says,
     /// When it began, in seconds from the beginning.
     pub(super) born: u64,
     pub(super) external_ip: Ipv4Addr,
@@ -62,6 +74,7 @@ impl Gateway {
             taken: Vec::new(),
             seconds: 3600,
             endless: false,
+            says: Says::Done,
             born: 0,
             external_ip: [203, 0, 113, 9].into(),
             mappings: Vec::new(),
@@ -315,8 +328,16 @@ impl Bench {
                     let late = self.now + Duration::from_secs(5);
                     return self.coming.push((late, Answer::Exchange(exchange, Err("it hangs".to_owned()))));
                 }
-                let answer = gateway.on_request(&request);
-                self.coming.push((due, Answer::Exchange(exchange, Ok(answer))));
+                let known = gateway.mappings.len();
+                let mut answer = Ok(gateway.on_request(&request));
+                if gateway.mappings.len() > known && gateway.mappings.len() == 2 {
+                    match gateway.says {
+                        Says::Done => {}
+                        Says::Nothing => answer = Ok(DeviceAnswer { status: 200, body: Vec::new() }),
+                        Says::Broken => answer = Err("it closed the connection".to_owned()),
+                    }
+                }
+                self.coming.push((due, Answer::Exchange(exchange, answer)));
             }
             PortMapOutput::EndSearch(_) | PortMapOutput::Mapped(_) | PortMapOutput::Failed { .. } => {}
         }

@@ -174,6 +174,23 @@ fn a_mapping_that_is_not_renewed_is_lost_and_had_again() {
 }
 
 #[test]
+fn a_router_that_fell_silent_is_asked_at_the_end_in_the_words_that_it_knows() {
+    let mut bench = Bench::new(vec![Gateway { is_polite: false, ..Gateway::nat_pmp(ROUTER) }]);
+    bench.begin(&[network(1)]);
+    bench.run(at(5_000));
+    assert_eq!(bench.gateways[0].mappings.len(), 2);
+    bench.gateways[0].silent = true;
+    // A renewal that nobody answers, nine times.
+    bench.run(at(2_400_000 + 300_000));
+    assert!(bench.failures().iter().any(|told| told.contains("does not answer")), "{:?}", bench.failures());
+    bench.gateways[0].silent = false;
+    bench.want(false);
+    bench.run(at(2_702_000));
+    assert!(bench.mapper.has_ended());
+    assert_eq!(bench.gateways[0].mappings, []);
+}
+
+#[test]
 fn at_the_end_all_is_removed_and_who_is_silent_is_not_waited_for_long() {
     for gateway in [Gateway::nat_pmp(ROUTER), Gateway::pcp(ROUTER)] {
         let mut bench = Bench::new(vec![gateway]);

@@ -1,6 +1,6 @@
 //! Gateways of UPnP.
 
-use super::bench::{Bench, Gateway, at, network};
+use super::bench::{Bench, Gateway, Says, at, network};
 use crate::portmap::*;
 
 const ROUTER: [u8; 4] = [10, 0, 0, 1];
@@ -110,6 +110,22 @@ fn what_a_gateway_maps_still_and_does_not_renew_is_removed() {
         bench.want(false);
         bench.run(at(2_403_000 + 16 * 60_000));
         assert!(bench.mapper.has_ended() && bench.gateways[0].mappings.is_empty());
+    }
+}
+
+#[test]
+fn what_may_be_mapped_is_removed_at_the_end_whatever_was_answered() {
+    for (says, mapped) in [(Says::Nothing, 1), (Says::Broken, 0)] {
+        let mut bench = Bench::new(vec![Gateway { says, ..Gateway::upnp(ROUTER) }]);
+        bench.begin(&[lan()]);
+        bench.run(at(5_000));
+        assert_eq!((bench.gateways[0].mappings.len(), bench.failures().len()), (2, 1), "{says:?}");
+        let (tcp, udp) = bench.ports();
+        assert_eq!(usize::from(tcp.is_some()) + usize::from(udp.is_some()), mapped, "{says:?}");
+        bench.want(false);
+        bench.run(at(6_000));
+        assert!(bench.mapper.has_ended(), "{says:?}");
+        assert_eq!(bench.gateways[0].mappings, [], "{says:?}");
     }
 }
 
