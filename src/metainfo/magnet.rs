@@ -138,7 +138,8 @@ pub struct Magnet {
     /// `x.pe`: peers.
     pub peers: Vec<PeerAddress>,
     /// `so`: the only files wanted (BEP 53), ranges of their numbers from 0, end excluded, ascending and apart from one another;
-    /// `None`: all. Pad files are not counted, and there may be fewer files than it says.
+    /// `None`: all. Files are numbered as [`Metainfo::files`] has them: the pads of version 1 count, those of a hybrid are not among them. There
+    /// may be fewer files than it says.
     pub select_only: Option<Vec<Range<u32>>>,
     /// `xl`: bytes in the torrent, as the link has it.
     pub length: Option<u64>,
