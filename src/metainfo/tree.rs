@@ -1,6 +1,7 @@
 //! The file tree of version 2 (BEP 52), and whether the list of files of a hybrid says the same.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use super::error::{MetainfoError, dict, length, list, string};
 use super::info::{Attr, FileEntry, attr, entry, link};
@@ -80,6 +81,13 @@ pub(super) fn parse<'a>(
             return Err(MetainfoError::at(key, problem));
         }
         (Some(key), Some(_)) => notes.add(|| format!("{key}: out of order; the order of version 1 counts")),
+    }
+    // The height of a tree is not in its root: no file could be told from the other by what peers prove.
+    let mut lengths_of = HashMap::new();
+    for (file, root) in files.iter().zip(&roots) {
+        if root.is_some_and(|root| *lengths_of.entry(root).or_insert(file.length) != file.length) {
+            return Err(MetainfoError::at(TREE, "two of its files have one hash and different lengths"));
+        }
     }
     if single.is_none() {
         link(&mut files, &links, &mut mapper, notes);
@@ -228,18 +236,17 @@ fn tree_file(properties: Dict<'_>) -> Result<TreeFile<'_>, MetainfoError> {
         None if attr.symlink => 0,
         None => return Err(MetainfoError::missing("length")),
     };
-    let root = match (length, root) {
+    let hash = |root| {
+        let bytes = string(ROOT, root)?;
+        Sha256::of_bytes(bytes)
+            .ok_or_else(|| MetainfoError::at(ROOT, format!("{} bytes, should be 32", bytes.len())))
+    };
+    let root = match (length, root.map(hash).transpose()?) {
+        // It says nothing.
         (0, _) => None,
         (_, None) => return Err(MetainfoError::missing(ROOT)),
-        (_, Some(root)) => {
-            let bytes = string(ROOT, root)?;
-            let hash = Sha256::of_bytes(bytes)
-                .ok_or_else(|| MetainfoError::at(ROOT, format!("{} bytes, should be 32", bytes.len())))?;
-            if bytes.iter().all(|&byte| byte == 0) {
-                return Err(MetainfoError::at(ROOT, "all zeros, which no file has"));
-            }
-            Some(hash)
-        }
+        (_, Some(Sha256::ZERO)) => return Err(MetainfoError::at(ROOT, "all zeros, which no file has")),
+        (_, root) => root,
     };
     let symlink = symlink.and_then(|target| target.as_list()).unwrap_or_default();
     Ok(TreeFile { length, attr, symlink, root })
