@@ -192,6 +192,11 @@ pub struct Dict<'a> {
 }
 
 impl<'a> Dict<'a> {
+    /// A place before the first entry, to go from there into the dictionaries inside.
+    pub fn cursor(self) -> DictCursor<'a> {
+        DictCursor { rest: self.rest }
+    }
+
     /// The value of the first entry with this key. Walks the entries, so for many keys of a large
     /// dictionary iterate once instead.
     pub fn get(mut self, key: &[u8]) -> Option<Value<'a>> {
@@ -207,6 +212,44 @@ impl<'a> Iterator for Dict<'a> {
         let (value, rest) = decode_prefix(rest).ok()?;
         self.rest = rest;
         Some((key, value))
+    }
+}
+
+/// A place in dictionaries inside one another, which goes from front to back and passes each byte once, however deep it is. [`Dict`] looks for the
+/// end of a value before it gives it, so whoever goes into the values by it reads the innermost once for each level.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct DictCursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> DictCursor<'a> {
+    /// The next key of the dictionary; `None` at its end, behind which it goes on with the one around it. The value of the key has to be passed, by
+    /// one of the other two, before there is a next key.
+    pub fn next_key(&mut self) -> Option<&'a [u8]> {
+        match split_string(self.rest) {
+            Some((key, rest)) => {
+                self.rest = rest;
+                Some(key)
+            }
+            None => {
+                self.rest = self.rest.strip_prefix(b"e").unwrap_or_default();
+                None
+            }
+        }
+    }
+
+    /// Goes into the value of the key, if it is a dictionary; whether it is.
+    pub fn enter(&mut self) -> bool {
+        let inside = self.rest.strip_prefix(b"d");
+        self.rest = inside.unwrap_or(self.rest);
+        inside.is_some()
+    }
+
+    /// Passes the value of the key, and gives it.
+    pub fn value(&mut self) -> Option<Value<'a>> {
+        let (value, rest) = decode_prefix(self.rest).ok()?;
+        self.rest = rest;
+        Some(value)
     }
 }
 
@@ -377,6 +420,34 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_cursor_comes_to_the_keys_and_values_that_dictionaries_have(tree in trees(), goes_in: u64) {
+            /// Keys and other values, in order, with the depth of each; and whether a dictionary is gone into.
+            fn by_dict(dict: Dict<'_>, depth: u32, goes_in: u64, out: &mut Vec<(u32, Vec<u8>, Vec<u8>)>) {
+                for (key, value) in dict {
+                    match value.as_dict().filter(|_| goes_in >> (depth % 64) & 1 == 1) {
+                        Some(inside) => by_dict(inside, depth + 1, goes_in, out),
+                        None => out.push((depth, key.to_vec(), value.span().to_vec())),
+                    }
+                }
+            }
+            let mut bytes = b"d1:x".to_vec();
+            encode(&tree, &mut bytes);
+            bytes.extend(b"1:yi1ee");
+            let root = decode(&bytes).unwrap().as_dict().unwrap();
+            let mut expected = Vec::new();
+            by_dict(root, 0, goes_in, &mut expected);
+            let (mut cursor, mut depth, mut found) = (root.cursor(), Some(0u32), Vec::new());
+            while let Some(level) = depth {
+                match cursor.next_key() {
+                    None => depth = level.checked_sub(1),
+                    Some(_) if goes_in >> (level % 64) & 1 == 1 && cursor.enter() => depth = Some(level + 1),
+                    Some(key) => found.push((level, key.to_vec(), cursor.value().unwrap().span().to_vec())),
+                }
+            }
+            prop_assert_eq!(found, expected);
+        }
+
         #[test]
         fn what_is_encoded_is_read_back(tree in trees(), rest in prop::collection::vec(any::<u8>(), 0..4)) {
             let mut bytes = Vec::new();

@@ -256,6 +256,38 @@ fn not_over() {
     let (said, code) = fails(dir.path(), &["set", "-o", "set"]);
     assert_eq!(code, Some(17), "{said}");
     assert!(said.contains("it is a folder"), "{said}");
+    // What stands in the way is told before it is that there are too many pieces, and so before anything is hashed.
+    let huge = fs::File::create(set.join("huge")).unwrap();
+    huge.set_len(40 << 30).unwrap();
+    symlink("nothing", dir.path().join("dangling")).unwrap();
+    let name = "n".repeat(256);
+    let hard_to_write = ["set", "--piece-length", "16K", "--format", "v1", "-o"];
+    for (target, expected, part) in [
+        ("dangling", Some(13), "is there already"),
+        (&*name, Some(17), "choose another"),
+        ("new/", Some(17), "it is a folder"),
+        ("set/huge/x", Some(17), "choose another"),
+    ] {
+        let (said, code) = fails(dir.path(), &[&hard_to_write[..], &[target]].concat());
+        assert!(code == expected && said.contains(part), "{target} {code:?}: {said}");
+    }
+    let closed = dir.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, PermissionsExt::from_mode(0o555)).unwrap();
+    // To the superuser nothing is closed.
+    if fs::write(closed.join("probe"), b"").is_err() {
+        let (said, code) = fails(dir.path(), &[&hard_to_write[..], &["closed/x"]].concat());
+        assert!(code == Some(17) && said.contains("writable"), "{code:?}: {said}");
+    }
+    fs::remove_file(set.join("huge")).unwrap();
+    // Nor may standard output be one of the files.
+    let out = fs::File::create(set.join("out")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_btget"));
+    let output = command.args(["--create", "set", "-o", "-"]).current_dir(dir.path()).stdout(out).output();
+    let output = output.unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("standard output"), "{said}");
+    fs::remove_file(set.join("out")).unwrap();
     // What is no file is written to as it is.
     create(dir.path(), &["set", "-o", "/dev/null"]);
     assert!(!fs::metadata("/dev/null").unwrap().is_file());

@@ -127,6 +127,8 @@ fn main() -> ExitCode {
         let name = format!("btgets_and_libtorrents_with_{kind}_by_file_and_by_link_are_one_swarm");
         trials.push(trial(&name, has_libtorrent, move || mixed(hybrid)));
     }
+    let name = "libtorrent_that_remembers_version_2_of_an_address_is_a_seed_for_a_link_by_version_1";
+    trials.push(trial(name, has_libtorrent, remembered));
     let name = "libtorrent_that_calls_a_hybrid_is_answered_by_version_2";
     trials.push(trial(name, has_libtorrent, upgraded));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -325,6 +327,21 @@ fn upgraded() {
     let (theirs, ours) = (handshakes(&seed, "peer_packet_in"), handshakes(&seed, "peer_packet_out"));
     assert_eq!(theirs[0]["info_hash"], *hashes[0], "{}", seed.story());
     assert_eq!(ours[0]["info_hash"], *hashes[1], "{}", seed.story());
+}
+
+fn remembered() {
+    let album = Album::new();
+    let torrent = path(&album.torrent(true, true));
+    let full = album.full_folder("seed");
+    let mut node = Libtorrent::start_by(None, &torrent, "127.0.0.1", &full, &["--one-per-address"]);
+    node.wait_until_complete();
+    let peer = format!("127.0.0.1:{}", node.port());
+    // The first has the bit of version 2 in its handshake; the second does not know that there is one.
+    for kind in [Kind::Hybrid, Kind::HybridLinkV1] {
+        let folder = album.empty_folder(kind.name());
+        start(&kind.source(&album), &folder, &["--no-seed", "--peer", &peer]).wait_for_success();
+        album.assert_complete(&folder);
+    }
 }
 
 fn resumed() {

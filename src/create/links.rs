@@ -1,13 +1,15 @@
 //! Where symbolic links of a tree lead, as BEP 47 has it: by the path of their target below the torrent's folder.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
+use std::ops::Bound;
 use std::path::{Component, Path};
 
 use rustix::io::Errno;
 
 use super::{ObstacleKind, Obstacles, SourceTree};
+use crate::metainfo::draft::DraftFile;
 
 /// A path below the root of the tree, `/` between components.
 pub(super) struct LinkTarget(pub(super) String);
@@ -65,4 +67,49 @@ pub(super) fn without_empty_folders(tree: &SourceTree, obstacles: &mut Obstacles
             obstacles.add(tree.path_of(&file.entry), ObstacleKind::EmptyFolderLink);
         }
     }
+}
+
+/// Links that lead to folders in which links lead back: whoever follows them never comes to an end. A link below its own target is refused
+/// before ([`resolve`]).
+pub(super) fn without_rounds(tree: &SourceTree, obstacles: &mut Obstacles) {
+    // Ordered by their bytes, so what is below a folder stands together.
+    let links: BTreeMap<&str, (&DraftFile, &str)> = tree
+        .files
+        .iter()
+        .filter_map(|file| Some((&*file.entry.path, (&file.entry, file.entry.symlink.as_deref()?))))
+        .collect();
+    // The links that are met by whoever follows one to `target`, which may be a link itself.
+    let met_at = |target: &str| -> std::vec::IntoIter<(&DraftFile, &str)> {
+        let folder = format!("{target}/");
+        let from = (Bound::Included(folder.as_str()), Bound::Unbounded);
+        let below = links.range::<str, _>(from).take_while(|(path, _)| path.starts_with(&folder));
+        let met: Vec<_> = links.get(target).into_iter().chain(below.map(|(_, link)| link)).copied().collect();
+        met.into_iter()
+    };
+    // Whether a target is on the way that is followed, of those that were come to.
+    let mut is_on_way: HashMap<&str, bool> = HashMap::new();
+    let mut round: BTreeMap<&str, &DraftFile> = BTreeMap::new();
+    for &(_, start) in links.values() {
+        if is_on_way.insert(start, true).is_some() {
+            is_on_way.insert(start, false);
+            continue;
+        }
+        let mut way = vec![(start, met_at(start))];
+        while let Some((target, met)) = way.last_mut() {
+            let Some((link, next)) = met.next() else {
+                is_on_way.insert(*target, false);
+                way.pop();
+                continue;
+            };
+            match is_on_way.get(next) {
+                Some(true) => drop(round.insert(&link.path, link)),
+                Some(false) => {}
+                None => {
+                    is_on_way.insert(next, true);
+                    way.push((next, met_at(next)));
+                }
+            }
+        }
+    }
+    round.into_values().for_each(|link| obstacles.add(tree.path_of(link), ObstacleKind::LinkLoop));
 }

@@ -37,7 +37,7 @@ pub(crate) enum ObstacleKind {
     OutsideLink,
     /// A symbolic link to nothing.
     DeadLink,
-    /// A symbolic link that leads back to itself, or to a folder that it is in.
+    /// A symbolic link that leads back to itself, or to a folder that it is in, at once or by other links.
     LinkLoop,
     /// A symbolic link to a folder without files, which a torrent cannot hold.
     EmptyFolderLink,
@@ -68,7 +68,7 @@ impl fmt::Display for Obstacle {
             ObstacleKind::OutsideLink => f.write_str("a symbolic link that leads out of what is shared"),
             ObstacleKind::DeadLink => f.write_str("a symbolic link to nothing"),
             ObstacleKind::LinkLoop => {
-                f.write_str("a symbolic link that leads back to itself or to a folder it is in")
+                f.write_str("a symbolic link that leads back to itself or to a folder it is in, at once or by other links")
             }
             ObstacleKind::EmptyFolderLink => {
                 f.write_str("a symbolic link to a folder without files, which a torrent does not hold")

@@ -179,6 +179,27 @@ fn what_a_torrent_cannot_hold_is_refused_each_by_its_name() {
 }
 
 #[test]
+fn links_that_lead_round_by_one_another_are_refused_and_long_ways_are_not() {
+    let dir = TempDir::new().unwrap();
+    let with = |name: &str, links: &[(&str, &str)]| {
+        let root = dir.path().join(name);
+        ["a/file", "b/file", "b/deep/er/file", "c/file"].iter().for_each(|path| put(&root, path, b"x"));
+        links.iter().for_each(|(link, target)| symlink(target, root.join(link)).unwrap());
+        root
+    };
+    let two = with("two", &[("a/tob", "../b"), ("b/toa", "../a")]);
+    assert_eq!(refused(&two), ["a/tob: LinkLoop"]);
+    // By way of a link to a link, and of a folder below a target.
+    let three = with("three", &[("a/x", "../c/y"), ("c/y", "../b"), ("b/deep/er/z", "../../../a")]);
+    assert_eq!(refused(&three).len(), 1, "{:?}", refused(&three));
+    let links = [("a/x", "../b"), ("a/y", "../b"), ("b/z", "../c"), ("b/deep/z", "../../c"), ("w", "a/file")];
+    assert_eq!(found(&with("long", &links)).unwrap().files.len(), 9);
+    // A name that begins as the folder's does is not below it.
+    let near = with("near", &[("a/x", "../b"), ("b.link", "a")]);
+    assert!(found(&near).is_ok());
+}
+
+#[test]
 fn many_obstacles_are_counted_beyond_the_first() {
     let dir = TempDir::new().unwrap();
     for number in 0..MAX_OBSTACLES + 5 {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-use super::links::{LinkTarget, resolve, without_empty_folders};
+use super::links::{LinkTarget, resolve, without_empty_folders, without_rounds};
 use super::{Change, ObstacleKind, Obstacles};
 use crate::metainfo::MAX_FILES;
 use crate::metainfo::draft::DraftFile;
@@ -132,6 +132,7 @@ pub(crate) fn walk(path: &Path, keep_going: &dyn Fn() -> bool) -> Result<SourceT
     if found.is_dir() {
         walk.enter(path, "");
         without_empty_folders(&walk.tree, &mut walk.obstacles);
+        without_rounds(&walk.tree, &mut walk.obstacles);
     } else if found.is_file() {
         walk.add_file(path.to_owned(), name.into(), &found);
     } else {

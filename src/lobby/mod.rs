@@ -4,6 +4,7 @@
 //! has the same face. What peers say meanwhile of their pieces is kept, so that they move into the swarm as they are, without a new
 //! call. Pure.
 
+mod answers;
 mod patrol;
 mod said;
 mod talk;
@@ -21,7 +22,7 @@ use crate::fetch::{Fetch, FetchInput, FetchOutput, MetadataServer, Ticket};
 use crate::finder::{DialEnd, Finder, FinderOutput, Need, Parting};
 use crate::hash::Sha256;
 use crate::hash::merkle::MerkleTree;
-use crate::ids::PeerKey;
+use crate::ids::{PeerKey, WireHash};
 use crate::proofs::{HashFetch, HashFetchInput, HashServer};
 use crate::swarm::{Hello, Input, Occupant, first_stays};
 use crate::wire::extended::{self, ExtensionHandshake, Offer, PeerExtensions, UT_METADATA};
@@ -90,6 +91,8 @@ struct Waiting {
     is_asked: bool,
     /// It broke the protocol, or lied.
     unruly: bool,
+    /// The hash by which it has answered, if it is not known whether the torrent has it.
+    answered_by: Option<WireHash>,
 }
 
 /// The peers that wait, and whom to call.
@@ -274,6 +277,7 @@ impl Lobby {
                 said: Said::default(),
                 is_asked: false,
                 unruly: false,
+                answered_by: None,
             },
         );
         if reserved.has(Reserved::V2) {

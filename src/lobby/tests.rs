@@ -266,6 +266,26 @@ fn each_is_greeted_in_the_words_that_it_knows() {
 }
 
 #[test]
+fn who_has_answered_by_a_hash_that_turns_out_to_be_the_torrents_speaks_version_2_and_others_are_closed() {
+    let (v2, other) = (WireHash([2; 20]), WireHash([3; 20]));
+    for known in [Some(v2), None] {
+        let mut house = House::new();
+        let (plain, upgraded, stranger) = (house.connect(), house.connect(), house.connect());
+        house.lobby.answered_by(upgraded, v2);
+        house.lobby.answered_by(stranger, other);
+        house.lobby.judge_answers(house.now, known);
+        house.drain();
+        assert!(house.is_closed(stranger) && !house.is_closed(plain));
+        assert_eq!(house.is_closed(upgraded), known.is_none());
+        let (_, guests) = house.lobby.into_parts();
+        let speaks_v2: Vec<_> =
+            guests.iter().map(|guest| (guest.hello.peer, guest.hello.reserved.has(Reserved::V2))).collect();
+        let expected = [(plain, false)].into_iter().chain(known.map(|_| (upgraded, true)));
+        assert_eq!(speaks_v2, expected.collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn what_peers_say_before_moves_on_with_them() {
     let mut house = House::new();
     let (one, other) = (house.connect(), house.connect_as(Direction::In, Reserved::FAST));

@@ -21,8 +21,9 @@ const DEFAULT_PIECES: u64 = 2000;
 const DEFAULT_LENGTHS: std::ops::RangeInclusive<u32> = 16 << 10..=16 << 20;
 
 /// Folders that a file may be below, the torrent's own not counted, where there is a file tree: each is a dictionary in the one before, as are
-/// the torrent, `info`, the tree, the file and its properties. Those of a link have a list in them.
-const MAX_FOLDERS_ABOVE: usize = bencode::MAX_DEPTH as usize - 5;
+/// the torrent, `info`, the tree, the file and its properties. Those of a link have a list in them. One less than is read here, since
+/// libtorrent, which has the same bound, counts what is in the innermost of them too.
+const MAX_FOLDERS_ABOVE: usize = bencode::MAX_DEPTH as usize - 6;
 
 /// As which versions a torrent can be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -175,10 +176,6 @@ impl Draft {
                 extents.push((u64::from(piece_length) - behind, true));
                 members.push(None);
             }
-        }
-        // To version 1 pads are files.
-        if format.has_v1() && extents.len() > MAX_FILES {
-            return Err(DraftError::TooManyFiles);
         }
         let layout = Layout::new(piece_length, extents).filter(|layout| layout.total() < 1 << 63);
         let Some(layout) = layout else {

@@ -325,8 +325,11 @@ pub(super) fn link(
         // What is no string cannot be a name, and the empty one that stands for it leads nowhere.
         let bytes = target.take(MAX_COMPONENTS).map(|component| component.as_bytes().unwrap_or_default());
         let target = mapper.resolve(&bytes.collect::<Vec<_>>());
-        let inside = target.filter(|to| (to.is_folder || known.contains(&to.path)) && to.path != file.path);
-        file.symlink = inside.map(|to| to.path);
+        let inside = target.and_then(|to| match to.is_folder || known.contains(&to.path) {
+            true => Some(to.path),
+            false => to.renamed.filter(|path| known.contains(path)),
+        });
+        file.symlink = inside.filter(|path| *path != file.path);
         if file.symlink.is_none() {
             notes.add(|| {
                 let path = quote(&file.path);

@@ -165,7 +165,13 @@ impl PieceLayers {
         let mut read: HashMap<Sha256, Arc<MerkleTree>> = HashMap::new();
         for index in 0..self.files.len() {
             let file = FileIndex(index as u32);
-            let Some(root) = self.files[index].root.filter(|_| has_layer(layout, file)) else { continue };
+            let Some(root) = self.files[index].root else { continue };
+            if !has_layer(layout, file) {
+                if let Some(value) = found.get(&root) {
+                    check_needless(root, *value, layout, file)?;
+                }
+                continue;
+            }
             let pieces = layout.pieces_of_file(file).len();
             let layer = match (read.get(&root), found.get(&root)) {
                 (Some(layer), _) if layer.lowest().len() == pieces => layer.clone(),
@@ -257,6 +263,24 @@ impl PieceLayers {
         let number = piece.0 - layout.pieces_of_file(file).start;
         let root = *hashes.layer.as_ref()?.lowest().get(number as usize)?;
         Some(PieceHash::V2 { root, height })
+    }
+}
+
+/// Refuses a layer of a file of one piece, which needs none, unless it is what the layer would be: the root itself, or that raised to the height
+/// of a whole piece, as zeros behind the file would have it.
+fn check_needless(
+    root: Sha256,
+    value: Value<'_>,
+    layout: &Layout,
+    file: FileIndex,
+) -> Result<(), MetainfoError> {
+    let key = || format!("{LAYERS}[{root}]");
+    let hash = Sha256::of_bytes(string(&key(), value)?);
+    let height = root_height(layout.file(file).length, layout.piece_length());
+    let raised = root_at(&[root], height, piece_height(layout.piece_length()));
+    match hash == Some(root) || hash == Some(raised) {
+        true => Ok(()),
+        false => Err(MetainfoError::at(key(), "not the hash of the one piece that the file has")),
     }
 }
 

@@ -138,7 +138,8 @@ pub struct Magnet {
     /// `x.pe`: peers.
     pub peers: Vec<PeerAddress>,
     /// `so`: the only files wanted (BEP 53), ranges of their numbers from 0, end excluded, ascending and apart from one another;
-    /// `None`: all. Pad files are not counted, and there may be fewer files than it says.
+    /// `None`: all. Files are numbered as [`Metainfo::files`] has them: the pads of version 1 count, those of a hybrid are not among them. There
+    /// may be fewer files than it says.
     pub select_only: Option<Vec<Range<u32>>>,
     /// `xl`: bytes in the torrent, as the link has it.
     pub length: Option<u64>,
@@ -228,14 +229,14 @@ impl Magnet {
 }
 
 impl From<&Metainfo> for Magnet {
-    /// The link to a torrent: its hashes, name, length, trackers and web seeds.
+    /// The link to a torrent: all its hashes, also if a link named one of them, and its name, length, trackers and web seeds.
     fn from(torrent: &Metainfo) -> Magnet {
         Magnet {
             name: Some(torrent.name.clone()).filter(|name| !name.is_empty()),
             trackers: torrent.trackers.iter().flatten().map(|url| vec![url.clone()]).collect(),
             web_seeds: torrent.url_list.clone(),
             length: Some(torrent.layout.total()),
-            ..Magnet::new(torrent.info_hash)
+            ..Magnet::new(torrent.all_hashes)
         }
     }
 }
@@ -665,6 +666,11 @@ mod tests {
             torrent.info_hash
         );
         assert_eq!(Magnet::from(&torrent).to_uri(), expected);
+        let sample = super::super::samples::Sample::new(&[("a", 40_000)], true);
+        let whole = Metainfo::parse(&sample.torrent()).unwrap();
+        let v2 = InfoHashes::V2(whole.info_hash.v2().unwrap());
+        let known_by_one = Metainfo { info_hash: v2, ..whole.clone() };
+        assert_eq!(Magnet::from(&known_by_one).info_hash, whole.info_hash);
         let both = InfoHashes::Hybrid(Sha1([1; 20]), Sha256([2; 32]));
         let hybrid = Magnet::new(both).to_uri();
         assert_eq!(Magnet::parse(&hybrid).unwrap().info_hash, both);

@@ -73,6 +73,8 @@ pub(super) struct Mapper<'a> {
     root: String,
     /// MappedFolder and the name wanted below it -> the folder that stands for it.
     folders: HashMap<Box<[u8]>, MappedFolder>,
+    /// MappedFolder and the name wanted below it -> the name on disk of the first file that could not have it.
+    renamed_files: HashMap<Box<[u8]>, Box<str>>,
     /// MappedFolder and the folded name of what is there, file or folder.
     taken: ByteSet,
     /// MappedFolder and the folded name that suffixes are put to -> the next number to try. Numbers only
@@ -111,6 +113,7 @@ impl<'a> Mapper<'a> {
         note(notes, &root, name, change);
         Mapper {
             folders: HashMap::new(),
+            renamed_files: HashMap::new(),
             taken: ByteSet::default(),
             numbers: HashMap::new(),
             last: MappedPlace { components: Vec::new(), id: 0, path: format!("{root}/") },
@@ -140,6 +143,11 @@ impl<'a> Mapper<'a> {
             None => (&b""[..], (Cow::Borrowed("_"), Some(Change::Empty))),
         };
         let free = self.claim(self.last.id, &wanted, true);
+        // Links do not lead to pads.
+        if let Some(free) = free.as_ref().filter(|_| !quiet) {
+            set_key(&mut self.key, self.last.id, &wanted);
+            self.renamed_files.entry(self.key.as_slice().into()).or_insert_with(|| free.clone());
+        }
         let folder = self.last.path.len();
         self.last.path.push_str(free.as_deref().unwrap_or(&wanted));
         note(notes, &self.last.path, name, change.or(free.is_some().then_some(Change::Taken)));
@@ -178,7 +186,7 @@ impl<'a> Mapper<'a> {
     /// folders of this torrent. Whether a file is there, the caller must see.
     pub(super) fn resolve(&mut self, components: &[&[u8]]) -> Option<Target> {
         let mut path = self.root.clone();
-        let mut parent = Some(0);
+        let (mut parent, mut renamed) = (Some(0), None);
         for component in components {
             let folder = parent?;
             let (wanted, change) = match *component {
@@ -196,13 +204,15 @@ impl<'a> Mapper<'a> {
                     parent = Some(found.id);
                 }
                 None => {
+                    let other = self.renamed_files.get(self.key.as_slice());
+                    renamed = other.map(|name| format!("{path}{name}").into_boxed_str());
                     path.push_str(&wanted);
                     parent = None;
                 }
             }
         }
         let is_folder = parent.is_some();
-        (!components.is_empty()).then(|| Target { path: path.into_boxed_str(), is_folder })
+        (!components.is_empty()).then(|| Target { path: path.into_boxed_str(), is_folder, renamed })
     }
 
     /// Goes into the folder `wanted` of `parent`, which is made and told (`on_new`) if it is new.
@@ -260,6 +270,8 @@ pub(super) struct Target {
     pub(super) path: Box<str>,
     /// Whether it is a folder of this torrent.
     pub(super) is_folder: bool,
+    /// Where the file is that wanted this name and got another, since one that is hardly different was taken. It counts if no file is at `path`.
+    pub(super) renamed: Option<Box<str>>,
 }
 
 /// Empty components and `.` lead nowhere.

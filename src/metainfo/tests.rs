@@ -420,6 +420,16 @@ fn symbolic_links_lead_to_what_is_in_the_torrent_or_are_left_out() {
 }
 
 #[test]
+fn a_link_to_a_file_that_had_to_take_another_name_leads_to_it() {
+    let files = "d6:lengthi1e4:pathl1:Aeed6:lengthi0e4:pathl1:aeed6:lengthi0e4:pathl1:Aee";
+    for (to, path) in [("1:a", "t/a~2"), ("1:A", "t/A")] {
+        let link = format!("d4:attr1:l6:lengthi0e4:pathl4:linke12:symlink pathl{to}ee");
+        let torrent = Metainfo::parse(&with_files(&join(&[files.as_bytes(), link.as_bytes()]))).unwrap();
+        assert_eq!(torrent.files[3].symlink.as_deref(), Some(path));
+    }
+}
+
+#[test]
 fn a_link_that_has_data_is_a_file() {
     let torrent = Metainfo::parse(&with_files(
         b"d4:attr1:l6:lengthi9e4:pathl4:linke12:symlink pathl1:aeed4:attr1:l4:pathl1:ae12:symlink pathl4:linkee",

@@ -1,13 +1,14 @@
 //! The file tree of version 2 (BEP 52), and whether the list of files of a hybrid says the same.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use super::error::{MetainfoError, dict, length, list, string};
 use super::info::{Attr, FileEntry, attr, entry, link};
 use super::notes::{ParseNotes, quote};
 use super::path::{MAX_FOLDERS, Mapper};
 use super::{File, MAX_FILES};
-use crate::bencode::{Dict, List, Value};
+use crate::bencode::{Dict, DictCursor, List, Value};
 use crate::hash::Sha256;
 use crate::layout::Layout;
 
@@ -44,7 +45,7 @@ pub(super) fn parse<'a>(
     let root = dict(TREE, tree)?;
     let single = only_file(root).filter(|_| !matches!(listed, ListedFiles::Several(_)));
     let mut mapper = Mapper::new(single.unwrap_or(name), notes);
-    let mut walk = TreeWalk { open: vec![Folder::new(root)], ..TreeWalk::default() };
+    let mut walk = TreeWalk::of(tree);
     let mut list = ListWalk::new(listed, name)?;
     let (mut files, mut roots, mut offsets, mut links) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     while let Some(properties) = walk.next_file()? {
@@ -80,6 +81,13 @@ pub(super) fn parse<'a>(
             return Err(MetainfoError::at(key, problem));
         }
         (Some(key), Some(_)) => notes.add(|| format!("{key}: out of order; the order of version 1 counts")),
+    }
+    // The height of a tree is not in its root: no file could be told from the other by what peers prove.
+    let mut lengths_of = HashMap::new();
+    for (file, root) in files.iter().zip(&roots) {
+        if root.is_some_and(|root| *lengths_of.entry(root).or_insert(file.length) != file.length) {
+            return Err(MetainfoError::at(TREE, "two of its files have one hash and different lengths"));
+        }
     }
     if single.is_none() {
         link(&mut files, &links, &mut mapper, notes);
@@ -120,26 +128,14 @@ fn only_file(mut root: Dict<'_>) -> Option<&[u8]> {
     (is_file && root.next().is_none()).then_some(name)
 }
 
-/// A folder on the way.
-#[derive(Debug)]
-struct Folder<'a> {
-    /// What has not been looked at.
-    rest: Dict<'a>,
-    /// The name that was looked at last.
-    last: Option<&'a [u8]>,
-}
-
-impl<'a> Folder<'a> {
-    fn new(rest: Dict<'a>) -> Folder<'a> {
-        Folder { rest, last: None }
-    }
-}
-
-/// The files of a tree in its order. Bounded by the depth of nesting that `bencode` reads.
+/// The files of a tree in its order. Bounded by the depth of nesting that `bencode` reads, and takes time in proportion to the bytes, however
+/// deep they are.
 #[derive(Default, Debug)]
 pub(super) struct TreeWalk<'a> {
-    /// The folders that lead here, the innermost last.
-    open: Vec<Folder<'a>>,
+    /// What has not been looked at.
+    rest: DictCursor<'a>,
+    /// Of each folder that leads here, the innermost last, the name in it that was looked at last.
+    open: Vec<Option<&'a [u8]>>,
     /// The first place where a name does not come behind the one before it.
     unsorted: Option<String>,
     /// The names of the file that was found last, or of the folder in which the next one is looked for.
@@ -149,7 +145,9 @@ pub(super) struct TreeWalk<'a> {
 impl<'a> TreeWalk<'a> {
     /// Walks a tree that has been read before; what is wrong with it ends the walk.
     pub(super) fn of(tree: Value<'a>) -> TreeWalk<'a> {
-        TreeWalk { open: tree.as_dict().into_iter().map(Folder::new).collect(), ..TreeWalk::default() }
+        let rest = tree.as_dict().map(Dict::cursor);
+        let open = if rest.is_some() { vec![None] } else { Vec::new() };
+        TreeWalk { rest: rest.unwrap_or_default(), open, ..TreeWalk::default() }
     }
 
     /// The names of the file that was found last, from the root of the tree on.
@@ -159,12 +157,12 @@ impl<'a> TreeWalk<'a> {
 
     /// The properties of the next file.
     pub(super) fn next_file(&mut self) -> Result<Option<Dict<'a>>, MetainfoError> {
-        while let Some(folder) = self.open.last_mut() {
-            let Some((name, value)) = folder.rest.next() else {
+        while let Some(last) = self.open.last_mut() {
+            let Some(name) = self.rest.next_key() else {
                 self.open.pop();
                 continue;
             };
-            let last = folder.last.replace(name);
+            let last = last.replace(name);
             self.components.truncate(self.open.len() - 1);
             if name.is_empty() {
                 let problem = match self.components.is_empty() {
@@ -180,18 +178,21 @@ impl<'a> TreeWalk<'a> {
                 Ordering::Greater if self.unsorted.is_some() => {}
                 Ordering::Greater => self.unsorted = Some(self.key()),
             }
-            let node = value.as_dict().ok_or_else(|| MetainfoError::at(self.key(), "not a dictionary"))?;
-            let mut entries = node;
-            match entries.next() {
-                Some((b"", _)) if entries.next().is_some() => {
-                    return Err(MetainfoError::at(self.key(), "a file and a folder at once"));
-                }
-                Some((b"", properties)) => {
-                    let wrong = || MetainfoError::at(self.key(), "its properties are not a dictionary");
-                    return properties.as_dict().ok_or_else(wrong).map(Some);
-                }
-                _ => self.open.push(Folder::new(node)),
+            if !self.rest.enter() {
+                return Err(MetainfoError::at(self.key(), "not a dictionary"));
             }
+            let mut inside = self.rest;
+            if inside.next_key() != Some(&b""[..]) {
+                self.open.push(None);
+                continue;
+            }
+            let properties = inside.value();
+            if inside.next_key().is_some() {
+                return Err(MetainfoError::at(self.key(), "a file and a folder at once"));
+            }
+            self.rest = inside;
+            let wrong = || MetainfoError::at(self.key(), "its properties are not a dictionary");
+            return properties.and_then(|value| value.as_dict()).ok_or_else(wrong).map(Some);
         }
         Ok(None)
     }
@@ -228,18 +229,17 @@ fn tree_file(properties: Dict<'_>) -> Result<TreeFile<'_>, MetainfoError> {
         None if attr.symlink => 0,
         None => return Err(MetainfoError::missing("length")),
     };
-    let root = match (length, root) {
+    let hash = |root| {
+        let bytes = string(ROOT, root)?;
+        Sha256::of_bytes(bytes)
+            .ok_or_else(|| MetainfoError::at(ROOT, format!("{} bytes, should be 32", bytes.len())))
+    };
+    let root = match (length, root.map(hash).transpose()?) {
+        // It says nothing.
         (0, _) => None,
         (_, None) => return Err(MetainfoError::missing(ROOT)),
-        (_, Some(root)) => {
-            let bytes = string(ROOT, root)?;
-            let hash = Sha256::of_bytes(bytes)
-                .ok_or_else(|| MetainfoError::at(ROOT, format!("{} bytes, should be 32", bytes.len())))?;
-            if bytes.iter().all(|&byte| byte == 0) {
-                return Err(MetainfoError::at(ROOT, "all zeros, which no file has"));
-            }
-            Some(hash)
-        }
+        (_, Some(Sha256::ZERO)) => return Err(MetainfoError::at(ROOT, "all zeros, which no file has")),
+        (_, root) => root,
     };
     let symlink = symlink.and_then(|target| target.as_list()).unwrap_or_default();
     Ok(TreeFile { length, attr, symlink, root })

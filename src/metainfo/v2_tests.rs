@@ -2,6 +2,7 @@
 
 use super::samples::{NAME, Sample, root, string};
 use super::*;
+use crate::hash::merkle::root_at;
 use crate::hash::sha256;
 
 /// Files that end with a piece, within one, and within a block; two of the same content; one that is empty.
@@ -321,6 +322,50 @@ fn a_tree_whose_order_is_open_to_doubt_is_refused_and_one_that_version_1_confirm
     assert!(refusal(&ordered(&["a", "b"], Some(&["b", "a"]))).ends_with("a contradiction"));
     for list in [None, Some(&["a", "a"] as &[&str])] {
         assert_eq!(refusal(&ordered(&["a", "a"], list)), "info.file tree[\"a\"]: twice in one folder");
+    }
+}
+
+#[test]
+fn the_root_of_an_empty_file_has_the_length_of_a_root() {
+    let of = |root: &str| {
+        let root = string(root.as_bytes());
+        let entry = [b"1:ad0:d6:lengthi0e11:pieces root".as_slice(), &root, b"ee"].concat();
+        [b"d4:infod9:file treed", &entry[..], b"e12:meta versioni2e4:name1:n12:piece lengthi16384eee"]
+            .concat()
+    };
+    assert!(Metainfo::parse(&of(&"r".repeat(32))).is_ok());
+    assert_eq!(refusal(&of("short")), "info.file tree[\"a\"].pieces root: 5 bytes, should be 32");
+}
+
+#[test]
+fn two_files_of_one_root_and_different_lengths_are_refused() {
+    let of = |lengths: [u32; 2]| {
+        let root = "r".repeat(32);
+        let file = |name: &str, length| format!("1:{name}d0:d6:lengthi{length}e11:pieces root32:{root}ee");
+        let files = file("a", lengths[0]) + &file("b", lengths[1]);
+        format!("d4:infod9:file treed{files}e12:meta versioni2e4:name1:n12:piece lengthi16384eee")
+    };
+    assert!(Metainfo::parse(of([40_000, 40_000]).as_bytes()).is_ok());
+    let text = "info.file tree: two of its files have one hash and different lengths";
+    assert_eq!(refusal(of([40_000, 5]).as_bytes()), text);
+}
+
+#[test]
+fn a_layer_of_a_file_of_one_piece_is_that_piece_or_is_refused() {
+    let sample = Sample::new(&[("a", 5)], false);
+    let good = sample.torrent();
+    let root_of_a = root(&sample.files[0].1, 0);
+    let raised = root_at(&[root_of_a], 0, 1);
+    let with = |layer: &[u8]| {
+        let entry = [&string(&root_of_a.0)[..], &string(layer)].concat();
+        replaced(&good, b"12:piece layersd", &[&b"12:piece layersd"[..], &entry].concat())
+    };
+    for layer in [root_of_a, raised] {
+        assert!(Metainfo::parse(&with(&layer.0)).unwrap().piece_hashes.are_trees());
+    }
+    for layer in [&[7; 32][..], &[], &root_of_a.0[..31]] {
+        let text = format!("piece layers[{root_of_a}]: not the hash of the one piece that the file has");
+        assert_eq!(refusal(&with(layer)), text);
     }
 }
 

@@ -128,11 +128,14 @@ pub(crate) struct Greeting {
     /// Of a hybrid: the handshake of version 2 (BEP 52). A peer may answer the first by its hash, and one that closes at the first is called
     /// again with it.
     pub second: Option<Handshake>,
+    /// Whether it may answer by any other hash too: not all that the torrent has are known.
+    pub takes_any_answer: bool,
 }
 
 impl Greeting {
     fn is_answered_by(&self, hash: WireHash) -> bool {
-        [Some(self.first), self.second].into_iter().flatten().any(|ours| ours.info_hash == hash)
+        self.takes_any_answer
+            || [Some(self.first), self.second].into_iter().flatten().any(|ours| ours.info_hash == hash)
     }
 }
 
@@ -193,8 +196,8 @@ impl Dialer {
         {
             let link = self.transports.connect(call, is_wanted).await?;
             way = first;
-            attempt =
-                self.shake_hands(link, way, patience, &Greeting { first: handshake, second: None }).await;
+            let greeting = Greeting { first: handshake, second: None, ..ours };
+            attempt = self.shake_hands(link, way, patience, &greeting).await;
         }
         let established = attempt.map_err(|failed| failed.error)?;
         self.secrecy.has_worked(address, way);
@@ -354,6 +357,43 @@ mod tests {
     use crate::wire::Reserved;
     use std::time::Instant;
 
+    fn dialer() -> Dialer {
+        let egress = Rc::new(Egress::new(Local::default(), None, |_| ()));
+        let transports = Rc::new(Transports::new(TransportPolicy::Tcp, egress.clone(), None));
+        Dialer { egress, transports, secrecy: Rc::new(Secrecy::new(EncryptionPolicy::Off, 1)) }
+    }
+
+    #[tokio::test]
+    async fn another_hash_is_an_answer_only_where_not_all_hashes_are_known() {
+        let handshake = |hash: u8| Handshake {
+            reserved: Reserved::FAST,
+            info_hash: WireHash([hash; 20]),
+            peer_id: PeerId([hash; 20]),
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = async {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            for _ in 0..2 {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                socket.read_exact(&mut [0; HANDSHAKE_LENGTH]).await.unwrap();
+                socket.write_all(&handshake(9).encode()).await.unwrap();
+            }
+        };
+        let calls = async {
+            let mut ends = Vec::new();
+            for takes_any_answer in [false, true] {
+                let call = Call { address, patience: MAX_CALL, only: None };
+                let ours = Greeting { first: handshake(1), second: None, takes_any_answer };
+                ends.push(dialer().dial(call, ours, &Cell::new(true)).await);
+            }
+            ends
+        };
+        let ((), ends) = tokio::join!(peer, calls);
+        assert!(matches!(ends[0], Err(DialError::OtherTorrent)));
+        assert_eq!(ends[1].as_ref().unwrap().handshake.info_hash, WireHash([9; 20]));
+    }
+
     #[tokio::test]
     async fn who_takes_a_call_and_is_silent_is_not_waited_for_longer_than_there_is_patience() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -361,13 +401,10 @@ mod tests {
             Handshake { reserved: Reserved::FAST, info_hash: WireHash([1; 20]), peer_id: PeerId([2; 20]) };
         let began = Instant::now();
         let patience = Duration::from_millis(50);
-        let egress = Rc::new(Egress::new(Local::default(), None, |_| ()));
-        let transports = Rc::new(Transports::new(TransportPolicy::Tcp, egress.clone(), None));
-        let secrecy = Rc::new(Secrecy::new(EncryptionPolicy::Off, 1));
-        let end = Dialer { egress, transports, secrecy }
+        let end = dialer()
             .dial(
                 Call { address: silent.local_addr().unwrap(), patience, only: None },
-                Greeting { first: ours, second: None },
+                Greeting { first: ours, second: None, takes_any_answer: false },
                 &Cell::new(true),
             )
             .await;

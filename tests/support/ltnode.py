@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A libtorrent client on loopback for the interop tests.
 
-    ltnode.py TORRENT SAVE_PATH ADDRESS [--lsd] [--log-pex] [--dht HOST:PORT] [--encrypted] [--rc4] [--plain] [--utp] [--peer IP PORT]...
+    ltnode.py TORRENT SAVE_PATH ADDRESS [--lsd] [--log-pex] [--dht HOST:PORT] [--encrypted] [--rc4] [--plain] [--utp] [--one-per-address] [--peer IP PORT]...
 
 Seeds or downloads TORRENT, a file or a magnet link, in SAVE_PATH, listening on ADDRESS (a port of the system's choice). Says
 on standard output, a line each: `listening PORT`, `progress PERCENT`, `pieces COUNT of COUNT`, `complete` once every piece is
@@ -51,8 +51,9 @@ def settings(address, options):
         "enable_outgoing_tcp": "--utp" not in options,
         # By default it gives a connection up, without a word, of which one packet is lost three times: at 2 % that is one of 50 transfers.
         "utp_num_resends": 20,
-        # Everyone in these tests has the same address, and the tracker is on loopback.
-        "allow_multiple_connections_per_ip": True,
+        # Everyone in these tests has the same address, and the tracker is on loopback. With --one-per-address one peer is remembered of it,
+        # and what that speaks.
+        "allow_multiple_connections_per_ip": "--one-per-address" not in options,
         "ssrf_mitigation": False,
         # Its default of 15 s would be most of a test's time.
         "unchoke_interval": 1,

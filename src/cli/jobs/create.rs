@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 
 use crate::cli::Exit;
@@ -85,6 +87,14 @@ impl CreateJob<'_> {
 
     /// Where the .torrent goes; `None`: to standard output. What stands in its way is told before anything is hashed.
     fn target(&self, tree: &SourceTree) -> Result<Option<PathBuf>, Refusal> {
+        let stdout = io::stdout().as_fd().try_clone_to_owned().and_then(|fd| fs::File::from(fd).metadata());
+        if stdout.is_ok_and(|found| found.is_file() && tree.contains(&found)) {
+            let text = format!(
+                "standard output goes to one of the files that the torrent is made of; write it elsewhere, e.g. > ../{}.torrent",
+                escape(&tree.name)
+            );
+            return Err((Exit::Usage, anyhow!(text)));
+        }
         let path = match &self.options.output {
             Some(path) if path.as_os_str() == "-" => return Ok(None),
             Some(path) => path.clone(),
@@ -92,21 +102,24 @@ impl CreateJob<'_> {
         };
         let shown = shown(&path);
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let refused = |error: &io::Error, remedy: &str| {
+            (Exit::Data, anyhow!("cannot write {shown}: {}; {remedy}", cause(error)))
+        };
         if let Err(error) = fs::metadata(folder) {
-            let text = format!(
-                "cannot write {shown}: {}; make the folder, or choose another -o FILE",
-                cause(&error)
-            );
-            return Err((Exit::Data, anyhow!(text)));
+            return Err(refused(&error, "make the folder, or choose another -o FILE"));
         }
-        match fs::metadata(&path) {
-            Ok(found) if found.is_dir() => Err((
-                Exit::Data,
-                anyhow!(
-                    "cannot write {shown}: it is a folder; give a file, e.g. -o {shown}/{}.torrent",
-                    escape(&tree.name)
-                ),
-            )),
+        let found = fs::metadata(&path);
+        let is_special = found.as_ref().is_ok_and(|found| !found.is_file() && !found.is_dir());
+        let is_there = fs::symlink_metadata(&path).is_ok();
+        match found {
+            Ok(found) if found.is_dir() => Err(is_a_folder(&path, tree)),
+            // A path that ends in a slash.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_there && names_a_folder(&path) => {
+                Err(is_a_folder(&path, tree))
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(refused(&error, "choose another -o FILE"))
+            }
             Ok(found) if tree.contains(&found) => Err((
                 Exit::Usage,
                 anyhow!(
@@ -114,8 +127,15 @@ impl CreateJob<'_> {
                     escape(&tree.name)
                 ),
             )),
-            Ok(found) if found.is_file() && !self.options.overwrite => Err(already_there(&path)),
-            _ => Ok(Some(path)),
+            // A link to nothing is there, too.
+            _ if is_there && !is_special && !self.options.overwrite => Err(already_there(&path)),
+            _ if is_special => Ok(Some(path)),
+            _ => match accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+                Ok(()) => Ok(Some(path)),
+                Err(error) => {
+                    Err(refused(&error.into(), "make its folder writable, or choose another -o FILE"))
+                }
+            },
         }
     }
 
@@ -292,6 +312,19 @@ fn shown(path: &Path) -> String {
 
 fn stopped() -> Refusal {
     (Exit::Incomplete, anyhow!("stopped before the torrent was made; nothing is written"))
+}
+
+/// Whether the path ends in a slash.
+fn names_a_folder(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b"/")
+}
+
+fn is_a_folder(path: &Path, tree: &SourceTree) -> Refusal {
+    let (shown, slash) = (shown(path), if names_a_folder(path) { "" } else { "/" });
+    let name = escape(&tree.name);
+    let text =
+        format!("cannot write {shown}: it is a folder; give a file, e.g. -o {shown}{slash}{name}.torrent");
+    (Exit::Data, anyhow!(text))
 }
 
 fn already_there(path: &Path) -> Refusal {

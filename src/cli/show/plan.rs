@@ -25,7 +25,7 @@ pub(crate) fn exit_of(plan: &Plan) -> Exit {
 pub(crate) fn show_plan(torrent: &Metainfo, plan: &Plan, out: &mut impl Write) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(BUFFER, out);
     field(&mut out, "name", escape(&torrent.name))?;
-    hashes(&mut out, torrent.info_hash)?;
+    hashes(&mut out, torrent.all_hashes)?;
     let made = if plan.makes_basedir { " (the base folder is made)" } else { "" };
     field(&mut out, "path", format_args!("{}{made}", path(&plan.path)))?;
     let there = exact(plan.wanted_bytes - plan.missing_bytes);

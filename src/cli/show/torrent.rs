@@ -17,13 +17,13 @@ use crate::text::{Moment, Size, escape, without_credentials};
 /// Bytes gathered before they are written: one system call for some thousand files.
 pub(super) const BUFFER: usize = 64 << 10;
 
-/// Tells people what the torrent holds.
+/// Tells people what the torrent holds: all its hashes, whichever of them it was asked for by.
 pub fn show(torrent: &Metainfo, out: &mut impl Write) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(BUFFER, out);
     let layout = &torrent.layout;
     let piece_length = u64::from(layout.piece_length());
     field(&mut out, "name", escape(&torrent.name))?;
-    hashes(&mut out, torrent.info_hash)?;
+    hashes(&mut out, torrent.all_hashes)?;
     field(&mut out, "size", exact(layout.total()))?;
     field(&mut out, "pieces", format_args!("{} of {}", layout.num_pieces(), exact(piece_length)))?;
     field(&mut out, "private", if torrent.private { "yes: its own trackers alone" } else { "no" })?;
@@ -110,8 +110,8 @@ pub fn show_json(torrent: &Metainfo, out: &mut impl Write) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(BUFFER, out);
     let shown = Shown {
         name: &torrent.name,
-        info_hash: torrent.info_hash.to_string(),
-        info_hash_v2: torrent.info_hash.v2().map(|hash| hash.to_string()),
+        info_hash: torrent.all_hashes.to_string(),
+        info_hash_v2: torrent.all_hashes.v2().map(|hash| hash.to_string()),
         total_size: torrent.layout.total(),
         piece_length: torrent.layout.piece_length(),
         num_pieces: torrent.layout.num_pieces(),
@@ -187,6 +187,7 @@ mod tests {
     use super::*;
     use crate::hash::Sha1;
     use crate::metainfo::create::{Content, NewTorrent};
+    use crate::metainfo::samples::Sample;
 
     fn shown(json: bool, bytes: &[u8]) -> String {
         let torrent = Metainfo::parse(bytes).unwrap();
@@ -225,6 +226,27 @@ mod tests {
              3    29.3 KiB  album/two.flac\n"
         );
         assert_eq!(shown(false, &example()), expected);
+    }
+
+    #[test]
+    fn a_hybrid_has_both_hashes_by_whichever_it_was_asked_for() {
+        let whole = Metainfo::parse(&Sample::new(&[("a", 40_000)], true).torrent()).unwrap();
+        let InfoHashes::Hybrid(v1, v2) = whole.info_hash else { panic!("it is a hybrid") };
+        for info_hash in [InfoHashes::V1(v1), InfoHashes::V2(v2), whole.info_hash] {
+            let torrent = Metainfo { info_hash, ..whole.clone() };
+            let mut out = Vec::new();
+            show(&torrent, &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(
+                text.contains(&format!("info hash   v1: {v1}\n            v2: {v2}\n")),
+                "{info_hash:?}: {text}"
+            );
+            let mut out = Vec::new();
+            show_json(&torrent, &mut out).unwrap();
+            let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            let hashes = (&json["info_hash"], &json["info_hash_v2"]);
+            assert_eq!(hashes, (&v1.to_string().into(), &v2.to_string().into()), "{info_hash:?}");
+        }
     }
 
     #[test]

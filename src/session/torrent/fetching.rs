@@ -16,7 +16,7 @@ use crate::event::{Kind, Severity, Verdict};
 use crate::fetch::Ticket;
 use crate::hash::merkle::MerkleTree;
 use crate::hash::{Sha256, sha256};
-use crate::ids::{Round, TorrentId};
+use crate::ids::{InfoHashes, Round, TorrentId};
 use crate::lobby::{Lobby, LobbyConfig};
 use crate::metainfo::{Magnet, Metainfo, sha1};
 use crate::proofs::HashFetch;
@@ -185,6 +185,10 @@ impl Torrent {
         }
         self.has_input = true;
         fetching.lobby.on_verified(now, read.ticket, !matches!(read.read, Read::Wrong));
+        if let Read::Right(described) = &read.read {
+            let v2 = described.metainfo.swarms().v2();
+            fetching.lobby.judge_answers(now, v2.map(|hash| InfoHashes::V2(hash).wire()));
+        }
         if !self.goes_on() {
             return;
         }

@@ -7,6 +7,7 @@
 mod checks;
 mod durability;
 mod fetching;
+mod greeting;
 mod hashes;
 mod life;
 mod obstacles;

@@ -7,21 +7,20 @@ use super::{Activity, Torrent};
 use crate::address::ListenPorts;
 use crate::event::{Direction, Encryption, Kind, Severity, State};
 use crate::finder::{DialEnd, Finder, Origin, PUNCH_PATIENCE};
-use crate::ids::{InfoHashes, PeerKey, WireHash};
+use crate::ids::PeerKey;
 use crate::lobby::Lobby;
 use crate::metainfo::PeerAddress;
 use crate::mse::EncryptionPolicy;
-use crate::net::dial::{Call, DialError, Established, Greeting, MAX_CALL};
+use crate::net::dial::{Call, DialError, Established, MAX_CALL};
 use crate::net::driver::{FromPeer, Incoming, Outgoing};
 use crate::session::context::Context;
-use crate::session::dht::DhtNetwork;
 use crate::session::names::addresses_of;
 use crate::session::packets::{handshake_packet, packet};
 use crate::session::{Called, LinkNotice, Notice, tell_not_established};
 use crate::swarm::{Hello, Input, Occupant, Swarm};
 use crate::transfer::Transfer;
 use crate::utp::Transport;
-use crate::wire::{Handshake, Limits, Message, Reserved};
+use crate::wire::{Handshake, Limits, Message};
 
 /// Peers that the user names while a torrent is checked; further ones are forgotten.
 const MAX_NAMED: usize = 200;
@@ -30,41 +29,6 @@ const MAX_NAMED: usize = 200;
 const MAX_OF_NAME: usize = 8;
 
 impl Torrent {
-    /// What we offer the peers of this torrent: the fast extension (BEP 6), the extension protocol (BEP 10), and a node of the DHT (BEP 5).
-    fn offer(&self, context: &Context) -> Reserved {
-        let offer = Reserved::EXTENSION.with(Reserved::FAST);
-        match context.dht.as_ref().is_some_and(DhtNetwork::answers) && !self.is_private() {
-            true => offer.with(Reserved::DHT),
-            false => offer,
-        }
-    }
-
-    /// What peers are greeted with: a hybrid's hash of version 1 and the bit that offers version 2, and else its own hash.
-    fn greeting(&self, context: &Context) -> Greeting {
-        let (peer_id, reserved) = (context.identity.peer_id, self.offer(context));
-        let mut handshakes =
-            self.swarms().wire_hashes().map(|info_hash| Handshake { reserved, info_hash, peer_id });
-        let first = handshakes.next().expect("a torrent has a hash");
-        let second = handshakes.next();
-        let offered = if second.is_some() { Reserved::V2 } else { Reserved::default() };
-        Greeting { first: Handshake { reserved: reserved.with(offered), ..first }, second }
-    }
-
-    /// The answer to a peer that calls: by the hash that it has said, and of a hybrid by that of version 2 where it offers that (BEP 52).
-    fn answer(&self, theirs: &Handshake, context: &Context) -> Handshake {
-        let Greeting { first, second } = self.greeting(context);
-        let is_upgraded =
-            |second: &Handshake| theirs.info_hash == second.info_hash || theirs.reserved.has(Reserved::V2);
-        second.filter(is_upgraded).unwrap_or(first)
-    }
-
-    /// What both sides speak on a connection of this hash: the extensions that both have offered, and version 2 by its hash.
-    fn spoken(&self, theirs: Reserved, agreed: WireHash, context: &Context) -> Reserved {
-        let is_v2 = self.swarms().v2().is_some_and(|hash| InfoHashes::V2(hash).wire() == agreed);
-        let shared = theirs.shared_with(self.offer(context));
-        if is_v2 { shared.with(Reserved::V2) } else { shared }
-    }
-
     fn tell_call(&self, address: SocketAddr, transport: Transport, context: &mut Context) {
         let (direction, transport) = (Direction::Out, transport.name());
         self.tell_if(context, Severity::Debug, || Kind::PeerConnect { address, direction, transport });
@@ -173,7 +137,7 @@ impl Torrent {
             self.tell(context, Kind::PeerPacketOut { address, packet: handshake_packet(&ours) });
             self.tell(context, Kind::PeerPacketIn { address, packet: handshake_packet(theirs) });
         }
-        match end {
+        match end.and_then(|established| self.if_answered(established)) {
             Ok(established) if established.handshake.peer_id == context.identity.peer_id => {
                 let (transport, reason) = (established.link.transport().name(), "it is ourselves".to_owned());
                 self.tell_if(context, Severity::Info, || Kind::PeerDisconnect { address, transport, reason });
@@ -264,6 +228,7 @@ impl Torrent {
             was_greeted,
         };
         self.input(now, Input::Connected(hello));
+        self.keep_answer(peer, theirs.info_hash);
         if transport == Transport::Utp {
             self.with_finder(|finder| finder.speaks_utp(peer));
         }
