@@ -625,6 +625,24 @@ fn seeds_that_do_not_answer_give_their_places_to_one_that_waits() {
 }
 
 #[test]
+fn web_seeds_that_are_silent_keep_no_other_from_being_asked_for_the_last_blocks() {
+    let torrent = torrent(&[3 * MIB], 64 << 10);
+    let silent: Vec<String> = (0..12).map(|number| format!("http://silent{number}/f")).collect();
+    let mut urls: Vec<(&str, SeedKind)> = silent.iter().map(|url| (&url[..], FILES)).collect();
+    urls.push(("http://good/f", FILES));
+    let mut bench = Bench::new(&torrent, &urls, |_, _| Reply::Good);
+    let (begin, good) = (bench.now, PeerKey(1012));
+    while !bench.running.keys().any(|key| key.seed == good) {
+        assert!(bench.now - begin < Duration::from_secs(20));
+        bench.perform();
+        bench.now += Duration::from_millis(50);
+    }
+    bench.running.retain(|key, _| key.seed == good);
+    bench.run_for(Duration::from_secs(10));
+    assert!(bench.is_complete(), "{} pieces", bench.transfer.swarm().have().count());
+}
+
+#[test]
 fn a_server_that_sends_next_to_nothing_loses_its_run_to_another_and_is_asked_less_and_less_often() {
     let torrent = torrent(&[16 * MIB], 256 << 10);
     let urls = [("http://slow/f", FILES), ("http://good/f", FILES)];
