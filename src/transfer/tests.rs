@@ -454,6 +454,18 @@ fn by_bep_17_each_piece_is_a_request_and_parts_of_it_are_ranges() {
 }
 
 #[test]
+fn by_bep_17_a_piece_that_is_not_there_keeps_no_other_from_being_fetched() {
+    let torrent = torrent(&[8 * MIB], 1 << 20);
+    let first = Item::Piece(PieceIndex(0));
+    let answer = move |_: Instant, get: &Get| if get.item == first { missing() } else { Reply::Good };
+    let mut bench = Bench::new(&torrent, &[("http://h/s.php", SeedKind::Pieces)], answer);
+    bench.run_for(Duration::from_secs(60));
+    assert_eq!(bench.transfer.swarm().have().count(), 7, "{:?}", bench.told);
+    let asked = bench.requests(|get| get.item == first);
+    assert!((2..10).contains(&asked), "{asked}: now and then");
+}
+
+#[test]
 fn while_paused_nothing_is_asked_for_and_then_it_goes_on() {
     let torrent = torrent(&[64 * MIB], 256 << 10);
     let mut bench = Bench::new(&torrent, &[("http://h/f", FILES)], |_, _| Reply::Good);
