@@ -24,10 +24,22 @@ pub(crate) fn take_credentials(url: &str) -> (String, Option<String>) {
 /// An http or https URL that names a host.
 pub(crate) fn parse(url: &str) -> Option<Uri> {
     let uri = url.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()))?;
-    matches!(uri.scheme_str(), Some("http" | "https")).then_some(uri)
+    let is_known = matches!(uri.scheme_str(), Some("http" | "https"));
+    (is_known && has_sane_port(&uri)).then_some(uri)
 }
 
-/// Where `location` leads from `base` (RFC 3986, without `.` and `..`, which servers do not send).
+/// Whether the port is none, empty (RFC 3986 section 3.2.3), or one that there is: a wrong one must not become that of the scheme.
+fn has_sane_port(uri: &Uri) -> bool {
+    let Some(authority) = uri.authority() else { return false };
+    let host_and_port = authority.as_str().rsplit('@').next().unwrap_or_default();
+    match host_and_port.strip_prefix(authority.host()) {
+        Some("" | ":") => true,
+        Some(_) => authority.port_u16().is_some_and(|port| port > 0),
+        None => false,
+    }
+}
+
+/// Where `location` leads from `base` (RFC 3986 section 5.2).
 pub(crate) fn redirect(base: &str, location: &str) -> String {
     let location = clean(location);
     let Some((scheme, rest)) = base.split_once("://") else { return location };
@@ -40,13 +52,31 @@ pub(crate) fn redirect(base: &str, location: &str) -> String {
     } else if location.starts_with("//") {
         format!("{scheme}:{location}")
     } else if location.starts_with('/') {
-        format!("{scheme}://{origin}{location}")
+        format!("{scheme}://{origin}{}", without_dots(&location))
     } else if location.starts_with('?') || location.is_empty() {
         format!("{scheme}://{origin}{path}{location}")
     } else {
         let folder = path.rfind('/').map_or("", |slash| &path[..slash]);
-        format!("{scheme}://{origin}{folder}/{location}")
+        format!("{scheme}://{origin}{}", without_dots(&format!("{folder}/{location}")))
     }
+}
+
+/// A path that begins with a slash, and a query perhaps, without the segments `.` and `..` (RFC 3986 section 5.2.4).
+fn without_dots(path: &str) -> String {
+    let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/').skip(1) {
+        match segment {
+            "." => {}
+            ".." => drop(kept.pop()),
+            other => kept.push(other),
+        }
+    }
+    // They stand for folders.
+    if path.ends_with("/.") || path.ends_with("/..") {
+        kept.push("");
+    }
+    format!("/{}{query}", kept.join("/"))
 }
 
 /// Without fragment and surrounding space; what may not stand in a URL is percent-encoded.
@@ -87,6 +117,20 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_there_is_not_is_no_port_of_the_scheme() {
+        for good in
+            ["http://h/", "http://h:/", "https://u:99999@h:1/", "http://[::1]/", "http://[::1]:65535/"]
+        {
+            assert!(parse(good).is_some(), "{good}");
+        }
+        for wrong in
+            ["http://h:99999/", "http://h:0/", "https://u:1@h:65536/x", "http://[::1]:70000/", "http://h:x/"]
+        {
+            assert!(parse(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_redirect_is_resolved_against_where_it_came_from() {
         let base = "http://t:1/a/announce?x=http://y";
         for (location, expected) in [
@@ -97,6 +141,13 @@ mod tests {
             ("b?u=http://z", "http://t:1/a/b?u=http://z"),
             ("?c", "http://t:1/a/announce?c"),
             ("magnet:?xt=1", "magnet:?xt=1"),
+            ("./b", "http://t:1/a/b"),
+            ("../b?c=/../d", "http://t:1/b?c=/../d"),
+            ("../../../b/./c", "http://t:1/b/c"),
+            ("..", "http://t:1/"),
+            (".", "http://t:1/a/"),
+            ("/x//y/../z/.", "http://t:1/x//z/"),
+            ("/..", "http://t:1/"),
         ] {
             assert_eq!(redirect(base, location), expected);
         }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::ids::TorrentId;
 use crate::net::NetShared;
 use crate::net::web::{Access, FromWeb, WebLink};
-use crate::webseed::{Job, MAX_CONNECTIONS, Opening, WebKey};
+use crate::webseed::{Job, MAX_CONNECTIONS, Opening, Place, WebKey};
 
 /// Connections to web seeds, all torrents together: each has a thread.
 const MAX_WEB_CONNECTIONS: usize = 32;
@@ -43,9 +43,13 @@ impl WebConnections {
     }
 
     /// Whether a further connection to this host may be opened.
-    pub(super) fn has_place(&self, host: &str) -> bool {
+    pub(super) fn place_at(&self, host: &str) -> Place {
         let to_host = self.all.values().filter(|connection| connection.host == host).count();
-        self.all.len() < MAX_WEB_CONNECTIONS && to_host < MAX_CONNECTIONS
+        match to_host < MAX_CONNECTIONS {
+            false => Place::HostTaken,
+            true if self.all.len() < MAX_WEB_CONNECTIONS => Place::Free,
+            true => Place::AllTaken,
+        }
     }
 
     /// Opens a connection.

@@ -243,8 +243,14 @@ impl BegunPieces {
         Some(layout.block(piece, number))
     }
 
-    /// Asks `peer`, too, for a block that others were asked for (end game). False if it may not be.
-    pub(super) fn request_too(&mut self, layout: &Layout, block: Block, peer: PeerKey) -> bool {
+    /// Asks `peer`, too, for a block that others were asked for (end game), of whom so many `silent` ones do not count. False if it may not be.
+    pub(super) fn request_too(
+        &mut self,
+        layout: &Layout,
+        block: Block,
+        peer: PeerKey,
+        silent: usize,
+    ) -> bool {
         let Some(number) = layout.block_number(block) else { return false };
         let Some(progress) = self.begun.get(&block.piece) else { return false };
         let BlockState::Requested(first) = progress.blocks[number as usize] else { return false };
@@ -252,7 +258,7 @@ impl BegunPieces {
             return false;
         }
         let extra = self.extra.entry(block).or_default();
-        if extra.contains(&peer) || extra.len() + 1 >= MAX_REQUESTERS {
+        if extra.contains(&peer) || (extra.len() + 1).saturating_sub(silent) >= MAX_REQUESTERS {
             return false;
         }
         extra.push(peer);
@@ -533,8 +539,8 @@ mod tests {
         pieces.begin(Instant::now(), &layout, piece, false);
         let block = pieces.request(&layout, piece, A).unwrap();
         pieces.request(&layout, piece, A).unwrap();
-        assert!(pieces.request_too(&layout, block, B));
-        assert!(!pieces.request_too(&layout, block, B));
+        assert!(pieces.request_too(&layout, block, B, 0));
+        assert!(!pieces.request_too(&layout, block, B, 0));
         let Arrival::Kept { others, whole } =
             pieces.on_block(Instant::now(), &layout, block, sender(B, true), data())
         else {
@@ -554,7 +560,7 @@ mod tests {
         pieces.begin(Instant::now(), &layout, piece, true);
         let block = pieces.request(&layout, piece, A).unwrap();
         assert_eq!(pieces.request(&layout, piece, B), None);
-        assert!(!pieces.request_too(&layout, block, B));
+        assert!(!pieces.request_too(&layout, block, B, 0));
         pieces.give_back(&layout, block, A);
         assert_eq!(pieces.request(&layout, piece, B), Some(block));
         assert_eq!(pieces.request(&layout, piece, A), None);
@@ -604,7 +610,7 @@ mod tests {
                 match op {
                     0 => if !pieces.contains(piece) { pieces.begin(Instant::now(), &layout, piece, number == 0) },
                     1 => drop(pieces.request(&layout, piece, peer)),
-                    2 => drop(pieces.request_too(&layout, block, peer)),
+                    2 => drop(pieces.request_too(&layout, block, peer, 0)),
                     3 => pieces.give_back(&layout, block, peer),
                     4 => pieces.release_exclusive(peer),
                     5 => pieces.restore(&layout, block, data()),

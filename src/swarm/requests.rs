@@ -229,7 +229,7 @@ impl Swarm {
         tries.find(|&block| {
             peer.pieces.contains(block.piece)
                 && self.pieces.requesters(layout, block).all(&mut is_slower)
-                && self.pieces.request_too(layout, block, key)
+                && self.pieces.request_too(layout, block, key, 0)
         })
     }
 }

@@ -4,7 +4,7 @@
 //! It takes its runs when it has a connection for one ([`Swarm::take_run`]), and is one source however many connections it has.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::begun::{Arrival, Sender};
 use super::requests::END_GAME_GAIN;
@@ -21,6 +21,9 @@ pub(super) const RUN: u64 = 4 << 20;
 
 /// Blocks that a web seed should send in a fraction of the time that others need for theirs, to be asked for what they owe.
 const END_GAME_BLOCKS: f64 = 16.0;
+
+/// A web seed that was asked for something and has brought nothing for so long is silent.
+const SILENT: Duration = Duration::from_secs(2);
 
 /// A web seed that is in use.
 #[derive(Debug)]
@@ -244,7 +247,7 @@ impl Swarm {
             let is_taken = run.len() < most
                 && run.last().is_none_or(touches)
                 && self.is_quicker(now, key, gain, block, run.len() + 1)
-                && self.pieces.request_too(&layout, block, key);
+                && self.pieces.request_too(&layout, block, key, self.silent_at(now, block));
             match is_taken {
                 true => run.push(block),
                 false if run.is_empty() => {}
@@ -253,6 +256,13 @@ impl Swarm {
         }
         run.sort_unstable();
         run
+    }
+
+    /// Web seeds that were asked for this block and have brought nothing for a while: they keep no other from being asked.
+    fn silent_at(&self, now: Instant, block: Block) -> usize {
+        let seeds = self.pieces.requesters(&self.config.layout, block);
+        let seeds = seeds.filter_map(|key| self.web_seeds.get(&key));
+        seeds.filter(|seed| seed.waiting_since + SILENT <= now).count()
     }
 
     /// Whether a web seed should have this block, with a run of so many, in a fraction of the time that those need who were asked for it.

@@ -14,7 +14,7 @@ use crate::layout::{Block, Layout, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::swarm::{Hello, Input, Order, Output, Swarm, SwarmConfig};
 use crate::webseed::{
-    CONNECTIONS, Fault, Get, Item, Job, JobEnd, Manner, Part, SeedKind, SeedUrl, WebKey, WebSeeds,
+    CONNECTIONS, Fault, Get, Item, Job, JobEnd, Manner, Part, Place, SeedKind, SeedUrl, WebKey, WebSeeds,
 };
 use crate::wire::{Message, PeerId, Reserved};
 
@@ -54,6 +54,8 @@ struct Bench {
     server: Server,
     running: BTreeMap<WebKey, Running>,
     open: Vec<WebKey>,
+    /// How many there may be.
+    places: usize,
     most_open: usize,
     /// Each request: when, by whom, for what.
     log: Vec<(Duration, PeerKey, Get)>,
@@ -103,6 +105,7 @@ impl Bench {
             server: Box::new(server),
             running: BTreeMap::new(),
             open: Vec::new(),
+            places: usize::MAX,
             most_open: 0,
             log: Vec::new(),
             told: Vec::new(),
@@ -116,7 +119,10 @@ impl Bench {
         loop {
             self.transfer.wake_web_seeds();
             let mut idle = true;
-            while let Some(task) = self.transfer.poll_web(self.now, |_| true) {
+            while let Some(task) = self.transfer.poll_web(self.now, |_| match self.open.len() < self.places {
+                true => Place::Free,
+                false => Place::AllTaken,
+            }) {
                 idle = false;
                 match task {
                     WebTask::Open(key, _) => {
@@ -448,6 +454,18 @@ fn by_bep_17_each_piece_is_a_request_and_parts_of_it_are_ranges() {
 }
 
 #[test]
+fn by_bep_17_a_piece_that_is_not_there_keeps_no_other_from_being_fetched() {
+    let torrent = torrent(&[8 * MIB], 1 << 20);
+    let first = Item::Piece(PieceIndex(0));
+    let answer = move |_: Instant, get: &Get| if get.item == first { missing() } else { Reply::Good };
+    let mut bench = Bench::new(&torrent, &[("http://h/s.php", SeedKind::Pieces)], answer);
+    bench.run_for(Duration::from_secs(60));
+    assert_eq!(bench.transfer.swarm().have().count(), 7, "{:?}", bench.told);
+    let asked = bench.requests(|get| get.item == first);
+    assert!((2..10).contains(&asked), "{asked}: now and then");
+}
+
+#[test]
 fn while_paused_nothing_is_asked_for_and_then_it_goes_on() {
     let torrent = torrent(&[64 * MIB], 256 << 10);
     let mut bench = Bench::new(&torrent, &[("http://h/f", FILES)], |_, _| Reply::Good);
@@ -580,13 +598,60 @@ fn a_host_without_a_place_keeps_no_other_from_being_asked() {
     let urls = [("http://full/f", FILES), ("http://a/f", FILES), ("http://b/f", FILES)];
     let mut bench = Bench::new(&torrent, &urls, |_, _| Reply::Good);
     let mut opened = Vec::new();
-    while let Some(task) = bench.transfer.poll_web(bench.now, |host| host != "full") {
+    while let Some(task) = bench.transfer.poll_web(bench.now, |host| match host {
+        "full" => Place::HostTaken,
+        _ => Place::Free,
+    }) {
         if let WebTask::Open(_, opening) = task {
             opened.push(opening.host);
         }
     }
     opened.sort();
     assert_eq!(opened, ["a", "b"]);
+}
+
+#[test]
+fn seeds_that_do_not_answer_give_their_places_to_one_that_waits() {
+    let torrent = torrent(&[64 * MIB], 256 << 10);
+    let dead: Vec<String> = (0..6).map(|number| format!("http://dead{number}/f")).collect();
+    let mut urls: Vec<(&str, SeedKind)> = dead.iter().map(|url| (&url[..], FILES)).collect();
+    urls.push(("http://good/f", FILES));
+    let refuses = |_: Instant, get: &Get| match get.url.contains("dead") {
+        true => Reply::Fault(Fault::Refused("HTTP status 500".to_owned())),
+        false => Reply::Good,
+    };
+    let mut bench = Bench::new(&torrent, &urls, refuses);
+    bench.places = 4;
+    bench.run_for(Duration::from_secs(5));
+    assert!(bench.is_complete(), "behind seeds that refuse");
+
+    let mut bench = Bench::new(&torrent, &urls, |_, _| Reply::Good);
+    bench.places = 4;
+    let (begin, good) = (bench.now, PeerKey(1006));
+    while !bench.running.keys().any(|key| key.seed == good) {
+        assert!(bench.now - begin < Duration::from_secs(20), "behind seeds that are silent");
+        bench.perform();
+        bench.now += Duration::from_millis(100);
+    }
+    assert!(bench.now - begin > Duration::from_secs(4), "they have their time");
+}
+
+#[test]
+fn web_seeds_that_are_silent_keep_no_other_from_being_asked_for_the_last_blocks() {
+    let torrent = torrent(&[3 * MIB], 64 << 10);
+    let silent: Vec<String> = (0..12).map(|number| format!("http://silent{number}/f")).collect();
+    let mut urls: Vec<(&str, SeedKind)> = silent.iter().map(|url| (&url[..], FILES)).collect();
+    urls.push(("http://good/f", FILES));
+    let mut bench = Bench::new(&torrent, &urls, |_, _| Reply::Good);
+    let (begin, good) = (bench.now, PeerKey(1012));
+    while !bench.running.keys().any(|key| key.seed == good) {
+        assert!(bench.now - begin < Duration::from_secs(20));
+        bench.perform();
+        bench.now += Duration::from_millis(50);
+    }
+    bench.running.retain(|key, _| key.seed == good);
+    bench.run_for(Duration::from_secs(10));
+    assert!(bench.is_complete(), "{} pieces", bench.transfer.swarm().have().count());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::Transfer;
 use crate::blocks::BlockData;
 use crate::event::{Kind, State};
 use crate::layout::Block;
-use crate::webseed::{Job, JobEnd, Opening, WebKey, WebOutput, WebSeeds};
+use crate::webseed::{Job, JobEnd, Opening, Place, WebKey, WebOutput, WebSeeds};
 
 /// Something to be done about the connections to web seeds.
 #[derive(Debug)]
@@ -32,18 +32,18 @@ impl Transfer {
         self.web_seeds.as_ref().map_or(0, WebSeeds::in_use)
     }
 
-    /// The next thing to do about the web seeds; `None`: nothing before [`Transfer::deadline`] or the next input. `has_place` says whether a
+    /// The next thing to do about the web seeds; `None`: nothing before [`Transfer::deadline`] or the next input. `place_at` says whether a
     /// connection to a host may be opened. What the swarm has to do meanwhile is told by [`Transfer::poll`].
-    pub(crate) fn poll_web(&mut self, now: Instant, has_place: impl Fn(&str) -> bool) -> Option<WebTask> {
+    pub(crate) fn poll_web(&mut self, now: Instant, place_at: impl Fn(&str) -> Place) -> Option<WebTask> {
         let web_seeds = self.web_seeds.as_mut()?;
         web_seeds.set_active(self.swarm.state() == State::Started && !self.swarm.is_complete());
         loop {
-            match web_seeds.poll(now, &has_place)? {
+            match web_seeds.poll(now, &place_at)? {
                 WebOutput::Has(key, number, pieces) => self.swarm.set_web_seed(now, key, number, pieces),
                 WebOutput::Leave(key) => self.swarm.remove_web_seed(key),
                 WebOutput::Want(key, wish) => {
                     let run = self.swarm.take_run(now, key.seed, wish);
-                    web_seeds.on_run(key, run);
+                    web_seeds.on_run(now, key, run);
                 }
                 WebOutput::GiveBack(key, blocks) => {
                     self.swarm.give_back_run(key, &blocks);

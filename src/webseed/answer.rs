@@ -52,7 +52,12 @@ pub(crate) fn judge(get: &Get, head: &Head<'_>, now: SystemTime) -> Result<Accep
             _ => Ok(Accepted { skip: get.range.start, is_whole: get.manner == Manner::Range }),
         },
         206 if get.manner == Manner::RangeInUrl => {
-            Err(Fault::Refused("the answer is a range, and none was asked for".to_owned()))
+            // Of what is not said in a way to rely on; the length tells whether it is that which the URL asks for.
+            let of_range = || Some(head.content_range.and_then(content_range)?.length());
+            match head.content_length.or_else(of_range) {
+                Some(length) if length == wanted => Ok(exact),
+                _ => Err(Fault::Refused("the answer is a range, and none was asked for".to_owned())),
+            }
         }
         206 => {
             let Some(range) = head.content_range.and_then(content_range) else {
@@ -115,6 +120,12 @@ struct ContentRange {
     total: Option<u64>,
 }
 
+impl ContentRange {
+    fn length(&self) -> u64 {
+        self.last.saturating_sub(self.first).saturating_add(1)
+    }
+}
+
 fn content_range(value: &str) -> Option<ContentRange> {
     let (unit, rest) = value.trim().split_once(' ')?;
     let (range, total) = rest.trim().split_once('/')?;
@@ -133,7 +144,9 @@ fn retry_after(value: &str, now: SystemTime) -> Option<u64> {
         return Some(value.parse().unwrap_or(u64::MAX));
     }
     let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or_default().as_secs())
+    let wait = date.duration_since(now).unwrap_or_default();
+    // Not a moment before that.
+    Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
 #[cfg(test)]
@@ -224,6 +237,16 @@ mod tests {
         assert_eq!(answer(Some(20)), Ok(Accepted { skip: 0, is_whole: false }));
         assert_eq!(answer(None), Ok(Accepted { skip: 0, is_whole: false }));
         assert!(matches!(answer(Some(100)), Err(Fault::Refused(_))));
+        let range = |content_length, content_range| {
+            let head = Head { status: 206, content_length, content_range, ..Head::default() };
+            judged(Manner::RangeInUrl, head)
+        };
+        let exact = Ok(Accepted { skip: 0, is_whole: false });
+        assert_eq!(range(Some(20), None), exact);
+        assert_eq!(range(None, Some("bytes 0-19/20")), exact);
+        for (length, of) in [(None, None), (Some(21), None), (Some(100), Some("bytes 0-19/20"))] {
+            assert!(matches!(range(length, of), Err(Fault::Refused(_))), "{length:?} {of:?}");
+        }
     }
 
     #[test]
@@ -250,6 +273,8 @@ mod tests {
         assert_eq!(wait(503, Some(" 20 "), b""), Some(20));
         assert_eq!(wait(429, Some("Sun, 06 Nov 1994 08:49:37 GMT"), b""), Some(30));
         assert_eq!(wait(429, Some("Sun, 06 Nov 1994 08:00:00 GMT"), b""), Some(0));
+        let later = now + Duration::from_millis(400);
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT", later), Some(30), "29.6 s, rounded up");
         assert_eq!(wait(503, Some("99999999999999999999999"), b""), Some(3600));
         assert_eq!(wait(503, Some("-5"), b""), None);
         assert_eq!(wait(503, None, b" 40\n"), Some(40), "BEP 17");

@@ -36,6 +36,19 @@ pub(crate) struct WebKey {
     pub number: u32,
 }
 
+/// Whether a further connection to a host may be opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// It may.
+    Free,
+    /// There are as many to this host as may be.
+    HostTaken,
+    /// There are as many to all hosts as may be.
+    AllTaken,
+    /// Nothing can be sent, whoever gives way.
+    NoWay,
+}
+
 /// Something to be done.
 #[derive(Debug)]
 pub(crate) enum WebOutput {

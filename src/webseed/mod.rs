@@ -6,6 +6,7 @@
 mod answer;
 mod api;
 mod job;
+mod places;
 mod row;
 mod seed;
 mod urls;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use answer::{Accepted, Head, MAX_RETRY_BODY, judge};
-pub(crate) use api::{Opening, SeedKind, SeedUrl, WebKey, WebOutput};
+pub(crate) use api::{Opening, Place, SeedKind, SeedUrl, WebKey, WebOutput};
 pub(crate) use job::{Fault, Get, Item, Job, JobEnd, Manner, Part};
 pub(crate) use row::{MAX_BYTES, Row};
 
@@ -66,6 +67,7 @@ enum Doing {
         since: Instant,
     },
     Job {
+        since: Instant,
         /// Blocks that have not come, in order.
         left: VecDeque<Block>,
         /// Some have.
@@ -186,9 +188,9 @@ impl WebSeeds {
         self.looked_at.map(|at| at + LOOK).filter(|_| self.may_have_more)
     }
 
-    /// The next thing to do; `None`: nothing before [`WebSeeds::deadline`], or the next news. `has_place` says whether a connection to a host may
+    /// The next thing to do; `None`: nothing before [`WebSeeds::deadline`], or the next news. `place_at` says whether a connection to a host may
     /// be opened.
-    pub(crate) fn poll(&mut self, now: Instant, has_place: impl Fn(&str) -> bool) -> Option<WebOutput> {
+    pub(crate) fn poll(&mut self, now: Instant, place_at: impl Fn(&str) -> Place) -> Option<WebOutput> {
         if self.may_have_more && self.looked_at.is_none_or(|at| at + LOOK <= now) {
             (self.looked_at, self.may_have_more) = (Some(now), false);
             self.wake();
@@ -196,7 +198,7 @@ impl WebSeeds {
         if self.outputs.is_empty() {
             self.run_due(now);
         }
-        self.outputs.pop_front().or_else(|| self.next_want(now, has_place))
+        self.outputs.pop_front().or_else(|| self.next_want(now, place_at))
     }
 
     /// When to call [`WebSeeds::poll`] though nothing happens.
@@ -223,7 +225,7 @@ impl WebSeeds {
     }
 
     /// A connection that could fetch something.
-    fn next_want(&mut self, now: Instant, has_place: impl Fn(&str) -> bool) -> Option<WebOutput> {
+    fn next_want(&mut self, now: Instant, place_at: impl Fn(&str) -> Place) -> Option<WebOutput> {
         if !self.active {
             return None;
         }
@@ -241,15 +243,20 @@ impl WebSeeds {
             let idle = of_it().filter(|(_, connection)| !connection.is_busy());
             // First one whose body goes on.
             let idle = idle.max_by_key(|(_, connection)| connection.goes_on_at.is_some());
-            let (key, goes_on_at) = match idle {
-                Some((&key, connection)) => (key, connection.goes_on_at),
-                None if !has_place(&seed.host) => {
-                    // Others may be at hosts that have a place.
-                    self.no_place_until.get_or_insert(now + NO_PLACE);
-                    continue;
+            let idle = idle.map(|(&key, connection)| (key, connection.goes_on_at));
+            let place = if idle.is_some() { Place::Free } else { place_at(&seed.host) };
+            if place != Place::Free {
+                // Others may be at hosts that have a place.
+                self.no_place_until.get_or_insert(now + NO_PLACE);
+                match self.useless(now, index, place) {
+                    Some(key) => {
+                        self.give_way(now, key);
+                        return self.outputs.pop_front();
+                    }
+                    None => continue,
                 }
-                None => (WebKey { seed: seed.key, number: seed.opened }, None),
-            };
+            }
+            let (key, goes_on_at) = idle.unwrap_or((WebKey { seed: seed.key, number: seed.opened }, None));
             let wish = match goes_on_at {
                 Some((file, offset)) => {
                     let extent = self.layout.file(file);
@@ -264,7 +271,7 @@ impl WebSeeds {
     }
 
     /// What the swarm gives a connection to fetch that wanted something; nothing: it has nothing for it now.
-    pub(crate) fn on_run(&mut self, key: WebKey, blocks: Vec<Block>) {
+    pub(crate) fn on_run(&mut self, now: Instant, key: WebKey, blocks: Vec<Block>) {
         let Some(index) = self.seeds.iter().position(|seed| seed.key == key.seed) else { return };
         let going_on = self.connections.get_mut(&key).and_then(|connection| connection.goes_on_at.take());
         let (Some(&first), Some(&last)) = (blocks.first(), blocks.last()) else {
@@ -283,7 +290,7 @@ impl WebSeeds {
         };
         let left = blocks.iter().copied().collect();
         let begins_with_range = matches!(parts.first(), Some(Part::Get(get)) if get.manner != Manner::Whole);
-        let doing = Doing::Job { left, has_brought: false, begins_with_range };
+        let doing = Doing::Job { since: now, left, has_brought: false, begins_with_range };
         match self.connections.entry(key) {
             Entry::Occupied(mut connection) => connection.get_mut().doing = doing,
             Entry::Vacant(place) => {
@@ -319,7 +326,9 @@ impl WebSeeds {
     /// A block has come over this connection. False if it is not the next that was to come, so that something is wrong with this program.
     pub(crate) fn on_block(&mut self, key: WebKey, block: Block) -> bool {
         let Some(connection) = self.connections.get_mut(&key) else { return false };
-        let Doing::Job { left, has_brought, begins_with_range } = &mut connection.doing else { return false };
+        let Doing::Job { left, has_brought, begins_with_range, .. } = &mut connection.doing else {
+            return false;
+        };
         if left.front() != Some(&block) {
             return false;
         }
@@ -378,6 +387,8 @@ impl WebSeeds {
         let Some((item, fault)) = &end.fault else { return seed.on_job_done() };
         let Sentence { reason, pieces_change, is_final } =
             seed.on_fault(now, *item, fault, has_brought, working);
+        // There is nothing left of a connection on which nothing came but its end, and others may wait for its place.
+        let is_dead = matches!(fault, Fault::Broken(_)) && !has_brought && !seed.is_ready(now);
         if let Some(reason) = reason {
             let is_of_server =
                 matches!(fault, Fault::Denied(_) | Fault::Busy(..) | Fault::Slow(_) | Fault::Broken(_));
@@ -392,6 +403,9 @@ impl WebSeeds {
             if is_final {
                 self.close_those_at_unavailable(index);
             }
+        }
+        if is_dead {
+            self.close(key);
         }
     }
 

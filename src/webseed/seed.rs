@@ -299,7 +299,8 @@ impl Seed {
                 self.pause_for_way(now, pause);
                 nothing((!is_known).then(|| format!("{reason}: asked again in {} s", pause.as_secs())))
             }
-            (Fault::Refused(reason), Some(item)) => {
+            // A piece that is not there (BEP 17), too: servers of pieces may get further ones.
+            (Fault::Missing(reason) | Fault::Wrong(reason) | Fault::Refused(reason), Some(item)) => {
                 if self.is_marked(item) {
                     return nothing(None);
                 }

@@ -11,7 +11,8 @@ use super::server::Server;
 use crate::bind::Local;
 use crate::http::url::{clean, redirect, take_credentials};
 use crate::http::{
-    self, Interrupt, LARGE_BUFFER, LeadsInside, MAX_REDIRECTS, Proxies, Reach, Route, Way, location_of,
+    self, Interrupt, LARGE_BUFFER, LeadsInside, MAX_REDIRECTS, Proxies, Reach, Route, Way, coding_of,
+    length_of, location_of,
 };
 use crate::webseed::{Accepted, Fault, Get, Head, MAX_RETRY_BODY, Part, Row, judge};
 
@@ -247,13 +248,11 @@ impl Requests {
         // The status is news enough if the body fails.
         let body = if head.status() == 503 { server.begin_of_body(MAX_RETRY_BODY) } else { Vec::new() };
         let headers = head.headers();
-        let coding =
-            text(headers, header::CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity"));
+        let coding = coding_of(headers);
         let parts = Head {
             status: head.status().as_u16(),
             content_range: text(headers, header::CONTENT_RANGE),
-            content_length: text(headers, header::CONTENT_LENGTH)
-                .and_then(|length| length.trim().parse().ok()),
+            content_length: length_of(headers),
             coding,
             retry_after: text(headers, header::RETRY_AFTER),
             body: &body,

@@ -7,8 +7,9 @@ use crate::metainfo::Metainfo;
 use crate::net::web::{Access, FromWeb};
 use crate::session::context::Context;
 use crate::session::options::TorrentOptions;
+use crate::session::web::WebConnections;
 use crate::transfer::WebTask;
-use crate::webseed::{SeedKind, SeedUrl, WebSeeds};
+use crate::webseed::{Place, SeedKind, SeedUrl, WebSeeds};
 
 /// The web seeds that the user and a torrent give, those of the user first, each once; none if the user wants none.
 pub(crate) fn web_seed_urls(metainfo: &Metainfo, options: &TorrentOptions) -> Vec<SeedUrl> {
@@ -44,9 +45,11 @@ impl Torrent {
         let Activity::Running { transfer, .. } = &mut self.activity else { return };
         transfer.wake_web_seeds();
         let may_call = !context.dialer.egress.is_absent();
+        let place_at =
+            |web: &WebConnections, host: &str| if may_call { web.place_at(host) } else { Place::NoWay };
         while let Some(task) = self
             .transfer_mut()
-            .and_then(|transfer| transfer.poll_web(now, |host| may_call && context.web.has_place(host)))
+            .and_then(|transfer| transfer.poll_web(now, |host| place_at(&context.web, host)))
         {
             match task {
                 WebTask::Open(key, opening) => {
