@@ -105,7 +105,7 @@ impl PageBuffer {
     }
 
     /// From the page that begins `pages` pages behind the first.
-    fn from_page(&mut self, pages: usize) -> &mut [u8] {
+    fn at_page(&mut self, pages: usize) -> &mut [u8] {
         &mut self.bytes[self.start + pages * PAGE..]
     }
 }
@@ -153,8 +153,8 @@ impl CheckShared<'_> {
         let mut verdicts = Vec::new();
         if run.chunk == whole {
             let bytes = pieces.iter().map(|&piece| layout.piece_size(piece) as usize).sum();
-            let read = self.read(reader, pieces[0], 0, buffer.from_page(0), bytes)?;
-            let all = &buffer.from_page(0)[read];
+            let read = self.read(reader, pieces[0], 0, buffer.at_page(0), bytes)?;
+            let all = &buffer.at_page(0)[read];
             for (pieces, data) in pieces.chunks(LANES).zip(all.chunks(LANES * whole)) {
                 if !(self.options.keep_going)() {
                     return Err(RunFault::Stopped);
@@ -174,10 +174,10 @@ impl CheckShared<'_> {
                 let mut places = Vec::new();
                 for (lane, &piece) in pieces.iter().enumerate() {
                     let left = (layout.piece_size(piece) as usize).saturating_sub(begin).min(run.chunk);
-                    let place = buffer.from_page(lane * pages);
+                    let place = buffer.at_page(lane * pages);
                     places.push(self.read(reader, piece, begin, place, left)?);
                 }
-                let all = buffer.from_page(0);
+                let all = buffer.at_page(0);
                 let chunk = |(lane, place): (usize, Range<usize>)| {
                     &all[lane * pages * PAGE + place.start..lane * pages * PAGE + place.end]
                 };
@@ -328,10 +328,10 @@ mod tests {
         let Some(direct) = crate::storage::open_direct(&file) else { return };
         let mut buffer = PageBuffer::new(6 * PAGE);
         for (offset, length) in [(0, 20_000), (1, 19_999), (4096, 4096), (5000, 3), (19_999, 1)] {
-            let place = read_pages(&direct, offset, buffer.from_page(0), length).unwrap();
-            assert_eq!(buffer.from_page(0)[place], data[offset as usize..offset as usize + length]);
+            let place = read_pages(&direct, offset, buffer.at_page(0), length).unwrap();
+            assert_eq!(buffer.at_page(0)[place], data[offset as usize..offset as usize + length]);
         }
-        assert_eq!(read_pages(&direct, 0, buffer.from_page(0), 20_001), None);
-        assert_eq!(read_pages(&direct, 30_000, buffer.from_page(0), 1), None);
+        assert_eq!(read_pages(&direct, 0, buffer.at_page(0), 20_001), None);
+        assert_eq!(read_pages(&direct, 30_000, buffer.at_page(0), 1), None);
     }
 }

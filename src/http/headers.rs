@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn a_length_beside_a_transfer_encoding_means_nothing() {
         let length = (header::CONTENT_LENGTH, "5");
-        assert_eq!(length_of(&headers(&[length.clone()])), Some(5));
+        assert_eq!(length_of(&headers(std::slice::from_ref(&length))), Some(5));
         assert_eq!(length_of(&headers(&[length, (header::TRANSFER_ENCODING, "chunked")])), None);
     }
 }
