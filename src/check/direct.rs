@@ -256,6 +256,11 @@ mod tests {
     use crate::check::must_wait;
     use crate::storage::tests::{stream, torrent};
 
+    /// Beside the program, which is on a disk more often than the folder for what is temporary.
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir_in("target").or_else(|_| tempfile::tempdir()).unwrap()
+    }
+
     /// The data leave the system's memory, as far as it lets go of them.
     fn let_go(files: &[File]) {
         for file in files {
@@ -270,8 +275,7 @@ mod tests {
         let names = ["t/a", "t/b", "t/c", "t/d"];
         let data = stream(LENGTHS.iter().sum());
         for piece_length in [128 << 10, 300_001, 1 << 20, 3 << 20, 5 << 20, 9 << 20] {
-            // Beside the program, which is on a disk more often than the folder for what is temporary.
-            let dir = tempfile::tempdir_in(std::env::current_exe().unwrap().parent().unwrap()).unwrap();
+            let dir = folder();
             let metainfo = torrent(piece_length, &names.into_iter().zip(LENGTHS).collect::<Vec<_>>(), &data);
             let mut rest = &data[..];
             let parts = LENGTHS.map(|length| {
@@ -320,7 +324,7 @@ mod tests {
 
     #[test]
     fn what_ends_within_a_page_is_read_to_its_end_and_no_further() {
-        let dir = tempfile::tempdir_in(std::env::current_exe().unwrap().parent().unwrap()).unwrap();
+        let dir = folder();
         let data = stream(20_000);
         std::fs::write(dir.path().join("a"), &data).unwrap();
         let file = File::open(dir.path().join("a")).unwrap();

@@ -142,27 +142,6 @@ fn files_of_the_same_content_are_asked_for_once() {
 }
 
 #[test]
-fn two_files_of_one_root_and_different_lengths_leave_a_layer_unknown_whatever_comes() {
-    for lengths in [[50_000, 20_000], [20_000, 50_000]] {
-        let sample = Sample {
-            piece_length: 16384,
-            layers: false,
-            ..Sample::new(&[("a", lengths[0]), ("b", lengths[1])], false)
-        };
-        let whole = Metainfo::parse(&Sample { layers: true, ..sample.clone() }.torrent()).unwrap();
-        let roots: Vec<Sha256> = expected(&whole).into_iter().map(|(root, _)| root).collect();
-        let mut lying = sample.torrent();
-        let at = lying.windows(32).position(|bytes| *bytes == roots[1].0).unwrap();
-        lying[at..at + 32].copy_from_slice(&roots[0].0);
-        let bare = Metainfo::parse(&lying).unwrap();
-        let (got, closed) = talk(&mut fetch(&bare), &whole, &[Manner::Honest], Duration::from_secs(1));
-        let mut filled = PieceLayers::clone(&layers(&bare));
-        filled.fill(got.expect("the layer of the first is a layer"), &bare.layout);
-        assert_eq!((filled.missing(&bare.layout).count(), closed), (1, vec![]), "{lengths:?}");
-    }
-}
-
-#[test]
 fn nothing_that_does_not_lead_to_the_root_is_taken() {
     let (whole, bare) = torrent(&[2, 700]);
     for manner in [Manner::Lies, Manner::Short, Manner::Elsewhere] {
