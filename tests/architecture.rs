@@ -213,6 +213,7 @@ const ROOMS: &[Room] = &[
             "check",
             "event",
             "filter",
+            "http::Download",
             "http::DownloadError",
             "http::DownloadOptions",
             "http::download",

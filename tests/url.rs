@@ -116,6 +116,11 @@ fn a_torrent_is_fetched_whatever_its_content_type_and_saved() {
     let server = Server::start(move |path| match path {
         "/plain" => ok("Content-Type: text/plain\r\n", &torrent),
         "/zipped?x=y" => ok("Content-Encoding: gzip\r\n", &gzip(&torrent)),
+        "/old%20one%3C1%3E" => ok("Content-Type: text/html\r\nContent-Encoding: X-GZip\r\n", &gzip(&torrent)),
+        "/chunked" => {
+            let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+            [format!("{head}{:x}\r\n", torrent.len()).as_bytes(), &torrent, b"\r\n0\r\n\r\n"].concat()
+        }
         "/far" => redirect("near/1"),
         "/near/1" => redirect("/near/2"),
         "/near/2" => redirect("?3"),
@@ -132,9 +137,12 @@ fn a_torrent_is_fetched_whatever_its_content_type_and_saved() {
     let output = btget(&secret, &["--show", "--json"]);
     assert_eq!(shown(&output)["name"], "t");
     assert!(server.heads()[1].to_ascii_lowercase().contains("authorization: basic "), "{:?}", server.heads());
+    for odd in ["/old one<1>#fragment", "/chunked"] {
+        assert_eq!(shown(&btget(&server.url(odd), &["--show", "--json"]))["name"], "t", "{odd}");
+    }
     let output = btget(&server.url("/far"), &["--show"]);
     assert_eq!(output.status.code(), Some(6), "nobody is there: {}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(server.heads().len(), 2 + 5);
+    assert_eq!(server.heads().len(), 4 + 5);
 }
 
 #[test]
@@ -158,6 +166,9 @@ fn what_goes_wrong_is_told_by_exit_code_and_in_words() {
         "/forbidden" => b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_vec(),
         "/broken" => b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n".to_vec(),
         "/garbage" => b"what do you mean?\r\n\r\n".to_vec(),
+        "/packed" => ok("Content-Encoding: br\r\n", b"packed"),
+        "/huge" => b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\nd4:info".to_vec(),
+        "/login" => ok("Content-Type: Text/HTML; charset=utf-8\r\n", b"Please log in"),
         "/unzipped" => ok("Content-Encoding: gzip\r\n", b"no gzip"),
         "/cut" => b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nd4:info".to_vec(),
         "/page" => ok("", b"\n <!DOCTYPE html><html><body>log in</body></html>"),
@@ -180,6 +191,9 @@ fn what_goes_wrong_is_told_by_exit_code_and_in_words() {
         (&server.url("/redirected"), 23, "more than 5 redirects"),
         (&server.url("/denied"), 24, "HTTP status 401"),
         (&server.url("/forbidden"), 24, "HTTP status 403"),
+        (&server.url("/packed"), 22, "packed by \"br\""),
+        (&server.url("/huge"), 22, "larger than 64 MiB"),
+        (&server.url("/login"), 26, "it is a web page (HTML) and no .torrent"),
         (&server.url("/page"), 26, "it is a web page (HTML) and no .torrent"),
         (&server.url("/none"), 26, "cannot read http://"),
         (&server.url("/empty"), 26, "cannot read http://"),

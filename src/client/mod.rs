@@ -24,7 +24,7 @@ pub use crate::bind::Bind;
 pub use crate::bitfield::Bitfield;
 pub use crate::check::{CheckOptions, CheckOutcome, FileReport, HashCheck, PieceResult, check};
 pub use crate::filter::{IpFilter, ListReport};
-pub use crate::http::DownloadError;
+pub use crate::http::{Download, DownloadError};
 pub use crate::proxy::{Proxy, ProxyUrlError};
 pub use crate::session::options::{
     CachedPiece, DhtOptions, EncryptionPolicy, FileChoice, FileErrorAction, FileInfo, NextAsk, Phase,

@@ -2,7 +2,7 @@
 
 use crate::bind::Bind;
 use crate::event::Unfetched;
-use crate::http::{DownloadError, DownloadOptions, download};
+use crate::http::{Download, DownloadError, DownloadOptions, download};
 use crate::metainfo::MAX_LENGTH;
 use crate::session::options::SessionOptions;
 
@@ -14,7 +14,7 @@ use crate::session::options::SessionOptions;
 /// # Errors
 ///
 /// Whatever keeps it from a whole, successful answer.
-pub fn download_torrent(url: &str, options: &SessionOptions) -> Result<Vec<u8>, DownloadError> {
+pub fn download_torrent(url: &str, options: &SessionOptions) -> Result<Download, DownloadError> {
     let not_bound = |reason| DownloadError { kind: Unfetched::Network, reason };
     options.bind.as_ref().map_or(Ok(()), Bind::check).map_err(not_bound)?;
     let mut reached = DownloadOptions { local: options.bind.clone().into(), ..DownloadOptions::from_env() };

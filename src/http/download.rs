@@ -2,17 +2,18 @@
 //!
 //! Redirects are followed as those of a tracker are: each hop is judged, and all share one deadline.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use ureq::http::{Uri, header};
+use flate2::read::MultiGzDecoder;
+use ureq::http::{Response, Uri, header};
 
 use super::{
-    Interrupt, LARGE_BUFFER, MAX_REDIRECTS, Proxies, Reach, Route, agent, ca_file_from_env, explain,
+    Interrupt, LARGE_BUFFER, MAX_REDIRECTS, Proxies, Reach, Route, agent, ca_file_from_env, explain, headers,
     location_of, resolve, url,
 };
 use crate::bind::Local;
@@ -75,8 +76,17 @@ impl DownloadError {
     }
 }
 
+/// What is at a URL.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Download {
+    /// The body of the answer, inflated.
+    pub bytes: Vec<u8>,
+    /// It is said to be a page for a browser.
+    pub is_page: bool,
+}
+
 enum Reply {
-    Body(Vec<u8>),
+    Body(Download),
     Redirect(String),
 }
 
@@ -86,7 +96,7 @@ enum Reply {
 /// # Errors
 ///
 /// Whatever keeps it from the whole of a successful answer.
-pub fn download(url: &str, limit: u64, options: &DownloadOptions) -> Result<Vec<u8>, DownloadError> {
+pub fn download(url: &str, limit: u64, options: &DownloadOptions) -> Result<Download, DownloadError> {
     let (done, answer) = sync_channel(1);
     let (url, patience, late, options) =
         (url.to_owned(), options.timeout, too_late(options), options.clone());
@@ -104,9 +114,9 @@ pub fn download(url: &str, limit: u64, options: &DownloadOptions) -> Result<Vec<
     }
 }
 
-fn follow(url: &str, limit: u64, options: &DownloadOptions) -> Result<Vec<u8>, DownloadError> {
+fn follow(url: &str, limit: u64, options: &DownloadOptions) -> Result<Download, DownloadError> {
     let deadline = Instant::now() + options.timeout;
-    let (mut url, mut last) = (url.to_owned(), None);
+    let (mut url, mut last) = (url::clean(url), None);
     for _ in 0..=MAX_REDIRECTS {
         let hop = next_hop(&url, last.as_ref())?;
         match get(&hop, limit, deadline, options)? {
@@ -180,17 +190,45 @@ fn get(hop: &Hop, limit: u64, deadline: Instant, options: &DownloadOptions) -> R
         };
         return Err(DownloadError::new(kind, format!("HTTP status {status}")));
     }
-    let mut body = Vec::new();
-    // Counted after inflating: a bomb is cut here.
-    let read = response.body_mut().as_reader().take(limit + 1).read_to_end(&mut body);
-    read.map_err(|error| explained(ureq::Error::from(error)))?;
-    match body.len() as u64 > limit {
-        true => {
-            let reason = format!("the answer is larger than {} MiB", limit >> 20);
-            Err(DownloadError::new(Unfetched::BadAnswer, reason))
-        }
-        false => Ok(Reply::Body(body)),
+    if headers::length_of(response.headers()).is_some_and(|length| length > limit) {
+        return Err(too_large(limit));
     }
+    // A coding that is gone by the inflating is not in the headers any more.
+    let coding = headers::coding_of(response.headers()).map(str::to_owned);
+    let is_page = is_page(&response);
+    let body = response.body_mut().as_reader();
+    let bytes = match coding.as_deref() {
+        None => read(body, limit),
+        Some("gzip") => read(MultiGzDecoder::new(body), limit),
+        Some(other) => {
+            let reason = format!("the answer is packed by {other:?}, which was not asked for");
+            return Err(DownloadError::new(Unfetched::BadAnswer, reason));
+        }
+    };
+    let bytes = bytes.map_err(|error| explained(ureq::Error::from(error)))?;
+    match bytes.len() as u64 > limit {
+        true => Err(too_large(limit)),
+        false => Ok(Reply::Body(Download { bytes, is_page })),
+    }
+}
+
+/// One byte more than is allowed, so that too much is seen as such: a bomb is cut here.
+fn read(body: impl Read, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    body.take(limit + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether the answer is said to be HTML.
+fn is_page<T>(response: &Response<T>) -> bool {
+    let kind =
+        response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    ["text/html", "application/xhtml+xml"].iter().any(|page| kind.eq_ignore_ascii_case(page))
+}
+
+fn too_large(limit: u64) -> DownloadError {
+    DownloadError::new(Unfetched::BadAnswer, format!("the answer is larger than {} MiB", limit >> 20))
 }
 
 fn too_late(options: &DownloadOptions) -> String {

@@ -25,7 +25,7 @@ use std::time::Duration;
 pub(crate) use agent::{LARGE_BUFFER, Route, agent, explain, location_of};
 pub(crate) use connect::{FIRST_SLICE, is_to_be_repeated};
 pub(crate) use device::ask_device;
-pub use download::{DownloadError, DownloadOptions, download};
+pub use download::{Download, DownloadError, DownloadOptions, download};
 pub(crate) use family::Family;
 pub(crate) use headers::{coding_of, length_of};
 pub(crate) use pipeline::{Pipeline, Way};

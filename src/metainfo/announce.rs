@@ -1,6 +1,8 @@
 //! Where a torrent says that peers are found: trackers (BEP 3, 12), web seeds (BEP 19), DHT nodes
 //! (BEP 5). All of it is optional, so what is malformed is left out with a note, never fatal.
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
 use super::notes::{ParseNotes, quote};
 use crate::bencode::Value;
 use crate::text::without_credentials;
@@ -124,14 +126,20 @@ pub fn web_seed_url(url: &str) -> Option<String> {
     if url.contains(|char: char| char.is_whitespace() || char.is_control()) {
         return None;
     }
-    let mut ascii = String::new();
-    for char in url.chars() {
-        match char.is_ascii() {
-            true => ascii.push(char),
-            false => char.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| ascii += &format!("%{byte:02X}")),
-        }
-    }
-    plausible(&ascii, WEB_SEED_SCHEMES)
+    plausible(&encoded(url), WEB_SEED_SCHEMES)
+}
+
+/// Whether a .torrent may be fetched from this URL: http or https, a host. What may not stand in a URL is percent-encoded when it is asked for.
+pub fn is_torrent_url(url: &str) -> bool {
+    let encoded = encoded(url.trim());
+    // Of any length: some are signed, by more than the URL itself.
+    plausible(&encoded[..encoded.len().min(MAX_URL)], WEB_SEED_SCHEMES).is_some()
+}
+
+/// What is not ASCII, spaces and control characters percent-encoded, as UTF-8.
+fn encoded(url: &str) -> String {
+    const NEVER: &AsciiSet = &CONTROLS.add(b' ');
+    utf8_percent_encode(url, NEVER).to_string()
 }
 
 /// The URL, scheme in lower case, if it could be one: a known scheme, a host, a port that is one

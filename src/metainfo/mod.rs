@@ -27,7 +27,7 @@ mod v2_tests;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use announce::{tracker_url, web_seed_url};
+pub use announce::{is_torrent_url, tracker_url, web_seed_url};
 pub use error::MetainfoError;
 pub(crate) use layers::PieceHash;
 pub use layers::{PieceHashes, PieceLayers};

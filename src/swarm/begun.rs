@@ -1,5 +1,7 @@
 //! Pieces that are begun: which of their blocks are here, with their data, asked for, or free.
 
+mod piece;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Instant;
@@ -8,64 +10,11 @@ use super::rate::RateMeter;
 use crate::blocks::BlockData;
 use crate::ids::{PeerKey, Source};
 use crate::layout::{Block, Layout, PieceIndex};
+use piece::{BegunPiece, BlockState};
 
 /// Peers that may be asked for one block at the same time, in the end game; each is to be far quicker
 /// than all before it.
 const MAX_REQUESTERS: usize = 6;
-
-/// One block of a begun piece.
-#[derive(Debug)]
-enum BlockState {
-    Free,
-    /// Asked of this peer, and in the end game of those in `BegunPieces::extra` too.
-    Requested(PeerKey),
-    Here {
-        /// Index in `BegunPiece::senders`.
-        sender: u32,
-        data: BlockData,
-    },
-}
-
-/// A piece that is begun.
-#[derive(Debug)]
-struct BegunPiece {
-    blocks: Vec<BlockState>,
-    /// Who sent a block of it: by address, for they may be gone when its hash is known.
-    senders: Vec<Source>,
-    free: u32,
-    here: u32,
-    /// No free block before this one.
-    cursor: u32,
-    /// When a block of it last came, or it was begun.
-    touched: Instant,
-    /// What the rate of the download owes to it.
-    rate: RateMeter,
-}
-
-impl BlockState {
-    fn is_free(&self) -> bool {
-        matches!(self, BlockState::Free)
-    }
-}
-
-impl BegunPiece {
-    /// A block has come that was not here.
-    fn put(&mut self, now: Instant, number: u32, source: Source, data: BlockData) {
-        self.touched = now;
-        let known = self.senders.iter().position(|&sender| sender == source);
-        let sender = known.unwrap_or_else(|| {
-            self.senders.push(source);
-            self.senders.len() - 1
-        }) as u32;
-        self.blocks[number as usize] = BlockState::Here { sender, data };
-        self.here += 1;
-    }
-
-    /// How many blocks are asked for and not here.
-    fn owed(&self) -> u32 {
-        self.blocks.len() as u32 - self.free - self.here
-    }
-}
 
 /// Who has sent a block.
 #[derive(Clone, Copy, Debug)]
@@ -144,12 +93,8 @@ impl BegunPieces {
 
     /// Begins `piece`. `exclusive`: let one peer fill it alone (it failed its hash before).
     pub(super) fn begin(&mut self, now: Instant, layout: &Layout, piece: PieceIndex, exclusive: bool) {
-        let mut blocks = Vec::new();
-        blocks.resize_with(layout.num_blocks(piece) as usize, || BlockState::Free);
-        self.free += blocks.len() as u64;
-        let free = blocks.len() as u32;
-        let (senders, rate) = (Vec::new(), RateMeter::new());
-        let begun = BegunPiece { blocks, senders, free, here: 0, cursor: 0, touched: now, rate };
+        let begun = BegunPiece::new(now, layout.num_blocks(piece));
+        self.free += u64::from(begun.free);
         self.begun.insert(piece, begun);
         self.open.insert(piece);
         if exclusive {
@@ -202,6 +147,11 @@ impl BegunPieces {
         })
     }
 
+    /// The first free block of a begun piece.
+    pub(super) fn first_free(&self, layout: &Layout, piece: PieceIndex) -> Option<Block> {
+        Some(layout.block(piece, self.begun.get(&piece)?.first_free()?))
+    }
+
     fn is_open_to(&self, piece: PieceIndex, peer: PeerKey) -> bool {
         self.alone.get(&piece).copied().flatten().is_none_or(|only| only == peer)
     }
@@ -229,8 +179,7 @@ impl BegunPieces {
             return None;
         }
         let progress = self.begun.get_mut(&piece).filter(|progress| progress.free > 0)?;
-        let number = (progress.cursor..progress.blocks.len() as u32)
-            .find(|&number| progress.blocks[number as usize].is_free())?;
+        let number = progress.first_free()?;
         progress.blocks[number as usize] = BlockState::Requested(peer);
         progress.cursor = number + 1;
         progress.free -= 1;

@@ -286,33 +286,29 @@ impl Picker {
     }
 
     /// The first of the pieces that may be picked, of `pieces`, each the next of the one before: of `most` of them, or the most that there are in
-    /// a row. Looks from `from` on, and, without `until`, from the beginning after that. The first one of `window` comes before.
+    /// a row. Looks from `from` on, and from the beginning after that. The first one of `window` comes before.
     pub(super) fn run_start(
         &mut self,
         pieces: &Bitfield,
         from: u32,
-        until: Option<u32>,
         most: u32,
         window: Range<u32>,
     ) -> Option<PieceIndex> {
-        let end = until.unwrap_or(pieces.len());
-        if until.is_none()
-            && let Some(first) = self.first_open(pieces, window)
-        {
+        let end = pieces.len();
+        if let Some(first) = self.first_open(pieces, window) {
             return Some(first);
         }
         let class = self.draw_class() as u8;
         let is_of_class = |picker: &Picker, piece: u32| picker.class[piece as usize] == class;
         let behind = self.longest_row(pieces, from..end, most, |piece| is_of_class(self, piece));
-        let before = match (&behind, until) {
-            (Some(row), _) if row.len() as u32 >= most => None,
-            (_, Some(_)) => None,
-            (_, None) => self.longest_row(pieces, 0..from.min(end), most, |piece| is_of_class(self, piece)),
+        let before = match &behind {
+            Some(row) if row.len() as u32 >= most => None,
+            _ => self.longest_row(pieces, 0..from.min(end), most, |piece| is_of_class(self, piece)),
         };
         let row = behind.into_iter().chain(before).max_by_key(|row| row.len());
         // The class that was drawn has nothing for this web seed: whatever there is.
         row.or_else(|| self.longest_row(pieces, from..end, most, |_| true))
-            .or_else(|| until.is_none().then(|| self.longest_row(pieces, 0..end, most, |_| true))?)
+            .or_else(|| self.longest_row(pieces, 0..end, most, |_| true))
             .map(|row| PieceIndex(row.start))
     }
 

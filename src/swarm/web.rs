@@ -4,6 +4,7 @@
 //! It takes its runs when it has a connection for one ([`Swarm::take_run`]), and is one source however many connections it has.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::begun::{Arrival, Sender};
@@ -110,18 +111,10 @@ impl Swarm {
         if self.state != State::Started || self.is_complete() || self.unwritten() >= limit {
             return Vec::new();
         }
-        let mut run = if wish.until.is_none() { self.urgent_run(now, key) } else { Vec::new() };
-        if run.is_empty() {
-            let begun = self.begun_start(key, wish);
-            let start = match self.prefers_begun() {
-                true => begun.or_else(|| self.new_start(key, wish)),
-                false => self.new_start(key, wish).or(begun),
-            };
-            run = start.map_or_else(Vec::new, |piece| self.run_from(now, key, piece));
-        }
-        if run.is_empty() && wish.until.is_none() {
-            run = self.end_game_run(now, key);
-        }
+        let run = match wish.until {
+            Some(until) => self.passing_run(now, key, wish.from..until),
+            None => self.best_run(now, key, wish.from),
+        };
         if let Some(seed) = self.web_seeds.get_mut(&key) {
             if seed.in_flight.is_empty() {
                 seed.waiting_since = now;
@@ -130,6 +123,44 @@ impl Swarm {
             seed.in_flight.extend(run.iter().map(|&block| (block, sent)));
         }
         run
+    }
+
+    fn best_run(&mut self, now: Instant, key: PeerKey, from: u64) -> Vec<Block> {
+        let mut run = self.urgent_run(now, key);
+        if run.is_empty() {
+            let begun = self.begun_start(key);
+            let start = match self.prefers_begun() {
+                true => begun.or_else(|| self.new_start(key, from)),
+                false => self.new_start(key, from).or(begun),
+            };
+            run = start.map_or_else(Vec::new, |piece| self.run_from(now, key, piece));
+        }
+        if run.is_empty() { self.end_game_run(now, key) } else { run }
+    }
+
+    /// What comes by in an answer that goes on, and will not come by again: the first blocks that nobody was asked for, and before them those
+    /// that others owe, for they are read anyway; if all are owed, those that will take their senders far longer.
+    fn passing_run(&mut self, now: Instant, key: PeerKey, bytes: Range<u64>) -> Vec<Block> {
+        let Some(seed) = self.web_seeds.get(&key) else { return Vec::new() };
+        let layout = self.config.layout.clone();
+        let piece_length = u64::from(layout.piece_length());
+        let piece_at = |offset: u64| offset.min(layout.end()) / piece_length;
+        let pieces = piece_at(bytes.start) as u32..bytes.end.min(layout.end()).div_ceil(piece_length) as u32;
+        let has =
+            |block: &Block| bytes.contains(&layout.block_offset(*block)) && seed.pieces.contains(block.piece);
+        let begun = self.pieces.with_free_blocks_in(pieces.clone(), key);
+        let begun = begun.filter_map(|piece| self.pieces.first_free(&layout, piece)).find(has);
+        let whole = bytes.start.div_ceil(piece_length) as u32..pieces.end;
+        let new = self.picker.first_open(&seed.pieces, whole).filter(|_| !self.is_crowded());
+        let next = begun.into_iter().chain(new.map(|piece| layout.block(piece, 0))).filter(has).min();
+        let owed = self.pieces.requested_in(&layout, pieces, usize::MAX).filter(has);
+        let owed = owed.take_while(|block| next.is_none_or(|next| *block < next)).collect();
+        let gain = if next.is_some() { f64::INFINITY } else { END_GAME_GAIN };
+        let run = self.run_too(now, key, gain, owed);
+        match next {
+            Some(next) if run.is_empty() => self.run_from(now, key, next.piece),
+            _ => run,
+        }
     }
 
     /// Where there is an order: the free blocks of the first piece of its window that is begun, or blocks that hold up its first pieces
@@ -157,28 +188,21 @@ impl Swarm {
     }
 
     /// The first piece that is begun and has free blocks for a web seed.
-    fn begun_start(&self, key: PeerKey, wish: RunWish) -> Option<PieceIndex> {
+    fn begun_start(&self, key: PeerKey) -> Option<PieceIndex> {
         let seed = self.web_seeds.get(&key)?;
-        let layout = &self.config.layout;
-        let is_wished = |piece: PieceIndex| {
-            let begin = layout.piece_offset(piece);
-            wish.until.is_none_or(|until| begin >= wish.from && begin < until)
-        };
-        let mut begun = self.pieces.with_free_blocks(key);
-        begun.find(|&piece| seed.pieces.contains(piece) && is_wished(piece))
+        self.pieces.with_free_blocks(key).find(|&piece| seed.pieces.contains(piece))
     }
 
-    /// The first of several pieces that nobody is at.
-    fn new_start(&mut self, key: PeerKey, wish: RunWish) -> Option<PieceIndex> {
+    /// The first of several pieces that nobody is at; looks behind this offset first.
+    fn new_start(&mut self, key: PeerKey, from: u64) -> Option<PieceIndex> {
         if self.is_crowded() {
             return None;
         }
         let piece_length = u64::from(self.config.layout.piece_length());
-        let piece_at = |offset: u64| offset.div_ceil(piece_length).min(u64::from(self.have.len())) as u32;
+        let from = from.div_ceil(piece_length).min(u64::from(self.have.len())) as u32;
         let pieces = (RUN.div_ceil(piece_length) as u32).max(1);
         let seed = self.web_seeds.get(&key)?;
-        let (from, until, window) = (piece_at(wish.from), wish.until.map(piece_at), self.window.range());
-        self.picker.run_start(&seed.pieces, from, until, pieces, window)
+        self.picker.run_start(&seed.pieces, from, pieces, self.window.range())
     }
 
     /// A run of free blocks that begins in this piece, and goes on as long as they follow one another.

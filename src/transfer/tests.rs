@@ -10,7 +10,7 @@ use crate::event::{Direction, Kind, Severity, State};
 use crate::finder::{Finder, Rules};
 use crate::hash::sha1;
 use crate::ids::{PeerKey, WireHash};
-use crate::layout::{Block, Layout, PieceIndex};
+use crate::layout::{Block, FileIndex, Layout, PieceIndex};
 use crate::metainfo::Metainfo;
 use crate::swarm::{Hello, Input, Order, Output, Swarm, SwarmConfig};
 use crate::webseed::{
@@ -32,6 +32,8 @@ enum Reply {
     Fault(Fault),
     /// So many bytes, then the connection is closed.
     Cut(u64),
+    /// The whole file, from its first byte on, whatever was asked for.
+    Whole,
 }
 
 struct Running {
@@ -62,6 +64,10 @@ struct Bench {
     told: Vec<(String, String)>,
     asked_of_peer: Vec<Block>,
     failed: u32,
+    /// Answers that go on: the file, and the next byte of it.
+    bodies: BTreeMap<WebKey, (FileIndex, u64)>,
+    /// Bytes of whole files that were sent.
+    sent_whole: u64,
 }
 
 fn torrent(files: &[u64], piece_length: u32) -> Metainfo {
@@ -111,6 +117,8 @@ impl Bench {
             told: Vec::new(),
             asked_of_peer: Vec::new(),
             failed: 0,
+            bodies: BTreeMap::new(),
+            sent_whole: 0,
         }
     }
 
@@ -137,6 +145,7 @@ impl Bench {
                     WebTask::Close(key) => {
                         self.open.retain(|open| *open != key);
                         self.running.remove(&key);
+                        self.bodies.remove(&key);
                     }
                     WebTask::Event(kind) => match *kind {
                         Kind::UrlSeed { url, reason } => self.told.push((url, reason)),
@@ -188,7 +197,8 @@ impl Bench {
         let Some(running) = self.running.get_mut(&key) else { return };
         let Some(part) = running.job.parts.get(running.next).cloned() else {
             self.running.remove(&key);
-            let end = JobEnd::with(None);
+            let goes_on_at = self.bodies.get(&key).copied();
+            let end = JobEnd { goes_on_at, ignores_ranges: goes_on_at.is_some(), fault: None };
             return self.transfer.on_web_ended(self.now, key, &end);
         };
         running.next += 1;
@@ -199,6 +209,23 @@ impl Bench {
                 self.log.push((self.now - self.start, key.seed, get.clone()));
                 match (self.server)(self.now, &get) {
                     Reply::Good => (length, None),
+                    Reply::Whole => {
+                        let Item::File(file) = get.item else { panic!("{get:?}") };
+                        let body =
+                            self.bodies.remove(&key).filter(|&(of, at)| of == file && at <= get.range.start);
+                        if body.is_none() && get.range.start > 0 {
+                            // As the fetcher does, once it has seen the answer.
+                            self.running.remove(&key);
+                            self.bodies.insert(key, (file, 0));
+                            self.transfer.on_web_waste(key, 0);
+                            let end =
+                                JobEnd { goes_on_at: Some((file, 0)), ignores_ranges: true, fault: None };
+                            return self.transfer.on_web_ended(self.now, key, &end);
+                        }
+                        self.sent_whole += get.range.end - body.map_or(0, |(_, at)| at);
+                        self.bodies.insert(key, (file, get.range.end));
+                        (length, None)
+                    }
                     Reply::Corrupt => {
                         running.corrupt.push(running.came..running.came + length);
                         (length, None)
@@ -590,6 +617,32 @@ fn in_order_a_web_seed_finishes_the_first_piece_that_a_peer_has_left() {
     bench.perform();
     let first = bench.running.values().next().expect("a run").job.blocks[0];
     assert_eq!((first.piece, first.begin), (PieceIndex(0), 0));
+}
+
+#[test]
+fn a_server_of_whole_files_alone_sends_each_once_beside_a_peer_that_is_slow() {
+    for piece_length in [64 << 10, 1 << 20, 16 << 20] {
+        let torrent = torrent(&[20 * MIB, 30 * MIB, 3 * MIB], piece_length);
+        let mut bench = Bench::new(&torrent, &[("http://h/", FILES)], |_, _| Reply::Whole);
+        let peer = connect_seed(&mut bench);
+        assert!(!bench.asked_of_peer.is_empty());
+        for step in 0..100_000 {
+            bench.step();
+            // 32 KiB a second.
+            if step % 50 == 0 && !bench.asked_of_peer.is_empty() {
+                let block = bench.asked_of_peer.remove(0);
+                bench.transfer.on_block(bench.now, peer, block, BlockData::new(block.length));
+                bench.perform();
+            }
+            if bench.is_complete() {
+                break;
+            }
+        }
+        assert!(bench.is_complete(), "{} pieces of {piece_length}", bench.transfer.swarm().have().count());
+        let sent = bench.sent_whole;
+        // What the peer owes may be asked for again, once it has shown how slow it is.
+        assert!(sent <= 60 * MIB, "pieces of {piece_length}: {sent} bytes for {}", 53 * MIB);
+    }
 }
 
 #[test]

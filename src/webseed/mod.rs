@@ -364,9 +364,13 @@ impl WebSeeds {
         left.into_iter().flatten()
     }
 
-    /// Nobody waits any more for what a connection is to bring: it is closed.
+    /// Nobody waits any more for what a connection is to bring: it is closed, unless its server would begin the next answer, too, with the first
+    /// byte of the file.
     pub(crate) fn abandon(&mut self, key: WebKey) {
-        self.close(key);
+        let of_it = |connection: &Connection| self.seeds[connection.seed].ignores_ranges;
+        if !self.connections.get(&key).is_some_and(of_it) {
+            self.close(key);
+        }
     }
 
     /// The job of a connection has ended.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 
 use crate::cli::options::config::TorrentSource;
-use crate::client::{SessionOptions, download_torrent};
+use crate::client::{Download, SessionOptions, download_torrent};
 use crate::event::{Unfetched, Verdict};
 use crate::ids::InfoHashes;
 use crate::metainfo::{MAX_LENGTH, Magnet, Metainfo};
@@ -100,7 +100,7 @@ pub(crate) fn load(
 
 /// Fetches a .torrent; `shown` is its URL as it may be printed.
 fn fetch(url: &str, shown: &str, session: &SessionOptions) -> Result<Given, (Verdict, anyhow::Error)> {
-    let bytes = download_torrent(url, session).map_err(|error| {
+    let Download { bytes, is_page } = download_torrent(url, session).map_err(|error| {
         let remedy = match error.kind {
             Unfetched::NotFound | Unfetched::UnknownHost => "check the URL",
             Unfetched::Denied => "log in, and give the .torrent as a file, or user:password@ in the URL",
@@ -110,7 +110,8 @@ fn fetch(url: &str, shown: &str, session: &SessionOptions) -> Result<Given, (Ver
         (Verdict::NotFetched(error.kind), anyhow!(text))
     })?;
     let not_one = |error: anyhow::Error| (Verdict::NotATorrent, error);
-    if is_html(&bytes) {
+    let is_html = is_html(&bytes) || (is_page && !bytes.starts_with(b"d"));
+    if is_html {
         return Err(not_one(anyhow!(
             "cannot read {shown}: it is a web page (HTML) and no .torrent; look there for the link to the .torrent itself"
         )));

@@ -12,7 +12,7 @@ use crate::cli::options::args::{
 };
 use crate::cli::options::making::CreateOptions;
 use crate::cli::options::select::Selector;
-use crate::cli::options::urls::{PROXY_VARIABLES, proxy, tracker_tiers, web_seed};
+use crate::cli::options::urls::{PROXY_VARIABLES, proxy, torrent_url, tracker_tiers, web_seed};
 use crate::cli::options::values::{Program, Weighted};
 use crate::client::{
     Bind, DhtOptions, EncryptionPolicy, FileErrorAction, Order, Proxy, SessionOptions, TorrentOptions,
@@ -197,7 +197,7 @@ impl Config {
             Mode::Plan | Mode::Transfer => {}
         }
         if let (Mode::Check(_), Some(url)) =
-            (&mode, args.torrents.iter().find(|torrent| is_url(torrent.as_os_str())))
+            (&mode, args.torrents.iter().find(|torrent| has_scheme(torrent.as_os_str())))
         {
             let url = escape(&without_credentials(&url.to_string_lossy())).into_owned();
             bail!(
@@ -303,7 +303,7 @@ fn sources(torrents: &[PathBuf]) -> anyhow::Result<Vec<TorrentSource>> {
         let source = match torrent.as_os_str() {
             dash if dash == OsStr::new("-") => TorrentSource::Stdin,
             link if is_magnet(link) => TorrentSource::Magnet(link.to_string_lossy().into_owned()),
-            url if is_url(url) => TorrentSource::Url(url.to_string_lossy().into_owned()),
+            url if has_scheme(url) => TorrentSource::Url(torrent_url(&url.to_string_lossy())?),
             _ => TorrentSource::Path(torrent.clone()),
         };
         if source == TorrentSource::Stdin && sources.contains(&source) {
@@ -344,11 +344,12 @@ fn state_dir(args: &Args, around: &Surroundings) -> Option<PathBuf> {
     }
 }
 
-/// Whether it is the URL of a .torrent; a path has no scheme.
-fn is_url(text: &OsStr) -> bool {
+/// Whether it is a URL; a path has no scheme (RFC 3986 section 3.1).
+fn has_scheme(text: &OsStr) -> bool {
     let text = text.to_string_lossy();
     let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
-    ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+    let may_follow = |char: char| char.is_ascii_alphanumeric() || matches!(char, '+' | '-' | '.');
+    scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && scheme.chars().all(may_follow)
 }
 
 fn session_options(args: &Args, mode: &Mode, around: &Surroundings, proxy: Option<Proxy>) -> SessionOptions {
@@ -493,13 +494,23 @@ mod tests {
     #[test]
     fn urls_are_told_from_paths_and_shown_without_their_password() {
         let given =
-            ["http://x.test/a.torrent", "HTTPS://me:secret@x.test/b", "http:/a", "./http://x", "ftp://x/a"];
+            ["http://x.test/a b.torrent", "HTTPS://me:secret@x.test/b", "http:/a", "./http://x", "1f://x/a"];
         let sources = config(&given, &terminal()).unwrap().sources;
         let urls = sources.iter().filter(|source| matches!(source, TorrentSource::Url(_))).count();
         assert_eq!(urls, 2, "{sources:?}");
         assert_eq!(sources[1].name(), "HTTPS://***@x.test/b");
         let refused = config(&["--hashcheck-only", given[1]], &terminal()).unwrap_err().to_string();
         assert!(refused.contains("opens no socket") && !refused.contains("secret"), "{refused}");
+        for (wrong, words) in [
+            ("ftp://me:secret@x/a", "http or https"),
+            ("file:///home/x/a.torrent", "/home/x/a.torrent"),
+            ("http://", "http or https"),
+            ("http://me:secret@x.test:99999/a", "http or https"),
+            ("https://x y/a", "http or https"),
+        ] {
+            let refused = config(&[wrong], &terminal()).unwrap_err().to_string();
+            assert!(refused.contains(words) && !refused.contains("secret"), "{refused}");
+        }
     }
 
     #[test]

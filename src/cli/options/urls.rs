@@ -5,7 +5,7 @@ use anyhow::{anyhow, bail};
 use crate::cli::options::args::{Args, TransportArg};
 use crate::cli::options::config::Surroundings;
 use crate::client::Proxy;
-use crate::metainfo::{tracker_url, web_seed_url};
+use crate::metainfo::{is_torrent_url, tracker_url, web_seed_url};
 use crate::text::{escape, without_any_credentials};
 
 /// Where `--proxy env` looks, in this order.
@@ -47,6 +47,23 @@ fn proxy_of(given: &str, around: &Surroundings) -> anyhow::Result<Proxy> {
             shown(&url)
         )
     })
+}
+
+/// The URL of a .torrent. The error quotes no password.
+pub(super) fn torrent_url(url: &str) -> anyhow::Result<String> {
+    if is_torrent_url(url) {
+        return Ok(url.to_owned());
+    }
+    let shown = escape(&without_any_credentials(url)).into_owned();
+    match url.split_once("://") {
+        Some((scheme, path)) if scheme.eq_ignore_ascii_case("file") => {
+            bail!("'{shown}' is the URL of a file here; give its path, {}", escape(path))
+        }
+        _ => bail!(
+            "'{shown}' is not a URL that a .torrent can be fetched from; give an http or https URL, e.g. https://example.org/x.torrent, or \
+             the path of a file, with ./ before it if it begins like a URL"
+        ),
+    }
 }
 
 /// Tiers of `--tracker`. The error quotes no password.

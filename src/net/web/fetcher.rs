@@ -92,6 +92,8 @@ impl Outbox {
 /// Why a job ends before its end.
 enum Stop {
     Closed,
+    /// A whole file has begun to come, and somewhere in it was asked for: what lies before may be of use, too.
+    FromStart,
     Fault(Option<Item>, Fault),
 }
 
@@ -168,7 +170,7 @@ impl Fetcher {
             match order {
                 ToThread::Job(job) => {
                     let fault = match self.fetch(job) {
-                        Ok(()) => None,
+                        Ok(()) | Err(Stop::FromStart) => None,
                         Err(Stop::Closed) => return,
                         Err(Stop::Fault(item, fault)) => Some((item, fault)),
                     };
@@ -227,6 +229,10 @@ impl Fetcher {
                 if !std::mem::replace(&mut self.ignores_ranges, true) {
                     // Before any block, so that nobody opens further connections for the same file.
                     self.report_waste(0)?;
+                    if get.range.start > 0 {
+                        self.whole_file = Some(WholeFile { file, at: 0, size: get.size });
+                        return Err(Stop::FromStart);
+                    }
                 }
                 WholeFile { file, at: 0, size: get.size }
             }
