@@ -41,13 +41,22 @@ pub struct BlockList {
     begun: Vec<u8>,
     /// It is longer.
     is_too_long: bool,
+    /// The line before ended with a carriage return, to which a line feed may belong.
+    is_after_return: bool,
 }
 
 impl BlockList {
     /// A list by this name, of which nothing is here yet.
     pub fn new(name: String) -> BlockList {
         let report = ListReport { name, ..ListReport::default() };
-        BlockList { ranges: Ranges::default(), report, line: 1, begun: Vec::new(), is_too_long: false }
+        BlockList {
+            ranges: Ranges::default(),
+            report,
+            line: 1,
+            begun: Vec::new(),
+            is_too_long: false,
+            is_after_return: false,
+        }
     }
 
     /// The next bytes of the list.
@@ -56,8 +65,14 @@ impl BlockList {
     ///
     /// If there are too many ranges; the rest need not be fed.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), TooManyRanges> {
-        while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
+        while !bytes.is_empty() {
+            if std::mem::take(&mut self.is_after_return) && bytes[0] == b'\n' {
+                bytes = &bytes[1..];
+                continue;
+            }
+            let Some(end) = bytes.iter().position(|&byte| matches!(byte, b'\n' | b'\r')) else { break };
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
+            self.is_after_return = bytes[end] == b'\r';
             if self.begun.is_empty() && !self.is_too_long && line.len() <= MAX_LINE {
                 self.take(line)?;
             } else {
@@ -156,6 +171,19 @@ mod tests {
         assert_eq!(refusal("2.9.9.9").unwrap(), "in 2.0.0.0-2.255.255.255, line 4 of a.p2p");
         assert_eq!(refusal("::ffff:4.0.0.1").unwrap(), "in 4.0.0.1-4.0.0.1, line 7 of a.p2p");
         assert!(["3.0.0.1", "4.0.0.2", "0.255.255.255", "1.0.1.0"].iter().all(|ip| refusal(ip).is_none()));
+    }
+
+    #[test]
+    fn lines_end_as_any_system_ends_them() {
+        for end in ["\n", "\r\n", "\r"] {
+            let text = ["1.0.0.1", "", "bad", "1.0.0.2", ""].join(end);
+            for cut in 0..text.len() {
+                let (filter, report) = read(&[&text.as_bytes()[..cut], &text.as_bytes()[cut..]]);
+                assert_eq!((report.blocked, report.bad, report.first_bad), (2, 1, Some(3)), "{text:?}");
+                let refusal = filter.refusal("1.0.0.2".parse().unwrap());
+                assert_eq!(refusal.unwrap(), "in 1.0.0.2-1.0.0.2, line 4 of a.p2p");
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::api::{DeviceAnswer, DeviceRequest, Method, Network, PortMapOutput, Protocol, SoapCall};
 use super::lease::{Gateway, LEASE, Lease};
@@ -22,6 +22,12 @@ const WANT_OTHER_PORT: [u16; 2] = [IS_ANOTHERS, 501];
 
 /// Error code of UPnP: the port outside is mapped to somebody else.
 const IS_ANOTHERS: u16 = 718;
+
+/// After the first try to renew that brings no answer the gateway is asked again so much later, and each further time after twice as long.
+const RENEW_AGAIN: Duration = Duration::from_secs(30);
+
+/// So many tries to renew without an answer, and the gateway is given up: an hour's lease has a third of that left then.
+const MAX_UNANSWERED: u32 = 4;
 
 /// What is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +81,8 @@ struct Wish {
     external: Option<u16>,
     /// Ports that were taken.
     refused: u32,
+    /// Tries to renew without an answer, in a row.
+    unanswered: u32,
     /// The gateway takes leases without end alone.
     endless: bool,
     /// The port outside that was mapped, and whose renewal the gateway has refused: what it maps still is removed, for nobody is told of it any
@@ -89,6 +97,16 @@ impl Wish {
         if code != IS_ANOTHERS {
             self.left = self.lease.external.or(self.left);
         }
+    }
+
+    /// There was no answer when it was asked for. Whether it is mapped all the same, and is to be renewed a little later.
+    fn renews_later(&mut self, now: Instant) -> bool {
+        self.unanswered += 1;
+        let may = self.lease.external.is_some() && self.unanswered < MAX_UNANSWERED;
+        if may {
+            self.lease.due = now + RENEW_AGAIN * (1 << (self.unanswered - 1));
+        }
+        may
     }
 }
 
@@ -106,6 +124,7 @@ impl Device {
             lease: Lease::new(now, protocol),
             external: None,
             refused: 0,
+            unanswered: 0,
             endless: false,
             left: None,
         };
@@ -247,7 +266,11 @@ impl Device {
             (Ask::Map(index, action), Ok(answer)) => {
                 self.on_mapping(now, index, action, answer, rng, out);
             }
-            (Ask::Map(..), Err(reason)) if self.wanted => self.give_up(now, reason.clone(), out),
+            (Ask::Map(index, _), Err(reason)) if self.wanted => {
+                if !self.leases[index].renews_later(now) {
+                    self.give_up(now, reason.clone(), out);
+                }
+            }
             // It may have done it: that is still to be removed.
             (Ask::Map(index, _), Err(_)) => self.leases[index].lease.lose(now),
             // Nobody waits for one that is silent.
@@ -295,6 +318,7 @@ impl Device {
         let Action::Add { external, seconds, .. } = action else { return };
         let (by, ip) = (self.gateway(), self.external_ip);
         let wish = &mut self.leases[index];
+        wish.unanswered = 0;
         let told = match read_soap_answer(action, answer) {
             SoapAnswer::Done(_) => {
                 wish.refused = 0;
@@ -345,7 +369,10 @@ impl Device {
             Stage::Chosen(service) => Stage::Useless(Some(service)),
             _ => Stage::Useless(None),
         };
-        self.leases.iter_mut().for_each(|wish| wish.lease.lose(now));
+        for wish in &mut self.leases {
+            wish.lease.lose(now);
+            wish.unanswered = 0;
+        }
         if self.wanted {
             let (protocol, method, gateway) = (None, Method::Upnp, Some(self.host.into()));
             out.push_back(PortMapOutput::Failed { protocol, method, gateway, reason });

@@ -46,6 +46,14 @@ impl Target {
             (1..=MAX_NAME).contains(&host.len()) && host.bytes().all(|byte| byte.is_ascii_graphic());
         is_name.then(|| Target::Name(host.to_owned(), port))
     }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        match self {
+            Target::Address(address) => address.port(),
+            Target::Name(_, port) => *port,
+        }
+    }
 }
 
 impl fmt::Display for Target {

@@ -131,6 +131,10 @@ impl Socks5 {
             return Err(self.refusal(code));
         }
         match read_target(self.received.get(3..).unwrap_or_default()) {
+            // There is nothing to send packets to.
+            Ok((bound, _)) if self.command == Command::Associate && bound.port() == 0 => {
+                Err(ProxyError::Unsupported(UDP))
+            }
             Ok((bound, _)) => Ok(ProxyStep::Done(bound)),
             Err(TargetError::Short(missing)) => {
                 let of_head = 3usize.saturating_sub(self.received.len());
@@ -172,27 +176,23 @@ const IPV6: u8 = 4;
 
 /// `ATYP`, `DST.ADDR` and `DST.PORT` (RFC 1928, 5).
 pub(super) fn write_target(target: &Target, out: &mut Vec<u8>) {
-    let port = match target {
-        Target::Address(address) => {
-            match address.ip() {
-                IpAddr::V4(v4) => {
-                    out.push(IPV4);
-                    out.extend(v4.octets());
-                }
-                IpAddr::V6(v6) => {
-                    out.push(IPV6);
-                    out.extend(v6.octets());
-                }
+    match target {
+        Target::Address(address) => match address.ip() {
+            IpAddr::V4(v4) => {
+                out.push(IPV4);
+                out.extend(v4.octets());
             }
-            address.port()
-        }
-        Target::Name(name, port) => {
+            IpAddr::V6(v6) => {
+                out.push(IPV6);
+                out.extend(v6.octets());
+            }
+        },
+        Target::Name(name, _) => {
             out.extend([NAME, name.len() as u8]);
             out.extend(name.bytes());
-            *port
         }
-    };
-    out.extend(port.to_be_bytes());
+    }
+    out.extend(target.port().to_be_bytes());
 }
 
 /// Why there is no target in some bytes.

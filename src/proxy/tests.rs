@@ -130,6 +130,9 @@ fn a_socks5_proxy_is_asked_to_carry_packets_and_an_http_proxy_cannot() {
         assert_eq!(end == Err(ProxyError::Unsupported("UDP")), is_for_good, "{code}");
         assert_eq!(end.unwrap_err().is_of_target(), !is_for_good, "{code}");
     }
+    let dialogue = ProxyDialogue::associate(&proxy("socks5://p:1")).unwrap();
+    let without_port = talk(dialogue, &[&[5, 0], &[5, 0, 0, 1, 192, 0, 2, 1, 0, 0]], 1).1;
+    assert_eq!(without_port, Err(ProxyError::Unsupported("UDP")));
     let refused = ProxyDialogue::associate(&proxy("http://p:1")).unwrap_err();
     assert_eq!(refused, ProxyError::Unsupported("UDP"));
 }

@@ -33,6 +33,23 @@ fn a_gateway_maps_both_ports_renews_and_removes_them() {
 }
 
 #[test]
+fn a_renewal_without_an_answer_costs_nothing_and_several_the_mappings() {
+    for (silent_for, kept) in [(8_000, true), (60_000, true), (400_000, false)] {
+        let mut bench = mapped_by(Gateway::upnp(ROUTER));
+        let renewal = 2_400_000;
+        bench.run(at(renewal - 1_000));
+        let asked = bench.asked_hosts().len();
+        bench.gateways[0].silent = true;
+        bench.run(at(renewal + silent_for));
+        bench.gateways[0].silent = false;
+        bench.run(at(renewal + 500_000));
+        let is_mapped = bench.ports() == (Some(6881), Some(6881));
+        assert_eq!((is_mapped, bench.failures().len()), (kept, usize::from(!kept)), "{silent_for} ms");
+        assert!(bench.asked_hosts().len() > asked + 2, "{silent_for} ms");
+    }
+}
+
+#[test]
 fn all_gateways_that_answer_are_asked() {
     let mut bench = Bench::new(vec![Gateway::upnp(ROUTER), Gateway::upnp([10, 0, 0, 2])]);
     bench.begin(&[lan()]);
@@ -144,16 +161,16 @@ fn packets_alone_are_let_in_where_callers_come_by_them() {
 fn a_gateway_that_hangs_costs_an_event_and_is_searched_again_later() {
     let mut bench = mapped_by(Gateway::upnp(ROUTER));
     bench.gateways[0].silent = true;
-    bench.run(at(2_500_000));
+    bench.run(at(2_700_000));
     assert_eq!(bench.failures(), ["upnp: it hangs"]);
     assert_eq!(bench.ports(), (None, None));
     bench.gateways[0].silent = false;
-    bench.run(at(3_500_000));
+    bench.run(at(3_700_000));
     assert_eq!(bench.mapped().len(), 4);
     // At the end nobody waits for longer than this.
     bench.gateways[0].silent = true;
     bench.want(false);
-    bench.run(at(3_500_000) + FAREWELL);
+    bench.run(at(3_700_000) + FAREWELL);
     assert!(bench.mapper.has_ended());
 }
 
