@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 pub enum Kernel {
     /// 8 or 16 messages side by side by AVX-512, in registers of 256 or 512 bits.
     Avx512,
-    /// Up to 4 messages, of SHA-256 up to 3, interleaved, by the SHA instructions of x86.
+    /// Up to 4 messages, of SHA-256 up to 2, interleaved, by the SHA instructions of x86.
     ShaNi,
     /// 8 messages side by side by AVX2.
     Avx2,

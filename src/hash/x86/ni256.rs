@@ -1,20 +1,19 @@
-//! SHA-256 of up to 3 messages, interleaved, by the SHA instructions.
+//! SHA-256 of up to 2 messages, interleaved, by the SHA instructions.
 //!
-//! These do two rounds of one message at a time, and each pair of rounds waits for the one before: the work of other
-//! messages goes in between. Each message takes six registers, so more than three would be in memory most of the time.
+//! These do two rounds of one message at a time, and each pair of rounds waits for the one before: the work of another
+//! message goes in between. Each message takes six registers of sixteen, so a third would be in memory part of the time.
 
 use super::super::digest::{MessageBlock, Sha256State, shortest};
 use super::{K256, SWAP};
 use std::arch::x86_64::*;
 
-/// For 1 to 3 messages.
+/// For 1 or 2 messages.
 #[target_feature(enable = "sha,sse4.1,ssse3,sse2")]
 pub(in super::super) fn compress(states: &mut [Sha256State], runs: &[&[MessageBlock]]) -> usize {
     match (states, runs) {
         ([a], [p]) => interleaved([a], [p]),
         ([a, b], [p, q]) => interleaved([a, b], [p, q]),
-        ([a, b, c], [p, q, r]) => interleaved([a, b, c], [p, q, r]),
-        (states, runs) => unreachable!("{} states and {} runs in a group of 3", states.len(), runs.len()),
+        (states, runs) => unreachable!("{} states and {} runs in a group of 2", states.len(), runs.len()),
     }
 }
 
