@@ -7,6 +7,7 @@ use std::path::Path;
 
 use btget::internals::hash::{Sha1, sha1};
 use btget::metainfo::create::{Content, NewTorrent};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -161,4 +162,38 @@ fn no_more_torrents_download_at_the_same_time_than_was_asked_for() {
         let there = fs::read(target.path().join(&name)).unwrap();
         assert!(there == fs::read(folder.path().join(&name)).unwrap(), "{name}");
     }
+}
+
+#[test]
+fn turns_come_in_the_order_given_and_a_pause_gives_none() {
+    const COUNT: usize = 12;
+    let (folder, target) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let torrents = torrents(folder.path(), COUNT, PIECE_LENGTH, PIECE_LENGTH, &[]);
+    let state_dir = target.path().join("state");
+    let mut arguments = vec!["--json", "--progress", "none", "--no-lsd", "--bind", "127.0.0.1", "--basedir"];
+    arguments.extend([target.path().to_str().unwrap(), "--state-dir", state_dir.to_str().unwrap()]);
+    arguments.extend(["--max-downloads", "3"]);
+    arguments.extend(torrents.iter().map(String::as_str));
+    let process = Btget::with(arguments);
+    let changes = |to: &str| {
+        let events = process.events().into_iter();
+        events.filter(|event| is(event, "state_changed") && event["to"] == to).collect::<Vec<Value>>()
+    };
+    wait_until(
+        "all others to wait",
+        || process.story(),
+        || (changes("waiting").len() == COUNT - 3).then_some(()),
+    );
+    let added = process.events().into_iter().filter(|event| is(event, "torrent_added"));
+    let first: Vec<Value> = added.map(|event| event["torrent"].clone()).take(3).collect();
+    let waits = |event: &Value| first.contains(&event["torrent"]);
+    assert!(!changes("waiting").iter().any(waits), "{}", process.story());
+    let started = changes("started").len();
+    process.signal(Signal::USR1);
+    wait_until("all to be paused", || process.story(), || (changes("paused").len() == COUNT).then_some(()));
+    assert_eq!(changes("started").len(), started, "{}", process.story());
+    process.signal(Signal::USR2);
+    let all_wait = || (changes("waiting").len() == 2 * (COUNT - 3)).then_some(());
+    wait_until("all others to wait again", || process.story(), all_wait);
+    assert!(!changes("waiting").iter().any(waits), "{}", process.story());
 }

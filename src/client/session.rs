@@ -7,7 +7,7 @@ use std::sync::mpsc::SyncSender;
 
 use super::facts::Facts;
 use super::{Client, Error, IpFilter, SessionOptions, Subscription, TorrentOptions};
-use crate::event::{Kind, Severity};
+use crate::event::{Kind, Severity, State};
 use crate::ids::InfoHashes;
 use crate::metainfo::{Magnet, Metainfo};
 use crate::session::thread::{Commands, Started, Thread};
@@ -242,6 +242,24 @@ impl Session {
         interest: impl Fn(&Kind) -> bool + Send + 'static,
     ) -> Result<Subscription, Error> {
         self.ask(|reply| Command::Subscribe(least, Box::new(interest), reply))
+    }
+
+    /// Pauses all torrents at once, and none gets its turn to download because another was paused: see [`Client::pause`].
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn pause_all(&self) -> Result<(), Error> {
+        self.ask(|reply| Command::EnterAll(State::Paused, reply))
+    }
+
+    /// Starts all torrents again, those that had their turn to download before those that waited for it: see [`Client::start`].
+    ///
+    /// # Errors
+    ///
+    /// If the session has ended.
+    pub fn start_all(&self) -> Result<(), Error> {
+        self.ask(|reply| Command::EnterAll(State::Started, reply))
     }
 
     /// From now on these addresses are refused, and no others (`None`: all are welcome). Connections with peers that are refused are closed.

@@ -175,9 +175,10 @@ impl Finder {
         self.wanted_events = wanted;
     }
 
-    /// The trackers are told that we are here.
+    /// The trackers are told that we are here. Connections that have ended lately may have ended because we stopped.
     pub fn start(&mut self, now: Instant) {
         self.announcer.start(now);
+        self.candidates.way_is_back(now);
     }
 
     /// The trackers are told that we are gone. Nobody is to be called any more: ask with no [`Need`].

@@ -12,6 +12,10 @@ use crate::ids::TorrentId;
 /// A torrent that has got no data for so long does not count.
 pub(super) const QUIET: Duration = Duration::from_secs(60);
 
+/// For so long a place is kept for a torrent that was added and is still being checked: most checks of what is not there yet, or what resume
+/// data vouch for, are over by then, in any order.
+const CHECKED_SOON: Duration = Duration::from_secs(1);
+
 /// The torrents that download, and those that wait for it. Holds at most one entry for each torrent of the session.
 #[derive(Debug)]
 pub(super) struct DownloadQueue {
@@ -21,18 +25,31 @@ pub(super) struct DownloadQueue {
     waiting: BTreeSet<TorrentId>,
     /// Those that count, and until when if no data come.
     counting: BTreeMap<TorrentId, Instant>,
+    /// Those that are expected to ask, and until when a place is kept for each.
+    expected: BTreeMap<TorrentId, Instant>,
 }
 
 impl DownloadQueue {
     /// Nobody downloads or waits; `max` may download at the same time, one at least.
     pub(super) fn new(max: usize) -> DownloadQueue {
-        DownloadQueue { max: max.max(1), waiting: BTreeSet::new(), counting: BTreeMap::new() }
+        DownloadQueue {
+            max: max.max(1),
+            waiting: BTreeSet::new(),
+            counting: BTreeMap::new(),
+            expected: BTreeMap::new(),
+        }
+    }
+
+    /// A torrent was added that will ask once it has been checked: for a while a place is kept for it, against those that were added later.
+    pub(super) fn expect(&mut self, now: Instant, torrent: TorrentId) {
+        self.expected.insert(torrent, now + CHECKED_SOON);
     }
 
     /// A torrent wants to download. True if it is its turn at once; else it waits, and [`DownloadQueue::next`] names it.
     pub(super) fn ask(&mut self, now: Instant, torrent: TorrentId) -> bool {
+        self.expected.remove(&torrent);
         self.waiting.insert(torrent);
-        if self.waiting.first() != Some(&torrent) || !self.has_room(now) {
+        if self.waiting.first() != Some(&torrent) || !self.has_room(now, torrent) {
             return false;
         }
         self.begin(now, torrent);
@@ -42,7 +59,7 @@ impl DownloadQueue {
     /// The next whose turn it is; it counts from now on.
     pub(super) fn next(&mut self, now: Instant) -> Option<TorrentId> {
         let &torrent = self.waiting.first()?;
-        if !self.has_room(now) {
+        if !self.has_room(now, torrent) {
             return None;
         }
         self.begin(now, torrent);
@@ -60,6 +77,7 @@ impl DownloadQueue {
     /// A torrent does not wait any more.
     pub(super) fn leave(&mut self, torrent: TorrentId) {
         self.waiting.remove(&torrent);
+        self.expected.remove(&torrent);
     }
 
     /// A torrent is not there any more.
@@ -75,8 +93,8 @@ impl DownloadQueue {
 
     /// When it may be the turn of the next though nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.waiting.first()?;
-        self.counting.values().copied().min()
+        let first = self.waiting.first()?;
+        self.counting.values().chain(self.expected.range(..first).map(|(_, until)| until)).copied().min()
     }
 
     fn begin(&mut self, now: Instant, torrent: TorrentId) {
@@ -84,11 +102,12 @@ impl DownloadQueue {
         self.counting.insert(torrent, now + QUIET);
     }
 
-    fn has_room(&mut self, now: Instant) -> bool {
+    fn has_room(&mut self, now: Instant, torrent: TorrentId) -> bool {
+        self.expected.retain(|_, until| *until > now);
         if self.counting.len() >= self.max {
             self.counting.retain(|_, until| *until > now);
         }
-        self.counting.len() < self.max
+        self.counting.len() + self.expected.range(..torrent).count() < self.max
     }
 }
 
@@ -128,6 +147,27 @@ mod tests {
         assert_eq!(queue.next(later), None);
         queue.forget(a);
         assert_eq!(queue.next(later), Some(c));
+    }
+
+    #[test]
+    fn whose_check_ends_first_does_not_matter_as_long_as_none_takes_long() {
+        let (mut queue, now, [a, b, c, d]) = (DownloadQueue::new(2), Instant::now(), Counter::torrents());
+        [a, b, c, d].into_iter().for_each(|torrent| queue.expect(now, torrent));
+        let later = now + Duration::from_millis(100);
+        assert_eq!([d, b, c].map(|torrent| queue.ask(later, torrent)), [false, true, false]);
+        assert!(queue.ask(later, a));
+        assert_eq!(queue.next(later), None);
+        queue.set(later, b, None);
+        assert_eq!(queue.next(later), Some(c));
+        // One that is complete, or has failed, leaves; one whose check takes long is not waited for.
+        let mut queue = DownloadQueue::new(1);
+        [a, b].into_iter().for_each(|torrent| queue.expect(now, torrent));
+        assert_eq!([c, d].map(|torrent| queue.ask(later, torrent)), [false, false]);
+        queue.leave(a);
+        assert_eq!(queue.next(later), None);
+        assert_eq!(queue.deadline(), Some(now + CHECKED_SOON));
+        assert_eq!(queue.next(now + CHECKED_SOON), Some(c));
+        assert!(!queue.ask(now + CHECKED_SOON, b));
     }
 
     #[test]

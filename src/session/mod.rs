@@ -86,6 +86,8 @@ pub(crate) enum Command {
     /// Brings a torrent into this state.
     /// Like those below: false if it is not there.
     Enter(TorrentId, State, SyncSender<bool>),
+    /// Brings all torrents into this state, as one: none begins because another was paused a moment before.
+    EnterAll(State, SyncSender<()>),
     /// Checks again what is on disk of these pieces (`None`: all), whatever resume data say.
     Hashcheck(TorrentId, Option<Bitfield>, SyncSender<bool>),
     /// Calls the closure with the torrent.

@@ -8,7 +8,7 @@ use super::thread::thread_gone;
 use super::uploads::Demand;
 use super::{Addition, Command, Engine, Known, LinkNotice, Notice, Torrent};
 use crate::disk::Done;
-use crate::event::Severity;
+use crate::event::{Severity, State};
 use crate::ids::{InfoHashes, TorrentId};
 use crate::net::driver::FromPeer;
 use crate::net::web::FromWeb;
@@ -26,6 +26,10 @@ impl Engine {
             Command::Enter(id, state, reply) => {
                 let done = self.with(id, |torrent, context| torrent.enter(now, state, "asked for", context));
                 let _ = reply.send(done.is_some());
+            }
+            Command::EnterAll(state, reply) => {
+                self.enter_all(now, state);
+                let _ = reply.send(());
             }
             Command::Hashcheck(id, pieces, reply) => {
                 let done = self.with(id, |torrent, context| torrent.check_again(now, pieces, context));
@@ -73,6 +77,20 @@ impl Engine {
                 let _ = reply.send(());
             }
             Command::Shutdown => self.shut_down(now),
+        }
+    }
+
+    /// Brings all torrents into this state before anything else is done. Those that have their turn come first, so that those that have none
+    /// count them.
+    fn enter_all(&mut self, now: Instant, state: State) {
+        let mut all: Vec<(bool, TorrentId)> =
+            self.torrents.iter().map(|(&id, torrent)| (!torrent.has_turn(), id)).collect();
+        all.sort_unstable();
+        for (_, id) in all {
+            self.with(id, |torrent, context| {
+                torrent.enter(now, state, "asked for", context);
+                context.downloads.set(now, id, torrent.counts_until());
+            });
         }
     }
 
@@ -294,6 +312,9 @@ impl Engine {
         self.torrents.insert(id, torrent);
         self.enter_swarms(now, id);
         self.with(id, |torrent, context| {
+            if torrent.will_ask_for_turn() {
+                context.downloads.expect(now, id);
+            }
             match nothing_chosen {
                 Some(reason) => torrent.begin_in_vain(now, reason, context),
                 None => torrent.begin(now, refusal.as_ref(), context),

@@ -231,10 +231,11 @@ impl TransferJob<'_> {
                     self.say(Mark::Plain, text);
                     return;
                 }
-                Some(Wake::Signal(Signal::Pause)) => self.command(Client::pause),
+                // An error means that the session has ended, and that comes as an event.
+                Some(Wake::Signal(Signal::Pause)) => drop(session.pause_all()),
                 Some(Wake::Signal(Signal::Start)) => {
                     self.renew_lists(session);
-                    self.command(Client::start);
+                    drop(session.start_all());
                 }
                 Some(Wake::Event(event)) => self.on_event(&event),
                 Some(Wake::Cat(end)) => {
@@ -318,13 +319,6 @@ impl TransferJob<'_> {
         let lists = self.lists.as_mut();
         let said = lists.map(|lists| block_lists::renew(lists, session, self.config));
         said.into_iter().flatten().for_each(|(mark, text)| self.screen.say(mark, &text));
-    }
-
-    fn command(&self, what: fn(&Client) -> Result<(), Error>) {
-        for torrent in self.torrents.iter().filter(|torrent| torrent.exit.is_none()) {
-            // An error means that the session has ended, and that comes as an event.
-            let _ = what(&torrent.client);
-        }
     }
 
     fn on_event(&mut self, event: &Event) {

@@ -99,6 +99,9 @@ fn checks_and_seeds_do_not_count() {
         bench.add("checked", 1_000_000);
         let missing = bench.add_missing("missing", 100_000);
         bench.run_check(1);
+        // For a while a place is kept for the one before it.
+        assert_eq!(bench.phases([seed, other, missing]), [Phase::Seeding, Phase::Seeding, Phase::Waiting]);
+        bench.pass_time(Duration::from_secs(1));
         assert_eq!(
             bench.phases([seed, other, missing]),
             [Phase::Seeding, Phase::Seeding, Phase::Downloading]

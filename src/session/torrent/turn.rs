@@ -28,6 +28,16 @@ impl Torrent {
         self.turn == Turn::Waiting
     }
 
+    /// Whether it has its turn, be it only for when it is started again.
+    pub(crate) fn has_turn(&self) -> bool {
+        self.turn == Turn::Come
+    }
+
+    /// Whether it asks for its turn once it is known what is on the disk.
+    pub(crate) fn will_ask_for_turn(&self) -> bool {
+        self.state == State::Started && !self.is_fetching() && !self.options.metadata_only
+    }
+
     /// The state as it is told.
     pub(super) fn shown_state(&self) -> State {
         if self.waits_for_turn() { State::Waiting } else { self.state }
