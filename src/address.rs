@@ -48,6 +48,36 @@ impl ListenPorts {
     }
 }
 
+/// The address that a host is by its writing alone, without a name server: also as 2130706433, 0x7f.1 and the like, which the
+/// system's look-up takes for addresses.
+pub(crate) fn literal(host: &str) -> Option<IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host = bare.unwrap_or(host);
+    host.parse().ok().or_else(|| by_numbers(host.trim_end_matches('.')).map(IpAddr::V4))
+}
+
+/// One to four numbers, decimal, octal (`0…`) or hexadecimal (`0x…`), of which the last stands for all bytes that are left, as `inet_aton` reads
+/// them. The system is not asked: what it does not take for an address it looks up, e.g. 256.1.1.1.
+fn by_numbers(host: &str) -> Option<Ipv4Addr> {
+    let number = |part: &str| {
+        let (digits, radix) = match part.strip_prefix("0x").or_else(|| part.strip_prefix("0X")) {
+            Some(digits) => (digits, 16),
+            None if part.len() > 1 && part.starts_with('0') => (part, 8),
+            None => (part, 10),
+        };
+        // A sign is none of it.
+        u32::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with('+'))
+    };
+    let numbers: Vec<u32> = host.split('.').map(number).collect::<Option<_>>()?;
+    let (&last, bytes) = numbers.split_last().filter(|(_, bytes)| bytes.len() < 4)?;
+    let room = 32 - 8 * bytes.len() as u32;
+    if u64::from(last) >> room != 0 || bytes.iter().any(|&byte| byte > 255) {
+        return None;
+    }
+    let begin = bytes.iter().rev().fold(0u64, |bits, &byte| (bits | u64::from(byte) << 32) >> 8);
+    Some(Ipv4Addr::from_bits(begin as u32 | last))
+}
+
 /// A machine, as far as its address tells: the address without its port, but on loopback, where many clients share one
 /// address, with it. An IPv4 address counts as such also behind an IPv6 socket; of an IPv6 address the first half does, for
 /// whoever has one has all of the other half.

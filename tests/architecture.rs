@@ -128,7 +128,7 @@ const ROOMS: &[Room] = &[
     // Of the swarm it knows how runs are wished for.
     Room {
         name: "webseed",
-        knows: &["bitfield", "event", "ids", "layout", "metainfo", "swarm::RunWish", "text"],
+        knows: &["address", "bitfield", "event", "ids", "layout", "metainfo", "swarm::RunWish", "text"],
         may: &[],
     },
     Room {

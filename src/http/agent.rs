@@ -34,6 +34,8 @@ pub(crate) struct Route<'a> {
     pub family: Option<Family>,
     /// What connections are bound to.
     pub local: &'a Local,
+    /// Bytes of a connection's receive buffer, if they are to be few.
+    pub receive_buffer: Option<u32>,
     /// Proxies.
     pub proxies: &'a Proxies,
     /// PEM file of the authorities that sign the server's certificate, instead of the bundled ones.
@@ -98,6 +100,7 @@ pub(super) fn parts(route: Route<'_>) -> Result<Parts<impl Connector + use<>>, S
     let connector = BoundConnector {
         proxy: chosen,
         local: route.local.clone(),
+        receive_buffer: route.receive_buffer,
         reach,
         target: target.to_owned(),
         interrupt: route.interrupt,
@@ -194,6 +197,7 @@ mod tests {
                 reached_inside: &reached_inside,
                 family: None,
                 local: &Local::default(),
+                receive_buffer: None,
                 proxies: &proxies,
                 ca_file: None,
                 watch: None,

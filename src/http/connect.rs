@@ -33,7 +33,7 @@ pub(super) const SLICE: Duration = Duration::from_millis(200);
 /// How long it waits the first time: what is put off until there is time for it is seen to as soon as a server is not that quick.
 pub(crate) const FIRST_SLICE: Duration = Duration::from_millis(5);
 
-/// Connects to the first of `addresses` that answers, from what is bound to.
+/// Connects to the first of `addresses` that answers, from what is bound to, with a receive buffer of so many bytes.
 ///
 /// # Errors
 ///
@@ -41,6 +41,7 @@ pub(crate) const FIRST_SLICE: Duration = Duration::from_millis(5);
 pub(super) fn connect_first(
     addresses: &[SocketAddr],
     local: &Local,
+    receive_buffer: Option<u32>,
     until: Instant,
     interrupt: &Interrupt,
 ) -> io::Result<(TcpStream, SocketAddr)> {
@@ -56,7 +57,7 @@ pub(super) fn connect_first(
         if (begun.is_empty() || now >= next_begins)
             && let Some(&address) = rest.next()
         {
-            match begin(address, local) {
+            match begin(address, local, receive_buffer) {
                 Ok(socket) => begun.push((socket, address)),
                 Err(error) => {
                     last_error = error;
@@ -90,11 +91,15 @@ pub(super) fn connect_first(
 }
 
 /// A socket that is connecting.
-fn begin(address: SocketAddr, local: &Local) -> io::Result<OwnedFd> {
+fn begin(address: SocketAddr, local: &Local, receive_buffer: Option<u32>) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     local.bind_to_reach(&socket, address.ip())?;
+    // Before it connects: what the other side has been offered is not taken back.
+    if let Some(bytes) = receive_buffer {
+        rustix::net::sockopt::set_socket_recv_buffer_size(&socket, bytes as usize)?;
+    }
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error.into()),
@@ -118,6 +123,8 @@ fn wait_for_any(begun: &[(OwnedFd, SocketAddr)], time: Duration) -> io::Result<V
 pub(super) struct BoundConnector {
     /// What connections are bound to.
     pub local: Local,
+    /// Bytes of the receive buffer, if they are to be few.
+    pub receive_buffer: Option<u32>,
     /// The proxy that the user has chosen: it is asked for the server by its name.
     pub proxy: Option<Proxy>,
     /// Where the connection may lead. With a proxy: anywhere, for the user has named it.
@@ -156,8 +163,9 @@ impl<In: Transport> Connector<In> for BoundConnector {
             let host = details.uri.host().unwrap_or_default();
             let target = Target::new(host, resolve::port_of(details.uri)).ok_or(Error::HostNotFound)?;
             let dialogue = ProxyDialogue::connect(proxy, &target);
-            let (stream, _) = ask_proxy(proxy, dialogue, &self.local, until, &self.interrupt)
-                .map_err(|error| error.into_ureq(proxy, late_or))?;
+            let (stream, _) =
+                ask_proxy(proxy, dialogue, &self.local, self.receive_buffer, until, &self.interrupt)
+                    .map_err(|error| error.into_ureq(proxy, late_or))?;
             return Ok(Some(Either::B(socket(stream))));
         }
         // What is looked at here is what is connected to: there is no second look-up that could say something else.
@@ -166,7 +174,7 @@ impl<In: Transport> Connector<In> for BoundConnector {
         if let (Some(refused), true) = (details.addrs.first(), addresses.is_empty()) {
             return Err(Error::Other(LeadsInside(self.reach.refusal(refused.ip())).into()));
         }
-        let connected = connect_first(&addresses, &self.local, until, &self.interrupt);
+        let connected = connect_first(&addresses, &self.local, self.receive_buffer, until, &self.interrupt);
         let (stream, address) = connected.map_err(late_or)?;
         self.reached_inside.store(is_inner(address.ip()), Ordering::Relaxed);
         Ok(Some(Either::B(socket(stream))))
@@ -264,7 +272,7 @@ mod tests {
     use super::*;
 
     fn connect(addresses: &[SocketAddr], local: &Local) -> io::Result<(TcpStream, SocketAddr)> {
-        connect_first(addresses, local, Instant::now() + Duration::from_secs(60), &Interrupt::default())
+        connect_first(addresses, local, None, Instant::now() + Duration::from_secs(60), &Interrupt::default())
     }
 
     #[test]
@@ -286,8 +294,13 @@ mod tests {
         assert_eq!(address, good);
         assert_eq!(connect(&[free], &local).unwrap_err().kind(), ErrorKind::ConnectionRefused);
         let now = Instant::now();
-        let late =
-            connect_first(&[silent.address], &local, now + Duration::from_millis(50), &Interrupt::default());
+        let late = connect_first(
+            &[silent.address],
+            &local,
+            None,
+            now + Duration::from_millis(50),
+            &Interrupt::default(),
+        );
         assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
@@ -304,7 +317,7 @@ mod tests {
             rustix::net::listen(&socket, 0).unwrap();
             let listener = TcpListener::from(socket);
             let address = listener.local_addr().unwrap();
-            let callers = (0..4).map(|_| begin(address, &Local::default()).unwrap()).collect();
+            let callers = (0..4).map(|_| begin(address, &Local::default(), None).unwrap()).collect();
             Silent { address, _queue: (listener.into(), callers) }
         }
     }

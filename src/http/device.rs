@@ -36,6 +36,7 @@ pub(crate) fn ask_device(
         reached_inside: &Arc::default(),
         family: None,
         local: &local,
+        receive_buffer: None,
         proxies: &Proxies::default(),
         ca_file: None,
         watch: None,

@@ -160,6 +160,7 @@ fn get(hop: &Hop, limit: u64, deadline: Instant, options: &DownloadOptions) -> R
         reached_inside: &hop.reached_inside,
         family: None,
         local: &options.local,
+        receive_buffer: None,
         proxies: &options.proxies,
         ca_file: options.ca_file.as_deref(),
         watch: None,

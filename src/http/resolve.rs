@@ -3,7 +3,7 @@
 //! A look-up cannot be cut short: it ends by the resolver's own time-outs, on the thread that needs it. So there are never
 //! more of them than requests under way.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 
 use ureq::Error;
 use ureq::config::Config;
@@ -12,6 +12,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
 use super::{Family, proxy};
+pub(crate) use crate::address::literal;
 use crate::bind::{Bind, Local};
 
 /// Addresses of one name that are tried.
@@ -63,35 +64,6 @@ pub(crate) fn port_of(uri: &Uri) -> u16 {
     uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 })
 }
 
-/// The address that a host is by its writing alone, without a name server: also as 2130706433, 0x7f.1 and the like, which the
-/// system's look-up takes for addresses.
-pub(crate) fn literal(host: &str) -> Option<IpAddr> {
-    let host = proxy::bare(host);
-    host.parse().ok().or_else(|| by_numbers(host.trim_end_matches('.')).map(IpAddr::V4))
-}
-
-/// One to four numbers, decimal, octal (`0…`) or hexadecimal (`0x…`), of which the last stands for all bytes that are left, as `inet_aton` reads
-/// them. The system is not asked: what it does not take for an address it looks up, e.g. 256.1.1.1.
-fn by_numbers(host: &str) -> Option<Ipv4Addr> {
-    let number = |part: &str| {
-        let (digits, radix) = match part.strip_prefix("0x").or_else(|| part.strip_prefix("0X")) {
-            Some(digits) => (digits, 16),
-            None if part.len() > 1 && part.starts_with('0') => (part, 8),
-            None => (part, 10),
-        };
-        // A sign is none of it.
-        u32::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with('+'))
-    };
-    let numbers: Vec<u32> = host.split('.').map(number).collect::<Option<_>>()?;
-    let (&last, bytes) = numbers.split_last().filter(|(_, bytes)| bytes.len() < 4)?;
-    let room = 32 - 8 * bytes.len() as u32;
-    if u64::from(last) >> room != 0 || bytes.iter().any(|&byte| byte > 255) {
-        return None;
-    }
-    let begin = bytes.iter().rev().fold(0u64, |bits, &byte| (bits | u64::from(byte) << 32) >> 8);
-    Some(Ipv4Addr::from_bits(begin as u32 | last))
-}
-
 /// The system's look-up for ureq, whose own makes a thread for each and panics where there is none to be had.
 #[derive(Debug)]
 pub(crate) struct SystemResolver {
@@ -123,6 +95,8 @@ impl Resolver for SystemResolver {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {

@@ -41,11 +41,12 @@ impl ThroughError {
     }
 }
 
-/// Connects to the proxy and talks with it until `until`. Gives the connection, and what the proxy has named: of packets, where it takes them.
+/// Connects to the proxy, with a receive buffer of so many bytes, and talks with it until `until`. Gives the connection, and what the proxy has named: of packets, where it takes them.
 pub(crate) fn ask_proxy(
     proxy: &Proxy,
     mut dialogue: ProxyDialogue,
     local: &Local,
+    receive_buffer: Option<u32>,
     until: Instant,
     interrupt: &Interrupt,
 ) -> Result<(TcpStream, Target), ThroughError> {
@@ -53,13 +54,14 @@ pub(crate) fn ask_proxy(
     // The proxy's own name is the one name that is looked up here.
     let addresses: Vec<SocketAddr> =
         resolve::look_up(proxy.host(), proxy.port(), local).map_err(|reason| not_there(&reason))?;
-    let (stream, _) = connect_first(&addresses, local, until.min(Instant::now() + PATIENCE), interrupt)
-        .map_err(|error| match error.kind() {
-            ErrorKind::TimedOut if Instant::now() >= until || interrupt.is_due() => ThroughError::Late,
-            ErrorKind::TimedOut => not_there("no answer"),
-            ErrorKind::ConnectionRefused => not_there("connection refused; check that it runs"),
-            _ => not_there(&error.to_string()),
-        })?;
+    let (stream, _) =
+        connect_first(&addresses, local, receive_buffer, until.min(Instant::now() + PATIENCE), interrupt)
+            .map_err(|error| match error.kind() {
+                ErrorKind::TimedOut if Instant::now() >= until || interrupt.is_due() => ThroughError::Late,
+                ErrorKind::TimedOut => not_there("no answer"),
+                ErrorKind::ConnectionRefused => not_there("connection refused; check that it runs"),
+                _ => not_there(&error.to_string()),
+            })?;
     let mut bytes = Vec::new();
     loop {
         match dialogue.feed(&bytes)? {

@@ -14,6 +14,7 @@ use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
+mod look;
 mod reach;
 
 use super::dial::{DialError, within};
@@ -56,6 +57,8 @@ pub(crate) struct Egress {
     health: RefCell<Health>,
     /// It has answered since it failed last.
     has_answered: Cell<bool>,
+    /// It is being looked at whether it is there.
+    is_looking: Cell<bool>,
     /// Something has changed for which calls wait.
     changed: Notify,
     /// The proxy's addresses, and when they were looked up.
@@ -105,6 +108,11 @@ impl Health {
         self.failures == 1
     }
 
+    /// If it is not known to work, the next call that wants something of it may try it.
+    fn may_be_tried_at_once(&mut self) {
+        self.retry_at = self.retry_at.map(|at| at.min(Instant::now()));
+    }
+
     /// True if that is news.
     fn works(&mut self) -> bool {
         self.retry_at = None;
@@ -141,6 +149,7 @@ impl Egress {
             absences: Cell::new(0),
             health: RefCell::default(),
             has_answered: Cell::new(false),
+            is_looking: Cell::new(false),
             changed: Notify::new(),
             found: RefCell::default(),
             names: RefCell::default(),
@@ -404,10 +413,7 @@ impl Egress {
 
     fn works(&self) {
         self.has_answered.set(true);
-        if self.health.borrow_mut().works() {
-            self.changed.notify_waiters();
-            (self.tell)(ProxyNews::Works);
-        }
+        self.tell_if_news_that_it_works();
     }
 }
 

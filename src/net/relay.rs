@@ -57,7 +57,13 @@ pub(crate) async fn relay(egress: Rc<Egress>, port: UdpPort, readers: UdpReaders
             }
         };
         let began = tokio::time::Instant::now();
-        if let Ok(socket) = egress.packet_socket(relay).await {
+        let socket = egress.packet_socket(relay).await;
+        if let (Err(error), false, false) = (&socket, has_carried, egress.is_absent()) {
+            port.refuse_relay();
+            let reason = format!("it takes packets at {relay}, where none can be sent from here: {error}");
+            return tell(RelayNews::Refused(reason));
+        }
+        if let Ok(socket) = socket {
             let socket = Rc::new(socket);
             port.set_relay(Some(socket.clone()));
             has_carried = true;

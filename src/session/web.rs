@@ -52,6 +52,11 @@ impl WebConnections {
         }
     }
 
+    /// Open connections.
+    pub(super) fn count(&self) -> usize {
+        self.all.len()
+    }
+
     /// Opens a connection.
     ///
     /// # Errors

@@ -21,8 +21,10 @@ use crate::wire::Message;
 /// Torrents of fewer pieces are not worth it: each leecher is told of a few at a time.
 const MIN_PIECES: u32 = 16;
 
-/// Pieces that a served leecher knows of and lacks, at the least: what it asks for at first, and until we hear that it has them.
-const LEAST_AHEAD: usize = 4;
+/// Pieces that a served leecher knows of and lacks, at the least: what it asks for at first, and until we hear that it has them. Of long pieces,
+/// as many bytes: others wait for what it is to have.
+const LEAST_AHEAD: std::ops::RangeInclusive<usize> = 2..=4;
+const LEAST_BYTES_AHEAD: u32 = 4 << 20;
 
 /// And beyond those, what it takes in so many seconds.
 const AHEAD: f64 = 1.0;
@@ -30,6 +32,12 @@ const AHEAD: f64 = 1.0;
 /// A peer that has been interested in nothing for so long may be a seed that hides from us as well, or want other files than those that it was told
 /// of: it is told of everything.
 const MAX_UNINTERESTED: Duration = Duration::from_secs(10);
+
+/// The same while it lacks something that it was told of: it does not want that.
+const MAX_AVERSE: Duration = Duration::from_secs(2);
+
+/// Who takes so many times as much a second as another that is due pieces does not wait for that one to have them.
+const FAR_QUICKER: u64 = 4;
 
 /// Told and lacked pieces at the most, however little of them is asked for.
 const MAX_AHEAD: usize = 64;
@@ -49,6 +57,8 @@ pub(super) struct Shown {
     due: Vec<(PieceIndex, bool)>,
     /// At the last look it asked for nothing.
     waited: bool,
+    /// Since when it is interested in nothing though it lacks something that it was told of.
+    averse_since: Option<Instant>,
 }
 
 /// Which pieces have been told to somebody. Empty as long as there was nothing to hide.
@@ -66,6 +76,22 @@ pub(super) struct SuperSeed {
     all_told: bool,
     /// Since when nothing has been asked of us, as far as is known.
     idle_since: Option<Instant>,
+}
+
+impl Peer {
+    /// Whether something is hidden from it, and what it was told of is not what it wants.
+    fn has_no_use_for_shown(&mut self, now: Instant) -> bool {
+        let Some(shown) = &mut self.shown else { return false };
+        if self.peer_interested {
+            shown.averse_since = None;
+            return false;
+        }
+        let lacks_some = shown.told.minus(&self.pieces).next().is_some();
+        let since = shown.averse_since.unwrap_or(now);
+        shown.averse_since = lacks_some.then_some(since);
+        now.saturating_duration_since(since) >= MAX_AVERSE
+            || now.saturating_duration_since(self.choke_changed) >= MAX_UNINTERESTED
+    }
 }
 
 impl Swarm {
@@ -103,7 +129,8 @@ impl Swarm {
         let pieces = self.have.len();
         if let Some(peer) = self.peers.get_mut(&key) {
             self.super_seed.hidden += 1;
-            let shown = Shown { told: Bitfield::new(pieces), due: Vec::new(), waited: false };
+            let shown =
+                Shown { told: Bitfield::new(pieces), due: Vec::new(), waited: false, averse_since: None };
             peer.shown = Some(Box::new(shown));
         }
         self.show_more(now, key, false);
@@ -128,11 +155,30 @@ impl Swarm {
         }
         let length = self.config.layout.piece_length();
         let by_rate = (peer.up_rate.get(now) as f64 * AHEAD / f64::from(length)) as usize;
-        let ahead = (LEAST_AHEAD + by_rate).min(MAX_AHEAD);
+        let least = ((LEAST_BYTES_AHEAD / length) as usize).clamp(*LEAST_AHEAD.start(), *LEAST_AHEAD.end());
+        let ahead = (least + by_rate).min(MAX_AHEAD);
         if shown.due.len() >= ahead {
             return None;
         }
-        self.new_to_show(key).or_else(|| self.common_piece(key).filter(|_| waits))
+        self.new_to_show(key)
+            .or_else(|| self.common_piece(key).filter(|_| waits))
+            .or_else(|| self.late_piece(now, key, waits))
+    }
+
+    /// A piece that another leecher is due and will have late, for one that has nothing else to fetch from us: of the slowest; if this one does not
+    /// `wait`, of a far slower one.
+    fn late_piece(&self, now: Instant, key: PeerKey, waits: bool) -> Option<PieceIndex> {
+        let peer = self.peers.get(&key)?;
+        let shown = peer.shown.as_ref().filter(|shown| shown.due.is_empty() && !peer.am_choking)?;
+        let rate = peer.up_rate.get(now);
+        let is_slow = |other: &&Peer| waits || other.up_rate.get(now) < rate / FAR_QUICKER;
+        let others = self.peers.values().filter(|other| other.key != key).filter(is_slow);
+        let late = others.flat_map(|other| {
+            let due = other.shown.iter().flat_map(|shown| shown.due.iter().rev());
+            due.map(|&(piece, _)| (other.up_rate.get(now), piece))
+        });
+        let of_use = late.filter(|(_, piece)| !shown.told.contains(*piece) && !peer.pieces.contains(*piece));
+        of_use.min_by_key(|&(rate, _)| rate).map(|(_, piece)| piece)
     }
 
     /// A piece that was told to nobody, or to nobody who will fetch it.
@@ -256,12 +302,13 @@ impl Swarm {
         if is_idle || alone || self.picker.has_seeds() {
             return self.show_everything(now);
         }
-        let is_strange = |peer: &&mut Peer| {
-            !peer.peer_interested && now.saturating_duration_since(peer.choke_changed) >= MAX_UNINTERESTED
-        };
-        let strange =
-            self.peers.values_mut().filter(is_strange).filter_map(|peer| peer.shown.take().map(|_| peer.key));
-        let strange: Vec<PeerKey> = strange.collect();
+        let mut strange = Vec::new();
+        for peer in self.peers.values_mut() {
+            if peer.has_no_use_for_shown(now) {
+                peer.shown = None;
+                strange.push(peer.key);
+            }
+        }
         self.count_out(strange.len());
         for key in strange {
             self.send(now, key, Message::Bitfield(self.have.to_wire()));

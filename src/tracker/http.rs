@@ -157,6 +157,7 @@ fn agent(hop: &Hop, time: Duration, options: &Options) -> Result<ureq::Agent, An
         reached_inside: &hop.reached_inside,
         family: hop.family,
         local: &options.local,
+        receive_buffer: None,
         proxies: &options.proxies,
         ca_file: options.ca_file.as_deref(),
         watch: options.watch.clone(),

@@ -142,7 +142,7 @@ fn announce_through(
 ) -> Result<Answer, AnnounceFailure> {
     let refused = |reason: ThroughError| AnnounceFailure::no_answer(reason.of(proxy));
     let dialogue = ProxyDialogue::associate(proxy).map_err(|error| refused(error.into()))?;
-    let asked = ask_proxy(proxy, dialogue, &options.local, deadline, &options.interrupt);
+    let asked = ask_proxy(proxy, dialogue, &options.local, None, deadline, &options.interrupt);
     let (control, named) = asked.map_err(refused)?;
     let opened =
         control.peer_addr().and_then(|proxy| udp_socket(relay_address(&named, proxy), &options.local));

@@ -73,7 +73,7 @@ pub(crate) enum WebOutput {
 /// What there is to know about a connection before its first job.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Opening {
-    /// Host and port, by which connections are counted.
+    /// The host, by which connections are counted.
     pub host: String,
     /// The user has given the URL, so it may lead anywhere.
     pub is_users: bool,

@@ -6,6 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::job::{Get, Item, Manner};
 use super::{SeedKind, SeedUrl};
+use crate::address;
 use crate::bitfield::Bitfield;
 use crate::ids::WireHash;
 use crate::layout::{Block, FileIndex, Layout, PieceIndex};
@@ -79,11 +80,15 @@ pub(super) fn get_of_piece(seed: &SeedUrl, info_hash: WireHash, layout: &Layout,
     Get { url, item: Item::Piece(bytes.piece), range, size: u64::from(size), manner: Manner::RangeInUrl }
 }
 
-/// Host and port of a URL, by which connections are counted, in lower case.
+/// The host of a URL, by which connections are counted: an address in one of the ways to write it, a name in lower case.
 pub(super) fn host_of(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    authority.rsplit('@').next().unwrap_or_default().to_ascii_lowercase()
+    let with_port = authority.rsplit('@').next().unwrap_or_default();
+    let end = with_port.rfind(']').map_or_else(|| with_port.find(':'), |bracket| Some(bracket + 1));
+    let host = &with_port[..end.unwrap_or(with_port.len())];
+    let name = || host.trim_end_matches('.').to_ascii_lowercase();
+    address::literal(host).map_or_else(name, |ip| ip.to_canonical().to_string())
 }
 
 /// Whether a URL has a query of its own.
@@ -189,7 +194,14 @@ mod tests {
 
     #[test]
     fn the_host_is_what_connections_are_counted_by() {
-        assert_eq!(host_of("http://u:p@H.example:80/x@y"), "h.example:80");
-        assert_eq!(host_of("https://[::1]?x"), "[::1]");
+        for url in ["http://u:p@H.example:80/x@y", "https://h.EXAMPLE.?x", "http://h.example:080#x"] {
+            assert_eq!(host_of(url), "h.example", "{url}");
+        }
+        for url in
+            ["http://127.1:1/", "https://0x7f.1", "http://[::ffff:127.0.0.1]:7/x", "http://u@127.0.0.1."]
+        {
+            assert_eq!(host_of(url), "127.0.0.1", "{url}");
+        }
+        assert_eq!(host_of("https://[::1]?x"), "::1");
     }
 }

@@ -30,6 +30,8 @@ const MAX_REMEMBERED: usize = 16;
 pub(crate) struct Access {
     /// What connections are bound to.
     pub local: Local,
+    /// Bytes of a connection's receive buffer, if a limit makes them few.
+    pub receive_buffer: Option<u32>,
     /// Proxies.
     pub proxies: Proxies,
     /// PEM file of the authorities that sign the servers' certificates, instead of the bundled ones.
@@ -230,6 +232,7 @@ impl Requests {
             reached_inside: &reached_inside,
             family: None,
             local: &self.access.local,
+            receive_buffer: self.access.receive_buffer,
             proxies: &self.access.proxies,
             ca_file: self.access.ca_file.as_deref(),
             watch: None,
@@ -308,6 +311,7 @@ mod tests {
         let url = format!("http://{}/f", inside.local_addr().unwrap());
         let access = Access {
             local: Default::default(),
+            receive_buffer: None,
             proxies: Proxies::default(),
             ca_file: None,
             is_users: false,

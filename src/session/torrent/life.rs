@@ -11,8 +11,11 @@ use crate::session::selection::{piece_weights, wanted_pieces};
 use crate::storage::StorageError;
 use crate::swarm::{Input, Order};
 
-/// For how long an ending torrent waits for its trackers and its data.
+/// For how long a complete torrent waits for its data to be safe.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// For how long an ending torrent waits for its trackers and its data: of the 5 s that are promised, some go by until thousands have ended.
+const LAST_WAIT: Duration = Duration::from_millis(4700);
 
 /// Whether a torrent goes on.
 #[derive(Debug)]
@@ -254,7 +257,7 @@ impl Torrent {
             check.hash_check.break_off();
             waits_for_check = check.stage == CheckStage::Waiting;
         }
-        let deadline = now + FAREWELL;
+        let deadline = now + LAST_WAIT;
         self.life =
             Life::Ending(Ending { verdict, reason: reason.clone(), deadline, save: LastSave::Waiting });
         if waits_for_check {

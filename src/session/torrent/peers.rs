@@ -52,7 +52,8 @@ impl Torrent {
     fn call(&mut self, called: Called, patience: Duration, context: &mut Context) {
         self.tell_call(called.address, called.first, context);
         let download = &context.connections.shared.download;
-        context.dialer.egress.set_receive_buffer(download.receive_buffer(context.connections.count()));
+        let others = context.connections.count() + context.web.count();
+        context.dialer.egress.set_receive_buffer(download.receive_buffer(others));
         context.connections.dialing += 1;
         let (id, notify, dialer) = (self.id, context.notify_link.clone(), context.dialer.clone());
         let ours = self.greeting(context);
@@ -366,7 +367,10 @@ impl Torrent {
                 }
                 self.on_closed(now, peer, reason.clone(), context);
             }
-            FromPeer::Closed(peer, reason) => self.on_closed(now, peer, reason, context),
+            FromPeer::Closed(peer, reason) => {
+                context.dialer.egress.look_at_proxy();
+                self.on_closed(now, peer, reason, context);
+            }
         }
     }
 

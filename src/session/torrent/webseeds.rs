@@ -53,8 +53,11 @@ impl Torrent {
         {
             match task {
                 WebTask::Open(key, opening) => {
+                    let others = context.connections.count() + context.web.count();
+                    let download = &context.connections.shared.download;
                     let access = Access {
                         local: context.tracker_options.local.clone(),
+                        receive_buffer: download.receive_buffer(others),
                         proxies: context.tracker_options.proxies.clone(),
                         ca_file: context.tracker_options.ca_file.clone(),
                         is_users: opening.is_users,

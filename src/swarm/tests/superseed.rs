@@ -103,6 +103,39 @@ fn a_leecher_to_whom_what_it_is_told_of_is_of_no_use_is_told_of_everything() {
 }
 
 #[test]
+fn who_does_not_want_what_it_is_told_of_is_told_of_everything_soon() {
+    let mut table = seed(4);
+    let averse = table.connect();
+    table.say(averse, Message::HaveNone);
+    let heard = hear(&mut table, averse);
+    assert!(!heard.everything && !heard.pieces.is_empty());
+    table.wait(Duration::from_millis(1500));
+    assert!(!hear(&mut table, averse).everything, "it may be far away");
+    table.wait(Duration::from_secs(3));
+    assert!(hear(&mut table, averse).everything);
+}
+
+#[test]
+fn who_is_quick_does_not_wait_for_what_a_slow_one_is_due() {
+    let mut table = seed(4);
+    let (slow, due) = leecher(&mut table);
+    // It has asked for all of that, and takes hardly anything.
+    for &piece in &due.pieces {
+        let block = table.layout.block(PieceIndex(piece), 0);
+        table.say(slow, Message::Request(block));
+    }
+    let (quick, heard) = leecher(&mut table);
+    let (mut all, mut next) = (BTreeSet::new(), heard.pieces);
+    while !next.is_empty() {
+        all.extend(next.iter().copied());
+        fetch(&mut table, quick, &next);
+        next = hear(&mut table, quick).pieces;
+    }
+    // The first leecher has chosen one itself.
+    assert!(all.len() as u32 >= PIECES - 1, "{} of {PIECES} pieces", all.len());
+}
+
+#[test]
 fn each_leecher_of_an_only_seed_is_told_of_other_pieces_and_of_more_as_it_has_them() {
     let mut table = seed(4);
     let mut all = BTreeSet::new();
