@@ -2,13 +2,14 @@
 //!
 //! A torrent takes room for a whole piece before it asks for its first block, and gives it back when the piece is written or
 //! given up: so what waits in memory is bounded however many torrents there are and however long their pieces. While there
-//! is no room, torrents wait in a row, and each that comes first begins one piece.
+//! is no room, torrents wait in a row, and each that comes first begins one piece. A disk that stands still may hold all there is; so the
+//! torrents of each lane of disks are sure of a part whatever others hold.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use crate::ids::TorrentId;
+use crate::ids::{DiskLane, TorrentId};
 
 /// Pieces up to this length count for half. A fast peer, or one far away, is asked for several of them at a time, in order: while the data of one
 /// come, the others have none yet. (Counted whole, they slow down a download over 100 ms by 7 %.)
@@ -23,6 +24,9 @@ pub fn charge(piece: u64) -> u64 {
 /// is.
 pub const MAX_IN_MEMORY: u64 = 32 << 20;
 
+/// Of these, the torrents of a lane may hold so many when others hold all, and one piece in any case: so much more may be held for each further lane.
+const SURE: u64 = MAX_IN_MEMORY / 4;
+
 /// What all torrents may hold together.
 #[derive(Clone, Debug, Default)]
 pub struct Budget(Rc<RefCell<Ledger>>);
@@ -31,60 +35,96 @@ pub struct Budget(Rc<RefCell<Ledger>>);
 struct Ledger {
     held: u64,
     holders: BTreeSet<TorrentId>,
-    /// Torrents that were refused room, the first in the row first, and how much they wanted.
-    waiting: VecDeque<(TorrentId, u64)>,
+    /// Torrents that were refused room, the first in the row first.
+    waiting: VecDeque<Waiting>,
     /// The same as a set.
     in_row: BTreeSet<TorrentId>,
-    /// The first in the row has been told that it is its turn.
-    told: bool,
-    /// Somebody waits, and nobody did when that was last asked.
+    /// The same by lane.
+    lanes: BTreeMap<DiskLane, LaneLedger>,
+    /// The torrent that has been told that it is its turn.
+    told: Option<TorrentId>,
+    /// Somebody waits, and nobody of the lane did when that was last asked.
     news: bool,
 }
 
+/// A torrent that was refused room, and how much it wanted.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    torrent: TorrentId,
+    lane: DiskLane,
+    bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct LaneLedger {
+    held: u64,
+    waiting: usize,
+}
+
 impl Ledger {
-    fn has_room(&self, bytes: u64) -> bool {
-        self.held == 0 || self.held + bytes <= MAX_IN_MEMORY
+    /// What is left of the common part goes to the first of all, what a lane is sure of to its first.
+    fn has_room(&self, wanted: Waiting) -> bool {
+        let Waiting { torrent, lane, bytes } = wanted;
+        let mut before = self.waiting.iter().take_while(|other| other.torrent != torrent);
+        let held = self.lanes.get(&lane).map_or(0, |lane| lane.held);
+        match before.next() {
+            None if self.held + bytes <= MAX_IN_MEMORY => true,
+            first => {
+                let is_first_of_lane = first.into_iter().chain(before).all(|other| other.lane != lane);
+                is_first_of_lane && (held == 0 || held + bytes <= SURE)
+            }
+        }
     }
 
     fn leave_row(&mut self, torrent: TorrentId) {
-        if self.waiting.front().is_some_and(|&(first, _)| first == torrent) {
-            self.told = false;
-        }
+        self.told = self.told.filter(|&told| told != torrent);
         if self.in_row.remove(&torrent) {
-            self.waiting.retain(|&(other, _)| other != torrent);
+            let place = self.waiting.iter().position(|other| other.torrent == torrent);
+            let gone = place.and_then(|place| self.waiting.remove(place));
+            gone.iter().for_each(|gone| self.lane(gone.lane).waiting -= 1);
         }
     }
 
-    fn wait(&mut self, torrent: TorrentId, bytes: u64) {
-        if self.in_row.insert(torrent) {
-            self.news |= self.waiting.is_empty();
-            return self.waiting.push_back((torrent, bytes));
+    fn wait(&mut self, wanted: Waiting) {
+        if self.in_row.insert(wanted.torrent) {
+            let lane = self.lane(wanted.lane);
+            lane.waiting += 1;
+            self.news |= lane.waiting == 1;
+            return self.waiting.push_back(wanted);
         }
-        let is_first = self.waiting.front().is_some_and(|&(first, _)| first == torrent);
-        self.told &= !is_first;
-        for (_, wanted) in self.waiting.iter_mut().filter(|(other, _)| *other == torrent) {
-            *wanted = bytes;
-        }
+        self.told = self.told.filter(|&told| told != wanted.torrent);
+        self.waiting
+            .iter_mut()
+            .filter(|other| other.torrent == wanted.torrent)
+            .for_each(|other| *other = wanted);
+    }
+
+    fn lane(&mut self, lane: DiskLane) -> &mut LaneLedger {
+        self.lanes.entry(lane).or_default()
     }
 }
 
 impl Budget {
-    /// The share of a torrent: it holds nothing yet.
-    pub fn share(&self, torrent: TorrentId) -> Share {
-        Share { budget: self.clone(), torrent, held: 0 }
+    /// The share of a torrent whose disk is of this lane: it holds nothing yet.
+    pub fn share(&self, torrent: TorrentId, lane: DiskLane) -> Share {
+        Share { budget: self.clone(), torrent, lane, held: 0 }
     }
 
     /// The torrent that may begin a piece now, having waited; it is told once, and goes to the end of the row if it has no
     /// use for it until this is asked again.
     pub fn next_turn(&self) -> Option<TorrentId> {
         let mut ledger = self.0.borrow_mut();
-        if std::mem::take(&mut ledger.told) {
-            let passed_by = ledger.waiting.pop_front();
-            passed_by.map(|(torrent, _)| ledger.in_row.remove(&torrent));
+        if let Some(passed_by) = ledger.told {
+            ledger.leave_row(passed_by);
         }
-        let &(torrent, bytes) = ledger.waiting.front()?;
-        ledger.told = ledger.has_room(bytes);
-        ledger.told.then_some(torrent)
+        // Only the first of each lane may have room.
+        let (mut lanes, count) =
+            (BTreeSet::new(), ledger.lanes.values().filter(|lane| lane.waiting > 0).count());
+        let firsts = ledger.waiting.iter().filter(|waiting| lanes.insert(waiting.lane));
+        let next =
+            firsts.take(count).find(|waiting| ledger.has_room(**waiting)).map(|waiting| waiting.torrent);
+        ledger.told = next;
+        next
     }
 
     /// If torrents have begun to wait since the last call: those that hold something, and may have to give it up.
@@ -100,6 +140,7 @@ impl Budget {
 pub struct Share {
     budget: Budget,
     torrent: TorrentId,
+    lane: DiskLane,
     held: u64,
 }
 
@@ -108,9 +149,9 @@ impl Share {
     /// then, and [`Budget::next_turn`] names it.
     pub fn take(&mut self, bytes: u64) -> bool {
         let mut ledger = self.budget.0.borrow_mut();
-        let is_first = ledger.waiting.front().is_none_or(|&(first, _)| first == self.torrent);
-        if !is_first || !ledger.has_room(bytes) {
-            ledger.wait(self.torrent, bytes);
+        let wanted = Waiting { torrent: self.torrent, lane: self.lane, bytes };
+        if !ledger.has_room(wanted) {
+            ledger.wait(wanted);
             return false;
         }
         ledger.leave_row(self.torrent);
@@ -123,6 +164,7 @@ impl Share {
     pub fn take_anyway(&mut self, bytes: u64) {
         let mut ledger = self.budget.0.borrow_mut();
         ledger.held += bytes;
+        ledger.lane(self.lane).held += bytes;
         ledger.holders.insert(self.torrent);
         self.held += bytes;
     }
@@ -131,6 +173,7 @@ impl Share {
     pub fn give_back(&mut self, bytes: u64) {
         let mut ledger = self.budget.0.borrow_mut();
         ledger.held -= bytes;
+        ledger.lane(self.lane).held -= bytes;
         self.held -= bytes;
         if self.held == 0 {
             ledger.holders.remove(&self.torrent);
@@ -147,10 +190,11 @@ impl Share {
         self.budget.0.borrow().in_row.contains(&self.torrent)
     }
 
-    /// Whether another torrent waits for room.
+    /// Whether another torrent waits for room that this one may have taken: one of its lane, for others are sure of theirs.
     pub fn is_waited_for(&self) -> bool {
         let ledger = self.budget.0.borrow();
-        ledger.in_row.len() > usize::from(ledger.in_row.contains(&self.torrent))
+        let waiting = ledger.lanes.get(&self.lane).map_or(0, |lane| lane.waiting);
+        waiting > usize::from(ledger.in_row.contains(&self.torrent))
     }
 }
 
@@ -170,7 +214,7 @@ mod tests {
 
     fn shares<const N: usize>(budget: &Budget) -> [Share; N] {
         let mut counter = Counter::default();
-        std::array::from_fn(|_| budget.share(counter.torrent()))
+        std::array::from_fn(|_| budget.share(counter.torrent(), DiskLane::default()))
     }
 
     #[test]
@@ -221,5 +265,47 @@ mod tests {
         drop(a);
         assert!(c.take(32 * MIB));
         assert_eq!(c.held(), 32 * MIB);
+    }
+
+    #[test]
+    fn a_disk_that_holds_all_there_is_leaves_those_on_others_a_part_of_their_own() {
+        let budget = Budget::default();
+        let mut counter = Counter::default();
+        let mut share = |lane| budget.share(counter.torrent(), DiskLane(lane));
+        let (mut hung, mut also_hung, mut other, mut its_like) = (share(0), share(0), share(1), share(1));
+        (0..32).for_each(|_| assert!(hung.take(MIB)));
+        assert!(!hung.take(MIB) && !also_hung.take(MIB));
+        (0..8).for_each(|_| assert!(other.take(MIB), "whoever else waits"));
+        assert!(!other.take(MIB) && !its_like.take(MIB));
+        assert!(other.is_waited_for() && hung.is_waited_for());
+        assert_eq!(budget.next_turn(), None);
+        other.give_back(MIB);
+        assert!(!its_like.take(MIB), "the other one has waited longer");
+        assert_eq!(budget.next_turn(), Some(other.torrent));
+        assert!(other.take(MIB));
+        other.give_back(MIB);
+        assert_eq!(budget.next_turn(), Some(its_like.torrent));
+        assert!(its_like.take(MIB) && !other.waits() && !other.is_waited_for());
+        // Where nobody stands still, what is left of the rest goes to whoever has waited longest.
+        assert!(!other.take(MIB));
+        hung.give_back(10 * MIB);
+        assert_eq!(budget.next_turn(), Some(hung.torrent));
+        assert!(!other.take(MIB));
+        assert!(hung.take(MIB));
+        assert_eq!(budget.next_turn(), Some(also_hung.torrent));
+        assert_eq!(budget.next_turn(), Some(other.torrent), "the one before it has no use for its turn");
+        assert!(other.take(MIB));
+    }
+
+    #[test]
+    fn one_piece_on_each_disk_may_be_of_any_length() {
+        let budget = Budget::default();
+        let mut counter = Counter::default();
+        let [mut long, mut other] = [0, 1].map(|lane| budget.share(counter.torrent(), DiskLane(lane)));
+        assert!(long.take(64 * MIB));
+        assert!(other.take(16 * MIB));
+        assert!(!other.take(MIB) && !long.take(MIB));
+        other.give_back(16 * MIB);
+        assert_eq!(budget.next_turn(), Some(other.torrent));
     }
 }

@@ -1,12 +1,14 @@
 //! The threads that hash, write and read: the session gives them jobs and gets told of the results.
 //!
-//! One thread hashes and writes. It drains what waits, up to a batch that fills the hash's lanes, so that
+//! Each device has threads of its own ([`lanes`]). One hashes and writes. It drains what waits, up to a batch that fills the hash's lanes, so that
 //! a busy download is hashed many pieces at a time and a slow one without delay. Another brings what is
 //! written to the disk while more comes, so that little is left to wait for at the end. Others read for the
 //! peers that we serve. Knows pieces and files, never peers' wishes or messages.
 
+mod lanes;
+
 use std::io::{IoSlice, IoSliceMut};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,14 +17,12 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::blocks::{BlockData, Run};
 use crate::hash::merkle::hash_each;
 use crate::hash::{self, LANES, Sha1, Sha256, sha1, sha1_many};
-use crate::ids::{PeerKey, TorrentId};
+use crate::ids::{DiskLane, PeerKey, TorrentId};
 use crate::layout::{Block, PieceIndex};
 use crate::metainfo::{Metainfo, PieceHash};
 use crate::storage::{Storage, StorageError};
 
-/// Jobs that may wait for each kind of thread. Whoever gives them bounds them further: few bytes of
-/// unwritten pieces, little ahead of each peer.
-const MAX_JOBS: usize = 8192;
+pub(crate) use lanes::{Disk, MAX_LANES};
 
 /// Pieces that follow one another more closely than this wait for more, and never longer: four side by side
 /// are hashed in less than twice the time of one. Where they come more slowly none waits.
@@ -40,9 +40,6 @@ const SHORT_PIECE: u32 = 64 << 10;
 /// Bytes of small pieces whose results are told together: each by itself would wake up the loop.
 const TOLD_TOGETHER: u64 = 256 << 10;
 
-/// Threads that read for peers: while one waits for a slow disk, another serves from the cache.
-const READERS: usize = 2;
-
 /// A torrent, as the threads need it.
 #[derive(Clone, Debug)]
 pub(crate) struct OnDisk {
@@ -52,6 +49,8 @@ pub(crate) struct OnDisk {
     pub metainfo: Arc<Metainfo>,
     /// The files that hold its bytes.
     pub storage: Arc<Storage>,
+    /// The threads that see to it, always the same, for their order is to hold.
+    pub lane: DiskLane,
 }
 
 /// A piece to hash and write.
@@ -137,21 +136,6 @@ impl Done {
     }
 }
 
-/// Tells that a thread has panicked, whatever it was doing.
-struct Alarm {
-    thread: &'static str,
-    done: UnboundedSender<Done>,
-}
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            // Nobody listens any more only once the session has ended.
-            let _ = self.done.send(Done::Broken { thread: self.thread });
-        }
-    }
-}
-
 /// A way to queue work beside the writes, for whoever is on a thread of the disk already.
 #[derive(Clone, Debug)]
 pub(crate) struct SyncQueue(SyncSender<Work>);
@@ -163,79 +147,6 @@ impl SyncQueue {
             work();
         }
     }
-}
-
-/// The threads; they end when this is dropped and their jobs are done.
-#[derive(Debug)]
-pub(crate) struct Disk {
-    write: SyncSender<WriteJob>,
-    sync: SyncSender<Work>,
-    read: SyncSender<ReadJob>,
-    threads: Vec<std::thread::JoinHandle<()>>,
-}
-
-impl Disk {
-    /// Starts the threads; what they did goes to `done`.
-    pub(crate) fn start(done: UnboundedSender<Done>) -> std::io::Result<Disk> {
-        let (write, writes) = sync_channel(MAX_JOBS);
-        let (sync, syncs) = sync_channel::<Work>(MAX_JOBS);
-        let (read, reads) = sync_channel::<ReadJob>(MAX_JOBS);
-        // The lock is held while one reader waits for the next job, never while it works.
-        let reads = Arc::new(Mutex::new(reads));
-        let mut threads = vec![
-            spawn("write", &done, move |done| write_loop(&writes, done))?,
-            spawn("sync", &done, move |_| syncs.iter().for_each(|work| work()))?,
-        ];
-        for _ in 0..READERS {
-            let reads = reads.clone();
-            threads.push(spawn("read", &done, move |done| read_loop(&reads, done))?);
-        }
-        Ok(Disk { write, sync, read, threads })
-    }
-
-    /// Queues work for the thread that writes. False if too much waits, or if the thread is gone, which is told as
-    /// [`Done::Broken`].
-    pub(crate) fn write(&self, job: WriteJob) -> bool {
-        self.write.try_send(job).is_ok()
-    }
-
-    /// Queues work beside the writes. False as in [`Disk::write`].
-    pub(crate) fn sync(&self, work: Work) -> bool {
-        self.sync.try_send(work).is_ok()
-    }
-
-    /// A way to queue work beside the writes from any thread. The threads do not end while there is one.
-    pub(crate) fn sync_queue(&self) -> SyncQueue {
-        SyncQueue(self.sync.clone())
-    }
-
-    /// Queues a read. False as in [`Disk::write`].
-    pub(crate) fn read(&self, job: Read) -> bool {
-        self.read.try_send(ReadJob::Blocks(job)).is_ok()
-    }
-
-    /// Queues work among the reads, which is to read. False as in [`Disk::write`].
-    pub(crate) fn among_reads(&self, work: Work) -> bool {
-        self.read.try_send(ReadJob::Then(work)).is_ok()
-    }
-
-    /// Waits until all jobs are done and the threads have ended.
-    pub(crate) fn finish(self) {
-        drop((self.write, self.sync, self.read));
-        for thread in self.threads {
-            // A thread that panicked has nothing more to finish.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn spawn(
-    thread: &'static str,
-    done: &UnboundedSender<Done>,
-    work: impl FnOnce(&UnboundedSender<Done>) + Send + 'static,
-) -> std::io::Result<std::thread::JoinHandle<()>> {
-    let alarm = Alarm { thread, done: done.clone() };
-    std::thread::Builder::new().name(format!("btget-{thread}")).spawn(move || work(&alarm.done))
 }
 
 fn write_loop(jobs: &Receiver<WriteJob>, done: &UnboundedSender<Done>) {
@@ -483,6 +394,7 @@ mod tests {
             torrent: crate::ids::Counter::default().torrent(),
             metainfo: Arc::new(metainfo),
             storage: Arc::new(storage),
+            lane: DiskLane::default(),
         };
         let blocks = (0..blocks).map(|_| BlockData::new(crate::layout::BLOCK_LENGTH)).collect();
         Verify { torrent, piece: PieceIndex(0), blocks, digests: false }
@@ -538,6 +450,7 @@ mod tests {
             torrent: crate::ids::Counter::default().torrent(),
             metainfo: Arc::new(metainfo),
             storage: Arc::new(storage),
+            lane: DiskLane::default(),
         };
         let piece = |index: u32| {
             let mut block = BlockData::new(16);
@@ -595,18 +508,6 @@ mod tests {
         let (_, pieces) = short_pieces(dir.path());
         let outcome = outcomes(pieces);
         assert_eq!(outcome, [(0, 'p'), (1, 'p'), (2, 'p'), (3, 'p'), (5, 'n'), (6, 'n'), (7, 'n')]);
-    }
-
-    #[test]
-    fn a_thread_that_panics_is_told_of_and_takes_no_more_work() {
-        let (done, mut received) = tokio::sync::mpsc::unbounded_channel();
-        let disk = Disk::start(done).unwrap();
-        assert!(disk.write(WriteJob::Then(Box::new(|| panic!("an error of this program")))));
-        assert!(matches!(received.blocking_recv(), Some(Done::Broken { thread: "write" })));
-        assert!(disk.sync(Box::new(|| panic!("another"))));
-        assert!(matches!(received.blocking_recv(), Some(Done::Broken { thread: "sync" })));
-        while disk.write(WriteJob::Then(Box::new(|| {}))) {}
-        disk.finish();
     }
 
     #[test]

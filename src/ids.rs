@@ -26,6 +26,10 @@ pub struct Round(u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ReaderKey(u64);
 
+/// Which of the disk's threads see to a torrent: those of its device. The first are always there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct DiskLane(pub usize);
+
 /// Gives out the ids of one process, each once.
 #[derive(Clone, Debug, Default)]
 pub struct Counter(u64);

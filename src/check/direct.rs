@@ -11,6 +11,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use super::reader::PieceReader;
 use super::{CheckShared, LANES, LaneHashes, PieceResult, hashing};
 use crate::layout::PieceIndex;
+use crate::metainfo::Metainfo;
 use crate::storage::{Device, Note, Storage};
 
 /// Bytes that all threads together read into: a megabyte at a time would leave fast devices idle between two reads.
@@ -61,8 +62,10 @@ impl Run {
 }
 
 impl RunBuffers {
-    pub(super) fn new(storage: &Storage, threads: usize) -> RunBuffers {
-        let seeks = Device::of(storage.basedir()).is_none_or(|device| device.seeks);
+    pub(super) fn new(metainfo: &Metainfo, storage: &Storage, threads: usize) -> RunBuffers {
+        // The torrent's own folder may be a mount.
+        let device = Device::of(&metainfo.path_below(storage.basedir()));
+        let seeks = device.is_none_or(|device| device.seeks);
         // Two that follow each other are still read in order, by the system's own queue: one alone would leave the device idle after each.
         let count = threads.min(if seeks { 2 } else { 4 });
         RunBuffers {
@@ -140,7 +143,7 @@ impl CheckShared<'_> {
     }
 
     fn runs(&self) -> &RunBuffers {
-        self.run_buffers.get_or_init(|| RunBuffers::new(self.storage, self.threads))
+        self.run_buffers.get_or_init(|| RunBuffers::new(self.metainfo, self.storage, self.threads))
     }
 
     /// Checks a run.

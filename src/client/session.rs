@@ -13,7 +13,7 @@ use crate::metainfo::{Magnet, Metainfo};
 use crate::session::thread::{Commands, Started, Thread};
 use crate::session::{Addition, Command, Known, NotStarted, choose, with_link};
 use crate::storage::claim::{Claims, Wanted};
-use crate::storage::kept;
+use crate::storage::{Device, kept};
 use crate::wire::PeerId;
 
 /// A running session: the listener, the limits and the torrents.
@@ -190,7 +190,8 @@ impl Session {
         }
         let name = magnet.name_or_hash();
         let (info_hash, facts) = (magnet.info_hash, Facts::new(name, &options));
-        let known = Known::Magnet(magnet, self.claims.clone());
+        let device = Device::of(&options.basedir);
+        let known = Known::Magnet(magnet, self.claims.clone(), device);
         self.add_known(info_hash, facts, Addition { known, options })
     }
 

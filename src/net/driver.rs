@@ -5,12 +5,12 @@ use std::rc::Rc;
 
 use tokio::sync::mpsc::{Receiver, Sender};
 
-use super::NetShared;
 use super::link::Link;
 use super::reader::MessageReader;
 pub(crate) use super::reader::{Incoming, ReadError};
 use super::writer::MessageWriter;
 pub(crate) use super::writer::lay_out;
+use super::{Gate, NetShared};
 use crate::blocks::Run;
 use crate::ids::PeerKey;
 use crate::mse::Ciphers;
@@ -77,6 +77,8 @@ pub(crate) struct Opening {
     pub first: Vec<u8>,
     /// Bounds of what the peer may send.
     pub limits: Limits,
+    /// Nothing is read while it is closed.
+    pub gate: Rc<Gate>,
 }
 
 /// Drives a connection until either side closes it: the session by dropping its outbox.
@@ -91,8 +93,9 @@ pub(crate) async fn drive(
     let mut writer = MessageWriter::new(shared.upload.is_set(), outgoing);
     writer.push_bytes(&opening.first);
     let reader = MessageReader::new(opening.limits, incoming);
-    let mut driver = Driver { peer, link: opening.link, reader, writer, outbox, events, shared };
-    let end = match driver.begin_and_drive(&opening.early).await {
+    let Opening { link, early, gate, .. } = opening;
+    let mut driver = Driver { peer, link, reader, writer, outbox, events, gate, shared };
+    let end = match driver.begin_and_drive(&early).await {
         Ok(()) => FromPeer::Closed(peer, "closed".to_owned()),
         Err(error @ ReadError::Eof) => FromPeer::Closed(peer, error.to_string()),
         Err(error @ ReadError::Io(_)) => FromPeer::Failed(peer, error.to_string()),
@@ -109,6 +112,7 @@ struct Driver {
     writer: MessageWriter,
     outbox: Receiver<Outgoing>,
     events: Sender<FromPeer>,
+    gate: Rc<Gate>,
     shared: Rc<NetShared>,
 }
 
@@ -123,7 +127,7 @@ impl Driver {
 
     /// Ends with `Ok` when the session has dropped the outbox.
     async fn drive(&mut self) -> Result<(), ReadError> {
-        let shared = self.shared.clone();
+        let (shared, gate) = (self.shared.clone(), self.gate.clone());
         let (limits_reads, limits_writes) = (shared.download.is_set(), shared.upload.is_set());
         // It stands in the row for its turn under a limit: only when there is something to read, and room to write. A turn that
         // is taken and not used would be used later, with those of others.
@@ -132,7 +136,7 @@ impl Driver {
         let (read_turn, write_turn) = (shared.download.wait(), shared.upload.wait());
         tokio::pin!(read_turn, write_turn);
         loop {
-            let open = !shared.gate.is_closed();
+            let open = !gate.is_closed();
             // Requests and the like are charged, and not held up: a download needs them.
             let control_goes = self.writer.has_control_to_go();
             let wants_to_write = !self.writer.is_empty() && !waits_to_write;
@@ -155,7 +159,7 @@ impl Driver {
                         false => self.write().await?,
                     }
                 }
-                () = shared.gate.wait_open(), if !open => {}
+                () = gate.wait_open(), if !open => {}
                 () = &mut read_turn, if waits_to_read && open => {
                     waits_to_read = false;
                     read_turn.set(shared.download.wait());
@@ -191,7 +195,7 @@ impl Driver {
 
     async fn read(&mut self) -> Result<(), ReadError> {
         let mut turn = TURN.min(self.shared.download.turn());
-        while turn > 0 && !self.shared.gate.is_closed() {
+        while turn > 0 && !self.gate.is_closed() {
             let mut batch = Vec::new();
             match self.reader.read(&self.link, &self.shared, turn, &mut batch) {
                 Ok(count) => {
@@ -271,6 +275,7 @@ mod tests {
             early: Vec::new(),
             first: Vec::new(),
             limits: Limits { num_pieces: None },
+            gate: Rc::default(),
         };
         spawn_local(drive(opening, to_send, events, shared.clone()));
         let heard = Rc::new(Cell::new(0));

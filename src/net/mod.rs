@@ -49,9 +49,6 @@ pub(crate) struct NetShared {
     pub pace: Pace,
     /// Bytes a second that are written.
     pub upload: Limit,
-    /// Closed while too much waits for the disk: nothing is read from any socket, and TCP tells
-    /// the peers to wait.
-    pub gate: Gate,
 }
 
 impl NetShared {
@@ -63,12 +60,12 @@ impl NetShared {
             download: Limit::new(download),
             pace: Pace::new(download),
             upload: Limit::new(upload),
-            gate: Gate::default(),
         })
     }
 }
 
-/// Lets through, or does not.
+/// Lets through, or does not: closed while too much waits for a disk. Then nothing is read from the sockets of the torrents that are on it, and TCP
+/// tells their peers to wait.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     closed: Cell<bool>,

@@ -10,9 +10,9 @@ use super::accept::PendingHandshakes;
 
 use crate::blocks::Run;
 use crate::ids::{PeerKey, TorrentId};
-use crate::net::NetShared;
 use crate::net::dial::Established;
 use crate::net::driver::{self, FromPeer, Incoming, OUTBOX, Opening, Outgoing};
+use crate::net::{Gate, NetShared};
 use crate::utp::Transport;
 use crate::wire::{Limits, PeerId};
 
@@ -50,7 +50,7 @@ pub(crate) struct Connections {
     pub pending: PendingHandshakes,
     spare: Vec<Run>,
     to_loop: mpsc::Sender<FromPeer>,
-    /// Buffers, limits and the gate, which the connections' tasks share.
+    /// Buffers and limits, which the connections' tasks share.
     pub shared: Rc<NetShared>,
 }
 
@@ -69,11 +69,11 @@ impl Connections {
         (connections, from_peers)
     }
 
-    /// Begins to drive a connection whose handshakes are done; `first` goes out before anything else.
+    /// Begins to drive a connection of a torrent whose handshakes are done, by the gate of its disk; `first` goes out before anything else.
     pub(crate) fn open(
         &mut self,
         peer: PeerKey,
-        torrent: TorrentId,
+        (torrent, gate): (TorrentId, Rc<Gate>),
         address: SocketAddr,
         established: Established,
         first: Vec<u8>,
@@ -92,7 +92,7 @@ impl Connections {
                 has_named_node: false,
             },
         );
-        let opening = Opening { peer, link, early, ciphers, first, limits };
+        let opening = Opening { peer, link, early, ciphers, first, limits, gate };
         let driver = driver::drive(opening, from_loop, self.to_loop.clone(), self.shared.clone());
         tokio::task::spawn_local(driver);
     }

@@ -1,6 +1,7 @@
 //! What all torrents of a session share, as one of them needs it to see to its affairs.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -17,16 +18,16 @@ use super::web::WebConnections;
 use super::{LinkNotice, Notice};
 use crate::address::ListenPorts;
 use crate::budget::Budget;
-use crate::disk::Disk;
+use crate::disk::{Disk, MAX_LANES};
 use crate::event::{Kind, Severity};
-use crate::ids::Counter;
+use crate::ids::{Counter, DiskLane};
 use crate::net::Gate;
 use crate::net::dial::Dialer;
 use crate::swarm::MAX_UNWRITTEN;
 use crate::tracker::{self, AnnouncePool};
 use crate::wire::PeerId;
 
-/// While more bytes than this wait for the disk nothing is read from any socket. The swarms stop
+/// While more bytes than this wait for a disk nothing is read from the sockets of its torrents. The swarms stop
 /// asking earlier; the difference is for what was asked for before.
 const MAX_WAITING: u64 = MAX_UNWRITTEN + (2 << 20);
 
@@ -137,41 +138,53 @@ pub(super) fn udp_protocol(address: SocketAddr) -> &'static str {
     if address.is_ipv4() { "udp4" } else { "udp6" }
 }
 
-/// The bytes of whole pieces that wait for the disk, all torrents together; closes the gate before all sockets while there
+/// The bytes of whole pieces that wait for the disk, by device; closes the gate before the sockets of a device's torrents while there
 /// are too many.
 #[derive(Debug, Default)]
 pub(crate) struct WriteBudget {
-    unwritten: u64,
+    lanes: [LaneBudget; MAX_LANES],
     /// The longest pieces of all torrents: a few of them may always wait.
     longest_piece: u32,
 }
 
+#[derive(Debug, Default)]
+struct LaneBudget {
+    unwritten: u64,
+    gate: Rc<Gate>,
+}
+
 impl WriteBudget {
+    /// The gate for what comes for torrents of a lane.
+    pub(crate) fn gate(&self, lane: DiskLane) -> Rc<Gate> {
+        self.lanes[lane.0].gate.clone()
+    }
+
     /// A piece of so many bytes waits for the disk from now on.
-    pub(crate) fn take(&mut self, bytes: u64, gate: &Gate) {
-        self.unwritten += bytes;
-        self.set(gate);
+    pub(crate) fn take(&mut self, lane: DiskLane, bytes: u64) {
+        self.lanes[lane.0].unwritten += bytes;
+        self.set(lane);
     }
 
     /// Gives back room for so many bytes: they have been written, or never will be.
-    pub(crate) fn give_back(&mut self, bytes: u64, gate: &Gate) {
-        self.unwritten -= bytes;
-        self.set(gate);
+    pub(crate) fn give_back(&mut self, lane: DiskLane, bytes: u64) {
+        self.lanes[lane.0].unwritten -= bytes;
+        self.set(lane);
     }
 
     /// The session's torrents have changed: `longest_piece` is the longest piece of all.
-    pub(crate) fn fit(&mut self, longest_piece: u32, gate: &Gate) {
+    pub(crate) fn fit(&mut self, longest_piece: u32) {
         self.longest_piece = longest_piece;
-        self.set(gate);
+        (0..MAX_LANES).for_each(|lane| self.set(DiskLane(lane)));
     }
 
     /// One more torrent is there, whose pieces are that long.
-    pub(crate) fn fit_also(&mut self, piece: u32, gate: &Gate) {
-        self.fit(self.longest_piece.max(piece), gate);
+    pub(crate) fn fit_also(&mut self, piece: u32) {
+        self.fit(self.longest_piece.max(piece));
     }
 
-    fn set(&self, gate: &Gate) {
-        gate.set_closed(self.unwritten > MAX_WAITING.max(4 * u64::from(self.longest_piece)));
+    fn set(&self, lane: DiskLane) {
+        let LaneBudget { unwritten, gate } = &self.lanes[lane.0];
+        gate.set_closed(*unwritten > MAX_WAITING.max(4 * u64::from(self.longest_piece)));
     }
 }
 
@@ -181,16 +194,32 @@ mod tests {
 
     #[test]
     fn the_gate_is_closed_while_too_much_waits_but_four_pieces_may_always() {
-        let (mut budget, gate) = (WriteBudget::default(), Gate::default());
-        budget.take(MAX_WAITING, &gate);
+        let (mut budget, lane) = (WriteBudget::default(), DiskLane::default());
+        let gate = budget.gate(lane);
+        budget.take(lane, MAX_WAITING);
         assert!(!gate.is_closed());
-        budget.take(1, &gate);
+        budget.take(lane, 1);
         assert!(gate.is_closed());
-        budget.fit(64 << 20, &gate);
+        budget.fit(64 << 20);
         assert!(!gate.is_closed());
-        budget.take(256 << 20, &gate);
+        budget.take(lane, 256 << 20);
         assert!(gate.is_closed());
-        budget.give_back(MAX_WAITING + 1, &gate);
+        budget.give_back(lane, MAX_WAITING + 1);
         assert!(!gate.is_closed());
+    }
+
+    #[test]
+    fn what_waits_for_one_disk_closes_no_gate_before_another() {
+        let mut budget = WriteBudget::default();
+        let [hung, other] = [0, 1].map(DiskLane);
+        let gates = [hung, other].map(|lane| budget.gate(lane));
+        let are_closed = || [gates[0].is_closed(), gates[1].is_closed()];
+        budget.take(hung, MAX_WAITING + 1);
+        budget.take(other, MAX_WAITING);
+        assert_eq!(are_closed(), [true, false]);
+        budget.give_back(other, MAX_WAITING);
+        assert_eq!(are_closed(), [true, false]);
+        budget.give_back(hung, 1);
+        assert_eq!(are_closed(), [false, false]);
     }
 }

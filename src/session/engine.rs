@@ -33,7 +33,7 @@ use crate::bind::{Bind, Local};
 use crate::budget::Budget;
 use crate::disk::{Disk, Done};
 use crate::event::{Event, Kind, Severity};
-use crate::ids::{Counter, TorrentId, WireHash};
+use crate::ids::{Counter, DiskLane, TorrentId, WireHash};
 use crate::net::NetShared;
 use crate::net::dial::Dialer;
 use crate::net::driver::FromPeer;
@@ -312,10 +312,10 @@ impl Engine {
             dht.save();
         }
         self.leave_connections().await;
-        // Whoever was too slow to be saved in time is not waited for: what is on the disk is consistent.
-        if self.torrents.values().all(Torrent::is_saved) {
-            self.context.disk.finish();
-        }
+        // Whoever was too slow to be saved in time is not waited for, nor those on the same device: what is on the disk is consistent.
+        let late = self.torrents.values().filter(|torrent| !torrent.is_saved());
+        let late: BTreeSet<DiskLane> = late.map(Torrent::lane).collect();
+        self.context.disk.finish(|lane| !late.contains(&lane));
     }
 
     /// Nobody is left to send anything after the loop: what connections by uTP have to say last goes now.

@@ -57,8 +57,8 @@ use crate::net::gateway::FromGateway;
 use crate::net::link::Link;
 use crate::net::relay::RelayNews;
 use crate::proofs::PieceRun;
-use crate::storage::StorageError;
 use crate::storage::claim::{Claim, Claims};
+use crate::storage::{Device, StorageError};
 use crate::swarm::Order;
 use crate::utp::Transport;
 use check_queue::Lane;
@@ -128,15 +128,15 @@ pub(crate) enum Known {
     Metainfo(Metainfo, Result<Arc<Claim>, StorageError>),
     /// What an earlier run has kept of a magnet link; and why none of its files can be chosen.
     NothingChosen(Metainfo, String),
-    /// What a magnet link says; and where its paths are to be claimed once they are known.
-    Magnet(Magnet, Claims),
+    /// What a magnet link says; where its paths are to be claimed once they are known, and which device its folder is on.
+    Magnet(Magnet, Claims, Option<Device>),
 }
 
 impl Known {
     fn info_hash(&self) -> InfoHashes {
         match self {
             Known::Metainfo(metainfo, _) | Known::NothingChosen(metainfo, _) => metainfo.info_hash,
-            Known::Magnet(magnet, _) => magnet.info_hash,
+            Known::Magnet(magnet, ..) => magnet.info_hash,
         }
     }
 }

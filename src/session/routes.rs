@@ -304,11 +304,12 @@ impl Engine {
                 nothing_chosen = Some(reason);
                 Torrent::new(now, id, metainfo, options, None, &mut self.context)
             }
-            Known::Magnet(magnet, claims) => {
-                Torrent::of_magnet(now, id, magnet, options, claims, &mut self.context)
+            Known::Magnet(magnet, claims, device) => {
+                let torrent = Torrent::of_magnet(now, id, magnet, options, claims, &mut self.context);
+                torrent.on_device(device, &mut self.context)
             }
         };
-        self.context.budget.fit_also(torrent.piece_length(), &self.context.connections.shared.gate);
+        self.context.budget.fit_also(torrent.piece_length());
         self.torrents.insert(id, torrent);
         self.enter_swarms(now, id);
         self.with(id, |torrent, context| {
@@ -372,8 +373,7 @@ impl Engine {
 
     fn fit_budget(&mut self) {
         let longest = self.torrents.values().map(Torrent::piece_length).max();
-        let gate = &self.context.connections.shared.gate;
-        self.context.budget.fit(longest.unwrap_or(0), gate);
+        self.context.budget.fit(longest.unwrap_or(0));
     }
 
     /// Ends all torrents, and the loop once they have ended.

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use tokio::sync::mpsc;
 
 use crate::ids::TorrentId;
-use crate::net::NetShared;
 use crate::net::web::{Access, FromWeb, WebLink};
+use crate::net::{Gate, NetShared};
 use crate::webseed::{Job, MAX_CONNECTIONS, Opening, Place, WebKey};
 
 /// Connections to web seeds, all torrents together: each has a thread.
@@ -57,7 +57,7 @@ impl WebConnections {
         self.all.len()
     }
 
-    /// Opens a connection.
+    /// Opens a connection, from which nothing is read while the gate is closed.
     ///
     /// # Errors
     ///
@@ -68,8 +68,9 @@ impl WebConnections {
         torrent: TorrentId,
         opening: Opening,
         access: Access,
+        gate: Rc<Gate>,
     ) -> io::Result<()> {
-        let link = WebLink::open(key, access, self.to_loop.clone(), self.shared.clone())?;
+        let link = WebLink::open(key, access, self.to_loop.clone(), gate, self.shared.clone())?;
         self.all.insert(key, WebConnection { torrent, host: opening.host, link });
         Ok(())
     }

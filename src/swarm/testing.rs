@@ -25,7 +25,7 @@ impl SwarmConfig {
             weights: Vec::new(),
             order: Default::default(),
             partial: Default::default(),
-            memory: Budget::default().share(Counter::default().torrent()),
+            memory: Budget::default().share(Counter::default().torrent(), Default::default()),
             pace: Pace::new(None).share(Counter::default().torrent()),
             downloaded: 0,
             uploaded: 0,

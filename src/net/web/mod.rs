@@ -17,7 +17,7 @@ use std::{io, thread};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, sleep};
 
-use super::NetShared;
+use super::{Gate, NetShared};
 use crate::blocks::BlockData;
 use crate::http::Interrupt;
 use crate::layout::{BLOCK_LENGTH, Block};
@@ -112,6 +112,7 @@ impl WebLink {
         key: WebKey,
         access: Access,
         to_loop: Sender<FromWeb>,
+        gate: Rc<Gate>,
         shared: Rc<NetShared>,
     ) -> io::Result<WebLink> {
         let (to_thread, orders) = std::sync::mpsc::channel();
@@ -132,7 +133,7 @@ impl WebLink {
         let max_ahead = a_second.map_or(MAX_BYTES, |bytes| (bytes / MAX_CONNECTIONS) as u64);
         let fetcher = Fetcher::new(access, interrupt, orders, outbox, Rhythm { pace, max_ahead });
         thread::Builder::new().name("btget-web".to_owned()).spawn(move || fetcher.run())?;
-        let driver = WebDriver::new(key, to_thread, shared);
+        let driver = WebDriver::new(key, to_thread, gate, shared);
         tokio::task::spawn_local(driver.drive(from_loop, from_thread, to_loop));
         Ok(WebLink { jobs, closed })
     }
@@ -161,11 +162,17 @@ struct WebDriver {
     waste_waits: bool,
     /// A block of the job has come.
     has_brought: bool,
+    gate: Rc<Gate>,
     shared: Rc<NetShared>,
 }
 
 impl WebDriver {
-    fn new(key: WebKey, to_thread: std::sync::mpsc::Sender<ToThread>, shared: Rc<NetShared>) -> WebDriver {
+    fn new(
+        key: WebKey,
+        to_thread: std::sync::mpsc::Sender<ToThread>,
+        gate: Rc<Gate>,
+        shared: Rc<NetShared>,
+    ) -> WebDriver {
         WebDriver {
             key,
             to_thread,
@@ -173,6 +180,7 @@ impl WebDriver {
             wanted: 0,
             waste_waits: false,
             has_brought: false,
+            gate,
             shared,
         }
     }
@@ -183,7 +191,7 @@ impl WebDriver {
         mut reports: Receiver<FromThread>,
         to_loop: Sender<FromWeb>,
     ) {
-        let shared = self.shared.clone();
+        let (shared, gate) = (self.shared.clone(), self.gate.clone());
         let mut may_read = !shared.download.is_set();
         // Kept from round to round: whoever waits for its turn must not lose its place to a report.
         let turn = shared.download.wait();
@@ -193,7 +201,7 @@ impl WebDriver {
         let max_lull = MAX_LULL.max(2 * shared.download.time_of(BLOCK_LENGTH as usize));
         tokio::pin!(turn, step);
         loop {
-            let is_open = !shared.gate.is_closed();
+            let is_open = !gate.is_closed();
             while is_open && may_read && self.needs_turn() {
                 self.use_turn();
                 may_read = !shared.download.is_set();
@@ -233,7 +241,7 @@ impl WebDriver {
                     }
                     step.as_mut().reset(Instant::now() + LULL_STEP);
                 }
-                () = shared.gate.wait_open(), if !is_open && needs => {}
+                () = gate.wait_open(), if !is_open && needs => {}
                 () = &mut turn, if !may_read && is_open && needs => {
                     may_read = true;
                     turn.set(shared.download.wait());
@@ -341,7 +349,7 @@ mod tests {
             let (reports, from_thread) = mpsc::channel(REPORTS);
             let (jobs, from_loop) = mpsc::channel(JOBS);
             let (to_loop, from_web) = mpsc::channel(1024);
-            let driver = WebDriver::new(KEY, to_thread, shared.clone());
+            let driver = WebDriver::new(KEY, to_thread, Rc::default(), shared.clone());
             tokio::task::spawn_local(driver.drive(from_loop, from_thread, to_loop));
             Bench { shared, jobs, orders, reports, from_web }
         }

@@ -249,7 +249,7 @@ fn a_thread_of_the_disk_that_is_gone_ends_all_torrents_with_an_error() {
         bench.run_check(0);
         let [waiting, _] = ["b", "c"].map(|name| bench.add(name, 100_000));
         let work = WriteJob::Then(Box::new(|| panic!("an error of this program")));
-        assert!(bench.engine.context.disk.write(work));
+        assert!(bench.engine.context.disk.write(Default::default(), work));
         while !bench.engine.torrents[&checked].has_ended() {
             let done = bench.engine.done.blocking_recv().expect("the disk holds a sender");
             bench.engine.on_done(bench.now, done);

@@ -413,7 +413,7 @@ impl Torrent {
             weights: piece_weights(&metainfo.layout, &self.options.priorities),
             order: self.order(),
             partial,
-            memory: context.memory.share(self.id),
+            memory: context.memory.share(self.id, self.on_disk.lane),
             pace: context.connections.shared.pace.share(self.id),
             downloaded,
             uploaded,

@@ -197,7 +197,7 @@ impl Torrent {
             let _ = notify.send(Notice::Prepared(id, starts, prepared));
         };
         // If too much waits there, each write makes what it needs.
-        let _ = context.disk.write(WriteJob::Then(Box::new(work)));
+        let _ = context.disk.write(self.on_disk.lane, WriteJob::Then(Box::new(work)));
     }
 
     /// Has the files hold what the user wants from now on, behind the writes that wait; while the torrent is not started,
@@ -254,7 +254,8 @@ impl Torrent {
             // One more time after the last use: then all that is left is closed.
             self.durability.next_idle = std::mem::take(&mut self.durability.used).then(|| now + IDLE);
             let storage = self.on_disk.storage.clone();
-            let _ = context.disk.write(WriteJob::Then(Box::new(move || storage.close_idle())));
+            let _ =
+                context.disk.write(self.on_disk.lane, WriteJob::Then(Box::new(move || storage.close_idle())));
         }
         if save {
             self.durability.next_save = None;
@@ -265,7 +266,7 @@ impl Torrent {
     /// Closes all files behind the writes that wait. What is not synced yet is: until then something stays open that is told of
     /// its errors, and whoever wants to unmount the disk waits.
     pub(super) fn close_files(&self, context: &Context) {
-        let (storage, syncs) = (self.on_disk.storage.clone(), context.disk.sync_queue());
+        let (storage, syncs) = (self.on_disk.storage.clone(), context.disk.sync_queue(self.on_disk.lane));
         let work = move || {
             storage.close_all();
             if storage.is_unsynced() {
@@ -273,7 +274,7 @@ impl Torrent {
                 syncs.push(Box::new(move || drop(storage.sync())));
             }
         };
-        let _ = context.disk.write(WriteJob::Then(Box::new(work)));
+        let _ = context.disk.write(self.on_disk.lane, WriteJob::Then(Box::new(work)));
     }
 }
 

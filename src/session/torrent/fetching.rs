@@ -109,6 +109,7 @@ impl Torrent {
         let (magnet, priorities) = (Magnet::from(&metainfo), options.priorities.clone());
         let options = TorrentOptions { priorities: Vec::new(), ..options };
         let mut torrent = Torrent::in_lobby(now, id, unknown, magnet, options, Claims::default(), context);
+        torrent.on_disk.lane = context.disk.lane_of(claim.as_ref().ok().and_then(|claim| claim.device()));
         let described = Described { metainfo, priorities: Ok(priorities), claim: Some(claim) };
         torrent.ask_for_layers(now, described);
         torrent
@@ -174,7 +175,7 @@ impl Torrent {
             }
         };
         // A few at a time for a torrent: as many as the machine that collects them allows.
-        context.disk.sync_queue().push(Box::new(work));
+        context.disk.sync_queue(self.on_disk.lane).push(Box::new(work));
     }
 
     /// It is known whether metadata are right, and what they say.
@@ -259,7 +260,7 @@ impl Torrent {
         }
         if let Some((state_dir, metainfo)) = to_keep(&described, &self.options) {
             let work = move || drop(kept::keep(&state_dir, &metainfo));
-            context.disk.sync_queue().push(Box::new(work));
+            context.disk.sync_queue(self.on_disk.lane).push(Box::new(work));
         }
         self.on_described(now, *described, context);
     }
@@ -282,8 +283,11 @@ impl Torrent {
         let storage = Arc::new(Storage::new(&metainfo, &self.options.basedir, storage_options));
         self.wanted = wanted_pieces(&metainfo.layout, &self.options.priorities);
         self.durability = Durability::new(pieces);
+        // What came before was not about its files, which may be on another device than the folder around them. (Peers that are connected keep the
+        // gate that they have: a closed one only makes them wait.)
+        let lane = claim.as_ref().map_or(self.on_disk.lane, |claim| context.disk.lane_of(claim.device()));
         self.claim = claim;
-        self.on_disk = OnDisk { torrent: self.id, metainfo: Arc::new(metainfo), storage };
+        self.on_disk = OnDisk { torrent: self.id, metainfo: Arc::new(metainfo), storage, lane };
         let before = std::mem::replace(&mut self.activity, Activity::Checking(nothing));
         let lobby = if let Activity::Fetching(fetching) = before { Some(fetching.lobby) } else { None };
         let metainfo = &self.on_disk.metainfo;

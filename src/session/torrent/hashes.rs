@@ -24,7 +24,7 @@ impl Torrent {
         let (id, notify, on_disk) = (self.id, context.notify.clone(), self.on_disk.clone());
         // The session may have ended; then nobody needs to know.
         let work = move || drop(notify.send(Notice::Hashed(id, run, read(&on_disk, run))));
-        if !context.disk.among_reads(Box::new(work)) {
+        if !context.disk.among_reads(self.on_disk.lane, Box::new(work)) {
             // It cannot keep up: whoever wants the hashes may ask others.
             self.on_hashed(now, run, None);
         }

@@ -200,7 +200,7 @@ impl Torrent {
     /// A thread of the disk is gone: nothing can be written, or be known to be written, any more.
     pub(crate) fn on_disk_broken(&mut self, now: Instant, reason: &str, context: &mut Context) {
         let unwritten = self.durability.abandon_writes();
-        context.budget.give_back(unwritten, &context.connections.shared.gate);
+        context.budget.give_back(self.on_disk.lane, unwritten);
         if self.has_ended() {
             return;
         }
@@ -440,6 +440,6 @@ impl Torrent {
             self.tell_summary(now, verdict, reason, context);
         }
         let unwritten = self.durability.unwritten();
-        context.budget.give_back(unwritten, &context.connections.shared.gate);
+        context.budget.give_back(self.on_disk.lane, unwritten);
     }
 }

@@ -34,12 +34,12 @@ use crate::bitfield::Bitfield;
 use crate::disk::OnDisk;
 use crate::event::{Kind, Severity, State, Verdict};
 use crate::finder::Finder;
-use crate::ids::{InfoHashes, Round, TorrentId};
+use crate::ids::{DiskLane, InfoHashes, Round, TorrentId};
 use crate::layout::Layout;
 use crate::lobby::Lobby;
 use crate::metainfo::Metainfo;
 use crate::storage::claim::Claim;
-use crate::storage::{Storage, StorageError, StorageErrorKind, StorageOptions};
+use crate::storage::{Device, Storage, StorageError, StorageErrorKind, StorageOptions};
 use crate::swarm::Swarm;
 use crate::transfer::Transfer;
 use checks::Check;
@@ -148,10 +148,11 @@ impl Torrent {
         let storage_options = StorageOptions { trace, ..storage_options(&options, claim.as_deref()) };
         let storage = Arc::new(Storage::new(&metainfo, &options.basedir, storage_options));
         let nothing = Bitfield::new(layout.num_pieces());
+        let lane = context.disk.lane_of(claim.as_ref().and_then(|claim| claim.device()));
         Torrent {
             id,
             swarms: metainfo.info_hash,
-            on_disk: OnDisk { torrent: id, metainfo: Arc::new(metainfo), storage },
+            on_disk: OnDisk { torrent: id, metainfo: Arc::new(metainfo), storage, lane },
             claim,
             state: if options.state == State::Waiting { State::Started } else { options.state },
             turn: Turn::default(),
@@ -176,6 +177,17 @@ impl Torrent {
             dht_nodes: None,
             options,
         }
+    }
+
+    /// The same, whose files will be on this device, as far as is known.
+    pub(crate) fn on_device(mut self, device: Option<Device>, context: &mut Context) -> Torrent {
+        self.on_disk.lane = context.disk.lane_of(device);
+        self
+    }
+
+    /// Which of the disk's threads see to it.
+    pub(crate) fn lane(&self) -> DiskLane {
+        self.on_disk.lane
     }
 
     /// Tells that it was added, and begins its first check, unless there is a reason to refuse it.

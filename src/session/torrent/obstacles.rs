@@ -114,7 +114,7 @@ impl Torrent {
             }
         };
         // If too much waits there, the next look does it.
-        let _ = context.disk.sync(Box::new(work));
+        let _ = context.disk.sync(self.on_disk.lane, Box::new(work));
     }
 
     /// The disk has room for what is missing. What was looked at before the last start is void.

@@ -208,7 +208,8 @@ impl Torrent {
         let (peer, theirs, encryption) =
             (context.counter.peer(), established.handshake, established.encryption);
         let transport = established.link.transport();
-        context.connections.open(peer, self.id, address, established, first, limits);
+        let gate = context.budget.gate(self.on_disk.lane);
+        context.connections.open(peer, (self.id, gate), address, established, first, limits);
         let peer_id = theirs.peer_id;
         self.tell_if(context, Severity::Debug, || Kind::PeerId {
             address,

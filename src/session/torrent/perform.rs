@@ -121,7 +121,7 @@ impl Torrent {
     }
 
     pub(super) fn perform_swarm(&mut self, now: Instant, context: &mut Context) {
-        let listens = !context.connections.shared.gate.is_closed();
+        let listens = !context.budget.gate(self.on_disk.lane).is_closed();
         self.transfer_mut().into_iter().for_each(|transfer| transfer.set_listening(now, listens));
         let mut serving: Option<(PeerKey, Vec<Block>)> = None;
         while let Some(output) = self.transfer_mut().and_then(|transfer| transfer.poll(now)) {
@@ -174,16 +174,16 @@ impl Torrent {
         let piece = job.piece;
         let size = u64::from(self.layout().piece_size(piece));
         if self.durability.begin_write(piece, size) {
-            context.budget.take(size, &context.connections.shared.gate);
+            context.budget.take(self.on_disk.lane, size);
         }
         self.durability.use_files(now);
-        if !context.disk.write(WriteJob::Verify(job)) {
+        if !context.disk.write(self.on_disk.lane, WriteJob::Verify(job)) {
             self.end_write(piece, context);
             self.input(now, Input::Lost(piece));
         }
         if self.swarm().is_some_and(|swarm| !swarm.awaits_blocks()) {
             // If there is no room for it, the last pieces wait a moment for more.
-            context.disk.write(WriteJob::Hurry);
+            context.disk.write(self.on_disk.lane, WriteJob::Hurry);
         }
     }
 
@@ -191,7 +191,7 @@ impl Torrent {
     fn end_write(&mut self, piece: PieceIndex, context: &mut Context) {
         let size = u64::from(self.layout().piece_size(piece));
         if self.durability.end_write(piece, size) {
-            context.budget.give_back(size, &context.connections.shared.gate);
+            context.budget.give_back(self.on_disk.lane, size);
         }
     }
 

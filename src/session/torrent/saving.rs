@@ -93,7 +93,7 @@ impl Torrent {
             let _ = notify.send(Notice::Synced(id, Synced { round, safe, aim }));
         };
         // If too much waits there, the next one does it all.
-        let _ = context.disk.sync(Box::new(work));
+        let _ = context.disk.sync(self.on_disk.lane, Box::new(work));
     }
 
     /// What was written before a sync is on the disk, or may be lost. What an earlier round began is void.
@@ -142,7 +142,7 @@ impl Torrent {
             let snapshot = resume::snapshot(&storage, resume, is_complete);
             let _ = notify.send(Notice::Snapshot(id, TakenSnapshot { round, snapshot, is_complete }));
         };
-        let _ = context.disk.write(WriteJob::Then(Box::new(work)));
+        let _ = context.disk.write(self.on_disk.lane, WriteJob::Then(Box::new(work)));
     }
 
     /// Stores resume data, and sees to what other programs have changed.
@@ -161,7 +161,7 @@ impl Torrent {
             let _ = state_dir.map(|state_dir| resume::store(&state_dir, &storage, &snapshot));
             let _ = notify.send(Notice::Stored(id));
         };
-        let _ = context.disk.sync(Box::new(work));
+        let _ = context.disk.sync(self.on_disk.lane, Box::new(work));
         if !changed.pieces.is_empty() {
             return self.on_changed(now, &changed, context);
         }
@@ -240,7 +240,7 @@ impl Torrent {
             false => BTreeMap::new(),
         };
         let resume = self.resume(self.have());
-        let (notify, syncs) = (context.notify.clone(), context.disk.sync_queue());
+        let (notify, syncs) = (context.notify.clone(), context.disk.sync_queue(self.on_disk.lane));
         let work = move || {
             let partial = checking::write_partial(&storage, unfinished).unwrap_or_default();
             syncs.push(Box::new(move || {
@@ -258,7 +258,7 @@ impl Torrent {
                 let _ = notify.send(Notice::LastSaved(id, LastSaved { synced, changed, too_long }));
             }));
         };
-        if !context.disk.write(WriteJob::Then(Box::new(work))) {
+        if !context.disk.write(self.on_disk.lane, WriteJob::Then(Box::new(work))) {
             let path = self.on_disk.storage.basedir().to_owned();
             let error = StorageError::new(StorageErrorKind::Io, Operation::Write, path);
             self.on_last_saved(

@@ -63,7 +63,8 @@ impl Torrent {
                         is_users: opening.is_users,
                         has_query: opening.has_query,
                     };
-                    if let Err(error) = context.web.open(key, self.id, opening, access) {
+                    let gate = context.budget.gate(self.on_disk.lane);
+                    if let Err(error) = context.web.open(key, self.id, opening, access, gate) {
                         let reason = format!("cannot start a thread: {error}");
                         self.with_transfer(|transfer| transfer.on_web_not_opened(now, key, &reason));
                     }

@@ -16,7 +16,9 @@ const BLOCKS: u32 = 512;
 fn torrents<const N: usize>(budget: &Budget) -> [Table; N] {
     let mut counter = Counter::default();
     assert_eq!(MAX_IN_MEMORY, 4 * u64::from(BLOCKS) * 16384);
-    std::array::from_fn(|_| Table::with(8, BLOCKS, |config| config.memory = budget.share(counter.torrent())))
+    std::array::from_fn(|_| {
+        Table::with(8, BLOCKS, |config| config.memory = budget.share(counter.torrent(), Default::default()))
+    })
 }
 
 /// Gives all that is asked for, as long as anything is.
@@ -95,7 +97,7 @@ fn what_an_earlier_run_left_holds_memory_too() {
     let budget = Budget::default();
     let mut counter = Counter::default();
     let left = |config: &mut super::super::SwarmConfig| {
-        config.memory = budget.share(counter.torrent());
+        config.memory = budget.share(counter.torrent(), Default::default());
         for piece in 0..5 {
             let mut blocks: Vec<_> = (0..BLOCKS).map(|_| None).collect();
             blocks[0] = Some(crate::blocks::BlockData::exact(0));

@@ -83,12 +83,13 @@ fn a_started_torrent_tries_again_at_once_and_one_that_ends_keeps_nothing() {
 fn what_waits_for_the_disk_makes_room_for_another_torrent() {
     let budget = Budget::default();
     let mut counter = Counter::default();
-    let [mut full, mut other] =
-        [0; 2].map(|_| Table::with(20, 512, |config| config.memory = budget.share(counter.torrent())));
+    let [mut full, mut other] = [0; 2].map(|_| {
+        Table::with(20, 512, |config| config.memory = budget.share(counter.torrent(), Default::default()))
+    });
     full.passes = false;
     let seed = full.giver();
     give(&mut full, seed, 2);
-    let mut busy = budget.share(counter.torrent());
+    let mut busy = budget.share(counter.torrent(), Default::default());
     busy.take_anyway(MAX_IN_MEMORY - full.swarm().config.memory.held());
     let kept = fill_the_disk(&mut full);
     full.wait(Duration::from_secs(600));
