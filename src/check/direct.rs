@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::reader::PieceReader;
 use super::{CheckShared, LANES, LaneHashes, PieceResult, hashing};
-use crate::layout::PieceIndex;
+use crate::layout::{PieceIndex, Span};
 use crate::metainfo::Metainfo;
 use crate::storage::{Device, Note, Storage};
 
@@ -19,7 +19,14 @@ const MAX_BYTES: usize = 16 << 20;
 /// The most bytes that are read at once.
 const MAX_RUN: usize = 8 << 20;
 /// Shorter pieces are read into whole groups as it is.
-const MIN_PIECE: u32 = 128 << 10;
+const MIN_PIECE: u32 = 16 << 10;
+/// How far apart it is asked whether a file has a hole: to read shorter ones costs less than to ask.
+const HOLE_STEP: u32 = 128 << 10;
+/// What is lost of a buffer, at the most, where the bytes of another file begin.
+const SEAM: usize = 2 * PAGE;
+/// Seams that there is room for in half a buffer, whatever the files: bytes in front of one are moved on only if they are
+/// fewer than those behind it, and so twice as many before the next.
+const SEAMS: usize = 24;
 /// What goes past the page cache begins and ends with a page, in memory and in the file.
 const PAGE: usize = 4096;
 
@@ -49,15 +56,22 @@ struct PageBuffer {
     start: usize,
 }
 
-/// Consecutive pieces in one file that are read together: all of each, or so many bytes of each at a time.
+/// Consecutive pieces that are read together: all of each, or so many bytes of each at a time.
 pub(super) struct Run {
     pieces: Range<u32>,
     chunk: usize,
+    /// It was seen that they lie in one file, and have to come from a device.
+    is_seen: bool,
 }
 
 impl Run {
     pub(super) fn pieces(&self) -> Range<u32> {
         self.pieces.clone()
+    }
+
+    /// What is left of it.
+    pub(super) fn set_pieces(&mut self, pieces: Range<u32>) {
+        self.pieces = pieces;
     }
 }
 
@@ -114,14 +128,18 @@ impl PageBuffer {
 }
 
 impl CheckShared<'_> {
-    /// The pieces from `first` on that are best read in one go: those that lie in one file, in no hole, and not in memory yet.
+    /// The pieces from `first` on that are best read in one go: those that lie in one file, in no hole, and not in memory yet; or
+    /// if the first lies in several, as many as there is room for, without a look at their files.
     pub(super) fn run_from(&self, first: PieceIndex, reader: &mut PieceReader<'_>) -> Option<Run> {
         let layout = &self.metainfo.layout;
         if !cfg!(target_os = "linux") || layout.piece_length() < MIN_PIECE {
             return None;
         }
-        let file = reader.single_file_of(layout, first)?;
         let length = layout.piece_length() as usize;
+        if layout.spans_of_piece(first).nth(1).is_some() {
+            return Some(self.spanning_run(first));
+        }
+        let file = reader.single_file_of(layout, first)?;
         let fits = self.runs().bytes / length;
         let (most, chunk) = match fits {
             0 | 1 => (2, hashing::step(self.runs().bytes / 2, self.metainfo).min(length)),
@@ -137,60 +155,106 @@ impl CheckShared<'_> {
         if reader.is_cached(layout, last) || reader.direct(file).is_none() {
             return None;
         }
-        let has_data = |&piece: &u32| !reader.is_hole(layout, PieceIndex(piece));
+        let step = (HOLE_STEP / layout.piece_length()).max(1);
+        let has_data = |&piece: &u32| {
+            !(piece - first.0).is_multiple_of(step) || !reader.is_hole(layout, PieceIndex(piece))
+        };
         let count = (first.0..=last.0).take_while(has_data).count() as u32;
-        (count > 0).then_some(Run { pieces: first.0..first.0 + count, chunk })
+        (count > 0).then_some(Run { pieces: first.0..first.0 + count, chunk, is_seen: true })
+    }
+
+    /// As many pieces as there is room for.
+    fn spanning_run(&self, first: PieceIndex) -> Run {
+        let layout = &self.metainfo.layout;
+        let whole = layout.piece_length() as usize;
+        let (mut bytes, mut file, mut end) = (0, None, first.0);
+        while end < layout.num_pieces() && self.options.pieces.contains(PieceIndex(end)) {
+            for span in layout.spans_of_piece(PieceIndex(end)) {
+                bytes +=
+                    span.length as usize + if file.replace(span.file) == Some(span.file) { 0 } else { SEAM };
+            }
+            if bytes > self.runs().bytes {
+                break;
+            }
+            end += 1;
+        }
+        let is_asked = |&piece: &u32| self.options.pieces.contains(PieceIndex(piece));
+        match end - first.0 {
+            0 | 1 => {
+                let most = first.0.saturating_add(2).min(layout.num_pieces());
+                let count = (first.0..most).take_while(is_asked).count() as u32;
+                Run { pieces: first.0..first.0 + count, chunk: self.chunk(), is_seen: false }
+            }
+            _ => Run { pieces: first.0..end, chunk: whole, is_seen: false },
+        }
+    }
+
+    /// So many bytes of each of two pieces are read at a time if there is no room for both.
+    fn chunk(&self) -> usize {
+        let room = self.runs().bytes / 2 - SEAMS * SEAM;
+        hashing::step(room, self.metainfo).min(self.metainfo.layout.piece_length() as usize)
     }
 
     fn runs(&self) -> &RunBuffers {
         self.run_buffers.get_or_init(|| RunBuffers::new(self.metainfo, self.storage, self.threads))
     }
 
-    /// Checks a run.
-    pub(super) fn check_run(&self, run: &Run, reader: &mut PieceReader<'_>) -> Result<(), RunFault> {
+    /// Checks a run, or as many of its first pieces as can be read so; gives their number.
+    pub(super) fn check_run(&self, run: &Run, reader: &mut PieceReader<'_>) -> Result<u32, RunFault> {
         let layout = &self.metainfo.layout;
+        let last = PieceIndex(run.pieces.end - 1);
+        if !run.is_seen && reader.is_cached(layout, last) {
+            return Err(RunFault::Unread);
+        }
         let mut lent = self.runs().lend();
         let buffer = &mut lent.buffer;
         let pieces: Vec<PieceIndex> = run.pieces.clone().map(PieceIndex).collect();
         let whole = layout.piece_length() as usize;
+        let bytes_of = |piece: PieceIndex, begin: usize, most: usize| {
+            let left = (layout.piece_size(piece) as usize).saturating_sub(begin).min(most) as u64;
+            let start = layout.piece_offset(piece) + begin as u64;
+            start..start + left
+        };
         let mut verdicts = Vec::new();
         if run.chunk == whole {
-            let bytes = pieces.iter().map(|&piece| layout.piece_size(piece) as usize).sum();
-            let read = self.read(reader, pieces[0], 0, buffer.at_page(0), bytes)?;
-            let all = &buffer.at_page(0)[read];
-            for (pieces, data) in pieces.chunks(LANES).zip(all.chunks(LANES * whole)) {
+            let ranges: Vec<_> = pieces.iter().map(|&piece| bytes_of(piece, 0, whole)).collect();
+            let places = self.gather(reader, &ranges, buffer.at_page(0));
+            if places.is_empty() {
+                return Err(RunFault::Unread);
+            }
+            let all = buffer.at_page(0);
+            let pieces = &pieces[..places.len()];
+            for (pieces, places) in pieces.chunks(LANES).zip(places.chunks(LANES)) {
                 if !(self.options.keep_going)() {
                     return Err(RunFault::Stopped);
                 }
                 let mut hashes = LaneHashes::new(pieces.len(), self.metainfo);
-                hashes.update(&data.chunks(whole).collect::<Vec<_>>());
+                hashes.update(&places.iter().map(|place| &all[place.clone()]).collect::<Vec<_>>());
                 self.judge(pieces, hashes, reader, &mut verdicts);
             }
         } else {
             let mut hashes = LaneHashes::new(pieces.len(), self.metainfo);
             let longest = pieces.iter().map(|&piece| layout.piece_size(piece) as usize).max().unwrap_or(0);
-            let pages = (run.chunk / PAGE) + 1;
+            let lane_bytes = (self.runs().bytes / 2 / PAGE + 1) * PAGE;
             for begin in (0..longest).step_by(run.chunk) {
                 if !(self.options.keep_going)() {
                     return Err(RunFault::Stopped);
                 }
                 let mut places = Vec::new();
                 for (lane, &piece) in pieces.iter().enumerate() {
-                    let left = (layout.piece_size(piece) as usize).saturating_sub(begin).min(run.chunk);
-                    let place = buffer.at_page(lane * pages);
-                    places.push(self.read(reader, piece, begin, place, left)?);
+                    let place = &mut buffer.at_page(lane * lane_bytes / PAGE)[..lane_bytes];
+                    let range = bytes_of(piece, begin, run.chunk);
+                    let found = self.gather(reader, &[range], place).pop().ok_or(RunFault::Unread)?;
+                    places.push(lane * lane_bytes + found.start..lane * lane_bytes + found.end);
                 }
                 let all = buffer.at_page(0);
-                let chunk = |(lane, place): (usize, Range<usize>)| {
-                    &all[lane * pages * PAGE + place.start..lane * pages * PAGE + place.end]
-                };
-                hashes.update(&places.into_iter().enumerate().map(chunk).collect::<Vec<_>>());
+                hashes.update(&places.into_iter().map(|place| &all[place]).collect::<Vec<_>>());
             }
             self.judge(&pieces, hashes, reader, &mut verdicts);
         }
         drop(lent);
         self.tell(&verdicts);
-        Ok(())
+        Ok(verdicts.len() as u32)
     }
 
     fn judge(
@@ -207,20 +271,90 @@ impl CheckShared<'_> {
         );
     }
 
-    /// Reads `length` bytes of a file from byte `begin` of a piece on, and tells where in `place` they are.
-    fn read(
+    /// Reads these ranges of the stream, which follow one another, and tells where in `room` each is in one piece. `room` begins with a
+    /// page. What lies in one file is read in one go; what goes past the page cache stands as far into a page as it does in its file, so
+    /// where one file follows another the shorter end is moved to the other. Ends before the first range that cannot be read.
+    fn gather(
         &self,
         reader: &mut PieceReader<'_>,
-        piece: PieceIndex,
-        begin: usize,
-        place: &mut [u8],
+        ranges: &[Range<u64>],
+        room: &mut [u8],
+    ) -> Vec<Range<usize>> {
+        let mut places: Vec<Range<usize>> = Vec::with_capacity(ranges.len());
+        let ranges_with_bytes = ranges.iter().enumerate().filter(|(_, range)| !range.is_empty());
+        let mut spans = ranges_with_bytes.flat_map(|(number, range)| {
+            let spans = self.metainfo.layout.spans(range.start, range.end - range.start);
+            spans.map(move |span| (number, span))
+        });
+        let mut next = spans.next();
+        // The end of what was read.
+        let mut filled = 0;
+        while let Some((number, first)) = next {
+            // All that follows in the same file.
+            let mut part = vec![(number, first.length as usize)];
+            let mut length = first.length;
+            next = spans.next();
+            while let Some((number, span)) = next.as_ref()
+                && span.file == first.file
+                && span.offset == first.offset + length
+            {
+                part.push((*number, span.length as usize));
+                length += span.length;
+                next = spans.next();
+            }
+            // What there is already of the first range.
+            let before = places.get(number).map_or(filled..filled, Range::clone);
+            let Some(found) = self.read_part(reader, first, length as usize, room, filled) else {
+                places.truncate(number);
+                return places;
+            };
+            let mut at = if found.start == filled {
+                filled
+            } else if found.len() <= before.len() {
+                room.copy_within(found.clone(), filled);
+                filled
+            } else {
+                room.copy_within(before.clone(), found.start - before.len());
+                if let Some(place) = places.get_mut(number) {
+                    *place = found.start - before.len()..found.start;
+                }
+                found.start
+            };
+            for (number, length) in part {
+                match places.get_mut(number) {
+                    Some(place) => place.end += length,
+                    None => {
+                        // Ranges without bytes stand where they are.
+                        places.resize(number, at..at);
+                        places.push(at..at + length);
+                    }
+                }
+                at += length;
+            }
+            filled = at;
+        }
+        places.resize(ranges.len(), filled..filled);
+        places
+    }
+
+    /// Reads so many bytes of a file to where they fit behind the first `filled` ones.
+    fn read_part(
+        &self,
+        reader: &mut PieceReader<'_>,
+        first: Span,
         length: usize,
-    ) -> Result<Range<usize>, RunFault> {
-        let span = self.metainfo.layout.spans_of_piece(piece).next().ok_or(RunFault::Unread)?;
-        let file = reader.direct(span.file).ok_or(RunFault::Unread)?;
-        let read = read_pages(file, span.offset + begin as u64, place, length).ok_or(RunFault::Unread)?;
-        self.storage.trace(|| Note::Read { file: span.file, length: length as u64 });
-        Ok(read)
+        room: &mut [u8],
+        filled: usize,
+    ) -> Option<Range<usize>> {
+        if self.metainfo.layout.file(first.file).pad {
+            room.get_mut(filled..filled + length)?.fill(0);
+            return Some(filled..filled + length);
+        }
+        let file = reader.direct_up_to(first.file, first.offset + length as u64)?;
+        let start = filled.next_multiple_of(PAGE);
+        let read = read_pages(file, first.offset, room.get_mut(start..)?, length)?;
+        self.storage.trace(|| Note::Read { file: first.file, length: length as u64 });
+        Some(start + read.start..start + read.end)
     }
 }
 
@@ -236,6 +370,9 @@ pub(super) enum RunFault {
 fn read_pages(file: &File, offset: u64, place: &mut [u8], length: usize) -> Option<Range<usize>> {
     let skip = (offset % PAGE as u64) as usize;
     let (needed, whole) = (skip + length, (skip + length).next_multiple_of(PAGE));
+    if whole > place.len() {
+        return None;
+    }
     let mut done = 0;
     while done < needed {
         let mut places = [IoSliceMut::new(&mut place[done..whole])];
@@ -251,94 +388,4 @@ fn read_pages(file: &File, offset: u64, place: &mut [u8], length: usize) -> Opti
 }
 
 #[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use std::os::unix::fs::FileExt;
-
-    use super::super::tests::{lay_out_files, numbers, run};
-    use super::*;
-    use crate::check::must_wait;
-    use crate::storage::tests::{stream, torrent};
-
-    /// Beside the program, which is on a disk more often than the folder for what is temporary.
-    fn folder() -> tempfile::TempDir {
-        tempfile::tempdir_in("target").or_else(|_| tempfile::tempdir()).unwrap()
-    }
-
-    /// The data leave the system's memory, as far as it lets go of them.
-    fn let_go(files: &[File]) {
-        for file in files {
-            file.sync_all().unwrap();
-            crate::storage::forget(file, 0, 0);
-        }
-    }
-
-    #[test]
-    fn what_is_not_in_memory_is_checked_past_the_page_cache_with_the_same_verdicts() {
-        const LENGTHS: [u64; 4] = [12_345_678, 300_000, 9 << 20, 4_000_001];
-        let names = ["t/a", "t/b", "t/c", "t/d"];
-        let data = stream(LENGTHS.iter().sum());
-        for piece_length in [128 << 10, 300_001, 1 << 20, 3 << 20, 5 << 20, 9 << 20] {
-            let dir = folder();
-            let metainfo = torrent(piece_length, &names.into_iter().zip(LENGTHS).collect::<Vec<_>>(), &data);
-            let mut rest = &data[..];
-            let parts = LENGTHS.map(|length| {
-                let (part, later) = rest.split_at(length as usize);
-                rest = later;
-                part.to_vec()
-            });
-            lay_out_files(dir.path(), &metainfo, &parts);
-            let path = |name| dir.path().join(name);
-            let files = names.map(|name| File::options().read(true).write(true).open(path(name)).unwrap());
-            let verdicts = || {
-                [1, 2, 5].map(|threads| {
-                    let_go(&files);
-                    // To ask has the system read the page that was asked for.
-                    let is_cold = must_wait(&files[0], 3_000_000);
-                    let outcome = run(dir.path(), &metainfo, threads);
-                    // A piece of two files is read as ever, and the system reads on behind it.
-                    let stays_cold = must_wait(&files[0], 6_000_000);
-                    assert_eq!(is_cold, stays_cold, "{piece_length} {threads}");
-                    [outcome.ok, outcome.corrupt, outcome.missing, outcome.unreadable]
-                        .map(|set| numbers(&set))
-                })
-            };
-            let all: Vec<u32> = (0..metainfo.layout.num_pieces()).collect();
-            for [ok, ..] in verdicts() {
-                assert_eq!(ok, all, "{piece_length}");
-            }
-            // A wrong byte in three places, one file too short and a hole in another.
-            for (file, at) in [(0, 5), (0, 12_345_677), (2, 5_000_000)] {
-                let mut byte = [0];
-                files[file].read_exact_at(&mut byte, at).unwrap();
-                files[file].write_all_at(&[byte[0] ^ 4], at).unwrap();
-            }
-            files[3].set_len(3_999_000).unwrap();
-            files[2].set_len(7 << 20).unwrap();
-            files[2].set_len(9 << 20).unwrap();
-            let [one, two, five] = verdicts();
-            // Now in memory, and one file after the other.
-            names.iter().for_each(|name| drop(std::fs::read(path(name)).unwrap()));
-            let warm = run(dir.path(), &metainfo, 2);
-            let warm = [warm.ok, warm.corrupt, warm.missing, warm.unreadable].map(|set| numbers(&set));
-            assert!(!warm[1].is_empty() && !warm[2].is_empty());
-            assert_eq!([&one, &two, &five], [&warm; 3], "{piece_length}");
-        }
-    }
-
-    #[test]
-    fn what_ends_within_a_page_is_read_to_its_end_and_no_further() {
-        let dir = folder();
-        let data = stream(20_000);
-        std::fs::write(dir.path().join("a"), &data).unwrap();
-        let file = File::open(dir.path().join("a")).unwrap();
-        file.sync_all().unwrap();
-        let Some(direct) = crate::storage::open_direct(&file) else { return };
-        let mut buffer = PageBuffer::new(6 * PAGE);
-        for (offset, length) in [(0, 20_000), (1, 19_999), (4096, 4096), (5000, 3), (19_999, 1)] {
-            let place = read_pages(&direct, offset, buffer.at_page(0), length).unwrap();
-            assert_eq!(buffer.at_page(0)[place], data[offset as usize..offset as usize + length]);
-        }
-        assert_eq!(read_pages(&direct, 0, buffer.at_page(0), 20_001), None);
-        assert_eq!(read_pages(&direct, 30_000, buffer.at_page(0), 1), None);
-    }
-}
+mod tests;

@@ -209,25 +209,37 @@ impl CheckShared<'_> {
         while !self.stopped.load(Ordering::Relaxed) {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(first) = self.first_asked(*next) else { return };
-            let run = self.run_from(first, &mut reader);
+            let mut run = self.run_from(first, &mut reader);
             let pieces = run.as_ref().map_or(first.0..first.0.saturating_add(self.group), Run::pieces);
             *next = pieces.end;
             drop(next);
-            let is_done = run.map_or(Err(RunFault::Unread), |run| self.check_run(&run, &mut reader));
-            let pieces: Vec<PieceIndex> =
-                pieces.map(PieceIndex).filter(|&piece| self.options.pieces.contains(piece)).collect();
-            let goes_on = match is_done {
-                Ok(()) => true,
-                Err(RunFault::Stopped) => false,
-                Err(RunFault::Unread) => pieces.chunks(self.group as usize).all(|pieces| {
+            let (mut left, mut goes_on) = (pieces, true);
+            while goes_on && !left.is_empty() {
+                let mut pieces = left.clone();
+                if let Some(run) = &mut run {
+                    run.set_pieces(left.clone());
+                    match self.check_run(run, &mut reader) {
+                        // Only the one behind those is to be read in another way.
+                        Ok(done) => pieces = (left.start + done)..(left.start + done + 1).min(left.end),
+                        Err(RunFault::Unread) => {}
+                        Err(RunFault::Stopped) => {
+                            goes_on = false;
+                            break;
+                        }
+                    }
+                }
+                left.start = pieces.end;
+                let asked = pieces.map(PieceIndex).filter(|&piece| self.options.pieces.contains(piece));
+                let pieces: Vec<PieceIndex> = asked.collect();
+                goes_on = pieces.chunks(self.group as usize).all(|pieces| {
                     // Grows once, to what the largest group needs. Made anew, it costs nothing until it is read into.
                     let needed = (chunk + STAGGER) * pieces.len();
                     if buffer.len() < needed {
                         buffer = vec![0; needed];
                     }
                     self.check_group(pieces, &mut buffer, chunk, &mut reader)
-                }),
-            };
+                });
+            }
             if !goes_on {
                 self.stopped.store(true, Ordering::Relaxed);
             }

@@ -228,6 +228,15 @@ impl<'a> PieceReader<'a> {
         (span.offset + span.length <= opened.size).then_some(span.file)
     }
 
+    /// A file that has so many bytes, past the page cache, if the system reads it so.
+    pub(super) fn direct_up_to(&mut self, file: FileIndex, end: u64) -> Option<&File> {
+        let OpenedState::Open(opened) = &self.entry(file).state else { return None };
+        if end > opened.size {
+            return None;
+        }
+        self.direct(file)
+    }
+
     /// A file that is open, past the page cache, if the system reads it so.
     pub(super) fn direct(&mut self, file: FileIndex) -> Option<&File> {
         let entry = self.entry(file);
@@ -240,7 +249,9 @@ impl<'a> PieceReader<'a> {
     pub(super) fn is_cached(&mut self, layout: &Layout, piece: PieceIndex) -> bool {
         let Some(span) = layout.spans_of_piece(piece).last() else { return true };
         match &self.entry(span.file).state {
-            OpenedState::Open(opened) => !must_wait(&opened.file, span.offset + span.length - 1),
+            OpenedState::Open(opened) => storage::read_one_page(&opened.file, || {
+                !must_wait(&opened.file, span.offset + span.length - 1)
+            }),
             OpenedState::Absent | OpenedState::Failed(_) => true,
         }
     }

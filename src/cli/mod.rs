@@ -4,6 +4,7 @@
 //! them ([`crate::client`], [`crate::event`]), and no insides.
 
 mod exit;
+mod handles;
 mod jobs;
 pub mod manual;
 pub mod options;
@@ -26,6 +27,7 @@ use options::config::{Config, Surroundings};
 /// The whole command, with the process's own arguments. `exit` ends the process at once: a second
 /// Ctrl-C waits for nothing.
 pub fn main(exit: fn(i32) -> !) -> Exit {
+    handles::allow_many();
     let config = Args::try_parse().map_err(with_habits).and_then(|args| {
         Config::new(args, &Surroundings::of_process())
             .map_err(|error| Args::command().error(ErrorKind::ArgumentConflict, error))

@@ -12,6 +12,23 @@ pub(crate) fn read_once(file: &File) {
 #[cfg(any(target_os = "macos", target_os = "ios"))]
 pub(crate) fn read_once(_: &File) {}
 
+/// Has the system read no more than what `read` asks for: what lies around it is not wanted.
+#[cfg(not(any(target_os = "macos", target_os = "ios")))]
+pub(crate) fn read_one_page<T>(file: &File, read: impl FnOnce() -> T) -> T {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Random);
+    let found = read();
+    // That takes back what was said of reading once, too.
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Normal);
+    read_once(file);
+    found
+}
+
+/// Has the system read no more than what `read` asks for. Here it cannot be told.
+#[cfg(any(target_os = "macos", target_os = "ios"))]
+pub(crate) fn read_one_page<T>(_: &File, read: impl FnOnce() -> T) -> T {
+    read()
+}
+
 /// The same file once more, to be read past the page cache, if the system reads it so: places in memory and in the file, and lengths, have to be
 /// whole pages. By what the descriptor is, not by its name, which may be another file's by now.
 #[cfg(target_os = "linux")]

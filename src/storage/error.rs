@@ -110,8 +110,7 @@ impl StorageError {
 
     /// Whether the process has as many files open as it may.
     pub(crate) fn is_out_of_handles(&self) -> bool {
-        let errno = self.source.as_ref().and_then(rustix::io::Errno::from_io_error);
-        errno == Some(rustix::io::Errno::MFILE)
+        self.has_errno(Errno::MFILE)
     }
 }
 

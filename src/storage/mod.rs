@@ -21,6 +21,7 @@ pub(crate) mod damage;
 mod device;
 mod error;
 mod foreign;
+mod handles;
 pub(crate) mod kept;
 mod mixed;
 mod names;
@@ -42,11 +43,12 @@ mod vectored;
 mod ways;
 mod whole;
 
-pub(crate) use advice::{open_direct, read_once};
+pub(crate) use advice::{open_direct, read_once, read_one_page};
 pub(crate) use device::Device;
 pub(crate) use error::{Operation, StorageError, StorageErrorKind};
+pub(crate) use handles::allowed_files;
 pub(crate) use note::Note;
-pub(crate) use open::{Opened, allowed_files};
+pub(crate) use open::Opened;
 pub(crate) use root::FoundEntry as InPlace;
 pub(crate) use sync::forget;
 pub(crate) use vectored::read_full;
@@ -71,7 +73,7 @@ pub struct StorageOptions {
     pub preallocate: Preallocate,
     /// Whether files that are too long are cut before anything is written to them.
     pub overwrite: bool,
-    /// Files held open at once; 0: a quarter of what the system allows this process, 256 at most.
+    /// Files held open at once; 0: 256 at most. All torrents together have a quarter of what the system allows this process.
     pub max_open_files: usize,
     /// Weight of each file, in order; 0: not wanted, never made. Empty: all are wanted.
     pub priorities: Vec<u32>,
@@ -212,7 +214,7 @@ pub struct Storage {
     reserve: reserve::Reserve,
     trace: AtomicBool,
     base: Mutex<Base>,
-    pool: Mutex<pool::FilePool>,
+    pool: Arc<Mutex<pool::FilePool>>,
     unsynced: Mutex<Unsynced>,
     witnesses: Mutex<sync::Witnesses>,
     /// Held while syncing, so that a sync also waits for what an earlier one has begun to bring to the
@@ -253,7 +255,7 @@ impl Storage {
             reserve: reserve::Reserve::new(0),
             trace: AtomicBool::new(options.trace),
             base: Mutex::default(),
-            pool: Mutex::new(pool::FilePool::new(open::pool_limit(options.max_open_files))),
+            pool: handles::pool(open::pool_limit(options.max_open_files)),
             unsynced: Mutex::default(),
             witnesses: Mutex::default(),
             syncing: Mutex::default(),

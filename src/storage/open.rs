@@ -7,16 +7,15 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::OFlags;
-use rustix::io::Errno;
 
+use super::handles::{self, Handle, allowed_files};
 use super::part::PartFile;
-use super::pool::Handle;
 use super::root::{self, FileIdentity, FoundEntry, PathFinder, Root};
 use super::{Note, Operation, Place, Preallocate, Storage, StorageError, StorageErrorKind, lock};
 use crate::bitfield::Bitfield;
 use crate::layout::{FileIndex, Span};
 
-/// Files held open by one torrent at the most, where the system allows more.
+/// Files held open by one torrent at the most, where the system allows more; of all together see [`handles::excess`].
 const MAX_OPEN_FILES: usize = 256;
 
 /// How often, and for how long at a time, [`Storage::close_written`] waits for whoever reads.
@@ -26,13 +25,6 @@ const WAIT: std::time::Duration = std::time::Duration::from_millis(2);
 /// How many handles a pool may keep: what was asked for, else a quarter of what the process may have.
 pub(super) fn pool_limit(asked: usize) -> usize {
     if asked > 0 { asked } else { allowed_files(4).min(MAX_OPEN_FILES) }
-}
-
-/// A share of the files that this process may have open; at least 1.
-pub(crate) fn allowed_files(part: usize) -> usize {
-    let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let allowed = usize::try_from(allowed.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-    (allowed / part).max(1)
 }
 
 /// A file opened for the check, past the pool.
@@ -52,7 +44,7 @@ impl Storage {
         if let Some(root) = &lock(&self.base).root {
             return Ok(root.clone());
         }
-        let opened = Root::open(&self.basedir);
+        let opened = Root::shared(&self.basedir);
         let mut base = lock(&self.base);
         let vanished = || StorageError::new(StorageErrorKind::Vanished, operation, &self.basedir);
         match opened {
@@ -61,7 +53,7 @@ impl Storage {
             }
             Ok(root) => {
                 base.identity = Some(root.identity());
-                let root = base.root.get_or_insert(Arc::new(root)).clone();
+                let root = base.root.get_or_insert(root).clone();
                 drop(base);
                 self.settle_names(&root);
                 Ok(root)
@@ -110,7 +102,7 @@ impl Storage {
             return Ok(handle);
         }
         let Opened { file: opened, dev, .. } = self.open_unpooled(file)?;
-        let handle = Arc::new(Handle { file: opened, writable: false, dev });
+        let handle = Arc::new(Handle::new(opened, false, dev));
         self.keep(file, &handle);
         Ok(handle)
     }
@@ -145,7 +137,7 @@ impl Storage {
         }
     }
 
-    /// Opens a file; where the process has no handle left, gives up those of the pool for it.
+    /// Opens a file.
     fn open_below(
         &self,
         root: &Root,
@@ -153,15 +145,7 @@ impl Storage {
         flags: OFlags,
         mode: u32,
     ) -> io::Result<(File, FoundEntry)> {
-        let path = self.name_of(file);
-        match root.open_file(path, flags, mode) {
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => {
-                let gone = lock(&self.pool).take_all();
-                self.closed(gone);
-                root.open_file(path, flags, mode)
-            }
-            other => other,
-        }
+        root.open_file(self.name_of(file), flags, mode)
     }
 
     /// What is in the files' places, one after the other.
@@ -215,7 +199,7 @@ impl Storage {
         self.expect_unwritten(file, &found);
         self.give_size(span, &opened, found.size)
             .map_err(|error| self.io_error(Operation::Create, file, error))?;
-        let handle = Arc::new(Handle { file: opened, writable: true, dev: found.identity.dev() });
+        let handle = Arc::new(Handle::new(opened, true, found.identity.dev()));
         self.keep(file, &handle);
         Ok(handle)
     }
@@ -295,7 +279,13 @@ impl Storage {
     }
 
     fn keep(&self, file: FileIndex, handle: &Arc<Handle>) {
-        let gone = lock(&self.pool).put(file, handle.clone());
+        let excess = handles::excess();
+        let (given_up, gone) = {
+            let mut pool = lock(&self.pool);
+            (pool.given_up(), pool.put(file, handle.clone(), excess))
+        };
+        // It may be among them.
+        given_up.for_each(|file| self.trace(|| Note::Closed(file)));
         self.trace(|| Note::Opened { file, writable: handle.writable });
         self.closed(gone);
     }
@@ -335,7 +325,11 @@ impl Storage {
     }
 
     pub(super) fn close_handles(&self) {
-        let gone = lock(&self.pool).take_all();
+        let (given_up, gone) = {
+            let mut pool = lock(&self.pool);
+            (pool.given_up(), pool.take_all())
+        };
+        given_up.for_each(|file| self.trace(|| Note::Closed(file)));
         self.closed(gone);
         let mut part = lock(&self.part);
         if part.as_ref().is_some_and(|part| !part.is_unsynced()) {

@@ -4,14 +4,23 @@
 //! what it is: a link is never followed, whoever put it there and whenever, so nothing leads
 //! outside. Where the kernel has `openat2` one call does it, else one `openat` for each component.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+
+use super::handles::with_room;
+use super::lock;
+
+/// Folders that torrents hold open, by the path that led to each: thousands of torrents in one folder share one handle. The lock is
+/// held to look one up.
+static ROOTS: Mutex<BTreeMap<PathBuf, Weak<Root>>> = Mutex::new(BTreeMap::new());
 
 /// Which folder this is: device and inode. A folder that another file system is mounted upon, or
 /// that was removed and made again, is another one.
@@ -121,9 +130,30 @@ pub(crate) struct Root {
 }
 
 impl Root {
+    /// The folder, links followed: the one that others hold open by this path, if it still is what the path leads to. As long
+    /// as that is open its inode is nobody else's.
+    pub(crate) fn shared(basedir: &Path) -> io::Result<Arc<Root>> {
+        let known = |now: FileIdentity| {
+            let known = lock(&ROOTS).get(basedir).and_then(Weak::upgrade);
+            known.filter(|root| root.identity == now)
+        };
+        if let Some(root) = FileIdentity::at(basedir).ok().and_then(known) {
+            return Ok(root);
+        }
+        let root = Arc::new(Root::open(basedir)?);
+        if let Some(other) = known(root.identity) {
+            return Ok(other);
+        }
+        let mut roots = lock(&ROOTS);
+        roots.retain(|_, root| root.strong_count() > 0);
+        roots.insert(basedir.to_owned(), Arc::downgrade(&root));
+        Ok(root)
+    }
+
     /// Opens the folder, following links.
     pub(crate) fn open(basedir: &Path) -> io::Result<Root> {
-        let fd = rustix::fs::open(basedir, FOLDER | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let flags = FOLDER | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = with_room(|| rustix::fs::open(basedir, flags, Mode::empty()))?;
         let identity = FileIdentity::of(&rustix::fs::fstat(&fd)?);
         let habits = Habits::of(fd.as_fd());
         Ok(Root { fd, identity, habits, step_by_step: AtomicBool::new(false) })
@@ -152,7 +182,7 @@ impl Root {
             return answer;
         }
         let (folder, name) = self.parent_of(path)?;
-        Ok(rustix::fs::openat(folder.as_fd(), name, flags, mode)?)
+        Ok(with_room(|| rustix::fs::openat(folder.as_fd(), name, flags, mode))?)
     }
 
     /// Like [`Root::open_below`], for plain files only.
@@ -255,7 +285,7 @@ impl Root {
         // `openat2` refuses what `openat` ignores.
         let flags =
             if flags.contains(OFlags::PATH) { flags & !(OFlags::NONBLOCK | OFlags::NOCTTY) } else { flags };
-        match rustix::fs::openat2(&self.fd, path, flags, mode, resolve) {
+        match with_room(|| rustix::fs::openat2(&self.fd, path, flags, mode, resolve)) {
             Ok(fd) => Some(Ok(fd)),
             Err(Errno::NOSYS) => {
                 self.step_by_step.store(true, Ordering::Relaxed);
@@ -342,7 +372,7 @@ impl AsFd for HeldFolder<'_> {
 
 fn step(folder: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     let flags = FOLDER | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(folder, name, flags, Mode::empty())
+    with_room(|| rustix::fs::openat(folder, name, flags, Mode::empty()))
 }
 
 /// The device that an open file or folder is on.
@@ -367,6 +397,23 @@ mod tests {
         let roots = [Root::open(dir.path()).unwrap(), Root::open(dir.path()).unwrap()];
         roots[1].step_by_step.store(true, Ordering::Relaxed);
         (dir, roots)
+    }
+
+    #[test]
+    fn a_folder_is_open_once_for_all_and_another_one_in_its_place_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("a");
+        std::fs::create_dir(&place).unwrap();
+        let (one, other) = (Root::shared(&place).unwrap(), Root::shared(&place).unwrap());
+        assert!(Arc::ptr_eq(&one, &other));
+        std::fs::rename(&place, dir.path().join("b")).unwrap();
+        assert_eq!(Root::shared(&place).unwrap_err().kind(), io::ErrorKind::NotFound);
+        std::fs::create_dir(&place).unwrap();
+        let new = Root::shared(&place).unwrap();
+        assert!(new.identity() != one.identity() && Arc::ptr_eq(&new, &Root::shared(&place).unwrap()));
+        let held = Arc::downgrade(&new);
+        drop(new);
+        assert!(held.upgrade().is_none(), "nobody keeps it open");
     }
 
     #[test]

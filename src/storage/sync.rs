@@ -8,8 +8,9 @@ use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::error::kind_of;
+use super::handles::Handle;
 use super::open::parent;
-use super::pool::Handle;
 use super::root::{self, PathFinder, Root};
 use super::{Operation, Place, Storage, StorageError, StorageErrorKind, Unsynced, lock};
 use crate::bitfield::Bitfield;
@@ -171,6 +172,10 @@ impl Storage {
         let ours = root::found(&handle.file).map_err(|error| self.io_error(Operation::Write, file, error))?;
         match finder.find(self.name_of(file)) {
             Ok(found) if finder.root().is_same(found.identity, ours.identity) => Ok(()),
+            // Whether it is there is not known: that says nothing of where it is.
+            Err(error) if matches!(kind_of(&error), StorageErrorKind::Io | StorageErrorKind::Denied) => {
+                Err(self.io_error(Operation::Write, file, error))
+            }
             _ => Err(StorageError::new(StorageErrorKind::Vanished, Operation::Write, self.path(file))),
         }
     }

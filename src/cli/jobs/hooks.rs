@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::cli::handles::as_before;
 use crate::cli::jobs::load::{Given, cause};
 use crate::cli::jobs::run::no_thread;
 use crate::cli::options::config::Config;
@@ -251,6 +252,7 @@ fn run_program(
         code: if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE },
         text: format!("cannot be started: {}", cause(&error)),
     })?;
+    as_before(&child);
     if let Some(mut stdin) = child.stdin.take() {
         // On a thread of its own: a hook need not read. One that has ended did not want it, and without a thread it
         // learns what the environment says.
