@@ -4,7 +4,7 @@
 //! A recipient has to bear the first ones (RFC 9112 section 5), and the last is no bound that a server knows: what bounds a head here is its length.
 
 /// The headers that anybody here reads, ureq included. The others are left out.
-const READ: [&str; 10] = [
+const READ: [&str; 9] = [
     "accept-ranges",
     "connection",
     "content-encoding",
@@ -13,7 +13,6 @@ const READ: [&str; 10] = [
     "content-type",
     "location",
     "retry-after",
-    "set-cookie",
     "transfer-encoding",
 ];
 
