@@ -160,6 +160,33 @@ fn chunked_and_http_1_0_answers_are_read() {
 }
 
 #[test]
+fn all_that_http_allows_is_read() {
+    let tracker = Tracker::start();
+    let body = b"d5:peers0:e";
+    let chunk = |extension: &str| format!("9;{extension}\r\nd5:peers0\r\n2\r\n:e\r\n0\r\nX: y\r\n\r\n");
+    let many = "X-Y: z\r\n".repeat(1000);
+    for (headers, body) in [
+        ("Transfer-Encoding: chunked\r\n", chunk(&"e".repeat(1000)).as_bytes()),
+        ("X: one\r\n two\r\n\tthree\r\nContent-Length:\r\n 11\r\n", body),
+        ("X : y\r\nContent-Length : 11\r\n", body),
+        (&many, body),
+    ] {
+        tracker.set_manners(Manners::Raw(ok_with(headers, body)));
+        ask(&tracker.url()).unwrap_or_else(|failure| panic!("{headers:.99}: {failure:?}"));
+    }
+    let interim = b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\nHTTP/1.1 103 Hints\r\nLink: <z>\r\n\r\n";
+    tracker.set_manners(Manners::Raw([interim, &*ok_with("Content-Length: 11\r\n", body)].concat()));
+    ask(&tracker.url()).unwrap();
+    // The last chunk, and nothing behind it.
+    tracker
+        .set_manners(Manners::Raw(ok_with("Transfer-Encoding: chunked\r\n", b"b\r\nd5:peers0:e\r\n0\r\n")));
+    ask(&tracker.url()).unwrap();
+    let cut = fails(Manners::Raw(ok_with("Transfer-Encoding: chunked\r\n", b"b;x\r\nd5:peers0:e\r\n")));
+    assert!(cut.reason.contains("closed before"), "{cut:?}");
+    assert!(fails(Manners::Raw(b"SSH-2.0-x\r\n".to_vec())).reason.contains("not HTTP"));
+}
+
+#[test]
 fn a_refusal_is_quoted() {
     let failure = fails(Manners::Refuse("unregistered torrent".into()));
     assert_eq!((failure.reason.as_str(), failure.status_code), ("unregistered torrent", 200));

@@ -121,6 +121,14 @@ fn a_torrent_is_fetched_whatever_its_content_type_and_saved() {
             let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
             [format!("{head}{:x}\r\n", torrent.len()).as_bytes(), &torrent, b"\r\n0\r\n\r\n"].concat()
         }
+        "/odd" => {
+            let many = "X-Y: z\r\n".repeat(500);
+            let head = format!(
+                "HTTP/1.1 200 OK\r\n{many}Connection : close\r\nTransfer-Encoding:\r\n chunked\r\n\r\n"
+            );
+            let size = format!("{:x};signature={}\r\n", torrent.len(), "e".repeat(64));
+            [head.as_bytes(), size.as_bytes(), &torrent, b"\r\n0;last\r\nX: y\r\n\r\n"].concat()
+        }
         "/far" => redirect("near/1"),
         "/near/1" => redirect("/near/2"),
         "/near/2" => redirect("?3"),
@@ -137,12 +145,12 @@ fn a_torrent_is_fetched_whatever_its_content_type_and_saved() {
     let output = btget(&secret, &["--show", "--json"]);
     assert_eq!(shown(&output)["name"], "t");
     assert!(server.heads()[1].to_ascii_lowercase().contains("authorization: basic "), "{:?}", server.heads());
-    for odd in ["/old one<1>#fragment", "/chunked"] {
+    for odd in ["/old one<1>#fragment", "/chunked", "/odd"] {
         assert_eq!(shown(&btget(&server.url(odd), &["--show", "--json"]))["name"], "t", "{odd}");
     }
     let output = btget(&server.url("/far"), &["--show"]);
     assert_eq!(output.status.code(), Some(6), "nobody is there: {}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(server.heads().len(), 4 + 5);
+    assert_eq!(server.heads().len(), 5 + 5);
 }
 
 #[test]

@@ -28,10 +28,12 @@ const PIECE: usize = 64 * 1024;
 
 fn main() -> ExitCode {
     let (nginx, python) = (is_in_path("nginx"), is_in_path("python3"));
-    let tests: [(&str, bool, fn()); 28] = [
+    let tests: [(&str, bool, fn()); 30] = [
         ("a_file_comes_whatever_way_it_is_sent", true, ways_of_sending),
         ("what_is_not_the_file_is_never_taken_for_it", true, odd_answers),
         ("a_connection_may_be_closed_at_any_point", true, closed),
+        ("a_server_may_give_ranges_in_parts", true, parts_of_ranges),
+        ("what_comes_of_a_block_before_the_end_is_kept", true, cut_in_blocks),
         ("a_busy_server_is_asked_again_when_it_says", true, busy),
         ("names_are_joined_and_encoded", true, names),
         ("credentials_go_to_their_host_alone_and_are_not_shown", true, credentials),
@@ -263,6 +265,29 @@ fn chunked(data: &[u8], asked: &Asked) -> Answer {
     )
 }
 
+/// As [`chunked`], with what is to be ignored.
+fn extended_chunks(data: &[u8], asked: &Asked) -> Answer {
+    let (head, body) = match asked.range {
+        Some((from, to)) => (partial_head(data.len(), from, to), &data[from..to]),
+        None => ("HTTP/1.1 200 OK".to_owned(), data),
+    };
+    let chunk = |chunk: &[u8]| {
+        [format!("{:x};signature=\"{}\"\r\n", chunk.len(), "e".repeat(64)).as_bytes(), chunk, b"\r\n"]
+            .concat()
+    };
+    let chunks: Vec<u8> = body.chunks(10_007).flat_map(chunk).collect();
+    let trailer = "X-T: foo\r\n".repeat(100);
+    let body = [&chunks, format!("0;last\r\n{trailer}\r\n").as_bytes()].concat();
+    Answer(with_head(&format!("{head}\r\nTransfer-Encoding: chunked"), &body), false)
+}
+
+/// As [`plain`], with these before the other headers.
+fn with_headers(data: &[u8], asked: &Asked, headers: &str) -> Answer {
+    let Answer(bytes, closes) = plain(data, asked);
+    let line = bytes.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+    Answer([&bytes[..line], headers.as_bytes(), &bytes[line..]].concat(), closes)
+}
+
 fn http_1_0(data: &[u8], asked: &Asked) -> Answer {
     let (head, body) = match asked.range {
         Some((from, to)) => (partial_head(data.len(), from, to).replace("/1.1", "/1.0"), &data[from..to]),
@@ -285,8 +310,28 @@ fn whole(data: &[u8], _: &Asked) -> Answer {
 
 fn ways_of_sending() {
     let data = random(9 * 1024 * 1024 + 4321);
-    let ways: [(&str, Way); 5] =
-        [("plain", plain), ("chunked", chunked), ("HTTP/1.0", http_1_0), ("gzip", gzipped), ("whole", whole)];
+    let ways: [(&str, Way); 11] = [
+        ("plain", plain),
+        ("chunked", chunked),
+        ("HTTP/1.0", http_1_0),
+        ("gzip", gzipped),
+        ("whole", whole),
+        ("extended chunks", extended_chunks),
+        ("many headers", |data, asked| with_headers(data, asked, &"X-Y: z\r\n".repeat(1000))),
+        ("folded headers", |data, asked| with_headers(data, asked, "X: one\r\n two\r\nVia:\r\n\tthree\r\n")),
+        ("a space before a colon", |data, asked| with_headers(data, asked, "Accept-Ranges : bytes\r\n")),
+        ("203", |data, asked| {
+            let Answer(bytes, closes) = whole(data, asked);
+            Answer([b"HTTP/1.1 203", &bytes["HTTP/1.1 200".len()..]].concat(), closes)
+        }),
+        ("no ranges", |data, asked| match asked.range {
+            Some(_) => {
+                let range = format!("Content-Range: bytes */{}", data.len());
+                status(&format!("416 Range Not Satisfiable\r\n{range}"))
+            }
+            None => whole(data, asked),
+        }),
+    ];
     for (name, way) in ways {
         let served = data.clone();
         let server = WebServer::start(move |_, asked| way(&served, asked));
@@ -370,6 +415,50 @@ fn closed() {
         let torrent = Torrent::of(&data, &server.url("/f"));
         torrent.download(&most.to_string(), &[]);
     }
+}
+
+fn parts_of_ranges() {
+    let data = random(5 * 1024 * 1024 + 4321);
+    for most in [100_001, 1 << 20] {
+        let server = in_parts(&data, most);
+        let torrent = Torrent::of(&data, &server.url("/f"));
+        let events = torrent.download(&most.to_string(), &[]);
+        assert_eq!(said(&events), [], "{most}: it is no fault");
+        assert_eq!(summary(&events)["downloaded"], data.len(), "{most}: nothing comes twice");
+        let asked = server.asked();
+        let long = |asked: &&Asked| asked.range.is_none_or(|(from, to)| to - from > most);
+        assert!(asked.iter().filter(long).count() <= 4, "{most}: each connection learns it once: {asked:#?}");
+        assert!(asked.len() <= 2 * data.len() / most + 8, "{most}: {}", asked.len());
+    }
+    // It would take a request for each few bytes.
+    let server = in_parts(&data, 10_000);
+    let (code, events) = Torrent::of(&data, &server.url("/f")).run(&["--stall-timeout", "2s"]);
+    assert_eq!(code, 5);
+    assert!(said(&events).iter().any(|(_, why)| why.contains("were asked for")), "{:?}", said(&events));
+    assert!(server.asked().len() <= 4, "{:?}", server.asked());
+}
+
+/// A server that gives at most so many bytes of a range.
+fn in_parts(data: &[u8], most: usize) -> WebServer {
+    let data = data.to_vec();
+    WebServer::start(move |_, asked| {
+        let range = asked.range.map(|(from, to)| (from, to.min(from + most)));
+        plain(&data, &Asked { range, ..asked.clone() })
+    })
+}
+
+fn cut_in_blocks() {
+    let data = random(500_000);
+    let served = data.clone();
+    let server = WebServer::start(move |_, asked| {
+        let Answer(mut bytes, _) = plain(&served, asked);
+        bytes.truncate(10_000);
+        Answer(bytes, true)
+    });
+    let events = Torrent::of(&data, &server.url("/f")).download("less than a block at a time", &[]);
+    assert_eq!(said(&events), []);
+    assert_eq!(summary(&events)["downloaded"], data.len(), "nothing comes twice");
+    assert!(server.asked().len() <= data.len() / 9000, "{}", server.asked().len());
 }
 
 fn busy() {

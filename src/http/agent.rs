@@ -14,6 +14,7 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConne
 
 use super::connect::BoundConnector;
 use super::resolve::{self, SystemResolver};
+use super::tidied::Tidy;
 use super::watch::Tap;
 use super::{Detour, Family, Interrupt, Proxies, Reach, USER_AGENT, Watch};
 use crate::address::is_inner;
@@ -66,7 +67,7 @@ pub(super) struct Parts<C> {
 /// Why there is no way to it, for people.
 pub(crate) fn agent(route: Route<'_>) -> Result<ureq::Agent, String> {
     let Parts { config, connector, resolver } = parts(route)?;
-    Ok(ureq::Agent::with_parts(config, connector, resolver))
+    Ok(ureq::Agent::with_parts(config, connector.chain(Tidy), resolver))
 }
 
 /// What connections to this server are made of.

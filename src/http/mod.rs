@@ -4,16 +4,19 @@
 //! Owns connections, proxies, certificates, names and the handling of URLs. Never decides what is asked, nor what an answer means.
 
 mod agent;
+mod chunks;
 mod connect;
 mod device;
 mod download;
 mod family;
+mod head;
 mod headers;
 mod pipeline;
 mod proxy;
 mod reach;
 pub(crate) mod resolve;
 mod through;
+mod tidied;
 pub(crate) mod url;
 mod watch;
 

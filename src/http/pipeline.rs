@@ -19,6 +19,8 @@ use ureq_proto::client::state::{RecvBody, RecvResponse};
 use ureq_proto::client::{Call, RecvBodyResult, RecvResponseResult, SendRequestResult};
 
 use super::agent::{Parts, Route, parts};
+use super::chunks::Dechunker;
+use super::head;
 use super::resolve::SystemResolver;
 
 /// Bytes of requests that are written together at the most. The rest of the output buffer has room for the longest that a URL can make.
@@ -89,6 +91,8 @@ pub(crate) struct Pipeline {
     unsent: usize,
     /// The body that is read.
     body: Option<Call<RecvBody>>,
+    /// It comes in chunks.
+    chunks: Option<Dechunker>,
     /// The connection outlasts the answer that last began, as its head says, and the server speaks HTTP/1.1.
     takes_more: bool,
     /// The connection can be used on after the last answer.
@@ -112,6 +116,7 @@ impl Pipeline {
             waiting: VecDeque::new(),
             unsent: 0,
             body: None,
+            chunks: None,
             takes_more: false,
             stays_open: true,
             answered: 0,
@@ -167,8 +172,12 @@ impl Pipeline {
         let head = loop {
             let Some(call) = self.waiting.front_mut() else { return Err(gone()) };
             let input = self.transport.buffers().input();
-            let (used, head) = call.try_response(input, false)?;
-            // Further answers may stand behind it.
+            let (used, head) = match head::tidy(input) {
+                // Further answers may stand behind it.
+                Some(tidy) => (tidy.used, call.try_response(&tidy.bytes, false)?.1),
+                None if head::may_begin(input) => (0, None),
+                None => (0, call.try_response(input, false)?.1),
+            };
             let length = if used > 0 { used } else { input.len() };
             if length > self.max_head {
                 return Err(Error::LargeResponseHeader(length, self.max_head));
@@ -190,6 +199,7 @@ impl Pipeline {
         match self.waiting.pop_front().and_then(Call::<RecvResponse>::proceed) {
             Some(RecvResponseResult::RecvBody(call)) => {
                 self.takes_more &= call.body_mode() != BodyMode::CloseDelimited;
+                self.chunks = (call.body_mode() == BodyMode::Chunked).then(Dechunker::new);
                 self.body = Some(call);
             }
             Some(RecvResponseResult::Redirect(call)) => self.on_end(call.must_close_connection()),
@@ -210,11 +220,18 @@ impl Pipeline {
     fn read_body(&mut self, into: &mut [u8]) -> Result<usize, Error> {
         loop {
             let Some(call) = &mut self.body else { return Ok(0) };
-            if call.can_proceed() && call.body_mode() != BodyMode::CloseDelimited {
+            let is_over = match &self.chunks {
+                Some(chunks) => chunks.is_ended(),
+                None => call.can_proceed() && call.body_mode() != BodyMode::CloseDelimited,
+            };
+            if is_over {
                 return self.end_body();
             }
             let input = self.transport.buffers().input();
-            let (used, came) = call.read(input, into)?;
+            let (used, came) = match &mut self.chunks {
+                Some(chunks) => chunks.read(input, into)?,
+                None => call.read(input, into)?,
+            };
             self.transport.buffers().input_consume(used);
             if let Some((until, most)) = &mut self.ending {
                 *most = most.checked_sub(used).filter(|_| StdInstant::now() < *until).ok_or_else(endless)?;
@@ -251,13 +268,17 @@ impl Pipeline {
 
     /// No more comes of the body; 0 if that is its end.
     fn end_body(&mut self) -> Result<usize, Error> {
-        let Some(call) = self.body.take() else { return Ok(0) };
+        let Some(mut call) = self.body.take() else { return Ok(0) };
+        let chunks = self.chunks.take();
         // Some servers close after the last chunk, before the end of the chunks.
-        let is_cut_chunked = call.is_ended_chunked() && !call.can_proceed();
+        let is_cut = chunks.as_ref().is_some_and(|chunks| !chunks.is_ended());
+        if chunks.is_some_and(|chunks| chunks.is_past_data()) {
+            // It has seen nothing of them.
+            call.read(b"0\r\n\r\n", &mut [])?;
+        }
         match call.proceed() {
-            Some(RecvBodyResult::Redirect(call)) => self.on_end(call.must_close_connection()),
-            Some(RecvBodyResult::Cleanup(call)) => self.on_end(call.must_close_connection()),
-            None if is_cut_chunked => self.on_end(true),
+            Some(RecvBodyResult::Redirect(call)) => self.on_end(is_cut || call.must_close_connection()),
+            Some(RecvBodyResult::Cleanup(call)) => self.on_end(is_cut || call.must_close_connection()),
             None => {
                 self.stays_open = false;
                 return Err(gone());

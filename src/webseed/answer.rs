@@ -10,6 +10,10 @@ pub(super) const MAX_RETRY: Duration = Duration::from_secs(3600);
 /// Bytes of the body of a 503 that may say for how many seconds not to ask again (BEP 17).
 pub(crate) const MAX_RETRY_BODY: usize = 32;
 
+/// Of a part of the range that was asked for, so many bytes at the least are taken for progress. A server may have its bounds (RFC 9110 section
+/// 15.3.7), but with fewer there would be a request for each few bytes.
+const MIN_PART: u64 = 16 << 10;
+
 /// The head of an answer, as far as it matters.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Head<'a> {
@@ -30,14 +34,22 @@ pub(crate) struct Accepted {
     pub skip: u64,
     /// It is the whole file though a range of it was asked for.
     pub is_whole: bool,
+    /// Where what it holds of that ends: before its end if the server gives only a part of a range at a time.
+    pub end: u64,
 }
 
 /// What an answer to this request means; `now` is this moment, for dates.
 pub(crate) fn judge(get: &Get, head: &Head<'_>, now: SystemTime) -> Result<Accepted, Fault> {
     let wanted = get.range.end - get.range.start;
-    let exact = Accepted { skip: 0, is_whole: false };
-    match head.status {
-        200 | 206 if head.coding.is_some_and(|coding| !is_inflated(head.status, coding)) => {
+    let exact = Accepted { skip: 0, is_whole: false, end: get.range.end };
+    let status = match head.status {
+        // What somebody on the way has changed is as good as ours if its length is right (RFC 9110 section 15.3.4): the hash is to say.
+        203 if head.content_range.is_some() => 206,
+        203 => 200,
+        status => status,
+    };
+    match status {
+        200 | 206 if head.coding.is_some_and(|coding| !is_inflated(status, coding)) => {
             let coding = head.coding.unwrap_or_default();
             Err(Fault::Refused(format!("the answer is coded as {coding}, which was not asked for")))
         }
@@ -49,7 +61,10 @@ pub(crate) fn judge(get: &Get, head: &Head<'_>, now: SystemTime) -> Result<Accep
         },
         200 => match plain_length(head) {
             Some(length) if length != get.size => Err(wrong_size(length, get.size)),
-            _ => Ok(Accepted { skip: get.range.start, is_whole: get.manner == Manner::Range }),
+            _ => {
+                let is_whole = matches!(get.manner, Manner::Range | Manner::Unranged);
+                Ok(Accepted { skip: get.range.start, is_whole, ..exact })
+            }
         },
         206 if get.manner == Manner::RangeInUrl => {
             // Of what is not said in a way to rely on; the length tells whether it is that which the URL asks for.
@@ -67,7 +82,8 @@ pub(crate) fn judge(get: &Get, head: &Head<'_>, now: SystemTime) -> Result<Accep
             if let Some(total) = range.total.filter(|&total| total != get.size) {
                 return Err(wrong_size(total, get.size));
             }
-            if (range.first, range.last.checked_add(1)) != (get.range.start, Some(get.range.end)) {
+            let is_exact = (range.first, range.last.checked_add(1)) == (get.range.start, Some(get.range.end));
+            if !is_exact && !is_part(get, range) {
                 return Err(Fault::Refused(format!(
                     "the answer is bytes {}-{}, and {}-{} were asked for",
                     range.first,
@@ -76,14 +92,18 @@ pub(crate) fn judge(get: &Get, head: &Head<'_>, now: SystemTime) -> Result<Accep
                     get.range.end - 1
                 )));
             }
-            match head.content_length.filter(|&length| length != wanted) {
+            match head.content_length.filter(|&length| length != range.length()) {
                 Some(length) => {
-                    Err(Fault::Refused(format!("the answer to a range of {wanted} bytes has {length}")))
+                    let said = range.length();
+                    Err(Fault::Refused(format!("the answer to a range of {said} bytes has {length}")))
                 }
-                None => Ok(exact),
+                None => Ok(Accepted { end: range.last + 1, ..exact }),
             }
         }
         404 | 410 => Err(Fault::Missing(format!("HTTP status {}", head.status))),
+        416 if says_size(get, head.content_range) => {
+            Err(Fault::Refused("ranges are refused (HTTP status 416)".to_owned()))
+        }
         416 => Err(Fault::Wrong(format!("it is shorter than {} bytes there (HTTP status 416)", get.size))),
         401 | 403 => Err(Fault::Denied(format!("HTTP status {}", head.status))),
         429 | 503 => {
@@ -95,6 +115,23 @@ pub(crate) fn judge(get: &Get, head: &Head<'_>, now: SystemTime) -> Result<Accep
         }
         status => Err(Fault::Refused(format!("HTTP status {status}"))),
     }
+}
+
+/// Whether an answer refuses the range alone: what is there is as long as it should be. Then it is worth while to ask for the whole.
+pub(crate) fn refuses_ranges(get: &Get, head: &Head<'_>) -> bool {
+    head.status == 416 && get.manner == Manner::Range && says_size(get, head.content_range)
+}
+
+/// Whether the size that is said without a range is that of the file.
+fn says_size(get: &Get, content_range: Option<&str>) -> bool {
+    let total = content_range.and_then(|value| value.trim().strip_prefix("bytes")?.trim().strip_prefix("*/"));
+    total.and_then(|total| total.trim().parse().ok()) == Some(get.size)
+}
+
+/// Whether this is a part of the range that is asked for, from its beginning, and worth a request.
+fn is_part(get: &Get, range: ContentRange) -> bool {
+    let is_inside = range.first == get.range.start && (range.first..get.range.end).contains(&range.last);
+    get.manner == Manner::Range && is_inside && range.length() >= MIN_PART
 }
 
 /// Whether a body that is coded so comes out as the file: gzip is inflated on the way, but a range of what is packed is none of the file.
@@ -170,7 +207,7 @@ mod tests {
 
     #[test]
     fn start_end_and_total_of_a_range_are_checked() {
-        let exact = Ok(Accepted { skip: 0, is_whole: false });
+        let exact = Ok(Accepted { skip: 0, is_whole: false, end: 30 });
         for good in ["bytes 10-29/100", "Bytes 10-29/*", " bytes  10 - 29 / 100 "] {
             assert_eq!(of_range(good), exact, "{good}");
         }
@@ -208,7 +245,7 @@ mod tests {
     #[test]
     fn a_whole_file_is_taken_for_a_range_if_it_has_the_right_length() {
         let whole = |length, coding| Head { status: 200, content_length: length, coding, ..Head::default() };
-        let skips = Ok(Accepted { skip: 10, is_whole: true });
+        let skips = Ok(Accepted { skip: 10, is_whole: true, end: 30 });
         assert_eq!(judged(Manner::Range, whole(Some(100), None)), skips);
         assert_eq!(judged(Manner::Range, whole(None, None)), skips, "chunked");
         assert_eq!(
@@ -216,7 +253,9 @@ mod tests {
             skips,
             "the length is of what is packed"
         );
-        assert_eq!(judged(Manner::Whole, whole(Some(100), None)), Ok(Accepted { skip: 0, is_whole: false }));
+        let all = Ok(Accepted { skip: 0, is_whole: false, end: 100 });
+        assert_eq!(judged(Manner::Whole, whole(Some(100), None)), all);
+        assert_eq!(judged(Manner::Unranged, whole(Some(100), None)), skips);
         assert!(matches!(judged(Manner::Range, whole(Some(99), None)), Err(Fault::Wrong(_))));
         assert!(matches!(judged(Manner::Whole, whole(Some(101), None)), Err(Fault::Wrong(_))));
         assert!(matches!(judged(Manner::Range, whole(None, Some("br"))), Err(Fault::Refused(_))));
@@ -234,18 +273,84 @@ mod tests {
         let answer = |length| {
             judged(Manner::RangeInUrl, Head { status: 200, content_length: length, ..Head::default() })
         };
-        assert_eq!(answer(Some(20)), Ok(Accepted { skip: 0, is_whole: false }));
-        assert_eq!(answer(None), Ok(Accepted { skip: 0, is_whole: false }));
+        let exact = Ok(Accepted { skip: 0, is_whole: false, end: 30 });
+        assert_eq!(answer(Some(20)), exact);
+        assert_eq!(answer(None), exact);
         assert!(matches!(answer(Some(100)), Err(Fault::Refused(_))));
         let range = |content_length, content_range| {
             let head = Head { status: 206, content_length, content_range, ..Head::default() };
             judged(Manner::RangeInUrl, head)
         };
-        let exact = Ok(Accepted { skip: 0, is_whole: false });
         assert_eq!(range(Some(20), None), exact);
         assert_eq!(range(None, Some("bytes 0-19/20")), exact);
         for (length, of) in [(None, None), (Some(21), None), (Some(100), Some("bytes 0-19/20"))] {
             assert!(matches!(range(length, of), Err(Fault::Refused(_))), "{length:?} {of:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_may_give_a_part_of_a_range_but_no_crumbs_of_it() {
+        let (from, to, size) = (100_000, 900_000, 1_000_000);
+        let get = |manner| Get { range: from..to, size, manner, ..get(Manner::Range) };
+        let judged = |manner, first: u64, last: u64, length| {
+            let range = format!("bytes {first}-{last}/{size}");
+            let head =
+                Head { status: 206, content_range: Some(&range), content_length: length, ..Head::default() };
+            judge(&get(manner), &head, SystemTime::UNIX_EPOCH)
+        };
+        for (last, length) in
+            [(from + MIN_PART - 1, None), (to - 2, None), (199_999, Some(100_000)), (to - 1, None)]
+        {
+            let part = Accepted { skip: 0, is_whole: false, end: last + 1 };
+            assert_eq!(judged(Manner::Range, from, last, length), Ok(part), "{last}");
+        }
+        for (first, last, length) in [
+            (from, from + MIN_PART - 2, None),
+            (from, from - 1, None),
+            (from, to, None),
+            (from, u64::MAX, None),
+            (from + 1, 199_999, None),
+            (from - 1, 199_999, None),
+            (from, 199_999, Some(800_000)),
+        ] {
+            let judged = judged(Manner::Range, first, last, length);
+            assert!(matches!(judged, Err(Fault::Refused(_))), "{first}-{last} {length:?}");
+        }
+        for manner in [Manner::Whole, Manner::Unranged] {
+            assert!(matches!(judged(manner, from, 199_999, None), Err(Fault::Refused(_))));
+        }
+    }
+
+    #[test]
+    fn what_was_changed_on_the_way_is_taken_as_what_it_is() {
+        let head = Head { status: 203, content_length: Some(100), ..Head::default() };
+        let end = 30;
+        assert_eq!(judged(Manner::Range, head), Ok(Accepted { skip: 10, is_whole: true, end }));
+        let range = Head { content_range: Some("bytes 10-29/100"), content_length: Some(20), ..head };
+        assert_eq!(judged(Manner::Range, range), Ok(Accepted { skip: 0, is_whole: false, end }));
+        assert!(matches!(
+            judged(Manner::Range, Head { content_length: Some(99), ..head }),
+            Err(Fault::Wrong(_))
+        ));
+        let packed = Head { coding: Some("gzip"), content_length: Some(60), ..head };
+        assert!(judged(Manner::Range, packed).is_ok());
+    }
+
+    #[test]
+    fn a_server_that_refuses_ranges_is_told_from_one_with_a_shorter_file() {
+        for (content_range, is_refusal) in [
+            (Some("bytes */100"), true),
+            (Some(" bytes  */ 100"), true),
+            (Some("bytes */99"), false),
+            (Some("bytes */*"), false),
+            (Some("bytes 0-9/100"), false),
+            (None, false),
+        ] {
+            let head = Head { status: 416, content_range, ..Head::default() };
+            assert_eq!(refuses_ranges(&get(Manner::Range), &head), is_refusal, "{content_range:?}");
+            assert!(!refuses_ranges(&get(Manner::Unranged), &head), "asked once");
+            let is_wrong = matches!(judged(Manner::Range, head), Err(Fault::Wrong(_)));
+            assert_eq!(is_wrong, !is_refusal, "{content_range:?}");
         }
     }
 

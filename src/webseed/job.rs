@@ -18,6 +18,8 @@ pub(crate) enum Item {
 pub(crate) enum Manner {
     /// By a `Range` header.
     Range,
+    /// Not at all, for the server refuses such headers: the whole is asked for, and these bytes are in it.
+    Unranged,
     /// Not at all: it is all that there is.
     Whole,
     /// By the URL (BEP 17): the answer holds these bytes and no others.
@@ -39,6 +41,18 @@ pub(crate) struct Get {
     pub manner: Manner,
 }
 
+impl Get {
+    /// The same bytes from there on, by a range.
+    pub(crate) fn rest(&self, from: u64) -> Get {
+        Get { range: from..self.range.end, manner: Manner::Range, ..self.clone() }
+    }
+
+    /// The same bytes of a server that refuses ranges.
+    pub(crate) fn unranged(&self) -> Get {
+        Get { manner: Manner::Unranged, ..self.clone() }
+    }
+}
+
 /// A part of a job.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Part {
@@ -46,6 +60,25 @@ pub(crate) enum Part {
     Zeros(u64),
     /// A request, and its bytes.
     Get(Get),
+}
+
+/// The same parts, of which no request is for a longer range than `longest`.
+pub(crate) fn cut(parts: &[Part], longest: u64) -> Vec<Part> {
+    let mut short = Vec::new();
+    for part in parts {
+        match part {
+            Part::Get(get) if get.manner == Manner::Range => {
+                let mut from = get.range.start;
+                while from < get.range.end {
+                    let end = get.range.end.min(from.saturating_add(longest.max(1)));
+                    short.push(Part::Get(Get { range: from..end, ..get.clone() }));
+                    from = end;
+                }
+            }
+            part => short.push(part.clone()),
+        }
+    }
+    short
 }
 
 /// What a connection is to fetch. Blocks and parts are of the same bytes of the torrent's stream, in the same order.
@@ -94,4 +127,28 @@ pub(crate) enum Fault {
     Refused(String),
     /// No answer, or one that ends too early: the connection is gone.
     Broken(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_cut_and_nothing_else_is() {
+        let get = |range: Range<u64>, manner| {
+            Part::Get(Get { url: "u".into(), item: Item::File(FileIndex(0)), range, size: 100, manner })
+        };
+        let whole = [get(0..100, Manner::Whole), Part::Zeros(50), get(0..40, Manner::RangeInUrl)];
+        assert_eq!(cut(&whole, 20), whole);
+        let long = [get(10..55, Manner::Range), Part::Zeros(50)];
+        let short = [
+            get(10..30, Manner::Range),
+            get(30..50, Manner::Range),
+            get(50..55, Manner::Range),
+            Part::Zeros(50),
+        ];
+        assert_eq!(cut(&long, 20), short);
+        assert_eq!(cut(&short, 20), short);
+        assert_eq!(cut(&long, u64::MAX), long);
+    }
 }

@@ -16,9 +16,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use answer::{Accepted, Head, MAX_RETRY_BODY, judge};
+pub(crate) use answer::{Accepted, Head, MAX_RETRY_BODY, judge, refuses_ranges};
 pub(crate) use api::{Opening, Place, SeedKind, SeedUrl, WebKey, WebOutput};
-pub(crate) use job::{Fault, Get, Item, Job, JobEnd, Manner, Part};
+pub(crate) use job::{Fault, Get, Item, Job, JobEnd, Manner, Part, cut};
 pub(crate) use row::{MAX_BYTES, Row};
 
 use crate::event::{Kind, Severity, WantedEvents};

@@ -150,7 +150,7 @@ impl Row {
         if self.good == MAX_AHEAD {
             (self.good, self.faults, self.most) = (0, 0, (self.most * 2).min(MAX_AHEAD));
         }
-        if manner == Manner::Range {
+        if matches!(manner, Manner::Range | Manner::Unranged) {
             self.knows_ranges = !is_whole;
         }
     }

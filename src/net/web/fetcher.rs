@@ -13,7 +13,7 @@ use super::{FromThread, ToThread};
 use crate::blocks::BlockData;
 use crate::http::{FIRST_SLICE, Interrupt};
 use crate::layout::{Block, FileIndex};
-use crate::webseed::{Fault, Get, Item, Job, JobEnd, Part};
+use crate::webseed::{Fault, Get, Item, Job, JobEnd, Manner, Part, cut};
 
 /// Blocks that are told of together.
 const TOGETHER: usize = 16;
@@ -24,6 +24,10 @@ const LINGER: Duration = FIRST_SLICE.saturating_sub(Duration::from_millis(1));
 
 /// Bytes that were not asked for which are read before the driver is asked whether to go on.
 const WASTE: usize = 64 * 1024;
+
+/// Bytes of an answer that ends too early which are worth another request at once for those behind them: a server that closes before a whole block
+/// has come would never give one otherwise.
+const MIN_CUT: u64 = 4 * 1024;
 
 /// The session has closed the connection.
 pub(super) struct Closed;
@@ -119,6 +123,8 @@ pub(super) struct Fetcher {
     spare: VecDeque<BlockData>,
     whole_file: Option<WholeFile>,
     ignores_ranges: bool,
+    /// The longest range that the server is asked for: what it gave of a longer one.
+    longest: u64,
     /// It has been told that the server knows ranges.
     has_told_ranges: bool,
     /// Under a limit of which a block takes long: blocks are read bit by bit.
@@ -140,6 +146,8 @@ struct Filling {
     blocks: VecDeque<Block>,
     /// The first of them, and how many of its bytes are there.
     current: Option<(BlockData, usize)>,
+    /// Bytes that have come, all in all.
+    came: u64,
 }
 
 impl Fetcher {
@@ -159,6 +167,7 @@ impl Fetcher {
             spare: VecDeque::new(),
             whole_file: None,
             ignores_ranges: false,
+            longest: u64::MAX,
             has_told_ranges: false,
             pace,
         }
@@ -192,23 +201,36 @@ impl Fetcher {
     }
 
     fn fetch(&mut self, job: Job) -> Result<(), Stop> {
-        let mut filling = Filling { blocks: job.blocks.into(), current: None };
-        let mut parts = job.parts.as_slice();
-        while let Some((part, following)) = parts.split_first() {
+        let mut filling = Filling { blocks: job.blocks.into(), current: None, came: 0 };
+        let result = self.fetch_parts(&mut filling, &job.parts);
+        self.spare.extend(filling.current.map(|(data, _)| data));
+        result
+    }
+
+    fn fetch_parts(&mut self, filling: &mut Filling, parts: &[Part]) -> Result<(), Stop> {
+        let (mut parts, mut next) = (cut(parts, self.longest), 0);
+        while let Some((part, following)) = parts[next..].split_first() {
+            next += 1;
             match part {
-                Part::Zeros(count) => self.fill(&mut filling, *count, |_, into| {
+                Part::Zeros(count) => self.fill(filling, *count, |_, into| {
                     into.fill(0);
                     Ok(into.len())
                 })?,
-                Part::Get(get) => self.get(&mut filling, get, following)?,
+                Part::Get(get) => {
+                    let end = self.get(filling, get, following)?;
+                    if end < get.range.end {
+                        let rest = [&[Part::Get(get.rest(end))], following].concat();
+                        (parts, next) = (cut(&rest, self.longest), 0);
+                    }
+                }
             }
-            parts = following;
         }
         Ok(())
     }
 
-    /// Fills blocks with the bytes of a request; `following` may be asked for meanwhile.
-    fn get(&mut self, filling: &mut Filling, get: &Get, following: &[Part]) -> Result<(), Stop> {
+    /// Fills blocks with the bytes of a request; `following` may be asked for meanwhile. Says up to where they have come: what is left of them may be
+    /// asked for at once.
+    fn get(&mut self, filling: &mut Filling, get: &Get, following: &[Part]) -> Result<u64, Stop> {
         let going_on = self
             .whole_file
             .take()
@@ -222,9 +244,7 @@ impl Fetcher {
                     self.outbox.tell(FromThread::SaysRanges)?;
                 }
                 let (Item::File(file), true) = (get.item, accepted.is_whole) else {
-                    self.fill_from(filling, get, following)?;
-                    self.requests.finish();
-                    return Ok(());
+                    return self.fill_part(filling, get, accepted.end, following);
                 };
                 if !std::mem::replace(&mut self.ignores_ranges, true) {
                     // Before any block, so that nobody opens further connections for the same file.
@@ -239,18 +259,54 @@ impl Fetcher {
         };
         let skip = get.range.start - whole.at;
         self.waste(get, skip)?;
-        self.fill_from(filling, get, &[])?;
+        self.fill_from(filling, get, get.range.end, &[])?;
         whole.at = get.range.end;
         if whole.at < whole.size {
             self.whole_file = Some(whole);
         } else {
             self.requests.finish();
         }
-        Ok(())
+        Ok(get.range.end)
     }
 
-    fn fill_from(&mut self, filling: &mut Filling, get: &Get, following: &[Part]) -> Result<(), Stop> {
-        let (pace, count) = (self.pace, get.range.end - get.range.start);
+    /// Fills blocks with the bytes of an answer that ends at `end`; says up to where they have come.
+    fn fill_part(
+        &mut self,
+        filling: &mut Filling,
+        get: &Get,
+        end: u64,
+        following: &[Part],
+    ) -> Result<u64, Stop> {
+        let is_part = end < get.range.end;
+        if is_part {
+            self.longest = self.longest.min(end - get.range.start);
+        }
+        let before = filling.came;
+        // Behind a part its rest comes first.
+        let result = self.fill_from(filling, get, end, if is_part { &[] } else { following });
+        let came = filling.came - before;
+        match result {
+            Ok(()) => {
+                self.requests.finish();
+                Ok(end)
+            }
+            Err(Stop::Fault(..))
+                if self.requests.is_cut() && came >= MIN_CUT && get.manner != Manner::RangeInUrl =>
+            {
+                Ok(get.range.start + came)
+            }
+            Err(stop) => Err(stop),
+        }
+    }
+
+    fn fill_from(
+        &mut self,
+        filling: &mut Filling,
+        get: &Get,
+        end: u64,
+        following: &[Part],
+    ) -> Result<(), Stop> {
+        let (pace, count) = (self.pace, end - get.range.start);
         self.fill(filling, count, |requests, into| {
             let into = match pace {
                 Some((most, time)) => {
@@ -313,11 +369,12 @@ impl Fetcher {
             let came = match result {
                 Ok(came) => came,
                 Err(stop) => {
-                    self.spare.push_back(data);
+                    filling.current = Some((data, filled));
                     return Err(stop);
                 }
             };
             left -= came as u64;
+            filling.came += came as u64;
             if filled + came < data.as_slice().len() {
                 filling.current = Some((data, filled + came));
                 continue;

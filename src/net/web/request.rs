@@ -1,6 +1,8 @@
 //! The requests of a web seed's connection, and their answers; redirects are followed here, so that each is judged.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,7 +16,7 @@ use crate::http::{
     self, Interrupt, LARGE_BUFFER, LeadsInside, MAX_REDIRECTS, Proxies, Reach, Route, Way, coding_of,
     length_of, location_of,
 };
-use crate::webseed::{Accepted, Fault, Get, Head, MAX_RETRY_BODY, Part, Row, judge};
+use crate::webseed::{Accepted, Fault, Get, Head, MAX_RETRY_BODY, Part, Row, judge, refuses_ranges};
 
 /// Bytes of an answer's head.
 const MAX_HEAD: usize = 64 * 1024;
@@ -56,6 +58,8 @@ pub(super) struct Requests {
     is_direct: bool,
     /// The seed's server has said that it knows ranges.
     says_ranges: bool,
+    /// The server has closed the connection in the middle of the answer that was read.
+    is_cut: bool,
 }
 
 /// Where to ask.
@@ -92,6 +96,7 @@ impl Requests {
             redirected: VecDeque::new(),
             is_direct: false,
             says_ranges: false,
+            is_cut: false,
         }
     }
 
@@ -100,7 +105,7 @@ impl Requests {
         if let Some(server) = self.servers.back_mut() {
             server.leave_body();
         }
-        self.is_direct = false;
+        (self.is_direct, self.is_cut) = (false, false);
         let known = self.redirected.iter().position(|(from, _)| *from == get.url);
         if let Some((_, hop)) = known.and_then(|at| self.redirected.remove(at))
             && let Ok(accepted) = self.ask(&hop, get).and_then(|head| self.accept(&head, get))
@@ -116,16 +121,22 @@ impl Requests {
         };
         let (url, credentials) = take_credentials(&clean(&get.url));
         let mut hop = Hop { url, reach, credentials };
-        let mut redirects = 0;
+        let (mut redirects, mut get) = (0, Cow::Borrowed(get));
         while redirects <= MAX_REDIRECTS {
-            let head = self.ask(&hop, get)?;
+            let head = self.ask(&hop, &get)?;
             let Some(location) = location_of(&head) else {
-                let accepted = match self.accept(&head, get) {
+                let accepted = match self.accept(&head, &get) {
                     // It may be the answer to another one: it is asked for again, alone.
                     Err(Fault::Wrong(_) | Fault::Denied(_)) if self.was_ahead() => continue,
+                    Err(_) if refuses_ranges(&get, &parts_of(&head)) => {
+                        get = Cow::Owned(get.unranged());
+                        continue;
+                    }
                     judged => judged?,
                 };
                 match redirects {
+                    // The rest of a part comes first.
+                    0 if accepted.end < get.range.end => self.begin_row(&head, &[]),
                     0 => self.begin_row(&head, following),
                     _ => self.remember(&get.url, hop),
                 }
@@ -166,12 +177,20 @@ impl Requests {
         if self.is_direct {
             server.send_ahead(following);
         }
-        server.read(into).map_err(|error| match fault(error) {
-            Fault::Broken(reason) if reason == "no answer in time" => {
-                Fault::Broken("nothing more came in time".to_owned())
+        server.read(into).map_err(|error| {
+            self.is_cut = is_of_closing(&error);
+            match fault(error) {
+                Fault::Broken(reason) if reason == "no answer in time" => {
+                    Fault::Broken("nothing more came in time".to_owned())
+                }
+                other => other,
             }
-            other => other,
         })
+    }
+
+    /// Whether the server has closed the connection in the middle of the answer that was read, rather than to fall silent.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// All of the answer that is wanted has been read.
@@ -250,20 +269,11 @@ impl Requests {
         let Some(server) = self.servers.back_mut() else { return Err(no_answer()) };
         // The status is news enough if the body fails.
         let body = if head.status() == 503 { server.begin_of_body(MAX_RETRY_BODY) } else { Vec::new() };
-        let headers = head.headers();
-        let coding = coding_of(headers);
-        let parts = Head {
-            status: head.status().as_u16(),
-            content_range: text(headers, header::CONTENT_RANGE),
-            content_length: length_of(headers),
-            coding,
-            retry_after: text(headers, header::RETRY_AFTER),
-            body: &body,
-        };
+        let parts = Head { body: &body, ..parts_of(head) };
         let judgement = judge(get, &parts, SystemTime::now());
         match judgement {
             // The only coding that is accepted is gzip.
-            Ok(accepted) => server.on_good(get, accepted.is_whole, coding.is_some()),
+            Ok(accepted) => server.on_good(get, accepted, parts.coding.is_some()),
             Err(ref fault) => server.on_fault(matches!(fault, Fault::Busy(..))),
         }
         judgement
@@ -274,12 +284,34 @@ fn parse(url: &str) -> Result<Uri, Fault> {
     http::url::parse(url).ok_or_else(|| Fault::Astray("the URL is not valid".to_owned()))
 }
 
+/// The head as far as it matters, without what may stand in the body.
+fn parts_of(head: &Response<()>) -> Head<'_> {
+    let headers = head.headers();
+    Head {
+        status: head.status().as_u16(),
+        content_range: text(headers, header::CONTENT_RANGE),
+        content_length: length_of(headers),
+        coding: coding_of(headers),
+        retry_after: text(headers, header::RETRY_AFTER),
+        body: &[],
+    }
+}
+
 fn no_answer() -> Fault {
     Fault::Broken("no answer".to_owned())
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Whether this is the end of a connection.
+fn is_of_closing(error: &ureq::Error) -> bool {
+    let ureq::Error::Io(error) = error else { return false };
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted
+    )
 }
 
 /// Why there is no answer.
@@ -297,7 +329,6 @@ fn fault(error: ureq::Error) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use std::io::ErrorKind;
     use std::net::TcpListener;
 
     use super::*;

@@ -13,7 +13,7 @@ use ureq::http::{Request, Response, Uri, header};
 
 use super::request::Address;
 use crate::http::{Interrupt, Pipeline, Reach, USER_AGENT, Way};
-use crate::webseed::{Get, Manner, Part, Row};
+use crate::webseed::{Accepted, Get, Manner, Part, Row};
 
 /// How long the answer to a request that was sent ahead may keep silent before it is asked for by itself: some servers lose what they have read beyond
 /// a request.
@@ -153,11 +153,11 @@ impl Server {
         body
     }
 
-    /// The answer to `get` is good; it is a whole file where a range was asked for, and packed.
-    pub(super) fn on_good(&mut self, get: &Get, is_whole: bool, is_packed: bool) {
+    /// The answer to `get` is good, and perhaps packed.
+    pub(super) fn on_good(&mut self, get: &Get, accepted: Accepted, is_packed: bool) {
         let takes_more = self.pipeline().is_ok_and(|pipeline| pipeline.takes_more());
-        self.row.on_good(get.manner, is_whole, takes_more);
-        self.left = get.range.end - get.range.start;
+        self.row.on_good(get.manner, accepted.is_whole, takes_more);
+        self.left = accepted.end - get.range.start;
         self.connection = match self.connection.take() {
             Some(Connection::Plain(pipeline)) if is_packed => {
                 Some(Connection::Gzip(Box::new(MultiGzDecoder::new(pipeline))))
