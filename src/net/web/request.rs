@@ -21,6 +21,9 @@ use crate::webseed::{Accepted, Fault, Get, Head, MAX_RETRY_BODY, Part, Row, judg
 /// Bytes of an answer's head.
 const MAX_HEAD: usize = 64 * 1024;
 
+/// Bytes that a connection takes at a time while a limit is low: a head has to fit, with a little of what follows.
+const SMALL_BUFFER: usize = MAX_HEAD + (8 << 10);
+
 /// Servers whose connections are kept: that of the seed, and that where it redirects to.
 const MAX_SERVERS: usize = 2;
 
@@ -258,7 +261,8 @@ impl Requests {
             interrupt: self.interrupt.clone(),
             time: None,
             max_head: MAX_HEAD,
-            buffer: LARGE_BUFFER,
+            // What is read and not due yet counts as what waits in the kernel does.
+            buffer: if self.access.receive_buffer.is_some() { SMALL_BUFFER } else { LARGE_BUFFER },
         };
         let way = Way::to(route).map_err(Fault::Broken)?;
         Ok(Server::new(uri, reach, way, reached_inside, Row::new(self.max_ahead)))
