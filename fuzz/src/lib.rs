@@ -10,6 +10,7 @@ use btget::internals::dht::{Dht, DhtConfig, DhtHurry, DhtInput, DhtNeed, DhtOutp
 use btget::internals::filter::{BlockList, Line, MAX_LINE, Range};
 use btget::internals::hash::Sha256;
 use btget::internals::hash::merkle::file_root;
+use btget::internals::http::{Dechunker, tidy};
 use btget::internals::ids::{PeerKey, WireHash};
 use btget::internals::mse::{AnswerStep, Answerer, CallStep, Caller, Method, Methods};
 use btget::internals::portmap::{
@@ -47,6 +48,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("gateway", gateway),
     ("hashes", hashes),
     ("holepunch", holepunch),
+    ("http_answer", http_answer),
     ("ip_filter", ip_filter),
     ("lsd", lsd),
     ("magnet", magnet),
@@ -104,6 +106,36 @@ pub fn mse(bytes: &[u8]) {
 
 /// Any answers of a proxy, in parts of a length that the first byte says: the request comes to an end or wants more, never nothing and never much, and
 /// reads no byte behind the answer. And any packet: what it is said to be is what makes the same packet.
+/// What a web server answers: the head, and a body in chunks; however it is cut.
+pub fn http_answer(bytes: &[u8]) {
+    let Some((&first, bytes)) = bytes.split_first() else { return };
+    let part = usize::from(first) + 1;
+    let Some(head) = tidy(bytes) else { return };
+    assert!(head.used <= bytes.len() && head.bytes.len() <= 2 * head.used);
+    let again = tidy(&head.bytes).expect("what is tidied is whole");
+    assert_eq!(tidy(&again.bytes).map(|head| head.bytes), Some(again.bytes));
+    let body = &bytes[head.used..];
+    let read = |part: usize| {
+        let (mut chunks, mut data, mut into) = (Dechunker::new(), Vec::new(), [0; 100]);
+        for piece in body.chunks(part) {
+            let mut rest = piece;
+            while let Ok((used, came)) = chunks.read(rest, &mut into).map_err(drop) {
+                data.extend(&into[..came]);
+                rest = &rest[used..];
+                if used == 0 {
+                    break;
+                }
+            }
+        }
+        (data, chunks.is_ended())
+    };
+    let (data, is_ended) = read(part);
+    assert!(data.len() <= body.len());
+    if is_ended {
+        assert_eq!(read(body.len().max(1)), (data, true));
+    }
+}
+
 pub fn proxy(bytes: &[u8]) {
     if let Some((from, data)) = unwrap_datagram(bytes)
         && !matches!(from, ProxyTarget::Name(..))
@@ -158,7 +190,7 @@ pub fn ip_filter(bytes: &[u8]) {
     };
     let (filter, report) = read(usize::from(first) + 1);
     assert_eq!(read(bytes.len().max(1)).1, report);
-    for line in bytes.split(|&byte| byte == b'\n').filter(|line| line.len() <= MAX_LINE) {
+    for line in bytes.split(|&byte| matches!(byte, b'\n' | b'\r')).filter(|line| line.len() <= MAX_LINE) {
         let (begin, end): (IpAddr, IpAddr) = match Line::parse(line) {
             Line::Blocked(Range::V4(begin, end)) => (begin.into(), end.into()),
             Line::Blocked(Range::V6(begin, end)) => (begin.into(), end.into()),

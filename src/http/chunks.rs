@@ -12,7 +12,7 @@ const MAX_TRAILER: usize = 64 << 10;
 
 /// Reads the data out of chunks.
 #[derive(Debug)]
-pub(super) struct Dechunker {
+pub struct Dechunker {
     place: Place,
     /// Bytes of the line, or of the trailer, so far.
     length: usize,
@@ -39,7 +39,8 @@ enum Place {
 }
 
 impl Dechunker {
-    pub(super) fn new() -> Dechunker {
+    /// At the beginning of a body.
+    pub fn new() -> Dechunker {
         Dechunker { place: Place::Size(None), length: 0 }
     }
 
@@ -48,7 +49,7 @@ impl Dechunker {
     /// # Errors
     ///
     /// If these are no chunks.
-    pub(super) fn read(&mut self, input: &[u8], into: &mut [u8]) -> Result<(usize, usize), Error> {
+    pub fn read(&mut self, input: &[u8], into: &mut [u8]) -> Result<(usize, usize), Error> {
         let (mut used, mut came) = (0, 0);
         while let (Some(&next), false) = (input.get(used), self.is_ended()) {
             let Place::Data(left) = self.place else {
@@ -106,7 +107,7 @@ impl Dechunker {
     }
 
     /// Whether all of it has come.
-    pub(super) fn is_ended(&self) -> bool {
+    pub fn is_ended(&self) -> bool {
         self.place == Place::Ended
     }
 

@@ -18,7 +18,7 @@ const READ: [&str; 9] = [
 
 /// A whole head.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Head {
+pub struct Head {
     /// Its bytes as they came, what stands before it and its end included.
     pub used: usize,
     /// What the parser is given instead.
@@ -50,45 +50,48 @@ fn is_of_chunks(line: &[u8]) -> bool {
 }
 
 /// The head that `input` begins with; `None`: it is not there in whole yet.
-pub(super) fn tidy(input: &[u8]) -> Option<Head> {
+pub fn tidy(input: &[u8]) -> Option<Head> {
     let mut used = blank_lines(input);
-    let (mut bytes, mut status, mut is_kept) = (Vec::new(), None, false);
+    let (mut bytes, mut status) = (Vec::new(), None);
+    // A header, with all the lines over which it is folded.
+    let mut header: Vec<u8> = Vec::new();
     for line in input[used..].split_inclusive(|&byte| byte == b'\n') {
         let text = line.strip_suffix(b"\n")?;
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         used += line.len();
-        if text.is_empty() {
-            bytes.extend(b"\r\n");
-            return Some(Head { used, bytes, status: status? });
-        }
         let Some(status) = status else {
             status = Some(status_of(text));
             bytes.extend([text, b"\r\n"].concat());
             continue;
         };
-        if text.starts_with(b" ") || text.starts_with(b"\t") {
-            // It goes on with the line before, which may be one that is left out. Behind the first line it says nothing.
-            if is_kept {
-                bytes.truncate(bytes.len() - 2);
-                bytes.extend([b" ", text.trim_ascii(), b"\r\n"].concat());
+        let is_fold = text.starts_with(b" ") || text.starts_with(b"\t");
+        if is_fold {
+            // Behind the first line it says nothing.
+            if !header.is_empty() {
+                header.extend([b" ", text.trim_ascii()].concat());
             }
             continue;
         }
-        match split_at_colon(text) {
-            Some((name, value)) => {
-                is_kept = is_read(name) && !(100..200).contains(&status);
-                if is_kept {
-                    bytes.extend([name, b":", value, b"\r\n"].concat());
-                }
-            }
-            // The parser is to say what it thinks of that.
-            None => {
-                is_kept = true;
-                bytes.extend([text, b"\r\n"].concat());
-            }
+        bytes.extend(kept(&std::mem::replace(&mut header, text.to_vec()), status));
+        if text.is_empty() {
+            bytes.extend(b"\r\n");
+            return Some(Head { used, bytes, status });
         }
     }
     None
+}
+
+/// What the parser is given of a header.
+fn kept(header: &[u8], status: u16) -> Vec<u8> {
+    match split_at_colon(header) {
+        Some((name, value)) if is_read(name) && !(100..200).contains(&status) => {
+            [name, b":", value, b"\r\n"].concat()
+        }
+        Some(_) => Vec::new(),
+        None if header.is_empty() => Vec::new(),
+        // The parser is to say what it thinks of that.
+        None => [header, b"\r\n"].concat(),
+    }
 }
 
 /// Whether a head may begin with this: what is no HTTP is not to be waited for.

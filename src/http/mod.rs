@@ -25,6 +25,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use chunks::Dechunker;
+pub use head::{Head, tidy};
+
 pub(crate) use agent::{LARGE_BUFFER, Route, agent, explain, location_of};
 pub(crate) use connect::{FIRST_SLICE, is_to_be_repeated};
 pub(crate) use device::ask_device;
