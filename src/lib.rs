@@ -137,7 +137,7 @@ pub mod internals {
         pub use crate::text::*;
     }
     pub mod http {
-        pub use crate::http::{Dechunker, DownloadOptions, download, tidy};
+        pub use crate::http::{Dechunker, DownloadOptions, Head, download, tidy};
     }
     pub mod tracker {
         pub use crate::tracker::*;
