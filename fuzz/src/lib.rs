@@ -116,7 +116,7 @@ pub fn http_answer(bytes: &[u8]) {
     assert_eq!(tidy(&again.bytes).map(|head| head.bytes), Some(again.bytes));
     let body = &bytes[head.used..];
     let read = |part: usize| {
-        let (mut chunks, mut data, mut into) = (Dechunker::new(), Vec::<u8>::new(), [0; 100]);
+        let (mut chunks, mut data, mut into) = (Dechunker::default(), Vec::<u8>::new(), [0; 100]);
         for piece in body.chunks(part) {
             let mut rest = piece;
             while let Ok((used, came)) = chunks.read(rest, &mut into).map_err(drop) {

@@ -10,8 +10,8 @@ const MAX_LINE: usize = 16 << 10;
 /// Bytes of all that comes behind the last chunk.
 const MAX_TRAILER: usize = 64 << 10;
 
-/// Reads the data out of chunks.
-#[derive(Debug)]
+/// Reads the data out of chunks; as it is by default, from the beginning of a body.
+#[derive(Default, Debug)]
 pub struct Dechunker {
     place: Place,
     /// Bytes of the line, or of the trailer, so far.
@@ -38,12 +38,13 @@ enum Place {
     Ended,
 }
 
-impl Dechunker {
-    /// At the beginning of a body.
-    pub fn new() -> Dechunker {
-        Dechunker { place: Place::Size(None), length: 0 }
+impl Default for Place {
+    fn default() -> Place {
+        Place::Size(None)
     }
+}
 
+impl Dechunker {
     /// Takes some of `input`, and puts what is data there; how many bytes of each.
     ///
     /// # Errors
@@ -128,7 +129,7 @@ mod tests {
         pieces: impl IntoIterator<Item = &'a [u8]>,
         most: usize,
     ) -> Result<(Vec<u8>, usize, bool), Error> {
-        let (mut chunks, mut data, mut total) = (Dechunker::new(), Vec::new(), 0);
+        let (mut chunks, mut data, mut total) = (Dechunker::default(), Vec::new(), 0);
         let mut into = vec![0; most];
         for piece in pieces {
             let mut rest = piece;
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_end_of_the_data_is_seen_before_the_end_of_the_chunks() {
-        let mut chunks = Dechunker::new();
+        let mut chunks = Dechunker::default();
         chunks.read(b"1\r\na\r\n0", &mut [0; 9]).unwrap();
         assert!(!chunks.is_past_data());
         chunks.read(b"\r\n", &mut []).unwrap();

@@ -199,7 +199,7 @@ impl Pipeline {
         match self.waiting.pop_front().and_then(Call::<RecvResponse>::proceed) {
             Some(RecvResponseResult::RecvBody(call)) => {
                 self.takes_more &= call.body_mode() != BodyMode::CloseDelimited;
-                self.chunks = (call.body_mode() == BodyMode::Chunked).then(Dechunker::new);
+                self.chunks = (call.body_mode() == BodyMode::Chunked).then(Dechunker::default);
                 self.body = Some(call);
             }
             Some(RecvResponseResult::Redirect(call)) => self.on_end(call.must_close_connection()),

@@ -68,7 +68,7 @@ impl<In: Transport> Tidied<In> {
                 Some(head) => {
                     into[..head.bytes.len()].copy_from_slice(&head.bytes);
                     if head.is_chunked() {
-                        self.place = Place::Chunks(Dechunker::new());
+                        self.place = Place::Chunks(Dechunker::default());
                     } else if !head.is_interim() {
                         self.place = Place::Plain;
                     }

