@@ -145,12 +145,9 @@ impl CheckShared<'_> {
             0 | 1 => (2, hashing::step(self.runs().bytes / 2, self.metainfo).min(length)),
             fits => (fits as u32, length),
         };
-        let end = first.0.saturating_add(most).min(layout.num_pieces());
-        let belongs = |&piece: &u32| {
-            self.options.pieces.contains(PieceIndex(piece))
-                && reader.single_file_of(layout, PieceIndex(piece)) == Some(file)
-        };
-        let count = (first.0..end).take_while(belongs).count() as u32;
+        let end = first.0.saturating_add(most).min(reader.end_in(layout, file));
+        let is_asked = |&piece: &u32| self.options.pieces.contains(PieceIndex(piece));
+        let count = (first.0..end).take_while(is_asked).count() as u32;
         let last = PieceIndex(first.0 + count.checked_sub(1)?);
         if reader.is_cached(layout, last) || reader.direct(file).is_none() {
             return None;

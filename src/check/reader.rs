@@ -228,6 +228,18 @@ impl<'a> PieceReader<'a> {
         (span.offset + span.length <= opened.size).then_some(span.file)
     }
 
+    /// The piece behind the last one that lies in this file as a whole, and has all of its bytes.
+    pub(super) fn end_in(&mut self, layout: &Layout, file: FileIndex) -> u32 {
+        let OpenedState::Open(opened) = &self.entry(file).state else { return 0 };
+        let extent = layout.file(file);
+        let end = extent.offset + extent.length.min(opened.size);
+        let last = PieceIndex((end / u64::from(layout.piece_length())) as u32);
+        // The last piece of a file, or of all, may be shorter than the others.
+        let is_whole =
+            layout.contains(last) && layout.piece_offset(last) + u64::from(layout.piece_size(last)) <= end;
+        last.0 + u32::from(is_whole)
+    }
+
     /// A file that has so many bytes, past the page cache, if the system reads it so.
     pub(super) fn direct_up_to(&mut self, file: FileIndex, end: u64) -> Option<&File> {
         let OpenedState::Open(opened) = &self.entry(file).state else { return None };
